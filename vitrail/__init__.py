@@ -1,0 +1,37 @@
+"""Vitrail: Vision Transformers from a folder of pictures to a trained, measured and explained model."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vitrail.errors import UserError as UserError
+    from vitrail.predictor import Predictor as Predictor
+    from vitrail.predictor import load as load
+    from vitrail.vit import ViT as ViT
+    from vitrail.vit import ViTConfig as ViTConfig
+    from vitrail.vit import preset as preset
+
+__version__ = "0.1.0"
+
+# Resolved on first use, so that `import vitrail` and `vitrail --help` need no torch.
+_PUBLIC = {
+    "Predictor": "vitrail.predictor",
+    "UserError": "vitrail.errors",
+    "ViT": "vitrail.vit",
+    "ViTConfig": "vitrail.vit",
+    "load": "vitrail.predictor",
+    "preset": "vitrail.vit",
+}
+__all__ = ["Predictor", "UserError", "ViT", "ViTConfig", "load", "preset"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'vitrail' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,20 @@
+"""Errors meant for the person at the keyboard: one line that repeats what was written and ends with what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user wrote or supplied is wrong. The command line prints it as one line and exits with 2."""
+
+
+def did_you_mean(written: str, allowed: Iterable[str]) -> str:
+    """A closing hint for an unknown name: the closest allowed one, or all of them."""
+    names = [str(name) for name in allowed]
+    by_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(written.lower(), by_lower, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {by_lower[close[0]]!r}?"
+    return f"choose one of: {', '.join(names)}" if names else "there is nothing to choose from"

@@ -1,0 +1,35 @@
+"""A folder is a registry: every module of ``vitrail/<package>/`` is an entry, found by its file name.
+
+``my_pkg.thing`` (a dotted name) loads a third party's module instead.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from types import ModuleType
+
+from vitrail.errors import UserError, did_you_mean
+
+
+def names(package: str) -> list[str]:
+    """The entries of ``vitrail.<package>``, e.g. ``names("tasks")``, sorted; nothing is imported but the package."""
+    parent = importlib.import_module(f"vitrail.{package}")
+    return sorted(m.name for m in pkgutil.iter_modules(parent.__path__) if not m.name.startswith("_"))
+
+
+def load(package: str, name: str) -> ModuleType:
+    """The module of entry ``name`` in ``vitrail.<package>``, or the third party's module for a dotted name.
+
+    Raises:
+        UserError: no such entry, with the closest name.
+    """
+    if "." in name:
+        if importlib.util.find_spec(name.split(".")[0]) is None:
+            raise UserError(f"no module named {name!r}; install the package that holds it")
+        return importlib.import_module(name)
+    if name not in (known := names(package)):
+        singular = package.rsplit(".", 1)[-1].removesuffix("s")
+        raise UserError(f"unknown {singular} {name!r}; {did_you_mean(name, known)}")
+    return importlib.import_module(f"vitrail.{package}.{name}")
