@@ -1,0 +1,105 @@
+"""The command line: every ``vitrail/cli/<verb>.py`` is a verb, imported only when it is called.
+
+A verb's module holds a typed function named like the module, or an ``app`` (a cyclopts ``App`` of that name)
+for a group such as ``data check``. The first line of its docstring is the summary in ``vitrail --help``, an
+optional ``GROUP = "..."`` its heading there; both are read from the source text: help imports no verb.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from vitrail import __version__, registry
+from vitrail.console import printable
+from vitrail.errors import UserError
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+HELP = "Vision Transformers from a folder of pictures to a trained, measured and explained model."
+EPILOGUE = """\
+Examples:
+  vitrail train photos/ --preset S/16     one subfolder a class
+  vitrail predict runs/photos "in/*.jpg"  what do they show?
+  vitrail VERB --help                     a verb's options"""
+
+
+class Verb(NamedTuple):
+    """What help shows of a verb, and where its function lies."""
+
+    name: str
+    target: str
+    summary: str
+    group: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns 0, 2 for a user's mistake, 130 for Ctrl-C, or what the verb returned."""
+    from cyclopts import CycloptsError
+
+    tokens = [_stdin_path(token) for token in (sys.argv[1:] if arguments is None else arguments)]
+    try:
+        result = build(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except (UserError, CycloptsError) as error:
+        print(f"vitrail: error: {printable(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, as in `vitrail models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return result if isinstance(result, int) else 0
+
+
+def build(tokens: Sequence[str] = ()) -> App:
+    """The application with all verbs registered, none of them imported.
+
+    Args:
+        tokens: the command line; the verb that it calls speaks for itself in ``--help``.
+    """
+    from cyclopts import App, Parameter
+
+    called = tokens[0] if tokens else ""
+    app = App(
+        name="vitrail",
+        help=HELP,
+        help_epilogue="" if called and not called.startswith("-") else EPILOGUE,
+        help_format="plaintext",
+        version=__version__,
+        default_parameter=Parameter(negative=()),
+        suppress_keyboard_interrupt=False,
+    )
+    for verb in verbs():
+        summary = None if verb.name == called else verb.summary
+        app.command(verb.target, name=verb.name, help=summary, group=verb.group)
+    return app
+
+
+def verbs() -> list[Verb]:
+    """The verbs of this folder, by name."""
+    return [_read(name) for name in registry.names("cli")]
+
+
+def _read(name: str) -> Verb:
+    tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+    function = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name), None)
+    document = ast.get_docstring(function or tree) or ""
+    group = next(
+        (n.value.value for n in tree.body
+         if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant)
+         and isinstance(n.targets[0], ast.Name) and n.targets[0].id == "GROUP"),
+        "Commands",
+    )  # fmt: skip
+    target = f"vitrail.cli.{name}:{name if function else 'app'}"
+    return Verb(name.replace("_", "-"), target, document.partition("\n")[0], str(group))
+
+
+def _stdin_path(token: str) -> str:
+    """``-`` by its long name: the parser takes a lone hyphen for an unknown option."""
+    return "/dev/stdin" if token == "-" else token
