@@ -12,10 +12,12 @@ Declare one in the file of the thing that it configures::
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
 
 import pydantic
 import yaml
@@ -25,12 +27,29 @@ from vitrail.errors import UserError, did_you_mean
 
 T = TypeVar("T")
 
+Size = Annotated[
+    tuple[Annotated[int, pydantic.Field(gt=0)], Annotated[int, pydantic.Field(gt=0)]],
+    pydantic.BeforeValidator(lambda value: (value, value) if isinstance(value, int) else value),
+]
+"""(height, width); one integer means a square."""
+
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def config(cls: type[T]) -> type[T]:
     """Class decorator: a frozen, keyword-only, validated dataclass in which an unknown key is an error."""
     settings = pydantic.ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
-    return _pydantic_dataclass(frozen=True, kw_only=True, config=settings)(cls)  # type: ignore[return-value]
+    made = _pydantic_dataclass(frozen=True, kw_only=True, config=settings)(cls)
+    validate = made.__init__
+
+    @functools.wraps(validate)
+    def __init__(self: Any, **values: Any) -> None:
+        try:
+            validate(self, **values)
+        except pydantic.ValidationError as error:
+            raise UserError(_explain_all(made, error)) from None
+
+    made.__init__ = __init__  # type: ignore[method-assign]
+    return made  # type: ignore[return-value]
 
 
 def to_dict(value: Any) -> dict[str, Any]:
@@ -51,22 +70,29 @@ def from_dict(cls: type[T], data: dict[str, Any], *, where: str = "") -> T:
     try:
         return pydantic.TypeAdapter(cls).validate_python(data)
     except pydantic.ValidationError as error:
-        prefix = f"{where}: " if where else ""
-        raise UserError(prefix + "; ".join(_explain(cls, item) for item in error.errors()[:5])) from None
+        raise UserError((f"{where}: " if where else "") + _explain_all(cls, error)) from None
 
 
 def override(value: T, assignments: Iterable[str]) -> T:
-    """A copy of the config with ``a.b=c`` assignments applied; ``c`` is read as YAML (``null``, ``[1, 2]``, ``1e-3``).
+    """A copy of the config with ``a.b=c`` assignments applied.
+
+    ``c`` is read as YAML (``null``, ``[1, 2]``, ``1e-3``), but where the setting is a text and YAML makes another
+    thing of it, it stays as written: ``name=no`` needs no quotes.
 
     Raises:
         UserError: a malformed assignment, an unknown key or a bad value.
     """
     data = to_dict(value)
+    written: dict[tuple[Any, ...], str] = {}
     for assignment in assignments:
         path, separator, text = assignment.partition("=")
-        if not separator:
+        keys = path.strip().split(".")
+        if not separator or not all(keys):
             raise UserError(f"{assignment!r} is not an assignment; write it as key.sub_key=value")
-        _assign(data, path.strip().split("."), read_scalar(text), path.strip())
+        _assign(data, keys, read_scalar(text), path.strip())
+        written[tuple(keys)] = text
+    for place in _texts_expected(type(value), data) & written.keys():
+        _assign(data, list(place), written[place], "")
     return from_dict(type(value), data)
 
 
@@ -104,7 +130,7 @@ def load(cls: type[T], path: str | Path) -> T:
     try:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         raise UserError(f"cannot read the config {path}: {reason}") from None
     if not isinstance(data, dict):
@@ -125,19 +151,42 @@ def _assign(data: dict[str, Any], keys: list[str], value: Any, path: str) -> Non
     data[last] = value
 
 
+def _texts_expected(cls: Any, data: dict[str, Any]) -> set[tuple[Any, ...]]:
+    """Where ``data`` holds something else and ``cls`` wants a text."""
+    try:
+        pydantic.TypeAdapter(cls).validate_python(data)
+    except pydantic.ValidationError as error:
+        return {item["loc"] for item in error.errors() if item["type"] in ("string_type", "literal_error")}
+    return set()
+
+
+def _explain_all(cls: Any, error: pydantic.ValidationError) -> str:
+    return "; ".join(_explain(cls, item) for item in error.errors()[:5])
+
+
 def _explain(cls: Any, item: Any) -> str:
     location = [str(part) for part in item["loc"]]
     name = ".".join(location) or getattr(cls, "__name__", "value")
     if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"unknown setting {name!r}; {did_you_mean(location[-1], _field_names(cls, location[:-1]))}"
+    if item["type"] == "missing":
+        return f"setting {name!r} is missing; give it a value"
     message = item["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    return f"setting {name!r} = {item['input']!r}: {message}"
+    message = message[:1].lower() + message[1:]
+    return f"setting {name!r} = {reprlib.repr(item['input'])}: {message}"
 
 
 def _field_names(cls: Any, location: list[str]) -> list[str]:
+    configs = [cls]
     for part in location:
-        hints = {f.name: f.type for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
-        fields = getattr(cls, "__pydantic_fields__", {})
-        cls = fields[part].annotation if part in fields else hints.get(part)
-    return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+        fields = [c.__pydantic_fields__[part] for c in configs if part in c.__pydantic_fields__]
+        # A part that names no field is a place in a list or the arm of a union.
+        configs = [c for field in fields for c in _configs_in(field.annotation)] or configs
+    return [field.name for c in configs for field in dataclasses.fields(c)]
+
+
+def _configs_in(annotation: Any) -> list[Any]:
+    """The config classes that a type holds: those of ``tuple[A, ...] | B | None`` are A and B."""
+    if hasattr(annotation, "__pydantic_fields__"):
+        return [annotation]
+    return [c for argument in get_args(annotation) for c in _configs_in(argument)]

@@ -1,24 +1,29 @@
 """What people see while something runs: notes, warnings, tables and progress.
 
-Everything here goes to stderr, so that stdout carries only results. A terminal gets rich's bars; anything else
-gets plain lines at a bounded rate.
+Everything here goes to stderr, so that stdout carries only results. A terminal gets rich's bars, anything
+else plain lines at a bounded rate.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from types import TracebackType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 PLAIN_INTERVAL = 10.0  # seconds between two progress lines when stderr is not a terminal
 
+_bars: list[Any] = []  # the bars on the terminal now, innermost last
+
 
 def note(text: str) -> None:
-    """One plain line, e.g. a resolved ``auto``."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """One plain line, e.g. a resolved ``auto``; above the progress bar where one is shown."""
+    if _bars:
+        _bars[-1].console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+    else:
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
@@ -28,20 +33,26 @@ def warn(text: str) -> None:
 
 def printable(text: str) -> str:
     """``text`` on one line, with bytes that are not UTF-8 and control characters escaped."""
-    escaped = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in escaped)
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A plain text table: first column left, numbers right, two spaces between."""
-    cells = [[str(c) for c in columns]] + [[printable(str(c)) for c in row] for row in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    """A plain text table: columns of numbers flush right, others left, two spaces between.
+
+    Widths are those of a terminal, where a Chinese character takes two cells.
+    """
+    from rich.cells import cell_len
+
+    cells = [[printable(str(c)) for c in row] for row in (columns, *rows)]
+    widths = [max(cell_len(row[i]) for row in cells) for i in range(len(columns))]
     numeric = [len(cells) > 1 and all(_is_number(row[i]) for row in cells[1:]) for i in range(len(columns))]
-    lines = (
-        "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True))
-        for row in cells
-    )
-    return "\n".join(line.rstrip() for line in lines)
+
+    def line(row: list[str]) -> str:
+        gaps = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        padded = (g + c if n else c + g for c, g, n in zip(row, gaps, numeric, strict=True))
+        return "  ".join(padded).rstrip()
+
+    return "\n".join(line(row) for row in cells)
 
 
 class Progress:
@@ -76,6 +87,7 @@ class Progress:
                 transient=True,
             )
             self._bar.start()
+            _bars.append(self._bar)
             self._task = self._bar.add_task(self.label, total=self.total, shown="")
         return self
 
@@ -97,6 +109,8 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+            _bars.remove(self._bar)
+            self._bar = None
 
     def _eta(self, now: float) -> str:
         if not self.total or not self.done:
@@ -107,7 +121,8 @@ class Progress:
 
 def track(items: Iterable[T], label: str, total: int | None = None, *, enabled: bool = True) -> Iterator[T]:
     """Iterate with progress."""
-    total = total if total is not None or not hasattr(items, "__len__") else len(items)
+    if total is None and isinstance(items, Sized):
+        total = len(items)
     with Progress(label, total, enabled=enabled) as progress:
         for item in items:
             yield item
@@ -122,6 +137,13 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60:02d} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8, as os.fsdecode keeps it
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def _short(value: Any) -> str:

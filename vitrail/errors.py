@@ -1,4 +1,4 @@
-"""Errors meant for the person at the keyboard: one line that repeats what was written and ends with what to do."""
+"""Errors for the person at the keyboard: one line that repeats what was written and ends with what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Something the user wrote or supplied is wrong. The command line prints it as one line and exits with 2."""
+    """Something the user wrote or supplied is wrong; the command line prints it as one line and exits with 2."""
 
 
 def did_you_mean(written: str, allowed: Iterable[str]) -> str:

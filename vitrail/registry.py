@@ -14,7 +14,7 @@ from vitrail.errors import UserError, did_you_mean
 
 
 def names(package: str) -> list[str]:
-    """The entries of ``vitrail.<package>``, e.g. ``names("tasks")``, sorted; nothing is imported but the package."""
+    """The entries of ``vitrail.<package>``, e.g. ``names("tasks")``, sorted; only the package is imported."""
     parent = importlib.import_module(f"vitrail.{package}")
     return sorted(m.name for m in pkgutil.iter_modules(parent.__path__) if not m.name.startswith("_"))
 
@@ -26,10 +26,19 @@ def load(package: str, name: str) -> ModuleType:
         UserError: no such entry, with the closest name.
     """
     if "." in name:
-        if importlib.util.find_spec(name.split(".")[0]) is None:
+        if not _is_module(name):
             raise UserError(f"no module named {name!r}; install the package that holds it")
         return importlib.import_module(name)
     if name not in (known := names(package)):
         singular = package.rsplit(".", 1)[-1].removesuffix("s")
         raise UserError(f"unknown {singular} {name!r}; {did_you_mean(name, known)}")
     return importlib.import_module(f"vitrail.{package}.{name}")
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return all(name.split(".")) and importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        if error.name is None or not name.startswith(error.name):
+            raise  # the package is there and lacks something of its own
+        return False

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import io
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitrail import console
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@given(st.binary(max_size=40))
+def test_any_file_name_prints_on_one_line_of_ascii_safe_text(raw):
+    shown = console.printable(os.fsdecode(raw))
+    assert shown.isprintable()
+    shown.encode("utf-8")
+
+
+@given(st.text(st.characters(categories=["Cs", "Cc", "L", "Zl", "Zp"])))
+def test_any_text_prints_even_lone_surrogates(text):
+    assert console.printable(text).isprintable()
+
+
+def test_escapes_are_the_bytes_that_were_there():
+    assert console.printable(os.fsdecode(b"caf\xe9\n.jpg")) == r"caf\xe9\n.jpg"
+    assert console.printable("图片 ✓ é") == "图片 ✓ é"
+
+
+def test_notes_go_to_stderr_on_one_line(capsys):
+    console.warn("a\nb")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "warning: a\\nb\n"
+
+
+def test_table_aligns_numbers_right_and_words_left():
+    assert console.table(["name", "size"], [["a", 5], ["long", "1,234"]]) == ("name   size\na         5\nlong  1,234")
+
+
+def test_table_counts_wide_characters_as_two_cells():
+    lines = console.table(["类", "n"], [["猫", "x"], ["ab", "y"]]).splitlines()
+    assert lines == ["类  n", "猫  x", "ab  y"]
+
+
+def test_a_table_of_nothing_is_its_header():
+    assert console.table(["a", "b"], []) == "a  b"
+
+
+def test_a_row_of_another_length_is_our_bug():
+    with pytest.raises(ValueError):
+        console.table(["a"], [["x", "y"]])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (75, "1 min 15 s"), (3660, "1 h 01 min")],
+)
+def test_duration(seconds, text):
+    assert console.duration(seconds) == text
+
+
+def test_progress_without_a_terminal_is_lines_at_a_bounded_rate(capsys, monkeypatch):
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
+    with console.Progress("train", total=10) as progress:
+        for _ in range(10):
+            progress.advance(loss=0.51234)
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 4  # 40 seconds, one line in 10
+    assert lines[0].startswith("train 3/10")
+    assert "loss 0.5123" in lines[0]
+    assert "left" in lines[0]
+
+
+def test_progress_on_a_terminal_is_a_bar_and_notes_go_above_it(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with console.Progress("train", total=2) as progress:
+        progress.advance(loss=0.5)
+        console.note("device auto: cpu [bold]")
+    assert "device auto: cpu [bold]\n" in terminal.getvalue()
+    assert "train" in terminal.getvalue()
+    console.note("afterwards")
+    assert terminal.getvalue().endswith("afterwards\n")
+
+
+def test_disabled_progress_says_nothing(capsys):
+    assert list(console.track(range(3), "count", enabled=False)) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+
+
+def test_track_counts_what_has_no_length(capsys):
+    assert sum(console.track(iter(range(4)), "count")) == 6
