@@ -1,0 +1,108 @@
+"""The transformer encoder block."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitrail.config import config
+from vitrail.nn.attention import Attention
+from vitrail.nn.drop import DropPath
+from vitrail.nn.mlp import Mlp, MlpKind, SwiGLU
+from vitrail.ops.rope import Rotation
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+@config
+class BlockConfig:
+    """What every block has in common.
+
+    Args:
+        order: ``pre`` normalises the input of each branch (x + f(N(x)), the ViT paper's order); ``post`` the sum
+            (N(x + f(x)), Vaswani et al. 2017).
+        head_dim: width of a head; default dim / heads.
+        layer_scale: initial value of a learned factor a channel on each branch (Touvron et al. 2021), or None.
+        dropout: after the attention output and both MLP layers (and after adding positions, in ViT).
+        drop_path: stochastic depth rate of the last block; it grows linearly from 0 at the first.
+    """
+
+    order: Literal["pre", "post"] = "pre"
+    mlp: MlpKind = "gelu"
+    head_dim: Annotated[int, Field(gt=0, le=1024)] | None = None
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-6
+    qkv_bias: bool = True
+    qk_norm: bool = False
+    layer_scale: float | None = None
+    dropout: Rate = 0.0
+    attention_dropout: Rate = 0.0
+    drop_path: Rate = 0.0
+
+
+class LayerScale(nn.Module):
+    """x · γ, one learned factor a channel."""
+
+    def __init__(self, dim: int, initial: float) -> None:
+        super().__init__()
+        self.initial = initial
+        self.gamma = nn.Parameter(torch.full((dim,), initial))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """Attention and MLP, each a residual branch.
+
+    Args:
+        drop_path: this block's own rate (the config holds the last block's).
+    """
+
+    def __init__(self, dim: int, heads: int, mlp_dim: int, config: BlockConfig, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.order = config.order
+        self.norm1 = nn.LayerNorm(dim, config.norm_eps)
+        self.attention = Attention(
+            dim,
+            heads,
+            config.head_dim or dim // heads,
+            qkv_bias=config.qkv_bias,
+            qk_norm=config.qk_norm,
+            norm_eps=config.norm_eps,
+            dropout=config.attention_dropout,
+        )
+        self.norm2 = nn.LayerNorm(dim, config.norm_eps)
+        self.mlp: Mlp | SwiGLU
+        if config.mlp == "swiglu":
+            self.mlp = SwiGLU(dim, mlp_dim, config.dropout)
+        else:
+            self.mlp = Mlp(dim, mlp_dim, config.mlp, config.dropout)
+        self.branch1 = _branch(dim, config, drop_path)
+        self.branch2 = _branch(dim, config, drop_path)
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """B T D → B T D."""
+        if self.order == "pre":
+            x = x + self.branch1(self.attention(self.norm1(x), rotation))
+            return x + self.branch2(self.mlp(self.norm2(x)))
+        x = self.norm1(x + self.branch1(self.attention(x, rotation)))
+        return self.norm2(x + self.branch2(self.mlp(x)))
+
+    def attention_weights(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """The attention matrix of this block for its input x: B T D → B H T T."""
+        return self.attention.weights(self.norm1(x) if self.order == "pre" else x, rotation)
+
+
+def _branch(dim: int, config: BlockConfig, drop_path: float) -> nn.Sequential:
+    """What a branch's output passes before it joins the residual stream."""
+    parts = nn.Sequential()
+    if config.dropout:
+        parts.add_module("dropout", nn.Dropout(config.dropout))
+    if config.layer_scale is not None:
+        parts.add_module("scale", LayerScale(dim, config.layer_scale))
+    if drop_path:
+        parts.add_module("drop_path", DropPath(drop_path))
+    return parts

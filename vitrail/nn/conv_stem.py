@@ -1,0 +1,64 @@
+"""A light convolutional stem in place of the patch projection."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from vitrail.config import config
+from vitrail.errors import UserError
+from vitrail.ops.patches import Pair, grid_size
+
+
+@config
+class ConvStemConfig:
+    """Stride-2 3×3 convolutions down to the patch size, then a 1×1 projection (Xiao et al. 2021)."""
+
+    kind: Literal["conv"] = "conv"
+
+
+class ConvStem(nn.Module):
+    """B C H W → tokens B N D: log2(patch) stages of 3×3 convolution (stride 2), GroupNorm, ReLU, widths doubling
+    up to D, then a 1×1 convolution.
+
+    GroupNorm with one group stands where the paper has BatchNorm, so that a batch never changes a result.
+    """
+
+    def __init__(self, channels: int, patch_size: Pair, dim: int, config: ConvStemConfig) -> None:
+        super().__init__()
+        side = patch_size[0]
+        num_stages = side.bit_length() - 1
+        if patch_size[0] != patch_size[1] or side != 2**num_stages or num_stages < 1:
+            raise UserError(f"a conv stem needs a square patch size that is a power of 2, not {side}×{patch_size[1]}")
+        self.patch_size = patch_size
+        self.stages = nn.Sequential()
+        for stage in range(num_stages):
+            width = max(dim >> (num_stages - 1 - stage), 8)
+            self.stages.append(nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False))
+            self.stages.append(nn.GroupNorm(1, width))
+            self.stages.append(nn.ReLU(inplace=True))
+            channels = width
+        self.projection = nn.Conv2d(channels, dim, 1)
+
+    def grid(self, image_size: Pair) -> Pair:
+        """The token grid of an image size.
+
+        Raises:
+            UserError: the size is not a multiple of the patch size.
+        """
+        return grid_size(image_size, self.patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """B C H W → B N D."""
+        self.grid((images.shape[-2], images.shape[-1]))
+        return self.projection(self.stages(images)).flatten(2).transpose(1, 2)
+
+    def resize(self, patch_size: Pair) -> None:
+        """A stem's downsampling is its architecture.
+
+        Raises:
+            UserError: always, unless the patch size stays.
+        """
+        if patch_size != self.patch_size:
+            raise UserError("the patch size of a conv stem cannot change; resize the images instead")

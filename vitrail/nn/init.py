@@ -1,0 +1,70 @@
+"""Every initial value, in one function.
+
+The plain-ViT baseline (Beyer et al. 2022) and what a PyTorch reproduction of it needed: Xavier-uniform on separate
+query, key and value kernels, LeCun truncated-normal patch projection, zero output head.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.nn.attention import Attention
+from vitrail.nn.block import LayerScale
+from vitrail.nn.head import Head
+from vitrail.nn.mlp import Mlp
+from vitrail.nn.pooling import AttentionPool
+from vitrail.nn.positions import LearnedPositions
+from vitrail.nn.resnet_stem import Bottleneck
+
+
+@torch.no_grad()
+def initialise(model: nn.Module) -> None:
+    """Set every parameter of ``model`` in place, from torch's global random state."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            _zero(module.bias)
+        elif isinstance(module, nn.Conv2d):
+            _lecun_normal(module.weight)
+            _zero(module.bias)
+        elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
+            nn.init.ones_(module.weight)
+            _zero(module.bias)
+        elif isinstance(module, LayerScale):
+            nn.init.constant_(module.gamma, module.initial)
+        elif isinstance(module, LearnedPositions):
+            nn.init.trunc_normal_(module.embedding, std=0.02)
+        elif isinstance(module, AttentionPool):
+            nn.init.xavier_uniform_(module.probe[0])
+    for name, parameter in model.named_parameters():
+        if name.endswith("class_token"):
+            nn.init.zeros_(parameter)
+        elif name.endswith("registers"):
+            nn.init.normal_(parameter, std=1e-6)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            for kernel in module.qkv_kernels():
+                nn.init.xavier_uniform_(kernel)
+        elif isinstance(module, Mlp):
+            nn.init.normal_(module.fc1.bias, std=1e-6)
+            nn.init.normal_(module.fc2.bias, std=1e-6)
+        elif isinstance(module, Bottleneck):
+            nn.init.zeros_(module.norm3.weight)
+        elif isinstance(module, Head):
+            nn.init.zeros_(module.output.weight)
+            if module.hidden is not None:
+                _lecun_normal(module.hidden.weight)
+
+
+def _lecun_normal(weight: Tensor) -> None:
+    """Truncated normal of variance 1/fan_in; 0.8796 is the deviation of a unit normal cut at ±2."""
+    std = math.sqrt(1 / weight[0].numel()) / 0.87962566103423978
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+def _zero(bias: Tensor | None) -> None:
+    if bias is not None:
+        nn.init.zeros_(bias)

@@ -1,0 +1,83 @@
+"""Position embeddings added to the tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.ops.positions import Pair, Resampling, resample, sincos_1d, sincos_2d
+
+
+class NoPositions(nn.Module):
+    """Tokens as they are (rotary positions act inside attention instead)."""
+
+    def forward(self, prefix: Tensor, patches: Tensor, grid: Pair) -> Tensor:
+        """(B P D, B N D) → B P+N D."""
+        return torch.cat((prefix, patches), dim=1)
+
+    def resize(self, grid: Pair) -> None:
+        """Nothing is tied to a grid."""
+
+
+class LearnedPositions(nn.Module):
+    """One learned vector a token; on another grid the patches' vectors are resampled.
+
+    Args:
+        num_prefix: how many of the leading prefix tokens have a vector too (registers have none).
+    """
+
+    def __init__(self, grid: Pair, dim: int, num_prefix: int, resampling: Resampling) -> None:
+        super().__init__()
+        self.grid, self.num_prefix, self.resampling = grid, num_prefix, resampling
+        self.embedding = nn.Parameter(torch.empty(1, num_prefix + grid[0] * grid[1], dim))
+
+    def forward(self, prefix: Tensor, patches: Tensor, grid: Pair) -> Tensor:
+        """(B P D, B N D) → B P+N D."""
+        own, registers = prefix[:, : self.num_prefix], prefix[:, self.num_prefix :]
+        head, body = self.on_grid(grid).tensor_split((self.num_prefix,), dim=1)
+        return torch.cat((own + head, registers, patches + body), dim=1)
+
+    def on_grid(self, grid: Pair) -> Tensor:
+        """(1, num_prefix + h·w, D) for any grid."""
+        if grid == self.grid:
+            return self.embedding
+        head, body = self.embedding.tensor_split((self.num_prefix,), dim=1)
+        return torch.cat((head, resample(body, self.grid, grid, self.resampling)), dim=1)
+
+    @torch.no_grad()
+    def resize(self, grid: Pair) -> None:
+        """Move the learned vectors to another grid for good."""
+        self.embedding = nn.Parameter(self.on_grid(grid).clone(), self.embedding.requires_grad)
+        self.grid = grid
+
+    def extra_repr(self) -> str:
+        return f"grid={self.grid}, resampling={self.resampling}"
+
+
+class SinusoidalPositions(nn.Module):
+    """Fixed sines and cosines on the patches; prefix tokens stay as they are."""
+
+    embedding: Tensor
+
+    def __init__(self, grid: Pair, dim: int, num_axes: int) -> None:
+        super().__init__()
+        self.num_axes, self.dim = num_axes, dim
+        self.resize(grid)
+
+    def forward(self, prefix: Tensor, patches: Tensor, grid: Pair) -> Tensor:
+        """(B P D, B N D) → B P+N D."""
+        table = self.embedding if grid == self.grid else self._table(grid).to(self.embedding)
+        return torch.cat((prefix, patches + table), dim=1)
+
+    def resize(self, grid: Pair) -> None:
+        """Another native grid."""
+        self.grid = grid
+        device = self.embedding.device if hasattr(self, "embedding") else None
+        self.register_buffer("embedding", self._table(grid).to(device), persistent=False)
+
+    def _table(self, grid: Pair) -> Tensor:
+        # Computed on the CPU whatever the default device is: a model built on meta keeps real values.
+        with torch.device("cpu"):
+            if self.num_axes == 1:
+                return sincos_1d(grid[0] * grid[1], self.dim)
+            return sincos_2d(grid, self.dim)

@@ -1,0 +1,53 @@
+"""Fixed position embeddings, and how learned ones move to another grid."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Pair = tuple[int, int]
+Resampling = Literal[
+    "bicubic_antialias", "bicubic", "bicubic_corners", "bilinear", "bilinear_antialias", "bilinear_corners"
+]
+"""How positions are resampled: timm and DeiT use ``bicubic_antialias``, Hugging Face ``bicubic``, torchvision
+``bicubic_corners``, Google's code ``bilinear_corners`` (corners: ``align_corners=True``)."""
+
+
+def sincos_1d(length: int, dim: int, temperature: float = 10_000.0) -> Tensor:
+    """Sinusoidal positions of the Transformer (Vaswani et al. 2017, section 3.5): (length, dim).
+
+    Even channels are sin(t / temperature^(2i/dim)), odd ones the cosine.
+    """
+    frequency = temperature ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1).float()
+
+
+def sincos_2d(grid: Pair, dim: int, temperature: float = 10_000.0) -> Tensor:
+    """Two-dimensional sinusoidal positions: (h·w, dim), channels [sin x, cos x, sin y, cos y].
+
+    As in MoCo v3 and the plain ViT-S/16 baseline (Beyer et al. 2022): frequencies from 1 to 1/temperature.
+    """
+    assert dim % 4 == 0
+    frequency = temperature ** -torch.linspace(0, 1, dim // 4, dtype=torch.float64)
+    y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    x_angle, y_angle = x.reshape(-1, 1) * frequency, y.reshape(-1, 1) * frequency
+    return torch.cat((x_angle.sin(), x_angle.cos(), y_angle.sin(), y_angle.cos()), dim=1).float()
+
+
+def resample(positions: Tensor, old: Pair, new: Pair, rule: Resampling = "bicubic_antialias") -> Tensor:
+    """Learned positions (1, h·w, D) on grid ``old`` → (1, h'·w', D) on grid ``new``, computed in float32."""
+    if old == new:
+        return positions
+    mode, _, variant = rule.partition("_")
+    resized = F.interpolate(
+        positions.float().unflatten(1, old).permute(0, 3, 1, 2),
+        new,
+        mode=mode,
+        align_corners=variant == "corners",
+        antialias=variant == "antialias",
+    )
+    return resized.permute(0, 2, 3, 1).flatten(1, 2).to(positions.dtype)

@@ -1,0 +1,336 @@
+"""The Vision Transformer (Dosovitskiy et al. 2021), its config, and the table of presets.
+
+Shapes: B batch, C channels, H W image, (h, w) token grid, N = h·w patches, T tokens = class token, registers, patches
+in this order, D width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vitrail.config import Size, config
+from vitrail.errors import UserError, did_you_mean
+from vitrail.nn.block import Block, BlockConfig
+from vitrail.nn.conv_stem import ConvStem, ConvStemConfig
+from vitrail.nn.init import initialise
+from vitrail.nn.patch_embed import PatchEmbed, PatchEmbedConfig
+from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
+from vitrail.nn.resnet_stem import ResNetStem, ResNetStemConfig
+from vitrail.ops.positions import Pair, Resampling
+from vitrail.ops.rope import Rotation, rope_2d
+
+EmbedConfig = Annotated[PatchEmbedConfig | ConvStemConfig | ResNetStemConfig, Field(discriminator="kind")]
+STEMS: dict[str, Any] = {"patch": PatchEmbed, "conv": ConvStem, "resnet": ResNetStem}
+
+
+@config
+class ViTConfig:
+    """The architecture, without pooling and head (those belong to a task).
+
+    Args:
+        image_size: native (height, width) in pixels; other sizes work at run time by resampling positions.
+        patch_size: pixels a token covers, (height, width); with a stem, its whole downsampling.
+        embed: what makes tokens of pixels: ``patch``, ``conv`` or ``resnet`` (the hybrids).
+        positions: ``learned``, ``sincos_1d``, ``sincos_2d``, ``rope_2d`` (rotary, in attention) or ``none``.
+        resampling: how learned positions move to another grid.
+        class_token: a learned token before the patches, with a learned position of its own unless
+            ``class_position`` is false (DeiT III).
+        registers: learned tokens without position between class token and patches (Darcet et al. 2024).
+        pre_norm: LayerNorm before the first block (CLIP). ``final_norm``: after the last; post-norm blocks need none.
+    """
+
+    image_size: Size = (224, 224)
+    channels: Annotated[int, Field(gt=0, le=1024)] = 3
+    patch_size: Size = (16, 16)
+    dim: Annotated[int, Field(gt=0, le=16384)] = 192
+    depth: Annotated[int, Field(gt=0, le=256)] = 12
+    heads: Annotated[int, Field(gt=0, le=256)] = 3
+    mlp_dim: Annotated[int, Field(gt=0, le=131072)] = 768
+    embed: EmbedConfig = PatchEmbedConfig()
+    block: BlockConfig = BlockConfig()
+    positions: Literal["learned", "sincos_1d", "sincos_2d", "rope_2d", "none"] = "learned"
+    resampling: Resampling = "bicubic_antialias"
+    class_token: bool = True
+    class_position: bool = True
+    registers: Annotated[int, Field(ge=0, le=1024)] = 0
+    pre_norm: bool = False
+    final_norm: bool = True
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.block.head_dim or self.dim // self.heads
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ViTConfig:
+        if max(self.image_size) > 16384:
+            raise ValueError(f"image_size {self.image_size} is over the limit of 16384 pixels a side")
+        if self.block.head_dim is None and self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}; set block.head_dim")
+        if self.positions == "sincos_1d" and self.dim % 2:
+            raise ValueError(f"sincos_1d positions need an even dim, not {self.dim}")
+        if self.positions == "sincos_2d" and self.dim % 4:
+            raise ValueError(f"sincos_2d positions need a dim that is a multiple of 4, not {self.dim}")
+        if self.positions == "rope_2d" and self.head_dim % 4:
+            raise ValueError(f"rope_2d positions need heads whose width is a multiple of 4, not {self.head_dim}")
+        return self
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the backbone makes of images."""
+
+    tokens: Tensor
+    """B T D: class token (if any), registers, patches."""
+    grid: Pair
+    has_class_token: bool
+    num_registers: int
+
+    @property
+    def cls(self) -> Tensor | None:
+        """The class token, B D."""
+        return self.tokens[:, 0] if self.has_class_token else None
+
+    @property
+    def prefix(self) -> Tensor:
+        """Class token and registers, B P D."""
+        return self.tokens[:, : self.has_class_token + self.num_registers]
+
+    @property
+    def registers(self) -> Tensor:
+        """B R D."""
+        return self.tokens[:, self.has_class_token : self.has_class_token + self.num_registers]
+
+    @property
+    def patches(self) -> Tensor:
+        """B N D, row by row."""
+        return self.tokens[:, self.has_class_token + self.num_registers :]
+
+    @property
+    def map(self) -> Tensor:
+        """The patches as a feature map, B D h w."""
+        return self.patches.transpose(1, 2).unflatten(2, self.grid)
+
+
+class ViT(nn.Module):
+    """Images B C H W → :class:`Features`. Any H W that the patches cover works; positions follow the grid."""
+
+    class_token: nn.Parameter | None
+    registers: nn.Parameter | None
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, block = config.dim, config.block
+        self.embed = STEMS[config.embed.kind](config.channels, config.patch_size, dim, config.embed)
+        self.class_token = nn.Parameter(torch.empty(1, 1, dim)) if config.class_token else None
+        self.registers = nn.Parameter(torch.empty(1, config.registers, dim)) if config.registers else None
+        self.positions = _build_positions(config, self.embed.grid(config.image_size))
+        self.dropout = nn.Dropout(block.dropout)
+        self.pre_norm = nn.LayerNorm(dim, block.norm_eps) if config.pre_norm else nn.Identity()
+        rates = torch.linspace(0, block.drop_path, config.depth, device="cpu").tolist()
+        self.blocks = nn.ModuleList(Block(dim, config.heads, config.mlp_dim, block, rate) for rate in rates)
+        self.norm = nn.LayerNorm(dim, block.norm_eps) if config.final_norm else nn.Identity()
+        initialise(self)
+
+    @property
+    def num_prefix(self) -> int:
+        """Tokens before the first patch: class token and registers."""
+        return int(self.config.class_token) + self.config.registers
+
+    def forward(self, images: Tensor) -> Features:
+        """B C H W → Features.
+
+        Raises:
+            UserError: a channel count or image size that the model cannot take.
+        """
+        x, grid, rotation = self.tokenise(images)
+        for block in self.blocks:
+            x = block(x, rotation)
+        return self._features(self.norm(x), grid)
+
+    def tokenise(self, images: Tensor) -> tuple[Tensor, Pair, Rotation | None]:
+        """What enters the first block: tokens B T D with positions, their grid, and the rotation (rope_2d only)."""
+        if images.ndim != 4 or images.shape[1] != self.config.channels:
+            raise UserError(
+                f"the model takes images of shape (batch, {self.config.channels}, height, width), "
+                f"not {tuple(images.shape)}; convert them or build the model with channels={images.shape[-3]}"
+            )
+        grid = self.embed.grid((images.shape[-2], images.shape[-1]))
+        patches = self.embed(images)
+        prefix = [t.expand(len(images), -1, -1) for t in (self.class_token, self.registers) if t is not None]
+        leading = torch.cat(prefix, dim=1) if prefix else patches[:, :0]
+        x = self.dropout(self.positions(leading.to(patches.dtype), patches, grid))
+        return self.pre_norm(x), grid, self._rotation(grid, x.device)
+
+    def intermediates(
+        self, images: Tensor, layers: Iterable[int] | None = None, *, norm: bool = False
+    ) -> list[Features]:
+        """Features after the given blocks (0 is the first, −1 the last; default: all), in the order given.
+
+        Args:
+            norm: pass them through the final LayerNorm (DINOv2's habit; timm and Hugging Face do not).
+        """
+        wanted = self._layers(layers)
+        x, grid, rotation = self.tokenise(images)
+        found: dict[int, Features] = {}
+        for layer, block in enumerate(self.blocks[: max(wanted) + 1]):
+            x = block(x, rotation)
+            if layer in wanted:
+                found[layer] = self._features(self.norm(x) if norm else x, grid)
+        return [found[layer] for layer in wanted]
+
+    def attentions(self, images: Tensor, layers: Iterable[int] | None = None) -> list[Tensor]:
+        """Attention matrices B H T T of the given blocks (default: all), rows sum to 1.
+
+        Recomputed from each block's input, so the ordinary forward pass keeps its fused kernels.
+        """
+        wanted = self._layers(layers)
+        x, _, rotation = self.tokenise(images)
+        found: dict[int, Tensor] = {}
+        for layer, block in enumerate(self.blocks[: max(wanted) + 1]):
+            if layer in wanted:
+                found[layer] = block.attention_weights(x, rotation)
+            x = block(x, rotation)
+        return [found[layer] for layer in wanted]
+
+    def resize(self, image_size: int | Pair | None = None, patch_size: int | Pair | None = None) -> None:
+        """Change the native image and patch size in place, for fine-tuning at another resolution.
+
+        Learned positions are resampled by the config's rule; the patch kernel by FlexiViT's pseudo-inverse.
+
+        Raises:
+            UserError: the patches do not cover the image, or a stem whose patch size is fixed.
+        """
+        changes = {"image_size": image_size, "patch_size": patch_size}
+        changed = {name: _pair(value) for name, value in changes.items() if value is not None}
+        self.embed.resize(changed.get("patch_size", self.config.patch_size))
+        embed = self.config.embed
+        if isinstance(embed, PatchEmbedConfig) and embed.stride is not None:
+            changed["embed"] = dataclasses.replace(embed, stride=self.embed.stride)
+        resized = dataclasses.replace(self.config, **changed)
+        self.positions.resize(self.embed.grid(resized.image_size))
+        self.config = resized
+
+    def _features(self, tokens: Tensor, grid: Pair) -> Features:
+        return Features(tokens, grid, self.config.class_token, self.config.registers)
+
+    def _rotation(self, grid: Pair, device: torch.device) -> Rotation | None:
+        if self.config.positions != "rope_2d":
+            return None
+        cos, sin = rope_2d(grid, self.config.head_dim)
+        return cos.to(device), sin.to(device)
+
+    def _layers(self, layers: Iterable[int] | None) -> Sequence[int]:
+        depth = len(self.blocks)
+        asked = list(range(depth)) if layers is None else list(layers)
+        if bad := [layer for layer in asked if not -depth <= layer < depth]:
+            raise UserError(f"there is no layer {bad[0]}; this model has layers 0 to {depth - 1}")
+        return [layer % depth for layer in asked]
+
+
+def _build_positions(config: ViTConfig, grid: Pair) -> nn.Module:
+    if config.positions == "learned":
+        num_prefix = int(config.class_token and config.class_position)
+        return LearnedPositions(grid, config.dim, num_prefix, config.resampling)
+    if config.positions in ("sincos_1d", "sincos_2d"):
+        return SinusoidalPositions(grid, config.dim, num_axes=1 if config.positions == "sincos_1d" else 2)
+    return NoPositions()
+
+
+def _pair(value: int | Pair) -> Pair:
+    return (value, value) if isinstance(value, int) else value
+
+
+# name: dim, depth, heads, mlp_dim (Dosovitskiy et al. 2021; Touvron et al. 2021; Zhai et al. 2022; Alabdulmohsin et
+# al. 2023), then further fields of ViTConfig
+SIZES: dict[str, tuple[int, int, int, int, dict[str, Any]]] = {
+    "Ti": (192, 12, 3, 768, {}),
+    "S": (384, 12, 6, 1536, {}),
+    "B": (768, 12, 12, 3072, {}),
+    "L": (1024, 24, 16, 4096, {}),
+    "H": (1280, 32, 16, 5120, {}),
+    "So400m": (1152, 27, 16, 4304, {"class_token": False}),
+    "g": (1408, 40, 16, 6144, {}),
+    "G": (1664, 48, 16, 8192, {}),
+}
+# Names as published (Steiner et al. 2021). "R+Ti/16" has the root alone, which shrinks 4 times, and 8×8 patches of its
+# map: a token covers 32 pixels in spite of the name.
+HYBRIDS: dict[str, tuple[str, tuple[int, ...], int]] = {
+    "R+Ti/16": ("Ti", (), 32),
+    "R26+S/32": ("S", (2, 2, 2, 2), 32),
+    "R50+B/16": ("B", (3, 4, 9), 16),
+    "R50+L/32": ("L", (3, 4, 6, 3), 32),
+}
+_PATCHES = {
+    "Ti": (16,),
+    "S": (16, 32),
+    "B": (8, 16, 32),
+    "L": (14, 16, 32),
+    "H": (14, 16),
+    "So400m": (14, 16),
+}
+
+
+def presets() -> list[str]:
+    """The published models by name, e.g. ``S/16``; :func:`preset` takes any other patch size too."""
+    plain = [f"{size}/{patch}" for size in SIZES for patch in _PATCHES.get(size, (14,))]
+    return plain + list(HYBRIDS)
+
+
+def preset(name: str, **overrides: Any) -> ViTConfig:
+    """The config of a published model, e.g. ``preset("S/16", image_size=384)``.
+
+    Args:
+        name: size/patch (``Ti/16`` … ``G/14``, any patch size) or a hybrid (``R50+B/16``).
+        overrides: fields of :class:`ViTConfig` to change.
+
+    Raises:
+        UserError: an unknown name or field.
+    """
+    if name in HYBRIDS:
+        size, layers, patch = HYBRIDS[name]
+        embed: dict[str, Any] = {"embed": ResNetStemConfig(layers=layers)}
+    elif (match := re.fullmatch(r"(\w+)/(\d+)", name)) and match[1] in SIZES:
+        size, patch, embed = match[1], int(match[2]), {}
+    else:
+        raise UserError(f"unknown model {name!r}; {did_you_mean(name, presets())}")
+    dim, depth, heads, mlp_dim, extra = SIZES[size]
+    fields = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": mlp_dim, "patch_size": patch}
+    known = [f.name for f in dataclasses.fields(ViTConfig)]  # type: ignore[arg-type]
+    if unknown := [key for key in overrides if key not in known]:
+        raise UserError(f"unknown model setting {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
+    return ViTConfig(**(fields | embed | extra | overrides))
+
+
+@dataclass(frozen=True)
+class Count:
+    """The cost of a model on one image of its native size."""
+
+    parameters: int
+    macs: int
+    """Multiply–accumulates of all matrix products and convolutions."""
+    tokens: int
+
+
+def count(config: ViTConfig, num_classes: int = 1000) -> Count:
+    """Parameters, MACs and tokens of a ViT with a linear head, counted on a model without memory (meta device)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        vit = ViT(config).eval()
+        head = nn.Linear(config.dim, num_classes)
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            tokens = vit(torch.empty(1, config.channels, *config.image_size)).tokens
+            head(tokens[:, 0])
+    parameters = sum(p.numel() for module in (vit, head) for p in module.parameters())
+    return Count(parameters, counter.get_total_flops() // 2, tokens.shape[1])
