@@ -1,1 +1,89 @@
-"""(room to be furnished)"""
+"""The contract of a task. One task a file, found by its name through the registry.
+
+A task's module defines three classes: ``Config`` (frozen, JSON), ``Prediction`` (frozen, what people get) and ``Task``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from vitrail.vit import ViT, ViTConfig
+
+Batch = dict[str, Any]
+"""``images`` float32 (B C H W), ``targets`` (see the task), ``index`` int64 (B,)."""
+
+
+class Prediction(Protocol):
+    """What a task says about one image."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+
+    def draw(self, image: Image.Image) -> Image.Image:
+        """A copy of the image with the prediction on it, for people."""
+
+
+class Task(nn.Module, ABC):
+    """A backbone, a head, a loss, and the one definition of the output.
+
+    Attributes:
+        monitor: the metric that tells the best weights, and whether more (``max``) or less (``min``) is better.
+        takes: the kinds of targets it learns from (``Source.kind``).
+    """
+
+    monitor: ClassVar[str]
+    monitor_mode: ClassVar[Literal["max", "min"]] = "max"
+    takes: ClassVar[tuple[str, ...]]
+    config: Any
+    vit: ViT
+    head: nn.Module
+
+    @property
+    def name(self) -> str:
+        """The registry name: the file's for our tasks, the dotted module for a third party's."""
+        module = type(self).__module__
+        return module.removeprefix("vitrail.tasks.")
+
+    @classmethod
+    @abstractmethod
+    def configure(
+        cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
+    ) -> Any:
+        """The task's config for a data set.
+
+        Args:
+            names: class names, or the names of the numbers.
+            targets: of the training split.
+            options: fields of ``Config`` that the user set.
+        """
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """B C H W → raw outputs; what an engine replaces."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """``{"loss": scalar, …}`` with any parts worth logging."""
+
+    @abstractmethod
+    def decode(self, outputs: Tensor) -> list[Any]:
+        """Raw outputs → one :class:`Prediction` an image."""
+
+    @abstractmethod
+    def metrics(self) -> Any:
+        """A fresh metric family of ``vitrail.metrics`` with ``update(outputs, targets)``."""
+
+    def predict(self, images: Tensor) -> list[Any]:
+        """B C H W → one :class:`Prediction` an image."""
+        return self.decode(self(images))
+
+    def after_step(self, step: int, num_steps: int) -> None:
+        """Called after each optimizer step; EMA teachers live here."""

@@ -1,0 +1,109 @@
+"""Regression: one or several numbers an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from vitrail.config import config, from_dict, to_dict
+from vitrail.metrics.regression import Metrics
+from vitrail.tasks import Batch
+from vitrail.tasks._pooled import PooledConfig, PooledTask, draw_caption
+from vitrail.vit import ViTConfig
+
+
+@config
+class Config(PooledConfig):
+    """Args:
+    targets: names of the numbers in the order of the outputs.
+    mean: of each number over the training split, in its unit; the network works on (y − mean)/std.
+    std: likewise the standard deviation.
+    loss: on the standardised numbers.
+    """
+
+    targets: Annotated[tuple[str, ...], Field(min_length=1, max_length=65536)]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    loss: Literal["mse", "l1", "smooth_l1"] = "mse"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if not len(self.targets) == len(self.mean) == len(self.std):
+            raise ValueError(f"{len(self.targets)} targets need as many means and standard deviations")
+        return self
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The numbers of one image, in the units of the training data."""
+
+    targets: tuple[str, ...]
+    values: np.ndarray[Any, Any]
+    """(K,) float32."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """``values`` by name."""
+        return {"values": {name: float(v) for name, v in zip(self.targets, self.values, strict=True)}}
+
+    def draw(self, image: Image.Image) -> Image.Image:
+        """The image with its numbers in a band below."""
+        return draw_caption(
+            image, [f"{name}  {value:.4g}" for name, value in zip(self.targets, self.values, strict=True)]
+        )
+
+
+class Task(PooledTask):
+    """Targets: numbers float32 (B, K) in their own units. Outputs: likewise."""
+
+    monitor: ClassVar[str] = "mae"
+    monitor_mode: ClassVar[Literal["max", "min"]] = "min"
+    takes = ("number",)
+    config: Config
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.register_buffer("mean", torch.tensor(config.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std), persistent=False)
+
+    @classmethod
+    def configure(
+        cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
+    ) -> Config:
+        """Means and standard deviations are the training split's (a constant number keeps a deviation of 1)."""
+        values = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)
+        std = values.std(axis=0)
+        scale = {"mean": values.mean(axis=0).tolist(), "std": np.where(std > 0, std, 1.0).tolist()}
+        return from_dict(Config, {**scale, **options, "model": to_dict(model), "targets": list(names)})
+
+    @property
+    def num_outputs(self) -> int:
+        """K numbers."""
+        return len(self.config.targets)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """B C H W → B K in the units of the data."""
+        return super().forward(images).float() * self.std + self.mean
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The config's loss on standardised numbers."""
+        outputs, targets = ((y - self.mean) / self.std for y in (self(batch["images"]), batch["targets"]))
+        function = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}[self.config.loss]
+        return {"loss": function(outputs, targets)}
+
+    def decode(self, outputs: Tensor) -> list[Prediction]:
+        """The outputs are the numbers."""
+        return [Prediction(self.config.targets, row) for row in outputs.float().cpu().numpy()]
+
+    def metrics(self) -> Metrics:
+        """MAE, RMSE and R²."""
+        return Metrics(self.config.targets)
