@@ -1,0 +1,75 @@
+"""Writing that survives a crash: a file or a folder appears whole under its name, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vitrail.errors import UserError
+
+
+@contextmanager
+def replacing(path: str | Path, *, size: int = 0) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path`` to write a file or a folder at; it takes the name when all went well.
+
+    What was written is synced to disk before the rename and the parent folder after it, so a power cut leaves
+    the old content or the new one. A failure removes the temporary. A folder must not exist yet.
+
+    Args:
+        size: bytes about to be written, named in the error.
+
+    Raises:
+        UserError: the disk is full or failing, or the place is not writable.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(temporary)
+        yield temporary
+        for written in [*temporary.rglob("*"), temporary]:
+            sync(written)
+        os.replace(temporary, path)
+        sync(path.parent)
+    except OSError as error:
+        remove(temporary)
+        amount = f" ({size:,} bytes)" if size else ""
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write {path}{amount}: {reason}; free some space or choose another place") from error
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replace the file at ``path`` by UTF-8 ``text``, atomically."""
+    data = text.encode("utf-8", "surrogateescape")
+    with replacing(path, size=len(data)) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Replace the file at ``path`` by ``value`` as JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def sync(path: Path) -> None:
+    """Wait until the file or the folder entry is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a whole folder; absent is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,123 @@
+"""In which numbers to compute: resolving ``auto`` by measuring, and one guarded optimizer step for all of them."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.console import note
+from vitrail.errors import UserError
+from vitrail.evaluation import AUTOCAST
+
+Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which losses are computed."""
+    return torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST)
+
+
+def scaler(precision: str, device: torch.device) -> torch.amp.GradScaler | None:
+    """fp16 gradients underflow unless the loss is scaled up; nothing else needs it."""
+    if precision != "fp16":
+        return None
+    if device.type != "cuda":
+        raise UserError(f"precision fp16 needs a GPU, not {device.type}; choose bf16 or fp32")
+    return torch.amp.GradScaler(device.type)
+
+
+def resolve(
+    precision: str, task: nn.Module, loss: Callable[[nn.Module], Tensor], device: torch.device
+) -> Literal["fp32", "bf16", "fp16"]:
+    """What ``auto`` means here; anything else is returned as it is.
+
+    A GPU gets bf16, or fp16 where it has none. A CPU with bf16 matrix instructions gets bf16 if a training step of
+    this very model measures faster with it. The choice is printed.
+
+    Args:
+        loss: the task's loss on a typical batch.
+    """
+    if precision != "auto":
+        return precision  # type: ignore[return-value]
+    if device.type == "cuda":
+        chosen: Any = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        note(f"precision: {chosen} (auto, {torch.cuda.get_device_name(device)})")
+        return chosen  # type: ignore[no-any-return]
+    if device.type != "cpu" or not has_fast_bf16():
+        note(f"precision: fp32 (auto, {device.type} without bf16 matrix instructions)")
+        return "fp32"
+    full, half = (_step_seconds(task, loss, name, device) for name in ("fp32", "bf16"))
+    chosen = "bf16" if half < full else "fp32"
+    note(f"precision: {chosen} (auto, measured: fp32 {full * 1e3:.1f} ms, bf16 {half * 1e3:.1f} ms per step)")
+    return chosen  # type: ignore[no-any-return]
+
+
+def has_fast_bf16() -> bool:
+    """Whether this CPU multiplies bf16 matrices in hardware (AVX512-BF16 or AMX)."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _step_seconds(
+    task: nn.Module, loss: Callable[[nn.Module], Tensor], precision: str, device: torch.device, steps: int = 3
+) -> float:
+    """The fastest of a few forward and backward passes, on a copy so that nothing of the run changes."""
+    trial = copy.deepcopy(task)
+    best = float("inf")
+    for _ in range(1 + steps):  # the first one warms up and may well be the slowest
+        started = time.perf_counter()
+        with autocast(precision, device):
+            value = loss(trial)
+        value.backward()
+        best = min(best, time.perf_counter() - started)
+        trial.zero_grad()
+    return best
+
+
+def guarded_step(
+    optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None, loss: Tensor, clip: float | None
+) -> Tensor:
+    """Clip and step, unless the loss or a gradient is not finite: then weights and optimizer state stay as they are.
+
+    The verdict stays on the device where the optimizer is fused (it takes it as its AMP ``found_inf``), so a GPU
+    never waits for the host; other optimizers cost one synchronisation.
+
+    Args:
+        loss: the loss, the same on every rank.
+
+    Returns:
+        The norm of the gradient before clipping, not finite where the step was skipped.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    grads = [p.grad for p in parameters]
+    # A loss that is not finite need not show in the gradients; let it, so that their norm alone is the verdict.
+    _local(grads[0]).add_(torch.where(loss.isfinite(), 0.0, torch.inf))
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    norm = _full(nn.utils.get_total_norm(grads))
+    if clip is not None:
+        torch._foreach_mul_(grads, (clip / (norm + 1e-6)).clamp(max=1.0))
+    if scaler is not None:
+        scaler.step(optimizer)
+        scaler.update()
+    elif optimizer.defaults.get("fused"):
+        optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+        optimizer.step()
+    elif bool(norm.isfinite()):
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+def _local(tensor: Any) -> Tensor:
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def _full(tensor: Any) -> Tensor:
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

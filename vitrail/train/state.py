@@ -1,0 +1,169 @@
+"""What resuming needs, saved so that a kill at any moment costs at most one save interval.
+
+``state/00000007/`` holds ``state.safetensors`` (weights, their average, optimizer), ``state.json`` (where the run is)
+and ``manifest.json`` (the SHA-256 of both, hence of the whole state). A save is written beside, synced and renamed;
+the last two are kept; a damaged one is passed over for the one before.
+
+Random numbers need no restoring: each step seeds the generator from (seed, step, rank), the loader from its own key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitrail import files
+from vitrail.checkpoints import native
+from vitrail.console import warn
+from vitrail.errors import UserError
+from vitrail.train.distributed import World, gather, placed_like
+from vitrail.train.ema import Ema
+
+KEEP = 2
+
+
+@dataclass
+class Position:
+    """Where a run is: everything that changes with the steps and is no tensor."""
+
+    epoch: int = 0
+    step: int = 0  # optimizer steps since the beginning
+    step_in_epoch: int = 0
+    faults: int = 0  # losses in a row that were not finite
+    counted: int = 0  # steps in ``sums``
+    sums: dict[str, float] = field(default_factory=dict)  # of this epoch's losses
+    best: float | None = None  # of the monitored metric
+    best_epoch: int | None = None
+    stale: int = 0  # evaluations since the best
+
+
+@dataclass
+class Training:
+    """All that a step changes."""
+
+    task: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: Ema | None
+    scaler: torch.amp.GradScaler | None
+    position: Position
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A state read back."""
+
+    tensors: dict[str, Tensor]
+    info: dict[str, Any]
+    where: Path
+
+    def restore_weights(self, task: nn.Module, ema: Ema | None) -> None:
+        """Before sharding: a shard is cut from the whole."""
+        native.load_into(task, self._part("task/"), where=self.where)
+        if ema is not None:
+            native.load_into(ema.module, self._part("ema/"), where=self.where)
+            ema.n_averaged.fill_(self.info["ema_updates"])
+
+    def restore_optimizer(self, training: Training) -> None:
+        """After sharding: the optimizer's state is placed as its parameters are."""
+        parameters = dict(training.task.named_parameters())
+        fused = training.optimizer.defaults.get("fused")
+        for key, value in self._part("optimizer/").items():
+            name, _, slot = key.rpartition("/")
+            like = parameters[name]
+            count = value.ndim == 0 and not fused  # only fused kernels keep their step count on the device
+            training.optimizer.state[like][slot] = value if count else placed_like(value, like)
+        if training.scaler is not None:
+            training.scaler.load_state_dict(self.info["scaler"])
+
+    def _part(self, prefix: str) -> dict[str, Tensor]:
+        return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
+
+
+def save(folder: Path, training: Training, world: World) -> None:
+    """Write the next state into ``folder``; all ranks call it, the first one writes.
+
+    Raises:
+        UserError: the disk is full or failing; the states that were there are untouched.
+    """
+    tensors = _tensors(training)
+    if world.first:
+        serial = max((int(path.name) for path in _states(folder)), default=0) + 1
+        with files.replacing(folder / f"{serial:08d}", size=sum(t.nbytes for t in tensors.values())) as temporary:
+            temporary.mkdir()
+            native.save(temporary / "state.safetensors", tensors, {})
+            files.write_json(temporary / "state.json", _info(training, world))
+            digests = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+            files.write_json(temporary / "manifest.json", {"sha256": digests})
+        for old in _states(folder)[:-KEEP]:
+            files.remove(old)
+    world.wait()
+
+
+def load(folder: Path) -> Saved | None:
+    """The newest intact state, or None if nothing was saved yet. What a killed save left behind is removed.
+
+    Raises:
+        UserError: there are states, and all are damaged.
+    """
+    for litter in folder.glob(".*.tmp"):
+        files.remove(litter)
+    states = _states(folder)
+    for path in reversed(states):
+        if reason := damage(path):
+            warn(f"{path} is damaged ({reason}); using the state before it")
+            continue
+        info = json.loads((path / "state.json").read_text())
+        return Saved(native.load(path / "state.safetensors").state, info, path)
+    if states:
+        raise UserError(f"every state in {folder} is damaged; start again under another --name")
+    return None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a state's files, or None."""
+    try:
+        for name, digest in json.loads((path / "manifest.json").read_text())["sha256"].items():
+            if _sha256(path / name) != digest:
+                return f"{name} is not what was written"
+    except OSError as error:
+        return f"{Path(error.filename).name}: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "manifest.json is not readable"
+    return None
+
+
+def _states(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("[0-9]*") if path.name.isdigit())
+
+
+def _tensors(training: Training) -> dict[str, Tensor]:
+    parts: dict[str, Tensor] = {f"task/{key}": value for key, value in training.task.state_dict().items()}
+    if training.ema is not None:
+        parts |= {f"ema/{key}": value for key, value in training.ema.module.state_dict().items()}
+    for name, parameter in training.task.named_parameters():
+        slots = training.optimizer.state.get(parameter, {})
+        parts |= {f"optimizer/{name}/{slot}": value for slot, value in slots.items() if value is not None}
+    return {key: gather(value) for key, value in parts.items()}
+
+
+def _info(training: Training, world: World) -> dict[str, Any]:
+    generator = torch.get_rng_state() if world.device.type == "cpu" else torch.cuda.get_rng_state(world.device)
+    return {
+        "position": asdict(training.position),
+        "ema_updates": None if training.ema is None else int(training.ema.n_averaged),
+        "scaler": None if training.scaler is None else training.scaler.state_dict(),
+        "rng_sha256": hashlib.sha256(generator.numpy().tobytes()).hexdigest(),
+        "threads": torch.get_num_threads(),
+        "world_size": world.size,
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
