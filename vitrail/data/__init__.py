@@ -1,1 +1,103 @@
-"""(room to be furnished)"""
+"""Data: sources, decoding, preprocessing, augmentation, and the loader that turns them into batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from vitrail.config import config
+from vitrail.data.augment import Augment, Augmentation, AugmentConfig, augmentation
+from vitrail.data.decode import BadImage, decode
+from vitrail.data.loader import Loader, LoaderConfig
+from vitrail.data.mix import Mix, MixConfig
+from vitrail.data.preprocess import Preprocess, PreprocessConfig
+from vitrail.data.source import Kind, Source, SourceConfig, Splits, open_source
+from vitrail.errors import UserError
+
+__all__ = [
+    "Augment",
+    "AugmentConfig",
+    "BadImage",
+    "Data",
+    "DataConfig",
+    "Loader",
+    "LoaderConfig",
+    "Mix",
+    "MixConfig",
+    "Preprocess",
+    "PreprocessConfig",
+    "Source",
+    "SourceConfig",
+    "Splits",
+    "augmentation",
+    "decode",
+    "open_data",
+    "open_source",
+]
+
+
+@config
+class DataConfig:
+    """Which images, prepared how. ``augment`` may be written as the name of a preset."""
+
+    source: SourceConfig
+    preprocess: PreprocessConfig = Field(default_factory=PreprocessConfig)
+    augment: Augmentation = Field(default_factory=AugmentConfig)
+    loader: LoaderConfig = Field(default_factory=LoaderConfig)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Opened splits and the loaders over them."""
+
+    config: DataConfig
+    splits: Splits
+
+    @property
+    def kind(self) -> Kind:
+        return self.splits.kind
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.splits.classes
+
+    def split(self, name: str) -> Source:
+        """The source of "train", "val" or "test".
+
+        Raises:
+            UserError: the data has no such split.
+        """
+        sources = dict(self.splits.items())
+        if name not in sources:
+            raise UserError(f"the data has no split {name!r}; choose one of: {', '.join(sources)}")
+        return sources[name]
+
+    def train_loader(self, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> Loader:
+        """Shuffled, augmented and mixed batches of the training split."""
+        config = self.config
+        return Loader(
+            self.split("train"),
+            Augment(config.augment, config.preprocess),
+            config.loader,
+            train=True,
+            seed=seed,
+            mix=Mix(config.augment.mix, self.kind, len(self.classes)),
+            repeats=config.augment.repeats,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def eval_loader(self, split: str = "val", *, rank: int = 0, world_size: int = 1) -> Loader:
+        """Every sample of a split once, in order, prepared as for inference."""
+        preprocess = Preprocess(self.config.preprocess)
+        return Loader(self.split(split), preprocess, self.config.loader, train=False, rank=rank, world_size=world_size)
+
+
+def open_data(config: DataConfig) -> Data:
+    """Open the source's splits.
+
+    Raises:
+        UserError: as ``open_source``.
+    """
+    return Data(config, open_source(config.source))

@@ -1,0 +1,202 @@
+"""The one inference preprocessing: from an image of any size to the tensor that a model takes.
+
+It runs in two halves, so that a loader can keep the first one's small uint8 result and do the second for a whole
+batch: ``pixels`` (resize and crop, by Pillow) and ``finish`` (rescale and normalise). Both reproduce the libraries that
+weights come from to the bit: ``resize="square"`` is the image processor of Hugging Face's ViT on its Pillow backend (at
+crop_pct 1), and ``"crop"``, ``"square"``, ``"pad"`` are timm's crop modes ``center``, ``squash``, ``border``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
+from torch import Tensor
+
+from vitrail.config import config
+from vitrail.data.draws import Keys
+from vitrail.errors import UserError
+
+Picture: TypeAlias = Image.Image | Tensor
+"""A Pillow image of mode L, RGB or RGBA (1, 3, 4 channels), or a uint8 tensor (C, H, W) of any channel count."""
+
+Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+_MODES = {"L": 1, "RGB": 3, "RGBA": 4}
+
+
+def _pair(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, int | float) else value
+
+
+def _not_zero(values: tuple[float, ...]) -> tuple[float, ...]:
+    if 0 in values:
+        raise ValueError("a standard deviation is never 0")
+    return values
+
+
+Size = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)]
+PerChannel = Annotated[tuple[float, ...], BeforeValidator(_several), Field(min_length=1)]
+
+
+@config
+class PreprocessConfig:
+    """How an image becomes a model's input. ``mean`` and ``std`` are one number for all channels or one for each."""
+
+    size: Size = (224, 224)  # (height, width); one number means a square
+    channels: PositiveInt = 3
+    resize: Literal["square", "crop", "pad"] = "square"
+    crop_pct: Annotated[float, Field(gt=0, le=1)] = 1.0  # resize to size / crop_pct, then take the centre
+    interpolation: Interpolation = "bilinear"
+    rescale: Annotated[float, Field(gt=0)] = 1 / 255
+    mean: PerChannel = (0.5,)
+    std: Annotated[PerChannel, AfterValidator(_not_zero)] = (0.5,)
+
+    @model_validator(mode="after")
+    def _one_or_each(self) -> PreprocessConfig:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels):
+                raise ValueError(
+                    f"{name} has {len(values)} values for {self.channels} channels; give one, or one for each channel"
+                )
+        return self
+
+
+class Preprocess:
+    """``Preprocess(config)(image) -> float32 (C, H, W)``."""
+
+    deterministic = True
+    """``pixels`` gives the same result whatever its key, so a loader may keep it."""
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        self.config = self.input = config
+        self.fill = tuple(round(value / config.rescale) for value in _expand(config.mean, config.channels))
+        self._divisor = 1 / config.rescale
+        self._mean = torch.tensor(config.mean).reshape(-1, 1, 1)
+        self._std = torch.tensor(config.std).reshape(-1, 1, 1)
+
+    def __call__(self, image: Picture) -> Tensor:
+        return self.finish(self.pixels(image)[None])[0]
+
+    def pixels(self, image: Picture, key: int = 0) -> Tensor:
+        """The image at the input size: uint8 (C, H, W)."""
+        return to_pixels(self.fit(image))
+
+    def fit(self, image: Picture) -> Picture:
+        """The image at the input size, by ``config.resize``.
+
+        Raises:
+            UserError: an image with another channel count than the model's.
+        """
+        return map_bands(self.checked(image), self._fit, self.fill)
+
+    def finish(self, pixels: Tensor, keys: Keys | None = None) -> Tensor:
+        """Rescale and normalise (B, C, H, W), uint8 or float in the same range, to float32.
+
+        Dividing by 255 in float32 gives, for all 256 grey levels, the very numbers of the other libraries' arithmetic.
+        """
+        images = pixels.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        return images.div_(self._divisor).sub_(self._mean).div_(self._std)
+
+    def checked(self, image: Picture) -> Picture:
+        """The image itself, if its channel count is the model's."""
+        channels = len(image) if isinstance(image, Tensor) else _MODES.get(image.mode, 0)
+        if channels != self.config.channels:
+            kind = f"{channels} channels" if channels else f"mode {image.mode}"
+            raise UserError(
+                f"an image with {kind} for a model of {self.config.channels} channels; "
+                "decode it with vitrail.data.decode(data, channels)"
+            )
+        return image
+
+    def stretch(self, image: Picture) -> Picture:
+        """The whole image at the input size, its aspect ratio given up."""
+        return map_bands(image, lambda band, _: self._resize(band, self.config.size), self.fill)
+
+    def region(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The part of an image of this (height, width) that the model sees: (left, top, right, bottom) in its pixels.
+
+        It goes beyond the image where a border is added.
+        """
+        resized = self._resized(size)
+        scales = size[0] / resized[0], size[1] / resized[1]
+        starts = [_offset(length, wanted) for length, wanted in zip(resized, self.config.size, strict=True)]
+        top, left = (start * scale for start, scale in zip(starts, scales, strict=True))
+        return left, top, left + self.config.size[1] * scales[1], top + self.config.size[0] * scales[0]
+
+    def _fit(self, image: Image.Image, fill: tuple[int, ...]) -> Image.Image:
+        resized = self._resize(image, self._resized((image.height, image.width)))
+        return _centre(resized, self.config.size, fill if self.config.resize == "pad" else None)
+
+    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """What an image of this size is resized to, before the centre is taken."""
+        target = tuple(math.floor(length / self.config.crop_pct) for length in self.config.size)
+        if self.config.resize == "square":
+            return target[0], target[1]
+        fit = _cover if self.config.resize == "crop" else _contain
+        return fit(size, (target[0], target[1]))
+
+    def _resize(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        resample = Image.Resampling[self.config.interpolation.upper()]
+        return image.resize((size[1], size[0]), resample) if (image.height, image.width) != size else image
+
+
+def map_bands(
+    image: Picture, function: Callable[[Image.Image, tuple[int, ...]], Image.Image], fill: tuple[int, ...]
+) -> Picture:
+    """``function(image, fill)`` for a Pillow image; for a tensor, on each channel as a grey image with its own fill."""
+    if isinstance(image, Image.Image):
+        return function(image, fill)
+    bands = (function(Image.fromarray(band.numpy()), (f,)) for band, f in zip(image, fill, strict=True))
+    return torch.stack([torch.from_numpy(np.array(band)) for band in bands])
+
+
+def to_pixels(image: Picture) -> Tensor:
+    """uint8 (C, H, W)."""
+    if isinstance(image, Tensor):
+        return image
+    array = np.array(image)
+    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
+
+
+def _expand(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return values * channels if len(values) == 1 else values
+
+
+def _cover(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """The size with the same aspect that just covers the target; rounding as timm (torchvision's for a square)."""
+    height, width = size
+    if target[0] == target[1]:
+        side = target[0]
+        return (side, int(side * width / height)) if height <= width else (int(side * height / width), side)
+    ratio = min(height / target[0], width / target[1])
+    return round(height / ratio), round(width / ratio)
+
+
+def _contain(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """The size with the same aspect that just fits into the target."""
+    ratio = max(size[0] / target[0], size[1] / target[1])
+    return max(1, round(size[0] / ratio)), max(1, round(size[1] / ratio))
+
+
+def _centre(image: Image.Image, size: tuple[int, int], fill: tuple[int, ...] | None) -> Image.Image:
+    """The central part of the size, bordered with ``fill`` (black if None) where the image is smaller."""
+    top, left = _offset(image.height, size[0]), _offset(image.width, size[1])
+    if fill is None or (top >= 0 and left >= 0):
+        return image.crop((left, top, left + size[1], top + size[0]))
+    canvas = Image.new(image.mode, (size[1], size[0]), fill if len(fill) > 1 else fill[0])
+    canvas.paste(image, (-left, -top))
+    return canvas
+
+
+def _offset(length: int, wanted: int) -> int:
+    """Where the central ``wanted`` pixels begin; negative where a border is due (rounding as torchvision)."""
+    return -((wanted - length) // 2) if wanted > length else round((length - wanted) / 2)

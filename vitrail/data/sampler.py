@@ -1,0 +1,78 @@
+"""Which samples make up a step: a pure function of (seed, epoch, step, rank)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.data import draws
+from vitrail.errors import UserError
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one rank loads for one step."""
+
+    epoch: int
+    step: int
+    index: NDArray[np.int64]  # positions in the source
+    repeat: NDArray[np.int64]  # how many times this epoch has shown the sample before (repeated augmentation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """The steps of every epoch.
+
+    A step takes ``batch_size`` samples over all ranks; rank r has every world_size-th of them, starting at r, so the
+    ranks' shares together are the batch of a single process.
+    Training shuffles and drops what does not fill a batch. Evaluation keeps the order and shows every sample exactly
+    once: the last step is smaller, and ranks for which nothing is left in it have one step less.
+
+    Repeated augmentation (Hoffer et al. 2019; as in DeiT): each sample comes ``repeats`` times in a row, differently
+    augmented and on different ranks, in an epoch that is no longer than before, so it shows 1 / repeats of the samples.
+    """
+
+    num_samples: int
+    batch_size: int
+    train: bool
+    seed: int = 0
+    repeats: int = 1
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.world_size:
+            raise UserError(
+                f"batch_size {self.batch_size} does not divide among {self.world_size} processes; "
+                f"set data.loader.batch_size to a multiple of {self.world_size}"
+            )
+        if self.train and self.batch_size > self.num_samples:
+            largest = max(1, self.num_samples // self.world_size) * self.world_size
+            raise UserError(
+                f"batch_size {self.batch_size} is larger than the {self.num_samples} training images; "
+                f"set data.loader.batch_size to {largest} or less"
+            )
+
+    def __len__(self) -> int:
+        """Steps in an epoch, for this rank."""
+        full, rest = divmod(self.num_samples, self.batch_size)
+        return full if self.train else full + (rest > self.rank)
+
+    def order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The epoch's samples for all ranks: (index, repeat), each (num_samples,)."""
+        if not self.train:
+            return np.arange(self.num_samples), np.zeros(self.num_samples, dtype=np.int64)
+        shuffled = draws.permutation(self.num_samples, draws.key(self.seed, "order", epoch))
+        shown = np.arange(self.num_samples)
+        return shuffled[shown // self.repeats], shown % self.repeats
+
+    def steps(self, epoch: int, start_step: int = 0) -> Iterator[Step]:
+        """This rank's steps from ``start_step`` on."""
+        index, repeat = self.order(epoch)
+        for step in range(start_step, len(self)):
+            first = step * self.batch_size
+            share = slice(first + self.rank, first + self.batch_size, self.world_size)
+            yield Step(epoch, step, index[share], repeat[share])
