@@ -1,1 +1,64 @@
-"""(room to be furnished)"""
+"""Where a model looks, and what it has learned.
+
+``methods/`` holds one method a file: an ``Options`` config and ``explain(task, images, options) -> list[Heat]``.
+``overlay`` puts a heat map on the picture it explains, ``anatomy`` draws the ViT paper's figure 7.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from vitrail import registry
+from vitrail.config import from_dict
+from vitrail.errors import UserError
+
+
+@dataclass(frozen=True)
+class Heat:
+    """How much each patch matters for one image."""
+
+    title: str
+    values: np.ndarray
+    """(h, w) on the token grid, not negative, of no particular scale."""
+
+
+def methods() -> list[str]:
+    """The names of the methods."""
+    return registry.names("explain.methods")
+
+
+def explain(task: Any, images: Tensor, method: str = "rollout", **options: Any) -> list[Heat]:
+    """Heat maps of one preprocessed image.
+
+    Args:
+        images: (1, C, H, W), preprocessed.
+        method: one of :func:`methods`, or a third party's dotted name.
+        options: fields of the method's ``Options``.
+
+    Raises:
+        UserError: an unknown method or option, or a layer, head or class that the model does not have.
+    """
+    module = registry.load("explain.methods", method)
+    maps: list[Heat] = module.explain(task, images, from_dict(module.Options, options))
+    return maps
+
+
+def layer_index(task: Any, layer: int) -> int:
+    """The layer counted from 0, where -1 is the last.
+
+    Raises:
+        UserError: the model has no such layer.
+    """
+    depth = len(task.vit.blocks)
+    if not -depth <= layer < depth:
+        raise UserError(f"there is no layer {layer}; this model has layers 0 to {depth - 1}")
+    return layer % depth
+
+
+def heat(title: str, patches: Tensor, grid: tuple[int, int]) -> Heat:
+    """A :class:`Heat` from one value a patch, (N,)."""
+    return Heat(title, patches.detach().float().cpu().reshape(grid).numpy())

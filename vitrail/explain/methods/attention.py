@@ -1,0 +1,64 @@
+"""Raw attention: what the class token looks at, in each layer and head."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vitrail.config import config
+from vitrail.errors import UserError
+from vitrail.explain import Heat, heat, layer_index
+
+
+@config
+class Options:
+    """Which maps.
+
+    Args:
+        layer: one layer, head by head (0 is the first, -1 the last); default: all layers, mean over heads.
+        head: one head only.
+    """
+
+    layer: int | None = None
+    head: Annotated[int, Field(ge=0)] | None = None
+
+
+@torch.no_grad()
+def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
+    """Attention to the patches from the class token, or from all patches on average where there is none.
+
+    Args:
+        images: (1, C, H, W).
+
+    Raises:
+        UserError: no such layer or head.
+    """
+    vit = task.vit
+    layers = range(len(vit.blocks)) if options.layer is None else [layer_index(task, options.layer)]
+    maps = []
+    for layer, weights in zip(layers, vit.attentions(images, layers), strict=True):
+        patches = from_queries(weights[0], vit.config.class_token, vit.num_prefix)
+        for title, row in _choose(patches, options):
+            maps.append(heat(f"layer {layer}, {title}", row, vit.embed.grid(images.shape[-2:])))
+    return maps
+
+
+def from_queries(weights: Tensor, class_token: bool, num_prefix: int) -> Tensor:
+    """The attention (..., T, T) that the patches receive, (..., N): the class token's row or the patches' mean."""
+    rows = weights[..., 0, :] if class_token else weights[..., num_prefix:, :].mean(dim=-2)
+    return rows[..., num_prefix:]
+
+
+def _choose(patches: Tensor, options: Options) -> list[tuple[str, Tensor]]:
+    """Titled rows of (heads, N)."""
+    if options.head is not None:
+        if options.head >= len(patches):
+            raise UserError(f"there is no head {options.head}; this model has heads 0 to {len(patches) - 1}")
+        return [(f"head {options.head}", patches[options.head])]
+    mean = [("mean of heads", patches.mean(dim=0))]
+    if options.layer is None:
+        return mean
+    return [(f"head {i}", row) for i, row in enumerate(patches)] + mean

@@ -1,0 +1,79 @@
+"""Attention rollout (Abnar & Zuidema 2020): attention followed through the layers down to the patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vitrail.config import config
+from vitrail.explain import Heat, heat, layer_index
+from vitrail.explain.methods.attention import from_queries
+
+Fusion = Literal["mean", "max", "min"]
+
+
+@config
+class Options:
+    """How to follow the attention.
+
+    Args:
+        layer: up to and with this layer; default: the last.
+        fusion: how the heads become one.
+        discard: share of the weakest attention weights of each layer to leave out.
+    """
+
+    layer: int = -1
+    fusion: Fusion = "mean"
+    discard: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+@torch.no_grad()
+def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
+    """One map for the class token, or for the mean of the patches where there is none.
+
+    Args:
+        images: (1, C, H, W).
+
+    Raises:
+        UserError: no such layer.
+    """
+    vit = task.vit
+    last = layer_index(task, options.layer)
+    flow = rollout(vit.attentions(images, range(last + 1)), options.fusion, options.discard)
+    patches = from_queries(flow[0], vit.config.class_token, vit.num_prefix)
+    return [heat(f"rollout to layer {last}", patches, vit.embed.grid(images.shape[-2:]))]
+
+
+def rollout(attentions: Sequence[Tensor], fusion: Fusion = "mean", discard: float = 0.0) -> Tensor:
+    """Attention matrices B H T T, first layer first → B T T, rows sum to 1.
+
+    Ã = ½ A + ½ I stands for the residual connection; the result is Ã_L … Ã_2 Ã_1 (their section 3).
+    """
+    size = attentions[0].shape[-1]
+    identity = torch.eye(size, dtype=attentions[0].dtype, device=attentions[0].device)
+    flow = identity.expand(len(attentions[0]), -1, -1)
+    for weights in attentions:
+        fused = _discard(_fuse(weights, fusion), discard)
+        fused = fused / fused.sum(dim=-1, keepdim=True)
+        flow = (fused + identity) / 2 @ flow
+    return flow
+
+
+def _fuse(weights: Tensor, fusion: Fusion) -> Tensor:
+    """B H T T → B T T."""
+    if fusion == "mean":
+        return weights.mean(dim=1)
+    return weights.amax(dim=1) if fusion == "max" else weights.amin(dim=1)
+
+
+def _discard(weights: Tensor, share: float) -> Tensor:
+    """Zero the weakest ``share`` of each row, so that every token keeps its strongest links."""
+    count = int(weights.shape[-1] * share)
+    if count == 0:
+        return weights
+    weakest = weights.topk(count, dim=-1, largest=False).indices
+    return weights.scatter(-1, weakest, 0.0)

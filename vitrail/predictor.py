@@ -1,0 +1,262 @@
+"""Images in, typed results out: a trained task with the preprocessing that belongs to it.
+
+::
+
+    vitrail.load("runs/birds").predict("photo.jpg").label
+"""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitrail import registry
+from vitrail.checkpoints import native
+from vitrail.config import from_dict, to_dict
+from vitrail.console import note, printable
+from vitrail.data.decode import BadImage, decode
+from vitrail.data.files import read_regular
+from vitrail.data.preprocess import Picture, Preprocess, PreprocessConfig
+from vitrail.errors import UserError, did_you_mean
+from vitrail.tasks import Task
+
+ImageLike: TypeAlias = str | Path | bytes | Image.Image | np.ndarray | Tensor
+"""A file, its bytes, a Pillow image, pixels uint8 (H, W) or (H, W, C), or a uint8 tensor (C, H, W)."""
+
+READERS = 4  # threads that read and decode ahead of the model
+
+
+class Predictor:
+    """A task ready to use.
+
+    Args:
+        task: trained; it is moved to ``device`` and put into evaluation mode.
+        preprocess: from an image of any size to what the task takes.
+        device: ``auto``, or a torch device.
+        metrics: what the weights are known to reach, kept for :meth:`save`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        preprocess: PreprocessConfig,
+        *,
+        device: str | torch.device = "auto",
+        metrics: dict[str, float] | None = None,
+    ) -> None:
+        self.device = pick_device(device)
+        self.task = task.to(self.device).eval()
+        self.preprocess = Preprocess(preprocess)
+        self.metrics = metrics or {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the outputs; for regression the names of the numbers."""
+        names: tuple[str, ...] = getattr(self.task.config, "classes", None) or self.task.config.targets
+        return names
+
+    def predict(self, images: ImageLike | list[Any], batch_size: int = 32) -> Any:
+        """The task's ``Prediction`` of one image, or a list of them for a list of images.
+
+        Raises:
+            UserError: an image that cannot be read, named.
+        """
+        return self._all(images, batch_size, self._decide)
+
+    def embed(self, images: ImageLike | list[Any], batch_size: int = 32) -> np.ndarray:
+        """The pooled feature vector before the head: float32 (D,) of one image, (N, D) of a list.
+
+        Raises:
+            UserError: an image that cannot be read, named.
+        """
+        vectors = self._all(images, batch_size, self._describe)
+        return np.stack(vectors) if isinstance(vectors, list) else vectors
+
+    def stream(self, images: Iterable[ImageLike], batch_size: int = 32, *, embed: bool = False) -> Iterator[Any]:
+        """Results one by one in the order of ``images``, which may be endless; files are read ahead in threads.
+
+        An image that cannot be read gives its :class:`UserError` in place of a result.
+
+        Args:
+            embed: feature vectors instead of predictions.
+        """
+        run = self._describe if embed else self._decide
+        with ThreadPoolExecutor(READERS) as pool:
+            for batch in _ahead(pool, self._try_pixels, iter(images), batch_size):
+                good = [item for item in batch if isinstance(item, Tensor)]
+                results = iter(run(torch.stack(good)) if good else ())
+                for item in batch:
+                    yield next(results) if isinstance(item, Tensor) else item
+
+    def tensor(self, image: ImageLike) -> Tensor:
+        """The model's input of one image, (1, C, H, W) on the device."""
+        return self.preprocess(self.read(image))[None].to(self.device)
+
+    def read(self, image: ImageLike) -> Picture:
+        """The image as it is before preprocessing, with the model's channel count.
+
+        Raises:
+            UserError: it cannot be read, with its name.
+        """
+        try:
+            return decode(_contents(image), self.preprocess.config.channels)
+        except BadImage as error:
+            raise error.named(_name(image)) from None
+        except OSError as error:  # a Pillow image loads its file only now
+            raise UserError(f"{_name(image)} is damaged: {error}; repair or remove it") from None
+
+    def save(self, path: str | Path) -> None:
+        """Write a self-contained weights file (.safetensors) that :func:`load` reads."""
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            raise UserError(f"weights are saved as .safetensors, not {path.name!r}; name it {path.stem}.safetensors")
+        meta = {
+            "task": self.task.name,
+            "config": to_dict(self.task.config),
+            "preprocess": to_dict(self.preprocess.config),
+            "metrics": self.metrics,
+        }
+        native.save(path, self.task.state_dict(), meta)
+
+    def _all(self, images: Any, batch_size: int, run: Callable[[Tensor], list[Any]]) -> Any:
+        single = not isinstance(images, list | tuple)
+        results: list[Any] = []
+        for start in range(0, 1 if single else len(images), batch_size):
+            batch = [images] if single else images[start : start + batch_size]
+            results += run(torch.stack([self.preprocess.pixels(self.read(image)) for image in batch]))
+        return results[0] if single else results
+
+    def _try_pixels(self, image: ImageLike) -> Tensor | UserError:
+        try:
+            return self.preprocess.pixels(self.read(image))
+        except UserError as error:
+            return error
+
+    @torch.inference_mode()
+    def _decide(self, pixels: Tensor) -> list[Any]:
+        return self.task.predict(self.preprocess.finish(pixels).to(self.device))
+
+    @torch.inference_mode()
+    def _describe(self, pixels: Tensor) -> list[np.ndarray]:
+        task: Any = self.task
+        return list(task.embed(self.preprocess.finish(pixels).to(self.device)).float().cpu().numpy())
+
+
+def load(path: str | Path, *, device: str | torch.device = "auto") -> Predictor:
+    """The predictor of a run folder (its best weights, else its last) or of a weights file.
+
+    Raises:
+        UserError: nothing there, or a file that is damaged, hostile or not ours.
+    """
+    task, meta = load_task(find_weights(path))
+    preprocess = from_dict(PreprocessConfig, meta.get("preprocess", {}), where=str(path))
+    return Predictor(task, preprocess, device=device, metrics=meta.get("metrics"))
+
+
+def find_weights(path: str | Path) -> Path:
+    """The weights file of a run folder; a file is itself."""
+    path = Path(path)
+    if not path.exists():
+        nearby = [str(each) for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = did_you_mean(str(path), nearby) if nearby else "give a run folder or a .safetensors file"
+        raise UserError(f"there is no run or weights file {printable(str(path))!r}; {hint}")
+    if not path.is_dir():
+        return path
+    for name in ("best", "last"):
+        if (weights := path / "weights" / f"{name}.safetensors").is_file():
+            return weights
+    raise UserError(f"{printable(str(path))!r} holds no weights/best.safetensors; give the folder of a finished run")
+
+
+def load_task(file: Path) -> tuple[Task, dict[str, Any]]:
+    """The task in a weights file, on the CPU, and the file's meta.
+
+    The model is built without memory from the validated config first, so that a file can claim no more than it holds.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    meta = native.read_meta(file)
+    name, settings = meta.get("task"), meta.get("config")
+    if not isinstance(name, str) or not isinstance(settings, dict) or name not in registry.names("tasks"):
+        raise UserError(f"{file} is for the task {name!r}, which this Vitrail does not have; upgrade vitrail")
+    module = registry.load("tasks", name)
+    config = from_dict(module.Config, settings, where=str(file))
+    try:
+        with torch.device("meta"):
+            task: Task = module.Task(config)
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise UserError(f"{file}: its config builds no model: {error}; fetch or train it again") from None
+    native.load_into(task, native.load(file).state, where=file)
+    assert not any(buffer.is_meta for buffer in task.buffers()), "a buffer that is not saved needs device='cpu'"
+    return task, meta
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """``auto`` takes the accelerator that is there, else the CPU, and says which.
+
+    Raises:
+        UserError: no such device.
+    """
+    if device != "auto":
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"device {str(device)!r} cannot be used ({reason}); try --device auto") from None
+    found = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    note(f"device auto: {found.type}")
+    return found
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterator[Any], size: int
+) -> Iterator[list[Any]]:
+    """Batches of ``function(item)``, one batch computed ahead."""
+    waiting: deque[list[Future[Any]]] = deque()
+    while True:
+        batch = [pool.submit(function, item) for item in islice(items, size)]
+        waiting.append(batch)
+        if len(waiting) > 1:
+            yield [future.result() for future in waiting.popleft()]
+        if not batch:
+            return
+
+
+def _contents(image: ImageLike) -> bytes | np.ndarray:
+    """What ``decode`` takes."""
+    if isinstance(image, str | Path):
+        return read_regular(image)
+    if isinstance(image, Image.Image):
+        return _encoded(image) if image.mode not in ("L", "RGB") or image.getexif() else np.asarray(image)
+    if isinstance(image, Tensor):
+        if image.ndim != 3:
+            raise UserError(
+                f"a tensor of shape {tuple(image.shape)} is no image; give uint8 (C, H, W), or a list of them"
+            )
+        return image.permute(1, 2, 0).cpu().numpy()
+    if isinstance(image, bytes | np.ndarray):
+        return image
+    raise UserError(f"{type(image).__name__} is no image; give a path, a Pillow image, an array or a tensor")
+
+
+def _encoded(image: Image.Image) -> bytes:
+    """A Pillow image as a file without loss, so that one place decides on palettes, transparency and orientation."""
+    buffer = io.BytesIO()
+    kind = "TIFF" if image.mode in ("CMYK", "F", "YCbCr", "LAB") else "PNG"
+    image.save(buffer, kind, compress_level=1, exif=image.getexif())
+    return buffer.getvalue()
+
+
+def _name(image: ImageLike) -> str:
+    return printable(str(image)) if isinstance(image, str | Path) else f"the {type(image).__name__} given"
