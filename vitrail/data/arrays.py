@@ -1,0 +1,26 @@
+"""Sources that hold their images in memory as one array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitrail.data.source import Source
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arrays(Source):
+    """Images uint8 (N, H, W) or (N, H, W, C), called ``label[i]``."""
+
+    images: np.ndarray
+    label: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def name(self, index: int) -> str:
+        return f"{self.label}[{index}]"
+
+    def read(self, index: int) -> np.ndarray:
+        return np.asarray(self.images[index])

@@ -1,0 +1,105 @@
+"""The cached index: what a scan of a million files found, kept in the user's cache folder as plain columns.
+
+A table is reused while every folder or file that it watched is unchanged; it is never written beside the user's data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+Table = dict[str, np.ndarray]
+VERSION = 1
+_SETTLED = 2 * 10**9  # ns; younger changes may hide another one within the clock's tick, so they are not cached
+
+
+@dataclass(frozen=True)
+class Strings:
+    """A column of byte strings: ``blob`` uint8 and ``offsets`` int64 (N + 1,)."""
+
+    blob: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def of(cls, values: Iterable[bytes]) -> Strings:
+        values = list(values)
+        offsets = np.zeros(len(values) + 1, np.int64)
+        np.cumsum([len(value) for value in values], out=offsets[1:])
+        return cls(np.frombuffer(b"".join(values), np.uint8), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> bytes:
+        return self.blob[self.offsets[index] : self.offsets[index + 1]].tobytes()
+
+    def __iter__(self) -> Iterator[bytes]:
+        blob, offsets = self.blob.tobytes(), self.offsets.tolist()
+        return (blob[start:end] for start, end in itertools.pairwise(offsets))
+
+    def columns(self, name: str) -> Table:
+        """The two arrays, named for a table."""
+        return {f"{name}.blob": self.blob, f"{name}.offsets": self.offsets}
+
+    @classmethod
+    def from_table(cls, table: Table, name: str) -> Strings:
+        return cls(table[f"{name}.blob"], table[f"{name}.offsets"])
+
+
+def cache_dir() -> Path:
+    """``$XDG_CACHE_HOME/vitrail``, by default ``~/.cache/vitrail``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitrail"
+
+
+def cached(key: str, build: Callable[[], tuple[Table, list[bytes]]]) -> Table:
+    """The table of ``build``, which also returns the paths to watch; from the cache while those are unchanged.
+
+    A folder changes when an entry is added, removed or renamed; a file when it is written to.
+    """
+    path = cache_dir() / "index" / f"{hashlib.sha256(f'{VERSION} {key}'.encode()).hexdigest()[:32]}.npz"
+    if (table := _load(path)) is not None:
+        return table
+    started = time.time_ns()
+    table, watched = build()
+    stamps = _stamps(watched)
+    if stamps is not None and stamps[:, 0].max(initial=0) < started - _SETTLED:
+        _save(path, table | Strings.of(watched).columns("watched") | {"watched.stamps": stamps})
+    return table
+
+
+def _stamps(paths: Iterable[bytes]) -> np.ndarray | None:
+    """Modification time in ns, size and inode of each path, int64 (N, 3); None when one is gone."""
+    try:
+        stats = [os.stat(path) for path in paths]
+    except OSError:
+        return None
+    return np.array([(s.st_mtime_ns, s.st_size, s.st_ino) for s in stats], np.uint64).view(np.int64).reshape(-1, 3)
+
+
+def _load(path: Path) -> Table | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            table = dict(file)
+        stamps = _stamps(Strings.from_table(table, "watched"))
+        return table if stamps is not None and np.array_equal(stamps, table["watched.stamps"]) else None
+    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
+        return None  # absent or damaged: build it again
+
+
+def _save(path: Path, table: Table) -> None:
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            np.savez(file, allow_pickle=False, **table)  # type: ignore[arg-type]
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a cache that cannot be written costs time, nothing else

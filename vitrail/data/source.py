@@ -1,0 +1,266 @@
+"""Where samples come from: the contract of a data source, and the way from ``photos/`` to its splits."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from vitrail import console, registry
+from vitrail.config import config
+from vitrail.data.split import stratified
+from vitrail.errors import UserError, did_you_mean
+
+Kind = Literal["class", "multilabel", "number", "none"]
+SPLITS = ("train", "val", "test")
+_FINGERPRINT_NAMES = 1000
+
+
+@config
+class SourceConfig:
+    """Which samples to read.
+
+    Attributes:
+        spec: a source's name (``digits``, ``cifar10``), a path (folder, ``.csv``, ``.npz``, ``.tar``), or both, as in
+            ``csv:labels.txt``.
+        labelled: ``False`` reads the images alone, wherever they lie (prediction, pretraining).
+        kind: what a label is; ``auto`` looks at the labels.
+        classes: the class names in order, e.g. those of a trained model; default: as found.
+        val_fraction: the share of the training split that becomes the validation split where there is none.
+        split_seed: decides which samples those are.
+        allow_empty_class: accept a class without images.
+        follow_symlinks: follow links that lead out of the folder.
+        class_level: in nested folders, is a class a ``top`` folder or each ``leaf``? ``auto``: leaf when unambiguous.
+        path_column, label_columns: the columns of a table (CSV, ``datasets``); default: found by their names.
+        label_separator: what stands between several labels in one cell; default: ``|`` or ``;`` where present.
+        root: the folder that relative paths of a CSV start from, or that holds a named data set.
+        download: fetch a named data set that is not there yet.
+    """
+
+    spec: str
+    labelled: bool = True
+    kind: Literal["auto", "class", "multilabel", "number"] = "auto"
+    classes: tuple[str, ...] = ()
+    val_fraction: float = Field(0.1, ge=0, lt=1)
+    split_seed: int = Field(0, ge=0)
+    allow_empty_class: bool = False
+    follow_symlinks: bool = False
+    class_level: Literal["auto", "top", "leaf"] = "auto"
+    path_column: str | None = None
+    label_columns: tuple[str, ...] = ()
+    label_separator: str | None = None
+    root: str | None = None
+    download: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The specification without its ``name:`` prefix."""
+        return Path(_parse(self.spec)[1]).expanduser()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source(ABC):
+    """Samples by position: columns for what every sample has, and ``read`` for its image.
+
+    Cheap to hold and to send to a worker process at a million samples: columns are arrays, never Python objects.
+
+    Attributes:
+        kind: what ``targets`` holds: ``class`` int64 (N,), ``multilabel`` float32 (N, K) of 0 and 1, ``number``
+            float32 (N, K), ``none`` an empty array.
+        classes: K class names; for numbers the K target names; for ``none`` nothing.
+        channels: of the stored images, or None where only the files know.
+    """
+
+    targets: np.ndarray
+    kind: Kind
+    classes: tuple[str, ...]
+    channels: int | None = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What to call the sample before people: a printable path, or ``train.npz[17]``."""
+
+    @abstractmethod
+    def read(self, index: int) -> bytes | np.ndarray:
+        """The encoded image file, or its pixels as uint8 (H, W) or (H, W, C).
+
+        Raises:
+            BadImage: the sample cannot be read.
+        """
+
+    def subset(self, indices: np.ndarray) -> Source:
+        """The samples at ``indices`` (int, in that order)."""
+        indices = np.asarray(indices, dtype=np.int64)
+        targets = self.targets if self.kind == "none" else self.targets[indices]
+        return Subset(
+            source=self,
+            indices=indices,
+            targets=targets,
+            kind=self.kind,
+            classes=self.classes,
+            channels=self.channels,
+        )
+
+    def unlabelled(self) -> Source:
+        """The same images without their labels."""
+        return dataclasses.replace(self, targets=np.empty(0, np.float32), kind="none", classes=())
+
+    def counts(self) -> np.ndarray:
+        """Samples per class, int64 (K,), for ``class`` and ``multilabel``."""
+        if self.kind == "multilabel":
+            return np.asarray(self.targets.sum(axis=0), dtype=np.int64)
+        return np.bincount(self.targets.astype(np.int64), minlength=len(self.classes))
+
+    def fingerprint(self) -> str:
+        """A SHA-256 of the labels and of up to 1,000 evenly spaced names: tells whether the data is still the same."""
+        digest = hashlib.sha256(repr((self.kind, self.classes, len(self))).encode())
+        digest.update(np.ascontiguousarray(self.targets).tobytes())
+        for index in np.linspace(0, len(self) - 1, min(len(self), _FINGERPRINT_NAMES)).astype(int):
+            digest.update(self.name(int(index)).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subset(Source):
+    """Some samples of another source."""
+
+    source: Source
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def name(self, index: int) -> str:
+        return self.source.name(int(self.indices[index]))
+
+    def read(self, index: int) -> bytes | np.ndarray:
+        return self.source.read(int(self.indices[index]))
+
+    def subset(self, indices: np.ndarray) -> Source:
+        return dataclasses.replace(super().subset(indices), source=self.source, indices=self.indices[indices])
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The sources of one data set, of one kind and with one class list."""
+
+    train: Source | None = None
+    val: Source | None = None
+    test: Source | None = None
+
+    @property
+    def kind(self) -> Kind:
+        return self._any.kind
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._any.classes
+
+    @property
+    def channels(self) -> int | None:
+        """Of the stored images; None where only the files know."""
+        return self._any.channels
+
+    def items(self) -> Iterator[tuple[str, Source]]:
+        """The splits that exist, as (name, source)."""
+        for name in SPLITS:
+            if (source := getattr(self, name)) is not None:
+                yield name, source
+
+    @property
+    def _any(self) -> Source:
+        return next(self.items())[1]
+
+
+def open_source(config: SourceConfig) -> Splits:
+    """Find the source that ``config.spec`` means, open it, and split off a validation set where there is none.
+
+    Raises:
+        UserError: nothing is there, or it breaks a rule (the message says which, and what to do).
+    """
+    name, module = _find(config.spec)
+    found: dict[str, Source] = module.load(config)
+    if not config.labelled:
+        found = {split: source.unlabelled() for split, source in found.items()}
+    found = {split: source for split, source in found.items() if len(source)}
+    if not found:
+        raise UserError(f"{config.spec!r} holds no images; point at the folder or file that does")
+    how_split = ""
+    if "train" in found and "val" not in found and config.val_fraction > 0 and len(found["train"]) > 1:
+        train = found["train"]
+        train_indices, val_indices = stratified(train, config.val_fraction, config.split_seed)
+        found |= {"train": train.subset(train_indices), "val": train.subset(val_indices)}
+        how_split = f" (val is {config.val_fraction:.0%} of train, seed {config.split_seed})"
+    splits = Splits(**found)
+    _check_classes(splits, config)
+    sizes = ", ".join(f"{len(source):,} {split}" for split, source in splits.items())
+    console.note(f"data: {name} {config.spec!r}: {sizes}{how_split}; {_describe(splits)}")
+    return splits
+
+
+def case_twins(classes: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Groups of class names that differ by case alone."""
+    groups: dict[str, list[str]] = {}
+    for name in classes:
+        groups.setdefault(name.casefold(), []).append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def _check_classes(splits: Splits, config: SourceConfig) -> None:
+    if splits.kind == "class" and len(splits.classes) < 2:
+        raise UserError(
+            f"{config.spec!r} holds one class, {splits.classes[0]!r}; give two or more class folders or labels, "
+            "or read it without labels with labelled=false"
+        )
+    for group in case_twins(splits.classes):
+        console.warn(f"the classes {' and '.join(map(repr, group))} differ by case alone; are they one?")
+
+
+def _describe(splits: Splits) -> str:
+    if splits.kind == "none":
+        return "no labels"
+    noun = "target" if splits.kind == "number" else "label" if splits.kind == "multilabel" else "class"
+    count = len(splits.classes)
+    plural = "" if count == 1 else "es" if noun == "class" else "s"
+    shown = ", ".join(splits.classes[:5]) + (", …" if count > 5 else "")
+    return f"{count:,} {noun}{plural} ({shown})"
+
+
+def _parse(spec: str) -> tuple[str | None, str]:
+    """``"csv:x.txt"`` → ("csv", "x.txt"), ``"digits"`` → ("digits", ""), ``"photos"`` → (None, "photos")."""
+    name, colon, location = spec.partition(":")
+    if name in registry.names("data.sources"):
+        return name, location
+    if colon and "." in name and all(part.isidentifier() for part in name.split(".")):
+        return name, location  # a third party's module
+    return None, spec
+
+
+def _find(spec: str) -> tuple[str, ModuleType]:
+    name, location = _parse(spec)
+    if name is not None:
+        return name, registry.load("data.sources", name)
+    known = registry.names("data.sources")
+    claims = [each for each in known if registry.load("data.sources", each).matches(location)]
+    if len(claims) > 1 and "folder" in claims:
+        claims.remove("folder")  # any folder looks like an image folder
+    if len(claims) > 1:
+        raise UserError(f"{spec!r} could be {' or '.join(claims)}; write {claims[0]}:{spec} to choose")
+    if claims:
+        return claims[0], registry.load("data.sources", claims[0])
+    path = Path(location).expanduser()
+    if path.exists():
+        raise UserError(f"{spec!r} is no data that Vitrail reads; give a folder, .csv, .tsv, .npz, .tar or .zip")
+    nearby = [str(path.with_name(each.name)) for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise UserError(f"there is no file, folder or data source {spec!r}; {did_you_mean(spec, [*known, *nearby])}")

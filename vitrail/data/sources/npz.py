@@ -1,0 +1,98 @@
+"""NumPy archives: ``data.npz``, or a folder of ``train.npz``, ``val.npz`` and ``test.npz``.
+
+Each holds ``images`` (or ``x``), uint8 (N, H, W) or (N, H, W, C), and ``labels`` (or ``y``): int (N,) for classes,
+0 and 1 (N, K) for several labels, floats (N,) or (N, K) for numbers, or class names. Class names come from an
+array ``classes``, or from ``classes.json`` (a list) beside the file.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from vitrail.data.arrays import Arrays
+from vitrail.data.labels import Labels, encode
+from vitrail.data.source import SPLITS, Source, SourceConfig
+from vitrail.errors import UserError
+
+IMAGES, LABELS, CLASSES = ("images", "x", "X"), ("labels", "y", "targets", "label"), ("classes", "class_names")
+
+
+def matches(spec: str) -> bool:
+    path = Path(spec).expanduser()
+    return path.suffix == ".npz" or (path / "train.npz").is_file() or (path / "test.npz").is_file()
+
+
+def load(config: SourceConfig) -> dict[str, Source]:
+    """Raises UserError for missing or mismatching arrays."""
+    path = config.path
+    files = {"train": path}
+    if path.is_dir():
+        files = {split: path / f"{split}.npz" for split in SPLITS if (path / f"{split}.npz").is_file()}
+    contents = {split: _read(file) for split, file in files.items()}
+    if not config.labelled:
+        return {split: _source(files[split], images, None) for split, (images, _, _) in contents.items()}
+    named = next((names for _, _, names in contents.values() if names), ()) or _classes_beside(path)
+    for split, (_, labels, _) in contents.items():
+        if labels is None:
+            raise UserError(
+                f"{files[split]} has none of the arrays {', '.join(LABELS)}; add one, or use labelled=false"
+            )
+    encoded = encode(
+        {split: labels for split, (_, labels, _) in contents.items() if labels is not None},
+        kind=config.kind,
+        classes=config.classes or named,
+        where=lambda split, i: f"{files[split]}: label {i}",
+    )
+    return {split: _source(files[split], contents[split][0], encoded[split]) for split in contents}
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise UserError(f"{path} is no .npz archive; save it with numpy.savez")
+            images, labels, classes = (
+                next((file[name] for name in names if name in file), None) for names in (IMAGES, LABELS, CLASSES)
+            )
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UserError(f"{path} cannot be read: {reason.splitlines()[0].lower()}") from None
+    if images is None:
+        raise UserError(f"{path} has none of the arrays {', '.join(IMAGES)}; name the pixels one of these")
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise UserError(
+            f"{path}: images are {images.dtype} of shape {images.shape}; give uint8 (N, H, W) or (N, H, W, C)"
+        )
+    if labels is not None and len(labels) != len(images):
+        raise UserError(f"{path} holds {len(images):,} images but {len(labels):,} labels; give one label an image")
+    return images, labels, tuple(map(str, classes)) if classes is not None else ()
+
+
+def _classes_beside(path: Path) -> tuple[str, ...]:
+    file = (path if path.is_dir() else path.parent) / "classes.json"
+    if not file.is_file():
+        return ()
+    try:
+        names = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f'{file} holds no list of class names; write it as ["cat", "dog"]')
+    return tuple(names)
+
+
+def _source(path: Path, images: np.ndarray, labels: Labels | None) -> Source:
+    return Arrays(
+        images=images,
+        label=path.name,
+        channels=images.shape[3] if images.ndim == 4 else 1,
+        targets=labels.targets if labels else np.empty(0, np.float32),
+        kind=labels.kind if labels else "none",
+        classes=labels.classes if labels else (),
+    )

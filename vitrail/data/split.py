@@ -1,0 +1,27 @@
+"""The automatic split: which samples of a training set are held out for validation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from vitrail.data.source import Source
+
+
+def stratified(source: Source, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (kept, held out), each sorted, with ``fraction`` of every class held out.
+
+    A class of two or more samples gives at least one and keeps at least one; a class of one keeps it. Sources
+    without classes are split at random. Depends on nothing but the labels, the fraction and the seed.
+    """
+    labels = source.targets if source.kind == "class" else np.zeros(len(source), np.int64)
+    keys = np.random.Philox(key=seed).random_raw(len(labels))  # the raw stream never changes between NumPys
+    order = np.lexsort((keys, labels))
+    counts = np.bincount(labels)
+    starts = np.cumsum(counts) - counts
+    rank = np.arange(len(labels)) - np.repeat(starts, counts)
+    num_held = np.clip(np.round(counts * fraction).astype(np.int64), 1, np.maximum(counts - 1, 0))
+    held = rank < np.repeat(num_held, counts)
+    return np.sort(order[~held]), np.sort(order[held])
