@@ -84,9 +84,7 @@ def test_bf16_is_close_and_not_equal():
 
 def test_forward_replaces_the_tasks_own():
     task = Linear().eval()
-    result = evaluate(
-        Linear(), Batches(list(range(30)), 8), forward=lambda images: -task(images), progress=False
-    )
+    result = evaluate(Linear(), Batches(list(range(30)), 8), forward=lambda images: -task(images), progress=False)
     np.testing.assert_allclose(result.outputs, -run().outputs, atol=1e-6)
 
 

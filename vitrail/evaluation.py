@@ -110,9 +110,7 @@ def _refuse_bad(batch: dict[str, Any]) -> None:
         raise UserError(f"cannot evaluate: image {index} is unreadable ({reason}); repair or remove it")
 
 
-def _gather_rows(
-    outputs: list[Tensor], targets: list[Tensor], index: list[Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
+def _gather_rows(outputs: list[Tensor], targets: list[Tensor], index: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Every rank's rows on the CPU, sorted by index; an index that several ranks saw counts once."""
     own = [torch.cat(part).cpu() for part in (outputs, targets, index)] if index else None
     shards = [own]

@@ -33,9 +33,7 @@ def test_the_scalars_agree_with_scikit_learn(sample):
     metrics, _ = measured(logits, labels)
     predictions, probabilities = logits.argmax(1), logits.double().softmax(1).numpy()
     assert metrics["top1"] == pytest.approx(reference.accuracy_score(labels, predictions))
-    assert metrics["top5"] == pytest.approx(
-        reference.top_k_accuracy_score(labels, probabilities, k=5, labels=range(6))
-    )
+    assert metrics["top5"] == pytest.approx(reference.top_k_accuracy_score(labels, probabilities, k=5, labels=range(6)))
     assert metrics["loss"] == pytest.approx(reference.log_loss(labels, probabilities, labels=range(6)))
     for name in ("precision", "recall", "f1"):
         score = getattr(reference, f"{name}_score")

@@ -29,9 +29,7 @@ def test_the_scalars_agree_with_scikit_learn(sample):
     logits, targets = sample
     metrics, _ = measured(logits, targets)
     chosen = (logits > 0).long()
-    assert metrics["map"] == pytest.approx(
-        reference.average_precision_score(targets, logits, average="macro")
-    )
+    assert metrics["map"] == pytest.approx(reference.average_precision_score(targets, logits, average="macro"))
     assert metrics["exact"] == pytest.approx(reference.accuracy_score(targets, chosen))
     assert metrics["f1_micro"] == pytest.approx(reference.f1_score(targets, chosen, average="micro"))
     for name in ("precision", "recall", "f1"):
@@ -66,9 +64,7 @@ def test_a_class_without_examples_has_no_average_precision_and_is_left_out_of_th
     metrics, details = measured(logits, targets)
     others = [0, 1, 3, 4]
     assert np.isnan(details["classes"][2]["ap"])
-    assert metrics["map"] == pytest.approx(
-        reference.average_precision_score(targets[:, others], logits[:, others])
-    )
+    assert metrics["map"] == pytest.approx(reference.average_precision_score(targets[:, others], logits[:, others]))
 
 
 def test_a_class_that_every_image_has():

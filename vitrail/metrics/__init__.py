@@ -50,9 +50,7 @@ class Metrics(ABC):
 def rows(names: Sequence[str], **columns: Tensor) -> list[dict[str, Any]]:
     """One dict a class or target, from one (K,) tensor a column."""
     values = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [
-        {"name": name} | dict(zip(columns, row, strict=True)) for name, row in zip(names, values, strict=True)
-    ]
+    return [{"name": name} | dict(zip(columns, row, strict=True)) for name, row in zip(names, values, strict=True)]
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:

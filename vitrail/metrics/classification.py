@@ -82,9 +82,7 @@ def label_rank(logits: Tensor, labels: Tensor) -> Tensor:
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """The loss of every image (B,), in nats."""
-    return F.cross_entropy(
-        logits, targets.to(logits.dtype) if targets.ndim == 2 else targets, reduction="none"
-    )
+    return F.cross_entropy(logits, targets.to(logits.dtype) if targets.ndim == 2 else targets, reduction="none")
 
 
 def confusion(labels: Tensor, predictions: Tensor, num_classes: int) -> Tensor:
