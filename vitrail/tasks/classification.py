@@ -91,7 +91,7 @@ class Task(PooledTask):
 
     def decode(self, outputs: Tensor) -> list[Prediction]:
         """Softmax, whatever the loss: sigmoids would rank the classes alike."""
-        probabilities = outputs.float().softmax(dim=1).cpu().numpy()
+        probabilities = outputs.detach().float().softmax(dim=1).cpu().numpy()
         return [Prediction(self.config.classes, row) for row in probabilities]
 
     def metrics(self) -> Metrics:

@@ -90,7 +90,7 @@ class Task(PooledTask):
 
     def decode(self, outputs: Tensor) -> list[Prediction]:
         """One sigmoid a class."""
-        probabilities = outputs.float().sigmoid().cpu().numpy()
+        probabilities = outputs.detach().float().sigmoid().cpu().numpy()
         return [Prediction(self.config.classes, row, self.config.threshold) for row in probabilities]
 
     def metrics(self) -> Metrics:

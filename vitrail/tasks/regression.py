@@ -72,8 +72,8 @@ class Task(PooledTask):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.register_buffer("mean", torch.tensor(config.mean), persistent=False)
-        self.register_buffer("std", torch.tensor(config.std), persistent=False)
+        self.register_buffer("mean", torch.tensor(config.mean, device="cpu"), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std, device="cpu"), persistent=False)
 
     @classmethod
     def configure(
@@ -102,7 +102,7 @@ class Task(PooledTask):
 
     def decode(self, outputs: Tensor) -> list[Prediction]:
         """The outputs are the numbers."""
-        return [Prediction(self.config.targets, row) for row in outputs.float().cpu().numpy()]
+        return [Prediction(self.config.targets, row) for row in outputs.detach().float().cpu().numpy()]
 
     def metrics(self) -> Metrics:
         """MAE, RMSE and R²."""
