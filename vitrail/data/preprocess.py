@@ -133,6 +133,8 @@ class Preprocess:
         return left, top, left + self.config.size[1] * scales[1], top + self.config.size[0] * scales[0]
 
     def _fit(self, image: Image.Image, fill: tuple[int, ...]) -> Image.Image:
+        if self.config.resize == "crop":
+            image = _without_far_ends(image)
         resized = self._resize(image, self._resized((image.height, image.width)))
         return _centre(resized, self.config.size, fill if self.config.resize == "pad" else None)
 
@@ -187,10 +189,17 @@ def _contain(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[0] / ratio)), max(1, round(size[1] / ratio))
 
 
+def _without_far_ends(image: Image.Image, longest: int = 16) -> Image.Image:
+    """A strip of more than 16:1 shortened about its centre: 1 × 10000 pixels would cover 224 × 2240000 otherwise."""
+    short = min(image.height, image.width)
+    top, left = (max(0, (length - longest * short) // 2) for length in (image.height, image.width))
+    return image.crop((left, top, image.width - left, image.height - top)) if top or left else image
+
+
 def _centre(image: Image.Image, size: tuple[int, int], fill: tuple[int, ...] | None) -> Image.Image:
     """The central part of the size, bordered with ``fill`` (black if None) where the image is smaller."""
     top, left = _offset(image.height, size[0]), _offset(image.width, size[1])
-    if fill is None or (top >= 0 and left >= 0):
+    if fill is None or (image.height >= size[0] and image.width >= size[1]):
         return image.crop((left, top, left + size[1], top + size[0]))
     canvas = Image.new(image.mode, (size[1], size[0]), fill if len(fill) > 1 else fill[0])
     canvas.paste(image, (-left, -top))
