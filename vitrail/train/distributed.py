@@ -8,7 +8,7 @@ within ``timeout`` seconds, and the whole job is started again from the last sta
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from vitrail.console import note
-from vitrail.errors import UserError
+from vitrail.predictor import pick_device
 
 T = TypeVar("T")
 Batch = dict[str, Any]
@@ -71,16 +70,17 @@ def join(device: str, timeout: float) -> Iterator[World]:
     """
     rank, size, local = (int(os.environ.get(key, default)) for key, default in
                          (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))  # fmt: skip
-    chosen = choose_device(device, local if size > 1 else None)
+    chosen = pick_device(device)
     if size == 1:
         yield World(chosen)
         return
+    limit = timedelta(seconds=timeout)
     if chosen.type == "cuda":
+        chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
-    backend = "nccl" if chosen.type == "cuda" else "gloo"
-    dist.init_process_group(
-        backend, timeout=timedelta(seconds=timeout), device_id=chosen if chosen.type == "cuda" else None
-    )
+        dist.init_process_group("nccl", timeout=limit, device_id=chosen)
+    else:
+        dist.init_process_group("gloo", timeout=limit)
     try:
         yield World(chosen, rank, size)
         dist.barrier()  # leave together: a peer that is gone first can abort the others
@@ -88,44 +88,34 @@ def join(device: str, timeout: float) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def choose_device(device: str, local_rank: int | None = None) -> torch.device:
-    """The device to use; ``auto`` takes a GPU if there is one and says so."""
-    if device == "auto":
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        device = found.type if found is not None else "cpu"
-        note(f"device: {device} (auto)")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"unknown device {device!r}; choose auto, cpu, cuda or mps") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {device!r} is not available on this machine; choose cpu or auto")
-    if chosen.type == "cuda" and chosen.index is None:
-        return torch.device("cuda", local_rank or 0)
-    return chosen
-
-
 class Engine:
-    """``engine(batch)`` is the task's loss, with gradients shared over the ranks on backward."""
+    """``engine(batch)`` is the task's loss; its backward shares gradients over the ranks."""
 
     def __init__(self, task: nn.Module, world: World, strategy: Literal["ddp", "fsdp"]) -> None:
-        self.task, self.strategy = task, strategy if world.size > 1 else None
-        self._ddp: nn.parallel.DistributedDataParallel | None = None
-        if self.strategy == "ddp":
-            ids = [world.device.index] if world.device.type == "cuda" else None
-            self._ddp = nn.parallel.DistributedDataParallel(_Loss(task), device_ids=ids, broadcast_buffers=False)
-        elif self.strategy == "fsdp":
+        self.task = task
+        self._loss: Callable[[Batch], dict[str, Tensor]] = task.loss  # type: ignore[assignment]
+        if world.size > 1 and strategy == "ddp":
+            self._loss = nn.parallel.DistributedDataParallel(_Loss(task), broadcast_buffers=False)
+        elif world.size > 1:
             shard(task, world)
+            self._loss = task.loss  # type: ignore[assignment]  # its hooks gather the parameters
 
-    def backward(self, batch: Batch, *, last: bool, context: Any, scale: Any) -> dict[str, Tensor]:
-        """Loss and gradients of one piece of a batch; ranks share gradients with the ``last`` piece."""
-        if isinstance(self.task, FSDPModule):
-            self.task.set_requires_gradient_sync(last)
-        with self._ddp.no_sync() if self._ddp is not None and not last else nullcontext():
-            with context:
-                losses: dict[str, Tensor] = (self._ddp or self.task.loss)(batch)  # type: ignore[operator]
-            scale(losses["loss"]).backward()
-        return losses
+    @property
+    def sharded(self) -> bool:
+        """Whether each rank holds a part of the parameters only."""
+        return isinstance(self.task, FSDPModule)
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        return self._loss(batch)
+
+    @contextmanager
+    def sharing(self, wanted: bool) -> Iterator[None]:
+        """Within, do ranks share gradients on backward? Only the last piece of a batch needs it."""
+        if self.sharded:
+            self.task.set_requires_gradient_sync(wanted)  # type: ignore[operator]
+        replicated = isinstance(self._loss, nn.parallel.DistributedDataParallel)
+        with nullcontext() if wanted or not replicated else self._loss.no_sync():  # type: ignore[attr-defined]
+            yield
 
 
 class _Loss(nn.Module):
@@ -136,7 +126,7 @@ class _Loss(nn.Module):
         self.task = task
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.task.loss(batch)  # type: ignore[operator, no-any-return]
+        return self.task.loss(batch)  # type: ignore[operator]
 
 
 def shard(task: nn.Module, world: World) -> None:

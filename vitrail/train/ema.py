@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import torch
 from pydantic import Field
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from vitrail.config import config
+
+Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 @config
@@ -34,5 +36,5 @@ class Ema(AveragedModel):
         return min(self.config.decay, (1 + count) / (10 + count)) if self.config.warmup else self.config.decay
 
     @torch.no_grad()
-    def _average(self, averages: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
+    def _average(self, averages: Tensors, current: Tensors, _: Tensor | int) -> None:
         torch._foreach_lerp_(averages, current, 1 - self.decay())

@@ -1,4 +1,4 @@
-"""LAMB: Adam's direction, each weight matrix's step scaled to its own norm (You et al. 2020, arXiv:1904.00962, alg. 2)."""
+"""LAMB: Adam's direction, each matrix's step scaled to its own norm (You et al. 2020, arXiv:1904.00962, alg. 2)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Lamb(torch.optim.Optimizer):
         for p in params:
             if not self.state[p]:
                 self.state[p] = {"step": torch.tensor(0.0), "m": torch.zeros_like(p), "v": torch.zeros_like(p)}
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params if p.grad is not None]
         first, second, counts = ([self.state[p][key] for p in params] for key in ("m", "v", "step"))
         torch._foreach_add_(counts, 1)
         count = counts[0].item()  # on the CPU, and the same for the whole group

@@ -14,6 +14,7 @@ from torch import nn
 
 from vitrail.config import config
 from vitrail.errors import UserError, did_you_mean
+from vitrail.tasks import Task
 from vitrail.train.lamb import Lamb
 
 Positive = Annotated[float, Field(gt=0)]
@@ -49,7 +50,7 @@ class OptimizerConfig:
         return 1e-3 if self.lr is None else self.lr
 
 
-def build(task: nn.Module, config: OptimizerConfig, *, batch_size: int) -> torch.optim.Optimizer:
+def build(task: Task, config: OptimizerConfig, *, batch_size: int) -> torch.optim.Optimizer:
     """The optimizer over the task's trainable parameters. Each group has its peak rate under ``peak_lr``."""
     groups = parameter_groups(task, config, config.peak_lr(batch_size))
     if not groups:
@@ -63,7 +64,7 @@ def build(task: nn.Module, config: OptimizerConfig, *, batch_size: int) -> torch
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name](groups, fused=fused, **rule)
 
 
-def parameter_groups(task: nn.Module, config: OptimizerConfig, lr: float) -> list[dict[str, Any]]:
+def parameter_groups(task: Task, config: OptimizerConfig, lr: float) -> list[dict[str, Any]]:
     """Trainable parameters grouped by learning rate and weight decay, in a fixed order."""
     kernels = kernel_names(task)
     depth = num_layers(task)
@@ -79,14 +80,13 @@ def parameter_groups(task: nn.Module, config: OptimizerConfig, lr: float) -> lis
     ]
 
 
-def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Set every group to ``factor`` of its peak; returns the highest rate."""
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group to ``factor`` of its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
-    return max(group["lr"] for group in optimizer.param_groups)
 
 
-def kernel_names(task: nn.Module) -> set[str]:
+def kernel_names(task: Task) -> set[str]:
     """The weights that decay: kernels of linear and convolution layers. No bias, norm, scale, token or position."""
     return {
         f"{path}.weight".lstrip(".")
@@ -95,9 +95,9 @@ def kernel_names(task: nn.Module) -> set[str]:
     }
 
 
-def num_layers(task: nn.Module) -> int:
+def num_layers(task: Task) -> int:
     """The depth of the task's backbone."""
-    return len(task.vit.blocks) if hasattr(task, "vit") else 0
+    return len(task.vit.blocks)
 
 
 def layer_of(name: str, depth: int) -> int:
@@ -110,7 +110,7 @@ def layer_of(name: str, depth: int) -> int:
     return 0 if name.startswith("vit.") and not name.startswith("vit.norm") else depth + 1
 
 
-def freeze(task: nn.Module, patterns: Iterable[str]) -> int:
+def freeze(task: Task, patterns: Iterable[str]) -> int:
     """Freeze the parameters whose names match, e.g. ``vit.embed.*``; ``backbone`` means all of it. Returns how many.
 
     Raises:
@@ -128,7 +128,7 @@ def freeze(task: nn.Module, patterns: Iterable[str]) -> int:
     return sum(not parameter.requires_grad for parameter in names.values())
 
 
-def train_mode(task: nn.Module) -> None:
+def train_mode(task: Task) -> None:
     """Training mode, but without dropout or drop path in wholly frozen modules."""
     task.train()
     for module in task.modules():

@@ -33,8 +33,8 @@ def scaler(precision: str, device: torch.device) -> torch.amp.GradScaler | None:
 
 
 def resolve(
-    precision: str, task: nn.Module, loss: Callable[[nn.Module], Tensor], device: torch.device
-) -> Literal["fp32", "bf16", "fp16"]:
+    precision: Precision, task: nn.Module, loss: Callable[[nn.Module], Tensor], device: torch.device
+) -> Precision:
     """What ``auto`` means here; anything else is returned as it is.
 
     A GPU gets bf16, or fp16 where it has none. A CPU with bf16 matrix instructions gets bf16 if a training step of
@@ -44,40 +44,41 @@ def resolve(
         loss: the task's loss on a typical batch.
     """
     if precision != "auto":
-        return precision  # type: ignore[return-value]
+        return precision
     if device.type == "cuda":
-        chosen: Any = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        chosen: Precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         note(f"precision: {chosen} (auto, {torch.cuda.get_device_name(device)})")
-        return chosen  # type: ignore[no-any-return]
+        return chosen
     if device.type != "cpu" or not has_fast_bf16():
         note(f"precision: fp32 (auto, {device.type} without bf16 matrix instructions)")
         return "fp32"
-    full, half = (_step_seconds(task, loss, name, device) for name in ("fp32", "bf16"))
+    full, half = _step_seconds(task, loss, device, ("fp32", "bf16"))
     chosen = "bf16" if half < full else "fp32"
     note(f"precision: {chosen} (auto, measured: fp32 {full * 1e3:.1f} ms, bf16 {half * 1e3:.1f} ms per step)")
-    return chosen  # type: ignore[no-any-return]
+    return chosen
 
 
 def has_fast_bf16() -> bool:
     """Whether this CPU multiplies bf16 matrices in hardware (AVX512-BF16 or AMX)."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _step_seconds(
-    task: nn.Module, loss: Callable[[nn.Module], Tensor], precision: str, device: torch.device, steps: int = 3
-) -> float:
-    """The fastest of a few forward and backward passes, on a copy so that nothing of the run changes."""
+    task: nn.Module, loss: Callable[[nn.Module], Tensor], device: torch.device, precisions: tuple[str, ...]
+) -> list[float]:
+    """The fastest of a few forward and backward passes in each precision, taken in turns so that a busy machine
+    slows all alike, on a copy so that nothing of the run changes."""
     trial = copy.deepcopy(task)
-    best = float("inf")
-    for _ in range(1 + steps):  # the first one warms up and may well be the slowest
+    best = dict.fromkeys(precisions, float("inf"))
+    for name in precisions * 3:
         started = time.perf_counter()
-        with autocast(precision, device):
+        with autocast(name, device):
             value = loss(trial)
         value.backward()
-        best = min(best, time.perf_counter() - started)
+        best[name] = min(best[name], time.perf_counter() - started)
         trial.zero_grad()
-    return best
+    return list(best.values())
 
 
 def guarded_step(
@@ -95,14 +96,14 @@ def guarded_step(
         The norm of the gradient before clipping, not finite where the step was skipped.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    grads = [p.grad for p in parameters]
+    grads = [p.grad for p in parameters if p.grad is not None]
     # A loss that is not finite need not show in the gradients; let it, so that their norm alone is the verdict.
     _local(grads[0]).add_(torch.where(loss.isfinite(), 0.0, torch.inf))
     if scaler is not None:
         scaler.unscale_(optimizer)
     norm = _full(nn.utils.get_total_norm(grads))
     if clip is not None:
-        torch._foreach_mul_(grads, (clip / (norm + 1e-6)).clamp(max=1.0))
+        nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     if scaler is not None:
         scaler.step(optimizer)
         scaler.update()

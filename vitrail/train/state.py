@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vitrail import files
 from vitrail.checkpoints import native
-from vitrail.console import warn
+from vitrail.console import note, warn
 from vitrail.errors import UserError
 from vitrail.train.distributed import World, gather, placed_like
 from vitrail.train.ema import Ema
@@ -38,6 +38,7 @@ class Position:
     faults: int = 0  # losses in a row that were not finite
     counted: int = 0  # steps in ``sums``
     sums: dict[str, float] = field(default_factory=dict)  # of this epoch's losses
+    norm: float = 0.0  # of the last gradient
     best: float | None = None  # of the monitored metric
     best_epoch: int | None = None
     stale: int = 0  # evaluations since the best
@@ -69,8 +70,11 @@ class Saved:
             native.load_into(ema.module, self._part("ema/"), where=self.where)
             ema.n_averaged.fill_(self.info["ema_updates"])
 
-    def restore_optimizer(self, training: Training) -> None:
-        """After sharding: the optimizer's state is placed as its parameters are."""
+    def restore(self, training: Training, world: World) -> None:
+        """The rest, after sharding: the optimizer's state is placed as its parameters are.
+
+        Sums in parallel depend on the number of threads, so a run goes on with as many as it had.
+        """
         parameters = dict(training.task.named_parameters())
         fused = training.optimizer.defaults.get("fused")
         for key, value in self._part("optimizer/").items():
@@ -80,6 +84,12 @@ class Saved:
             training.optimizer.state[like][slot] = value if count else placed_like(value, like)
         if training.scaler is not None:
             training.scaler.load_state_dict(self.info["scaler"])
+        vars(training.position).update(self.info["position"])
+        if world.device.type == "cpu" and (threads := self.info["threads"]) != torch.get_num_threads():
+            note(f"threads: {threads}, as before, not {torch.get_num_threads()}: the result stays the same to the bit")
+            torch.set_num_threads(threads)
+        if world.size != self.info["world_size"]:
+            warn(f"{self.info['world_size']} processes before, {world.size} now: the same up to rounding")
 
     def _part(self, prefix: str) -> dict[str, Tensor]:
         return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
@@ -106,13 +116,11 @@ def save(folder: Path, training: Training, world: World) -> None:
 
 
 def load(folder: Path) -> Saved | None:
-    """The newest intact state, or None if nothing was saved yet. What a killed save left behind is removed.
+    """The newest intact state, or None if nothing was saved yet.
 
     Raises:
         UserError: there are states, and all are damaged.
     """
-    for litter in folder.glob(".*.tmp"):
-        files.remove(litter)
     states = _states(folder)
     for path in reversed(states):
         if reason := damage(path):
@@ -123,6 +131,12 @@ def load(folder: Path) -> Saved | None:
     if states:
         raise UserError(f"every state in {folder} is damaged; start again under another --name")
     return None
+
+
+def clean(folder: Path) -> None:
+    """Remove what a killed save left behind."""
+    for litter in folder.glob(".*.tmp"):
+        files.remove(litter)
 
 
 def damage(path: Path) -> str | None:
@@ -153,7 +167,7 @@ def _tensors(training: Training) -> dict[str, Tensor]:
 
 
 def _info(training: Training, world: World) -> dict[str, Any]:
-    generator = torch.get_rng_state() if world.device.type == "cpu" else torch.cuda.get_rng_state(world.device)
+    generator = torch.cuda.get_rng_state() if world.device.type == "cuda" else torch.get_rng_state()
     return {
         "position": asdict(training.position),
         "ema_updates": None if training.ema is None else int(training.ema.n_averaged),

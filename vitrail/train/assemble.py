@@ -1,0 +1,164 @@
+"""From a run to its parts: data, task with its first weights, optimizer; autos resolved, the state restored."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitrail import registry
+from vitrail.config import to_dict
+from vitrail.console import note
+from vitrail.data import Data, Loader, open_data
+from vitrail.errors import UserError
+from vitrail.predictor import find_weights, load_task
+from vitrail.tasks import Task
+from vitrail.train import optimizer, precision, state
+from vitrail.train.distributed import Batch, Engine, World, shard
+from vitrail.train.ema import Ema
+from vitrail.train.folder import RunFolder
+from vitrail.train.precision import Precision
+from vitrail.train.run import Run
+from vitrail.train.state import Position, Training
+
+
+@dataclass
+class Session:
+    """All that lives during a training."""
+
+    run: Run
+    folder: RunFolder
+    world: World
+    loader: Loader
+    val: Loader | None
+    task: Task
+    engine: Engine
+    training: Training
+
+
+def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Session:
+    """Build the parts of ``run`` as ``folder`` left them; the first rank begins to write there.
+
+    Raises:
+        UserError: the run, its data or the folder do not allow it.
+    """
+    if world.first:
+        folder.claim()
+        state.clean(folder.state)
+    complete = folder.read_summary() is not None
+    run = world.agree(folder.admit(run, extend=extend) if world.first else run)
+    saved = state.load(folder.state)
+    data = open_data(run.data)
+    task = build_task(run, data, fresh=saved is None)
+    optimizer.freeze(task, run.freeze)
+    ema = Ema(task, run.ema) if run.ema else None
+    if saved is not None:
+        saved.restore_weights(task, ema)
+    task.to(world.device)
+    if ema is not None:
+        ema.module.to(world.device)
+
+    ranks = {"rank": world.rank, "world_size": world.size}
+    loader = data.train_loader(seed=run.seed, **ranks)
+    val = data.eval_loader("val", **ranks) if data.splits.val is not None else None
+    run = dataclasses.replace(run, precision=world.agree(_precision(run, task, loader, world)))
+    if run.compile:
+        task.vit.compile()
+    engine = Engine(task, world, run.strategy)
+    if ema is not None and engine.sharded:
+        shard(ema.module, world)
+    rule = optimizer.build(task, run.optimizer, batch_size=run.data.loader.batch_size)
+    training = Training(task, rule, ema, precision.scaler(run.precision, world.device), Position())
+    if saved is not None:
+        saved.restore(training, world)
+        training.position.stale *= not complete  # who extends a training that stopped early wants it to go on
+    if world.first:
+        folder.begin(run, describe(run, data), resumed=saved is not None)
+    return Session(run, folder, world, loader, val, task, engine, training)
+
+
+def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:
+    """The task for the data, on the CPU, initialised from ``run.seed`` and, if ``fresh``, from ``run.init``.
+
+    Raises:
+        UserError: no training data, labels that the task does not take, or weights that do not fit.
+    """
+    train = data.split("train")
+    module: Any = registry.load("tasks", run.task)
+    if train.kind not in module.Task.takes:
+        raise UserError(
+            f"the task {run.task!r} learns from {' or '.join(module.Task.takes)} labels and the data has "
+            f"{train.kind}; choose another --task"
+        )
+    torch.manual_seed(run.seed)
+    task: Task = module.Task(module.Task.configure(run.model, train.classes, train.targets, run.task_options))
+    if fresh and run.init is not None:
+        initialise_from(task, run.init)
+    return task
+
+
+def initialise_from(task: Task, path: str) -> None:
+    """Start from trained weights, at another image or patch size and for other classes too.
+
+    The backbone must be the same otherwise; a head for the same outputs is kept, any other begins afresh. Says which.
+
+    Raises:
+        UserError: no weights there, or of another architecture.
+    """
+    source, _ = load_task(find_weights(path))
+    before, wanted = source.vit.config, task.vit.config
+    said = "backbone kept"
+    if (before.image_size, before.patch_size) != (wanted.image_size, wanted.patch_size):
+        source.vit.resize(wanted.image_size, wanted.patch_size)
+        said = f"backbone resized from {before.image_size} pixels to {wanted.image_size}"
+    state, target = source.state_dict(), task.state_dict()
+    fits = {name for name, value in state.items() if name in target and target[name].shape == value.shape}
+    differing = sorted((state.keys() | target.keys()) - fits)
+    if backbone := [name for name in differing if name.startswith("vit.")]:
+        raise UserError(f"the weights of {path} are for another model ({backbone[0]} differs); give the same --model")
+    keep_head = not differing and _outputs(source) == _outputs(task)
+    kept = {name for name in fits if keep_head or name.startswith("vit.")}
+    task.load_state_dict(target | {name: state[name] for name in kept})
+    note(f"init from {path}: {said}, {'head kept' if keep_head else f'fresh head for {len(_outputs(task))} outputs'}")
+
+
+def describe(run: Run, data: Data) -> dict[str, Any]:
+    """What ``data.json`` says: the hash of the index, classes, counts, and unreadable files so far."""
+    splits = dict(data.splits.items())
+    prints = {name: source.fingerprint() for name, source in splits.items()}
+    return {
+        "source": to_dict(run.data.source),
+        "sha256": hashlib.sha256(repr(prints).encode()).hexdigest(),
+        "kind": data.kind,
+        "classes": list(data.classes),
+        "counts": {name: len(source) for name, source in splits.items()},
+        "bad_files": {},
+    }
+
+
+def _precision(run: Run, task: Task, loader: Loader, world: World) -> Precision:
+    """``auto`` resolved by the first rank, on the run's own first batch."""
+    first: list[Batch] = []
+
+    def loss(trial: nn.Module) -> Tensor:
+        if not first:
+            batches = loader.batches(0)
+            first.append(to_device(next(batches), world.device))
+            batches.close()  # type: ignore[attr-defined]
+        return trial.loss(first[0])["loss"]  # type: ignore[operator]
+
+    return precision.resolve(run.precision, task, loss, world.device) if world.first else run.precision
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """What the loss needs, on the device; positions in the source stay behind."""
+    return {key: batch[key].to(device, non_blocking=True) for key in ("images", "targets") if key in batch}
+
+
+def _outputs(task: Task) -> tuple[str, ...]:
+    names: tuple[str, ...] = getattr(task.config, "classes", None) or task.config.targets
+    return names

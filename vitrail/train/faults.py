@@ -1,0 +1,31 @@
+"""Losses that are not finite: which images are behind them."""
+
+from __future__ import annotations
+
+import torch
+
+from vitrail.data import Loader
+from vitrail.evaluation import evaluation_mode
+from vitrail.tasks import Task
+
+MAX_FAULTS = 3  # in a row
+MAX_NAMES = 8
+
+
+def culprits(task: Task, loader: Loader, epoch: int, step: int, device: torch.device) -> str:
+    """The images of a batch whose own loss is not finite, in words.
+
+    A batch is a function of (epoch, step), so none need be kept: this loads it again.
+    """
+    batch = next(loader.batches(epoch, step))
+    images, targets = batch["images"].to(device), batch["targets"].to(device)
+    with evaluation_mode(task), torch.no_grad():
+        losses = [
+            task.loss({"images": images[i, None], "targets": targets[i, None]})["loss"] for i in range(len(images))
+        ]
+    index = batch["index"][~torch.stack(losses).isfinite().cpu()].tolist()
+    if not index:
+        return "no image of the batch is at fault alone: the training has diverged, so lower optimizer.lr"
+    names = ", ".join(loader.source.name(i) for i in index[:MAX_NAMES])
+    more = f" and {len(index) - MAX_NAMES} more" if len(index) > MAX_NAMES else ""
+    return f"caused by {names}{more}: repair or remove it, or lower optimizer.lr"

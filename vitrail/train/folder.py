@@ -1,0 +1,177 @@
+"""A run's folder: what is in it, who may write to it, and whether a command may begin, continue or must refuse.
+
+::
+
+    config.yaml     the run, every auto resolved        weights/{best,last}.safetensors  self-contained
+    command.txt     one line a session                  state/                           for resuming
+    env.json        versions, hardware, git, threads    plots/, report.html              by the report
+    data.json       hash, classes, counts, bad files
+    metrics.csv     one row an epoch
+    summary.json    the result; it appears when the training is complete, and says so
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from vitrail import __version__, files
+from vitrail import config as configs
+from vitrail.config import to_dict
+from vitrail.console import note
+from vitrail.errors import UserError
+from vitrail.train.run import Run, differences, settled
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.state = self.path / "state"
+        self.summary = self.path / "summary.json"
+        self._lock: IO[str] | None = None
+
+    def weights(self, name: str) -> Path:
+        """``best`` or ``last``."""
+        return self.path / "weights" / f"{name}.safetensors"
+
+    def run(self) -> Run:
+        """The run as it was begun.
+
+        Raises:
+            UserError: there is none here.
+        """
+        if not self.config.exists():
+            raise UserError(f"{self.path} holds no run (no config.yaml); give a folder that `vitrail train` made")
+        return configs.load(Run, self.config)
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The result, or None while the training is not complete."""
+        return json.loads(self.summary.read_text()) if self.summary.exists() else None
+
+    def claim(self) -> None:
+        """Be the only process that trains here, until this one ends, however it ends.
+
+        Raises:
+            UserError: another process does.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("w")
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is training in {self.path}; wait for it or choose another --name"
+            ) from None
+        except OSError as error:
+            raise UserError(f"cannot write to {self.path}: {error.strerror}; choose another place") from None
+
+    def release(self) -> None:
+        """Let others train here."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def admit(self, run: Run, *, extend: bool) -> Run:
+        """The run to train here: the saved one where the folder already holds it, with the epochs of ``run``.
+
+        Args:
+            extend: resuming was asked for, so another number of epochs is meant.
+
+        Raises:
+            UserError: the folder holds a finished run, or another one.
+        """
+        if not self.config.exists():
+            return run
+        saved = self.run()
+        changed = differences(to_dict(saved), to_dict(run))
+        if extend:
+            changed = [line for line in changed if not line.startswith("epochs:")]
+        if changed:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            raise UserError(
+                f"{self.path} holds another run ({'; '.join(changed[:3])}{more}); "
+                f"choose another --name, or continue that one with --resume {self.path}"
+            )
+        if (summary := self.read_summary()) is not None and not (extend and run.epochs > summary["epochs"]):
+            raise UserError(
+                f"{self.path} is complete with {summary['epochs']} epochs; choose another --name, "
+                f"or extend it with --resume {self.path} --epochs {summary['epochs'] + saved.epochs}"
+            )
+        return configs.from_dict(Run, settled(to_dict(saved), to_dict(run)))
+
+    def begin(self, run: Run, data: dict[str, Any], *, resumed: bool) -> None:
+        """Write down what is about to happen. From now on the run is not complete."""
+        files.remove(self.summary)
+        with files.replacing(self.config) as temporary:
+            configs.save(run, temporary)
+        files.write_json(self.path / "env.json", environment())
+        if resumed and (known := self.path / "data.json").exists():
+            before = json.loads(known.read_text())
+            if before["sha256"] != data["sha256"]:
+                raise UserError(
+                    f"the data is not what {self.path} was trained on (its hash has changed); "
+                    "restore it, or begin another run with --init " + str(self.path)
+                )
+            data["bad_files"] = before["bad_files"] | data["bad_files"]
+        files.write_json(self.path / "data.json", data)
+        with (self.path / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(shlex.join(sys.argv) + "\n")
+
+    def note_bad(self, bad_files: dict[str, str]) -> None:
+        """Add unreadable training files and their causes to ``data.json``."""
+        data = json.loads((self.path / "data.json").read_text())
+        if bad_files.keys() - data["bad_files"].keys():
+            data["bad_files"] |= bad_files
+            files.write_json(self.path / "data.json", data)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """The mark of completion, on disk when this returns."""
+        files.write_json(self.summary, summary)
+        note(f"{self.path}: complete")
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers of a run may depend on beside its config."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    versions = {"vitrail": __version__, "python": platform.python_version()}
+    for name in ("torch", "torchvision", "numpy", "pillow", "safetensors"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "absent"
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return {
+        "versions": versions,
+        "platform": platform.platform(),
+        "cpu": capabilities.get("cpu_name", platform.processor()),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "world_size": int(os.environ.get("WORLD_SIZE", 1)),
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the directory that the command runs in, with ``+`` for local changes."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changes else "")

@@ -1,0 +1,100 @@
+"""A run: everything that decides what a training does. It is what recipes return and ``config.yaml`` holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from vitrail.config import config
+from vitrail.data import DataConfig
+from vitrail.train.ema import EmaConfig
+from vitrail.train.optimizer import OptimizerConfig
+from vitrail.train.precision import Precision
+from vitrail.train.schedule import ScheduleConfig
+from vitrail.vit import ViTConfig
+
+Count = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+@config
+class Run:
+    """Args:
+    data: source, preprocessing, augmentation, loader. The loader's batch size counts all ranks.
+    task: a file of ``vitrail/tasks`` or a third party's module; task_options: fields of its ``Config``.
+    init: a run folder or weights file to start from, at another image size or class count too.
+    freeze: patterns of parameter names, or ``backbone``.
+    accumulate: work through each batch in this many pieces: the same step with less memory.
+    clip: largest norm of the gradient, or null.
+    ema: average the weights (the averaged ones are evaluated and released), or null.
+    precision: ``auto`` measures on a CPU and takes bf16 on a GPU.
+    patience: stop after this many evaluations in a row without improvement, or null.
+    save_steps, save_seconds: how often the state is saved besides every epoch's end, or null.
+    strategy: under torchrun, replicate (``ddp``) or shard (``fsdp``) parameters.
+    timeout: seconds until a rank that waits for a dead one gives up.
+    loggers: files of ``vitrail/train/loggers``; ``metrics.csv`` is always written.
+    """
+
+    data: DataConfig
+    model: ViTConfig = ViTConfig()
+    task: str = "classification"
+    task_options: dict[str, Any] = Field(default_factory=dict)
+    init: str | None = None
+    freeze: tuple[str, ...] = ()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    epochs: Count = 100
+    accumulate: Count = 1
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    ema: EmaConfig | None = None
+    precision: Precision = "auto"
+    compile: bool = False
+    device: str = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+    patience: Count | None = None
+    evaluate_every: Count = 1  # epochs
+    save_steps: Count | None = None
+    save_seconds: Seconds | None = 300.0
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    timeout: Seconds = 600.0
+    loggers: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _data_fits_model(self) -> Run:
+        preprocess, model = self.data.preprocess, self.model
+        if preprocess.size != model.image_size:
+            raise ValueError(
+                f"data.preprocess.size {preprocess.size} and model.image_size {model.image_size} differ; set both alike"
+            )
+        if preprocess.channels != model.channels:
+            raise ValueError(
+                f"data.preprocess.channels {preprocess.channels} and model.channels {model.channels} differ; "
+                "set both alike"
+            )
+        return self
+
+
+# What may change while a run is interrupted: where and how fast it runs, not what it computes.
+INCIDENTAL = {"device", "timeout", "loggers", "save_steps", "save_seconds"} | {
+    f"data.loader.{name}" for name in ("workers", "prefetch", "cache")
+}
+
+
+def differences(saved: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> list[str]:
+    """Settings that make another training, as ``name: saved, now asked``; ``auto`` agrees with what it became."""
+    found = []
+    for key in sorted(saved.keys() | asked.keys()):
+        old, new, name = saved.get(key), asked.get(key), f"{prefix}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{name}.")
+        elif old != new and new != "auto" and name not in INCIDENTAL:
+            found.append(f"{name}: {old!r}, now {new!r}")
+    return found
+
+
+def settled(saved: Any, asked: Any) -> Any:
+    """``asked`` with each ``auto`` as it was resolved in ``saved``; both plain types."""
+    if isinstance(saved, dict) and isinstance(asked, dict):
+        return {key: settled(saved.get(key, value), value) for key, value in asked.items()}
+    return saved if asked == "auto" else asked

@@ -1,0 +1,77 @@
+"""One optimizer step, and what it found out."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vitrail.data import draws
+from vitrail.train import optimizer, precision
+from vitrail.train.assemble import Session, to_device
+from vitrail.train.distributed import Batch
+from vitrail.train.schedule import factor
+
+
+class Reading(NamedTuple):
+    """What a step found out. ``values()`` waits until the host has it."""
+
+    step_in_epoch: int
+    losses: tuple[str, ...]
+    numbers: Tensor  # gradient norm, losses, whether a rank was asked to stop, whether one wants to save
+    ready: Any
+
+    def values(self) -> tuple[float, dict[str, float], bool, bool]:
+        """Gradient norm, losses by name, stop, save; the same on every rank."""
+        if self.ready is not None:
+            self.ready.synchronize()
+        norm, *losses, stop, save = self.numbers.tolist()
+        return norm, dict(zip(self.losses, losses, strict=True)), stop > 0, save > 0
+
+
+class Stepper:
+    """``stepper(batch)`` moves the training by one step.
+
+    All randomness of a step comes from (seed, step, rank), so there is no generator to restore.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.run, self.world, self.engine = session.run, session.world, session.engine
+        self.task, self.training = session.task, session.training
+        self.steps_per_epoch = len(session.loader)
+        self.num_steps = self.run.epochs * self.steps_per_epoch
+
+    def __call__(self, batch: Batch, *, stop: bool, save: bool) -> Reading:
+        """Take a step. The wishes ``stop`` and ``save`` of any rank come back to all in the reading."""
+        at, training = self.training.position, self.training
+        torch.manual_seed(draws.key(self.run.seed, "step", at.step, self.world.rank) >> 1)
+        optimizer.set_lr(training.optimizer, factor(self.run.schedule, at.step, self.num_steps, self.steps_per_epoch))
+        names, losses = self.gradients(to_device(batch, self.world.device))
+        shared = self.world.mean(torch.cat((losses, losses.new_tensor([stop, save]))))
+        norm = precision.guarded_step(training.optimizer, training.scaler, shared[0], self.run.clip)
+        self.task.after_step(at.step, self.num_steps)
+        if training.ema is not None:
+            training.ema.update_parameters(self.task)
+        numbers = torch.cat((norm[None], shared)).to("cpu", non_blocking=True)
+        ready = torch.cuda.current_stream().record_event() if norm.is_cuda else None
+        at.step, at.step_in_epoch = at.step + 1, at.step_in_epoch + 1
+        return Reading(at.step_in_epoch - 1, names, numbers, ready)
+
+    def gradients(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
+        """Backward through the batch in pieces; the losses' names and means, the one to minimise first."""
+        size, count = len(batch["images"]), self.run.accumulate
+        total: dict[str, Tensor] = {}
+        chunks = zip(*(value.chunk(count) for value in batch.values()), strict=True)
+        pieces = [dict(zip(batch, chunk, strict=True)) for chunk in chunks]
+        for piece in pieces:
+            share = len(piece["images"]) / size
+            with self.engine.sharing(piece is pieces[-1]):
+                with precision.autocast(self.run.precision, self.world.device):
+                    losses = self.engine(piece)
+                loss = losses["loss"] * share
+                (self.training.scaler.scale(loss) if self.training.scaler else loss).backward()
+            for name, value in losses.items():
+                total[name] = total.get(name, 0.0) + value.detach().float() * share
+        names = ("loss", *(name for name in total if name != "loss"))
+        return names, torch.stack([total[name] for name in names])
