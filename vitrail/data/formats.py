@@ -108,7 +108,7 @@ def jpeg_pixels(data: bytes) -> tuple[bytes, bytes, bool]:
             stripped = True
         else:
             kept.append(segment)
-    if data.find(b"\xff\xd9", position) < 0:
+    if not data.endswith(b"\xff\xd9") and data.find(b"\xff\xd9", position) < 0:
         raise Broken("is cut short: the JPEG ends in the middle of the image")
     return (b"".join(kept) + data[start:] if stripped else data), exif, adobe
 

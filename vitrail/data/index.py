@@ -99,7 +99,7 @@ def _save(path: Path, table: Table) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            np.savez(file, allow_pickle=False, **table)  # type: ignore[arg-type]
+            np.savez(file, allow_pickle=False, **table)
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)  # a cache that cannot be written costs time, nothing else

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
-from vitrail.data.source import Kind
+from vitrail.data.source import Labels
 from vitrail.errors import UserError, did_you_mean
 
 Raw = np.ndarray | list[tuple[str, ...]]
 Where = Callable[[str, int], str]
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The label columns of a source (see ``Source``)."""
-
-    kind: Kind
-    classes: tuple[str, ...]
-    targets: np.ndarray
 
 
 def encode(
@@ -64,6 +54,29 @@ def encode(
     return {split: _class_labels(split, each, classes, where) for split, each in values.items()}
 
 
+def from_cells(cells: list[str], separator: str | None) -> Raw:
+    """Labels from text: lists where ``separator`` divides them, else integers or numbers if all are, else names."""
+    if separator is not None:
+        return [tuple(part.strip() for part in cell.split(separator) if part.strip()) for cell in cells]
+    for convert in (int, float):
+        try:
+            return np.array([convert(cell) for cell in cells])
+        except (ValueError, OverflowError):
+            continue
+    return np.array(cells)
+
+
+def from_values(values: list[Any]) -> Raw:
+    """Labels from JSON values: lists, integers, numbers, else names."""
+    if all(isinstance(value, list) for value in values):
+        if values and all(isinstance(part, int | float) for value in values for part in value):
+            return np.array(values)
+        return [tuple(map(str, value)) for value in values]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return np.array(values)
+    return np.array([str(value) for value in values])
+
+
 def _guess(values: Raw) -> Literal["class", "multilabel", "number"]:
     if isinstance(values, list):
         return "multilabel"
@@ -72,7 +85,7 @@ def _guess(values: Raw) -> Literal["class", "multilabel", "number"]:
     return "multilabel" if values.ndim == 2 else "class"
 
 
-def _names(values: list[object]) -> tuple[str, ...]:
+def _names(values: Sequence[object]) -> tuple[str, ...]:
     return tuple(map(str, values))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,16 @@ class Listing:
     def __getitem__(self, index: int) -> bytes:
         return os.path.join(self.folders[int(self.folder_of[index])], self.files[index])
 
+    def table(self) -> Table:
+        """The listing as columns, for the cached index."""
+        columns = {"folder_of": self.folder_of, "skipped": self.skipped}
+        return columns | self.folders.columns("folders") | self.files.columns("files")
+
+    @classmethod
+    def from_table(cls, table: Table) -> Listing:
+        folders, files = Strings.from_table(table, "folders"), Strings.from_table(table, "files")
+        return cls(folders, files, table["folder_of"], table["skipped"])
+
     def note_skipped(self, where: str) -> None:
         """Tell what was passed over, if anything."""
         told = [f"{count:,} {kind}" for kind, count in zip(SKIPPED, self.skipped.tolist(), strict=True) if count]
@@ -57,12 +68,7 @@ def scan(root: str | os.PathLike[str], *, follow_symlinks: bool = False) -> List
     """
     base = os.path.realpath(os.fsencode(root))
     table = cached(f"folder {follow_symlinks} {base!r}", lambda: _Walk(base, follow_symlinks).run())
-    return Listing(
-        Strings.from_table(table, "folders"),
-        Strings.from_table(table, "files"),
-        table["folder_of"],
-        table["skipped"],
-    )
+    return Listing.from_table(table)
 
 
 class _Walk:
@@ -80,11 +86,8 @@ class _Walk:
                 self._walk(self.links.pop(), progress)
         folders = sorted(self.found)
         names = [name for folder in folders for name in self.found[folder]]
-        table = Strings.of(folders).columns("folders") | Strings.of(names).columns("files")
-        table["folder_of"] = np.repeat(
-            np.arange(len(folders), dtype=np.int32), [len(self.found[folder]) for folder in folders]
-        )
-        table["skipped"] = self.skipped
+        folder_of = np.repeat(np.arange(len(folders), dtype=np.int32), [len(self.found[f]) for f in folders])
+        table = Listing(Strings.of(folders), Strings.of(names), folder_of, self.skipped).table()
         return table, [os.path.join(self.root, folder) for folder in folders]
 
     def _walk(self, start: bytes, progress: console.Progress) -> None:
@@ -101,15 +104,13 @@ class _Walk:
                 with os.scandir(path) as entries:
                     files, inner = self._sort_out(folder, entries)
             except OSError as error:
-                reason = (error.strerror or str(error)).lower()
-                raise UserError(
-                    f"{console.printable(os.fsdecode(path))}: the folder cannot be read: {reason}"
-                ) from None
+                shown, reason = console.printable(os.fsdecode(path)), (error.strerror or str(error)).lower()
+                raise UserError(f"{shown}: the folder cannot be read: {reason}; check its permissions") from None
             self.found[folder] = sorted(files)
             pending.extend(inner)
             progress.advance(len(files))
 
-    def _sort_out(self, folder: bytes, entries: os.ScandirIterator[bytes]) -> tuple[list[bytes], list[bytes]]:
+    def _sort_out(self, folder: bytes, entries: Iterator[os.DirEntry[bytes]]) -> tuple[list[bytes], list[bytes]]:
         files, folders = [], []
         for entry in entries:
             name = entry.name

@@ -21,6 +21,11 @@ from vitrail.errors import UserError, did_you_mean
 
 Kind = Literal["class", "multilabel", "number", "none"]
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {  # what people call them
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 _FINGERPRINT_NAMES = 1000
 
 
@@ -61,9 +66,29 @@ class SourceConfig:
     download: bool = False
 
     @property
+    def location(self) -> str:
+        """The specification without its ``name:`` prefix; empty for a bare name."""
+        return _parse(self.spec)[1]
+
+    @property
     def path(self) -> Path:
-        """The specification without its ``name:`` prefix."""
-        return Path(_parse(self.spec)[1]).expanduser()
+        """The location as a path.
+
+        Raises:
+            UserError: the specification has none.
+        """
+        if not self.location:
+            raise UserError(f"the source {self.spec!r} needs a path; write {self.spec}:PATH")
+        return Path(self.location).expanduser()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The label columns of a source, as ``Source`` describes them."""
+
+    kind: Kind
+    classes: tuple[str, ...]
+    targets: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,9 +127,12 @@ class Source(ABC):
     def subset(self, indices: np.ndarray) -> Source:
         """The samples at ``indices`` (int, in that order)."""
         indices = np.asarray(indices, dtype=np.int64)
-        targets = self.targets if self.kind == "none" else self.targets[indices]
+        return self._select(self, indices, indices)
+
+    def _select(self, source: Source, indices: np.ndarray, own: np.ndarray) -> Subset:
+        targets = self.targets if self.kind == "none" else self.targets[own]
         return Subset(
-            source=self,
+            source=source,
             indices=indices,
             targets=targets,
             kind=self.kind,
@@ -112,9 +140,13 @@ class Source(ABC):
             channels=self.channels,
         )
 
+    def labelled(self, labels: Labels) -> Source:
+        """The same images with these labels."""
+        return dataclasses.replace(self, kind=labels.kind, classes=labels.classes, targets=labels.targets)
+
     def unlabelled(self) -> Source:
         """The same images without their labels."""
-        return dataclasses.replace(self, targets=np.empty(0, np.float32), kind="none", classes=())
+        return self.labelled(Labels("none", (), np.empty(0, np.float32)))
 
     def counts(self) -> np.ndarray:
         """Samples per class, int64 (K,), for ``class`` and ``multilabel``."""
@@ -148,7 +180,7 @@ class Subset(Source):
         return self.source.read(int(self.indices[index]))
 
     def subset(self, indices: np.ndarray) -> Source:
-        return dataclasses.replace(super().subset(indices), source=self.source, indices=self.indices[indices])
+        return self._select(self.source, self.indices[indices], indices)
 
 
 @dataclass(frozen=True)
@@ -207,6 +239,11 @@ def open_source(config: SourceConfig) -> Splits:
     sizes = ", ".join(f"{len(source):,} {split}" for split, source in splits.items())
     console.note(f"data: {name} {config.spec!r}: {sizes}{how_split}; {_describe(splits)}")
     return splits
+
+
+def split_called(name: str) -> str | None:
+    """The split that people mean by ``name``, e.g. "val" by "Validation"; None for any other word."""
+    return next((split for split, names in SPLIT_NAMES.items() if name.lower() in names), None)
 
 
 def case_twins(classes: tuple[str, ...]) -> list[tuple[str, ...]]:

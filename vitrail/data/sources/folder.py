@@ -5,7 +5,6 @@ Unlabelled, the images may lie anywhere below.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 
@@ -15,14 +14,8 @@ from vitrail import console
 from vitrail.data.classes import choose_level, class_list, name_classes
 from vitrail.data.files import Files
 from vitrail.data.listing import Listing, scan
-from vitrail.data.source import Source, SourceConfig
+from vitrail.data.source import SPLITS, Labels, Source, SourceConfig, split_called
 from vitrail.errors import UserError
-
-SPLIT_FOLDERS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 
 
 def matches(spec: str) -> bool:
@@ -53,7 +46,7 @@ def split_by_folder(files: Source, listing: Listing, config: SourceConfig) -> di
 def _split_folders(folders: list[str], config: SourceConfig) -> dict[str, str]:
     """The folder of each split; ``{"train": ""}`` where the folder is not laid out in splits."""
     top = [folder for folder in folders if folder and "/" not in folder]
-    found = {split: [folder for folder in top if folder.lower() in names] for split, names in SPLIT_FOLDERS.items()}
+    found = {split: [folder for folder in top if split_called(folder) == split] for split in SPLITS}
     found = {split: names for split, names in found.items() if names}
     others = set(top).difference(*found.values())
     if not found or (others and not ("train" in found and len(found) > 1)):
@@ -91,4 +84,4 @@ def _labelled(
     classes = class_list(seen.pop(first), seen, empty, config)
     number = {name: i for i, name in enumerate(classes)}
     label_of_folder = np.array([number.get(class_of.get(i, ""), -1) for i in range(len(folders))], np.int64)
-    return dataclasses.replace(files, targets=label_of_folder[listing.folder_of], kind="class", classes=classes)
+    return files.labelled(Labels("class", classes, label_of_folder[listing.folder_of]))

@@ -7,14 +7,14 @@ array ``classes``, or from ``classes.json`` (a list) beside the file.
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from vitrail.data.arrays import Arrays
-from vitrail.data.labels import Labels, encode
+from vitrail.data.labels import Raw, encode
+from vitrail.data.names import classes_beside
 from vitrail.data.source import SPLITS, Source, SourceConfig
 from vitrail.errors import UserError
 
@@ -33,21 +33,23 @@ def load(config: SourceConfig) -> dict[str, Source]:
     if path.is_dir():
         files = {split: path / f"{split}.npz" for split in SPLITS if (path / f"{split}.npz").is_file()}
     contents = {split: _read(file) for split, file in files.items()}
+    sources = {split: _source(files[split], images) for split, (images, _, _) in contents.items()}
     if not config.labelled:
-        return {split: _source(files[split], images, None) for split, (images, _, _) in contents.items()}
-    named = next((names for _, _, names in contents.values() if names), ()) or _classes_beside(path)
+        return sources
+    named = next((names for _, _, names in contents.values() if names), ())
+    raw: dict[str, Raw] = {}
     for split, (_, labels, _) in contents.items():
         if labels is None:
-            raise UserError(
-                f"{files[split]} has none of the arrays {', '.join(LABELS)}; add one, or use labelled=false"
-            )
+            wanted = ", ".join(LABELS)
+            raise UserError(f"{files[split]} has none of the arrays {wanted}; add one, or use labelled=false")
+        raw[split] = labels
     encoded = encode(
-        {split: labels for split, (_, labels, _) in contents.items() if labels is not None},
+        raw,
         kind=config.kind,
-        classes=config.classes or named,
+        classes=config.classes or named or classes_beside(path if path.is_dir() else path.parent),
         where=lambda split, i: f"{files[split]}: label {i}",
     )
-    return {split: _source(files[split], contents[split][0], encoded[split]) for split in contents}
+    return {split: source.labelled(encoded[split]) for split, source in sources.items()}
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
@@ -74,25 +76,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
     return images, labels, tuple(map(str, classes)) if classes is not None else ()
 
 
-def _classes_beside(path: Path) -> tuple[str, ...]:
-    file = (path if path.is_dir() else path.parent) / "classes.json"
-    if not file.is_file():
-        return ()
-    try:
-        names = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f'{file} holds no list of class names; write it as ["cat", "dog"]')
-    return tuple(names)
-
-
-def _source(path: Path, images: np.ndarray, labels: Labels | None) -> Source:
-    return Arrays(
-        images=images,
-        label=path.name,
-        channels=images.shape[3] if images.ndim == 4 else 1,
-        targets=labels.targets if labels else np.empty(0, np.float32),
-        kind=labels.kind if labels else "none",
-        classes=labels.classes if labels else (),
-    )
+def _source(path: Path, images: np.ndarray) -> Source:
+    channels = images.shape[3] if images.ndim == 4 else 1
+    none = np.empty(0, np.float32)
+    return Arrays(images=images, label=path.name, channels=channels, targets=none, kind="none", classes=())

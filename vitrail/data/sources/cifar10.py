@@ -1,0 +1,14 @@
+"""CIFAR-10 (Krizhevsky, 2009): 60,000 colour photos of 32 × 32, ten classes."""
+
+from __future__ import annotations
+
+from vitrail.data.named import torchvision_arrays
+from vitrail.data.source import Source, SourceConfig
+
+
+def matches(spec: str) -> bool:
+    return False  # by name only
+
+
+def load(config: SourceConfig) -> dict[str, Source]:
+    return torchvision_arrays("CIFAR10", config)

@@ -1,0 +1,14 @@
+"""Fashion-MNIST (Xiao et al., 2017): 70,000 grey pictures of clothes, 28 × 28, ten classes."""
+
+from __future__ import annotations
+
+from vitrail.data.named import torchvision_arrays
+from vitrail.data.source import Source, SourceConfig
+
+
+def matches(spec: str) -> bool:
+    return False  # by name only
+
+
+def load(config: SourceConfig) -> dict[str, Source]:
+    return torchvision_arrays("FashionMNIST", config)

@@ -1,0 +1,124 @@
+"""A data set of the Hugging Face hub by name, ``huggingface:user/name`` (or ``user/name:config``), or a saved folder.
+
+Needs the extra ``datasets``. Without ``download=true`` only what is in the hub's local cache is read.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail.data.files import read_regular
+from vitrail.data.labels import Raw, encode, from_values
+from vitrail.data.source import Source, SourceConfig, split_called
+from vitrail.errors import UserError, did_you_mean
+
+
+def matches(spec: str) -> bool:
+    path = Path(spec).expanduser()
+    return (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows(Source):
+    """The image column of a ``datasets.Dataset`` (which sends itself to workers as a path where it lies on disk)."""
+
+    rows: Any
+    column: str
+    label: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, index: int) -> str:
+        return f"{self.label}[{index}]"
+
+    def read(self, index: int) -> bytes:
+        cell = self.rows[index][self.column]
+        content: bytes | None = cell["bytes"]
+        return content if content is not None else read_regular(cell["path"])
+
+
+def load(config: SourceConfig) -> dict[str, Source]:
+    """Raises UserError without the extra, without the data, and without an image or a label column."""
+    sources: dict[str, Source] = {}
+    raw: dict[str, Raw] = {}
+    names: tuple[str, ...] = ()
+    for split, rows in _open(config).items():
+        image_column = _image_column(rows, config)
+        sources[split] = Rows(
+            rows=_undecoded(rows, image_column),
+            column=image_column,
+            label=f"{config.location}/{split}",
+            targets=np.empty(0, np.float32),
+            kind="none",
+            classes=(),
+        )
+        if config.labelled:
+            column = _label_column(rows, image_column, config)
+            raw[split] = from_values(list(rows[column]))
+            names = tuple(getattr(rows.features[column], "names", ()))
+    if not config.labelled:
+        return sources
+    labels = encode(
+        raw,
+        kind=config.kind,
+        classes=config.classes or names,
+        where=lambda split, i: f"the label of {sources[split].name(i)}",
+    )
+    return {split: source.labelled(labels[split]) for split, source in sources.items()}
+
+
+def _open(config: SourceConfig) -> dict[str, Any]:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        import datasets
+    except ImportError:
+        raise UserError("Hugging Face data needs an extra; run: pip install 'vitrail[datasets]'") from None
+    if not config.location:
+        raise UserError("the source 'huggingface' needs a name; write huggingface:USER/NAME")
+    try:
+        if config.path.is_dir():
+            opened = datasets.load_from_disk(str(config.path))
+        else:
+            name, _, part = config.location.partition(":")
+            local = datasets.DownloadConfig(local_files_only=not config.download)
+            opened = datasets.load_dataset(name, part or None, cache_dir=config.root, download_config=local)
+    except (OSError, ValueError) as error:  # covers the hub's own errors
+        hint = "check the name" if config.download else "fetch it with download=true"
+        raise UserError(f"{config.spec!r} cannot be opened: {str(error).splitlines()[0]}; {hint}") from None
+    parts = opened if isinstance(opened, dict) else {"train": opened}
+    found = {split: rows for name, rows in parts.items() if (split := split_called(name))}
+    if not found:
+        raise UserError(f"{config.spec!r} has the splits {', '.join(parts)}, of which none is train, val or test")
+    return found
+
+
+def _image_column(rows: Any, config: SourceConfig) -> str:
+    import datasets
+
+    columns = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    if config.path_column is not None and config.path_column not in columns:
+        raise UserError(f"{config.spec!r} has no image column {config.path_column!r}; {did_you_mean('', columns)}")
+    if not columns:
+        raise UserError(f"{config.spec!r} has no column of images; choose a data set that has one")
+    return config.path_column or columns[0]
+
+
+def _undecoded(rows: Any, column: str) -> Any:
+    import datasets
+
+    return rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+
+
+def _label_column(rows: Any, image_column: str, config: SourceConfig) -> str:
+    others = [name for name in rows.column_names if name != image_column]
+    wanted = config.label_columns[:1] or ("label", "labels", "fine_label", "class", "target")
+    found = next((name for name in wanted if name in others), None)
+    if found is None:
+        raise UserError(f"{config.spec!r} has the columns {', '.join(others)}; name the label with label_columns=")
+    return found

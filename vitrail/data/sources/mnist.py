@@ -1,0 +1,14 @@
+"""MNIST (LeCun et al., 1998): 70,000 handwritten digits of 28 × 28."""
+
+from __future__ import annotations
+
+from vitrail.data.named import torchvision_arrays
+from vitrail.data.source import Source, SourceConfig
+
+
+def matches(spec: str) -> bool:
+    return False  # by name only
+
+
+def load(config: SourceConfig) -> dict[str, Source]:
+    return torchvision_arrays("MNIST", config)

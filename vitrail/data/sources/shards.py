@@ -1,0 +1,171 @@
+"""WebDataset tar shards: a ``.tar``, a folder of them, or a pattern such as ``train-{000..009}.tar`` or ``x-*.tar``.
+
+A sample is the files that share a name up to its first dot: one image, and its label in ``.cls`` (an integer),
+``.json`` (the field ``label``) or ``.txt`` (a name), looked for in this order. Shards are read in place at random;
+pickles are refused. Shards whose path names a split belong to it, all others to train.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail import console
+from vitrail.data.archive import Archived, Member, members
+from vitrail.data.files import read_regular
+from vitrail.data.formats import SUFFIXES
+from vitrail.data.index import Strings, Table, cached
+from vitrail.data.labels import Raw, encode, from_values
+from vitrail.data.names import classes_beside
+from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
+from vitrail.errors import UserError
+
+LABELS = ("cls", "json", "txt")
+LABEL_FIELDS = ("label", "labels", "cls", "class", "target")
+PICKLES = ("pyd", "pkl", "pickle", "pth", "pt")
+_MAX_LABEL_BYTES = 65_536
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+def matches(spec: str) -> bool:
+    path = Path(spec).expanduser()
+    return path.suffix == ".tar" or (path.is_dir() and any(_shards_in(path)))
+
+
+def load(config: SourceConfig) -> dict[str, Source]:
+    """Raises UserError for a refused or damaged shard and for a sample without its label."""
+    shards = [shard.resolve() for shard in _expand(config)]
+    key = "shards " + "\0".join(map(str, shards))
+    table = cached(key, lambda: (_scan(shards), [bytes(shard) for shard in shards]))
+    if num_skipped := int(table["num_skipped"]):
+        console.note(f"{config.location}: passed over {num_skipped:,} files that are no images or labels")
+    whole = Archived(
+        archives=tuple(map(str, shards)),
+        names=Strings.from_table(table, "names"),
+        columns={name: table[name] for name in ("archive", "offset", "stored", "size", "deflated")},
+        targets=np.empty(0, np.float32),
+        kind="none",
+        classes=(),
+    )
+    split_of_shard = [_split_of(shard, config.path) for shard in shards]
+    split_of = np.array(split_of_shard)[whole.columns["archive"]] if len(whole) else np.empty(0, str)
+    chosen = {split: indices for split in SPLITS if len(indices := np.flatnonzero(split_of == split))}
+    sources = {split: whole.subset(indices) for split, indices in chosen.items()}
+    if not config.labelled:
+        return sources
+    values = _labels(whole, table, config)
+    raw: dict[str, Raw] = {split: from_values([values[i] for i in indices]) for split, indices in chosen.items()}
+    labels = encode(
+        raw,
+        kind=config.kind,
+        classes=config.classes or classes_beside(config.path if config.path.is_dir() else config.path.parent),
+        where=lambda split, i: f"the label of {sources[split].name(i)}",
+    )
+    return {split: source.labelled(labels[split]) for split, source in sources.items()}
+
+
+def _shards_in(folder: Path) -> Iterator[Path]:
+    return itertools.chain(folder.glob("*.tar"), folder.glob("*/*.tar"))
+
+
+def _expand(config: SourceConfig) -> list[Path]:
+    """The shards that the specification means, in order."""
+    if config.path.is_dir():
+        shards = sorted(_shards_in(config.path))
+    else:
+        patterns = [str(config.path)]
+        while match := _BRACES.search(patterns[0]):
+            low, high = match.groups()
+            numbers = [f"{number:0{len(low)}d}" for number in range(int(low), int(high) + 1)]
+            patterns = [_BRACES.sub(number, pattern, count=1) for pattern in patterns for number in numbers]
+        shards = [Path(shard) for pattern in patterns for shard in (sorted(glob.glob(pattern)) or [pattern])]
+    if missing := [shard for shard in shards if not shard.is_file()]:
+        raise UserError(f"there is no shard {str(missing[0])!r}; check the path")
+    if not shards:
+        raise UserError(f"{config.spec!r} holds no .tar shards; check the path")
+    return shards
+
+
+def _split_of(shard: Path, base: Path) -> str:
+    """The split named by the shard's file or folder, as in ``imagenet-val-003.tar`` or ``val/003.tar``."""
+    words = [*re.split(r"[^a-zA-Z]+", shard.stem), shard.parent.name if base.is_dir() else ""]
+    return next((split for word in words if (split := split_called(word))), "train")
+
+
+def _scan(shards: list[Path]) -> Table:
+    images: list[tuple[int, Member]] = []
+    labels: list[bytes] = []  # b"cls:7", b"json:{...}", b"" for none
+    num_skipped = 0
+    for number, shard in enumerate(console.track(shards, "indexing shards")):
+        for image, label, others in _samples(shard):
+            images.append((number, image))
+            labels.append(label)
+            num_skipped += others
+    table = Strings.of([member.name for _, member in images]).columns("names") | Strings.of(labels).columns("labels")
+    for column in ("offset", "stored", "size", "deflated"):
+        table[column] = np.array([getattr(member, column) for _, member in images], np.int64)
+    return table | {
+        "archive": np.array([number for number, _ in images], np.int32),
+        "num_skipped": np.array(num_skipped),
+    }
+
+
+def _samples(shard: Path) -> Iterator[tuple[Member, bytes, int]]:
+    """(image, label, number of other files) of each sample."""
+    groups: dict[bytes, dict[str, Member]] = {}
+    for member in members(shard):
+        folder, _, file = member.name.rpartition(b"/")
+        stem, _, extension = file.partition(b".")
+        kind = os.fsdecode(extension).lower()
+        if kind.rpartition(".")[2] in PICKLES:
+            shown = console.printable(os.fsdecode(member.name))
+            raise UserError(f"{shard} holds the pickle {shown!r}, which could run code; pack images and labels only")
+        groups.setdefault(os.path.join(folder, stem), {})[kind] = member
+    for key, files in groups.items():
+        images = [kind for kind in files if f".{kind}" in SUFFIXES]
+        if len(images) > 1:
+            raise UserError(f"{shard}: the sample {console.printable(os.fsdecode(key))!r} has {len(images)} images")
+        stored = next((kind for kind in LABELS if kind in files), None)
+        label = b"" if stored is None else f"{stored}:".encode() + _read_label(shard, files[stored])
+        if images:
+            yield files[images[0]], label, len(files) - 1 - (stored is not None)
+
+
+def _read_label(shard: Path, member: Member) -> bytes:
+    if member.size > _MAX_LABEL_BYTES:
+        raise UserError(f"{shard}: the label {os.fsdecode(member.name)!r} has {member.size:,} bytes; a label is short")
+    return read_regular(shard, member.offset, member.size)
+
+
+def _labels(source: Source, table: Table, config: SourceConfig) -> list[Any]:
+    fields = config.label_columns or LABEL_FIELDS
+    return [
+        _parse_label(label, fields, source, i) for i, label in enumerate(Strings.from_table(table, "labels"))
+    ]  # fmt: skip
+
+
+def _parse_label(label: bytes, fields: tuple[str, ...], source: Source, index: int) -> Any:
+    kind, _, content = label.partition(b":")
+    try:
+        text = content.decode().strip()
+        if kind == b"cls":
+            return int(text)
+        if kind == b"json":
+            record = json.loads(text)
+            return next(record[field] for field in fields if field in record) if isinstance(record, dict) else record
+        if kind == b"txt" and text:
+            return text
+        problem = "has no label (.cls, .json or .txt)"
+    except ValueError:
+        problem = f"has a damaged label (.{kind.decode()})"
+    except StopIteration:
+        problem = f"has none of the fields {', '.join(fields)} in its .json"
+    raise UserError(f"{source.name(index)} {problem}; repack the shard, or use labelled=false")
