@@ -7,14 +7,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 from torch import Tensor
 
 from vitrail import registry
 from vitrail.config import from_dict
 from vitrail.errors import UserError
+
+Target = Annotated[int, Field(ge=0)] | None
+"""The index of an output; None for the largest."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,17 @@ def layer_index(task: Any, layer: int) -> int:
     if not -depth <= layer < depth:
         raise UserError(f"there is no layer {layer}; this model has layers 0 to {depth - 1}")
     return layer % depth
+
+
+def chosen_output(outputs: Tensor, target: int | None) -> Tensor:
+    """The output to explain of (K,): the one asked for, or the largest.
+
+    Raises:
+        UserError: there is no such output.
+    """
+    if target is not None and target >= len(outputs):
+        raise UserError(f"there is no output {target}; this model has outputs 0 to {len(outputs) - 1}")
+    return outputs[outputs.argmax() if target is None else target]
 
 
 def heat(title: str, patches: Tensor, grid: tuple[int, int]) -> Heat:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config
-from vitrail.errors import UserError
-from vitrail.explain import Heat, heat, layer_index
+from vitrail.explain import Heat, Target, chosen_output, heat, layer_index
 
 
 @config
@@ -20,14 +18,18 @@ class Options:
     Args:
         target: index of the output (class) to explain; default: the largest.
         layer: the block whose normalised input tokens are weighed (0 is the first, -1 the last).
+        weights: of a channel in a token: its own gradient (``token``, HiResCAM, Draelos & Carin 2020), or the
+            gradients' mean over all tokens (``mean``, the original). In a plain ViT a channel's gradient changes sign
+            from token to token, and the mean often points at the background.
     """
 
-    target: Annotated[int, Field(ge=0)] | None = None
+    target: Target = None
     layer: int = -1
+    weights: Literal["token", "mean"] = "token"
 
 
 def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
-    """One map: ReLU(Σ_c α_c A_c), A the patch tokens that enter the layer's attention, α_c = mean_n ∂y/∂A_nc.
+    """One map: ReLU(Σ_c α_nc A_nc), A the patch tokens that enter the layer's attention, α_nc = ∂y/∂A_nc or its mean.
 
     These tokens reach the output whether it is read from the class token or pooled from the patches.
 
@@ -40,12 +42,11 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     vit = task.vit
     layer = layer_index(task, options.layer)
     outputs, tokens = _run(task, vit.blocks[layer].attention, images)
-    target = int(outputs.argmax()) if options.target is None else options.target
-    if target >= len(outputs):
-        raise UserError(f"there is no output {target}; this model has outputs 0 to {len(outputs) - 1}")
-    (gradient,) = torch.autograd.grad(outputs[target], tokens)
-    activations, gradient = tokens[0, vit.num_prefix :], gradient[0, vit.num_prefix :]
-    values = (activations * gradient.mean(dim=0)).sum(dim=1).relu()
+    (gradient,) = torch.autograd.grad(chosen_output(outputs, options.target), tokens)
+    activations, weights = tokens[0, vit.num_prefix :], gradient[0, vit.num_prefix :]
+    if options.weights == "mean":
+        weights = weights.mean(dim=0)
+    values = (activations * weights).sum(dim=1).relu()
     return [heat(f"Grad-CAM at layer {layer}", values, vit.embed.grid(images.shape[-2:]))]
 
 
