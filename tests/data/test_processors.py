@@ -45,7 +45,7 @@ def test_their_settings_give_their_numbers(settings, image):
         PreprocessConfig(),
         PreprocessConfig(size=(48, 64), interpolation="bicubic", mean=(0.1, 0.2, 0.3), std=0.3),
         PreprocessConfig(size=64, resize="square", crop_pct=0.875),
-        PreprocessConfig(size=63, resize="crop", crop_pct=0.9),  # 70: an even border, so both centres are the same
+        PreprocessConfig(size=64, resize="crop", crop_pct=64 / 72),  # both margins even: their centre is ours
     ],
 )
 def test_our_settings_give_our_numbers_in_their_processor(config, image):
