@@ -133,6 +133,7 @@ class Loop:
     def close_epoch(self, speed: Row) -> None:
         """Evaluate, write weights and the epoch's row, save."""
         at = self.at
+        self.stepper.seed("epoch end", at.epoch)
         row: Row = {"epoch": at.epoch + 1, "step": at.step, "lr": self.lr(), **self.means(), "gradient_norm": at.norm}
         metrics = self.evaluate() if self.wants_evaluation() else {}
         self.judge(metrics)

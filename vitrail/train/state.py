@@ -4,7 +4,7 @@
 and ``manifest.json`` (the SHA-256 of both, hence of the whole state). A save is written beside, synced and renamed;
 the last two are kept; a damaged one is passed over for the one before.
 
-Random numbers need no restoring: each step seeds the generator from (seed, step, rank), the loader from its own key.
+Random numbers need no restoring: steps seed the generator from (seed, step, rank), the loader its own from their keys.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ class Reading(NamedTuple):
 class Stepper:
     """``stepper(batch)`` moves the training by one step.
 
-    All randomness of a step comes from (seed, step, rank), so there is no generator to restore.
+    All randomness comes from (seed, step, rank), and after an epoch's steps from (seed, epoch, rank), so there is no
+    generator to restore.
     """
 
     def __init__(self, session: Session) -> None:
@@ -45,7 +46,7 @@ class Stepper:
     def __call__(self, batch: Batch, *, stop: bool, save: bool) -> Reading:
         """Take a step. The wishes ``stop`` and ``save`` of any rank come back to all in the reading."""
         at, training = self.training.position, self.training
-        torch.manual_seed(draws.key(self.run.seed, "step", at.step, self.world.rank) >> 1)
+        self.seed("step", at.step)
         optimizer.set_lr(training.optimizer, factor(self.run.schedule, at.step, self.num_steps, self.steps_per_epoch))
         names, losses = self.gradients(to_device(batch, self.world.device))
         shared = self.world.mean(torch.cat((losses, losses.new_tensor([stop, save]))))
@@ -57,6 +58,10 @@ class Stepper:
         ready = torch.cuda.current_stream().record_event() if norm.is_cuda else None
         at.step, at.step_in_epoch = at.step + 1, at.step_in_epoch + 1
         return Reading(at.step_in_epoch - 1, names, numbers, ready)
+
+    def seed(self, what: str, number: int) -> None:
+        """Set torch's generators to a function of the run's seed, what comes next, and this rank."""
+        torch.manual_seed(draws.key(self.run.seed, what, number, self.world.rank) >> 1)
 
     def gradients(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
         """Backward through the batch in pieces; the losses' names and means, the one to minimise first."""
