@@ -39,7 +39,7 @@ class SourceConfig:
         labelled: ``False`` reads the images alone, wherever they lie (prediction, pretraining).
         kind: what a label is; ``auto`` looks at the labels.
         classes: the class names in order, e.g. those of a trained model; default: as found.
-        val_fraction: the share of the training split that becomes the validation split where there is none.
+        val_fraction: the share of a labelled training split that becomes the validation split where there is none.
         split_seed: decides which samples those are.
         allow_empty_class: accept a class without images.
         follow_symlinks: follow links that lead out of the folder.
@@ -229,7 +229,7 @@ def open_source(config: SourceConfig) -> Splits:
     if not found:
         raise UserError(f"{config.spec!r} holds no images; point at the folder or file that does")
     how_split = ""
-    if "train" in found and "val" not in found and config.val_fraction > 0 and len(found["train"]) > 1:
+    if config.labelled and config.val_fraction and "val" not in found and len(found.get("train", ())) > 1:
         train = found["train"]
         train_indices, val_indices = stratified(train, config.val_fraction, config.split_seed)
         found |= {"train": train.subset(train_indices), "val": train.subset(val_indices)}

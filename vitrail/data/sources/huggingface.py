@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vitrail import console
 from vitrail.data.files import read_regular
 from vitrail.data.labels import Raw, encode, from_values
 from vitrail.data.source import Source, SourceConfig, split_called
@@ -60,7 +61,12 @@ def load(config: SourceConfig) -> dict[str, Source]:
         )
         if config.labelled:
             column = _label_column(rows, image_column, config)
-            raw[split] = from_values(list(rows[column]))
+            values = list(rows[column])
+            if all(value == -1 for value in values):  # the hub's mark of a hidden test set
+                console.note(f"{config.spec}: passed over the {split} split, whose labels are withheld")
+                del sources[split]
+                continue
+            raw[split] = from_values(values)
             names = tuple(getattr(rows.features[column], "names", ()))
     if not config.labelled:
         return sources

@@ -83,7 +83,7 @@ def _ground_truth(root: Path, listing: Listing, folder: Path) -> np.ndarray:
     text = _devkit_file(root, "data/ILSVRC2012_validation_ground_truth.txt")
     ids = np.array(text.split(), np.int64)
     numbers = _file_numbers(listing.files, folder)
-    if len(numbers) and not (1 <= numbers.min() and numbers.max() <= len(ids)):
+    if len(numbers) and not (numbers.min() >= 1 and numbers.max() <= len(ids)):
         raise UserError(f"{folder} holds image {numbers.max()}, but the devkit labels 1 to {len(ids)}; remove it")
     return np.asarray(ids[numbers - 1])
 

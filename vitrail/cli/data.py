@@ -1,0 +1,83 @@
+"""Check a data set, or describe it in numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from vitrail.cli._options import Json, Set, print_json
+
+if TYPE_CHECKING:
+    from vitrail.data.source import Splits
+
+Spec = Annotated[str, Parameter(help="A folder, .csv, .npz, .tar or .zip, or a name such as digits.")]
+Unlabelled = Annotated[bool, Parameter("--unlabelled", help="Take the images alone, wherever they lie.")]
+AllowEmptyClass = Annotated[bool, Parameter("--allow-empty-class", help="Accept a class without images.")]
+Channels = Annotated[int | None, Parameter("--channels", help="Decode to so many channels.", show_default=False)]
+Workers = Annotated[int | None, Parameter("--workers", help="Processes; default: one a core.", show_default=False)]
+
+app = App(name="data", help=__doc__)
+
+
+@app.command
+def check(
+    spec: Spec,
+    /,
+    *,
+    unlabelled: Unlabelled = False,
+    allow_empty_class: AllowEmptyClass = False,
+    channels: Channels = None,
+    workers: Workers = None,
+    as_json: Json = False,
+    overrides: Set = (),
+) -> int:
+    """Decode every image, and list each bad file with its cause, duplicates under two labels, and empty classes.
+
+    Exits with 2 where an image is bad.
+    """
+    from vitrail.data.check import check as check_data
+    from vitrail.errors import UserError
+
+    report = check_data(_open(spec, unlabelled, allow_empty_class, overrides), channels=channels, workers=workers)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print("\n".join(report.lines()))
+    if not report.ok:
+        others = f" (and {len(report.bad) - 1:,} other bad images)" if len(report.bad) > 1 else ""
+        raise UserError(f"{report.bad[0]}{others}; repair or remove it, or train with --on-bad skip")
+    return 0
+
+
+@app.command
+def stats(
+    spec: Spec,
+    /,
+    *,
+    unlabelled: Unlabelled = False,
+    allow_empty_class: AllowEmptyClass = False,
+    limit: Annotated[int | None, Parameter(help="Decode so many images of a split.", show_default=False)] = None,
+    channels: Channels = None,
+    workers: Workers = None,
+    as_json: Json = False,
+    overrides: Set = (),
+) -> None:
+    """Count images and classes, and measure sizes, channel means and standard deviations."""
+    from vitrail.data.stats import lines
+    from vitrail.data.stats import stats as measure
+
+    splits = _open(spec, unlabelled, allow_empty_class, overrides)
+    result = measure(splits, limit=limit, channels=channels, workers=workers)
+    if as_json:
+        print_json({split: each.to_dict() for split, each in result.items()})
+    else:
+        print(lines(result))
+
+
+def _open(spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple[str, ...]) -> Splits:
+    from vitrail.config import override
+    from vitrail.data.source import SourceConfig, open_source
+
+    config = SourceConfig(spec=spec, labelled=not unlabelled, allow_empty_class=allow_empty_class)
+    return open_source(override(config, overrides))
