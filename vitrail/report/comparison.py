@@ -1,0 +1,79 @@
+"""Several runs on one page: their numbers, their curves, and what was set differently."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vitrail import files
+from vitrail.console import duration
+from vitrail.report import page, training
+from vitrail.report.figures.curves import learning_curve
+from vitrail.report.page import Figures, Section
+from vitrail.report.record import Record
+
+
+def compare(folders: Sequence[Path], target: Path) -> Path:
+    """Write the page at ``target`` from the run folders' files; no model is loaded. Returns ``target``.
+
+    Raises:
+        UserError: a folder that holds no run.
+    """
+    records = {_label(folder, folders): Record(folder) for folder in folders}
+    sections = [
+        Section("Results", [page.table(*_results(records))]),
+        Section("Curves", [Figures(_curves(records))]),
+        Section("Settings", [page.paragraph("Where the runs differ."), page.table(*_differences(records))]),
+    ]
+    title = f"{len(records)} runs compared"
+    files.write_text(target, page.render(title, ", ".join(records), sections, ", ".join(map(str, folders))))
+    return target
+
+
+def _label(folder: Path, folders: Sequence[Path]) -> str:
+    """The folder's name, or its path where two runs share a name."""
+    names = [each.resolve().name for each in folders]
+    return str(folder) if names.count(folder.resolve().name) > 1 else folder.resolve().name
+
+
+def _results(records: dict[str, Record]) -> tuple[list[str], list[list[Any]]]:
+    """One row a run: test metrics where it was evaluated, the best validation metrics, size and time."""
+    rows: list[dict[str, Any]] = []
+    for name, record in records.items():
+        summary = record.summary
+        row: dict[str, Any] = {"run": name}
+        row |= {f"test {key}": value for key, value in _test_metrics(record).items()}
+        row |= {f"val {key}": value for key, value in summary.get("metrics", {}).items()}
+        row["epochs"] = summary.get("epochs", len(record.history.get("epoch", ())))
+        row["parameters"] = page.count(summary["parameters"]) if "parameters" in summary else "–"
+        row["time"] = duration(summary["training_seconds"]) if "training_seconds" in summary else "–"
+        rows.append(row)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return columns, [[row.get(column, "–") for column in columns] for row in rows]
+
+
+def _test_metrics(record: Record) -> dict[str, float]:
+    path = record.folder / "evaluation" / "test.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"] if path.is_file() else {}
+    return {key: value for key, value in metrics.items() if value is not None}
+
+
+def _curves(records: dict[str, Record]) -> dict[str, Any]:
+    """One figure a column of metrics.csv that matters, a line a run."""
+    monitors = dict.fromkeys(f"val_{training.monitored(record)[0]}" for record in records.values())
+    figures = {}
+    for column in (*monitors, "val_loss", "train_loss", "lr"):
+        measured = {name: curve for name, record in records.items() if (curve := record.curve(column)) is not None}
+        if measured:
+            figures[column] = learning_curve(column.replace("_", " "), measured)
+    return figures
+
+
+def _differences(records: dict[str, Record]) -> tuple[list[str], list[list[str]]]:
+    """One row a setting that is not the same everywhere."""
+    flat = [dict(page.flat(record.config, ".")) for record in records.values()]
+    settings = dict.fromkeys(key for each in flat for key in each)
+    values = {key: [each.get(key, "–") for each in flat] for key in settings}
+    return ["setting", *records], [[key, *row] for key, row in values.items() if len(set(row)) > 1]

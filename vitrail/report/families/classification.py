@@ -1,0 +1,65 @@
+"""One label an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vitrail.report.families import Caption, Headline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vitrail.evaluation import Evaluation
+
+HEADLINES = {
+    "top1": Headline("top-1 accuracy", "{:.2%}"),
+    "top5": Headline("top-5 accuracy", "{:.2%}"),
+    "f1": Headline("macro F1", "{:.4f}"),
+    "precision": Headline("macro precision", "{:.4f}"),
+    "recall": Headline("macro recall", "{:.4f}"),
+    "loss": Headline("loss (nats)", "{:.4f}"),
+    "ece": Headline("calibration error", "{:.4f}"),
+}
+
+
+def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
+    """True and predicted class, confidence, and cross-entropy."""
+    import torch
+
+    from vitrail.metrics.classification import cross_entropy, hard_labels, predicted
+
+    logits, targets = torch.from_numpy(evaluation.outputs).double(), torch.from_numpy(evaluation.targets)
+    names = evaluation.family.names
+    return {
+        "true": [names[i] for i in hard_labels(targets).tolist()],
+        "predicted": [names[i] for i in predicted(logits).tolist()],
+        "confidence": logits.softmax(dim=1).amax(dim=1).tolist(),
+        "loss": cross_entropy(logits, targets).tolist(),
+    }
+
+
+def caption(evaluation: Evaluation, row: int) -> Caption:
+    """The two classes and the confidence."""
+    logits, target = evaluation.outputs[row].astype(np.float64), evaluation.targets[row]
+    true, said = int(target if target.ndim == 0 else target.argmax()), int(logits.argmax())
+    confidence = np.exp(logits[said] - np.logaddexp.reduce(logits))
+    names = evaluation.family.names
+    return Caption(names[true], names[said], f"{confidence:.0%}", true == said)
+
+
+def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+    """Confusions, class scores, and calibration."""
+    from vitrail.report.figures import classes, confusion, reliability
+
+    details, names = evaluation.details, evaluation.family.names
+    by_class = {
+        "confusion": confusion.matrix(details["confusion"], names),
+        "per_class": classes.per_class(details["classes"]),
+    }
+    if confusion.most_confused(details["confusion"], 1):
+        by_class["confused"] = confusion.pairs(details["confusion"], names)
+    diagram = reliability.reliability_diagram(details["reliability"], evaluation.metrics["ece"])
+    return {"Classes": by_class, "Calibration": {"reliability": diagram}}

@@ -1,0 +1,57 @@
+"""Numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vitrail.report.families import Caption, Headline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vitrail.evaluation import Evaluation
+
+HEADLINES = {
+    "mae": Headline("mean absolute error", "{:.4g}"),
+    "rmse": Headline("root mean squared error", "{:.4g}"),
+    "r2": Headline("R²", "{:.4f}"),
+    "loss": Headline("loss", "{:.4g}"),
+}
+
+
+def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
+    """True and predicted value of every target, and the loss: the squared error in each target's own spread."""
+    result: dict[str, Sequence[Any]] = {}
+    for name, true, said in zip(evaluation.family.names, _targets(evaluation).T, evaluation.outputs.T, strict=True):
+        result |= {f"true {name}": true.tolist(), f"predicted {name}": said.tolist()}
+    return result | {"loss": _losses(evaluation).tolist()}
+
+
+def caption(evaluation: Evaluation, row: int) -> Caption:
+    """The numbers and the largest error."""
+    true, said = _targets(evaluation)[row], evaluation.outputs[row]
+    worst = int(np.abs(said - true).argmax())
+    text = [", ".join(f"{value:.4g}" for value in values[:4]) for values in (true, said)]
+    return Caption(text[0], text[1], f"{said[worst] - true[worst]:+.3g}", False)
+
+
+def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+    """Predicted against true, and the distribution of errors."""
+    from vitrail.report.figures import numbers
+
+    arguments = (evaluation.outputs, _targets(evaluation), evaluation.family.names)
+    return {"Errors": {"predicted": numbers.predicted_against_true(*arguments), "errors": numbers.errors(*arguments)}}
+
+
+def _targets(evaluation: Evaluation) -> np.ndarray:
+    return evaluation.targets.reshape(evaluation.outputs.shape)
+
+
+def _losses(evaluation: Evaluation) -> np.ndarray:
+    targets = _targets(evaluation)
+    spread = targets.std(axis=0)
+    losses: np.ndarray = (((evaluation.outputs - targets) / np.where(spread > 0, spread, 1)) ** 2).mean(axis=1)
+    return losses

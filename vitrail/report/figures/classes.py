@@ -1,0 +1,44 @@
+"""How well each class is recognised, the weakest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vitrail.report import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_ROWS = 24
+HEADINGS = {"f1": "F1 by class", "ap": "Average precision by class"}
+
+
+@style.styled
+def per_class(rows: list[dict[str, Any]], score: str = "f1") -> Figure:
+    """A bar from 0 to each class's ``score`` with the marks of precision and recall; of many classes the weakest.
+
+    Args:
+        rows: ``name``, ``score``, ``precision``, ``recall`` of each class; one whose score is NaN is left out.
+    """
+    defined = [row for row in rows if np.isfinite(row[score])]
+    shown = sorted(defined, key=lambda row: row[score])[:MAX_ROWS]
+    height = np.arange(len(shown))
+    figure, axes = style.canvas(1.0 + 0.21 * max(len(shown), 3))
+    axes.barh(height, [row[score] for row in shown], color=style.BLUE, alpha=0.22, height=0.72)
+    for name, colour in (("precision", style.ORANGE), ("recall", style.GREEN)):
+        values = [row[name] for row in shown]
+        axes.plot(values, height, "|", color=colour, label=name, markersize=9, markeredgewidth=2.2)
+    for row, y in zip(shown, height, strict=True):
+        axes.text(0.012, y, f"{row[score]:.3f}", va="center", fontsize=7.5)
+    axes.set_yticks(height, [style.short(row["name"]) for row in shown])
+    axes.set(xlim=(0, 1.01), ylim=(len(shown) - 0.4, -0.6))
+    axes.grid(axis="y", visible=False)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(length=0)
+    axes.tick_params(axis="y", labelcolor=style.INK)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, handlelength=0.6, labelcolor=style.MUTED)
+    few = len(shown) == len(defined)
+    style.title(axes, HEADINGS[score], "" if few else f"the {len(shown)} lowest of {len(defined)}")
+    return figure

@@ -1,0 +1,69 @@
+"""Learning curves: loss, metrics and learning rate by epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from vitrail.report import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curve = tuple[np.ndarray, np.ndarray]
+"""Epochs and the values measured there."""
+
+
+@style.styled
+def learning_curve(name: str, curves: dict[str, Curve], best: Literal["max", "min"] | None = None) -> Figure:
+    """A line for each thing measured, named at its end.
+
+    Args:
+        curves: by name, e.g. ``{"train": ..., "validation": ...}``.
+        best: marks the best value of the last curve.
+    """
+    figure, axes = style.canvas(2.9)
+    for colour, (label, (epochs, values)) in zip(style.SERIES, curves.items(), strict=False):
+        axes.plot(epochs, values, color=colour, marker="o" if len(epochs) < 3 else None, label=label)
+    if len(curves) > 1:
+        _name_at_end(axes)
+    note = ""
+    if best is not None:
+        epochs, values = list(curves.values())[-1]
+        at = int(np.nanargmax(values) if best == "max" else np.nanargmin(values))
+        note = f"best {values[at]:.4g} at epoch {epochs[at]:g}"
+        colour = axes.get_lines()[-1].get_color()
+        axes.plot(epochs[at], values[at], "o", color=colour, markerfacecolor=style.PAPER, markersize=6)
+    style.title(axes, name, note)
+    axes.set_xlabel("epoch")
+    axes.margins(x=0.01)
+    return figure
+
+
+@style.styled
+def learning_rate(epochs: np.ndarray, rates: np.ndarray) -> Figure:
+    """The schedule as it ran."""
+    figure, axes = style.canvas(2.9)
+    axes.fill_between(epochs, rates, color=style.BLUE, alpha=0.12, linewidth=0)
+    axes.plot(epochs, rates)
+    axes.set_ylim(bottom=0)
+    axes.ticklabel_format(axis="y", scilimits=(-4, 4))
+    axes.margins(x=0.01)
+    axes.set_xlabel("epoch")
+    style.title(axes, "Learning rate", f"highest {np.max(rates):.3g}")
+    return figure
+
+
+def _name_at_end(axes: Axes) -> None:
+    """Labels at the last point of each line, in its colour, kept apart where lines end together."""
+    low, high = axes.get_ylim()
+    height = -np.inf
+    for line in sorted(axes.get_lines(), key=lambda line: float(np.asarray(line.get_ydata())[-1])):
+        x, y = np.asarray(line.get_xdata())[-1], float(np.asarray(line.get_ydata())[-1])
+        height = max(y, height + 0.075 * (high - low))
+        axes.annotate(
+            style.short(str(line.get_label())), (x, height), (6, 0), textcoords="offset points",
+            color=line.get_color(), va="center", fontweight="bold", annotation_clip=False,
+        )  # fmt: skip

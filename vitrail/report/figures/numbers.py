@@ -1,0 +1,47 @@
+"""Predicted against true numbers, and the errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitrail.report import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_TARGETS = 6
+FEW_POINTS = 2000  # above it points are drawn as pixels and fainter
+
+
+@style.styled
+def predicted_against_true(values: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Figure:
+    """A scatter a target column (N, K) with the line on which predictions are right."""
+    names = names[:MAX_TARGETS]
+    figure, grid = style.canvas(4.6 * len(names), nrows=len(names), squeeze=False)
+    many = len(values) > FEW_POINTS
+    for axes, name, value, target in zip(grid[:, 0], names, values.T, targets.T, strict=False):
+        low, high = min(value.min(), target.min()), max(value.max(), target.max())
+        pad = 0.04 * (high - low) or 1
+        limits = (low - pad, high + pad)
+        axes.plot(limits, limits, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        axes.scatter(target, value, s=6 if many else 14, alpha=0.25 if many else 0.6, linewidth=0, rasterized=many)
+        axes.set(xlim=limits, ylim=limits, xlabel="true", ylabel="predicted", aspect="equal")
+        style.title(axes, style.short(name, 40), "predicted against true")
+    return figure
+
+
+@style.styled
+def errors(values: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Figure:
+    """The distribution of predicted − true for each target column (N, K), with its mean."""
+    names = names[:MAX_TARGETS]
+    figure, grid = style.canvas(2.6 * len(names), nrows=len(names), squeeze=False)
+    for axes, name, error in zip(grid[:, 0], names, (values - targets).T, strict=False):
+        axes.hist(error, bins="auto" if len(error) < FEW_POINTS else 60, color=style.BLUE, alpha=0.75)
+        axes.axvline(0, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        axes.axvline(error.mean(), color=style.ORANGE)
+        axes.set(xlabel="predicted − true", ylabel="images")
+        style.title(axes, f"Errors of {style.short(name, 30)}", f"mean {error.mean():.3g}, spread {error.std():.3g}")
+    return figure

@@ -1,0 +1,91 @@
+"""What a run left behind: the files of its folder, read without the model."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from vitrail.config import from_dict
+from vitrail.console import printable
+from vitrail.data import DataConfig
+from vitrail.errors import UserError
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run folder. Files that a run has not written yet read as empty.
+
+    Raises:
+        UserError: on opening a folder without config.yaml.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        if not (self.folder / "config.yaml").is_file():
+            where = printable(str(self.folder))
+            raise UserError(f"{where!r} holds no run (no config.yaml); give a folder that `vitrail train` made")
+
+    @property
+    def name(self) -> str:
+        """The folder's."""
+        return printable(self.folder.resolve().name)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved run."""
+        config: dict[str, Any] = yaml.safe_load(self._text("config.yaml"))
+        return config
+
+    @cached_property
+    def data(self) -> DataConfig:
+        """The run's data section, ready to be opened."""
+        return from_dict(DataConfig, self.config["data"], where=str(self.folder / "config.yaml"))
+
+    @cached_property
+    def history(self) -> dict[str, np.ndarray]:
+        """The columns of metrics.csv; a missing number is NaN."""
+        rows = list(csv.DictReader(self._text("metrics.csv").splitlines()))
+        return {key: np.array([float(row[key] or "nan") for row in rows]) for key in (rows[0] if rows else ())}
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """summary.json."""
+        return self._json("summary.json")
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """env.json."""
+        return self._json("env.json")
+
+    @cached_property
+    def dataset(self) -> dict[str, Any]:
+        """data.json."""
+        return self._json("data.json")
+
+    @property
+    def commands(self) -> list[str]:
+        """The command lines that made the run, one a session."""
+        return self._text("command.txt").splitlines()
+
+    def curve(self, column: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Epochs and values of a column where it was measured; None if it never was."""
+        if column not in self.history:
+            return None
+        measured = np.isfinite(self.history[column])
+        return (self.history["epoch"][measured], self.history[column][measured]) if measured.any() else None
+
+    def _json(self, name: str) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self._text(name) or "{}")
+        return value
+
+    def _text(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""

@@ -1,0 +1,140 @@
+"""How every figure looks: one palette, one set of defaults, PNG for the folder and theme-aware SVG for the page.
+
+Colours are Okabe and Ito's (2008), distinguishable with any colour vision. In the SVG each of them becomes a CSS
+variable of the page, so that one drawing serves the light and the dark theme.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import warnings
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from vitrail.console import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+INK, MUTED, GRID, PAPER = "#1b1f24", "#66707c", "#dfe3e8", "#ffffff"
+BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+SERIES = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY)
+VARIABLES = {
+    INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper",
+    BLUE: "--blue", ORANGE: "--orange", GREEN: "--green", PURPLE: "--purple", AMBER: "--amber", SKY: "--sky",
+}  # fmt: skip
+WIDTH = 5.2  # inches; on the page a figure is one phone wide, two stand side by side on a desktop
+DPI = 170
+FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "SimHei")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Decorator: the function draws with the defaults below, whatever the caller's matplotlib settings."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        import matplotlib as mpl
+
+        with mpl.rc_context(_defaults()):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def canvas(height: float, **subplots: Any) -> tuple[Figure, Any]:
+    """A figure of the common width and its axes (as ``plt.subplots``), without global state."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots(**subplots)
+
+
+def title(axes: Axes, text: str, note: str = "") -> None:
+    """A heading flush with the left edge of the figure, and what it means in a lighter second line."""
+    axes.set_title(text + ("\n" if note else ""), loc="left", fontweight="bold")
+    if note:
+        axes.annotate(note, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", color=MUTED)
+
+
+def short(name: str, length: int = 20) -> str:
+    """A name for an axis: printable, cut in the middle when long."""
+    name = printable(name)
+    if len(name) <= length:
+        return name
+    tail = (length - 1) // 2
+    return f"{name[: length - 1 - tail]}…{name[-tail:]}"
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write the figure for reading on white paper."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # scripts without a local font
+        figure.savefig(path, dpi=DPI, facecolor=PAPER, metadata={"Software": None})
+
+
+def to_svg(figure: Figure, label: str) -> str:
+    """The figure as inline SVG that scales to its container and takes colours and font from the page."""
+    import html
+
+    import matplotlib as mpl
+
+    buffer = StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(
+        r'<svg[^>]*?viewBox="([^"]*)"[^>]*>',
+        rf'<svg viewBox="\1" role="img" aria-label="{html.escape(label)}">',
+        text,
+        count=1,
+    )
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"font: ((?:bold |[0-9]+ )?[0-9.]+px) [^;\"]*", r"font: \1 var(--font)", text)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return text
+
+
+@functools.cache
+def _defaults() -> Any:
+    from cycler import cycler
+    from matplotlib.font_manager import get_font_names
+
+    installed = set(get_font_names())
+    return {
+        "font.family": [name for name in FONTS if name in installed],
+        "font.size": 9,
+        "axes.titlesize": 10.5,
+        "axes.labelsize": 9,
+        "xtick.labelsize": 8.5,
+        "ytick.labelsize": 8.5,
+        "text.color": INK,
+        "axes.titlecolor": INK,
+        "axes.labelcolor": MUTED,
+        "axes.edgecolor": GRID,
+        "xtick.color": GRID,
+        "ytick.color": GRID,
+        "xtick.labelcolor": MUTED,
+        "ytick.labelcolor": MUTED,
+        "axes.prop_cycle": cycler(color=SERIES),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": GRID,
+        "grid.linewidth": 0.6,
+        "lines.linewidth": 1.8,
+        "legend.frameon": False,
+        "figure.facecolor": PAPER,
+        "axes.facecolor": "none",
+        "axes.unicode_minus": True,
+        "text.parse_math": False,  # a class may be called "$5 bill"
+    }

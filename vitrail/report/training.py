@@ -1,0 +1,75 @@
+"""What happened while a run learned: its curves, and a batch as the model saw it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vitrail import registry
+from vitrail.report.figures import curves
+from vitrail.report.figures.tiles import Tile
+from vitrail.report.pictures import denormalised
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vitrail.report.record import Record
+
+NUM_SAMPLES = 24
+MAX_NAMED = 2  # classes of a mixed image
+
+
+def figures(record: Record) -> dict[str, Figure]:
+    """Loss, the metric that decided which weights are best, and learning rate; what was not logged is left out."""
+    monitor, mode = monitored(record)
+    drawn = {}
+    losses = {label: record.curve(f"{split}_loss") for split, label in (("train", "train"), ("val", "validation"))}
+    if measured := {label: curve for label, curve in losses.items() if curve is not None}:
+        drawn["loss"] = curves.learning_curve("Loss", measured)
+    if (curve := record.curve(f"val_{monitor}")) is not None:
+        drawn[monitor] = curves.learning_curve(f"Validation {label_of(record, monitor)}", {"validation": curve}, mode)
+    if (curve := record.curve("lr")) is not None:
+        drawn["learning_rate"] = curves.learning_rate(*curve)
+    return drawn
+
+
+def samples(record: Record) -> list[Tile]:
+    """The first images of the first training batch, augmented as the run did, with their targets."""
+    from vitrail.data import open_data
+
+    data = open_data(record.data)
+    batch = next(iter(data.train_loader(seed=record.config["seed"]).batches(epoch=0)))
+    images = denormalised(batch["images"][:NUM_SAMPLES], record.data.preprocess)
+    targets = batch["targets"][:NUM_SAMPLES].numpy() if "targets" in batch else [None] * len(images)
+    return [
+        Tile(image, *_described(target, data.kind, data.classes)) for image, target in zip(images, targets, strict=True)
+    ]
+
+
+def monitored(record: Record) -> tuple[str, Any]:
+    """The metric that the task watches, and whether ``max`` or ``min`` is best."""
+    task = registry.load("tasks", record.config["task"]).Task
+    return task.monitor, task.monitor_mode
+
+
+def label_of(record: Record, metric: str) -> str:
+    """A metric's name for people."""
+    task = record.config["task"]
+    known = registry.load("report.families", task).HEADLINES if task in registry.names("report.families") else {}
+    return known[metric].label if metric in known else metric
+
+
+def _described(target: Any, kind: str, names: tuple[str, ...]) -> tuple[str, str]:
+    """A target as title and note."""
+    if target is None:
+        return "", ""
+    if kind == "number":
+        return ", ".join(f"{value:.4g}" for value in target[:4]), ""
+    if target.ndim == 0:
+        return names[int(target)], ""
+    if kind == "multilabel":
+        return ", ".join(names[i] for i in np.flatnonzero(target > 0.5)) or "none", ""
+    top = np.argsort(-target, kind="stable")[:MAX_NAMED]
+    shares = [(names[i], float(target[i])) for i in top if target[i] > 0.05]
+    return shares[0][0], " + ".join(f"{name} {share:.0%}" for name, share in shares) if len(shares) > 1 else ""
