@@ -1,0 +1,42 @@
+# make demo   install, then train, evaluate and predict on embedded images (a few minutes, most of it the install)
+# make test   what CI runs: lint, types, layer contracts, tests
+# make bench  side by side with timm and transformers
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := runs/demo
+
+.PHONY: demo test bench lint clean
+
+demo: .venv/demo
+	rm -rf $(RUN)
+	$(BIN)/vitrail train --recipe digits --name demo
+	$(BIN)/vitrail evaluate $(RUN) --split test
+	$(BIN)/vitrail data export digits --split test --limit 5 --out $(RUN)/samples
+	$(BIN)/vitrail predict $(RUN) $(RUN)/samples --annotate $(RUN)/predictions
+	@echo "The report: $(RUN)/report.html   The annotated pictures: $(RUN)/predictions/"
+
+test: .venv/test lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: .venv/test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/test
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+.venv/demo: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/test: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@ .venv/demo
+
+clean:
+	rm -rf .venv runs build dist

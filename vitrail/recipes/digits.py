@@ -1,0 +1,35 @@
+"""Handwritten digits, 8×8 pixels, embedded in scikit-learn: the demo.
+
+    vitrail train --recipe digits
+"""
+
+from __future__ import annotations
+
+from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, MixConfig, PreprocessConfig, SourceConfig
+from vitrail.data.batched import AffineConfig
+from vitrail.train.ema import EmaConfig
+from vitrail.train.optimizer import OptimizerConfig
+from vitrail.train.run import Run
+from vitrail.vit import ViTConfig
+
+
+def run() -> Run:
+    """A mean-pooled ViT of patch 2 with gentle affine augmentation and mixup."""
+    return Run(
+        data=DataConfig(
+            source=SourceConfig(spec="digits"),
+            preprocess=PreprocessConfig(size=8, channels=1),
+            augment=AugmentConfig(
+                affine=AffineConfig(degrees=10, translate=0.1, scale=(0.9, 1.1), shear=5), mix=MixConfig(mixup=0.2)
+            ),
+            loader=LoaderConfig(batch_size=64, workers=0),
+        ),
+        model=ViTConfig(
+            image_size=8, channels=1, patch_size=2, dim=64, depth=4, heads=4, mlp_dim=192, class_token=False
+        ),
+        optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.05),
+        epochs=60,
+        ema=EmaConfig(decay=0.99),
+        precision="fp32",
+        evaluate_every=5,
+    )
