@@ -14,6 +14,12 @@ def test_a_far_miss_lists_all():
     assert did_you_mean("zebra", ["attention", "rollout"]) == "choose one of: attention, rollout"
 
 
+def test_a_long_list_is_cut():
+    hint = did_you_mean("zebra", [str(number) for number in range(1000)])
+    assert hint.startswith("choose one of: 0, 1, ")
+    assert hint.endswith(", 19, …")
+
+
 def test_nothing_to_choose_from():
     assert did_you_mean("x", []) == "there is nothing to choose from"
 

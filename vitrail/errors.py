@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 20  # names at most in a hint
+
 
 class UserError(ValueError):
     """Something the user wrote or supplied is wrong; the command line prints it as one line and exits with 2."""
@@ -17,4 +19,5 @@ def did_you_mean(written: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(written.lower(), by_lower, n=1, cutoff=0.6)
     if close:
         return f"did you mean {by_lower[close[0]]!r}?"
-    return f"choose one of: {', '.join(names)}" if names else "there is nothing to choose from"
+    more = ", …" if len(names) > SHOWN else ""
+    return f"choose one of: {', '.join(names[:SHOWN])}{more}" if names else "there is nothing to choose from"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -30,8 +30,16 @@ from vitrail.data.preprocess import Picture, Preprocess, PreprocessConfig
 from vitrail.errors import UserError, did_you_mean
 from vitrail.tasks import Task
 
-ImageLike: TypeAlias = str | Path | bytes | Image.Image | np.ndarray | Tensor
-"""A file, its bytes, a Pillow image, pixels uint8 (H, W) or (H, W, C), or a uint8 tensor (C, H, W)."""
+
+class Sample(NamedTuple):
+    """An image that something else reads when its turn comes, as a data source does."""
+
+    name: str
+    read: Callable[[], bytes | np.ndarray]
+
+
+ImageLike: TypeAlias = str | Path | bytes | Image.Image | np.ndarray | Tensor | Sample
+"""A file, its bytes, a Pillow image, pixels uint8 (H, W) or (H, W, C), a uint8 tensor (C, H, W), or a sample."""
 
 READERS = 4  # threads that read and decode ahead of the model
 
@@ -82,8 +90,10 @@ class Predictor:
         vectors = self._all(images, batch_size, self._describe)
         return np.stack(vectors) if isinstance(vectors, list) else vectors
 
-    def stream(self, images: Iterable[ImageLike], batch_size: int = 32, *, embed: bool = False) -> Iterator[Any]:
-        """Results one by one in the order of ``images``, which may be endless; files are read ahead in threads.
+    def stream(
+        self, images: Iterable[ImageLike], batch_size: int = 32, *, embed: bool = False
+    ) -> Iterator[tuple[ImageLike, Any]]:
+        """(image, result) in the order of ``images``, which may be endless; files are read ahead in threads.
 
         An image that cannot be read gives its :class:`UserError` in place of a result.
 
@@ -93,10 +103,10 @@ class Predictor:
         run = self._describe if embed else self._decide
         with ThreadPoolExecutor(READERS) as pool:
             for batch in _ahead(pool, self._try_pixels, iter(images), batch_size):
-                good = [item for item in batch if isinstance(item, Tensor)]
+                good = [pixels for _, pixels in batch if isinstance(pixels, Tensor)]
                 results = iter(run(torch.stack(good)) if good else ())
-                for item in batch:
-                    yield next(results) if isinstance(item, Tensor) else item
+                for image, pixels in batch:
+                    yield image, (next(results) if isinstance(pixels, Tensor) else pixels)
 
     def tensor(self, image: ImageLike) -> Tensor:
         """The model's input of one image, (1, C, H, W) on the device."""
@@ -111,9 +121,20 @@ class Predictor:
         try:
             return decode(_contents(image), self.preprocess.config.channels)
         except BadImage as error:
-            raise error.named(_name(image)) from None
+            raise error.named(name_of(image)) from None
         except OSError as error:  # a Pillow image loads its file only now
-            raise UserError(f"{_name(image)} is damaged: {error}; repair or remove it") from None
+            raise UserError(f"{name_of(image)} is damaged: {error}; repair or remove it") from None
+
+    def picture(self, image: ImageLike) -> Image.Image:
+        """The image to draw on.
+
+        Raises:
+            UserError: it cannot be read, or has a channel count that no picture has.
+        """
+        picture = self.read(image)
+        if isinstance(picture, Tensor):
+            raise UserError(f"{name_of(image)} has {len(picture)} channels and cannot be drawn; leave the pictures out")
+        return picture
 
     def save(self, path: str | Path) -> None:
         """Write a self-contained weights file (.safetensors) that :func:`load` reads."""
@@ -136,11 +157,11 @@ class Predictor:
             results += run(torch.stack([self.preprocess.pixels(self.read(image)) for image in batch]))
         return results[0] if single else results
 
-    def _try_pixels(self, image: ImageLike) -> Tensor | UserError:
+    def _try_pixels(self, image: ImageLike) -> tuple[ImageLike, Tensor | UserError]:
         try:
-            return self.preprocess.pixels(self.read(image))
+            return image, self.preprocess.pixels(self.read(image))
         except UserError as error:
-            return error
+            return image, error
 
     @torch.inference_mode()
     def _decide(self, pixels: Tensor) -> list[Any]:
@@ -167,7 +188,8 @@ def find_weights(path: str | Path) -> Path:
     """The weights file of a run folder; a file is itself."""
     path = Path(path)
     if not path.exists():
-        nearby = [str(each) for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        nearby = [printable(str(each)) for each in beside if each.is_dir() or each.suffix == path.suffix]
         hint = did_you_mean(str(path), nearby) if nearby else "give a run folder or a .safetensors file"
         raise UserError(f"there is no run or weights file {printable(str(path))!r}; {hint}")
     if not path.is_dir():
@@ -219,6 +241,13 @@ def pick_device(device: str | torch.device) -> torch.device:
     return found
 
 
+def name_of(image: ImageLike) -> str:
+    """What to call an image before people."""
+    if isinstance(image, Sample):
+        return image.name
+    return printable(str(image)) if isinstance(image, str | Path) else f"the {type(image).__name__} given"
+
+
 def _ahead(
     pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterator[Any], size: int
 ) -> Iterator[list[Any]]:
@@ -245,6 +274,8 @@ def _contents(image: ImageLike) -> bytes | np.ndarray:
                 f"a tensor of shape {tuple(image.shape)} is no image; give uint8 (C, H, W), or a list of them"
             )
         return image.permute(1, 2, 0).cpu().numpy()
+    if isinstance(image, Sample):
+        return image.read()
     if isinstance(image, bytes | np.ndarray):
         return image
     raise UserError(f"{type(image).__name__} is no image; give a path, a Pillow image, an array or a tensor")
@@ -256,7 +287,3 @@ def _encoded(image: Image.Image) -> bytes:
     kind = "TIFF" if image.mode in ("CMYK", "F", "YCbCr", "LAB") else "PNG"
     image.save(buffer, kind, compress_level=1, exif=image.getexif())
     return buffer.getvalue()
-
-
-def _name(image: ImageLike) -> str:
-    return printable(str(image)) if isinstance(image, str | Path) else f"the {type(image).__name__} given"

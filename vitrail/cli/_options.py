@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-Json: TypeAlias = Annotated[
-    bool, Parameter("--json", help="Print JSON for machines on stdout.", show_default=False)
-]
+Json: TypeAlias = Annotated[bool, Parameter("--json", help="Print JSON for machines on stdout.", show_default=False)]
 Set: TypeAlias = Annotated[
     tuple[str, ...],
     Parameter(

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vitrail import registry
 from vitrail.config import from_dict
-from vitrail.errors import UserError
+from vitrail.errors import UserError, did_you_mean
 
 Target = Annotated[int, Field(ge=0)] | None
 """The index of an output; None for the largest."""
@@ -49,6 +49,22 @@ def explain(task: Any, images: Tensor, method: str = "rollout", **options: Any) 
     module = registry.load("explain.methods", method)
     maps: list[Heat] = module.explain(task, images, from_dict(module.Options, options))
     return maps
+
+
+def explain_all(task: Any, images: Tensor, **options: Any) -> list[Heat]:
+    """The heat maps of all methods, each given those options that it has.
+
+    Raises:
+        UserError: as :func:`explain`, or an option that no method has.
+    """
+    known = {name: {f.name for f in fields(registry.load("explain.methods", name).Options)} for name in methods()}
+    if strange := set(options).difference(*known.values()):
+        raise UserError(f"unknown option {min(strange)!r}; {did_you_mean(min(strange), set().union(*known.values()))}")
+    return [
+        heat
+        for name, fits in known.items()
+        for heat in explain(task, images, name, **{k: v for k, v in options.items() if k in fits})
+    ]
 
 
 def layer_index(task: Any, layer: int) -> int:

@@ -1,0 +1,132 @@
+"""Where a model looks, and what it has learned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from vitrail.cli._options import Device
+from vitrail.console import note
+from vitrail.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from vitrail.explain import Heat
+    from vitrail.predictor import ImageLike, Predictor
+
+GROUP = "Use a model"
+NUM_IMAGES = 128  # of the run's own data, for the attention distances (as many as the ViT paper took)
+
+
+def explain(
+    run: str,
+    /,
+    *inputs: str,
+    method: str = "all",
+    layer: int | None = None,
+    head: int | None = None,
+    target: Annotated[str | None, Parameter("--class")] = None,
+    options: Annotated[tuple[str, ...], Parameter("--set", metavar="OPTION=VALUE", show_default=False)] = (),
+    out: Path = Path("explained"),
+    device: Device = "auto",
+) -> None:
+    """Draw where a model looks in pictures, or without pictures what it has learned.
+
+    With pictures: heat maps on each, and one sheet with all of them. Without: the ViT paper's figure 7, that is
+    patch filters, position embeddings and how far each head looks.
+
+    Examples
+      vitrail explain runs/birds photo.jpg
+      vitrail explain runs/birds photo.jpg --method attention --layer 5
+      vitrail explain runs/birds photo.jpg --method gradcam --class robin
+      vitrail explain runs/birds photo.jpg --method rollout --set fusion=max --set discard=0.5
+      vitrail explain runs/birds
+
+    Args:
+        run: A run folder or a .safetensors file.
+        inputs: Files, folders, quoted globs, or - for paths or one picture on standard input.
+        method: attention, rollout, gradcam, relevance, a third party's, or all.
+        layer: One layer, 0 the first and -1 the last.
+        head: One head of it (attention).
+        target: The class to explain, by name or number (gradcam, relevance); default the most probable.
+        options: Another option of the method.
+        out: A folder for the pictures; nothing there is overwritten.
+    """
+    from vitrail.cli._pictures import pictures, save_new, stem_of
+    from vitrail.config import read_scalar
+    from vitrail.explain.overlay import overlay, sheet
+    from vitrail.predictor import load, name_of
+
+    found = pictures(inputs) if inputs else iter(())
+    predictor = load(run, device=device)
+    if not inputs:
+        print(save_new(_anatomy(predictor, Path(run)), out / "anatomy.png"))
+        return
+    asked = {"layer": layer, "head": head, "target": _output(predictor, target)}
+    settings = {name: value for name, value in asked.items() if value is not None}
+    for option in options:
+        name, _, value = option.partition("=")
+        settings[name] = read_scalar(value)
+    for image in found:
+        picture = predictor.picture(image)
+        heats = _heats(predictor, image, method, settings)
+        region = predictor.preprocess.region((picture.height, picture.width))
+        stem = stem_of(name_of(image))
+        for heat in heats:
+            part = re.sub(r"\W+", "-", heat.title.lower())
+            print(save_new(overlay(picture, heat, region), out / f"{stem}-{part}.png"))
+        if len(heats) > 1:
+            print(save_new(sheet(picture, heats, region, stem), out / f"{stem}-sheet.png"))
+
+
+def _heats(predictor: Predictor, image: ImageLike, method: str, settings: dict[str, Any]) -> list[Heat]:
+    from vitrail.explain import explain, explain_all
+
+    images = predictor.tensor(image)
+    if method == "all":
+        return explain_all(predictor.task, images, **settings)
+    return explain(predictor.task, images, method, **settings)
+
+
+def _output(predictor: Predictor, target: str | None) -> int | None:
+    """The index of a class given by name or number."""
+    classes = predictor.classes
+    if target is None or target in classes:
+        return None if target is None else classes.index(target)
+    if target.isdecimal() and int(target) < len(classes):
+        return int(target)
+    raise UserError(f"unknown class {target!r}; {did_you_mean(target, classes)}")
+
+
+def _anatomy(predictor: Predictor, run: Path) -> Figure:
+    from vitrail.explain import anatomy
+
+    vit, images = predictor.task.vit, _own_images(predictor, run)
+    if not images:
+        note("the pictures that the run was evaluated on are not there, so the attention distances are left out")
+        return anatomy.figure(vit)
+    return anatomy.figure(vit, anatomy.attention_distances(vit, images))
+
+
+def _own_images(predictor: Predictor, run: Path) -> Iterator[Tensor] | None:
+    """Preprocessed images, one by one, from the data in the run's config; None without a run or its data."""
+    import numpy as np
+
+    from vitrail.data import open_data
+    from vitrail.predictor import Sample
+    from vitrail.train.folder import RunFolder
+
+    try:
+        splits = open_data(RunFolder(run).run().data).splits
+    except UserError:
+        return None
+    source = next(source for source in (splits.val, splits.test, splits.train) if source is not None)
+    chosen = np.linspace(0, len(source) - 1, min(len(source), NUM_IMAGES)).astype(int).tolist()
+    return (predictor.tensor(Sample(source.name(i), partial(source.read, i))) for i in chosen)

@@ -1,0 +1,64 @@
+"""Predictions for pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.types import PositiveInt
+
+from vitrail.cli._options import BatchSize, Device, Json, OnBad
+from vitrail.errors import UserError
+
+GROUP = "Use a model"
+
+
+def predict(
+    run: str,
+    /,
+    *inputs: str,
+    top: PositiveInt = 5,
+    as_json: Json = False,
+    as_csv: Annotated[bool, Parameter("--csv", show_default=False)] = False,
+    annotate: Path | None = None,
+    on_bad: OnBad = "error",
+    batch_size: BatchSize = 32,
+    device: Device = "auto",
+) -> None:
+    """Say what pictures show.
+
+    Examples
+      vitrail predict runs/birds photo.jpg
+      vitrail predict runs/birds "in/**/*.jpg" --top 1 --csv > birds.csv
+      find in -name "*.png" | vitrail predict runs/birds - --json
+      curl -s https://example.org/bird.jpg | vitrail predict runs/birds -
+
+    Args:
+        run: A run folder or a .safetensors file.
+        inputs: Files, folders, quoted globs, or - for paths or one picture on standard input.
+        top: How many classes to name.
+        as_csv: Print CSV on stdout.
+        annotate: A folder for the pictures with their predictions on them; nothing there is overwritten.
+    """
+    if as_json and as_csv:
+        raise UserError("--json and --csv exclude each other; choose one")
+    from vitrail.cli._pictures import BadPictures, pictures, save_new, stem_of
+    from vitrail.cli._writers import csv_writer, json_writer, table_writer
+    from vitrail.predictor import load, name_of
+
+    found = pictures(inputs)
+    predictor = load(run, device=device)
+    writer = json_writer if as_json else csv_writer if as_csv else table_writer
+    bad, num_good = BadPictures(on_bad), 0
+    with writer(top) as write:
+        for image, prediction in predictor.stream(found, batch_size):
+            if isinstance(prediction, UserError):
+                bad.add(prediction)
+                continue
+            num_good += 1
+            write(name_of(image), prediction)
+            if annotate is not None:
+                drawing = prediction.draw(predictor.picture(image))
+                save_new(drawing, annotate / f"{stem_of(name_of(image))}.jpg")
+    bad.report(num_good)
