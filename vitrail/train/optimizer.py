@@ -101,13 +101,15 @@ def num_layers(task: Task) -> int:
 
 
 def layer_of(name: str, depth: int) -> int:
-    """A parameter's layer for the layer-wise rate: 0 for the embedding, 1 … depth for blocks, depth + 1 after them.
+    """A parameter's layer for the layer-wise rate: 0 for the embedding, 1 … depth for blocks, depth + 1 for the head.
 
-    As in BEiT (Bao et al. 2021) and timm.
+    The final norm goes with the last block, as in timm (with the head in BEiT, Bao et al. 2021).
     """
     if found := re.match(r"vit\.blocks\.(\d+)\.", name):
         return int(found[1]) + 1
-    return 0 if name.startswith("vit.") and not name.startswith("vit.norm") else depth + 1
+    if name.startswith("vit.norm."):
+        return depth
+    return 0 if name.startswith("vit.") else depth + 1
 
 
 def freeze(task: Task, patterns: Iterable[str]) -> int:

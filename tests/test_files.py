@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vitrail import files
+from vitrail.errors import UserError
+
+
+def write_and_fail(path: Path, error: BaseException) -> None:
+    with files.replacing(path, size=1234) as temporary:
+        temporary.mkdir()
+        (temporary / "part").write_text("new")
+        raise error
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "x.json"
+    files.write_json(path, {"n": 1})
+    files.write_json(path, {"n": 2})
+    assert path.read_text() == '{\n  "n": 2\n}\n'
+    assert os.listdir(path.parent) == ["x.json"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_failure_leaves_the_old_content_and_no_litter(error: BaseException, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    expected = UserError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected):
+        write_and_fail(path, error)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_the_error_names_path_bytes_and_reason(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot write .*x \(1,234 bytes\): No space left on device; free"):
+        write_and_fail(tmp_path / "x", OSError(28, "No space left on device"))
+
+
+def test_a_folder_appears_with_all_its_files(tmp_path: Path) -> None:
+    with files.replacing(tmp_path / "folder") as temporary:
+        (temporary / "deep").mkdir(parents=True)
+        (temporary / "deep" / "file").write_text("content")
+        assert not (tmp_path / "folder").exists()
+    assert (tmp_path / "folder" / "deep" / "file").read_text() == "content"
+
+
+def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / ".x.tmp").mkdir()
+    (tmp_path / ".x.tmp" / "half").write_text("half")
+    files.write_text(tmp_path / "x", "whole")
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_the_disk_has_it_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    sync, replace = files.sync, os.replace
+    monkeypatch.setattr(files, "sync", lambda path: (order.append(f"sync {path.name}"), sync(path)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("rename"), replace(a, b)))
+    files.write_text(tmp_path / "x", "text")
+    assert order == ["sync .x.tmp", "rename", f"sync {tmp_path.name}"]

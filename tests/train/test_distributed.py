@@ -1,0 +1,115 @@
+"""Two gloo processes: the same batches, the same result as one process; a dead rank ends all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import digests, tiny_run, train_in_child, warm_context, write_data
+
+from vitrail.checkpoints import native
+from vitrail.train.run import Run
+
+TOLERANCE = 2e-6  # on weights of order 1 after 18 steps
+
+
+@pytest.fixture(scope="module")
+def context() -> Any:
+    return warm_context()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    data = write_data(tmp_path_factory.mktemp("data") / "bands")
+    still = {"dropout": 0.0, "drop_path": 0.0}  # each rank draws its own dropout
+    return tiny_run(
+        data,
+        model={"block": still},
+        # Not Adam: it blows the rounding noise of a gradient that is zero (the key biases') up to full steps.
+        optimizer={"name": "sgd", "lr": 0.1},
+        ema={"decay": 0.9},
+        timeout=20,
+        schedule={"name": "constant"},
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(run: Run, context: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    child = context.Process(target=train_in_child, args=(run, folder))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0, folder.with_suffix(".log").read_text()
+    return native.load(folder / "weights" / "last.safetensors").state
+
+
+def _start_ranks(context: Any, run: Run, folder: Path, **options: Any) -> list[Any]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ranks = [context.Process(target=_rank, args=(rank, port, run, folder, options)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    return ranks
+
+
+def _rank(rank: int, port: int, run: Run, folder: Path, options: dict[str, Any]) -> None:
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    train_in_child(run, folder, **options)
+
+
+def _train(context: Any, run: Run, folder: Path, **options: Any) -> dict[str, torch.Tensor]:
+    for rank in _start_ranks(context, run, folder, **options):
+        rank.join(60)
+    log = folder.with_suffix(".log").read_text()
+    assert (folder / "summary.json").exists(), log  # the mark of completion, on disk before the group is torn down
+    return native.load(folder / "weights" / "last.safetensors").state
+
+
+def _changed(run: Run, **changes: Any) -> Run:
+    from dataclasses import replace
+
+    return replace(run, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"strategy": "fsdp"}, {"accumulate": 2}, {"strategy": "fsdp", "accumulate": 2}]
+)
+def test_two_processes_are_one(changes: Any, run: Run, alone: Any, context: Any, tmp_path: Path) -> None:
+    both = _train(context, _changed(run, **changes), tmp_path / "run")
+    assert both.keys() == alone.keys()
+    for name, value in both.items():
+        torch.testing.assert_close(value, alone[name], rtol=0, atol=TOLERANCE, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_resuming_two_processes_changes_nothing(strategy: Any, run: Run, context: Any, tmp_path: Path) -> None:
+    run = _changed(run, strategy=strategy, epochs=2, optimizer={"name": "adamw"})
+    _train(context, run, tmp_path / "straight")
+    _train(context, _changed(run, epochs=1), tmp_path / "resumed")
+    _train(context, run, tmp_path / "resumed", extend=True)
+    assert digests(tmp_path / "straight") == digests(tmp_path / "resumed")
+
+
+def test_a_dead_rank_ends_all(run: Run, context: Any, tmp_path: Path) -> None:
+    ranks = _start_ranks(context, _changed(run, epochs=1000, timeout=5), tmp_path / "run")
+    state = tmp_path / "run" / "state"
+    deadline = time.monotonic() + 60
+    while not (state.is_dir() and list(state.glob("[0-9]*"))):
+        assert time.monotonic() < deadline, (tmp_path / "run.log").read_text()
+        time.sleep(0.05)
+    os.kill(ranks[1].pid, signal.SIGKILL)
+    killed = time.monotonic()
+    ranks[0].join(60)
+    assert time.monotonic() - killed < 5 + 10
+    assert ranks[0].exitcode not in (0, None)
+    assert not (tmp_path / "run" / "summary.json").exists()
