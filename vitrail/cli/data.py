@@ -1,7 +1,8 @@
-"""Check a data set, or describe it in numbers."""
+"""Check a data set, describe it in numbers, or write it as files."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
@@ -73,6 +74,23 @@ def stats(
         print_json({split: each.to_dict() for split, each in result.items()})
     else:
         print(lines(result))
+
+
+@app.command
+def export(
+    spec: Spec,
+    /,
+    *,
+    out: Annotated[Path, Parameter("--out", help="A new folder.")],
+    split: Annotated[str, Parameter("--split", help="train, val or test.")] = "train",
+    limit: Annotated[int | None, Parameter("--limit", help="Only so many images.", show_default=False)] = None,
+    overrides: Set = (),
+) -> None:
+    """Write a data set as PNG files: a folder a class, or labels.csv beside the images."""
+    from vitrail.data.export import export as write
+
+    source = _open(spec, False, False, overrides).split(split)
+    print(f"wrote {write(source, out, limit=limit)} images to {out}")
 
 
 def _open(spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple[str, ...]) -> Splits:

@@ -13,7 +13,6 @@ from vitrail.data.loader import Loader, LoaderConfig
 from vitrail.data.mix import Mix, MixConfig
 from vitrail.data.preprocess import Preprocess, PreprocessConfig
 from vitrail.data.source import Kind, Source, SourceConfig, Splits, open_source
-from vitrail.errors import UserError
 
 __all__ = [
     "Augment",
@@ -68,10 +67,7 @@ class Data:
         Raises:
             UserError: the data has no such split.
         """
-        sources = dict(self.splits.items())
-        if name not in sources:
-            raise UserError(f"the data has no split {name!r}; choose one of: {', '.join(sources)}")
-        return sources[name]
+        return self.splits.split(name)
 
     def train_loader(self, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> Loader:
         """Shuffled, augmented and mixed batches of the training split."""

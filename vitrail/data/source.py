@@ -210,6 +210,17 @@ class Splits:
             if (source := getattr(self, name)) is not None:
                 yield name, source
 
+    def split(self, name: str) -> Source:
+        """The source of "train", "val" or "test".
+
+        Raises:
+            UserError: the data has no such split.
+        """
+        sources = dict(self.items())
+        if name not in sources:
+            raise UserError(f"the data has no split {name!r}; choose one of: {', '.join(sources)}")
+        return sources[name]
+
     @property
     def _any(self) -> Source:
         return next(self.items())[1]
