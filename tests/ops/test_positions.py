@@ -83,9 +83,7 @@ def test_losses_equal_torch() -> None:
 
     logits, labels = torch.randn(6, 5), torch.randint(0, 5, (6,))
     soft = torch.rand(6, 5).softmax(dim=1)
-    torch.testing.assert_close(
-        cross_entropy(logits, labels, 0.1), F.cross_entropy(logits, soften(labels, 5, 0.1))
-    )
+    torch.testing.assert_close(cross_entropy(logits, labels, 0.1), F.cross_entropy(logits, soften(labels, 5, 0.1)))
     torch.testing.assert_close(cross_entropy(logits, soft), -(soft * logits.log_softmax(1)).sum(1).mean())
     hot = F.one_hot(labels, 5).float()
     torch.testing.assert_close(

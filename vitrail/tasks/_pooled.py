@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vitrail.config import config
+from vitrail.errors import UserError
 from vitrail.nn.head import Head, HeadConfig
 from vitrail.nn.init import initialise
 from vitrail.nn.mlp import MlpKind
@@ -39,7 +40,7 @@ class PooledTask(Task):
         model: ViTConfig = config.model
         kind = config.pool or ("cls" if model.class_token else "mean")
         if kind == "cls" and not model.class_token:
-            raise ValueError("pool='cls' needs a model with class_token=true; choose pool='mean'")
+            raise UserError("pool='cls' needs a model with class_token=true; choose pool='mean'")
         mlp: MlpKind = "gelu" if model.block.mlp == "swiglu" else model.block.mlp
         self.vit = ViT(model)
         self.pool = build_pool(kind, model.dim, model.heads, model.mlp_dim, mlp, model.block.norm_eps)

@@ -106,4 +106,4 @@ class Task(PooledTask):
 
     def metrics(self) -> Metrics:
         """MAE, RMSE and R²."""
-        return Metrics(self.config.targets)
+        return Metrics(self.config.targets, self.config.std)

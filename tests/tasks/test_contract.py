@@ -1,0 +1,123 @@
+"""Every task of the registry keeps the contract; a new file is tested the moment it exists."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitrail import registry
+from vitrail.config import from_dict, to_dict
+from vitrail.tasks import Task
+from vitrail.vit import ViTConfig
+
+MODEL = ViTConfig(image_size=16, patch_size=4, dim=32, depth=2, heads=2, mlp_dim=64)
+NAMES = ("ant", "bee", "cat")
+TARGETS: dict[str, np.ndarray[Any, Any]] = {
+    "class": np.array([0, 2, 1, 2]),
+    "multilabel": np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]], dtype=np.float32),
+    "number": np.array([[3, 100, -1], [4, 250, -2], [5, 130, 0], [6, 90, 1]], dtype=np.float32),
+}
+
+tasks = pytest.mark.parametrize("name", registry.names("tasks"))
+
+
+def build(name: str, **options: Any) -> tuple[Task, dict[str, Any]]:
+    kind = registry.load("tasks", name).Task
+    targets = TARGETS[kind.takes[0]]
+    task = kind(kind.configure(MODEL, NAMES, targets, options))
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    batch = {"images": torch.randn(4, 3, 16, 16), "targets": torch.from_numpy(targets), "index": torch.arange(4)}
+    return task.eval(), batch
+
+
+@tasks
+def test_the_loss_is_finite_and_reaches_every_parameter(name: str) -> None:
+    task, batch = build(name)
+    loss = task.loss(batch)["loss"]
+    assert loss.shape == ()
+    assert loss.isfinite()
+    loss.backward()
+    missing = [n for n, p in task.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
+    assert missing == []
+
+
+@tasks
+def test_the_config_survives_json_and_rebuilds_the_task(name: str) -> None:
+    task, batch = build(name)
+    module = registry.load("tasks", name)
+    config = from_dict(module.Config, json.loads(json.dumps(to_dict(task.config))))
+    assert config == task.config
+    again = module.Task(config).eval()
+    again.load_state_dict(task.state_dict())
+    assert torch.equal(again(batch["images"]), task(batch["images"]))
+    assert task.name == name
+
+
+@tasks
+def test_predict_is_decode_of_forward_and_batching_changes_nothing(name: str) -> None:
+    task, batch = build(name)
+    together = [p.to_dict() for p in task.predict(batch["images"])]
+    alone = [task.predict(image[None])[0].to_dict() for image in batch["images"]]
+    assert json.loads(json.dumps(together)) == together
+    for a, b in zip(together, alone, strict=True):
+        np.testing.assert_allclose(_numbers(a), _numbers(b), atol=1e-5, rtol=1e-4)
+
+
+@tasks
+def test_predictions_draw_on_a_copy(name: str) -> None:
+    task, batch = build(name)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    before = picture.tobytes()
+    drawn = task.predict(batch["images"])[0].draw(picture)
+    assert drawn.height > drawn.width * 40 / 60
+    assert picture.tobytes() == before
+
+
+@tasks
+def test_metrics_hold_the_monitored_value(name: str) -> None:
+    task, batch = build(name)
+    family = task.metrics()
+    family.update(task(batch["images"]).detach(), batch["targets"])
+    assert np.isfinite(family.compute()[task.monitor])
+
+
+def _numbers(value: Any) -> list[float]:
+    if isinstance(value, dict):
+        return [n for v in value.values() for n in _numbers(v)]
+    if isinstance(value, list):
+        return [n for v in value for n in _numbers(v)]
+    return [] if isinstance(value, str) else [float(value)]
+
+
+def test_regression_learns_on_a_common_scale_and_answers_in_units() -> None:
+    task, batch = build("regression")
+    targets = batch["targets"]
+    assert task.config.mean == pytest.approx(targets.mean(0).tolist())
+    torch.nn.init.zeros_(task.head.output.weight)
+    torch.nn.init.zeros_(task.head.output.bias)
+    torch.testing.assert_close(task(batch["images"]), targets.mean(0).expand(4, 3))
+    assert task.loss(batch)["loss"].item() == pytest.approx(1, abs=1e-5)
+
+
+def test_classification_takes_soft_targets_and_ranks() -> None:
+    task, batch = build("classification", label_smoothing=0.1)
+    hard = task.loss(batch)["loss"]
+    soft = task.loss(batch | {"targets": torch.nn.functional.one_hot(batch["targets"], 3).float()})["loss"]
+    torch.testing.assert_close(hard, soft)
+    prediction = task.predict(batch["images"])[0]
+    assert prediction.top(2)[0] == (prediction.label, prediction.score)
+    assert prediction.score == max(score for _, score in prediction.top(3))
+    assert sum(score for _, score in prediction.top(3)) == pytest.approx(1)
+
+
+def test_the_class_token_pool_needs_a_class_token() -> None:
+    module = registry.load("tasks", "classification")
+    model = ViTConfig(image_size=16, patch_size=4, dim=32, depth=1, heads=2, mlp_dim=64, class_token=False)
+    with pytest.raises(ValueError, match="class_token=true; choose pool='mean'"):
+        module.Task(module.Config(model=model, classes=NAMES, pool="cls"))
