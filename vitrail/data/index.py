@@ -86,7 +86,7 @@ def _stamps(paths: Iterable[bytes]) -> np.ndarray | None:
 
 def _load(path: Path) -> Table | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             table = dict(file)
         stamps = _stamps(Strings.from_table(table, "watched"))
         return table if stamps is not None and np.array_equal(stamps, table["watched.stamps"]) else None

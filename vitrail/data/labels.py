@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vitrail.data.source import Labels
+from vitrail.data.source import NO_LABELS, Labels
 from vitrail.errors import UserError, did_you_mean
 
 Raw = np.ndarray | list[tuple[str, ...]]
@@ -34,6 +34,18 @@ def encode(
     Raises:
         UserError: a label that is missing, not finite, out of range or unknown, with its place.
     """
+    filled = {split: values for split, values in raw.items() if len(values)}
+    labels = _encode(filled, kind, classes, where, columns) if filled else {}
+    return {split: labels.get(split, NO_LABELS) for split in raw}
+
+
+def _encode(
+    raw: dict[str, Raw],
+    kind: Literal["auto", "class", "multilabel", "number"],
+    classes: tuple[str, ...],
+    where: Where,
+    columns: tuple[str, ...],
+) -> dict[str, Labels]:
     resolved = kind if kind != "auto" else _guess(next(iter(raw.values())))
     if resolved == "number":
         return {split: _numbers(split, values, columns, where) for split, values in raw.items()}
@@ -100,7 +112,7 @@ def _first(mask: np.ndarray) -> int:
 def _numbers(split: str, values: Raw, columns: tuple[str, ...], where: Where) -> Labels:
     if isinstance(values, list) or values.dtype.kind not in "iufb":
         sample = values[0] if len(values) else ""
-        raise UserError(f"{where(split, 0)}: {sample!r} is not a number; give numbers, or kind=class")
+        raise UserError(f"{where(split, 0)}: {str(sample)!r} is not a number; give numbers, or kind=class")
     matrix = values.astype(np.float32).reshape(len(values), -1)
     if (bad := ~np.isfinite(matrix)).any():
         i = _first(bad)

@@ -91,6 +91,9 @@ class Labels:
     targets: np.ndarray
 
 
+NO_LABELS = Labels("none", (), np.empty(0, np.float32))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source(ABC):
     """Samples by position: columns for what every sample has, and ``read`` for its image.
@@ -146,7 +149,7 @@ class Source(ABC):
 
     def unlabelled(self) -> Source:
         """The same images without their labels."""
-        return self.labelled(Labels("none", (), np.empty(0, np.float32)))
+        return self.labelled(NO_LABELS)
 
     def counts(self) -> np.ndarray:
         """Samples per class, int64 (K,), for ``class`` and ``multilabel``."""

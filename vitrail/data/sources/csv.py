@@ -92,11 +92,12 @@ class _Table:
     def _expect_numbers(self, name: str, column: Raw) -> None:
         if isinstance(column, np.ndarray) and column.dtype.kind in "if":
             return
-        for row, value in zip(self.rows, column, strict=True):
+        for row, value in zip(self.rows, map(str, column), strict=True):
             try:
-                float(str(value))
+                float(value)
             except ValueError:
-                raise UserError(f"{self.file}: row {row}: {value!r} in column {name!r} is not a number") from None
+                where = f"{self.file}: row {row}"
+                raise UserError(f"{where}: {value!r} in column {name!r} is not a number; correct it") from None
 
 
 def _files(path: Path) -> dict[str, Path]:

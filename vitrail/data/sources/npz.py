@@ -54,7 +54,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UserError(f"{path} is no .npz archive; save it with numpy.savez")
             images, labels, classes = (

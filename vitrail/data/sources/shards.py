@@ -105,10 +105,10 @@ def _scan(shards: list[Path]) -> Table:
     labels: list[bytes] = []  # b"cls:7", b"json:{...}", b"" for none
     num_skipped = 0
     for number, shard in enumerate(console.track(shards, "indexing shards")):
-        for image, label, others in _samples(shard):
-            images.append((number, image))
-            labels.append(label)
-            num_skipped += others
+        samples, others = _samples(shard)
+        images += [(number, image) for image, _ in samples]
+        labels += [label for _, label in samples]
+        num_skipped += others
     table = Strings.of([member.name for _, member in images]).columns("names") | Strings.of(labels).columns("labels")
     for column in ("offset", "stored", "size", "deflated"):
         table[column] = np.array([getattr(member, column) for _, member in images], np.int64)
@@ -118,10 +118,11 @@ def _scan(shards: list[Path]) -> Table:
     }
 
 
-def _samples(shard: Path) -> Iterator[tuple[Member, bytes, int]]:
-    """(image, label, number of other files) of each sample."""
+def _samples(shard: Path) -> tuple[list[tuple[Member, bytes]], int]:
+    """((image, label) of each sample, number of other files)."""
     groups: dict[bytes, dict[str, Member]] = {}
-    for member in members(shard):
+    listed = members(shard)
+    for member in listed:
         folder, _, file = member.name.rpartition(b"/")
         stem, _, extension = file.partition(b".")
         kind = os.fsdecode(extension).lower()
@@ -129,14 +130,18 @@ def _samples(shard: Path) -> Iterator[tuple[Member, bytes, int]]:
             shown = console.printable(os.fsdecode(member.name))
             raise UserError(f"{shard} holds the pickle {shown!r}, which could run code; pack images and labels only")
         groups.setdefault(os.path.join(folder, stem), {})[kind] = member
+    samples, num_used = [], 0
     for key, files in groups.items():
         images = [kind for kind in files if f".{kind}" in SUFFIXES]
         if len(images) > 1:
-            raise UserError(f"{shard}: the sample {console.printable(os.fsdecode(key))!r} has {len(images)} images")
-        stored = next((kind for kind in LABELS if kind in files), None)
-        label = b"" if stored is None else f"{stored}:".encode() + _read_label(shard, files[stored])
+            shown = console.printable(os.fsdecode(key))
+            raise UserError(f"{shard}: the sample {shown!r} has {len(images)} images; keep one, or rename the others")
         if images:
-            yield files[images[0]], label, len(files) - 1 - (stored is not None)
+            stored = next((kind for kind in LABELS if kind in files), None)
+            label = b"" if stored is None else f"{stored}:".encode() + _read_label(shard, files[stored])
+            samples.append((files[images[0]], label))
+            num_used += 1 + (stored is not None)
+    return samples, len(listed) - num_used
 
 
 def _read_label(shard: Path, member: Member) -> bytes:
