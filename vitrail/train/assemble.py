@@ -53,6 +53,9 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Sess
     run = world.agree(folder.admit(run, extend=extend) if world.first else run)
     saved = state.load(folder.state)
     data = open_data(run.data)
+    if run.task == "auto":
+        run = dataclasses.replace(run, task=task_for(data.kind))
+        note(f"task: {run.task} (auto)")
     task = build_task(run, data, fresh=saved is None)
     optimizer.freeze(task, run.freeze)
     ema = Ema(task, run.ema) if run.ema else None
@@ -79,6 +82,18 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Sess
     if world.first:
         folder.begin(run, describe(run, data), resumed=saved is not None)
     return Session(run, folder, world, loader, val, task, engine, training)
+
+
+def task_for(kind: str) -> str:
+    """The task that learns from labels of this kind.
+
+    Raises:
+        UserError: there is none.
+    """
+    for name in registry.names("tasks"):
+        if kind in registry.load("tasks", name).Task.takes:
+            return name
+    raise UserError(f"no task learns from data of kind {kind!r}; give labels")
 
 
 def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:

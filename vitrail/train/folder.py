@@ -58,6 +58,25 @@ class RunFolder:
         """The result, or None while the training is not complete."""
         return json.loads(self.summary.read_text()) if self.summary.exists() else None
 
+    def add_evaluation(self) -> dict[str, Any] | None:
+        """Copy the metrics of evaluation/test.json (or val) to the summary, which tells that the report is written."""
+        found = (self.path / "evaluation" / f"{split}.json" for split in ("test", "val", "train"))
+        file = next((path for path in found if path.exists()), None)
+        measured = json.loads(file.read_text()) if file is not None else None
+        evaluation = {key: measured[key] for key in ("split", "images", "metrics")} if measured else None
+        files.write_json(self.summary, (self.read_summary() or {}) | {"evaluation": evaluation})
+        return evaluation
+
+    def awaits_report(self, run: Run) -> bool:
+        """Is the training of this very run complete, and only its evaluation missing?"""
+        summary = self.read_summary()
+        return (
+            summary is not None
+            and "evaluation" not in summary
+            and run.epochs == self.run().epochs
+            and not differences(to_dict(self.run()), to_dict(run))
+        )
+
     def claim(self) -> None:
         """Be the only process that trains here, until this one ends, however it ends.
 

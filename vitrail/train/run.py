@@ -22,7 +22,8 @@ Seconds = Annotated[float, Field(gt=0)]
 class Run:
     """Args:
     data: source, preprocessing, augmentation, loader. The loader's batch size counts all ranks.
-    task: a file of ``vitrail/tasks`` or a third party's module; task_options: fields of its ``Config``.
+    task: a file of ``vitrail/tasks``, a third party's module, or ``auto``: what the labels are.
+    task_options: fields of the task's ``Config``.
     init: a run folder or weights file to start from, at another image size or class count too.
     freeze: patterns of parameter names, or ``backbone``.
     accumulate: work through each batch in this many pieces: the same step with less memory.
@@ -38,7 +39,7 @@ class Run:
 
     data: DataConfig
     model: ViTConfig = ViTConfig()
-    task: str = "classification"
+    task: str = "auto"
     task_options: dict[str, Any] = Field(default_factory=dict)
     init: str | None = None
     freeze: tuple[str, ...] = ()

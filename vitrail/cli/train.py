@@ -1,0 +1,202 @@
+"""Training from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from vitrail.cli._options import Set
+from vitrail.errors import UserError
+
+if TYPE_CHECKING:
+    from vitrail.train.folder import RunFolder
+    from vitrail.train.run import Run
+
+RUNS = Path("runs")
+# option: the settings of a run that it changes
+SETTINGS = {
+    "task": ["task"],
+    "image_size": ["model.image_size", "data.preprocess.size"],
+    "channels": ["model.channels", "data.preprocess.channels"],
+    "epochs": ["epochs"],
+    "batch_size": ["data.loader.batch_size"],
+    "lr": ["optimizer.lr"],
+    "augment": ["data.augment"],
+    "freeze": ["freeze"],
+    "precision": ["precision"],
+    "patience": ["patience"],
+    "device": ["device"],
+    "workers": ["data.loader.workers"],
+    "seed": ["seed"],
+    "log": ["loggers"],
+    "download": ["data.source.download"],
+}
+
+
+def train(
+    data: str | None = None,
+    /,
+    *,
+    name: str | None = None,
+    recipe: str | None = None,
+    resume: Path | None = None,
+    init: str | None = None,
+    task: str | None = None,
+    model: str | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    augment: str | None = None,
+    freeze: tuple[str, ...] = (),
+    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None,
+    patience: int | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    seed: int | None = None,
+    log: tuple[str, ...] = (),
+    download: bool = False,
+    processes: int = 1,
+    restarts: int = 0,
+    report: Annotated[bool, Parameter(negative="--no-report")] = True,
+    overrides: Set = (),
+) -> int:
+    """Train a model on pictures, evaluate it and write its report.
+
+    The same command again continues a run that was interrupted. SIGTERM, SIGUSR1 and Ctrl-C save at the next step and
+    leave with 143, 138 and 130; a user's mistake is 2.
+
+    Examples
+      vitrail train photos/ --model S/16 --epochs 50
+      vitrail train --recipe digits --name demo --set ema.decay=0.999
+      vitrail train flowers/ --init runs/photos --image-size 384 --set optimizer.backbone_lr=0.1
+      vitrail train --resume runs/photos --epochs 80
+
+    Args:
+        data: A folder, .csv, .npz, .tar or a data set's name.
+        name: The run's folder below runs/; default: made of data and model, or the recipe's name.
+        recipe: Start from a recipe, which the other options change.
+        resume: Continue this run folder; --epochs may extend it.
+        init: Start from the weights of a run folder or file, at another image size or for other classes too.
+        task: classification, multilabel or regression; default: what the labels are.
+        model: Architecture, as vitrail models lists them; default: S/16, or that of --init.
+        image_size: Side of the input in pixels; default: 224, or that of --init.
+        channels: 1 for grey, 3 for colour, 4 with transparency; default: 3, or that of --init.
+        epochs: Passes over the training images; default: 100.
+        batch_size: Images in a step, over all processes; default: 128.
+        lr: Peak learning rate; default: 1e-3. Or --set optimizer.base_lr for 256 images a step.
+        augment: none, light, digits, small, plain, deit or deit3; default: light.
+        freeze: Parameters to keep as they are: backbone, or a pattern such as vit.embed.*; can be repeated.
+        precision: Default: auto, which is bf16 on a GPU, and on a CPU where it measures faster.
+        patience: Stop after so many evaluations without improvement.
+        device: auto, cpu, cuda, cuda:1 or mps; default: auto.
+        workers: Loader processes; default: by core count and image size.
+        seed: Of everything random; default: 0.
+        log: tensorboard, wandb or mlflow, beside metrics.csv; can be repeated.
+        download: Fetch a named data set that is not there yet.
+        processes: Training processes on this machine, usually one a GPU.
+        restarts: Start again from the last state after a crash, at most so many times.
+        report: Evaluate the best weights and write the report at the end.
+    """
+    given = {key: value for key, value in locals().items() if value not in (None, (), False)}
+    folder = resume if resume is not None else RUNS / (name or _default_name(data, recipe, model))
+    from vitrail.train import launch
+
+    if (processes > 1 or restarts) and not launch.is_watched():
+        complete = folder / "summary.json"
+        return launch.watch(sys.argv[1:], processes=processes, restarts=restarts, is_complete=complete.exists)
+
+    from vitrail.config import override
+    from vitrail.train.folder import RunFolder
+    from vitrail.train.loop import fit
+
+    place = RunFolder(folder)
+    run = override(_resumed(place, given) if resume is not None else _begun(given), [*_assignments(given), *overrides])
+    if not place.awaits_report(run):
+        code = fit(run, folder, extend=resume is not None).exit_code
+        if code:
+            return code
+    if report and int(os.environ.get("RANK", "0")) == 0:
+        _report(place, run)
+    return 0
+
+
+def _default_name(data: str | None, recipe: str | None, model: str | None) -> str:
+    if data is None and recipe is None:
+        raise UserError("nothing to train on; give a folder of pictures, --recipe NAME or --resume RUN")
+    parts = [recipe or "", Path(data.rpartition(":")[2] or data).stem if data else "", (model or "").replace("/", "-")]
+    return "-".join(part for part in parts if part)
+
+
+def _assignments(given: dict[str, Any]) -> list[str]:
+    """The options as ``--set`` would have them."""
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in given.items()}
+    changes = [f"{path}={texts[key]}" for key, paths in SETTINGS.items() if key in given for path in paths]
+    return [*changes, "optimizer.base_lr=null"] if "lr" in given else changes  # a recipe may have set the other
+
+
+def _resumed(place: RunFolder, given: dict[str, Any]) -> Run:
+    for option in ("data", "recipe", "init", "model"):
+        if option in given:
+            written = "DATA" if option == "data" else f"--{option}"
+            raise UserError(f"{written} is the run's own when it resumes; leave it out, or begin another with --name")
+    return place.run()
+
+
+def _begun(given: dict[str, Any]) -> Run:
+    """The recipe, or a start from scratch or from weights, before the options that change a setting."""
+    import dataclasses
+
+    from vitrail import registry
+    from vitrail.vit import preset
+
+    if "recipe" in given:
+        run: Run = registry.load("recipes", given["recipe"]).run()
+        if "data" in given:
+            source = dataclasses.replace(run.data.source, spec=given["data"])
+            run = dataclasses.replace(run, data=dataclasses.replace(run.data, source=source))
+    else:
+        run = _plain(given)
+    if "model" in given:
+        kept = {"image_size": run.model.image_size, "channels": run.model.channels}
+        run = dataclasses.replace(run, model=preset(given["model"], **kept))
+    return dataclasses.replace(run, init=given.get("init", run.init))
+
+
+def _plain(given: dict[str, Any]) -> Run:
+    """The defaults for a data set: S/16 on lightly augmented images, or the model and preprocessing of ``--init``."""
+    from vitrail.config import from_dict
+    from vitrail.data import DataConfig, PreprocessConfig, SourceConfig, augmentation
+    from vitrail.train.run import Run
+    from vitrail.vit import ViTConfig, preset
+
+    model, preprocess = preset("S/16"), PreprocessConfig()
+    if "init" in given:
+        from vitrail.checkpoints import native
+        from vitrail.predictor import find_weights
+
+        file = find_weights(given["init"])
+        meta = native.read_meta(file)
+        model = from_dict(ViTConfig, meta.get("config", {}).get("model", {}), where=str(file))
+        preprocess = from_dict(PreprocessConfig, meta.get("preprocess", {}), where=str(file))
+    source = SourceConfig(spec=given["data"])
+    return Run(data=DataConfig(source=source, preprocess=preprocess, augment=augmentation("light")), model=model)
+
+
+def _report(place: RunFolder, run: Run) -> None:
+    """Measure the best weights on held-out images, add that to the summary, print it and where the report is."""
+    from vitrail import report
+    from vitrail.console import table
+
+    page = report.write(place.path, device=run.device)
+    measured = place.add_evaluation()
+    if measured is not None:
+        rows = [(key, f"{value:.4f}") for key, value in measured["metrics"].items() if value is not None]
+        print(table((f"{measured['split']} ({measured['images']} images)", "value"), rows))
+    print(f"report: {page}")
