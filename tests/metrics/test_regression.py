@@ -55,3 +55,13 @@ def test_one_image_has_errors_but_no_r2():
     metrics, _ = measured(torch.tensor([[3.0]]), torch.tensor([[1.0]]))
     assert metrics["mae"] == metrics["rmse"] == 2
     assert np.isnan(metrics["r2"])
+
+
+def test_the_loss_is_measured_on_the_given_scale():
+    targets, values, scale = torch.randn(20, 3), torch.randn(20, 3), (0.5, 2.0, 10.0)
+    metrics = Metrics(["a", "b", "c"], scale)
+    metrics.update(values, targets)
+    divisor = torch.tensor(scale)
+    assert metrics.compute()["loss"] == pytest.approx(
+        reference.mean_squared_error(targets / divisor, values / divisor), rel=1e-5
+    )

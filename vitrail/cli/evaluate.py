@@ -56,7 +56,7 @@ def evaluate(
         metrics = measured.evaluation.metrics
         rows = [(line.label, line.show(metrics[key])) for key, line in measured.family.HEADLINES.items()]
         rows += [
-            ("images", len(measured.evaluation.index)),
+            ("images", str(len(measured.evaluation.index))),
             ("images/s", f"{measured.evaluation.images_per_second:.1f}"),
         ]
         print(table((f"{measured.split} of {measured.data}", "value"), rows))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vitrail.metrics import Metrics as Base
@@ -13,14 +15,21 @@ from vitrail.metrics import rows
 class Metrics(Base):
     """From values (B, K) and targets (B, K), both in the targets' own units.
 
-    ``compute()`` gives ``loss`` (mean squared error), ``mae``, ``rmse`` and ``r2``, each the mean over the
-    target columns; ``r2`` leaves out a column that never varies, where it is undefined.
+    ``compute()`` gives ``loss`` (mean squared error in units of ``scale``), ``mae``, ``rmse`` and ``r2``, each the
+    mean over the target columns; ``r2`` leaves out a column that never varies, where it is undefined.
+
+    Args:
+        scale: of each target column, e.g. the standard deviation that training divides by; default: 1.
     """
+
+    def __init__(self, names: Sequence[str], scale: Sequence[float] | None = None) -> None:
+        super().__init__(names)
+        self.scale = torch.tensor(scale or [1.0] * len(self.names), dtype=torch.float64)
 
     def compute(self) -> dict[str, float]:
         mae, mse, r2 = self._per_target()
         return {
-            "loss": mse.mean().item(),
+            "loss": (mse / self.scale.square()).mean().item(),
             "mae": mae.mean().item(),
             "rmse": mse.sqrt().mean().item(),
             "r2": r2.nanmean().item(),

@@ -129,18 +129,16 @@ def cards(values: Iterable[tuple[str, str]]) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table that scrolls sideways on a phone; numbers are set flush right. No column names, no head."""
-    rows = [list(row) for row in rows]
-    numeric = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(rows[0]))]
-    css = [' class="number"' if number else "" for number in numeric]
-    head = "".join(f"<th{c}>{escape(name)}</th>" for name, c in zip(columns, css, strict=True)) if columns else ""
-    lines = [f"<tr>{head}</tr>"] if head else []
+    """A table that scrolls sideways on a phone; numbers are set flush right.
+
+    Without column names, the first cell of each row is its heading.
+    """
+    rows = list(rows)
+    numeric = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
+    lines = [_row(columns, ["th"] * len(columns), numeric)] if columns else []
     for row in rows:
-        first, *rest = (f"{value:.4g}" if isinstance(value, float) else value for value in row)
-        label = f"<td{css[0]}>{escape(first)}</td>" if head else f"<th>{escape(first)}</th>"
-        lines.append(
-            "<tr>" + label + "".join(f"<td{c}>{escape(v)}</td>" for v, c in zip(rest, css[1:], strict=True)) + "</tr>"
-        )
+        tags = ["td" if columns else "th"] + ["td"] * (len(row) - 1)
+        lines.append(_row(row, tags, numeric or [False] * len(row)))
     return f'<div class="scroll"><table>{"".join(lines)}</table></div>'
 
 
@@ -152,6 +150,15 @@ def code(text: str) -> str:
 def folded(summary: str, content: str) -> str:
     """Content behind a line that opens it."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def _row(values: Sequence[Any], tags: Sequence[str], numeric: Sequence[bool]) -> str:
+    cells = []
+    for value, tag, number in zip(values, tags, numeric, strict=True):
+        text = f"{value:.4g}" if isinstance(value, float) else value
+        kind = ' class="number"' if number else ""
+        cells.append(f"<{tag}{kind}>{escape(text)}</{tag}>")
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _tile(tile: Tile) -> str:

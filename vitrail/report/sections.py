@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -42,7 +43,10 @@ def summary(record: Record, measured: Measured | None) -> Section:
 def training(record: Record) -> Section:
     """Learning curves."""
     figures = curves.figures(record)
-    text = "Training loss is taken while the model still learns and on augmented images; validation after each epoch."
+    text = (
+        "The training loss is the one that was minimised: on augmented images, while the model still learned, and on "
+        "another scale where mixup, label smoothing or binary cross-entropy change it."
+    )
     return Section("Training", [page.paragraph(text), Figures(figures)] if figures else [])
 
 
@@ -86,7 +90,7 @@ def subtitle(record: Record) -> str:
     """The model in a line."""
     model = record.config["model"]
     patch, size = (_size(model[key]) for key in ("patch_size", "image_size"))
-    kind = f"{record.config['task'].replace('_', ' ')} of {record.config['data']['source']['spec']}"
+    kind = f"{record.config['task'].capitalize()} on {Path(record.config['data']['source']['spec']).name}"
     return f"{kind} · ViT {model['dim']} wide, {model['depth']} deep, {patch} patches of {size} images"
 
 

@@ -27,10 +27,10 @@ def figures(record: Record) -> dict[str, Figure]:
     losses = {label: record.curve(f"{split}_loss") for split, label in (("train", "train"), ("val", "validation"))}
     if measured := {label: curve for label, curve in losses.items() if curve is not None}:
         drawn["loss"] = curves.learning_curve("Loss", measured)
-    if (curve := record.curve(f"val_{monitor}")) is not None:
-        drawn[monitor] = curves.learning_curve(f"Validation {label_of(record, monitor)}", {"validation": curve}, mode)
     if (curve := record.curve("lr")) is not None:
         drawn["learning_rate"] = curves.learning_rate(*curve)
+    if (curve := record.curve(f"val_{monitor}")) is not None:
+        drawn[monitor] = curves.learning_curve(f"Validation {label_of(record, monitor)}", {"validation": curve}, mode)
     return drawn
 
 

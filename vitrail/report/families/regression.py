@@ -18,12 +18,12 @@ HEADLINES = {
     "mae": Headline("mean absolute error", "{:.4g}"),
     "rmse": Headline("root mean squared error", "{:.4g}"),
     "r2": Headline("R²", "{:.4f}"),
-    "loss": Headline("loss", "{:.4g}"),
+    "loss": Headline("loss (squared error, scaled)", "{:.4g}"),
 }
 
 
 def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
-    """True and predicted value of every target, and the loss: the squared error in each target's own spread."""
+    """True and predicted value of every target, and the mean squared error in units of the family's scale."""
     result: dict[str, Sequence[Any]] = {}
     for name, true, said in zip(evaluation.family.names, _targets(evaluation).T, evaluation.outputs.T, strict=True):
         result |= {f"true {name}": true.tolist(), f"predicted {name}": said.tolist()}
@@ -31,11 +31,12 @@ def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
 
 
 def caption(evaluation: Evaluation, row: int) -> Caption:
-    """The numbers and the largest error."""
+    """The numbers and the largest error, by the family's scale."""
     true, said = _targets(evaluation)[row], evaluation.outputs[row]
-    worst = int(np.abs(said - true).argmax())
-    text = [", ".join(f"{value:.4g}" for value in values[:4]) for values in (true, said)]
-    return Caption(text[0], text[1], f"{said[worst] - true[worst]:+.3g}", False)
+    worst = int(np.abs((said - true) / _scale(evaluation)).argmax())
+    text = [", ".join(f"{value:.3g}" for value in values[:4]) for values in (true, said)]
+    name = f"{evaluation.family.names[worst]} " if len(true) > 1 else ""
+    return Caption(text[0], text[1], f"{name}{said[worst] - true[worst]:+.3g}", False)
 
 
 def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
@@ -51,7 +52,13 @@ def _targets(evaluation: Evaluation) -> np.ndarray:
 
 
 def _losses(evaluation: Evaluation) -> np.ndarray:
-    targets = _targets(evaluation)
-    spread = targets.std(axis=0)
-    losses: np.ndarray = (((evaluation.outputs - targets) / np.where(spread > 0, spread, 1)) ** 2).mean(axis=1)
+    errors = (evaluation.outputs - _targets(evaluation)) / _scale(evaluation)
+    losses: np.ndarray = (errors**2).mean(axis=1)
     return losses
+
+
+def _scale(evaluation: Evaluation) -> np.ndarray:
+    from vitrail.metrics.regression import Metrics
+
+    assert isinstance(evaluation.family, Metrics)
+    return evaluation.family.scale.numpy()

@@ -37,6 +37,8 @@ def matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
         (style.ORANGE, ~np.eye(size, dtype=bool), np.sqrt(share)),
     ):
         cells = [(row, column) for row, column in np.argwhere(inside & (counts > 0))]
+        if not cells:
+            continue
         patches = [Rectangle((column - 0.47, row - 0.47), 0.94, 0.94) for row, column in cells]
         alphas = [0.08 + 0.84 * alpha[cell] for cell in cells]
         axes.add_collection(PatchCollection(patches, facecolor=colour, alpha=alphas, edgecolor="none"))

@@ -38,10 +38,17 @@ def errors(values: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Fig
     """The distribution of predicted − true for each target column (N, K), with its mean."""
     names = names[:MAX_TARGETS]
     figure, grid = style.canvas(2.6 * len(names), nrows=len(names), squeeze=False)
-    for axes, name, error in zip(grid[:, 0], names, (values - targets).T, strict=False):
-        axes.hist(error, bins="auto" if len(error) < FEW_POINTS else 60, color=style.BLUE, alpha=0.75)
+    for axes, name, error in zip(grid[:, 0], names, (values - targets).T.astype(np.float64), strict=False):
+        axes.hist(error, bins=_edges(error), color=style.BLUE, alpha=0.75)
         axes.axvline(0, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.axvline(error.mean(), color=style.ORANGE)
         axes.set(xlabel="predicted − true", ylabel="images")
         style.title(axes, f"Errors of {style.short(name, 30)}", f"mean {error.mean():.3g}, spread {error.std():.3g}")
     return figure
+
+
+def _edges(error: np.ndarray) -> np.ndarray:
+    """Histogram bins, about √N of them, over a range that is never empty."""
+    middle, half = (error.max() + error.min()) / 2, (error.max() - error.min()) / 2
+    half = max(half, 1e-6 * max(abs(middle), 1))
+    return np.linspace(middle - half, middle + half, int(np.clip(np.sqrt(len(error)), 9, 60)) + 1)
