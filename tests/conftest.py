@@ -12,3 +12,33 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real images and weights are not on this machine (looked for {folder})")
     return folder
+
+
+@pytest.fixture
+def tiny_predictor():
+    """``tiny_predictor(task="classification", channels=3, pool=None, **model)``: a predictor with random weights."""
+    import torch
+
+    from vitrail import registry
+    from vitrail.data.preprocess import PreprocessConfig
+    from vitrail.predictor import Predictor
+    from vitrail.vit import ViTConfig
+
+    def build(task="classification", channels=3, pool=None, resize="crop", **model):
+        size = {"image_size": (16, 24), "patch_size": 8, "dim": 32, "depth": 2, "heads": 2, "mlp_dim": 48}
+        config = {"model": ViTConfig(**size | {"channels": channels} | model), "pool": pool}
+        if task == "regression":
+            config |= {"targets": ("height", "weight"), "mean": (1.5, 60.0), "std": (0.5, 20.0)}
+        else:
+            config |= {"classes": ("ant", "bee", "cat", "dog")}
+        module = registry.load("tasks", task)
+        generator = torch.Generator().manual_seed(0)
+        built = module.Task(module.Config(**config))
+        for parameter in built.parameters():
+            torch.nn.init.normal_(parameter, 0.05, 0.3, generator=generator)
+        preprocess = PreprocessConfig(
+            size=config["model"].image_size, channels=channels, resize=resize, crop_pct=0.9, interpolation="bicubic"
+        )
+        return Predictor(built, preprocess, device="cpu")
+
+    return build

@@ -11,9 +11,10 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -31,7 +32,8 @@ from vitrail.errors import UserError, did_you_mean
 from vitrail.tasks import Task
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True)
+class Sample:
     """An image that something else reads when its turn comes, as a data source does."""
 
     name: str
@@ -52,6 +54,9 @@ class Predictor:
         preprocess: from an image of any size to what the task takes.
         device: ``auto``, or a torch device.
         metrics: what the weights are known to reach, kept for :meth:`save`.
+
+    Raises:
+        UserError: the preprocessing makes other images than the task takes.
     """
 
     def __init__(
@@ -62,6 +67,12 @@ class Predictor:
         device: str | torch.device = "auto",
         metrics: dict[str, float] | None = None,
     ) -> None:
+        model = task.vit.config
+        if (preprocess.channels, *preprocess.size) != (model.channels, *model.image_size):
+            raise UserError(
+                f"the preprocessing makes images of {preprocess.channels} × {preprocess.size} and the model takes "
+                f"{model.channels} × {model.image_size}; give both the same, by vit.resize if need be"
+            )
         self.device = pick_device(device)
         self.task = task.to(self.device).eval()
         self.preprocess = Preprocess(preprocess)
@@ -179,9 +190,13 @@ def load(path: str | Path, *, device: str | torch.device = "auto") -> Predictor:
     Raises:
         UserError: nothing there, or a file that is damaged, hostile or not ours.
     """
+    device = pick_device(device)
     task, meta = load_task(find_weights(path))
     preprocess = from_dict(PreprocessConfig, meta.get("preprocess", {}), where=str(path))
-    return Predictor(task, preprocess, device=device, metrics=meta.get("metrics"))
+    try:
+        return Predictor(task, preprocess, device=device, metrics=meta.get("metrics"))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def find_weights(path: str | Path) -> Path:

@@ -73,6 +73,10 @@ class ViTConfig:
     def _consistent(self) -> ViTConfig:
         if max(self.image_size) > 16384:
             raise ValueError(f"image_size {self.image_size} is over the limit of 16384 pixels a side")
+        stride = getattr(self.embed, "stride", None) or self.patch_size
+        num_patches = (self.image_size[0] // stride[0] + 1) * (self.image_size[1] // stride[1] + 1)
+        if num_patches * self.dim > 2**27:  # half a gigabyte a layer; a file can claim any size
+            raise ValueError(f"some {num_patches:,} patches of dim {self.dim} are too many; enlarge patch_size")
         if self.block.head_dim is None and self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}; set block.head_dim")
         if self.positions == "sincos_1d" and self.dim % 2:
@@ -123,6 +127,8 @@ class Features:
 class ViT(nn.Module):
     """Images B C H W → :class:`Features`. Any H W that the patches cover works; positions follow the grid."""
 
+    embed: PatchEmbed | ConvStem | ResNetStem
+    positions: LearnedPositions | SinusoidalPositions | NoPositions
     class_token: nn.Parameter | None
     registers: nn.Parameter | None
 
@@ -211,11 +217,10 @@ class ViT(nn.Module):
             UserError: the patches do not cover the image, or a stem whose patch size is fixed.
         """
         changes = {"image_size": image_size, "patch_size": patch_size}
-        changed = {name: _pair(value) for name, value in changes.items() if value is not None}
+        changed: dict[str, Any] = {name: _pair(value) for name, value in changes.items() if value is not None}
         self.embed.resize(changed.get("patch_size", self.config.patch_size))
-        embed = self.config.embed
-        if isinstance(embed, PatchEmbedConfig) and embed.stride is not None:
-            changed["embed"] = dataclasses.replace(embed, stride=self.embed.stride)
+        if isinstance(self.embed, PatchEmbed) and self.embed.config.stride is not None:
+            changed["embed"] = dataclasses.replace(self.embed.config, stride=self.embed.stride)
         resized = dataclasses.replace(self.config, **changed)
         self.positions.resize(self.embed.grid(resized.image_size))
         self.config = resized
@@ -237,7 +242,7 @@ class ViT(nn.Module):
         return [layer % depth for layer in asked]
 
 
-def _build_positions(config: ViTConfig, grid: Pair) -> nn.Module:
+def _build_positions(config: ViTConfig, grid: Pair) -> LearnedPositions | SinusoidalPositions | NoPositions:
     if config.positions == "learned":
         num_prefix = int(config.class_token and config.class_position)
         return LearnedPositions(grid, config.dim, num_prefix, config.resampling)
@@ -305,7 +310,7 @@ def preset(name: str, **overrides: Any) -> ViTConfig:
         raise UserError(f"unknown model {name!r}; {did_you_mean(name, presets())}")
     dim, depth, heads, mlp_dim, extra = SIZES[size]
     fields = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": mlp_dim, "patch_size": patch}
-    known = [f.name for f in dataclasses.fields(ViTConfig)]  # type: ignore[arg-type]
+    known = [f.name for f in dataclasses.fields(ViTConfig)]
     if unknown := [key for key in overrides if key not in known]:
         raise UserError(f"unknown model setting {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
     return ViTConfig(**(fields | embed | extra | overrides))
