@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_PIXELS = 50_000_000
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs about a bad file, it raises too
 Warn = Callable[[str], None]
 Color = tuple[int, int, int]
 
@@ -69,6 +71,9 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 class BadImage(UserError):
     """A sample that is no usable image. The message is the cause alone, as in "is empty (0 bytes)"."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(console.printable(cause))
 
     def named(self, name: str) -> UserError:
         """The one-line error for people: which image, why, and what to do."""
