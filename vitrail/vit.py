@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -204,7 +204,7 @@ class ViT(nn.Module):
         found: dict[int, Tensor] = {}
         for layer, block in enumerate(self.blocks[: max(wanted) + 1]):
             if layer in wanted:
-                found[layer] = block.attention_weights(x, rotation)
+                found[layer] = cast("Block", block).attention_weights(x, rotation)
             x = block(x, rotation)
         return [found[layer] for layer in wanted]
 

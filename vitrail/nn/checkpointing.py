@@ -15,4 +15,4 @@ def checkpoint_blocks(blocks: Iterable[nn.Module]) -> None:
     Trades about one more forward pass for memory that no longer grows with depth. Names in the state dict stay.
     """
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)

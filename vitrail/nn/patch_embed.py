@@ -35,6 +35,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, channels: int, patch_size: Pair, dim: int, config: PatchEmbedConfig) -> None:
         super().__init__()
+        self.config = config
         self.patch_size, self.stride, self.pad = patch_size, config.stride or patch_size, config.pad
         self.projection = nn.Conv2d(channels, dim, patch_size, self.stride, bias=config.bias)
 

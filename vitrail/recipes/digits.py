@@ -1,6 +1,6 @@
 """Handwritten digits, 8×8 pixels, embedded in scikit-learn: the demo.
 
-    vitrail train --recipe digits
+vitrail train --recipe digits
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ def run() -> Run:
     return Run(
         data=DataConfig(
             source=SourceConfig(spec="digits"),
-            preprocess=PreprocessConfig(size=8, channels=1),
+            preprocess=PreprocessConfig(size=(8, 8), channels=1),
             augment=AugmentConfig(
                 affine=AffineConfig(degrees=10, translate=0.1, scale=(0.9, 1.1), shear=5), mix=MixConfig(mixup=0.2)
             ),
             loader=LoaderConfig(batch_size=64, workers=0),
         ),
         model=ViTConfig(
-            image_size=8, channels=1, patch_size=2, dim=64, depth=4, heads=4, mlp_dim=192, class_token=False
+            image_size=(8, 8), channels=1, patch_size=(2, 2), dim=64, depth=4, heads=4, mlp_dim=192, class_token=False
         ),
         optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.05),
         epochs=60,

@@ -38,7 +38,7 @@ class PooledTask(Task):
         super().__init__()
         self.config = config
         model: ViTConfig = config.model
-        kind = config.pool or ("cls" if model.class_token else "mean")
+        kind: PoolKind = config.pool or ("cls" if model.class_token else "mean")
         if kind == "cls" and not model.class_token:
             raise UserError("pool='cls' needs a model with class_token=true; choose pool='mean'")
         mlp: MlpKind = "gelu" if model.block.mlp == "swiglu" else model.block.mlp
