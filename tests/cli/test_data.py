@@ -33,7 +33,7 @@ def test_check_of_bad_data(photos: Path, capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr()
     report = json.loads(shown.out)
     assert [finding["text"].split(",")[0] for finding in report["bad"]] == ["is empty (0 bytes)", "is an HTML page"]
-    assert "cat/é\\n.jpg is empty (0 bytes) (and 1 other bad images); repair" in shown.err.splitlines()[-1]
+    assert "cat/é\\n.jpg is empty (0 bytes) (and 1 more); repair" in shown.err.splitlines()[-1]
 
 
 def test_an_empty_class_and_the_flag_for_it(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

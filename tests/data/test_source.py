@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vitrail import registry
 from vitrail.config import from_dict, to_dict
 from vitrail.data.arrays import Arrays
 from vitrail.data.source import Source, SourceConfig, Splits, case_twins, open_source, split_called
@@ -126,6 +127,14 @@ def test_the_config_survives_json_and_checks_its_values() -> None:
 def test_split_names_and_case_twins() -> None:
     assert [split_called(name) for name in ("Train", "valid", "TESTING", "cat")] == ["train", "val", "test", None]
     assert case_twins(("cat", "Dog", "dog", "CAT", "bird")) == [("cat", "CAT"), ("Dog", "dog")]
+
+
+@pytest.mark.parametrize("name", registry.names("data.sources"))
+def test_every_source_keeps_the_contract(name: str, tmp_path: Path) -> None:
+    module = registry.load("data.sources", name)
+    assert module.__doc__
+    assert callable(module.load)
+    assert module.matches(str(tmp_path / "gone")) is False
 
 
 def test_splits_speak_for_what_is_there() -> None:

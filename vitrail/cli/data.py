@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from vitrail.data.source import Splits
 
 Spec = Annotated[str, Parameter(help="A folder, .csv, .npz, .tar or .zip, or a name such as digits.")]
-Unlabelled = Annotated[bool, Parameter("--unlabelled", help="Take the images alone, wherever they lie.")]
-AllowEmptyClass = Annotated[bool, Parameter("--allow-empty-class", help="Accept a class without images.")]
+Unlabelled = Annotated[
+    bool, Parameter("--unlabelled", help="Take the images alone, wherever they lie.", show_default=False)
+]
+AllowEmptyClass = Annotated[
+    bool, Parameter("--allow-empty-class", help="Accept a class without images.", show_default=False)
+]
 Channels = Annotated[int | None, Parameter("--channels", help="Decode to so many channels.", show_default=False)]
 Workers = Annotated[int | None, Parameter("--workers", help="Processes; default: one a core.", show_default=False)]
 
@@ -46,8 +50,8 @@ def check(
     else:
         print("\n".join(report.lines()))
     if not report.ok:
-        others = f" (and {len(report.bad) - 1:,} other bad images)" if len(report.bad) > 1 else ""
-        raise UserError(f"{report.bad[0]}{others}; repair or remove it, or train with --on-bad skip")
+        others = f" (and {len(report.bad) - 1:,} more)" if len(report.bad) > 1 else ""
+        raise UserError(f"{report.bad[0]}{others}; repair or remove what is bad, or train with --on-bad skip")
     return 0
 
 

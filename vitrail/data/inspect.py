@@ -53,7 +53,8 @@ def inspect(source: Source, label: str, *, channels: int | None = None, workers:
     channels = channels or source.channels or 3
     chunks = [range(start, min(start + _CHUNK, len(source))) for start in range(0, len(source), _CHUNK)]
     if workers is None:
-        workers = 0 if len(source) <= _FEW else len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = 0 if len(source) <= _FEW else cores
     parts = []
     with console.Progress(label, len(source)) as progress:
         for part in _run(source, channels, chunks, workers):

@@ -48,12 +48,12 @@ class Listing:
 
     def note_skipped(self, where: str) -> None:
         """Tell what was passed over, if anything."""
-        told = [f"{count:,} {kind}" for kind, count in zip(SKIPPED, self.skipped.tolist(), strict=True) if count]
+        told = [f"{kind} ({count:,})" for kind, count in zip(SKIPPED, self.skipped.tolist(), strict=True) if count]
         if told:
             console.note(f"{where}: passed over {', '.join(told)}")
 
 
-SKIPPED = ("files that are no images by name", "FIFOs, devices or sockets", "links to folders listed already")
+SKIPPED = ("files not named as images", "FIFOs, devices or sockets", "links to folders listed already")
 _OTHER, _SPECIAL, _ALIAS = range(3)
 
 
