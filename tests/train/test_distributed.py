@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import digests, tiny_run, train_in_child, warm_context, write_data
+from tiny import digests, tiny_run, train_in_child
 
 from vitrail.checkpoints import native
 from vitrail.train.run import Run
@@ -20,16 +20,10 @@ TOLERANCE = 2e-6  # on weights of order 1 after 18 steps
 
 
 @pytest.fixture(scope="module")
-def context() -> Any:
-    return warm_context()
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    data = write_data(tmp_path_factory.mktemp("data") / "bands")
+def run(bands: Path) -> Run:
     still = {"dropout": 0.0, "drop_path": 0.0}  # each rank draws its own dropout
     return tiny_run(
-        data,
+        bands,
         model={"block": still},
         # Not Adam: it blows the rounding noise of a gradient that is zero (the key biases') up to full steps.
         optimizer={"name": "sgd", "lr": 0.1},

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import digests, tiny_run, train_in_child, warm_context, write_data
+from tiny import digests, tiny_run, train_in_child
 
 from vitrail.train.run import Run
 
@@ -21,14 +21,8 @@ NUM_SAVES = 12  # after every second of 18 steps and after 3 epochs
 
 
 @pytest.fixture(scope="module")
-def context() -> Any:
-    return warm_context()
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    data = write_data(tmp_path_factory.mktemp("data") / "bands")
-    return tiny_run(data, save_steps=2, ema={"decay": 0.9}, accumulate=2)
+def run(bands: Path) -> Run:
+    return tiny_run(bands, save_steps=2, ema={"decay": 0.9}, accumulate=2)
 
 
 @pytest.fixture(scope="module")

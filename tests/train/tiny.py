@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import json
 import multiprocessing
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from vitrail.data import DataConfig, LoaderConfig, PreprocessConfig, SourceConfig
+from vitrail.tasks.classification import Task
 from vitrail.train import state
 from vitrail.train.loop import Result, fit
 from vitrail.train.run import Run
@@ -47,12 +49,32 @@ def tiny_run(data: Path, *, size: int = 8, model: dict[str, Any] | None = None, 
             loader=LoaderConfig(batch_size=8, workers=0),
         ),
         "model": ViTConfig(**vit),
+        "task": "classification",
         "epochs": 3,
         "precision": "fp32",
         "device": "cpu",
         **changes,
     }
     return Run(**settings)
+
+
+def broken_task(monkeypatch: Any, at: Callable[[int], str | None]) -> None:
+    """Spoil the loss at the steps for which ``at`` gives ``loss`` (NaN), ``infinite`` (no gradient) or ``gradient``."""
+    calls = itertools.count()
+    loss = Task.loss
+
+    def spoiled(self: Task, batch: Any) -> Any:
+        result = loss(self, batch)
+        what = at(next(calls)) if torch.is_grad_enabled() else None
+        if what == "loss":
+            result["loss"] = result["loss"] * torch.nan
+        elif what == "infinite":
+            result["loss"] = result["loss"] * 0 + torch.inf
+        elif what == "gradient":
+            result["loss"] = result["loss"] + torch.sqrt(result["loss"] * 0)
+        return result
+
+    monkeypatch.setattr(Task, "loss", spoiled)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -109,16 +131,3 @@ def warm_context() -> Any:
         ["tiny", "vitrail.data.sources.npz", "vitrail.tasks.classification", "torch._dynamo"]
     )
     return context
-
-
-@contextlib.contextmanager
-def file_size_limit(size: int) -> Any:
-    """A disk that is full: no file may grow beyond ``size`` bytes."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -78,7 +78,8 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Sess
     training = Training(task, rule, ema, precision.scaler(run.precision, world.device), Position())
     if saved is not None:
         saved.restore(training, world)
-        training.position.stale *= not complete  # who extends a training that stopped early wants it to go on
+        if complete and run.patience is not None and training.position.stale >= run.patience:
+            training.position.stale = 0  # who extends a training that stopped early wants it to go on
     if world.first:
         folder.begin(run, describe(run, data), resumed=saved is not None)
     return Session(run, folder, world, loader, val, task, engine, training)

@@ -1,0 +1,132 @@
+"""Starting from other weights: another image size, other classes, a frozen backbone."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import tiny_run, write_data
+
+from vitrail import predictor
+from vitrail.checkpoints import native
+from vitrail.data import open_data
+from vitrail.errors import UserError
+from vitrail.train.assemble import build_task, task_for
+from vitrail.train.loop import fit
+from vitrail.vit import ViT
+
+
+@pytest.fixture(scope="module")
+def trained(bands: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    run = tiny_run(bands, epochs=2, optimizer={"lr": 0.01}, model={"positions": "learned"})
+    fit(run, folder)
+    return folder
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], prefix: str = "") -> bool:
+    names = [name for name in a if name.startswith(prefix)]
+    return bool(names) and all(torch.equal(a[name], b[name]) for name in names)
+
+
+def test_same_data_keeps_everything(trained: Path, bands: Path, capsys: Any) -> None:
+    run = tiny_run(bands, init=str(trained))
+    task = build_task(run, open_data(run.data))
+    assert same(task.state_dict(), native.load(trained / "weights" / "best.safetensors").state)
+    assert "backbone kept, head kept" in capsys.readouterr().err
+
+
+def test_other_classes_get_a_fresh_head(trained: Path, tmp_path: Path, capsys: Any) -> None:
+    run = tiny_run(write_data(tmp_path / "four", num_classes=4), init=str(trained))
+    task = build_task(run, open_data(run.data))
+    before = native.load(trained / "weights" / "best.safetensors").state
+    assert same({k: v for k, v in task.state_dict().items() if k.startswith("vit.")}, before)
+    assert task.head.output.weight.shape == (4, 16)
+    assert not task.head.output.weight.any()
+    assert "fresh head for 4 outputs" in capsys.readouterr().err
+
+
+def test_equally_many_but_other_classes_get_a_fresh_head(trained: Path, bands: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    data = write_data(tmp_path / "named")
+    for split in ("train", "val"):
+        with np.load(data / f"{split}.npz") as file:
+            arrays = dict(file)
+        np.savez(data / f"{split}.npz", **arrays, classes=np.array(["x", "y", "z"]))
+    run = tiny_run(data, init=str(trained))
+    assert not build_task(run, open_data(run.data)).head.output.weight.any()
+    run = tiny_run(bands, init=str(trained))
+    assert build_task(run, open_data(run.data)).head.output.weight.any()
+
+
+def test_another_image_size_resizes_the_backbone(trained: Path, tmp_path: Path, capsys: Any) -> None:
+    run = tiny_run(write_data(tmp_path / "large", size=16), size=16, init=str(trained))
+    task = build_task(run, open_data(run.data))
+    expected: ViT = predictor.load(trained, device="cpu").task.vit
+    expected.resize(16)
+    assert same(task.vit.state_dict(), expected.state_dict())
+    assert task.vit.config.image_size == (16, 16)
+    assert "backbone resized from (8, 8) pixels to (16, 16)" in capsys.readouterr().err
+    assert fit(dataclasses.replace(run, epochs=1), tmp_path / "run").exit_code == 0
+
+
+def test_a_weights_file_will_do(trained: Path, bands: Path) -> None:
+    file = trained / "weights" / "last.safetensors"
+    run = tiny_run(bands, init=str(file))
+    assert same(build_task(run, open_data(run.data)).state_dict(), native.load(file).state)
+
+
+def test_another_architecture_is_refused(trained: Path, bands: Path) -> None:
+    run = tiny_run(bands, init=str(trained), model={"dim": 32})
+    with pytest.raises(UserError, match=r"for another model \(vit\..* differs\); give the same --model"):
+        build_task(run, open_data(run.data))
+
+
+def test_a_frozen_backbone_stays_and_the_head_learns(trained: Path, bands: Path, tmp_path: Path) -> None:
+    run = tiny_run(bands, init=str(trained), freeze=("backbone",), epochs=2, optimizer={"lr": 0.01})
+    fit(run, tmp_path / "run")
+    before = native.load(trained / "weights" / "best.safetensors").state
+    after = native.load(tmp_path / "run" / "weights" / "last.safetensors").state
+    assert same({k: v for k, v in after.items() if k.startswith("vit.")}, before)
+    assert not torch.equal(after["head.output.weight"], before["head.output.weight"])
+
+
+def test_resuming_needs_no_initial_weights(trained: Path, bands: Path, tmp_path: Path) -> None:
+    import shutil
+
+    moved = shutil.copytree(trained, tmp_path / "moved")
+    run = tiny_run(bands, init=str(moved), epochs=1)
+    fit(run, tmp_path / "run")
+    shutil.rmtree(moved)
+    assert fit(dataclasses.replace(run, epochs=2), tmp_path / "run", extend=True).exit_code == 0
+
+
+def test_the_seed_decides_the_first_weights(bands: Path) -> None:
+    data = open_data(tiny_run(bands).data)
+    first, again, other = (build_task(tiny_run(bands, seed=seed), data).state_dict() for seed in (0, 0, 1))
+    assert same(first, again)
+    assert not same(first, other, "vit.blocks")
+
+
+def test_the_task_must_suit_the_labels(bands: Path) -> None:
+    run = tiny_run(bands, task="regression")
+    with pytest.raises(UserError, match="learns from number labels and the data has class"):
+        build_task(run, open_data(run.data))
+    assert [task_for(kind) for kind in ("class", "multilabel", "number")] == [
+        "classification",
+        "multilabel",
+        "regression",
+    ]
+    with pytest.raises(UserError, match="give labels"):
+        task_for("none")
+
+
+def test_image_size_and_channels_must_agree(bands: Path) -> None:
+    with pytest.raises(UserError, match=r"image_size \(16, 16\) differ; set both alike"):
+        tiny_run(bands, model={"image_size": 16})
+    with pytest.raises(UserError, match=r"channels 1 and model\.channels 3 differ"):
+        tiny_run(bands, model={"channels": 3})
