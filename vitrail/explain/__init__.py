@@ -30,7 +30,7 @@ class Heat:
     """(h, w) on the token grid, not negative, of no particular scale."""
 
 
-def methods() -> list[str]:
+def method_names() -> list[str]:
     """The names of the methods."""
     return registry.names("explain.methods")
 
@@ -57,7 +57,7 @@ def explain_all(task: Any, images: Tensor, **options: Any) -> list[Heat]:
     Raises:
         UserError: as :func:`explain`, or an option that no method has.
     """
-    known = {name: {f.name for f in fields(registry.load("explain.methods", name).Options)} for name in methods()}
+    known = {name: {f.name for f in fields(registry.load("explain.methods", name).Options)} for name in method_names()}
     if strange := set(options).difference(*known.values()):
         raise UserError(f"unknown option {min(strange)!r}; {did_you_mean(min(strange), set().union(*known.values()))}")
     return [

@@ -28,6 +28,7 @@ class Options:
     weights: Literal["token", "mean"] = "token"
 
 
+@torch.enable_grad()
 def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     """One map: ReLU(Σ_c α_nc A_nc), A the patch tokens that enter the layer's attention, α_nc = ∂y/∂A_nc or its mean.
 
@@ -55,8 +56,7 @@ def _run(task: nn.Module, module: nn.Module, images: Tensor) -> tuple[Tensor, Te
     caught: list[Tensor] = []
     hook = module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     try:
-        with torch.enable_grad():
-            outputs = task(images.clone().requires_grad_())  # a path for gradients even if all is frozen
+        outputs = task(images.clone().requires_grad_())  # a path for gradients even if all is frozen
     finally:
         hook.remove()
     return outputs[0], caught[0]

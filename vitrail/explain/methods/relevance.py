@@ -26,6 +26,7 @@ class Options:
     target: Target = None
 
 
+@torch.enable_grad()
 def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     """One map: R ← R + E_heads[(∇A ⊙ A)⁺] R from the first layer to the last, R₀ = I (their equations 5 and 6).
 
@@ -36,7 +37,7 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
         UserError: no such output.
     """
     vit = task.vit
-    with torch.enable_grad(), _watched([block.attention for block in vit.blocks]) as attentions:
+    with _watched([block.attention for block in vit.blocks]) as attentions:
         outputs = task(images.clone().requires_grad_())[0]  # a path for gradients even if all is frozen
     gradients = torch.autograd.grad(chosen_output(outputs, options.target), attentions)
     flow = relevance([a.detach()[0] for a in attentions], [g[0] for g in gradients])
