@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -155,6 +157,13 @@ def test_images_of_many_channels_are_cropped_and_flipped():
 def test_colour_policies_refuse_other_channel_counts(config):
     with pytest.raises(UserError, match="1 or 3 channels, not 6"):
         Augment(config, PreprocessConfig(channels=6))
+
+
+@pytest.mark.parametrize("name", [*ONE_OF_EACH, *PRESETS])
+def test_augmentation_can_be_sent_to_another_process(name):
+    augment = Augment(ONE_OF_EACH.get(name) or augmentation(name), RGB)
+    image = smooth(50, 70)
+    assert torch.equal(pickle.loads(pickle.dumps(augment))(image, 3), augment(image, 3))
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -150,3 +150,5 @@ def test_ranges_are_checked():
     assert math.isclose(ErasingConfig().aspect[1], 1 / 0.3)
     with pytest.raises(ValueError, match="degrees"):
         AffineConfig(degrees=270)
+    with pytest.raises(ValueError, match=r"smaller end first, as in \(0\.1, 0\.4\)"):
+        ErasingConfig(area=(0.4, 0.1))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gc
 import io
 import multiprocessing
@@ -28,6 +29,7 @@ from vitrail.data import (
     PreprocessConfig,
     augmentation,
 )
+from vitrail.data.arrays import Arrays
 from vitrail.data.batched import AffineConfig, ErasingConfig
 from vitrail.data.decode import BadImage
 from vitrail.data.loader import worker_failure
@@ -124,6 +126,42 @@ def test_batches_are_what_the_contract_says():
     soft = next(loader(drawn(), AUGMENTATIONS["cached"]).batches(0))["targets"]
     assert soft.shape == (12, 5)
     torch.testing.assert_close(soft.sum(1), torch.ones(12))
+
+
+def test_repeats_of_an_image_are_augmented_differently():
+    batch = next(loader(drawn(), AugmentConfig(crop="resized", repeats=3)).batches(0))
+    assert batch["index"].reshape(4, 3).unique(dim=1).shape == (4, 1)
+    assert len(batch["images"].unique(dim=0)) == 12
+
+
+@pytest.mark.parametrize("augment", [AugmentConfig(crop="resized"), AugmentConfig(affine=AffineConfig(degrees=20))])
+def test_an_image_is_augmented_differently_in_each_epoch_and_for_each_seed(augment):
+    def image_7(seed: int, epoch: int) -> torch.Tensor:
+        (batch,) = loader(drawn(), augment, seed=seed, batch_size=50).batches(epoch)
+        return batch["images"][batch["index"] == 7]
+
+    seen = torch.cat([image_7(seed, epoch) for seed in (0, 1) for epoch in (0, 1)])
+    assert len(seen.unique(dim=0)) == 4
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "number"])
+def test_rows_of_targets_follow_their_images(kind):
+    source = drawn()
+    columns = np.random.default_rng(0).random((50, 3)).astype(np.float32)
+    targets = columns if kind == "number" else np.round(columns)
+    source = dataclasses.replace(source, kind=kind, targets=targets, classes=("a", "b", "c"))
+    batch = next(loader(source).batches(0))
+    assert torch.equal(batch["targets"], torch.from_numpy(targets)[batch["index"]])
+
+
+def test_arrays_of_many_channels():
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 20, 18, 6), dtype=np.uint8)
+    source = Arrays(
+        images=pixels, label="x.npz", targets=np.arange(10) % 2, kind="class", classes=("a", "b"), channels=6
+    )
+    transform = Augment(AugmentConfig(crop="resized", shift=2), PreprocessConfig(size=16, channels=6))
+    batch = next(Loader(source, transform, LoaderConfig(batch_size=4, workers=0), train=True).batches(0))
+    assert batch["images"].shape == (4, 6, 16, 16)
 
 
 def test_sources_without_targets_give_none():

@@ -60,7 +60,7 @@ def test_resize_and_crop_is_timms_evaluation(size, target, resize, crop_mode):
     from timm.data import create_transform
 
     if resize == "pad" and 301 in size:
-        pytest.skip("timm cannot fit a strip of 301:1 into a square")
+        size = (10, 301)  # timm cannot fit a strip of 301:1 into a square
     image = picture(*size)
     for crop_pct in (0.875, 0.9, 1.0):
         transform = create_transform(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.data import batched, draws, policies
-from vitrail.data.batched import AffineConfig, ErasingConfig
+from vitrail.data.batched import AffineConfig, ErasingConfig, PositiveRange
 from vitrail.data.draws import Keys
 from vitrail.data.mix import MixConfig
 from vitrail.data.policies import Policy
@@ -24,39 +24,37 @@ from vitrail.errors import UserError, did_you_mean
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
-PositiveRange = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 
 
 @config
 class AugmentConfig:
-    """What happens to training images. The default does nothing: images are prepared as for inference."""
+    """What happens to training images, in this order. The default does nothing: images are prepared as for inference.
 
-    crop: Literal["none", "resized", "inception"] = "none"  # none: the inference resizing
-    area: PositiveRange = (0.08, 1.0)  # of the crop, as a share of the image
-    aspect: PositiveRange = (3 / 4, 4 / 3)  # of the crop, width / height
+    Attributes:
+        crop: ``resized`` is torchvision's RandomResizedCrop, ``inception`` the original; ``none`` resizes as inference.
+        area, aspect: of the crop: its share of the image, and width / height.
+        policy: a learned or random choice of colour and shape operations; ``three`` is DeiT III's 3-Augment.
+        num_ops, magnitude: RandAugment's; the magnitude goes to 10, as in the paper and in timm.
+        jitter: strength of the change in brightness, contrast, saturation and hue.
+        shift: a random crop after padding by this many pixels.
+        repeats: how many times an image comes in a row (repeated augmentation).
+    """
+
+    crop: Literal["none", "resized", "inception"] = "none"
+    area: PositiveRange = (0.08, 1.0)
+    aspect: PositiveRange = (3 / 4, 4 / 3)
     policy: Policy = "none"
-    num_ops: PositiveInt = 2  # RandAugment's
-    magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0  # RandAugment's
+    num_ops: PositiveInt = 2
+    magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
     jitter: tuple[Strength, Strength, Strength, Annotated[float, Field(ge=0, le=0.5)]] = (0.0, 0.0, 0.0, 0.0)
-    # brightness, contrast, saturation, hue
     horizontal_flip: Probability = 0.0
     vertical_flip: Probability = 0.0
-    shift: Annotated[int, Field(ge=0)] = 0  # random crop after padding by this many pixels
+    shift: Annotated[int, Field(ge=0)] = 0
     affine: AffineConfig | None = None
     erasing: ErasingConfig | None = None
     mix: MixConfig = MixConfig()
-    repeats: PositiveInt = 1  # repeated augmentation
+    repeats: PositiveInt = 1
 
-
-_DEIT = AugmentConfig(
-    crop="resized",
-    policy="randaugment",
-    jitter=(0.3, 0.3, 0.3, 0.0),
-    horizontal_flip=0.5,
-    erasing=ErasingConfig(),
-    mix=MixConfig(mixup=0.8, cutmix=1.0),
-    repeats=3,
-)
 
 PRESETS: dict[str, AugmentConfig] = {
     "none": AugmentConfig(),
@@ -73,7 +71,11 @@ PRESETS: dict[str, AugmentConfig] = {
         crop="inception", area=(0.05, 1.0), aspect=(0.75, 1.33), policy="randaugment", magnitude=10,
         horizontal_flip=0.5, mix=MixConfig(mixup=0.2),
     ),
-    "deit": _DEIT,
+    # as trained: where RandAugment is on, timm drops the colour jitter that DeiT's command line names
+    "deit": AugmentConfig(
+        crop="resized", policy="randaugment", horizontal_flip=0.5, erasing=ErasingConfig(),
+        mix=MixConfig(mixup=0.8, cutmix=1.0), repeats=3,
+    ),
     "deit3": AugmentConfig(
         crop="resized", policy="three", jitter=(0.3, 0.3, 0.3, 0.0), horizontal_flip=0.5,
         mix=MixConfig(mixup=0.8, cutmix=1.0), repeats=3,

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
@@ -21,13 +21,23 @@ from vitrail.data.draws import Keys, uniform
 Floats: TypeAlias = NDArray[np.float64]
 
 
+def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"write the smaller end first, as in ({ends[1]:g}, {ends[0]:g})")
+    return ends
+
+
+Positive = Annotated[float, Field(gt=0)]
+PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+
+
 @config
 class AffineConfig:
     """Ranges of a random affine map; each number is drawn uniformly."""
 
     degrees: Annotated[float, Field(ge=0, le=180)] = 0.0  # rotation in ± degrees
     translate: Annotated[float, Field(ge=0, le=1)] = 0.0  # ± this share of the height and of the width
-    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
+    scale: PositiveRange = (1.0, 1.0)
     shear: Annotated[float, Field(ge=0, lt=90)] = 0.0  # ± degrees, along x
     fill: float = 0.0  # grey level outside the image
 
@@ -37,8 +47,8 @@ class ErasingConfig:
     """Random erasing (Zhong et al. 2020): a rectangle of noise (N(0, 1) after normalisation) or of the mean colour."""
 
     probability: Annotated[float, Field(ge=0, le=1)] = 0.25
-    area: tuple[float, float] = (0.02, 1 / 3)  # share of the image
-    aspect: tuple[float, float] = (0.3, 1 / 0.3)  # height / width, drawn log-uniformly
+    area: PositiveRange = (0.02, 1 / 3)  # share of the image
+    aspect: PositiveRange = (0.3, 1 / 0.3)  # height / width, drawn log-uniformly
     fill: Literal["noise", "mean"] = "noise"
 
 
