@@ -85,15 +85,25 @@ def override(value: T, assignments: Iterable[str]) -> T:
     data = to_dict(value)
     written: dict[tuple[Any, ...], str] = {}
     for assignment in assignments:
-        path, separator, text = assignment.partition("=")
-        keys = path.strip().split(".")
-        if not separator or not all(keys):
-            raise UserError(f"{assignment!r} is not an assignment; write it as key.sub_key=value")
-        _assign(data, keys, read_scalar(text), path.strip())
+        path, text = split_assignment(assignment)
+        keys = path.split(".")
+        _assign(data, keys, read_scalar(text), path)
         written[tuple(keys)] = text
     for place in _texts_expected(type(value), data) & written.keys():
         _assign(data, list(place), written[place], "")
     return from_dict(type(value), data)
+
+
+def split_assignment(assignment: str) -> tuple[str, str]:
+    """``a.b=c`` → (``a.b``, ``c``).
+
+    Raises:
+        UserError: it is not of this form.
+    """
+    path, separator, text = assignment.partition("=")
+    if not separator or not all(path.strip().split(".")):
+        raise UserError(f"{assignment!r} is not an assignment; write it as key.sub_key=value")
+    return path.strip(), text
 
 
 def read_scalar(text: str) -> Any:

@@ -60,7 +60,7 @@ def explain(
         out: A folder for the pictures; nothing there is overwritten.
     """
     from vitrail.cli._pictures import pictures, save_new, stem_of
-    from vitrail.config import read_scalar
+    from vitrail.config import read_scalar, split_assignment
     from vitrail.explain.overlay import overlay, sheet
     from vitrail.predictor import load, name_of
 
@@ -72,8 +72,8 @@ def explain(
     asked = {"layer": layer, "head": head, "target": _output(predictor, target)}
     settings = {name: value for name, value in asked.items() if value is not None}
     for option in options:
-        name, _, value = option.partition("=")
-        settings[name] = read_scalar(value)
+        name, text = split_assignment(option)
+        settings[name] = read_scalar(text)
     for image in found:
         picture = predictor.picture(image)
         heats = _heats(predictor, image, method, settings)

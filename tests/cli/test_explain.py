@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from vitrail.cli import main
+from vitrail.explain import Heat, explain
+from vitrail.explain.overlay import overlay
+from vitrail.predictor import load
+
+
+@pytest.fixture
+def call(weights, tmp_path, capsys):
+    """``call(*arguments)`` → (exit code, names of the files written, stderr)."""
+
+    def run(*arguments):
+        code = main(["explain", weights, *map(str, arguments), "--out", str(tmp_path / "out"), "--device", "cpu"])
+        out, err = capsys.readouterr()
+        return code, [line.rpartition("/")[2] for line in out.splitlines()], err
+
+    return run
+
+
+def test_all_methods_and_a_sheet(call, photos, tmp_path):
+    code, names, err = call(photos / "a.png")
+    assert (code, err) == (0, "")
+    assert names == [
+        "a-layer-0-mean-of-heads.png",
+        "a-layer-1-mean-of-heads.png",
+        "a-grad-cam-at-layer-1.png",
+        "a-relevance.png",
+        "a-rollout-to-layer-1.png",
+        "a-sheet.png",
+    ]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(names)
+
+
+def test_one_map_is_the_methods(call, photos, weights, tmp_path):
+    _, names, _ = call(photos / "a.png", "--method", "gradcam", "--class", "cat", "--layer", "0")
+    assert names == ["a-grad-cam-at-layer-0.png"]
+    predictor = load(weights, device="cpu")
+    picture = predictor.picture(photos / "a.png")
+    (heat,) = explain(predictor.task, predictor.tensor(photos / "a.png"), "gradcam", layer=0, target=2)
+    assert isinstance(heat, Heat)
+    expected = overlay(picture, heat, predictor.preprocess.region((30, 40)))
+    with Image.open(tmp_path / "out" / names[0]) as drawn:
+        assert drawn.tobytes() == expected.tobytes()
+
+
+def test_options_reach_the_method(call, photos):
+    _, names, _ = call(photos / "a.png", "--method", "attention", "--layer", "1", "--head", "0")
+    assert names == ["a-layer-1-head-0.png"]
+    assert call(photos / "a.png", "--method", "rollout", "--set", "fusion=max", "--set", "discard=0.5")[0] == 0
+    assert call(photos / "a.png", "--method", "rollout", "--set", "fusion=sum")[0] == 2
+
+
+def test_nothing_is_overwritten(call, photos):
+    arguments = (photos / "a.png", "--method", "relevance", "--class", "3")
+    assert [call(*arguments)[1] for _ in range(2)] == [["a-relevance.png"], ["a-relevance-2.png"]]
+
+
+def test_without_pictures_figure_7(call, tmp_path):
+    code, names, err = call()
+    assert (code, names) == (0, ["anatomy.png"])
+    assert "attention distances are left out" in err
+
+
+def test_a_run_brings_its_own_pictures(tiny_predictor, tmp_path, capsys, monkeypatch):
+    from vitrail import config
+    from vitrail.explain import anatomy
+    from vitrail.train.run import Run
+
+    predictor = tiny_predictor(channels=1, image_size=8, patch_size=4)
+    run = Run(
+        data={"source": {"spec": "digits"}, "preprocess": predictor.preprocess.config},
+        model=predictor.task.config.model,
+    )
+    folder = tmp_path / "run"
+    (folder / "weights").mkdir(parents=True)
+    config.save(run, folder / "config.yaml")
+    predictor.save(folder / "weights" / "best.safetensors")
+    seen = []
+    measure = anatomy.attention_distances
+    monkeypatch.setattr(anatomy, "attention_distances", lambda *a: seen.append(measure(*a)) or seen[-1])
+    assert main(["explain", str(folder), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    assert seen[0].shape == (2, 2)
+    assert "left out" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "rolout"], "did you mean 'rollout'?"),
+        (["--class", "cta"], "unknown class 'cta'; did you mean 'cat'?"),
+        (["--class", "4"], "unknown class '4'"),
+        (["--layer", "2"], "this model has layers 0 to 1"),
+        (["--set", "fusin=max"], "unknown option 'fusin'; did you mean 'fusion'?"),
+        (["--set", "fusion"], "'fusion' is not an assignment"),
+    ],
+)
+def test_mistakes(call, photos, arguments, message):
+    code, names, err = call(photos / "a.png", *arguments)
+    assert (code, names) == (2, [])
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_a_broken_picture_is_named(call, photos):
+    code, _, err = call(photos / "notes.txt")
+    assert code == 2
+    assert "notes.txt is no image" in err
