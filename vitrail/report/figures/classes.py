@@ -11,7 +11,7 @@ from vitrail.report import style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_ROWS = 24
+MAX_ROWS = 20
 HEADINGS = {"f1": "F1 by class", "ap": "Average precision by class"}
 
 
@@ -20,9 +20,9 @@ def per_class(rows: list[dict[str, Any]], score: str = "f1") -> Figure:
     """A bar from 0 to each class's ``score`` with the marks of precision and recall; of many classes the weakest.
 
     Args:
-        rows: ``name``, ``score``, ``precision``, ``recall`` of each class; one whose score is NaN is left out.
+        rows: ``name``, ``score``, ``precision``, ``recall``, ``support`` of each class; one without images has no score.
     """
-    defined = [row for row in rows if np.isfinite(row[score])]
+    defined = [row for row in rows if row["support"]]
     shown = sorted(defined, key=lambda row: row[score])[:MAX_ROWS]
     height = np.arange(len(shown))
     figure, axes = style.canvas(1.0 + 0.21 * max(len(shown), 3))

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_CLASSES = 40  # names stay legible; beyond it the classes most involved in mistakes are shown
-MAX_NUMBERS = 14  # counts fit into the cells
-NUM_WORST = 25
+MAX_NUMBERS = 16  # counts fit into the cells
+NUM_WORST = 16
 
 
 @style.styled
