@@ -20,7 +20,7 @@ def per_class(rows: list[dict[str, Any]], score: str = "f1") -> Figure:
     """A bar from 0 to each class's ``score`` with the marks of precision and recall; of many classes the weakest.
 
     Args:
-        rows: ``name``, ``score``, ``precision``, ``recall``, ``support`` of each class; one without images has no score.
+        rows: ``name``, ``score``, ``precision``, ``recall``, ``support`` of each class; without images, no score.
     """
     defined = [row for row in rows if row["support"]]
     shown = sorted(defined, key=lambda row: row[score])[:MAX_ROWS]
