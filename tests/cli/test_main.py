@@ -142,6 +142,20 @@ def test_a_reader_that_leaves_is_no_error():
     assert done.stdout == "0\n141\n"
 
 
+def test_a_name_that_the_terminal_cannot_show_is_escaped():
+    program = (
+        "import sys, vitrail.cli.models as module\n"
+        "from vitrail.cli import main\n"
+        "def talks() -> None:\n"
+        "    print('猫')\n"
+        "module.models = talks\n"
+        "sys.exit(main(['models']))"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=environment)
+    assert done.stdout == rb"\u732b" + b"\n"
+
+
 def test_version():
     done = run("--version")
     assert done.stdout.decode().strip() == vitrail.__version__

@@ -28,7 +28,8 @@ def test_heat_lies_where_its_patch_was_in_the_picture(size, resize, place):
     y = top + (place[0] + 0.5) / 4 * (bottom - top)
     x = left + (place[1] + 0.5) / 4 * (right - left)
     if not (0 <= y < height and 0 <= x < width):
-        pytest.skip("the patch lies on the border that padding adds")
+        assert resize == "pad"  # the patch lies on the border
+        return
     pixels = np.full((height, width, 3), 128, np.uint8)  # what padding adds is like it
     reach = max(min(height, width) // 40, 1)
     pixels[max(int(y) - reach, 0) : int(y) + reach + 1, max(int(x) - reach, 0) : int(x) + reach + 1] = 255

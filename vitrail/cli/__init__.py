@@ -8,6 +8,7 @@ optional ``GROUP = "..."`` its heading there; both are read from the source text
 from __future__ import annotations
 
 import ast
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns 0, 2 for a user's mistake, 130 for Ctrl-C, or what the verb returned."""
     from cyclopts import CycloptsError
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a class name that the terminal's encoding lacks
     tokens = [_stdin_path(token) for token in (sys.argv[1:] if arguments is None else arguments)]
     try:
         result = build(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
