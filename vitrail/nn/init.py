@@ -22,7 +22,9 @@ from vitrail.nn.resnet_stem import Bottleneck
 
 @torch.no_grad()
 def initialise(model: nn.Module) -> None:
-    """Set every parameter of ``model`` in place, from torch's global random state."""
+    """Set every parameter of ``model`` in place, from torch's global random state (on meta there is nothing to set)."""
+    if any(parameter.is_meta for parameter in model.parameters()):
+        return
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
