@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitrail.errors import UserError as UserError
+    from vitrail.evaluation import evaluate as evaluate
     from vitrail.predictor import Predictor as Predictor
     from vitrail.predictor import load as load
+    from vitrail.train.loop import fit as fit
     from vitrail.vit import ViT as ViT
     from vitrail.vit import ViTConfig as ViTConfig
     from vitrail.vit import preset as preset
+    from vitrail.vit import presets as presets
 
 __version__ = "0.1.0"
 
@@ -21,10 +24,13 @@ _PUBLIC = {
     "UserError": "vitrail.errors",
     "ViT": "vitrail.vit",
     "ViTConfig": "vitrail.vit",
+    "evaluate": "vitrail.evaluation",
+    "fit": "vitrail.train.loop",
     "load": "vitrail.predictor",
     "preset": "vitrail.vit",
+    "presets": "vitrail.vit",
 }
-__all__ = ["Predictor", "UserError", "ViT", "ViTConfig", "load", "preset"]
+__all__ = ["Predictor", "UserError", "ViT", "ViTConfig", "evaluate", "fit", "load", "preset", "presets"]
 
 
 def __getattr__(name: str) -> Any:
