@@ -32,10 +32,10 @@ def test_a_module_of_the_folder_is_an_entry_and_a_private_one_is_not():
 
 
 def test_names_imports_no_entry():
-    for name in [n for n in sys.modules if n.startswith("vitrail.explain.")]:
+    for name in [n for n in sys.modules if n.startswith("vitrail.explain.methods.")]:
         del sys.modules[name]
-    assert "rollout" in registry.names("explain")
-    assert "vitrail.explain.rollout" not in sys.modules
+    assert "rollout" in registry.names("explain.methods")
+    assert "vitrail.explain.methods.rollout" not in sys.modules
 
 
 def test_load_by_name():
@@ -43,8 +43,8 @@ def test_load_by_name():
 
 
 def test_an_unknown_entry_names_the_closest():
-    with pytest.raises(UserError, match=r"unknown explain 'rolout'; did you mean 'rollout'\?"):
-        registry.load("explain", "rolout")
+    with pytest.raises(UserError, match=r"unknown method 'rolout'; did you mean 'rollout'\?"):
+        registry.load("explain.methods", "rolout")
 
 
 def test_a_dotted_name_is_a_third_partys_module(folder):

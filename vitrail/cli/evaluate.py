@@ -7,6 +7,8 @@ from cyclopts import Parameter
 
 from vitrail.cli._options import BatchSize, Device, Json, print_json
 
+GROUP = "Use a model"
+
 
 def evaluate(
     run: Path,
