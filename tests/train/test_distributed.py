@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny import digests, tiny_run, train_in_child
+from tiny import digests, start_ranks, tiny_run, train_in_child
 
 from vitrail.checkpoints import native
 from vitrail.train.run import Run
@@ -43,26 +42,8 @@ def alone(run: Run, context: Any, tmp_path_factory: pytest.TempPathFactory) -> d
     return native.load(folder / "weights" / "last.safetensors").state
 
 
-def _start_ranks(context: Any, run: Run, folder: Path, **options: Any) -> list[Any]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ranks = [context.Process(target=_rank, args=(rank, port, run, folder, options)) for rank in range(2)]
-    for rank in ranks:
-        rank.start()
-    return ranks
-
-
-def _rank(rank: int, port: int, run: Run, folder: Path, options: dict[str, Any]) -> None:
-    os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
-    train_in_child(run, folder, **options)
-
-
 def _train(context: Any, run: Run, folder: Path, **options: Any) -> dict[str, torch.Tensor]:
-    for rank in _start_ranks(context, run, folder, **options):
+    for rank in start_ranks(context, run, folder, **options):
         rank.join(60)
     log = folder.with_suffix(".log").read_text()
     assert (folder / "summary.json").exists(), log  # the mark of completion, on disk before the group is torn down
@@ -95,7 +76,7 @@ def test_resuming_two_processes_changes_nothing(strategy: Any, run: Run, context
 
 
 def test_a_dead_rank_ends_all(run: Run, context: Any, tmp_path: Path) -> None:
-    ranks = _start_ranks(context, _changed(run, epochs=1000, timeout=5), tmp_path / "run")
+    ranks = start_ranks(context, _changed(run, epochs=1000, timeout=5), tmp_path / "run")
     state = tmp_path / "run" / "state"
     deadline = time.monotonic() + 60
     while not (state.is_dir() and list(state.glob("[0-9]*"))):
@@ -106,4 +87,5 @@ def test_a_dead_rank_ends_all(run: Run, context: Any, tmp_path: Path) -> None:
     ranks[0].join(60)
     assert time.monotonic() - killed < 5 + 10
     assert ranks[0].exitcode not in (0, None)
+    assert "RankLost: another process of this training is gone" in (tmp_path / "run.log").read_text()
     assert not (tmp_path / "run" / "summary.json").exists()

@@ -6,6 +6,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,25 @@ class SaveCalls:
             return function(*arguments)
 
         return counted
+
+
+def start_ranks(context: Any, run: Run, folder: Path, **options: Any) -> list[Any]:
+    """Two processes of one training, as a launcher would start them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ranks = [context.Process(target=_rank, args=(rank, port, run, folder, options)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    return ranks
+
+
+def _rank(rank: int, port: int, run: Run, folder: Path, options: dict[str, Any]) -> None:
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    train_in_child(run, folder, **options)
 
 
 def warm_context() -> Any:

@@ -70,7 +70,7 @@ def train(
     """Train a model on pictures, evaluate it and write its report.
 
     The same command again continues a run that was interrupted. SIGTERM, SIGUSR1 and Ctrl-C save at the next step and
-    leave with 143, 138 and 130; a user's mistake is 2.
+    leave with 143, 138 and 130; a user's mistake is 2, a lost process of several 75.
 
     Examples
       vitrail train photos/ --model S/16 --epochs 50
@@ -104,22 +104,29 @@ def train(
         restarts: Start again from the last state after a crash, at most so many times.
         report: Evaluate the best weights and write the report at the end.
     """
-    given = {key: value for key, value in locals().items() if value not in (None, (), False)}
+    given = {key: value for key, value in locals().items() if not (value is None or value is False or value == ())}
     folder = resume if resume is not None else RUNS / (name or _default_name(data, recipe, model))
     from vitrail.train import launch
 
     if (processes > 1 or restarts) and not launch.is_watched():
         complete = folder / "summary.json"
-        return launch.watch(sys.argv[1:], processes=processes, restarts=restarts, is_complete=complete.exists)
+        command = [sys.executable, "-m", "vitrail", *sys.argv[1:]]
+        return launch.watch(command, processes=processes, restarts=restarts, is_complete=complete.exists)
 
     from vitrail.config import override
+    from vitrail.console import note
+    from vitrail.train.distributed import RankLost
     from vitrail.train.folder import RunFolder
     from vitrail.train.loop import fit
 
     place = RunFolder(folder)
     run = override(_resumed(place, given) if resume is not None else _begun(given), [*_assignments(given), *overrides])
     if not place.awaits_report(run):
-        code = fit(run, folder, extend=resume is not None).exit_code
+        try:
+            code = fit(run, folder, extend=resume is not None).exit_code
+        except RankLost as error:
+            note(f"vitrail: error: {error}")
+            return launch.LOST
         if code:
             return code
     if report and int(os.environ.get("RANK", "0")) == 0:
@@ -136,8 +143,10 @@ def _default_name(data: str | None, recipe: str | None, model: str | None) -> st
 
 def _assignments(given: dict[str, Any]) -> list[str]:
     """The options as ``--set`` would have them."""
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in given.items()}
-    changes = [f"{path}={texts[key]}" for key, paths in SETTINGS.items() if key in given for path in paths]
+    changes = []
+    for option in SETTINGS.keys() & given.keys():
+        text = given[option] if isinstance(given[option], str) else json.dumps(given[option])
+        changes += [f"{path}={text}" for path in SETTINGS[option]]
     return [*changes, "optimizer.base_lr=null"] if "lr" in given else changes  # a recipe may have set the other
 
 

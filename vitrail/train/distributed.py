@@ -7,9 +7,10 @@ within ``timeout`` seconds, and the whole job is started again from the last sta
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
@@ -26,6 +27,10 @@ T = TypeVar("T")
 Batch = dict[str, Any]
 
 
+class RankLost(Exception):
+    """Another process did not answer in time, or is dead."""
+
+
 @dataclass(frozen=True)
 class World:
     """This process among all."""
@@ -38,6 +43,12 @@ class World:
     def first(self) -> bool:
         """Whether this is the rank that writes and speaks."""
         return self.rank == 0
+
+    @contextmanager
+    def only_first_speaks(self) -> Iterator[None]:
+        """Within, what the other ranks would tell the user is dropped, for it is the same; errors pass."""
+        with nullcontext() if self.first else redirect_stderr(io.StringIO()):
+            yield
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over all ranks, on all ranks."""
@@ -84,6 +95,10 @@ def join(device: str, timeout: float) -> Iterator[World]:
     try:
         yield World(chosen, rank, size)
         dist.barrier()  # leave together: a peer that is gone first can abort the others
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise RankLost("another process of this training is gone or stuck; the same command continues") from error
+        raise
     finally:
         dist.destroy_process_group()
 
@@ -95,7 +110,7 @@ class Engine:
         self.task = task
         self._loss: Callable[[Batch], dict[str, Tensor]] = task.loss  # type: ignore[assignment]
         if world.size > 1 and strategy == "ddp":
-            self._loss = nn.parallel.DistributedDataParallel(_Loss(task), broadcast_buffers=False)
+            self._loss = nn.parallel.DistributedDataParallel(_Loss(task))
         elif world.size > 1:
             shard(task, world)
             self._loss = task.loss  # type: ignore[assignment]  # its hooks gather the parameters

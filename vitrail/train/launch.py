@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -19,6 +18,7 @@ from vitrail.console import warn
 
 WATCHED = "VITRAIL_WATCHED"  # set in the environment of the processes that are started here
 GRACE = 40  # seconds for the other processes to leave after one has crashed, or all after a signal
+LOST = 75  # the exit code of a process that lost another one (EX_TEMPFAIL of sysexits.h)
 DELIBERATE = {2, 130, 138, 143}  # a user's mistake, or asked to leave: starting again would not help
 
 
@@ -27,8 +27,8 @@ def is_watched() -> bool:
     return WATCHED in os.environ or "RANK" in os.environ
 
 
-def watch(arguments: list[str], *, processes: int, restarts: int, is_complete: Callable[[], bool]) -> int:
-    """Run ``vitrail <arguments>`` in ``processes`` processes, again after a crash, at most ``restarts`` times.
+def watch(command: list[str], *, processes: int, restarts: int, is_complete: Callable[[], bool]) -> int:
+    """Run ``command`` in ``processes`` processes, again after a crash, at most ``restarts`` times.
 
     A job that crashed when its training was complete is started once more in any case: only its report is missing.
 
@@ -47,7 +47,7 @@ def watch(arguments: list[str], *, processes: int, restarts: int, is_complete: C
     before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
     try:
         while True:
-            job[:] = _start(arguments, processes)
+            job[:] = _start(command, processes)
             code = _wait(job)
             if code == 0 or code in DELIBERATE or received:
                 return 128 + received[-1] if received and code not in DELIBERATE else code
@@ -65,8 +65,7 @@ def watch(arguments: list[str], *, processes: int, restarts: int, is_complete: C
             signal.signal(number, handler)
 
 
-def _start(arguments: list[str], processes: int) -> list[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "vitrail", *arguments]
+def _start(command: list[str], processes: int) -> list[subprocess.Popen[bytes]]:
     environment = os.environ | {WATCHED: "1"}
     if processes == 1:
         return [subprocess.Popen(command, env=environment)]

@@ -33,13 +33,16 @@ def fit(run: Run, folder: str | Path, *, extend: bool = False) -> Result:
         extend: resuming was asked for by name, and ``run.epochs`` may be more than before.
 
     Raises:
+        RankLost: another process of the training is gone.
         UserError: a mistake in the run or its data, a folder that holds something else, a full disk, three steps in
             a row that are not finite, a dead loader process.
     """
     place = RunFolder(folder)
     try:
         with join(run.device, run.timeout) as world, Signals() as signals:
-            return Loop(assemble(run, place, world, extend=extend), signals).run_all()
+            with world.only_first_speaks():
+                session = assemble(run, place, world, extend=extend)
+            return Loop(session, signals).run_all()
     except RuntimeError as error:
         if (explained := worker_failure(error)) is None:
             raise
@@ -143,7 +146,9 @@ class Loop:
             logger.log(row)
         if self.world.first and self.loader.bad:
             self.session.folder.note_bad({self.loader.source.name(i): why for i, why in self.loader.bad.items()})
-        self.say("  ".join(f"{name} {value:.5g}" for name, value in row.items() if name not in ("step", "seconds")))
+        shown = ("train_loss", "val_loss", f"val_{self.task.monitor}", "lr", "images_per_second")
+        numbers = "  ".join(f"{name} {row[name]:.4g}" for name in shown if name in row)
+        self.say(f"epoch {at.epoch + 1}/{self.run.epochs}  {numbers}")
         at.epoch, at.step_in_epoch, at.counted, at.sums = at.epoch + 1, 0, 0, {}
         self.save()
 
