@@ -33,6 +33,7 @@ SETTINGS = {
     "device": ["device"],
     "workers": ["data.loader.workers"],
     "seed": ["seed"],
+    "on_bad": ["data.loader.on_bad"],
     "log": ["loggers"],
     "download": ["data.source.download"],
 }
@@ -60,6 +61,7 @@ def train(
     device: str | None = None,
     workers: int | None = None,
     seed: int | None = None,
+    on_bad: Literal["error", "skip"] | None = None,
     log: tuple[str, ...] = (),
     download: bool = False,
     processes: int = 1,
@@ -98,6 +100,7 @@ def train(
         device: auto, cpu, cuda, cuda:1 or mps; default: auto.
         workers: Loader processes; default: by core count and image size.
         seed: Of everything random; default: 0.
+        on_bad: At an unreadable training picture: error, or skip it and list it; default: error.
         log: tensorboard, wandb or mlflow, beside metrics.csv; can be repeated.
         download: Fetch a named data set that is not there yet.
         processes: Training processes on this machine, usually one a GPU.
