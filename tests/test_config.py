@@ -32,7 +32,26 @@ class Outer:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
-    ["no", "null", "1e-3", "2024-01-01", "1:30", "~", "", " x ", "- a", "a: b", "#", "0x1f", "nan", "图"]
+    [
+        "no",
+        "null",
+        "1e-3",
+        "2024-01-01",
+        "1:30",
+        "~",
+        "",
+        " x ",
+        "- a",
+        "a: b",
+        "#",
+        "0x1f",
+        "nan",
+        "图",
+        "\x85",
+        "a\u2028b",
+        "\ufeff",
+        "\x07\n",
+    ]
 )
 inners = st.builds(Inner, kind=st.sampled_from(["gelu", "swiglu"]), rate=st.floats(0, 1, exclude_max=True))
 outers = st.builds(

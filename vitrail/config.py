@@ -127,7 +127,7 @@ def save(value: Any, path: str | Path) -> None:
     if path.suffix == ".json":
         path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     else:
-        path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        path.write_text(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def load(cls: type[T], path: str | Path) -> T:
@@ -146,6 +146,19 @@ def load(cls: type[T], path: str | Path) -> T:
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no mapping of settings; write it as 'key: value' lines")
     return from_dict(cls, data, where=str(path))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts with control characters: PyYAML writes some (U+0085) such that they come back as a space."""
+
+
+_Dumper.add_representer(
+    str, lambda dumper, text: dumper.represent_str(text) if text.isprintable() else _quoted(dumper, text)
+)
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
 
 
 def _assign(data: dict[str, Any], keys: list[str], value: Any, path: str) -> None:
