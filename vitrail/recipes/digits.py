@@ -1,20 +1,23 @@
 """Handwritten digits, 8×8 pixels, embedded in scikit-learn: the demo.
 
-vitrail train --recipe digits
+    vitrail train --recipe digits
 """
 
 from __future__ import annotations
 
 from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, MixConfig, PreprocessConfig, SourceConfig
 from vitrail.data.batched import AffineConfig
+from vitrail.nn.block import BlockConfig
+from vitrail.nn.conv_stem import ConvStemConfig
 from vitrail.train.ema import EmaConfig
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.run import Run
+from vitrail.train.schedule import ScheduleConfig
 from vitrail.vit import ViTConfig
 
 
 def run() -> Run:
-    """A mean-pooled ViT of patch 2 with gentle affine augmentation and mixup."""
+    """A mean-pooled ViT on 4×4 tokens of a conv stem, with gentle affine augmentation and mixup."""
     return Run(
         data=DataConfig(
             source=SourceConfig(spec="digits"),
@@ -25,11 +28,22 @@ def run() -> Run:
             loader=LoaderConfig(batch_size=64, workers=0),
         ),
         model=ViTConfig(
-            image_size=(8, 8), channels=1, patch_size=(2, 2), dim=64, depth=4, heads=4, mlp_dim=192, class_token=False
+            image_size=(8, 8),
+            channels=1,
+            patch_size=(2, 2),
+            embed=ConvStemConfig(),
+            dim=64,
+            depth=4,
+            heads=4,
+            mlp_dim=128,
+            block=BlockConfig(mlp="swiglu"),
+            positions="sincos_2d",
+            class_token=False,
         ),
-        optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.05),
-        epochs=60,
+        optimizer=OptimizerConfig(lr=3e-3, weight_decay=0.05),
+        schedule=ScheduleConfig(warmup_epochs=5),
+        epochs=100,
         ema=EmaConfig(decay=0.99),
         precision="fp32",
-        evaluate_every=5,
+        evaluate_every=10,
     )
