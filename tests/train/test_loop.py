@@ -22,6 +22,7 @@ from vitrail import predictor
 from vitrail.checkpoints import native
 from vitrail.errors import UserError
 from vitrail.evaluation import evaluate
+from vitrail.metrics.classification import Metrics
 from vitrail.tasks.classification import Task
 from vitrail.train import state
 from vitrail.train.folder import RunFolder
@@ -237,19 +238,11 @@ def test_a_metric_that_is_not_finite_is_never_best(
     bands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = iter([math.nan, 0.5, math.inf, 0.25])
-    monkeypatch.setattr(Loop, "evaluate", lambda self: {"top1": next(values)})
-    monkeypatch.setattr("vitrail.train.outcome.save_weights", keep := Kept())
-    monkeypatch.setattr("vitrail.train.outcome.summary", lambda session, stopped_early: {})
-    fit(tiny_run(bands, epochs=4), tmp_path / "run")
-    assert [epoch for name, epoch in keep.saved if name == "best"] == [2]
-
-
-class Kept:
-    def __init__(self) -> None:
-        self.saved: list[tuple[str, int]] = []
-
-    def __call__(self, session: Any, name: str, metrics: Any) -> None:
-        self.saved.append((name, session.training.position.epoch + 1))
+    measure = Metrics.compute
+    monkeypatch.setattr(Metrics, "compute", lambda self: {**measure(self), "top1": next(values), "ece": math.nan})
+    assert fit(tiny_run(bands, epochs=4), tmp_path / "run").best == 0.5
+    assert native.read_meta(tmp_path / "run" / "weights" / "best.safetensors")["training"]["epoch"] == 2
+    assert [row.get("val_top1") for row in read(tmp_path / "run" / "metrics.csv")] == [None, 0.5, None, 0.25]
 
 
 def test_weights_that_are_not_finite_are_never_saved(

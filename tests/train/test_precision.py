@@ -14,6 +14,7 @@ from vitrail.checkpoints import native
 from vitrail.errors import UserError
 from vitrail.train import precision
 from vitrail.train.folder import RunFolder
+from vitrail.train.loggers import csv
 from vitrail.train.loop import fit
 from vitrail.train.precision import guarded_step, resolve, scaler
 from vitrail.vit import ViT
@@ -96,8 +97,10 @@ class Slow:
 
 
 def test_bf16_trains_fp32_weights(bands: Path, tmp_path: Path) -> None:
-    run = tiny_run(bands, epochs=12, precision="bf16", optimizer={"lr": 0.01}, model={"block": STILL})
-    assert (fit(run, tmp_path / "run").best or 0) > 0.8
+    run = tiny_run(bands, epochs=3, precision="bf16", optimizer={"lr": 0.01}, model={"block": STILL})
+    fit(run, tmp_path / "run")
+    losses = [row["train_loss"] for row in csv.read(tmp_path / "run" / "metrics.csv")]
+    assert losses[-1] < 0.8 * losses[0]
     state = native.load(tmp_path / "run" / "weights" / "last.safetensors").state
     assert {value.dtype for value in state.values()} == {torch.float32}
     fit(dataclasses.replace(run, precision="fp32"), tmp_path / "fp32")

@@ -58,14 +58,23 @@ def save(path: str | Path, state: dict[str, Tensor], meta: dict[str, Any]) -> No
     Raises:
         UserError: the disk is full or failing; a file that was there before is untouched.
     """
+    with files.replacing(path, size=sum(value.nbytes for value in state.values())) as temporary:
+        write(temporary, state, meta)
+
+
+def write(path: Path, state: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    """Write tensors and meta, not atomically: for a file in a folder that is.
+
+    Raises:
+        OSError: the disk is full or failing.
+    """
     text = json.dumps({"format": "vitrail", "version": VERSION, **meta}, allow_nan=False)
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     _own_memory(tensors)
-    with files.replacing(path, size=sum(value.nbytes for value in tensors.values())) as temporary:
-        try:
-            save_file(tensors, temporary, {"vitrail": text})
-        except SafetensorError as error:
-            raise OSError(errno.EIO, str(error)) from error
+    try:
+        save_file(tensors, path, {"vitrail": text})
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error)) from error
 
 
 def load(path: str | Path) -> Checkpoint:

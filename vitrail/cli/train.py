@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vitrail.train.folder import RunFolder
     from vitrail.train.run import Run
 
+Several: TypeAlias = Annotated[tuple[str, ...], Parameter(show_default=False)]
 RUNS = Path("runs")
 # option: the settings of a run that it changes
 SETTINGS = {
@@ -55,18 +56,18 @@ def train(
     batch_size: int | None = None,
     lr: float | None = None,
     augment: str | None = None,
-    freeze: tuple[str, ...] = (),
+    freeze: Several = (),
     precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None,
     patience: int | None = None,
     device: str | None = None,
     workers: int | None = None,
     seed: int | None = None,
     on_bad: Literal["error", "skip"] | None = None,
-    log: tuple[str, ...] = (),
-    download: bool = False,
+    log: Several = (),
+    download: Annotated[bool, Parameter(show_default=False)] = False,
     processes: int = 1,
     restarts: int = 0,
-    report: Annotated[bool, Parameter(negative="--no-report")] = True,
+    report: Annotated[bool, Parameter(negative="--no-report", show_default=False)] = True,
     overrides: Set = (),
 ) -> int:
     """Train a model on pictures, evaluate it and write its report.

@@ -39,6 +39,12 @@ class Session:
     engine: Engine
     training: Training
 
+    def close(self) -> None:
+        """End the loaders' processes."""
+        for loader in (self.loader, self.val):
+            if loader is not None:
+                loader.close()
+
 
 def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Session:
     """Build the parts of ``run`` as ``folder`` left them; the first rank begins to write there.

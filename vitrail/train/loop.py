@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from contextlib import closing
 from pathlib import Path
 
 from vitrail.console import Progress, duration, note
@@ -42,7 +43,8 @@ def fit(run: Run, folder: str | Path, *, extend: bool = False) -> Result:
         with join(run.device, run.timeout) as world, Signals() as signals:
             with world.only_first_speaks():
                 session = assemble(run, place, world, extend=extend)
-            return Loop(session, signals).run_all()
+            with closing(session):
+                return Loop(session, signals).run_all()
     except RuntimeError as error:
         if (explained := worker_failure(error)) is None:
             raise
@@ -153,22 +155,23 @@ class Loop:
         self.save()
 
     def evaluate(self) -> dict[str, float]:
-        """The metrics of the validation split, with the averaged weights if there are any."""
+        """The finite metrics of the validation split, with the averaged weights if there are any."""
         ema = self.session.training.ema
         # Ranks that leave in the middle would leave the others waiting, so only a single process may.
         loader = self.signals.watch(self.val) if self.world.size == 1 else self.val
         with whole(self.task if ema is None else ema.module) as task:
-            return evaluate(
+            found = evaluate(
                 task, loader, device=self.world.device, precision=self.run.precision, progress=self.world.first
-            ).metrics
+            )
+        return {name: value for name, value in found.metrics.items() if math.isfinite(value)}
 
     def judge(self, metrics: dict[str, float]) -> None:
-        """Are these the best weights so far? Not if the monitored metric is not a number."""
-        at, value = self.at, metrics.get(self.task.monitor, math.nan)
+        """Are these the best weights so far? Not if the monitored metric is not among the finite ones."""
+        at, value = self.at, metrics.get(self.task.monitor)
         if not metrics:
             return
-        better = at.best is None or (value > at.best if self.task.monitor_mode == "max" else value < at.best)
-        if math.isfinite(value) and better:
+        sign = 1 if self.task.monitor_mode == "max" else -1
+        if value is not None and (at.best is None or sign * value > sign * at.best):
             at.best, at.best_epoch, at.stale = value, at.epoch + 1, 0
             outcome.save_weights(self.session, "best", metrics)
         else:

@@ -106,10 +106,10 @@ def save(folder: Path, training: Training, world: World) -> None:
         serial = max((int(path.name) for path in _states(folder)), default=0) + 1
         with files.replacing(folder / f"{serial:08d}", size=sum(t.nbytes for t in tensors.values())) as temporary:
             temporary.mkdir()
-            native.save(temporary / "state.safetensors", tensors, {})
-            files.write_json(temporary / "state.json", _info(training, world))
+            native.write(temporary / "state.safetensors", tensors, {})
+            (temporary / "state.json").write_text(json.dumps(_info(training, world), allow_nan=False))
             digests = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
-            files.write_json(temporary / "manifest.json", {"sha256": digests})
+            (temporary / "manifest.json").write_text(json.dumps({"sha256": digests}))
         for old in _states(folder)[:-KEEP]:
             files.remove(old)
     world.wait()
