@@ -105,4 +105,5 @@ def _without_comment(line: str) -> str:
 
 
 if __name__ == "__main__":
+    sys.path[0] = ""  # as in an interactive session: modules lie in the current folder
     run(Path(sys.argv[1]).resolve())

@@ -8,7 +8,7 @@ from blocks import normalised, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
-TREE_LINE = re.compile(r"^(?P<indent>[ │├└─]*)(?P<names>\S+( \S+)*)(  |$)")
+TREE_LINE = re.compile(r"^(?P<indent>[ │├└─]*)(?P<names>[^ ]+(\.[a-z]+|/)( [^ ]+(\.[a-z]+|/))*)(?= |$)")
 
 
 def test_readme_runs(run_page):
@@ -27,7 +27,7 @@ def test_files_of_the_tree_exist(page):
 
 
 def tree(text: str) -> list[str]:
-    """The paths of the block that begins with ``vitrail/``: on each line names, then two spaces, then what they are."""
+    """The paths of the block that begins with ``vitrail/``: on each line files and folders, then what they are."""
     body = re.search(r"^```\w*\n(vitrail/.*?)^```", text, re.MULTILINE | re.DOTALL)
     paths: list[str] = []
     folders: list[tuple[int, str]] = []
