@@ -1,0 +1,21 @@
+"""Memory that the C library keeps, so that a training step need not fault it in again."""
+
+from __future__ import annotations
+
+import ctypes
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt(3)
+
+
+def keep_freed_memory() -> bool:
+    """Have glibc's ``malloc`` reuse large blocks instead of handing each back to the system; for training on a CPU.
+
+    By default every activation over 32 MB, and often smaller ones, is mapped anew each time, and the system zeroes its
+    pages one fault at a time: 1.3 GB a step of ViT-S/16 with 32 images. Measured by ``benchmarks/training.py``. Memory
+    stays with the process until it ends; its peak does not grow. Returns whether the C library has the setting.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # not glibc
+        return False
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
