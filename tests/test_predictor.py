@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 import json
 import struct
+import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -251,13 +253,40 @@ def test_a_hostile_config_is_refused_before_it_costs_anything(predictor, tmp_pat
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
-@pytest.mark.parametrize("task", ["os", "os.path", "vitrail.errors", "Classification", None, 3, "", "_pooled"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "os",
+        "os.path",
+        "vitrail.errors",
+        "vitrail.predictor",
+        "vitrail.tasks",
+        "Classification",
+        "_pooled",
+        None,
+        [],
+        "",
+    ],
+)
 def test_a_file_names_no_code(predictor, tmp_path, task):
     path = tmp_path / "w.safetensors"
     predictor.save(path)
     rewrite(path, task=task)
     with pytest.raises(UserError, match="which this Vitrail does not have"):
         load(path, device="cpu")
+
+
+def test_a_third_partys_task_is_loaded_once_it_is_imported(predictor, tmp_path, monkeypatch):
+    from vitrail.tasks import classification
+
+    path = tmp_path / "w.safetensors"
+    predictor.save(path)
+    rewrite(path, task="their.task")
+    with pytest.raises(UserError, match="import its module first"):
+        load(path, device="cpu")
+    theirs = type("Task", (classification.Task,), {"__module__": "their.task"})
+    monkeypatch.setitem(sys.modules, "their.task", SimpleNamespace(Task=theirs, Config=classification.Config))
+    assert type(load(path, device="cpu").task) is theirs
 
 
 @pytest.mark.parametrize(

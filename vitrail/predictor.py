@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -67,12 +68,7 @@ class Predictor:
         device: str | torch.device = "auto",
         metrics: dict[str, float] | None = None,
     ) -> None:
-        model = task.vit.config
-        if (preprocess.channels, *preprocess.size) != (model.channels, *model.image_size):
-            raise UserError(
-                f"the preprocessing makes images of {preprocess.channels} × {preprocess.size} and the model takes "
-                f"{model.channels} × {model.image_size}; give both the same, by vit.resize if need be"
-            )
+        _require_fit(preprocess, task)
         self.device = pick_device(device)
         self.task = task.to(self.device).eval()
         self.preprocess = Preprocess(preprocess)
@@ -191,12 +187,47 @@ def load(path: str | Path, *, device: str | torch.device = "auto") -> Predictor:
         UserError: nothing there, or a file that is damaged, hostile or not ours.
     """
     device = pick_device(device)
-    task, meta = load_task(find_weights(path))
-    preprocess = from_dict(PreprocessConfig, meta.get("preprocess", {}), where=str(path))
+    found = outline(path)
+    return Predictor(found.load(), found.preprocess, device=device, metrics=found.metrics)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a weights file holds, before a tensor is read: ``task`` is on the meta device."""
+
+    file: Path
+    task: Task
+    preprocess: PreprocessConfig
+    metrics: dict[str, float] | None
+
+    def load(self) -> Task:
+        """The task with its tensors, on the CPU.
+
+        Raises:
+            UserError: as :func:`load`.
+        """
+        state = native.load(self.file, like=self.task.state_dict()).state
+        self.task.load_state_dict(state, assign=True)
+        assert not any(buffer.is_meta for buffer in self.task.buffers()), "an unsaved buffer needs device='cpu'"
+        return self.task
+
+
+def outline(path: str | Path) -> Outline:
+    """What the weights of a run folder, or a weights file, are for; the file can claim no more than it holds.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    file = find_weights(path)
+    meta = native.read_meta(file)
+    task = _task_on_meta(file, meta)
+    native.require(file, task.state_dict())
+    preprocess = from_dict(PreprocessConfig, meta.get("preprocess", {}), where=str(file))
     try:
-        return Predictor(task, preprocess, device=device, metrics=meta.get("metrics"))
+        _require_fit(preprocess, task)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{file}: {error}") from None
+    return Outline(file, task, preprocess, meta.get("metrics"))
 
 
 def find_weights(path: str | Path) -> Path:
@@ -215,28 +246,28 @@ def find_weights(path: str | Path) -> Path:
     raise UserError(f"{printable(str(path))!r} holds no weights/best.safetensors; give the folder of a finished run")
 
 
-def load_task(file: Path) -> tuple[Task, dict[str, Any]]:
-    """The task in a weights file, on the CPU, and the file's meta.
-
-    The model is built without memory from the validated config first, so that a file can claim no more than it holds.
-
-    Raises:
-        UserError: as :func:`load`.
-    """
-    meta = native.read_meta(file)
+def _task_on_meta(file: Path, meta: dict[str, Any]) -> Task:
     name, settings = meta.get("task"), meta.get("config")
-    if not isinstance(name, str) or not isinstance(settings, dict) or name not in registry.names("tasks"):
-        raise UserError(f"{file} is for the task {name!r}, which this Vitrail does not have; upgrade vitrail")
-    module = registry.load("tasks", name)
+    module = _task_module(name)
+    if module is None or not isinstance(settings, dict):
+        hint = "import its module first" if "." in str(name) else "upgrade vitrail"
+        raise UserError(f"{file} is for the task {name!r}, which this Vitrail does not have; {hint}")
     config = from_dict(module.Config, settings, where=str(file))
     try:
         with torch.device("meta"):
             task: Task = module.Task(config)
+            return task
     except (ValueError, RuntimeError, OverflowError) as error:
         raise UserError(f"{file}: its config builds no model: {error}; fetch or train it again") from None
-    native.load_into(task, native.load(file).state, where=file)
-    assert not any(buffer.is_meta for buffer in task.buffers()), "a buffer that is not saved needs device='cpu'"
-    return task, meta
+
+
+def _require_fit(preprocess: PreprocessConfig, task: Task) -> None:
+    model = task.vit.config
+    if (preprocess.channels, *preprocess.size) != (model.channels, *model.image_size):
+        raise UserError(
+            f"the preprocessing makes images of {preprocess.channels} × {preprocess.size} and the model takes "
+            f"{model.channels} × {model.image_size}; give both the same, by vit.resize if need be"
+        )
 
 
 def pick_device(device: str | torch.device) -> torch.device:
@@ -261,6 +292,19 @@ def name_of(image: ImageLike) -> str:
     if isinstance(image, Sample):
         return image.name
     return printable(str(image)) if isinstance(image, str | Path) else f"the {type(image).__name__} given"
+
+
+def _task_module(name: Any) -> Any:
+    """The module of a task by its registry name, or None: ours, or a third party's that the program has imported.
+
+    A file that names a module never makes it be imported.
+    """
+    if name in registry.names("tasks"):
+        return registry.load("tasks", name)
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    task = getattr(module, "Task", None)
+    own = isinstance(task, type) and issubclass(task, Task) and task.__module__ == name
+    return module if own and hasattr(module, "Config") else None
 
 
 def _ahead(

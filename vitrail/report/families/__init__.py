@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from vitrail import registry
+from vitrail.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +61,18 @@ class Family(Protocol):
 
 
 def family_of(evaluation: Evaluation) -> Family:
-    """The module that shows this evaluation."""
-    name = type(evaluation.family).__module__.rsplit(".", 1)[-1]
+    """The module that shows this evaluation; a third party's metrics are shown as those of ours that they extend.
+
+    Raises:
+        UserError: they extend none.
+    """
+    known = {f"vitrail.metrics.{name}": name for name in registry.names("report.families")}
+    lineage = [cls.__module__ for cls in type(evaluation.family).__mro__]
+    name = next((known[module] for module in lineage if module in known), None)
+    if name is None:
+        raise UserError(
+            f"the metrics of {lineage[0]} extend none of {', '.join(known)}, so no report shows them; "
+            "measure with vitrail.evaluate"
+        )
     module: Any = registry.load("report.families", name)
     return module
