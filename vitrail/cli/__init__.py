@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HELP = "Vision Transformers from a folder of pictures to a trained, measured and explained model."
 EPILOGUE = """\
 Examples:
-  vitrail train photos/ --preset S/16     one subfolder a class
+  vitrail train photos/ --model S/16      one subfolder a class
   vitrail predict runs/photos "in/*.jpg"  what do they show?
   vitrail VERB --help                     a verb's options"""
 
