@@ -1,6 +1,6 @@
 """Handwritten digits, 8×8 pixels, embedded in scikit-learn: the demo.
 
-    vitrail train --recipe digits
+vitrail train --recipe digits
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def run() -> Run:
     """A mean-pooled ViT on 4×4 tokens of a conv stem, with gentle affine augmentation and mixup."""
     return Run(
         data=DataConfig(
-            source=SourceConfig(spec="digits"),
+            source=SourceConfig(spec="digits", val_fraction=0),
             preprocess=PreprocessConfig(size=(8, 8), channels=1),
             augment=AugmentConfig(
                 affine=AffineConfig(degrees=10, translate=0.1, scale=(0.9, 1.1), shear=5), mix=MixConfig(mixup=0.2)
@@ -45,5 +45,4 @@ def run() -> Run:
         epochs=100,
         ema=EmaConfig(decay=0.99),
         precision="fp32",
-        evaluate_every=10,
     )

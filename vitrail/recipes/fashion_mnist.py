@@ -1,0 +1,51 @@
+"""Fashion-MNIST, 28×28 pixels, from scratch.
+
+    vitrail train fashion_mnist --recipe fashion_mnist --download
+
+or any path to the same images, such as a folder with ``train.npz`` and ``test.npz``.
+"""
+
+from __future__ import annotations
+
+from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, PreprocessConfig, SourceConfig
+from vitrail.data.batched import ErasingConfig
+from vitrail.nn.block import BlockConfig
+from vitrail.nn.conv_stem import ConvStemConfig
+from vitrail.train.ema import EmaConfig
+from vitrail.train.optimizer import OptimizerConfig
+from vitrail.train.run import Run
+from vitrail.train.schedule import ScheduleConfig
+from vitrail.vit import ViTConfig
+
+
+def run() -> Run:
+    """A mean-pooled ViT of 1.1 M parameters on the 7×7 tokens of a conv stem; mirrored, shifted and erased images."""
+    return Run(
+        data=DataConfig(
+            source=SourceConfig(spec="fashion_mnist", val_fraction=0.02),
+            preprocess=PreprocessConfig(size=(28, 28), channels=1, mean=(0.286,), std=(0.353,)),
+            augment=AugmentConfig(
+                horizontal_flip=0.5, shift=2, erasing=ErasingConfig(probability=0.1, area=(0.02, 0.2))
+            ),
+            loader=LoaderConfig(batch_size=128, workers=0, cache=True),
+        ),
+        model=ViTConfig(
+            image_size=(28, 28),
+            channels=1,
+            patch_size=(4, 4),
+            embed=ConvStemConfig(),
+            dim=192,
+            depth=3,
+            heads=3,
+            mlp_dim=384,
+            block=BlockConfig(mlp="gelu_tanh"),
+            positions="sincos_2d",
+            class_token=False,
+        ),
+        task_options={"label_smoothing": 0.05},
+        optimizer=OptimizerConfig(lr=1.5e-3, weight_decay=0.05),
+        schedule=ScheduleConfig(warmup_epochs=1),
+        epochs=20,
+        ema=EmaConfig(decay=0.999),
+        precision="bf16",
+    )
