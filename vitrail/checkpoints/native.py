@@ -16,6 +16,8 @@ import errno
 import json
 import math
 import os
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -77,8 +79,11 @@ def write(path: Path, state: dict[str, Tensor], meta: dict[str, Any]) -> None:
         raise OSError(errno.EIO, str(error)) from error
 
 
-def load(path: str | Path) -> Checkpoint:
+def load(path: str | Path, *, like: Mapping[str, Tensor] | None = None) -> Checkpoint:
     """Read a file that :func:`save` wrote.
+
+    Args:
+        like: what it must hold, by name; compared with the header before a tensor is read.
 
     Raises:
         UserError: absent, damaged, hostile, or not ours.
@@ -86,6 +91,8 @@ def load(path: str | Path) -> Checkpoint:
     path = Path(path)
     with _open(path) as file:
         entries, meta = _read_header(file, path)
+        if like is not None:
+            _require_alike(like, entries, where=path)
         state = {name: _read_tensor(file, entry) for name, entry in entries.items()}
     for name, value in state.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
@@ -100,26 +107,37 @@ def read_meta(path: str | Path) -> dict[str, Any]:
         return _read_header(file, path)[1]
 
 
+def require(path: str | Path, like: Mapping[str, Tensor]) -> None:
+    """Compare the header with what the file must hold; no tensor is read. Errors as in :func:`load`."""
+    path = Path(path)
+    with _open(path) as file:
+        _require_alike(like, _read_header(file, path)[0], where=path)
+
+
 def load_into(module: nn.Module, state: dict[str, Tensor], *, where: str | Path) -> None:
     """Give ``module`` (on any device, ``meta`` too) the tensors of ``state``; names, shapes and dtypes must agree.
 
     Raises:
         UserError: they do not; ``where`` (a file name) is repeated.
     """
-    expected = module.state_dict()
+    _require_alike(module.state_dict(), state, where=where)
+    module.load_state_dict(state, assign=True)
+
+
+def _require_alike(expected: Mapping[str, Tensor], found: Mapping[str, Tensor | _Entry], *, where: str | Path) -> None:
+    differing = [n for n in expected if n in found and not _alike(expected[n], found[n])]
     for problem, names in (
-        ("lacks", [name for name in expected if name not in state]),
-        ("has the unknown", [name for name in state if name not in expected]),
-        ("has another shape or dtype for", [n for n in expected if n in state and not _alike(expected[n], state[n])]),
+        ("lacks", [name for name in expected if name not in found]),
+        ("has the unknown", [name for name in found if name not in expected]),
+        ("has another shape or dtype for", differing),
     ):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise UserError(f"{where} {problem} {', '.join(names[:3])}{more}; it belongs to another architecture")
-    module.load_state_dict(state, assign=True)
 
 
-def _alike(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype
+def _alike(a: Tensor, b: Tensor | _Entry) -> bool:
+    return tuple(a.shape) == tuple(b.shape) and a.dtype == b.dtype
 
 
 def _own_memory(tensors: dict[str, Tensor]) -> None:
@@ -135,7 +153,7 @@ def _own_memory(tensors: dict[str, Tensor]) -> None:
 
 def _open(path: Path) -> BinaryIO:
     try:
-        return path.open("rb")
+        return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # a FIFO would wait
     except OSError as error:
         raise UserError(f"cannot read the weights {path}: {error.strerror}; give a .safetensors file") from None
 
@@ -157,7 +175,10 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, _Entry], dict[st
             refuse("its header repeats a key")
         return mapping
 
-    size = os.fstat(file.fileno()).st_size
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        refuse("it is not a regular file")
+    size = status.st_size
     length = int.from_bytes(file.read(8), "little")
     if length > MAX_HEADER:
         refuse(f"its header claims {length:,} bytes, more than {MAX_HEADER:,}")

@@ -184,20 +184,16 @@ def _begun(given: dict[str, Any]) -> Run:
 
 def _plain(given: dict[str, Any]) -> Run:
     """The defaults for a data set: S/16 on lightly augmented images, or the model and preprocessing of ``--init``."""
-    from vitrail.config import from_dict
     from vitrail.data import DataConfig, PreprocessConfig, SourceConfig, augmentation
     from vitrail.train.run import Run
-    from vitrail.vit import ViTConfig, preset
+    from vitrail.vit import preset
 
     model, preprocess = preset("S/16"), PreprocessConfig()
     if "init" in given:
-        from vitrail.checkpoints import native
-        from vitrail.predictor import find_weights
+        from vitrail.predictor import outline
 
-        file = find_weights(given["init"])
-        meta = native.read_meta(file)
-        model = from_dict(ViTConfig, meta.get("config", {}).get("model", {}), where=str(file))
-        preprocess = from_dict(PreprocessConfig, meta.get("preprocess", {}), where=str(file))
+        found = outline(given["init"])
+        model, preprocess = found.task.vit.config, found.preprocess
     source = SourceConfig(spec=given["data"])
     return Run(data=DataConfig(source=source, preprocess=preprocess, augment=augmentation("light")), model=model)
 

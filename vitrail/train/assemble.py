@@ -15,7 +15,7 @@ from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.data import Data, Loader, open_data
 from vitrail.errors import UserError
-from vitrail.predictor import find_weights, load_task
+from vitrail.predictor import outline
 from vitrail.tasks import Task
 from vitrail.train import optimizer, precision, state
 from vitrail.train.distributed import Batch, Engine, World, shard
@@ -131,7 +131,7 @@ def initialise_from(task: Task, path: str) -> None:
     Raises:
         UserError: no weights there, or of another architecture.
     """
-    source, _ = load_task(find_weights(path))
+    source = outline(path).load()
     before, wanted = source.vit.config, task.vit.config
     said = "backbone kept"
     if (before.image_size, before.patch_size) != (wanted.image_size, wanted.patch_size):
