@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ from PIL import Image
 import vitrail
 from vitrail.cli import main
 from vitrail.errors import UserError
+from vitrail.train import state
 
 NAME = "w.safetensors"
 MAX_BYTES = 300_000_000
@@ -229,3 +231,12 @@ def test_a_hostile_file_is_one_line(good: Path, case: str, capsys: pytest.Captur
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MAX_BYTES
     assert not Path("pwned").exists()
     assert not Path("runs/x/weights").exists()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("names", [[], ["/dev/zero"], ["../../secret"], ["state.json"], ["state.json", "x"]])
+def test_a_manifest_is_about_its_own_files(tmp_path: Path, names: list[str]) -> None:
+    (tmp_path / "state.json").write_text("{}")
+    digest = hashlib.sha256(b"{}").hexdigest()
+    (tmp_path / "manifest.json").write_text(json.dumps({"sha256": dict.fromkeys(names, digest)}))
+    assert state.damage(tmp_path) == "manifest.json is not about the files of a state"

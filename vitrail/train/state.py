@@ -26,6 +26,7 @@ from vitrail.train.distributed import World, gather, placed_like
 from vitrail.train.ema import Ema
 
 KEEP = 2
+FILES = {"state.json", "state.safetensors"}
 
 
 @dataclass
@@ -142,7 +143,10 @@ def clean(folder: Path) -> None:
 def damage(path: Path) -> str | None:
     """What is wrong with a state's files, or None."""
     try:
-        for name, digest in json.loads((path / "manifest.json").read_text())["sha256"].items():
+        digests = json.loads((path / "manifest.json").read_text())["sha256"]
+        if digests.keys() != FILES:  # another path could lead anywhere, an empty list proves nothing
+            return "manifest.json is not about the files of a state"
+        for name, digest in digests.items():
             if _sha256(path / name) != digest:
                 return f"{name} is not what was written"
     except OSError as error:
