@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import sys
+from collections.abc import Iterable
 from types import ModuleType
 
 from vitrail.errors import UserError, did_you_mean
@@ -33,6 +35,17 @@ def load(package: str, name: str) -> ModuleType:
         singular = package.rsplit(".", 1)[-1].removesuffix("s")
         raise UserError(f"unknown {singular} {name!r}; {did_you_mean(name, known)}")
     return importlib.import_module(f"vitrail.{package}.{name}")
+
+
+def refuse_foreign(names: Iterable[str], where: str) -> None:
+    """What a file names is never imported on its word: only our entries pass, and modules that are imported already.
+
+    Raises:
+        UserError: another module is named; ``where`` (the file) is repeated.
+    """
+    for name in names:
+        if "." in name and name not in sys.modules:
+            raise UserError(f"{where} names the module {name!r}, which no file may load; import it in Python first")
 
 
 def _is_module(name: str) -> bool:

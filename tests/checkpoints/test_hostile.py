@@ -18,9 +18,13 @@ import torch
 from PIL import Image
 
 import vitrail
+from vitrail import config
 from vitrail.cli import main
+from vitrail.data import DataConfig, SourceConfig
 from vitrail.errors import UserError
 from vitrail.train import state
+from vitrail.train.run import Run
+from vitrail.vit import ViTConfig
 
 NAME = "w.safetensors"
 MAX_BYTES = 300_000_000
@@ -231,6 +235,26 @@ def test_a_hostile_file_is_one_line(good: Path, case: str, capsys: pytest.Captur
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MAX_BYTES
     assert not Path("pwned").exists()
     assert not Path("runs/x/weights").exists()
+
+
+@pytest.mark.usefixtures("payload")
+@pytest.mark.parametrize(
+    "setting", ["data.source.spec=payload.thing:photos", "task=payload.thing", "loggers=[payload.thing]"]
+)
+def test_a_run_folder_names_no_code(good: Path, setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its config is the word of whoever made it; the user's own command line may name modules."""
+    run = Run(data=DataConfig(source=SourceConfig(spec="photos")), model=ViTConfig())
+    Path("runs/x/weights").mkdir(parents=True)
+    good.rename("runs/x/weights/best.safetensors")
+    config.save(config.override(run, [setting]), "runs/x/config.yaml")
+    commands = [["train", "--resume", "runs/x"], ["train", "photos", "--name", "x"]]
+    if "spec" in setting:
+        commands.append(["evaluate", "runs/x", "--device", "cpu"])
+    for command in commands:
+        assert main(command) == 2
+        assert "config.yaml names the module 'payload.thing'" in capsys.readouterr().err.splitlines()[-1]
+    assert main(["explain", "runs/x", "--device", "cpu"]) == 0  # what the model has learned needs no data
+    assert not Path("pwned").exists()
 
 
 @pytest.mark.timeout(60)

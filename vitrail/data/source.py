@@ -71,6 +71,11 @@ class SourceConfig:
         return _parse(self.spec)[1]
 
     @property
+    def module(self) -> str:
+        """The source's name where the specification begins with one, dotted for a third party's; else empty."""
+        return _parse(self.spec)[0] or ""
+
+    @property
     def path(self) -> Path:
         """The location as a path.
 

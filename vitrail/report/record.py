@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from vitrail import registry
 from vitrail.config import from_dict
 from vitrail.console import printable
 from vitrail.data import DataConfig
@@ -47,7 +48,10 @@ class Record:
     @cached_property
     def data(self) -> DataConfig:
         """The run's data section, ready to be opened."""
-        return from_dict(DataConfig, self.config["data"], where=str(self.folder / "config.yaml"))
+        where = str(self.folder / "config.yaml")
+        data = from_dict(DataConfig, self.config["data"], where=where)
+        registry.refuse_foreign([data.source.module], where)
+        return data
 
     @cached_property
     def history(self) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from vitrail import __version__, files
+from vitrail import __version__, files, registry
 from vitrail import config as configs
 from vitrail.config import to_dict
 from vitrail.console import note
@@ -48,10 +48,16 @@ class RunFolder:
         """The run as it was begun.
 
         Raises:
-            UserError: there is none here.
+            UserError: there is none here, or it names modules to load.
         """
         if not self.config.exists():
             raise UserError(f"{self.path} holds no run (no config.yaml); give a folder that `vitrail train` made")
+        run = self._saved()
+        registry.refuse_foreign(run.entries, str(self.config))
+        return run
+
+    def _saved(self) -> Run:
+        """The run as the config has it, whatever modules it names."""
         return configs.load(Run, self.config)
 
     def read_summary(self) -> dict[str, Any] | None:
@@ -73,8 +79,8 @@ class RunFolder:
         return (
             summary is not None
             and "evaluation" not in summary
-            and run.epochs == self.run().epochs
-            and not differences(to_dict(self.run()), to_dict(run))
+            and run.epochs == self._saved().epochs
+            and not differences(to_dict(self._saved()), to_dict(run))
         )
 
     def claim(self) -> None:
@@ -111,7 +117,8 @@ class RunFolder:
         """
         if not self.config.exists():
             return run
-        saved = self.run()
+        saved = self._saved()
+        registry.refuse_foreign(saved.entries - run.entries, str(self.config))
         changed = differences(to_dict(saved), to_dict(run))
         if extend:
             changed = [line for line in changed if not line.startswith("epochs:")]

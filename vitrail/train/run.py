@@ -61,6 +61,11 @@ class Run:
     timeout: Seconds = 600.0
     loggers: tuple[str, ...] = ()
 
+    @property
+    def entries(self) -> set[str]:
+        """The registry entries that it names; dotted ones are third parties' modules."""
+        return {self.task, *self.loggers, self.data.source.module}
+
     @model_validator(mode="after")
     def _data_fits_model(self) -> Run:
         preprocess, model = self.data.preprocess, self.model
