@@ -120,7 +120,7 @@ class Loader:
                     raise batch
                 self._count_bad(batch)
                 yield batch
-        except RuntimeError as error:
+        except (RuntimeError, ConnectionError, EOFError) as error:  # the latter: it died handing a batch over
             if (explained := worker_failure(error)) is None:
                 raise
             self.close()
@@ -174,11 +174,11 @@ class Loader:
         return workers
 
 
-def worker_failure(error: RuntimeError) -> UserError | None:
+def worker_failure(error: Exception) -> UserError | None:
     """The plain error behind torch's "DataLoader worker … is killed", which may strike anywhere in the main thread."""
-    if not str(error).startswith("DataLoader worker"):
+    if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
         return None
-    cause = str(error).splitlines()[0].rstrip(".")
+    cause = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
     return UserError(
         f"a loader process died ({cause}); most often memory ran out: "
         "lower data.loader.workers or data.loader.batch_size, then resume"
