@@ -18,6 +18,7 @@ from vitrail.errors import UserError
 from vitrail.predictor import outline
 from vitrail.tasks import Task
 from vitrail.train import optimizer, precision, state
+from vitrail.train.allocator import keep_freed_memory
 from vitrail.train.distributed import Batch, Engine, World, shard
 from vitrail.train.ema import Ema
 from vitrail.train.folder import RunFolder
@@ -67,6 +68,8 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Sess
     ema = Ema(task, run.ema) if run.ema else None
     if saved is not None:
         saved.restore_weights(task, ema)
+    if world.device.type == "cpu":
+        keep_freed_memory()
     task.to(world.device)
     if ema is not None:
         ema.module.to(world.device)
