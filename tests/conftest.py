@@ -20,7 +20,7 @@ def tiny_predictor():
     import torch
 
     from vitrail import registry
-    from vitrail.data.preprocess import PreprocessConfig
+    from vitrail.data.transforms.preprocess import PreprocessConfig
     from vitrail.predictor import Predictor
     from vitrail.vit import ViTConfig
 

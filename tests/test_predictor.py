@@ -331,7 +331,7 @@ def test_real_weights_name_real_photos(real_data):
 
     from safetensors.torch import load_file
 
-    from vitrail.data.preprocess import PreprocessConfig
+    from vitrail.data.transforms.preprocess import PreprocessConfig
     from vitrail.tasks.classification import Config, Task
     from vitrail.vit import preset
 

@@ -26,9 +26,9 @@ from vitrail import registry
 from vitrail.checkpoints import native
 from vitrail.config import from_dict, to_dict
 from vitrail.console import note, printable
-from vitrail.data.decode import BadImage, decode
-from vitrail.data.files import read_regular
-from vitrail.data.preprocess import Picture, Preprocess, PreprocessConfig
+from vitrail.data.images.decode import BadImage, decode
+from vitrail.data.images.read import read_regular
+from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
 from vitrail.errors import UserError, did_you_mean
 from vitrail.tasks import Task
 

@@ -20,7 +20,7 @@ from corpus import CASES, Case, dataset_with, good_folder, image_cases, without_
 from vitrail.cli import main
 from vitrail.console import printable
 from vitrail.data import source
-from vitrail.data.decode import _warn_once
+from vitrail.data.images.decode import _warn_once
 from vitrail.train.loggers import Row
 from vitrail.train.loop import Loop
 
@@ -265,7 +265,7 @@ def test_a_file_deleted_before_it_is_read(
         return splits
 
     open_source = source.open_source
-    for module in ("vitrail.data.source", "vitrail.data", "vitrail.data.check", "vitrail.report.measured"):
+    for module in ("vitrail.data.source", "vitrail.data", "vitrail.data.inspection.check", "vitrail.report.measured"):
         monkeypatch.setattr(f"{module}.open_source", opened)
     for command in (
         ("data", "check", folder, "--workers", "0"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitrail.data.preprocess import Preprocess, PreprocessConfig
+from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.explain import Heat
 from vitrail.explain.overlay import outline, overlay, scaled, sheet
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, PreprocessConfig, SourceConfig
-from vitrail.data.mix import MixConfig
+from vitrail.data.transforms.mix import MixConfig
 from vitrail.train.loop import fit
 from vitrail.train.run import Run
 from vitrail.vit import ViTConfig

@@ -1,1 +1,1 @@
-"""(room to be furnished)"""
+"""Weights files: the native format, safetensors with everything a model needs to be used."""

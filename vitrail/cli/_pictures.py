@@ -104,7 +104,7 @@ def stem_of(name: str) -> str:
 def _expand(text: str) -> list[str]:
     """The files that one argument means."""
     if os.path.isdir(text):
-        from vitrail.data.listing import scan
+        from vitrail.data.indexing.listing import scan
 
         listing = scan(text)
         listing.note_skipped(printable(text))
@@ -125,7 +125,7 @@ def _picture_from_stdin() -> Sample | None:
 
     A list can begin like a picture (``BMW.jpg`` like a BMP), so what names a file is a list.
     """
-    from vitrail.data.formats import MAX_FILE_BYTES, Broken, sniff
+    from vitrail.data.images.formats import MAX_FILE_BYTES, Broken, sniff
     from vitrail.predictor import Sample
 
     stream = _stdin()

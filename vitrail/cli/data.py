@@ -41,7 +41,7 @@ def check(
 
     Exits with 2 where an image is bad.
     """
-    from vitrail.data.check import check as check_data
+    from vitrail.data.inspection.check import check as check_data
     from vitrail.errors import UserError
 
     report = check_data(_open(spec, unlabelled, allow_empty_class, overrides), channels=channels, workers=workers)
@@ -69,8 +69,8 @@ def stats(
     overrides: Set = (),
 ) -> None:
     """Count images and classes, and measure sizes, channel means and standard deviations."""
-    from vitrail.data.stats import lines
-    from vitrail.data.stats import stats as measure
+    from vitrail.data.inspection.stats import lines
+    from vitrail.data.inspection.stats import stats as measure
 
     splits = _open(spec, unlabelled, allow_empty_class, overrides)
     result = measure(splits, limit=limit, channels=channels, workers=workers)
@@ -91,7 +91,7 @@ def export(
     overrides: Set = (),
 ) -> None:
     """Write a data set as PNG files: a folder a class, or labels.csv beside the images."""
-    from vitrail.data.export import export as write
+    from vitrail.data.inspection.export import export as write
 
     source = _open(spec, False, False, overrides).split(split)
     print(f"wrote {write(source, out, limit=limit)} images to {out}")

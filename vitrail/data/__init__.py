@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from vitrail.config import config
-from vitrail.data.augment import Augment, Augmentation, AugmentConfig, augmentation
-from vitrail.data.decode import BadImage, decode
-from vitrail.data.loader import Loader, LoaderConfig
-from vitrail.data.mix import Mix, MixConfig
-from vitrail.data.preprocess import Preprocess, PreprocessConfig
+from vitrail.data.images.decode import BadImage, decode
+from vitrail.data.loading.loader import Loader, LoaderConfig
 from vitrail.data.source import Kind, Source, SourceConfig, Splits, open_source
+from vitrail.data.transforms.augment import Augment, Augmentation, AugmentConfig, augmentation
+from vitrail.data.transforms.mix import Mix, MixConfig
+from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 
 __all__ = [
     "Augment",

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from vitrail import console, registry
 from vitrail.config import config
-from vitrail.data.split import stratified
+from vitrail.data.indexing.split import stratified
 from vitrail.errors import UserError, did_you_mean
 
 Kind = Literal["class", "multilabel", "number", "none"]

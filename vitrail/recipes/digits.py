@@ -6,7 +6,7 @@ vitrail train --recipe digits
 from __future__ import annotations
 
 from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, MixConfig, PreprocessConfig, SourceConfig
-from vitrail.data.batched import AffineConfig
+from vitrail.data.transforms.batched import AffineConfig
 from vitrail.nn.block import BlockConfig
 from vitrail.nn.conv_stem import ConvStemConfig
 from vitrail.train.ema import EmaConfig

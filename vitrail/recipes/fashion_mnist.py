@@ -8,7 +8,7 @@ or any path to the same images, such as a folder with ``train.npz`` and ``test.n
 from __future__ import annotations
 
 from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, PreprocessConfig, SourceConfig
-from vitrail.data.batched import ErasingConfig
+from vitrail.data.transforms.batched import ErasingConfig
 from vitrail.nn.block import BlockConfig
 from vitrail.nn.conv_stem import ConvStemConfig
 from vitrail.train.ema import EmaConfig

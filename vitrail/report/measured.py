@@ -16,7 +16,7 @@ import numpy as np
 
 from vitrail import files
 from vitrail.console import note
-from vitrail.data.loader import Loader, LoaderConfig
+from vitrail.data.loading.loader import Loader, LoaderConfig
 from vitrail.data.source import Source, SourceConfig, open_source
 from vitrail.errors import UserError, did_you_mean
 from vitrail.evaluation import Evaluation, evaluate

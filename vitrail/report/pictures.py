@@ -10,8 +10,8 @@ from PIL import Image
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vitrail.data.preprocess import PreprocessConfig
     from vitrail.data.source import Source
+    from vitrail.data.transforms.preprocess import PreprocessConfig
 
 LONGEST = 224  # pixels of a thumbnail's longer side
 
@@ -22,7 +22,7 @@ def sample(source: Source, index: int, channels: int) -> Image.Image:
     Raises:
         BadImage: it cannot be read.
     """
-    from vitrail.data.decode import decode
+    from vitrail.data.images.decode import decode
 
     decoded = decode(source.read(index), channels)
     image = decoded if isinstance(decoded, Image.Image) else from_planes(decoded.numpy())

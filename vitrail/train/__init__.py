@@ -1,1 +1,1 @@
-"""(room to be furnished)"""
+"""Training: the one loop and what it is assembled from; ``run.py`` is the description, ``loop.py`` the doing."""

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from vitrail.console import Progress, duration, note
-from vitrail.data.loader import worker_failure
+from vitrail.data.loading.loader import worker_failure
 from vitrail.errors import UserError
 from vitrail.evaluation import evaluate
 from vitrail.train import faults, optimizer, outcome, state

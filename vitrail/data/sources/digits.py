@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitrail.data.arrays import Arrays
 from vitrail.data.source import Source, SourceConfig
+from vitrail.data.sources._arrays import Arrays
 
 
 def matches(spec: str) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vitrail.data.named import torchvision_arrays
 from vitrail.data.source import Source, SourceConfig
+from vitrail.data.sources._named import torchvision_arrays
 
 
 def matches(spec: str) -> bool:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from vitrail import console
-from vitrail.data.classes import choose_level, class_list, name_classes
-from vitrail.data.files import Files
-from vitrail.data.listing import Listing, scan
+from vitrail.data.indexing.classes import choose_level, class_list, name_classes
+from vitrail.data.indexing.listing import Listing, scan
 from vitrail.data.source import SPLITS, Labels, Source, SourceConfig, split_called
+from vitrail.data.sources._files import Files
 from vitrail.errors import UserError
 
 
@@ -23,7 +23,7 @@ def matches(spec: str) -> bool:
 
 
 def load(config: SourceConfig) -> dict[str, Source]:
-    """Raises UserError for a missing folder and for every broken rule of ``vitrail.data.classes``."""
+    """Raises UserError for a missing folder and for every broken rule of ``vitrail.data.indexing.classes``."""
     if not config.path.is_dir():
         raise UserError(f"there is no folder {str(config.path)!r}; check the path")
     listing = scan(config.path, follow_symlinks=config.follow_symlinks)

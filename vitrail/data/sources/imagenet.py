@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrail.data.files import Files
-from vitrail.data.index import Strings
-from vitrail.data.listing import Listing, scan
+from vitrail.data.indexing.index import Strings
+from vitrail.data.indexing.listing import Listing, scan
 from vitrail.data.source import Labels, Source, SourceConfig
+from vitrail.data.sources._files import Files
 from vitrail.errors import UserError
 
 DEVKIT = "ILSVRC2012_devkit_t12"

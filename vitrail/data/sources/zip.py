@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrail.data.archive import Archived, members
-from vitrail.data.formats import CANDIDATE_SUFFIXES
-from vitrail.data.index import Strings, Table, cached
-from vitrail.data.listing import Listing
+from vitrail.data.images.formats import CANDIDATE_SUFFIXES
+from vitrail.data.indexing.index import Strings, Table, cached
+from vitrail.data.indexing.listing import Listing
 from vitrail.data.source import Source, SourceConfig
+from vitrail.data.sources._archive import Archived, members
 from vitrail.data.sources.folder import split_by_folder
 
 _INTEGERS = ("offset", "stored", "size", "deflated")

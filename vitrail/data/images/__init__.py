@@ -1,0 +1,1 @@
+"""From bytes to pixels: one policy for every place that reads images."""

@@ -1,0 +1,139 @@
+"""What lies in a folder: its image files and sub-folders as columns, found by one walk that cannot be led astray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitrail import console
+from vitrail.data.images.formats import CANDIDATE_SUFFIXES
+from vitrail.data.indexing.index import Strings, Table, cached
+from vitrail.errors import UserError
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files below a folder, sorted.
+
+    Attributes:
+        folders: relative paths of all sub-folders, ``b""`` for the folder itself.
+        files: the files' own names.
+        folder_of: int32 (N,): each file's folder.
+        skipped: how many entries of each kind (``SKIPPED``) were passed over.
+    """
+
+    folders: Strings
+    files: Strings
+    folder_of: np.ndarray
+    skipped: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> bytes:
+        return os.path.join(self.folders[int(self.folder_of[index])], self.files[index])
+
+    def table(self) -> Table:
+        """The listing as columns, for the cached index."""
+        columns = {"folder_of": self.folder_of, "skipped": self.skipped}
+        return columns | self.folders.columns("folders") | self.files.columns("files")
+
+    @classmethod
+    def from_table(cls, table: Table) -> Listing:
+        folders, files = Strings.from_table(table, "folders"), Strings.from_table(table, "files")
+        return cls(folders, files, table["folder_of"], table["skipped"])
+
+    def note_skipped(self, where: str) -> None:
+        """Tell what was passed over, if anything."""
+        told = [f"{kind} ({count:,})" for kind, count in zip(SKIPPED, self.skipped.tolist(), strict=True) if count]
+        if told:
+            console.note(f"{where}: passed over {', '.join(told)}")
+
+
+SKIPPED = ("files not named as images", "FIFOs, devices or sockets", "links to folders listed already")
+_OTHER, _SPECIAL, _ALIAS = range(3)
+
+
+def scan(root: str | os.PathLike[str], *, follow_symlinks: bool = False) -> Listing:
+    """List the image files below ``root``, from the cached index where nothing has changed.
+
+    Hidden entries are ignored, FIFOs and devices passed over, and a link to a folder inside ``root`` is not walked
+    twice, so link loops end.
+
+    Raises:
+        UserError: a folder cannot be read, or a link leads out of ``root`` and ``follow_symlinks`` is off.
+    """
+    base = os.path.realpath(os.fsencode(root))
+    table = cached(f"folder {follow_symlinks} {base!r}", lambda: _Walk(base, follow_symlinks).run())
+    return Listing.from_table(table)
+
+
+class _Walk:
+    def __init__(self, root: bytes, follow_symlinks: bool) -> None:
+        self.root, self.follow_symlinks = root, follow_symlinks
+        self.skipped = np.zeros(len(SKIPPED), np.int64)
+        self.found: dict[bytes, list[bytes]] = {}  # relative folder → sorted file names
+        self.links: list[bytes] = []  # folders reached through a link, walked after all real ones
+        self.seen: set[tuple[int, int]] = set()
+
+    def run(self) -> tuple[Table, list[bytes]]:
+        with console.Progress(f"indexing {os.fsdecode(self.root)}", None) as progress:
+            self._walk(b"", progress)
+            while self.links:
+                self._walk(self.links.pop(), progress)
+        folders = sorted(self.found)
+        names = [name for folder in folders for name in self.found[folder]]
+        folder_of = np.repeat(np.arange(len(folders), dtype=np.int32), [len(self.found[f]) for f in folders])
+        table = Listing(Strings.of(folders), Strings.of(names), folder_of, self.skipped).table()
+        return table, [os.path.join(self.root, folder) for folder in folders]
+
+    def _walk(self, start: bytes, progress: console.Progress) -> None:
+        pending = [start]
+        while pending:
+            folder = pending.pop()
+            path = os.path.join(self.root, folder) if folder else self.root
+            try:
+                status = os.stat(path)
+                if (status.st_dev, status.st_ino) in self.seen:
+                    self.skipped[_ALIAS] += 1
+                    continue
+                self.seen.add((status.st_dev, status.st_ino))
+                with os.scandir(path) as entries:
+                    files, inner = self._sort_out(folder, entries)
+            except OSError as error:
+                shown, reason = console.printable(os.fsdecode(path)), (error.strerror or str(error)).lower()
+                raise UserError(f"{shown}: the folder cannot be read: {reason}; check its permissions") from None
+            self.found[folder] = sorted(files)
+            pending.extend(inner)
+            progress.advance(len(files))
+
+    def _sort_out(self, folder: bytes, entries: Iterator[os.DirEntry[bytes]]) -> tuple[list[bytes], list[bytes]]:
+        files, folders = [], []
+        for entry in entries:
+            name = entry.name
+            if name.startswith(b"."):
+                continue
+            if entry.is_symlink() and not self._may_follow(entry.path):
+                raise UserError(
+                    f"{console.printable(os.fsdecode(entry.path))} is a link out of {os.fsdecode(self.root)}; "
+                    "remove it, or follow such links with follow_symlinks=true"
+                )
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(os.path.join(folder, name))
+            elif entry.is_dir():
+                self.links.append(os.path.join(folder, name))
+            elif not (entry.is_file() or entry.is_symlink()):  # a dangling link is kept, to be named as bad
+                self.skipped[_SPECIAL] += 1
+            elif os.path.splitext(name)[1].lower() in CANDIDATE_SUFFIXES:
+                files.append(name)
+            else:
+                self.skipped[_OTHER] += 1
+        return files, folders
+
+    def _may_follow(self, path: bytes) -> bool:
+        if self.follow_symlinks:
+            return True
+        return os.path.commonpath([self.root, os.path.realpath(path)]) == self.root

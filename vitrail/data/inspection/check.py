@@ -1,0 +1,155 @@
+"""``vitrail data check``: decode everything first, and list every bad file with its cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vitrail.data.inspection.inspect import inspect
+from vitrail.data.source import Source, SourceConfig, Splits, case_twins, open_source
+
+Place = tuple[str, int]  # (split, position in it)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about one sample: why it is bad, what to know about it, or which label it has among its twins."""
+
+    split: str
+    index: int
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.text}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is wrong with a data set.
+
+    Attributes:
+        num_images: of each split.
+        bad: samples that cannot be used, with the cause.
+        warned: samples that are used with a reservation.
+        conflicts: samples of the same bytes under different labels, one tuple for each content.
+        leaks: samples of the same bytes in training and in another split.
+        num_duplicates: samples whose bytes came before.
+        empty_classes: classes without an image, of each split.
+        case_twins: class names that differ by case alone.
+    """
+
+    num_images: dict[str, int]
+    bad: list[Finding] = field(default_factory=list)
+    warned: list[Finding] = field(default_factory=list)
+    conflicts: list[tuple[Finding, ...]] = field(default_factory=list)
+    leaks: list[tuple[Finding, ...]] = field(default_factory=list)
+    num_duplicates: int = 0
+    empty_classes: dict[str, list[str]] = field(default_factory=dict)
+    case_twins: list[tuple[str, ...]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """All images can be used."""
+        return not self.bad
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {"ok": self.ok, **asdict(self)}
+
+    def lines(self) -> Iterator[str]:
+        """The report for people, one finding a line."""
+        yield from (f"bad: {finding}" for finding in self.bad)
+        yield from (f"warning: {finding}" for finding in self.warned)
+        for twins in self.conflicts:
+            yield "same bytes, different labels: " + ", ".join(f"{f.name} ({f.text})" for f in twins)
+        for twins in self.leaks:
+            yield "same bytes in training and elsewhere: " + ", ".join(f"{f.name} ({f.split})" for f in twins)
+        for split, names in self.empty_classes.items():
+            yield f"no {split} image of: {', '.join(names)}"
+        for group in self.case_twins:
+            yield f"classes that differ by case alone: {', '.join(group)}"
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.num_images.items())
+        yield f"{counts}: {len(self.bad):,} bad, {len(self.warned):,} with warnings, {self.num_duplicates:,} duplicates"
+
+
+def check(data: Splits | SourceConfig | str, *, channels: int | None = None, workers: int | None = None) -> Report:
+    """Decode every image of a data set and compare their bytes.
+
+    Args:
+        data: opened splits, or what to open.
+        channels: to decode to; default: what is stored, 3 where only the files know.
+        workers: processes; default: one a core.
+
+    Raises:
+        UserError: the data cannot be opened at all.
+    """
+    splits = _open(data)
+    bad: list[Finding] = []
+    warned: list[Finding] = []
+    digests, places = [], []
+    for split, source in splits.items():
+        seen = inspect(source, f"check {split}", channels=channels, workers=workers)
+        bad += [Finding(split, i, source.name(i), text) for i, text in seen.bad]
+        warned += [Finding(split, i, source.name(i), text) for i, text in seen.warned]
+        readable = np.setdiff1d(np.arange(len(source)), [i for i, _ in seen.bad])
+        digests.append(seen.digests[readable])
+        places += [(split, int(i)) for i in readable]
+    conflicts, leaks, num_duplicates = _twins(np.concatenate(digests), places, dict(splits.items()))
+    empty = {split: _empty_classes(source) for split, source in splits.items()}
+    return Report(
+        num_images={split: len(source) for split, source in splits.items()},
+        bad=bad,
+        warned=warned,
+        conflicts=conflicts,
+        leaks=leaks,
+        num_duplicates=num_duplicates,
+        empty_classes={split: names for split, names in empty.items() if names},
+        case_twins=case_twins(splits.classes),
+    )
+
+
+def label_text(source: Source, index: int) -> str:
+    """The label of a sample in words."""
+    if source.kind == "none":
+        return "no label"
+    target = source.targets[index]
+    if source.kind == "class":
+        return source.classes[int(target)]
+    if source.kind == "multilabel":
+        return "|".join(source.classes[i] for i in np.flatnonzero(target)) or "none"
+    return ", ".join(f"{value:g}" for value in target)
+
+
+def _open(data: Splits | SourceConfig | str) -> Splits:
+    if isinstance(data, Splits):
+        return data
+    return open_source(SourceConfig(spec=data) if isinstance(data, str) else data)
+
+
+def _twins(
+    digests: np.ndarray, places: list[Place], sources: dict[str, Source]
+) -> tuple[list[tuple[Finding, ...]], list[tuple[Finding, ...]], int]:
+    """(conflicts, leaks, number of duplicates) among samples of equal bytes."""
+    keys = np.ascontiguousarray(digests).view("V16").ravel()
+    _, group_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    order = np.argsort(group_of, kind="stable")
+    ends = np.cumsum(counts)
+    conflicts, leaks = [], []
+    for group in np.flatnonzero(counts > 1):
+        members = [places[i] for i in order[ends[group] - counts[group] : ends[group]]]
+        twins = tuple(Finding(split, i, sources[split].name(i), label_text(sources[split], i)) for split, i in members)
+        if len({twin.text for twin in twins}) > 1:
+            conflicts.append(twins)
+        if len({twin.split == "train" for twin in twins}) > 1:
+            leaks.append(twins)
+    return conflicts, leaks, len(keys) - len(counts)
+
+
+def _empty_classes(source: Source) -> list[str]:
+    if source.kind not in ("class", "multilabel"):
+        return []
+    return [name for name, count in zip(source.classes, source.counts().tolist(), strict=True) if not count]

@@ -1,0 +1,53 @@
+"""Write a data set as files that any program reads."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vitrail.console import track
+from vitrail.data.images.decode import decode
+from vitrail.data.source import Source
+from vitrail.errors import UserError
+
+
+def export(source: Source, folder: Path, *, limit: int | None = None) -> int:
+    """Write the first ``limit`` images of a source as PNG: one folder a class, or ``labels.csv`` beside the images.
+
+    Returns:
+        How many images were written.
+
+    Raises:
+        UserError: the folder is not empty, or an image cannot be read.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty; name a new folder")
+    count = len(source) if limit is None else min(limit, len(source))
+    rows = []
+    for index in track(range(count), "export"):
+        name = f"{index:0{len(str(count - 1))}d}.png"
+        if source.kind == "class":
+            name = f"{_folder_name(source.classes[int(source.targets[index])])}/{name}"
+        elif source.kind == "multilabel":
+            rows.append([name, "|".join(source.classes[i] for i in np.flatnonzero(source.targets[index]))])
+        elif source.kind == "number":
+            rows.append([name, *np.atleast_1d(source.targets[index]).tolist()])
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = decode(source.read(index), source.channels or 3)
+        if not isinstance(picture, Image.Image):
+            raise UserError(f"{source.name(index)} has {len(picture)} channels; PNG holds 1, 3 or 4")
+        picture.save(path)
+    if rows:
+        with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+            columns = source.classes if source.kind == "number" else ("labels",)
+            csv.writer(file).writerows([["path", *columns], *rows])
+    return count
+
+
+def _folder_name(label: str) -> str:
+    """A class name as a folder's: what separates paths becomes an underscore."""
+    return label.replace("/", "_").replace("\\", "_").strip(". ") or "_"

@@ -1,0 +1,1 @@
+"""From samples to batches: which, in which order, assembled by worker processes."""

@@ -1,0 +1,112 @@
+"""From a sampler's step to a finished batch: read, decode, transform, stack, mix. It runs in the loader's workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitrail.data import draws
+from vitrail.data.draws import Keys
+from vitrail.data.images.decode import BadImage, decode
+from vitrail.data.loading.sampler import Step
+from vitrail.data.source import Source
+from vitrail.data.transforms.mix import Mix
+from vitrail.data.transforms.preprocess import Picture, PreprocessConfig
+from vitrail.errors import UserError
+
+Batch: TypeAlias = dict[str, Any]
+
+
+class Transform(Protocol):
+    """What Preprocess and Augment share: a half for one image and a half for a batch."""
+
+    @property
+    def input(self) -> PreprocessConfig:
+        """The size and channels that come out."""
+
+    @property
+    def deterministic(self) -> bool:
+        """``pixels`` ignores its key."""
+
+    def pixels(self, image: Picture, key: int) -> Tensor:
+        """uint8 (C, H, W) at the input size."""
+
+    def finish(self, pixels: Tensor, keys: Keys) -> Tensor:
+        """uint8 (B, C, H, W) to float32."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Assembly:
+    """``assembly[step]`` is the batch of that step; a user's error is returned, since a worker cannot raise it whole.
+
+    Attributes:
+        seed: with a step's epoch and a sample's index and repeat, the key of the sample's draws.
+        mix: blends the finished batch, keyed by (seed, epoch, step).
+        skip_bad: list unreadable samples in ``batch["bad"]`` and leave them out, instead of failing.
+        cached: keep the transform's first half of every sample; each process has its own store.
+    """
+
+    source: Source
+    transform: Transform
+    seed: int
+    mix: Mix | None
+    skip_bad: bool
+    cached: bool
+
+    def __getitem__(self, step: Step) -> Batch | UserError:
+        try:
+            return self._assemble(step)
+        except UserError as error:
+            return error
+
+    def _assemble(self, step: Step) -> Batch:
+        keys = draws.keys(self.seed, "sample", step.epoch, step.index, step.repeat)
+        rows: list[Tensor] = []
+        good: list[int] = []
+        bad: list[tuple[int, str]] = []
+        for position, (index, key) in enumerate(zip(step.index.tolist(), keys.tolist(), strict=True)):
+            try:
+                rows.append(self._pixels(index, key))
+                good.append(position)
+            except BadImage as error:
+                if not self.skip_bad:
+                    raise error.named(self.source.name(index)) from None
+                bad.append((index, f"{self.source.name(index)} {error}"))
+        if not rows:
+            raise UserError(f"all {len(bad)} images of a batch are bad: {bad[0][1]}; see `vitrail data check`")
+        index = step.index[good]
+        batch: Batch = {
+            "images": self.transform.finish(torch.stack(rows), keys[good]),
+            "index": torch.from_numpy(index),
+        }
+        if self.source.kind != "none":
+            batch["targets"] = torch.from_numpy(self.source.targets[index])
+        if self.mix is not None:
+            key = draws.key(self.seed, "mix", step.epoch, step.step)
+            batch["images"], batch["targets"] = self.mix(batch["images"], batch["targets"], key)
+        return batch | {"bad": bad} if bad else batch
+
+    def _pixels(self, index: int, key: int) -> Tensor:
+        if not self.cached:
+            return self._decoded(index, key)
+        pixels, known = self._store
+        if not known[index]:
+            pixels[index] = self._decoded(index, key)
+            known[index] = True
+        return pixels[index]
+
+    def _decoded(self, index: int, key: int) -> Tensor:
+        image = decode(self.source.read(index), self.transform.input.channels)
+        return self.transform.pixels(image, key)
+
+    @cached_property
+    def _store(self) -> tuple[Tensor, np.ndarray]:
+        """uint8 (N, C, H, W), of which only what is written takes memory, and which rows those are."""
+        shape = self.transform.input
+        size = (len(self.source), shape.channels, *shape.size)
+        return torch.empty(size, dtype=torch.uint8), np.zeros(len(self.source), dtype=bool)

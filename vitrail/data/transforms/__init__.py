@@ -1,0 +1,1 @@
+"""From an image to a model's tensor: the inference preprocessing, and the training augmentation that extends it."""

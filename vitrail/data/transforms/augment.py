@@ -1,0 +1,170 @@
+"""Training augmentation, in the same two halves as the inference preprocessing that it extends.
+
+``pixels`` crops and applies colour policies to one image; ``finish`` flips, shifts, warps, normalises and erases a
+whole batch. Every draw depends on the sample's key alone.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BeforeValidator, Field, PositiveInt
+from torch import Tensor
+
+from vitrail.config import config
+from vitrail.data import draws
+from vitrail.data.draws import Keys
+from vitrail.data.transforms import batched, policies
+from vitrail.data.transforms.batched import AffineConfig, ErasingConfig, PositiveRange
+from vitrail.data.transforms.mix import MixConfig
+from vitrail.data.transforms.policies import Policy
+from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, to_pixels
+from vitrail.errors import UserError, did_you_mean
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[float, Field(ge=0)]
+
+
+@config
+class AugmentConfig:
+    """What happens to training images, in this order. The default does nothing: images are prepared as for inference.
+
+    Attributes:
+        crop: ``resized`` is torchvision's RandomResizedCrop, ``inception`` the original; ``none`` resizes as inference.
+        area, aspect: of the crop: its share of the image, and width / height.
+        policy: a learned or random choice of colour and shape operations; ``three`` is DeiT III's 3-Augment.
+        num_ops, magnitude: RandAugment's; the magnitude goes to 10, as in the paper and in timm.
+        jitter: strength of the change in brightness, contrast, saturation and hue.
+        shift: a random crop after padding by this many pixels.
+        repeats: how many times an image comes in a row (repeated augmentation).
+    """
+
+    crop: Literal["none", "resized", "inception"] = "none"
+    area: PositiveRange = (0.08, 1.0)
+    aspect: PositiveRange = (3 / 4, 4 / 3)
+    policy: Policy = "none"
+    num_ops: PositiveInt = 2
+    magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
+    jitter: tuple[Strength, Strength, Strength, Annotated[float, Field(ge=0, le=0.5)]] = (0.0, 0.0, 0.0, 0.0)
+    horizontal_flip: Probability = 0.0
+    vertical_flip: Probability = 0.0
+    shift: Annotated[int, Field(ge=0)] = 0
+    affine: AffineConfig | None = None
+    erasing: ErasingConfig | None = None
+    mix: MixConfig = MixConfig()
+    repeats: PositiveInt = 1
+
+
+PRESETS: dict[str, AugmentConfig] = {
+    "none": AugmentConfig(),
+    # mirrored crops, the usual for photographs and fine-tuning
+    "light": AugmentConfig(crop="resized", area=(0.35, 1.0), horizontal_flip=0.5),
+    # handwriting: nothing mirrored, a gentle warp
+    "digits": AugmentConfig(
+        affine=AffineConfig(degrees=10, translate=0.1, scale=(0.9, 1.1), shear=5), mix=MixConfig(mixup=0.2)
+    ),
+    # small pictures such as CIFAR's
+    "small": AugmentConfig(horizontal_flip=0.5, shift=4, erasing=ErasingConfig()),
+    # big_vision's plain ViT-S/16 baseline
+    "plain": AugmentConfig(
+        crop="inception", area=(0.05, 1.0), aspect=(0.75, 1.33), policy="randaugment", magnitude=10,
+        horizontal_flip=0.5, mix=MixConfig(mixup=0.2),
+    ),
+    # as trained: where RandAugment is on, timm drops the colour jitter that DeiT's command line names
+    "deit": AugmentConfig(
+        crop="resized", policy="randaugment", horizontal_flip=0.5, erasing=ErasingConfig(),
+        mix=MixConfig(mixup=0.8, cutmix=1.0), repeats=3,
+    ),
+    "deit3": AugmentConfig(
+        crop="resized", policy="three", jitter=(0.3, 0.3, 0.3, 0.0), horizontal_flip=0.5,
+        mix=MixConfig(mixup=0.8, cutmix=1.0), repeats=3,
+    ),
+}  # fmt: skip
+
+
+def augmentation(name: str) -> AugmentConfig:
+    """The preset of that name.
+
+    Raises:
+        UserError: no such preset, with the closest name.
+    """
+    if name not in PRESETS:
+        raise UserError(f"unknown augmentation {name!r}; {did_you_mean(name, PRESETS)}")
+    return PRESETS[name]
+
+
+def _by_name(value: Any) -> Any:
+    return augmentation(value) if isinstance(value, str) else value
+
+
+Augmentation = Annotated[AugmentConfig, BeforeValidator(_by_name)]
+"""An AugmentConfig that may be written as a preset's name."""
+
+
+class Augment:
+    """``Augment(config, preprocess)(image, key) -> float32 (C, H, W)``; the whole batch's ``mix`` is the loader's.
+
+    Raises:
+        UserError: a colour policy for images that are neither grey nor RGB.
+    """
+
+    def __init__(self, config: AugmentConfig, preprocess: PreprocessConfig) -> None:
+        self.config = config
+        self.input = preprocess
+        self.preprocess = Preprocess(preprocess)
+        channels = preprocess.channels
+        if channels not in (1, 3) and (config.policy != "none" or any(config.jitter)):
+            name = "augment.jitter" if any(config.jitter) else f"augment.policy={config.policy}"
+            raise UserError(
+                f"{name} needs images of 1 or 3 channels, not {channels}; set policy=none and jitter to zeros"
+            )
+        self._policy = policies.policy(
+            config.policy,
+            num_ops=config.num_ops,
+            magnitude=config.magnitude,
+            channels=channels,
+            fill=self.preprocess.fill,
+        )
+        self._jitter = policies.colour_jitter(*config.jitter) if any(config.jitter) else None
+        self.deterministic = config.crop == "none" and self._policy is None and self._jitter is None
+
+    def __call__(self, image: Picture, key: int = 0) -> Tensor:
+        return self.finish(self.pixels(image, key)[None], np.array([key], dtype=np.uint64))[0]
+
+    def pixels(self, image: Picture, key: int = 0) -> Tensor:
+        """The image at the input size, cropped and recoloured: uint8 (C, H, W)."""
+        if self.deterministic:
+            return self.preprocess.pixels(image)
+        with draws.torch_seeded(key):
+            image = self._cropped(image)
+            if self._policy is not None:
+                image = self._policy(image)
+            if self._jitter is not None:
+                image = self._jitter(image)
+        return to_pixels(image)
+
+    def finish(self, pixels: Tensor, keys: Keys) -> Tensor:
+        """Flips, shift and affine map on uint8 (B, C, H, W), then float32 normalised, then erasing."""
+        config = self.config
+        if config.horizontal_flip:
+            pixels = batched.flip(pixels, keys, config.horizontal_flip, axis="horizontal")
+        if config.vertical_flip:
+            pixels = batched.flip(pixels, keys, config.vertical_flip, axis="vertical")
+        if config.shift:
+            pixels = batched.shift(pixels, keys, config.shift)
+        if config.affine is not None:
+            pixels = batched.affine(pixels.float(), keys, config.affine)
+        images = self.preprocess.finish(pixels)
+        return images if config.erasing is None else batched.erase(images, keys, config.erasing)
+
+    def _cropped(self, image: Picture) -> Picture:
+        if self.config.crop == "none":
+            return self.preprocess.fit(image)
+        self.preprocess.checked(image)
+        height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[-2:]
+        top, left, h, w = policies.CROPS[self.config.crop](height, width, self.config.area, self.config.aspect)
+        if isinstance(image, Image.Image):
+            return self.preprocess.stretch(image.crop((left, top, left + w, top + h)))
+        return self.preprocess.stretch(image[:, top : top + h, left : left + w].contiguous())
