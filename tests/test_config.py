@@ -111,6 +111,16 @@ def test_override(assignment, field, value):
     assert configs.override(Outer(), [assignment]) == dataclasses.replace(Outer(), **{field: value})
 
 
+def test_a_part_of_what_was_given_by_name_can_be_changed():
+    from vitrail.data import DataConfig, SourceConfig, augmentation
+
+    changed = configs.override(
+        DataConfig(source=SourceConfig(spec="digits")), ["augment=deit", "augment.erasing=null", "augment.mix.cutmix=0"]
+    )
+    deit = augmentation("deit")
+    assert changed.augment == dataclasses.replace(deit, erasing=None, mix=dataclasses.replace(deit.mix, cutmix=0))
+
+
 def test_overrides_apply_in_order_and_leave_the_original():
     original = Outer()
     assert configs.override(original, ["count=4", "inner.rate=0.5", "count=5"]).count == 5

@@ -62,3 +62,23 @@ def test_the_disk_has_it_before_it_has_its_name(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "replace", lambda a, b: (order.append("rename"), replace(a, b)))
     files.write_text(tmp_path / "x", "text")
     assert order == ["sync .x.tmp", "rename", f"sync {tmp_path.name}"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, "\xff"])
+def test_json_that_is_no_mapping_is_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"cannot read .*x.json: .*; restore or remove it") as caught:
+        files.read_json(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("content")
+    (tmp_path / "command.txt").symlink_to(target)
+    with pytest.raises(UserError, match=r"cannot write .*command.txt: .*symbolic links"):
+        files.append(tmp_path / "command.txt", "line")
+    with pytest.raises(OSError, match="symbolic links"):
+        open(tmp_path / "command.txt", "w", opener=files.no_link).close()
+    assert target.read_text() == "content"

@@ -87,6 +87,8 @@ def override(value: T, assignments: Iterable[str]) -> T:
     for assignment in assignments:
         path, text = split_assignment(assignment)
         keys = path.split(".")
+        if _inside_a_name(data, keys):
+            data = to_dict(from_dict(type(value), data))
         _assign(data, keys, read_scalar(text), path)
         written[tuple(keys)] = text
     for place in _texts_expected(type(value), data) & written.keys():
@@ -172,6 +174,13 @@ def _assign(data: dict[str, Any], keys: list[str], value: Any, path: str) -> Non
             raise UserError(f"setting {path!r}: {key!r} is a single value and has no parts")
         data = data[key]
     data[last] = value
+
+
+def _inside_a_name(data: Any, keys: list[str]) -> bool:
+    """Is a part asked for of what an assignment before this one gave by name (``augment=deit``)?"""
+    for key in keys[:-1]:
+        data = data.get(key) if isinstance(data, dict) else None
+    return isinstance(data, str)
 
 
 def _texts_expected(cls: Any, data: dict[str, Any]) -> set[tuple[Any, ...]]:

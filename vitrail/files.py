@@ -58,6 +58,40 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The mapping in a JSON file.
+
+    Raises:
+        UserError: it cannot be read, or holds anything else.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
+        raise UserError(f"cannot read {path}: {reason}; restore or remove it") from None
+    if not isinstance(value, dict):
+        raise UserError(f"cannot read {path}: it holds no JSON object; restore or remove it")
+    return value
+
+
+def append(path: str | Path, text: str) -> None:
+    """Add to a text file that is not a link to another place.
+
+    Raises:
+        UserError: it is one, or cannot be written.
+    """
+    try:
+        with open(path, "a", encoding="utf-8", errors="surrogateescape", opener=no_link) as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; remove it or choose another place") from None
+
+
+def no_link(path: str, flags: int) -> int:
+    """An opener for ``open`` that refuses a symbolic link (ELOOP), which could make us write anywhere."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def sync(path: Path) -> None:
     """Wait until the file or the folder entry is on disk."""
     descriptor = os.open(path, os.O_RDONLY)

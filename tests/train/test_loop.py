@@ -283,6 +283,12 @@ def test_after_step_sees_every_step(bands: Path, tmp_path: Path, monkeypatch: py
     assert seen == [(step, 12) for step in range(12)]
 
 
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="typo"):
+        fit(tiny_run(tmp_path / "typo"), tmp_path / "runs" / "run")
+    assert os.listdir(tmp_path / "runs") == []
+
+
 def test_two_processes_never_share_a_folder(bands: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     script = "import sys, time; from vitrail.train.folder import RunFolder\n"

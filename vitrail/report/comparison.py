@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ def _results(records: dict[str, Record]) -> tuple[list[str], list[list[Any]]]:
 
 def _test_metrics(record: Record) -> dict[str, float]:
     path = record.folder / "evaluation" / "test.json"
-    metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"] if path.is_file() else {}
+    metrics = files.read_json(path).get("metrics", {}) if path.is_file() else {}
     return {key: value for key, value in metrics.items() if value is not None}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from vitrail.config import from_dict
 from vitrail.console import printable
 from vitrail.data import DataConfig
 from vitrail.errors import UserError
+from vitrail.files import read_json
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Record:
         return (self.history["epoch"][measured], self.history[column][measured]) if measured.any() else None
 
     def _json(self, name: str) -> dict[str, Any]:
-        value: dict[str, Any] = json.loads(self._text(name) or "{}")
-        return value
+        path = self.folder / name
+        return read_json(path) if path.is_file() else {}
 
     def _text(self, name: str) -> str:
         path = self.folder / name

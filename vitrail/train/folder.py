@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import platform
 import shlex
@@ -62,13 +61,13 @@ class RunFolder:
 
     def read_summary(self) -> dict[str, Any] | None:
         """The result, or None while the training is not complete."""
-        return json.loads(self.summary.read_text()) if self.summary.exists() else None
+        return files.read_json(self.summary) if self.summary.exists() else None
 
     def add_evaluation(self) -> dict[str, Any] | None:
         """Copy the metrics of evaluation/test.json (or val) to the summary, which tells that the report is written."""
         found = (self.path / "evaluation" / f"{split}.json" for split in ("test", "val", "train"))
         file = next((path for path in found if path.exists()), None)
-        measured = json.loads(file.read_text()) if file is not None else None
+        measured = files.read_json(file) if file is not None else None
         evaluation = {key: measured[key] for key in ("split", "images", "metrics")} if measured else None
         files.write_json(self.summary, (self.read_summary() or {}) | {"evaluation": evaluation})
         return evaluation
@@ -91,8 +90,13 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = open(self.path / ".lock", "w", opener=files.no_link)  # noqa: SIM115  open as long as the claim
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BaseException:
+                lock.close()
+                raise
+            self._lock = lock
         except BlockingIOError:
             raise UserError(
                 f"another process is training in {self.path}; wait for it or choose another --name"
@@ -101,8 +105,10 @@ class RunFolder:
             raise UserError(f"cannot write to {self.path}: {error.strerror}; choose another place") from None
 
     def release(self) -> None:
-        """Let others train here."""
+        """Let others train here; a folder to which nothing was written goes."""
         if self._lock is not None:
+            if [path.name for path in self.path.iterdir()] == [".lock"]:
+                files.remove(self.path)
             self._lock.close()
             self._lock = None
 
@@ -128,11 +134,13 @@ class RunFolder:
                 f"{self.path} holds another run ({'; '.join(changed[:3])}{more}); "
                 f"choose another --name, or continue that one with --resume {self.path}"
             )
-        if (summary := self.read_summary()) is not None and not (extend and run.epochs > summary["epochs"]):
-            raise UserError(
-                f"{self.path} is complete with {summary['epochs']} epochs; choose another --name, "
-                f"or extend it with --resume {self.path} --epochs {summary['epochs'] + saved.epochs}"
-            )
+        if (summary := self.read_summary()) is not None:
+            epochs = summary.get("epochs", saved.epochs)
+            if not (extend and run.epochs > epochs):
+                raise UserError(
+                    f"{self.path} is complete with {epochs} epochs; choose another --name, "
+                    f"or extend it with --resume {self.path} --epochs {epochs + saved.epochs}"
+                )
         return configs.from_dict(Run, settled(to_dict(saved), to_dict(run)))
 
     def begin(self, run: Run, data: dict[str, Any], *, resumed: bool) -> None:
@@ -142,20 +150,19 @@ class RunFolder:
             configs.save(run, temporary)
         files.write_json(self.path / "env.json", environment())
         if resumed and (known := self.path / "data.json").exists():
-            before = json.loads(known.read_text())
-            if before["sha256"] != data["sha256"]:
+            before = files.read_json(known)
+            if before.get("sha256") != data["sha256"]:
                 raise UserError(
                     f"the data is not what {self.path} was trained on (its hash has changed); "
                     "restore it, or begin another run with --init " + str(self.path)
                 )
-            data["bad_files"] = before["bad_files"] | data["bad_files"]
+            data["bad_files"] = before.get("bad_files", {}) | data["bad_files"]
         files.write_json(self.path / "data.json", data)
-        with (self.path / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(shlex.join(sys.argv) + "\n")
+        files.append(self.path / "command.txt", shlex.join(sys.argv) + "\n")
 
     def note_bad(self, bad_files: dict[str, str]) -> None:
         """Add unreadable training files and their causes to ``data.json``."""
-        data = json.loads((self.path / "data.json").read_text())
+        data = files.read_json(self.path / "data.json")
         if bad_files.keys() - data["bad_files"].keys():
             data["bad_files"] |= bad_files
             files.write_json(self.path / "data.json", data)
