@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config
@@ -13,14 +14,19 @@ from vitrail.ops.patches import Pair, grid_size
 
 @config
 class ConvStemConfig:
-    """Stride-2 3×3 convolutions down to the patch size, then a 1×1 projection (Xiao et al. 2021)."""
+    """Stride-2 3×3 convolutions down to the patch size, then a 1×1 projection (Xiao et al. 2021).
+
+    Args:
+        stage_depth: convolutions a stage; those after the first have stride 1.
+    """
 
     kind: Literal["conv"] = "conv"
+    stage_depth: Annotated[int, Field(gt=0, le=16)] = 1
 
 
 class ConvStem(nn.Module):
-    """B C H W → tokens B N D: log2(patch) stages of 3×3 convolution (stride 2), GroupNorm, ReLU, widths doubling
-    up to D, then a 1×1 convolution.
+    """B C H W → tokens B N D: log2(patch) stages of 3×3 convolutions (the first of stride 2), each with GroupNorm and
+    ReLU, widths doubling up to D, then a 1×1 convolution.
 
     GroupNorm with one group stands where the paper has BatchNorm, so that a batch never changes a result.
     """
@@ -35,10 +41,11 @@ class ConvStem(nn.Module):
         self.stages = nn.Sequential()
         for stage in range(num_stages):
             width = max(dim >> (num_stages - 1 - stage), 8)
-            self.stages.append(nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False))
-            self.stages.append(nn.GroupNorm(1, width))
-            self.stages.append(nn.ReLU(inplace=True))
-            channels = width
+            for stride in (2, *(1,) * (config.stage_depth - 1)):
+                self.stages.append(nn.Conv2d(channels, width, 3, stride, padding=1, bias=False))
+                self.stages.append(nn.GroupNorm(1, width))
+                self.stages.append(nn.ReLU(inplace=True))
+                channels = width
         self.projection = nn.Conv2d(channels, dim, 1)
 
     def grid(self, image_size: Pair) -> Pair:
