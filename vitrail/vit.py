@@ -1,7 +1,7 @@
 """The Vision Transformer (Dosovitskiy et al. 2021), its config, and the table of presets.
 
-Shapes: B batch, C channels, H W image, (h, w) token grid, N = h·w patches, T tokens = class token, registers, patches
-in this order, D width.
+Shapes: B batch, C channels, H W image, (h, w) token grid, N = h·w patches, T tokens = class token, distillation token,
+registers, patches in this order, D width.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class ViTConfig:
         resampling: how learned positions move to another grid.
         class_token: a learned token before the patches, with a learned position of its own unless
             ``class_position`` is false (DeiT III).
+        distillation_token: a second one after it, for a teacher's labels (Touvron et al. 2021, DeiT).
         registers: learned tokens without position between class token and patches (Darcet et al. 2024).
         pre_norm: LayerNorm before the first block (CLIP). ``final_norm``: after the last; post-norm blocks need none.
     """
@@ -60,6 +61,7 @@ class ViTConfig:
     resampling: Resampling = "bicubic_antialias"
     class_token: bool = True
     class_position: bool = True
+    distillation_token: bool = False
     registers: Annotated[int, Field(ge=0, le=1024)] = 0
     pre_norm: bool = False
     final_norm: bool = True
@@ -77,6 +79,8 @@ class ViTConfig:
         num_patches = (self.image_size[0] // stride[0] + 1) * (self.image_size[1] // stride[1] + 1)
         if num_patches * self.dim > 2**27:  # half a gigabyte a layer; a file can claim any size
             raise ValueError(f"some {num_patches:,} patches of dim {self.dim} are too many; enlarge patch_size")
+        if self.distillation_token and not self.class_token:
+            raise ValueError("distillation_token needs class_token=true")
         if self.block.head_dim is None and self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}; set block.head_dim")
         if self.positions == "sincos_1d" and self.dim % 2:
@@ -93,9 +97,10 @@ class Features:
     """What the backbone makes of images."""
 
     tokens: Tensor
-    """B T D: class token (if any), registers, patches."""
+    """B T D: class token and distillation token (if any), registers, patches."""
     grid: Pair
     has_class_token: bool
+    num_prefix: int
     num_registers: int
 
     @property
@@ -105,18 +110,18 @@ class Features:
 
     @property
     def prefix(self) -> Tensor:
-        """Class token and registers, B P D."""
-        return self.tokens[:, : self.has_class_token + self.num_registers]
+        """All tokens before the patches, B P D."""
+        return self.tokens[:, : self.num_prefix]
 
     @property
     def registers(self) -> Tensor:
         """B R D."""
-        return self.tokens[:, self.has_class_token : self.has_class_token + self.num_registers]
+        return self.tokens[:, self.num_prefix - self.num_registers : self.num_prefix]
 
     @property
     def patches(self) -> Tensor:
         """B N D, row by row."""
-        return self.tokens[:, self.has_class_token + self.num_registers :]
+        return self.tokens[:, self.num_prefix :]
 
     @property
     def map(self) -> Tensor:
@@ -130,6 +135,7 @@ class ViT(nn.Module):
     embed: PatchEmbed | ConvStem | ResNetStem
     positions: LearnedPositions | SinusoidalPositions | NoPositions
     class_token: nn.Parameter | None
+    distillation_token: nn.Parameter | None
     registers: nn.Parameter | None
 
     def __init__(self, config: ViTConfig) -> None:
@@ -138,6 +144,7 @@ class ViT(nn.Module):
         dim, block = config.dim, config.block
         self.embed = STEMS[config.embed.kind](config.channels, config.patch_size, dim, config.embed)
         self.class_token = nn.Parameter(torch.empty(1, 1, dim)) if config.class_token else None
+        self.distillation_token = nn.Parameter(torch.empty(1, 1, dim)) if config.distillation_token else None
         self.registers = nn.Parameter(torch.empty(1, config.registers, dim)) if config.registers else None
         self.positions = _build_positions(config, self.embed.grid(config.image_size))
         self.dropout = nn.Dropout(block.dropout)
@@ -149,8 +156,8 @@ class ViT(nn.Module):
 
     @property
     def num_prefix(self) -> int:
-        """Tokens before the first patch: class token and registers."""
-        return int(self.config.class_token) + self.config.registers
+        """Tokens before the first patch: class token, distillation token, registers."""
+        return self.config.class_token + self.config.distillation_token + self.config.registers
 
     def forward(self, images: Tensor) -> Features:
         """B C H W → Features.
@@ -172,7 +179,7 @@ class ViT(nn.Module):
             )
         grid = self.embed.grid((images.shape[-2], images.shape[-1]))
         patches = self.embed(images)
-        prefix = [t.expand(len(images), -1, -1) for t in (self.class_token, self.registers) if t is not None]
+        prefix = [t.expand(len(images), -1, -1) for t in self._prefix_tokens() if t is not None]
         leading = torch.cat(prefix, dim=1) if prefix else patches[:, :0]
         x = self.dropout(self.positions(leading.to(patches.dtype), patches, grid))
         return self.pre_norm(x), grid, self._rotation(grid, x.device)
@@ -226,7 +233,10 @@ class ViT(nn.Module):
         self.config = resized
 
     def _features(self, tokens: Tensor, grid: Pair) -> Features:
-        return Features(tokens, grid, self.config.class_token, self.config.registers)
+        return Features(tokens, grid, self.config.class_token, self.num_prefix, self.config.registers)
+
+    def _prefix_tokens(self) -> tuple[nn.Parameter | None, ...]:
+        return self.class_token, self.distillation_token, self.registers
 
     def _rotation(self, grid: Pair, device: torch.device) -> Rotation | None:
         if self.config.positions != "rope_2d":
@@ -244,7 +254,7 @@ class ViT(nn.Module):
 
 def _build_positions(config: ViTConfig, grid: Pair) -> LearnedPositions | SinusoidalPositions | NoPositions:
     if config.positions == "learned":
-        num_prefix = int(config.class_token and config.class_position)
+        num_prefix = (config.class_token + config.distillation_token) if config.class_position else 0
         return LearnedPositions(grid, config.dim, num_prefix, config.resampling)
     if config.positions in ("sincos_1d", "sincos_2d"):
         return SinusoidalPositions(grid, config.dim, num_axes=1 if config.positions == "sincos_1d" else 2)

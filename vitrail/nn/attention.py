@@ -25,6 +25,7 @@ class Attention(nn.Module):
         head_dim: int,
         *,
         qkv_bias: bool = True,
+        out_bias: bool = True,
         qk_norm: bool = False,
         norm_eps: float = 1e-6,
         dropout: float = 0.0,
@@ -34,7 +35,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * heads * head_dim, bias=qkv_bias)  # rows: all queries, keys, values
         self.q_norm = nn.LayerNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
-        self.out = nn.Linear(heads * head_dim, dim)
+        self.out = nn.Linear(heads * head_dim, dim, bias=out_bias)
 
     def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
         """B T D → B T D."""

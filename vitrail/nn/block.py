@@ -35,6 +35,7 @@ class BlockConfig:
     head_dim: Annotated[int, Field(gt=0, le=1024)] | None = None
     norm_eps: Annotated[float, Field(gt=0)] = 1e-6
     qkv_bias: bool = True
+    out_bias: bool = True
     qk_norm: bool = False
     layer_scale: float | None = None
     dropout: Rate = 0.0
@@ -70,6 +71,7 @@ class Block(nn.Module):
             heads,
             config.head_dim or dim // heads,
             qkv_bias=config.qkv_bias,
+            out_bias=config.out_bias,
             qk_norm=config.qk_norm,
             norm_eps=config.norm_eps,
             dropout=config.attention_dropout,

@@ -42,7 +42,7 @@ def initialise(model: nn.Module) -> None:
         elif isinstance(module, AttentionPool):
             nn.init.xavier_uniform_(module.probe[0])
     for name, parameter in model.named_parameters():
-        if name.endswith("class_token"):
+        if name.endswith(("class_token", "distillation_token")):
             nn.init.zeros_(parameter)
         elif name.endswith("registers"):
             nn.init.normal_(parameter, std=1e-6)
@@ -56,7 +56,9 @@ def initialise(model: nn.Module) -> None:
         elif isinstance(module, Bottleneck):
             nn.init.zeros_(module.norm3.weight)
         elif isinstance(module, Head):
-            nn.init.zeros_(module.output.weight)
+            for output in (module.output, module.distillation):
+                if isinstance(output, nn.Linear):
+                    nn.init.zeros_(output.weight)
             if module.hidden is not None:
                 _lecun_normal(module.hidden.weight)
 

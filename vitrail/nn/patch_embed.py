@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.config import Size, config
+from vitrail.errors import UserError
 from vitrail.ops.patches import Pair, grid_size, pad_to_patches, patchify, resize_kernel
 
 
@@ -18,12 +19,14 @@ class PatchEmbedConfig:
     Args:
         stride: pixels from one patch to the next; smaller than the patch they overlap. Default: the patch size.
         pad: zero-pad images at the bottom and right that the patches do not cover exactly.
+        norm: LayerNorm on the flattened patches and on the tokens (Kumar et al. 2023, Dual PatchNorm).
     """
 
     kind: Literal["patch"] = "patch"
     stride: Size | None = None
     pad: bool = False
     bias: bool = True
+    norm: bool = False
 
 
 class PatchEmbed(nn.Module):
@@ -38,6 +41,8 @@ class PatchEmbed(nn.Module):
         self.config = config
         self.patch_size, self.stride, self.pad = patch_size, config.stride or patch_size, config.pad
         self.projection = nn.Conv2d(channels, dim, patch_size, self.stride, bias=config.bias)
+        self.norm_in = nn.LayerNorm(channels * patch_size[0] * patch_size[1]) if config.norm else nn.Identity()
+        self.norm_out = nn.LayerNorm(dim) if config.norm else nn.Identity()
 
     def grid(self, image_size: Pair) -> Pair:
         """The token grid of an image size.
@@ -57,10 +62,17 @@ class PatchEmbed(nn.Module):
         if self.pad:
             images = pad_to_patches(images, self.patch_size, self.stride)
         patches = patchify(images, self.patch_size, self.stride)
-        return F.linear(patches, self.projection.weight.flatten(1), self.projection.bias)
+        tokens = F.linear(self.norm_in(patches), self.projection.weight.flatten(1), self.projection.bias)
+        return self.norm_out(tokens)
 
     def resize(self, patch_size: Pair) -> None:
-        """Change the patch size; the kernel follows by the pseudo-inverse resize."""
+        """Change the patch size; the kernel follows by the pseudo-inverse resize.
+
+        Raises:
+            UserError: the patches are normalised, which ties their LayerNorm to the size.
+        """
+        if self.config.norm and patch_size != self.patch_size:
+            raise UserError("the patch size of a model with embed.norm cannot change; resize the images instead")
         old = self.projection
         scaled = [t * new // p for t, new, p in zip(self.stride, patch_size, self.patch_size, strict=True)]
         self.stride, self.patch_size = (scaled[0], scaled[1]), patch_size

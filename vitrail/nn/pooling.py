@@ -1,4 +1,4 @@
-"""From tokens to one vector an image. Each pool maps (prefix B P D, patches B N D) → B D."""
+"""From tokens to one vector an image. Each pool maps (prefix B P D, patches B N D) → B D, or B 2D where it says so."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitrail.nn.mlp import Mlp, MlpKind
 from vitrail.ops.attention import attention
 
-PoolKind = Literal["cls", "mean", "max", "attention"]
+PoolKind = Literal["cls", "mean", "max", "attention", "cls_mean", "cls_distillation"]
 
 
 class ClassTokenPool(nn.Module):
@@ -25,6 +25,20 @@ class MeanPool(nn.Module):
 
     def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
         return patches.mean(dim=1)
+
+
+class ClassTokenMeanPool(nn.Module):
+    """The class token and the mean of the patch tokens, side by side: B 2D (DINOv2's linear heads)."""
+
+    def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
+        return torch.cat((prefix[:, 0], patches.mean(dim=1)), dim=-1)
+
+
+class DistillationPool(nn.Module):
+    """Class and distillation token side by side: B 2D."""
+
+    def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
+        return prefix[:, :2].flatten(1)
 
 
 class MaxPool(nn.Module):
@@ -57,4 +71,16 @@ def build_pool(kind: PoolKind, dim: int, heads: int, mlp_dim: int, mlp: MlpKind,
     """The pool of that name; only attention pooling has parameters."""
     if kind == "attention":
         return AttentionPool(dim, heads, mlp_dim, mlp, norm_eps)
-    return {"cls": ClassTokenPool, "mean": MeanPool, "max": MaxPool}[kind]()
+    pools: dict[str, type[nn.Module]] = {
+        "cls": ClassTokenPool,
+        "mean": MeanPool,
+        "max": MaxPool,
+        "cls_mean": ClassTokenMeanPool,
+        "cls_distillation": DistillationPool,
+    }
+    return pools[kind]()
+
+
+def pooled_dim(kind: PoolKind, dim: int) -> int:
+    """Width of the pooled vector."""
+    return 2 * dim if kind in ("cls_mean", "cls_distillation") else dim

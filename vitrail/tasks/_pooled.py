@@ -13,7 +13,7 @@ from vitrail.errors import UserError
 from vitrail.nn.head import Head, HeadConfig
 from vitrail.nn.init import initialise
 from vitrail.nn.mlp import MlpKind
-from vitrail.nn.pooling import PoolKind, build_pool
+from vitrail.nn.pooling import PoolKind, build_pool, pooled_dim
 from vitrail.tasks import Task
 from vitrail.vit import ViT, ViTConfig
 
@@ -39,12 +39,15 @@ class PooledTask(Task):
         self.config = config
         model: ViTConfig = config.model
         kind: PoolKind = config.pool or ("cls" if model.class_token else "mean")
-        if kind == "cls" and not model.class_token:
-            raise UserError("pool='cls' needs a model with class_token=true; choose pool='mean'")
+        if kind.startswith("cls") and not model.class_token:
+            raise UserError(f"pool={kind!r} needs a model with class_token=true; choose pool='mean'")
+        distilled = kind == "cls_distillation"
+        if distilled != config.head.distilled or (distilled and not model.distillation_token):
+            raise UserError("pool='cls_distillation', head.distilled and model.distillation_token go together; set all")
         mlp: MlpKind = "gelu" if model.block.mlp == "swiglu" else model.block.mlp
         self.vit = ViT(model)
         self.pool = build_pool(kind, model.dim, model.heads, model.mlp_dim, mlp, model.block.norm_eps)
-        self.head = Head(model.dim, self.num_outputs, config.head, model.block.norm_eps)
+        self.head = Head(pooled_dim(kind, model.dim), self.num_outputs, config.head, model.block.norm_eps)
         initialise(self.pool)
         initialise(self.head)
 

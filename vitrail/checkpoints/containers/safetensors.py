@@ -1,0 +1,176 @@
+"""safetensors (https://github.com/huggingface/safetensors#format): 8 bytes of header length, a JSON header that gives
+each tensor's dtype, shape and byte range, then the bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vitrail.checkpoints.containers import Entry, Tensors
+from vitrail.errors import UserError
+
+SUFFIXES = (".safetensors",)
+MAX_HEADER = 1_000_000  # bytes; a ViT-g has 60 kB
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place(Entry):
+    """A tensor and its bytes."""
+
+    begin: int  # from the start of the file
+    end: int
+
+
+@dataclass
+class SafeTensors(Tensors):
+    """An open safetensors file whose header was checked."""
+
+    file: BinaryIO | None = None
+
+    def read(self, name: str) -> Tensor:
+        assert self.file is not None
+        place = self.entries[name]
+        assert isinstance(place, Place)
+        buffer = bytearray(place.end - place.begin)  # its own memory: aligned, and freed with its tensor
+        self.file.seek(place.begin)
+        if self.file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
+            raise UserError(f"{self.path} changed while it was read; try again")
+        if place.dtype is torch.bool:  # any non-zero byte is true
+            return torch.frombuffer(buffer, dtype=torch.uint8).ne(0).reshape(place.shape)
+        return torch.frombuffer(buffer, dtype=place.dtype).reshape(place.shape)
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+def open_tensors(path: Path) -> SafeTensors:
+    """Open a file and check its header.
+
+    Raises:
+        UserError: absent, damaged or hostile.
+    """
+    try:
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115  kept open; a FIFO would wait
+    except OSError as error:
+        raise UserError(f"cannot read the weights {path}: {error.strerror}; give a .safetensors file") from None
+    try:
+        entries, metadata = _read_header(file, path)
+    except BaseException:
+        file.close()
+        raise
+    return SafeTensors(path, dict(entries), metadata, file)
+
+
+def write(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors, not atomically: for a place that is.
+
+    Raises:
+        OSError: the disk is full or failing.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    _own_memory(tensors)
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error)) from error
+
+
+def strict_json(text: bytes | str, refuse: Any) -> Any:
+    """JSON without repeated keys, NaN or endless nesting; ``refuse(reason)`` raises."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(mapping := dict(pairs)) != len(pairs):
+            refuse("its header repeats a key")
+        return mapping
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=lambda name: refuse(f"{name} in JSON"))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        return refuse("its header is not JSON")
+
+
+def refusal(path: Path) -> Any:
+    """``refuse(reason)`` for this file."""
+
+    def refuse(reason: str) -> NoReturn:
+        raise UserError(f"{path} is no usable weights file: {reason}; fetch or train it again")
+
+    return refuse
+
+
+def _own_memory(tensors: dict[str, Tensor]) -> None:
+    """safetensors refuses two names for the same bytes (tied weights): the second gets a copy."""
+    seen: set[int] = set()
+    for name, value in tensors.items():
+        assert value.numel(), f"{name} is empty"
+        pointer = value.untyped_storage().data_ptr()
+        if pointer in seen:
+            tensors[name] = value.clone()
+        seen.add(pointer)
+
+
+def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Place], dict[str, str]]:
+    refuse = refusal(path)
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        refuse("it is not a regular file")
+    size = status.st_size
+    length = int.from_bytes(file.read(8), "little")
+    if length > MAX_HEADER:
+        refuse(f"its header claims {length:,} bytes, more than {MAX_HEADER:,}")
+    if size < 8 + length:
+        refuse(f"it is cut short at {size:,} bytes")
+    header = strict_json(file.read(length), refuse)
+    if not isinstance(header, dict):
+        refuse("its header is no mapping")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        refuse("its metadata is not texts")
+    places, end = {}, 8 + length
+    for name, item in sorted(header.items(), key=lambda pair: _begin(pair[1])):
+        place = _place(item, 8 + length)
+        if place is None or place.begin != end:
+            refuse(f"tensor {name!r} has a dtype, shape or byte range that does not fit")
+        assert place is not None
+        places[name], end = place, place.end
+    if end != size:
+        refuse(f"its tensors take {end:,} bytes and the file has {size:,}")
+    return places, metadata
+
+
+def _begin(item: Any) -> int:
+    offsets = item.get("data_offsets") if isinstance(item, dict) else None
+    return offsets[0] if isinstance(offsets, list) and offsets and isinstance(offsets[0], int) else -1
+
+
+def _place(item: Any, base: int) -> Place | None:
+    """The tensor's place, or None where dtype, shape and byte range contradict each other."""
+    if not isinstance(item, dict) or set(item) != {"dtype", "shape", "data_offsets"}:
+        return None
+    shape, offsets, dtype = item["shape"], item["data_offsets"], item["dtype"]
+    if not all(isinstance(v, list) and all(type(n) is int and n >= 0 for n in v) for v in (shape, offsets)):
+        return None
+    if not isinstance(dtype, str) or dtype not in DTYPES or len(offsets) != 2 or len(shape) > 8 or 0 in shape:
+        return None
+    if offsets[1] - offsets[0] != math.prod(shape) * DTYPES[dtype].itemsize:
+        return None
+    return Place(DTYPES[dtype], tuple(shape), base + offsets[0], base + offsets[1])

@@ -1,0 +1,162 @@
+"""Opening and writing weights of other libraries: which dialect a file speaks, what it describes, its tensors.
+
+A dialect is one file in ``dialects/``, with these names::
+
+    FILE                               what a writer makes: "model.safetensors" or "model.npz"
+    IGNORED                            patterns of tensors that a model can do without
+    matches(names, beside) -> bool     is this file of this dialect? (canonical names)
+    canonical(name) -> str             one name for what versions of the library name differently
+    describe(shapes, beside) -> Model  the architecture, from shapes and JSON alone
+    rules(model) -> list[Rule]         the two-way table
+    lacks(model) -> str | None         what of a model the library cannot express; None: it can hold it
+    sidecars(model) -> {file: JSON}    what to write beside the tensors, such as config.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vitrail import files, registry
+from vitrail.checkpoints import rules
+from vitrail.checkpoints.containers import Tensors, npz, open_tensors, safetensors
+from vitrail.checkpoints.model import Beside, Model
+from vitrail.checkpoints.native import require_finite
+from vitrail.data.indexing.names import classes_beside
+from vitrail.errors import UserError
+
+DIALECTS = "checkpoints.dialects"
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
+MAX_JSON = 10_000_000
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A file of another library whose header and JSON have been read, and no tensor yet."""
+
+    path: Path
+    dialect: str
+    model: Model
+    allow_pickle: bool = False
+
+    def check(self, like: Mapping[str, Tensor]) -> None:
+        """Does the file hold what a model like this needs? No tensor is read.
+
+        Raises:
+            UserError: tensors are missing, left over or of another shape.
+        """
+        self._translate(rules.check, like)
+
+    def load(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Our state dict. Errors as in :meth:`check`, and for values that are not finite."""
+        state: dict[str, Tensor] = self._translate(rules.load, like)
+        require_finite(state, self.path)
+        return state
+
+    def _translate(self, act: Any, like: Mapping[str, Tensor]) -> Any:
+        module = registry.load(DIALECTS, self.dialect)
+        with open_tensors(self.path, allow_pickle=self.allow_pickle) as tensors:
+            return act(tensors, module.rules(self.model), like, canonical=module.canonical, ignored=module.IGNORED)
+
+
+def find(path: str | Path, *, allow_pickle: bool = False) -> Foreign:
+    """What a weights file, or the folder of one, is.
+
+    Raises:
+        UserError: damaged, hostile, or of no known dialect.
+    """
+    path = weights_in(Path(path))
+    with open_tensors(path, allow_pickle=allow_pickle) as tensors:
+        beside = _beside(path, tensors.metadata)
+        name = _dialect(tensors, beside, path)
+        module = registry.load(DIALECTS, name)
+        shapes = {module.canonical(key): entry.shape for key, entry in tensors.entries.items()}
+    try:
+        model = module.describe(shapes, beside)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path} looks like {name}, but its shapes or config do not tell a model: {error!r}") from None
+    return Foreign(path, name, model, allow_pickle)
+
+
+def weights_in(path: Path) -> Path:
+    """The weights file of a folder that another library wrote; a file is itself.
+
+    Raises:
+        UserError: the folder has none.
+    """
+    if not path.is_dir():
+        return path
+    candidates = [path / name for name in WEIGHTS if (path / name).is_file()]
+    candidates += [] if candidates else sorted([*path.glob("*.safetensors"), *path.glob("*.npz")])
+    if not candidates:
+        raise UserError(f"{path} holds no weights ({', '.join(WEIGHTS[:2])}); give a folder or file that does")
+    return candidates[0]
+
+
+def save(dialect: str, out: str | Path, model: Model, state: Mapping[str, Tensor]) -> Path:
+    """Write a model in another library's terms: to a file if ``out`` has a suffix, else to a new folder.
+
+    Raises:
+        UserError: the library cannot express the model, or nothing can be written there.
+    """
+    module, out = registry.load(DIALECTS, dialect), Path(out)
+    if (lacking := module.lacks(model)) is not None:
+        raise UserError(f"{dialect} has no {lacking}, which this model has; save it as native")
+    tensors = rules.save(state, module.rules(model), dialect)
+    container = npz if module.FILE.endswith(".npz") else safetensors
+    size = sum(value.nbytes for value in tensors.values())
+    if out.suffix:
+        if out.suffix not in container.SUFFIXES:
+            raise UserError(f"{dialect} is written as {container.SUFFIXES[0]}, not {out.suffix}; name {out.name} so")
+        with files.replacing(out, size=size) as temporary:
+            container.write(temporary, tensors, {"format": "pt"})
+        return out
+    if out.exists():
+        raise UserError(f"{out} exists already; choose another place")
+    with files.replacing(out, size=size) as temporary:
+        temporary.mkdir()
+        container.write(temporary / module.FILE, tensors, {"format": "pt"})
+        for name, content in module.sidecars(model).items():
+            files.write_json(temporary / name, content)
+    return out
+
+
+def _dialect(tensors: Tensors, beside: Beside, path: Path) -> str:
+    found = []
+    for name in registry.names(DIALECTS):
+        module = registry.load(DIALECTS, name)
+        if module.matches({module.canonical(key) for key in tensors.entries}, beside):
+            found.append(name)
+    if not found:
+        some = ", ".join(list(tensors.entries)[:3])
+        raise UserError(f"{path} is of no dialect that Vitrail knows (its tensors: {some}, …); it is no ViT's")
+    assert len(found) == 1, f"{path} speaks {found}"
+    return found[0]
+
+
+def _beside(path: Path, metadata: dict[str, str]) -> Beside:
+    folder = path.parent
+    return Beside(
+        config=_json(folder / CONFIG),
+        preprocessor=_json(folder / PREPROCESSOR),
+        classes=classes_beside(folder),
+        metadata=metadata,
+        name=path.name if path.name not in WEIGHTS else folder.name,
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    if path.stat().st_size > MAX_JSON:
+        raise UserError(f"{path} has {path.stat().st_size:,} bytes, more than {MAX_JSON:,}; it is no config")
+    return files.read_json(path)
+
+
