@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,14 +22,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vitrail import registry
 from vitrail.checkpoints import native
-from vitrail.config import from_dict, to_dict
+from vitrail.config import to_dict
 from vitrail.console import note, printable
 from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.images.read import read_regular
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
-from vitrail.errors import UserError, did_you_mean
+from vitrail.errors import UserError
+from vitrail.ops.patches import Pair
+from vitrail.outline import outline, require_fit, resize
 from vitrail.tasks import Task
 
 
@@ -68,7 +69,7 @@ class Predictor:
         device: str | torch.device = "auto",
         metrics: dict[str, float] | None = None,
     ) -> None:
-        _require_fit(preprocess, task)
+        require_fit(preprocess, task)
         self.device = pick_device(device)
         self.task = task.to(self.device).eval()
         self.preprocess = Preprocess(preprocess)
@@ -180,94 +181,61 @@ class Predictor:
         return list(task.embed(self.preprocess.finish(pixels).to(self.device)).float().cpu().numpy())
 
 
-def load(path: str | Path, *, device: str | torch.device = "auto") -> Predictor:
-    """The predictor of a run folder (its best weights, else its last) or of a weights file.
+def load(
+    path: str | Path,
+    *,
+    image_size: int | Pair | None = None,
+    patch_size: int | Pair | None = None,
+    device: str | torch.device = "auto",
+    allow_pickle: bool = False,
+) -> Predictor:
+    """The predictor of a run folder (its best weights, else its last), a weights file, or another library's folder.
+
+    Every adaptation of another library's weights is printed.
+
+    Args:
+        image_size: another native (height, width) in pixels; positions are resampled by the rule of the source.
+        patch_size: another patch; its kernel is resized by the pseudo-inverse (Beyer et al. 2023, FlexiViT).
+        allow_pickle: accept files of torch.save, read in a child process that cannot run what is in them.
 
     Raises:
-        UserError: nothing there, or a file that is damaged, hostile or not ours.
+        UserError: nothing there, or a file that is damaged, hostile or of no known dialect.
     """
     device = pick_device(device)
-    found = outline(path)
-    return Predictor(found.load(), found.preprocess, device=device, metrics=found.metrics)
+    found = outline(path, allow_pickle=allow_pickle)
+    for line in found.assumed:
+        note(line)
+    task, preprocess = found.load(), found.preprocess
+    if image_size is not None or patch_size is not None:
+        preprocess = adapt(task, preprocess, image_size, patch_size)
+    return Predictor(task, preprocess, device=device, metrics=found.metrics)
 
 
-@dataclass(frozen=True)
-class Outline:
-    """What a weights file holds, before a tensor is read: ``task`` is on the meta device."""
-
-    file: Path
-    task: Task
-    preprocess: PreprocessConfig
-    metrics: dict[str, float] | None
-
-    def load(self) -> Task:
-        """The task with its tensors, on the CPU.
-
-        Raises:
-            UserError: as :func:`load`.
-        """
-        state = native.load(self.file, like=self.task.state_dict()).state
-        self.task.load_state_dict(state, assign=True)
-        assert not any(buffer.is_meta for buffer in self.task.buffers()), "an unsaved buffer needs device='cpu'"
-        return self.task
-
-
-def outline(path: str | Path) -> Outline:
-    """What the weights of a run folder, or a weights file, are for; the file can claim no more than it holds.
+def adapt(
+    task: Task,
+    preprocess: PreprocessConfig,
+    image_size: int | Pair | None,
+    patch_size: int | Pair | None,
+) -> PreprocessConfig:
+    """Give ``task`` other native sizes in place, and say what changed; returns the preprocessing to match.
 
     Raises:
-        UserError: as :func:`load`.
+        UserError: sizes that do not go together.
     """
-    file = find_weights(path)
-    meta = native.read_meta(file)
-    task = _task_on_meta(file, meta)
-    native.require(file, task.state_dict())
-    preprocess = from_dict(PreprocessConfig, meta.get("preprocess", {}), where=str(file))
-    try:
-        _require_fit(preprocess, task)
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from None
-    return Outline(file, task, preprocess, meta.get("metrics"))
-
-
-def find_weights(path: str | Path) -> Path:
-    """The weights file of a run folder; a file is itself."""
-    path = Path(path)
-    if not path.exists():
-        beside = path.parent.iterdir() if path.parent.is_dir() else ()
-        nearby = [printable(str(each)) for each in beside if each.is_dir() or each.suffix == path.suffix]
-        hint = did_you_mean(str(path), nearby) if nearby else "give a run folder or a .safetensors file"
-        raise UserError(f"there is no run or weights file {printable(str(path))!r}; {hint}")
-    if not path.is_dir():
-        return path
-    for name in ("best", "last"):
-        if (weights := path / "weights" / f"{name}.safetensors").is_file():
-            return weights
-    raise UserError(f"{printable(str(path))!r} holds no weights/best.safetensors; give the folder of a finished run")
-
-
-def _task_on_meta(file: Path, meta: dict[str, Any]) -> Task:
-    name, settings = meta.get("task"), meta.get("config")
-    module = _task_module(name)
-    if module is None or not isinstance(settings, dict):
-        hint = "import its module first" if "." in str(name) else "upgrade vitrail"
-        raise UserError(f"{file} is for the task {name!r}, which this Vitrail does not have; {hint}")
-    config = from_dict(module.Config, settings, where=str(file))
-    try:
-        with torch.device("meta"):
-            task: Task = module.Task(config)
-            return task
-    except (ValueError, RuntimeError, OverflowError) as error:
-        raise UserError(f"{file}: its config builds no model: {error}; fetch or train it again") from None
-
-
-def _require_fit(preprocess: PreprocessConfig, task: Task) -> None:
-    model = task.vit.config
-    if (preprocess.channels, *preprocess.size) != (model.channels, *model.image_size):
-        raise UserError(
-            f"the preprocessing makes images of {preprocess.channels} × {preprocess.size} and the model takes "
-            f"{model.channels} × {model.image_size}; give both the same, by vit.resize if need be"
+    before = task.vit.config
+    resize(task, image_size, patch_size)
+    after = task.vit.config
+    changed = [
+        f"{what} {old} → {new}"
+        for what, old, new in (
+            ("image size", before.image_size, after.image_size),
+            ("patch size", before.patch_size, after.patch_size),
         )
+        if old != new
+    ]
+    if changed:
+        note(f"adapted: {', '.join(changed)}; positions resampled ({after.resampling})")
+    return dataclasses.replace(preprocess, size=after.image_size)
 
 
 def pick_device(device: str | torch.device) -> torch.device:
@@ -292,19 +260,6 @@ def name_of(image: ImageLike) -> str:
     if isinstance(image, Sample):
         return image.name
     return printable(str(image)) if isinstance(image, str | Path) else f"the {type(image).__name__} given"
-
-
-def _task_module(name: Any) -> Any:
-    """The module of a task by its registry name, or None: ours, or a third party's that the program has imported.
-
-    A file that names a module never makes it be imported.
-    """
-    if name in registry.names("tasks"):
-        return registry.load("tasks", name)
-    module = sys.modules.get(name) if isinstance(name, str) else None
-    task = getattr(module, "Task", None)
-    own = isinstance(task, type) and issubclass(task, Task) and task.__module__ == name
-    return module if own and hasattr(module, "Config") else None
 
 
 def _ahead(

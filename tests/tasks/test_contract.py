@@ -23,7 +23,8 @@ TARGETS: dict[str, np.ndarray[Any, Any]] = {
     "number": np.array([[3, 100, -1], [4, 250, -2], [5, 130, 0], [6, 90, 1]], dtype=np.float32),
 }
 
-tasks = pytest.mark.parametrize("name", registry.names("tasks"))
+LEARNING = [name for name in registry.names("tasks") if registry.load("tasks", name).Task.takes]
+tasks = pytest.mark.parametrize("name", LEARNING)
 
 
 def build(name: str, **options: Any) -> tuple[Task, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 A dialect is one file in ``dialects/``, with these names::
 
+    LIBRARY                            whose it is; ``--to`` takes the first dialect of a library that can hold a model
     FILE                               what a writer makes: "model.safetensors" or "model.npz"
     IGNORED                            patterns of tensors that a model can do without
     matches(names, beside) -> bool     is this file of this dialect? (canonical names)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.errors import UserError
 from vitrail.nn.head import HeadConfig
 from vitrail.nn.pooling import PoolKind
 from vitrail.vit import ViTConfig
@@ -71,3 +73,32 @@ _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1152: 16, 1408: 16, 1664:
 def usual_heads(dim: int) -> int:
     """The head count of the published model of this width, else heads of 64."""
     return _HEADS.get(dim, max(dim // 64, 1))
+
+
+def geometry(kernel: tuple[int, ...], num_positions: int, image_size: Any = None) -> dict[str, Any]:
+    """``image_size``, ``patch_size``, ``channels`` and ``dim`` of a :class:`ViTConfig`.
+
+    Args:
+        kernel: shape of the patch projection, (D, C, P, P).
+        num_positions: learned positions of patches, without those of other tokens.
+        image_size: what a config says, one number or (height, width); default: the square that has the positions.
+
+    Raises:
+        UserError: positions of no square, and nothing said, or something else.
+    """
+    dim, channels, *patch = kernel
+    if image_size is None:
+        side = math.isqrt(num_positions)
+        image_size = (side * patch[0], side * patch[1])
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if (height // patch[0]) * (width // patch[1]) != num_positions:
+        raise UserError(
+            f"{num_positions} positions do not cover {height} × {width} pixels in patches of {patch[0]} × {patch[1]}; "
+            "say its image_size in config.json"
+        )
+    return {"image_size": (height, width), "patch_size": tuple(patch), "channels": channels, "dim": dim}
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Names for classes that nobody named."""
+    return tuple(f"class {i}" for i in range(count))

@@ -190,7 +190,7 @@ def _plain(given: dict[str, Any]) -> Run:
 
     model, preprocess = preset("S/16"), PreprocessConfig()
     if "init" in given:
-        from vitrail.predictor import outline
+        from vitrail.outline import outline
 
         found = outline(given["init"])
         model, preprocess = found.task.vit.config, found.preprocess

@@ -15,7 +15,7 @@ from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.data import Data, Loader, open_data
 from vitrail.errors import UserError
-from vitrail.predictor import outline
+from vitrail.outline import outline
 from vitrail.tasks import Task
 from vitrail.train import optimizer, precision, state
 from vitrail.train.allocator import keep_freed_memory

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from vitrail.errors import UserError
 
 
 def classes_beside(folder: Path) -> tuple[str, ...]:
     """The list in ``folder/classes.json``; empty where there is no such file.
+
+    Entries are names, or ``{"wnid": "n02012849", "name": "crane"}`` as ImageNet's are written: there, classes of one
+    name are told apart by their wnid.
 
     Raises:
         UserError: the file holds anything but a list of distinct names.
@@ -18,11 +22,26 @@ def classes_beside(folder: Path) -> tuple[str, ...]:
     if not file.is_file():
         return ()
     try:
-        names = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} cannot be read: {error}; correct or remove it") from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    names = _names(entries)
+    if names is None:
         raise UserError(f'{file} holds no list of class names; write it as ["cat", "dog"]')
     if len(set(names)) < len(names):
         raise UserError(f"{file} names a class twice; make the names distinct")
-    return tuple(names)
+    return names
+
+
+def _names(entries: Any) -> tuple[str, ...] | None:
+    if not isinstance(entries, list):
+        return None
+    if all(isinstance(entry, str) for entry in entries):
+        return tuple(entries)
+    if not all(
+        isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("wnid", "name"))
+        for entry in entries
+    ):
+        return None
+    names = [entry["name"] for entry in entries]
+    return tuple(n if names.count(n) == 1 else f"{n} ({e['wnid']})" for n, e in zip(names, entries, strict=True))

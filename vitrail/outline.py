@@ -1,0 +1,207 @@
+"""What a weights file holds, ours or another library's, before a tensor is read; and its task, built from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitrail import registry
+from vitrail.checkpoints import foreign, native
+from vitrail.checkpoints.foreign import Foreign
+from vitrail.checkpoints.model import Model, numbered
+from vitrail.config import from_dict, to_dict
+from vitrail.console import note, printable
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.errors import UserError, did_you_mean
+from vitrail.ops.patches import Pair
+from vitrail.tasks import Task
+
+NATIVE = "native"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A weights file whose header was checked; ``task`` is on the meta device.
+
+    Attributes:
+        dialect: ``native``, or the library's whose names the file has.
+        assumed: what another library's file does not say and how it was settled.
+    """
+
+    file: Path
+    task: Task
+    preprocess: PreprocessConfig
+    metrics: dict[str, float] | None = None
+    foreign: Foreign | None = None
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def dialect(self) -> str:
+        return self.foreign.dialect if self.foreign else NATIVE
+
+    def load(self) -> Task:
+        """The task with its tensors, on the CPU.
+
+        Raises:
+            UserError: values that are not finite, or a file that changed.
+        """
+        self.task.load_state_dict(self._state(self.task.state_dict()), assign=True)
+        assert not any(buffer.is_meta for buffer in self.task.buffers()), "an unsaved buffer needs device='cpu'"
+        return self.task
+
+    def _state(self, like: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.foreign.load(like) if self.foreign else native.load(self.file, like=like).state
+
+
+def outline(path: str | Path, *, allow_pickle: bool = False) -> Outline:
+    """What the weights of a run folder, a weights file, or another library's folder are for.
+
+    A file can claim no more than it holds.
+
+    Args:
+        allow_pickle: accept files of torch.save from other libraries.
+
+    Raises:
+        UserError: nothing there, or a file that is damaged, hostile or of no known dialect.
+    """
+    file = find_weights(path)
+    if file.suffix == ".safetensors" and native.is_native(file):
+        found = _native(file)
+    else:
+        found = _foreign(foreign.find(file, allow_pickle=allow_pickle))
+    try:
+        require_fit(found.preprocess, found.task)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    return found
+
+
+def find_weights(path: str | Path) -> Path:
+    """The weights file of a run folder or of another library's folder; a file is itself.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path)
+    if not path.exists():
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        nearby = [printable(str(each)) for each in beside if each.is_dir() or each.suffix == path.suffix]
+        hint = did_you_mean(str(path), nearby) if nearby else "give a run folder or a .safetensors file"
+        raise UserError(f"there is no run or weights file {printable(str(path))!r}; {hint}")
+    if not path.is_dir():
+        return path
+    for name in ("best", "last"):
+        if (weights := path / "weights" / f"{name}.safetensors").is_file():
+            return weights
+    if (path / "config.yaml").is_file():
+        raise UserError(f"{printable(str(path))!r} holds no weights/best.safetensors; give the folder of a finished run")
+    return foreign.weights_in(path)
+
+
+def as_model(task: Task, preprocess: PreprocessConfig | None) -> Model:
+    """A pooled task in the terms that other libraries share.
+
+    Raises:
+        UserError: a task that no other library has.
+    """
+    config: Any = task.config
+    if task.name not in ("classification", "features"):
+        raise UserError(f"no other library's format holds the task {task.name!r}; save it as native")
+    labels = task.name == "classification"
+    return Model(
+        vit=task.vit.config,
+        pool=config.pool or ("cls" if task.vit.config.class_token else "mean"),
+        head=config.head,
+        outputs=len(config.classes) if labels else config.projection,
+        labels=labels,
+        classes=config.classes if labels else (),
+        preprocess=preprocess,
+    )
+
+
+def resize(task: Task, image_size: int | Pair | None = None, patch_size: int | Pair | None = None) -> None:
+    """Give a task another native image or patch size in place: positions and patch kernels are resampled.
+
+    Raises:
+        UserError: the patches do not cover the image, or a stem whose patch size is fixed.
+    """
+    task.vit.resize(image_size, patch_size)
+    task.config = dataclasses.replace(task.config, model=task.vit.config)
+
+
+def require_fit(preprocess: PreprocessConfig, task: Task) -> None:
+    """Does the preprocessing make what the task takes?
+
+    Raises:
+        UserError: it does not.
+    """
+    model = task.vit.config
+    if (preprocess.channels, *preprocess.size) != (model.channels, *model.image_size):
+        raise UserError(
+            f"the preprocessing makes images of {preprocess.channels} × {preprocess.size} and the model takes "
+            f"{model.channels} × {model.image_size}; give both the same, by vit.resize if need be"
+        )
+
+
+def _native(file: Path) -> Outline:
+    meta = native.read_meta(file)
+    name, settings = meta.get("task"), meta.get("config")
+    module = _task_module(name)
+    if module is None or not isinstance(settings, dict):
+        hint = "import its module first" if "." in str(name) else "upgrade vitrail"
+        raise UserError(f"{file} is for the task {name!r}, which this Vitrail does not have; {hint}")
+    task = _on_meta(module, from_dict(module.Config, settings, where=str(file)), file)
+    native.require(file, task.state_dict())
+    preprocess = from_dict(PreprocessConfig, meta.get("preprocess", {}), where=str(file))
+    return Outline(file, task, preprocess, meta.get("metrics"))
+
+
+def _foreign(found: Foreign) -> Outline:
+    model, assumed = found.model, list(found.model.assumed)
+    settings: dict[str, Any] = {"model": to_dict(model.vit), "pool": model.pool, "head": to_dict(model.head)}
+    if model.labels and model.outputs:
+        name, settings["classes"] = "classification", model.classes
+        if len(model.classes) != model.outputs:
+            settings["classes"] = numbered(model.outputs)
+            assumed.append(f"classes: {model.outputs} without names; put their list into classes.json beside the file")
+    else:
+        name, settings["projection"] = "features", model.outputs
+    preprocess = model.preprocess
+    if preprocess is None:
+        preprocess = PreprocessConfig(size=model.vit.image_size, channels=model.vit.channels)
+        assumed.append("preprocessing: resized to the square, mean 0.5, std 0.5; put preprocessor_config.json beside it")
+    elif preprocess.size != model.vit.image_size:
+        preprocess = dataclasses.replace(preprocess, size=model.vit.image_size)
+        assumed.append(f"preprocessing: to the {model.vit.image_size} pixels of the model's positions")
+    module = registry.load("tasks", name)
+    task = _on_meta(module, from_dict(module.Config, settings, where=str(found.path)), found.path)
+    found.check(task.state_dict())
+    return Outline(found.path, task, preprocess, None, found, tuple(assumed))
+
+
+def _on_meta(module: Any, config: Any, file: Path) -> Task:
+    try:
+        with torch.device("meta"):
+            task: Task = module.Task(config)
+            return task
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise UserError(f"{file}: its config builds no model: {error}; fetch or train it again") from None
+
+
+def _task_module(name: Any) -> Any:
+    """The module of a task by its registry name, or None: ours, or a third party's that the program has imported.
+
+    A file that names a module never makes it be imported.
+    """
+    if name in registry.names("tasks"):
+        return registry.load("tasks", name)
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    task = getattr(module, "Task", None)
+    own = isinstance(task, type) and issubclass(task, Task) and task.__module__ == name
+    return module if own and hasattr(module, "Config") else None
