@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vitrail.conversion import convert as convert
+    from vitrail.conversion import inspect as inspect
     from vitrail.errors import UserError as UserError
     from vitrail.evaluation import evaluate as evaluate
     from vitrail.predictor import Predictor as Predictor
@@ -24,13 +26,15 @@ _PUBLIC = {
     "UserError": "vitrail.errors",
     "ViT": "vitrail.vit",
     "ViTConfig": "vitrail.vit",
+    "convert": "vitrail.conversion",
     "evaluate": "vitrail.evaluation",
     "fit": "vitrail.train.loop",
+    "inspect": "vitrail.conversion",
     "load": "vitrail.predictor",
     "preset": "vitrail.vit",
     "presets": "vitrail.vit",
 }
-__all__ = ["Predictor", "UserError", "ViT", "ViTConfig", "evaluate", "fit", "load", "preset", "presets"]
+__all__ = ["Predictor", "UserError", "ViT", "ViTConfig", "convert", "evaluate", "fit", "inspect", "load", "preset", "presets"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,8 @@ A dialect is one file in ``dialects/``, with these names::
     rules(model) -> list[Rule]         the two-way table
     lacks(model) -> str | None         what of a model the library cannot express; None: it can hold it
     sidecars(model) -> {file: JSON}    what to write beside the tensors, such as config.json
+
+A dialect without ``lacks`` is only read.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from vitrail.checkpoints.containers import Tensors, npz, open_tensors, safetenso
 from vitrail.checkpoints.model import Beside, Model
 from vitrail.checkpoints.native import require_finite
 from vitrail.data.indexing.names import classes_beside
-from vitrail.errors import UserError
+from vitrail.errors import UserError, did_you_mean
 
 DIALECTS = "checkpoints.dialects"
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -99,6 +101,37 @@ def weights_in(path: Path) -> Path:
     if not candidates:
         raise UserError(f"{path} holds no weights ({', '.join(WEIGHTS[:2])}); give a folder or file that does")
     return candidates[0]
+
+
+def libraries() -> dict[str, list[str]]:
+    """Every library that can be written for, with its dialects."""
+    found: dict[str, list[str]] = {}
+    for name in registry.names(DIALECTS):
+        module = registry.load(DIALECTS, name)
+        if hasattr(module, "lacks"):
+            found.setdefault(module.LIBRARY, []).append(name)
+    return found
+
+
+def dialect_for(target: str, model: Model) -> str:
+    """The dialect to write a model in.
+
+    Args:
+        target: a library, or one of its dialects.
+
+    Raises:
+        UserError: no such library, or none of its dialects can hold the model; what each lacks is named.
+    """
+    known = libraries()
+    dialects = known.get(target) or [name for names in known.values() for name in names if name == target]
+    if not dialects:
+        raise UserError(f"unknown library {target!r}; {did_you_mean(target, [*known, *sum(known.values(), [])])}")
+    lacking = {name: registry.load(DIALECTS, name).lacks(model) for name in dialects}
+    for name, missing in lacking.items():
+        if missing is None:
+            return name
+    reasons = "; ".join(f"{name} has no {missing}" for name, missing in lacking.items())
+    raise UserError(f"{target} cannot hold this model: {reasons}. Save it as native")
 
 
 def save(dialect: str, out: str | Path, model: Model, state: Mapping[str, Tensor]) -> Path:

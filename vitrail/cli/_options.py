@@ -8,9 +8,22 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
+
+from vitrail.errors import UserError
+
+if TYPE_CHECKING:
+    from vitrail.predictor import Predictor
+
+Weights: TypeAlias = Annotated[
+    str,
+    Parameter(
+        help="A run folder, a weights file (.safetensors, .npz, .pth), another library's folder, or hf://owner/name."
+    ),
+]
 
 Json: TypeAlias = Annotated[bool, Parameter("--json", help="Print JSON for machines on stdout.", show_default=False)]
 Set: TypeAlias = Annotated[
@@ -30,6 +43,55 @@ OnBad: TypeAlias = Annotated[
     Literal["error", "skip"],
     Parameter("--on-bad", help="At an unreadable picture: stop, or go on and list it at the end."),
 ]
+AllowPickle: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        "--allow-pickle",
+        help="Open files of torch.save (.pt, .pth, .bin) too; only from those you trust.",
+        show_default=False,
+    ),
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Sizes:
+    """Another native size for a model's weights."""
+
+    image_size: Annotated[
+        str | None, Parameter(metavar="384 | 224x320", help="Other pixels, height x width; positions are resampled.")
+    ] = None
+    patch_size: Annotated[
+        str | None, Parameter(metavar="8 | 16x32", help="Another patch; its kernel is resized.")
+    ] = None
+
+    def read(self) -> dict[str, tuple[int, int] | None]:
+        """``image_size`` and ``patch_size`` as (height, width), None where nothing was said."""
+        return {"image_size": _pair(self.image_size), "patch_size": _pair(self.patch_size)}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Opening(Sizes):
+    """How the verbs that use a model open it."""
+
+    device: Device = "auto"
+    allow_pickle: AllowPickle = False
+
+    def load(self, weights: str) -> Predictor:
+        """The model ready to use."""
+        from vitrail.predictor import load
+
+        return load(weights, device=self.device, allow_pickle=self.allow_pickle, **self.read())
+
+
+def _pair(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    numbers = text.lower().split("x")
+    if len(numbers) > 2 or not all(number.isdecimal() and int(number) > 0 for number in numbers):
+        raise UserError(f"{text!r} is no size in pixels; write 384 for a square, or 224x320 for height x width")
+    return int(numbers[0]), int(numbers[-1])
 
 
 def print_json(value: Any) -> None:

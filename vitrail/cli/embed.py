@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import BatchSize, Device, OnBad
+from vitrail.cli._options import BatchSize, OnBad, Opening, Weights
 from vitrail.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ FORMATS = (".npz", ".parquet")
 
 
 def embed(
-    run: str,
+    run: Weights,
     data: str,
     /,
     *,
@@ -31,7 +31,7 @@ def embed(
     projection: Literal["pca", "tsne"] = "pca",
     on_bad: OnBad = "error",
     batch_size: BatchSize = 32,
-    device: Device = "auto",
+    opening: Opening = Opening(),  # noqa: B008  frozen
 ) -> None:
     """Write the feature vectors of pictures, with names, splits and labels.
 
@@ -40,7 +40,6 @@ def embed(
       vitrail embed runs/birds digits --out features.parquet --plot map.png
 
     Args:
-        run: A run folder or a .safetensors file.
         data: What vitrail train takes: a folder, .csv, .npz, .tar or a data set's name.
         out: A .npz or .parquet file to write.
         labelled: Read labels too; without them any folder of pictures goes.
@@ -51,10 +50,9 @@ def embed(
     from vitrail.cli._pictures import BadPictures
     from vitrail.console import Progress
     from vitrail.data.source import SourceConfig, open_source
-    from vitrail.predictor import load
 
     splits = open_source(SourceConfig(spec=data, labelled=labelled, val_fraction=0))
-    predictor = load(run, device=device)
+    predictor = opening.load(run)
     total = sum(len(source) for _, source in splits.items())
     bad, vectors, kept = BadPictures(on_bad), [], []
     results = predictor.stream(_samples(splits), batch_size, embed=True)

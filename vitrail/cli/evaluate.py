@@ -5,20 +5,20 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import BatchSize, Device, Json, print_json
+from vitrail.cli._options import BatchSize, Json, Opening, Weights, print_json
 
 GROUP = "Use a model"
 
 
 def evaluate(
-    run: Path,
+    run: Weights,
     data: str | None = None,
     /,
     *,
     split: str | None = None,
     as_json: Json = False,
     out: Path | None = None,
-    device: Device = "auto",
+    opening: Opening = Opening(),  # noqa: B008  frozen
     batch_size: BatchSize = 128,
     precision: Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Arithmetic of the forward pass.")] = "fp32",
 ) -> None:
@@ -27,28 +27,26 @@ def evaluate(
     Prints the metrics, and writes all numbers as JSON, every prediction as CSV, the plots and the worst mistakes.
 
     Args:
-        run: a run folder or a weights file.
         data: other data than the run's own: a folder, a table, a named data set.
         split: train, val or test; default: test where there is one, else val.
         out: folder for the files; default: evaluation/ in the run folder.
     """
-    from vitrail import predictor
     from vitrail.console import note, printable, table
     from vitrail.data.source import SourceConfig
     from vitrail.errors import UserError
     from vitrail.report.measured import measure
     from vitrail.report.record import Record
 
-    model = predictor.load(run, device=device)
-    if not run.is_dir() and (data is None or out is None):
-        name = printable(run.name)
+    model, folder = opening.load(run), Path(run)
+    is_run = (folder / "config.yaml").is_file()
+    if not is_run and (data is None or out is None):
         raise UserError(
-            f"the weights file {name!r} has neither data nor a folder for results; give DATA and --out FOLDER"
+            f"the weights {printable(run)!r} have neither data nor a folder for results; give DATA and --out FOLDER"
         )
     # of other data all images count: nothing is split off
-    source = Record(run).data.source if data is None else SourceConfig(spec=data, val_fraction=0)
+    source = Record(folder).data.source if data is None else SourceConfig(spec=data, val_fraction=0)
     measured = measure(model, source, split, batch_size=batch_size, precision=precision)
-    folder = run / "evaluation" if out is None else out
+    folder = folder / "evaluation" if out is None else out
     name = measured.split if data is None else f"{Path(data).stem}-{measured.split}"
     measured.save(folder, name)
     measured.save_plots(folder / name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import Device
+from vitrail.cli._options import Opening, Weights
 from vitrail.console import note
 from vitrail.errors import UserError, did_you_mean
 
@@ -26,7 +26,7 @@ NUM_IMAGES = 128  # of the run's own data, for the attention distances (as many 
 
 
 def explain(
-    run: str,
+    run: Weights,
     /,
     *inputs: str,
     method: str = "all",
@@ -35,7 +35,7 @@ def explain(
     target: Annotated[str | None, Parameter("--class")] = None,
     options: Annotated[tuple[str, ...], Parameter("--set", metavar="OPTION=VALUE", show_default=False)] = (),
     out: Path = Path("explained"),
-    device: Device = "auto",
+    opening: Opening = Opening(),  # noqa: B008  frozen
 ) -> None:
     """Draw where a model looks in pictures, or without pictures what it has learned.
 
@@ -50,7 +50,6 @@ def explain(
       vitrail explain runs/birds
 
     Args:
-        run: A run folder or a .safetensors file.
         inputs: Files, folders, quoted globs, or - for paths or one picture on standard input.
         method: attention, rollout, gradcam, relevance, a third party's, or all.
         layer: One layer, 0 the first and -1 the last.
@@ -62,10 +61,10 @@ def explain(
     from vitrail.cli._pictures import pictures, save_new, stem_of
     from vitrail.config import read_scalar, split_assignment
     from vitrail.explain.overlay import overlay, sheet
-    from vitrail.predictor import load, name_of
+    from vitrail.predictor import name_of
 
     found = pictures(inputs) if inputs else iter(())
-    predictor = load(run, device=device)
+    predictor = opening.load(run)
     if not inputs:
         print(save_new(_anatomy(predictor, Path(run)), out / "anatomy.png"))
         return

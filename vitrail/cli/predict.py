@@ -8,14 +8,14 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from vitrail.cli._options import BatchSize, Device, Json, OnBad
+from vitrail.cli._options import BatchSize, Json, OnBad, Opening, Weights
 from vitrail.errors import UserError
 
 GROUP = "Use a model"
 
 
 def predict(
-    run: str,
+    run: Weights,
     /,
     *inputs: str,
     top: PositiveInt = 5,
@@ -24,7 +24,7 @@ def predict(
     annotate: Path | None = None,
     on_bad: OnBad = "error",
     batch_size: BatchSize = 32,
-    device: Device = "auto",
+    opening: Opening = Opening(),  # noqa: B008  frozen
 ) -> None:
     """Say what pictures show.
 
@@ -35,7 +35,6 @@ def predict(
       curl -s https://example.org/bird.jpg | vitrail predict runs/birds -
 
     Args:
-        run: A run folder or a .safetensors file.
         inputs: Files, folders, quoted globs, or - for paths or one picture on standard input.
         top: How many classes to name.
         as_csv: Print CSV on stdout.
@@ -45,10 +44,10 @@ def predict(
         raise UserError("--json and --csv exclude each other; choose one")
     from vitrail.cli._pictures import BadPictures, pictures, save_new, stem_of
     from vitrail.cli._writers import csv_writer, json_writer, table_writer
-    from vitrail.predictor import load, name_of
+    from vitrail.predictor import name_of
 
     found = pictures(inputs)
-    predictor = load(run, device=device)
+    predictor = opening.load(run)
     writer = json_writer if as_json else csv_writer if as_csv else table_writer
     bad, num_good = BadPictures(on_bad), 0
     with writer(top) as write:

@@ -188,14 +188,19 @@ def _plain(given: dict[str, Any]) -> Run:
     from vitrail.train.run import Run
     from vitrail.vit import preset
 
-    model, preprocess = preset("S/16"), PreprocessConfig()
+    model, preprocess, options = preset("S/16"), PreprocessConfig(), {}
     if "init" in given:
+        from vitrail.config import to_dict
         from vitrail.outline import outline
 
         found = outline(given["init"])
         model, preprocess = found.task.vit.config, found.preprocess
-    source = SourceConfig(spec=given["data"])
-    return Run(data=DataConfig(source=source, preprocess=preprocess, augment=augmentation("light")), model=model)
+        settings = to_dict(found.task.config)
+        options = {name: settings[name] for name in ("pool", "head") if settings.get(name) is not None}
+    data = DataConfig(
+        source=SourceConfig(spec=given["data"]), preprocess=preprocess, augment=augmentation("light")
+    )
+    return Run(data=data, model=model, task_options=options)
 
 
 def _report(place: RunFolder, run: Run) -> None:

@@ -134,7 +134,10 @@ def initialise_from(task: Task, path: str) -> None:
     Raises:
         UserError: no weights there, or of another architecture.
     """
-    source = outline(path).load()
+    found = outline(path)
+    for line in found.assumed:
+        note(line)
+    source = found.load()
     before, wanted = source.vit.config, task.vit.config
     said = "backbone kept"
     if (before.image_size, before.patch_size) != (wanted.image_size, wanted.patch_size):
@@ -146,7 +149,7 @@ def initialise_from(task: Task, path: str) -> None:
     if backbone := [name for name in differing if name.startswith("vit.")]:
         raise UserError(f"the weights of {path} are for another model ({backbone[0]} differs); give the same --model")
     keep_head = not differing and _outputs(source) == _outputs(task)
-    kept = {name for name in fits if keep_head or name.startswith("vit.")}
+    kept = {name for name in fits if keep_head or name.startswith(("vit.", "pool."))}
     task.load_state_dict(target | {name: state[name] for name in kept})
     note(f"init from {path}: {said}, {'head kept' if keep_head else f'fresh head for {len(_outputs(task))} outputs'}")
 

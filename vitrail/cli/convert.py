@@ -1,0 +1,40 @@
+"""Weights from one library to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from vitrail.cli._options import AllowPickle, Sizes, Weights
+
+GROUP = "Exchange weights"
+
+
+def convert(
+    source: Weights,
+    out: Path,
+    /,
+    *,
+    to: Annotated[
+        str, Parameter(help="huggingface, timm, torchvision, google, openai, vit_pytorch, meta, or native.")
+    ],
+    sizes: Sizes = Sizes(),  # noqa: B008  frozen
+    allow_pickle: AllowPickle = False,
+) -> None:
+    """Write a model's weights as another library reads them.
+
+    A new folder gets the configuration, the preprocessing and the class names too; a file only the tensors.
+
+    Examples
+      vitrail convert runs/birds birds-hf --to huggingface
+      vitrail convert hf://google/vit-base-patch16-224 vit-b.npz --to google
+      vitrail convert vit.safetensors vit-384.safetensors --to native --image-size 384
+
+    Args:
+        out: A new folder, or a file to write.
+    """
+    import vitrail
+
+    print(vitrail.convert(source, out, to=to, allow_pickle=allow_pickle, **sizes.read()))
