@@ -19,7 +19,8 @@ from vitrail.nn.init import initialise
 from vitrail.nn.mlp import Mlp, SwiGLU
 from vitrail.nn.patch_embed import PatchEmbed, PatchEmbedConfig
 from vitrail.nn.pooling import build_pool
-from vitrail.nn.resnet_stem import ResNetStem, ResNetStemConfig, same_padding
+from vitrail.nn.resnet_stem import ResNetStem, ResNetStemConfig
+from vitrail.nn.standardized_conv import same_padding
 
 
 @pytest.mark.parametrize("stride", [None, (3, 2)])

@@ -9,7 +9,11 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.errors import UserError
+from vitrail.nn.standardized_conv import StandardizedConv
 from vitrail.ops.patches import Pair, grid_size
+
+WEIGHT_EPS = 1e-8
+GROUP = 16  # channels
 
 
 @config
@@ -28,7 +32,8 @@ class ConvStem(nn.Module):
     """B C H W → tokens B N D: log2(patch) stages of 3×3 convolutions (the first of stride 2), each with GroupNorm and
     ReLU, widths doubling up to D, then a 1×1 convolution.
 
-    GroupNorm with one group stands where the paper has BatchNorm, so that a batch never changes a result.
+    Standardised kernels and GroupNorm stand where the paper has BatchNorm (Kolesnikov et al. 2020), so that a batch
+    never changes a result.
     """
 
     def __init__(self, channels: int, patch_size: Pair, dim: int, config: ConvStemConfig) -> None:
@@ -42,8 +47,8 @@ class ConvStem(nn.Module):
         for stage in range(num_stages):
             width = max(dim >> (num_stages - 1 - stage), 8)
             for stride in (2, *(1,) * (config.stage_depth - 1)):
-                self.stages.append(nn.Conv2d(channels, width, 3, stride, padding=1, bias=False))
-                self.stages.append(nn.GroupNorm(1, width))
+                self.stages.append(StandardizedConv(channels, width, 3, stride, WEIGHT_EPS, padding=1))
+                self.stages.append(nn.GroupNorm(num_groups(width), width))
                 self.stages.append(nn.ReLU(inplace=True))
                 channels = width
         self.projection = nn.Conv2d(channels, dim, 1)
@@ -59,6 +64,7 @@ class ConvStem(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """B C H W → B N D."""
         self.grid((images.shape[-2], images.shape[-1]))
+        images = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels last suits CPUs
         return self.projection(self.stages(images)).flatten(2).transpose(1, 2)
 
     def resize(self, patch_size: Pair) -> None:
@@ -69,3 +75,8 @@ class ConvStem(nn.Module):
         """
         if patch_size != self.patch_size:
             raise UserError("the patch size of a conv stem cannot change; resize the images instead")
+
+
+def num_groups(width: int) -> int:
+    """As many groups of 16 channels or more as divide the width."""
+    return next(groups for groups in range(max(width // GROUP, 1), 0, -1) if width % groups == 0)

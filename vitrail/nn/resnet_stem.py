@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.errors import UserError
+from vitrail.nn.standardized_conv import StandardizedConv, same_padding
 from vitrail.ops.patches import Pair, grid_size
 
 NUM_GROUPS = 32
@@ -38,25 +39,6 @@ class ResNetStemConfig:
     width: Annotated[int, Field(gt=0, le=1024, multiple_of=NUM_GROUPS)] = 64
     weight_eps: Annotated[float, Field(gt=0)] = 1e-5
     norm_eps: Annotated[float, Field(gt=0)] = 1e-6
-
-
-def same_padding(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
-    """Pad B C H W as TensorFlow's SAME does: output = ⌈input / stride⌉, the odd pixel at the bottom and right."""
-    height, width = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in (x.shape[-2], x.shape[-1]))
-    return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2), value=value)
-
-
-class StandardizedConv(nn.Conv2d):
-    """Convolution whose kernel is standardised over each output channel (Qiao et al. 2019), SAME padding."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, eps: float) -> None:
-        super().__init__(inputs, outputs, kernel, stride, bias=False)
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
-        weight = (self.weight - mean) * torch.rsqrt(variance + self.eps)
-        return F.conv2d(same_padding(x, self.kernel_size[0], self.stride[0]), weight, stride=self.stride)
 
 
 class Bottleneck(nn.Module):
