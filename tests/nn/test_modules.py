@@ -137,6 +137,13 @@ def test_conv_stem_downsamples_to_the_patch_size() -> None:
         ConvStem(3, (6, 6), 48, ConvStemConfig())
 
 
+def test_conv_stem_of_several_convolutions_a_stage_begins_at_full_resolution() -> None:
+    stem = ConvStem(3, (4, 4), 72, ConvStemConfig(stage_depth=2, full_resolution=True))
+    shapes = [tuple(m.weight.shape[:2]) for m in stem.stages if isinstance(m, torch.nn.Conv2d)]
+    assert shapes == [(18, 3), (18, 18), (36, 18), (36, 36), (72, 36), (72, 72)]
+    assert stem(torch.randn(2, 3, 8, 12)).shape == (2, 6, 72)
+
+
 @pytest.mark.parametrize(("layers", "patch"), [((1, 1, 2), 16), ((1, 1, 1, 1), 32), ((), 8)])
 def test_resnet_stem_equals_timms_resnetv2(layers: tuple[int, ...], patch: int) -> None:
     from timm.layers import StdConv2dSame

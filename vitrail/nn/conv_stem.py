@@ -22,10 +22,12 @@ class ConvStemConfig:
 
     Args:
         stage_depth: convolutions a stage; those after the first have stride 1.
+        full_resolution: a stage of stride 1 before the first halving, for small images.
     """
 
     kind: Literal["conv"] = "conv"
     stage_depth: Annotated[int, Field(gt=0, le=16)] = 1
+    full_resolution: bool = False
 
 
 class ConvStem(nn.Module):
@@ -44,9 +46,9 @@ class ConvStem(nn.Module):
             raise UserError(f"a conv stem needs a square patch size that is a power of 2, not {side}×{patch_size[1]}")
         self.patch_size = patch_size
         self.stages = nn.Sequential()
-        for stage in range(num_stages):
+        for stage in range(-int(config.full_resolution), num_stages):
             width = max(dim >> (num_stages - 1 - stage), 8)
-            for stride in (2, *(1,) * (config.stage_depth - 1)):
+            for stride in (1 if stage < 0 else 2, *(1,) * (config.stage_depth - 1)):
                 self.stages.append(StandardizedConv(channels, width, 3, stride, WEIGHT_EPS, padding=1))
                 self.stages.append(nn.GroupNorm(num_groups(width), width))
                 self.stages.append(nn.ReLU(inplace=True))

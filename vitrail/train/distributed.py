@@ -81,7 +81,8 @@ def join(device: str, timeout: float) -> Iterator[World]:
     """
     rank, size, local = (int(os.environ.get(key, default)) for key, default in
                          (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))  # fmt: skip
-    chosen = pick_device(device)
+    with nullcontext() if rank == 0 else redirect_stderr(io.StringIO()):
+        chosen = pick_device(device)
     if size == 1:
         yield World(chosen)
         return
