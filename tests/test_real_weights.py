@@ -1,0 +1,84 @@
+"""The real ImageNet ViT-Ti/16: what timm computes with the same file and photos, we compute."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vitrail
+from vitrail.cli import main
+
+pytestmark = pytest.mark.real_data
+SIZES = [(224, 224), (384, 384), (224, 320)]
+
+
+@pytest.fixture(scope="module")
+def place(request: pytest.FixtureRequest) -> Path:
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the real images and weights are not on this machine (looked for {folder})")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(place: Path) -> list[Path]:
+    return sorted((place / "imagenet_samples").glob("*.JPEG"))
+
+
+@pytest.fixture(scope="module")
+def truth(place: Path, photos: list[Path]) -> list[int]:
+    """The class of each photo: its name begins with the wnid."""
+    wnids = [entry["wnid"] for entry in json.loads((place / "vit_tiny_imagenet" / "classes.json").read_text())]
+    return [wnids.index(photo.name.split("_")[0]) for photo in photos]
+
+
+def _logits(predictor: vitrail.Predictor, photos: list[Path]) -> torch.Tensor:
+    with torch.inference_mode():
+        return torch.cat([predictor.task(predictor.tensor(photo)) for photo in photos])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_prediction_is_timms(place: Path, photos: list[Path], truth: list[int], size: tuple[int, int]) -> None:
+    timm = pytest.importorskip("timm")
+    weights = place / "vit_tiny_imagenet" / "model.safetensors"
+    chosen = photos if size == (224, 224) else photos[::5]
+    ours = _logits(vitrail.load(weights, image_size=size, device="cpu"), chosen)
+    model = timm.create_model("vit_tiny_patch16_224", checkpoint_path=str(weights), dynamic_img_size=True).eval()
+    transform = timm.data.create_transform(
+        (3, *size), interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=0.9
+    )
+    with torch.inference_mode():
+        theirs = torch.cat([model(transform(Image.open(photo).convert("RGB"))[None]) for photo in chosen])
+    assert (ours - theirs).abs().max() < 1e-4
+    assert torch.equal(ours.argmax(1), theirs.argmax(1))
+    right = np.mean(ours.argmax(1).numpy() == np.array(truth if size == (224, 224) else truth[::5]))
+    assert right > 0.75
+
+
+def test_evaluate_measures_it(
+    place: Path, photos: list[Path], truth: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = place / "vit_tiny_imagenet" / "model.safetensors"
+    names = vitrail.load(weights, device="cpu").classes
+    assert len(set(names)) == 1000
+    with (tmp_path / "photos.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        writer.writerows([str(photo), names[label]] for photo, label in zip(photos, truth, strict=True))
+    arguments = ["evaluate", str(weights), str(tmp_path / "photos.csv"), "--out", str(tmp_path / "out"), "--json"]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    assert 0.78 < metrics["top1"] < 0.88
+    assert metrics["top5"] > 0.93
+
+
+def test_predict_names_the_right_thing(place: Path, photos: list[Path]) -> None:
+    predictor = vitrail.load(place / "vit_tiny_imagenet", device="cpu")
+    tench = next(photo for photo in photos if photo.name.startswith("n01440764"))
+    assert predictor.predict(tench).label == "tench"
