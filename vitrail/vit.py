@@ -23,8 +23,10 @@ from vitrail.nn.conv_stem import ConvStem, ConvStemConfig
 from vitrail.nn.init import initialise
 from vitrail.nn.patch_embed import PatchEmbed, PatchEmbedConfig
 from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
+from vitrail.nn.relative_bias import RelativeBias
 from vitrail.nn.resnet_stem import ResNetStem, ResNetStemConfig
 from vitrail.ops.positions import Pair, Resampling
+from vitrail.ops.relative import Offsets, offsets
 from vitrail.ops.rope import Rotation, rope_2d
 
 EmbedConfig = Annotated[PatchEmbedConfig | ConvStemConfig | ResNetStemConfig, Field(discriminator="kind")]
@@ -39,8 +41,9 @@ class ViTConfig:
         image_size: native (height, width) in pixels; other sizes work at run time by resampling positions.
         patch_size: pixels a token covers, (height, width); with a stem, its whole downsampling.
         embed: what makes tokens of pixels: ``patch``, ``conv`` or ``resnet`` (the hybrids).
-        positions: ``learned``, ``sincos_1d``, ``sincos_2d``, ``rope_2d`` (rotary, in attention) or ``none``.
-        resampling: how learned positions move to another grid.
+        positions: ``learned``, ``sincos_1d``, ``sincos_2d``, ``rope_2d`` (rotary, in attention), ``relative`` (a bias
+            of attention in every block, BEiT) or ``none``.
+        resampling: how learned positions and tables of relative ones move to another grid.
         class_token: a learned token before the patches, with a learned position of its own unless
             ``class_position`` is false (DeiT III).
         distillation_token: a second one after it, for a teacher's labels (Touvron et al. 2021, DeiT).
@@ -57,7 +60,7 @@ class ViTConfig:
     mlp_dim: Annotated[int, Field(gt=0, le=131072)] = 768
     embed: EmbedConfig = PatchEmbedConfig()
     block: BlockConfig = BlockConfig()
-    positions: Literal["learned", "sincos_1d", "sincos_2d", "rope_2d", "none"] = "learned"
+    positions: Literal["learned", "sincos_1d", "sincos_2d", "rope_2d", "relative", "none"] = "learned"
     resampling: Resampling = "bicubic_antialias"
     class_token: bool = True
     class_position: bool = True
@@ -81,6 +84,8 @@ class ViTConfig:
             raise ValueError(f"some {num_patches:,} patches of dim {self.dim} are too many; enlarge patch_size")
         if self.distillation_token and not self.class_token:
             raise ValueError("distillation_token needs class_token=true")
+        if self.positions == "relative" and (self.distillation_token or self.registers):
+            raise ValueError("relative positions know no distillation_token or registers; leave them out")
         if self.block.head_dim is None and self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}; set block.head_dim")
         if self.positions == "sincos_1d" and self.dim % 2:
@@ -150,7 +155,9 @@ class ViT(nn.Module):
         self.dropout = nn.Dropout(block.dropout)
         self.pre_norm = nn.LayerNorm(dim, block.norm_eps) if config.pre_norm else nn.Identity()
         rates = torch.linspace(0, block.drop_path, config.depth, device="cpu").tolist()
-        self.blocks = nn.ModuleList(Block(dim, config.heads, config.mlp_dim, block, rate) for rate in rates)
+        self.blocks = nn.ModuleList(
+            Block(dim, config.heads, config.mlp_dim, block, rate, self._relative_bias()) for rate in rates
+        )
         self.norm = nn.LayerNorm(dim, block.norm_eps) if config.final_norm else nn.Identity()
         initialise(self)
 
@@ -165,13 +172,15 @@ class ViT(nn.Module):
         Raises:
             UserError: a channel count or image size that the model cannot take.
         """
-        x, grid, rotation = self.tokenise(images)
+        x, grid, positions = self.tokenise(images)
         for block in self.blocks:
-            x = block(x, rotation)
+            x = block(x, positions)
         return self._features(self.norm(x), grid)
 
-    def tokenise(self, images: Tensor) -> tuple[Tensor, Pair, Rotation | None]:
-        """What enters the first block: tokens B T D with positions, their grid, and the rotation (rope_2d only)."""
+    def tokenise(self, images: Tensor) -> tuple[Tensor, Pair, Rotation | Offsets | None]:
+        """What enters the first block: tokens B T D with positions, their grid, and what attention needs to know of it
+        (the rotation for ``rope_2d``, the offsets for ``relative``).
+        """
         if images.ndim != 4 or images.shape[1] != self.config.channels:
             raise UserError(
                 f"the model takes images of shape (batch, {self.config.channels}, height, width), "
@@ -182,7 +191,7 @@ class ViT(nn.Module):
         prefix = [t.expand(len(images), -1, -1) for t in self._prefix_tokens() if t is not None]
         leading = torch.cat(prefix, dim=1) if prefix else patches[:, :0]
         x = self.dropout(self.positions(leading.to(patches.dtype), patches, grid))
-        return self.pre_norm(x), grid, self._rotation(grid, x.device)
+        return self.pre_norm(x), grid, self._in_attention(grid, x.device)
 
     def intermediates(
         self, images: Tensor, layers: Iterable[int] | None = None, *, norm: bool = False
@@ -193,10 +202,10 @@ class ViT(nn.Module):
             norm: pass them through the final LayerNorm (DINOv2's habit; timm and Hugging Face do not).
         """
         wanted = self._layers(layers)
-        x, grid, rotation = self.tokenise(images)
+        x, grid, positions = self.tokenise(images)
         found: dict[int, Features] = {}
         for layer, block in enumerate(self.blocks[: max(wanted) + 1]):
-            x = block(x, rotation)
+            x = block(x, positions)
             if layer in wanted:
                 found[layer] = self._features(self.norm(x) if norm else x, grid)
         return [found[layer] for layer in wanted]
@@ -207,12 +216,12 @@ class ViT(nn.Module):
         Recomputed from each block's input, so the ordinary forward pass keeps its fused kernels.
         """
         wanted = self._layers(layers)
-        x, _, rotation = self.tokenise(images)
+        x, _, positions = self.tokenise(images)
         found: dict[int, Tensor] = {}
         for layer, block in enumerate(self.blocks[: max(wanted) + 1]):
             if layer in wanted:
-                found[layer] = cast("Block", block).attention_weights(x, rotation)
-            x = block(x, rotation)
+                found[layer] = cast("Block", block).attention_weights(x, positions)
+            x = block(x, positions)
         return [found[layer] for layer in wanted]
 
     def resize(self, image_size: int | Pair | None = None, patch_size: int | Pair | None = None) -> None:
@@ -229,7 +238,11 @@ class ViT(nn.Module):
         if isinstance(self.embed, PatchEmbed) and self.embed.config.stride is not None:
             changed["embed"] = dataclasses.replace(self.embed.config, stride=self.embed.stride)
         resized = dataclasses.replace(self.config, **changed)
-        self.positions.resize(self.embed.grid(resized.image_size))
+        grid = self.embed.grid(resized.image_size)
+        self.positions.resize(grid)
+        for block in self.blocks:
+            if (relative := cast("Block", block).attention.relative) is not None:
+                relative.resize(grid)
         self.config = resized
 
     def _features(self, tokens: Tensor, grid: Pair) -> Features:
@@ -238,7 +251,17 @@ class ViT(nn.Module):
     def _prefix_tokens(self) -> tuple[nn.Parameter | None, ...]:
         return self.class_token, self.distillation_token, self.registers
 
-    def _rotation(self, grid: Pair, device: torch.device) -> Rotation | None:
+    def _relative_bias(self) -> RelativeBias | None:
+        """One block's own."""
+        config = self.config
+        if config.positions != "relative":
+            return None
+        grid = self.embed.grid(config.image_size)
+        return RelativeBias(grid, config.heads, config.class_token, config.resampling)
+
+    def _in_attention(self, grid: Pair, device: torch.device) -> Rotation | Offsets | None:
+        if self.config.positions == "relative":
+            return offsets(grid, self.config.class_token, device)
         if self.config.positions != "rope_2d":
             return None
         cos, sin = rope_2d(grid, self.config.head_dim)

@@ -48,6 +48,18 @@ def test_resampling_equals_torchvision() -> None:
     torch.testing.assert_close(ours, state["encoder.pos_embedding"][:, 1:])
 
 
+@pytest.mark.parametrize("new", [(24, 24), (10, 17), (1, 37)])
+def test_metas_offset_scales_coordinates_by_a_little_more(new: tuple[int, int]) -> None:
+    positions = torch.randn(1, 16 * 16, 8)
+    square = positions.reshape(1, 16, 16, 8).permute(0, 3, 1, 2)
+    scale = ((new[0] + 0.1) / 16, (new[1] + 0.1) / 16)
+    expected = F.interpolate(square, scale_factor=scale, mode="bicubic").permute(0, 2, 3, 1)
+    assert expected.shape == (1, *new, 8)
+    ours = resample(positions, (16, 16), new, "bicubic_offset")
+    torch.testing.assert_close(ours, expected.reshape(1, -1, 8))
+    assert (ours - resample(positions, (16, 16), new, "bicubic")).abs().max() > 1e-3
+
+
 def test_resampling_a_gradient_of_positions_keeps_it_a_gradient() -> None:
     ramp = torch.linspace(0, 1, 9)[:, None].expand(9, 9).reshape(1, 81, 1)
     ours = resample(ramp, (9, 9), (17, 5), "bilinear_corners").reshape(17, 5)

@@ -18,9 +18,9 @@ A dialect without ``lacks`` is only read.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 
@@ -33,8 +33,8 @@ from vitrail.data.indexing.names import classes_beside
 from vitrail.errors import UserError, did_you_mean
 
 DIALECTS = "checkpoints.dialects"
-CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
-WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
+CONFIG, OPEN_CLIP_CONFIG, PREPROCESSOR = "config.json", "open_clip_config.json", "preprocessor_config.json"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "pytorch_model.bin")
 MAX_JSON = 10_000_000
 
 
@@ -46,6 +46,7 @@ class Foreign:
     dialect: str
     model: Model
     allow_pickle: bool = False
+    opened: Tensors | None = field(default=None, repr=False)  # closed, and held: a pickle is converted but once
 
     def check(self, like: Mapping[str, Tensor]) -> None:
         """Does the file hold what a model like this needs? No tensor is read.
@@ -81,11 +82,11 @@ def find(path: str | Path, *, allow_pickle: bool = False) -> Foreign:
         shapes = {module.canonical(key): entry.shape for key, entry in tensors.entries.items()}
     try:
         model = module.describe(shapes, beside)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
         if isinstance(error, UserError):
             raise UserError(f"{path}: {error}") from None
         raise UserError(f"{path} looks like {name}, but its shapes or config do not tell a model: {error!r}") from None
-    return Foreign(path, name, model, allow_pickle)
+    return Foreign(path, name, model, allow_pickle, tensors)
 
 
 def weights_in(path: Path) -> Path:
@@ -99,7 +100,7 @@ def weights_in(path: Path) -> Path:
     candidates = [path / name for name in WEIGHTS if (path / name).is_file()]
     candidates += [] if candidates else sorted([*path.glob("*.safetensors"), *path.glob("*.npz")])
     if not candidates:
-        raise UserError(f"{path} holds no weights ({', '.join(WEIGHTS[:2])}); give a folder or file that does")
+        raise UserError(f"{path} holds no weights ({WEIGHTS[0]}); give a folder or file that does")
     return candidates[0]
 
 
@@ -171,26 +172,47 @@ def _dialect(tensors: Tensors, beside: Beside, path: Path) -> str:
     if not found:
         some = ", ".join(list(tensors.entries)[:3])
         raise UserError(f"{path} is of no dialect that Vitrail knows (its tensors: {some}, …); it is no ViT's")
-    assert len(found) == 1, f"{path} speaks {found}"
+    if len(found) > 1:
+        raise UserError(f"{path} holds tensors of several libraries ({', '.join(found)}); keep those of one")
     return found[0]
 
 
 def _beside(path: Path, metadata: dict[str, str]) -> Beside:
     folder = path.parent
+    both = [_json(folder / name) for name in (CONFIG, OPEN_CLIP_CONFIG)]  # a folder for two libraries has both
+    if path.name.startswith("open_clip"):
+        both.reverse()
     return Beside(
-        config=_json(folder / CONFIG),
+        config=both[0] or both[1],
         preprocessor=_json(folder / PREPROCESSOR),
-        classes=classes_beside(folder),
+        classes=classes_beside(folder) if _small(folder / "classes.json") else (),
         metadata=metadata,
         name=path.name if path.name not in WEIGHTS else folder.name,
     )
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    def refuse(reason: str) -> NoReturn:
+        raise UserError(f"cannot read {path}: {reason}; restore or remove it")
+
+    if not _small(path):
         return {}
-    if path.stat().st_size > MAX_JSON:
-        raise UserError(f"{path} has {path.stat().st_size:,} bytes, more than {MAX_JSON:,}; it is no config")
-    return files.read_json(path)
+    try:
+        found = safetensors.strict_json(path.read_bytes(), refuse)
+    except OSError as error:
+        refuse(str(error.strerror))
+    if not isinstance(found, dict):
+        refuse("it holds no JSON object")
+    assert isinstance(found, dict)
+    return found
 
 
+def _small(path: Path) -> bool:
+    """Is there such a file?
+
+    Raises:
+        UserError: one of more bytes than any config has.
+    """
+    if path.is_file() and (size := path.stat().st_size) > MAX_JSON:
+        raise UserError(f"{path} has {size:,} bytes, more than {MAX_JSON:,}; it is no config")
+    return path.is_file()

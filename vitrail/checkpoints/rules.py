@@ -5,6 +5,7 @@ A dialect's table may name more than a model has: a rule counts only where the m
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -27,22 +28,24 @@ class Rule:
     Attributes:
         read: theirs → ours; it is tried on the meta device first, so it may not look at values.
         write: ours → theirs, the exact inverse to the bit.
+        direct: what ``write`` gives are contiguous views that make up ours, so a file is read straight into them.
     """
 
     ours: str
     theirs: tuple[str, ...]
     read: Read
     write: Write
+    direct: bool = False
 
 
 def same(ours: str, theirs: str) -> Rule:
     """The same tensor under another name; axes of length 1 may be missing in theirs on reading."""
-    return Rule(ours, (theirs,), lambda parts: parts[0], lambda value: (value,))
+    return Rule(ours, (theirs,), lambda parts: parts[0], lambda value: (value,), direct=True)
 
 
 def shaped(ours: str, theirs: str, *shape: int) -> Rule:
     """The same numbers, in ``shape`` on their side (one length may be −1)."""
-    return Rule(ours, (theirs,), lambda parts: parts[0], lambda value: (value.reshape(shape),))
+    return Rule(ours, (theirs,), lambda parts: parts[0], lambda value: (value.reshape(shape),), direct=True)
 
 
 def transposed(ours: str, theirs: str) -> Rule:
@@ -52,7 +55,20 @@ def transposed(ours: str, theirs: str) -> Rule:
 
 def stacked(ours: str, *theirs: str) -> Rule:
     """Rows of ours, in equal parts under several names (queries, keys, values)."""
-    return Rule(ours, theirs, lambda parts: torch.cat(list(parts)), lambda value: value.chunk(len(theirs)))
+    return Rule(ours, theirs, lambda parts: torch.cat(list(parts)), lambda value: value.chunk(len(theirs)), direct=True)
+
+
+def rows(ours: str, theirs: str, first: int, last: int, of: int) -> Rule:
+    """Parts ``first`` to ``last`` (exclusive) of their rows, which are cut into ``of`` equal parts.
+
+    The rules of one of their tensors together cover its rows, in the order of our state dict.
+    """
+
+    def read(parts: Sequence[Tensor]) -> Tensor:
+        length = len(parts[0]) // of
+        return parts[0][first * length : last * length]
+
+    return Rule(ours, (theirs,), read, lambda value: (value,))
 
 
 def mapped(ours: str, theirs: str, read: Callable[[Tensor], Tensor], write: Callable[[Tensor], Tensor]) -> Rule:
@@ -85,6 +101,15 @@ def repeated(count: int, ours: str, theirs: str, rules: Collection[Rule]) -> lis
     ]
 
 
+def nth(rule: Rule, i: int) -> Rule:
+    """The rule where each of theirs holds all blocks along a leading axis; such a file is only read."""
+
+    def write(value: Tensor) -> Sequence[Tensor]:
+        raise AssertionError(f"{rule.theirs} would need every block")
+
+    return replace(rule, read=lambda parts: rule.read([part[i] for part in parts]), write=write, direct=False)
+
+
 def load(
     tensors: Tensors,
     rules: Iterable[Rule],
@@ -108,10 +133,25 @@ def load(
     table = _needed(rules, like)
     check(tensors, table, like, canonical=canonical, ignored=ignored)
     found = {canonical(name): name for name in tensors.entries}
+    left = Counter(part for name in like for part in table[name].theirs)
+    shared: dict[str, Tensor] = {}  # what several rules read is kept until the last of them
+
+    def read(part: str) -> Tensor:
+        left[part] -= 1
+        value = shared.pop(part) if part in shared else tensors.read(found[part])
+        if left[part]:
+            shared[part] = value
+        return value
+
     state = {}
     for name, meta in like.items():
         rule = table[name]
-        value = rule.read([tensors.read(found[part]) for part in rule.theirs])
+        if rule.direct and all(left[p] == 1 and tensors.entries[found[p]].dtype == meta.dtype for p in rule.theirs):
+            value = state[name] = torch.empty(meta.shape, dtype=meta.dtype)
+            for part, place in zip(rule.theirs, rule.write(value), strict=True):
+                tensors.read(found[part], place)
+            continue
+        value = rule.read([read(part) for part in rule.theirs])
         state[name] = value.reshape(meta.shape).to(meta.dtype).contiguous()
     return state
 
@@ -137,10 +177,10 @@ def check(
     wrong = []
     for name, meta in like.items():
         parts = [torch.empty(entries[part].shape, device="meta") for part in table[name].theirs]
-        if not all(entries[part].dtype.is_floating_point for part in table[name].theirs):
-            wrong.append(table[name].theirs[0])
-        elif not _fits(table[name].read, parts, meta):
-            wrong.append(table[name].theirs[0])
+        if not all(entries[part].dtype.is_floating_point for part in table[name].theirs) or not _fits(
+            table[name], parts, meta
+        ):
+            wrong.append((table[name].theirs or (name,))[0])
     _refuse(tensors.path, "has a shape or dtype that does not fit for", wrong)
 
 
@@ -153,11 +193,11 @@ def save(state: Mapping[str, Tensor], rules: Iterable[Rule], where: str) -> dict
     table = _needed(rules, state)
     if homeless := [name for name in state if name not in table]:
         raise UserError(f"{where} has no place for {', '.join(homeless[:3])}; save as native instead")
-    return {
-        name: value.contiguous()
-        for ours in state
-        for name, value in zip(table[ours].theirs, table[ours].write(state[ours]), strict=True)
-    }
+    written: dict[str, Tensor] = {}
+    for ours, value in state.items():
+        for name, part in zip(table[ours].theirs, table[ours].write(value), strict=True):
+            written[name] = torch.cat((written[name], part)) if name in written else part
+    return {name: value.contiguous() for name, value in written.items()}
 
 
 def _needed(rules: Iterable[Rule], like: Mapping[str, Tensor]) -> dict[str, Rule]:
@@ -169,9 +209,11 @@ def _needed(rules: Iterable[Rule], like: Mapping[str, Tensor]) -> dict[str, Rule
     return table
 
 
-def _fits(read: Read, parts: Sequence[Tensor], meta: Tensor) -> bool:
+def _fits(rule: Rule, parts: Sequence[Tensor], meta: Tensor) -> bool:
     try:
-        found = read(parts)
+        found = rule.read(parts)
+        if rule.direct and [v.numel() for v in rule.write(meta)] != [part.numel() for part in parts]:
+            return False
     except (RuntimeError, IndexError, ValueError):
         return False
     return [n for n in found.shape if n != 1] == [n for n in meta.shape if n != 1]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vitrail.nn.relative_bias import RelativeBias
 from vitrail.ops.attention import attention
+from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation, rotate
 
 
@@ -14,8 +16,12 @@ class Attention(nn.Module):
 
     Args:
         head_dim: d; ``heads · head_dim`` need not equal ``dim``.
+        key_bias: with ``qkv_bias``, give keys one too; it never changes a softmax, and BEiT's have none.
         qk_norm: LayerNorm over d on queries and keys (Dehghani et al. 2023, ViT-22B).
         dropout: on the attention weights.
+        relative: a bias of the weights by the offset between two tokens.
+
+    ``positions`` of the methods: what attention itself needs to know of where tokens are, a rotation or offsets.
     """
 
     def __init__(
@@ -25,39 +31,57 @@ class Attention(nn.Module):
         head_dim: int,
         *,
         qkv_bias: bool = True,
+        key_bias: bool = True,
         out_bias: bool = True,
         qk_norm: bool = False,
         norm_eps: float = 1e-6,
         dropout: float = 0.0,
+        relative: RelativeBias | None = None,
     ) -> None:
         super().__init__()
         self.heads, self.head_dim, self.dropout = heads, head_dim, dropout
-        self.qkv = nn.Linear(dim, 3 * heads * head_dim, bias=qkv_bias)  # rows: all queries, keys, values
+        width = heads * head_dim
+        self.qkv = nn.Linear(dim, 3 * width, bias=qkv_bias and key_bias)  # rows: all queries, keys, values
+        self.qv_bias = nn.Parameter(torch.empty(2 * width)) if qkv_bias and not key_bias else None
+        self.relative = relative
         self.q_norm = nn.LayerNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
-        self.out = nn.Linear(heads * head_dim, dim, bias=out_bias)
+        self.out = nn.Linear(width, dim, bias=out_bias)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+    def forward(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
         """B T D → B T D."""
-        q, k, v = self.project(x, rotation)
-        mixed = attention(q, k, v, dropout=self.dropout if self.training else 0.0)
+        q, k, v = self.project(x, positions)
+        mixed = attention(q, k, v, mask=self._bias(positions, q), dropout=self.dropout if self.training else 0.0)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
-    def weights(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+    def weights(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
         """The attention matrix softmax(Q Kᵀ / √d): B T D → B H T T, rows sum to 1."""
-        q, k, _ = self.project(x, rotation)
-        return (q @ k.transpose(-2, -1) * self.head_dim**-0.5).softmax(dim=-1)
+        q, k, _ = self.project(x, positions)
+        scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5
+        bias = self._bias(positions, q)
+        return (scores if bias is None else scores + bias).softmax(dim=-1)
 
-    def project(self, x: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, positions: Rotation | Offsets | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each B H T d, normalised and rotated where the model asks for it."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+        qkv = self.qkv(x)
+        if self.qv_bias is not None:
+            q_bias, v_bias = self.qv_bias.chunk(2)
+            qkv = qkv + torch.cat((q_bias, torch.zeros_like(q_bias), v_bias))
+        q, k, v = qkv.unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         q, k = self.q_norm(q), self.k_norm(k)
-        if rotation is not None:
-            num_prefix = x.shape[1] - len(rotation[0])
-            q, k = rotate(q, rotation, num_prefix), rotate(k, rotation, num_prefix)
+        if positions is not None and not isinstance(positions, Offsets):
+            num_prefix = x.shape[1] - len(positions[0])
+            q, k = rotate(q, positions, num_prefix), rotate(k, positions, num_prefix)
         return q, k, v
 
     def qkv_kernels(self) -> tuple[Tensor, Tensor, Tensor]:
         """Views on the query, key and value kernels, each (H·d, D)."""
         q, k, v = torch.unbind(self.qkv.weight.unflatten(0, (3, -1)))
         return q, k, v
+
+    def _bias(self, positions: Rotation | Offsets | None, like: Tensor) -> Tensor | None:
+        """1 H T T, or None where the model has no such bias."""
+        if self.relative is None:
+            return None
+        assert isinstance(positions, Offsets), "a relative bias needs the offsets of the tokens"
+        return self.relative(positions).to(like.dtype)

@@ -12,6 +12,8 @@ from vitrail.config import config
 from vitrail.nn.attention import Attention
 from vitrail.nn.drop import DropPath
 from vitrail.nn.mlp import Mlp, MlpKind, SwiGLU
+from vitrail.nn.relative_bias import RelativeBias
+from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -25,6 +27,7 @@ class BlockConfig:
         order: ``pre`` normalises the input of each branch (x + f(N(x)), the ViT paper's order); ``post`` the sum
             (N(x + f(x)), Vaswani et al. 2017).
         head_dim: width of a head; default dim / heads.
+        key_bias: with ``qkv_bias``, whether keys have one too (BEiT's have none).
         layer_scale: initial value of a learned factor a channel on each branch (Touvron et al. 2021), or None.
         dropout: after the attention output and both MLP layers (and after adding positions, in ViT).
         drop_path: stochastic depth rate of the last block; it grows linearly from 0 at the first.
@@ -35,6 +38,7 @@ class BlockConfig:
     head_dim: Annotated[int, Field(gt=0, le=1024)] | None = None
     norm_eps: Annotated[float, Field(gt=0)] = 1e-6
     qkv_bias: bool = True
+    key_bias: bool = True
     out_bias: bool = True
     qk_norm: bool = False
     layer_scale: float | None = None
@@ -60,9 +64,18 @@ class Block(nn.Module):
 
     Args:
         drop_path: this block's own rate (the config holds the last block's).
+        relative: this block's own bias by relative positions.
     """
 
-    def __init__(self, dim: int, heads: int, mlp_dim: int, config: BlockConfig, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        mlp_dim: int,
+        config: BlockConfig,
+        drop_path: float = 0.0,
+        relative: RelativeBias | None = None,
+    ) -> None:
         super().__init__()
         self.order = config.order
         self.norm1 = nn.LayerNorm(dim, config.norm_eps)
@@ -71,10 +84,12 @@ class Block(nn.Module):
             heads,
             config.head_dim or dim // heads,
             qkv_bias=config.qkv_bias,
+            key_bias=config.key_bias,
             out_bias=config.out_bias,
             qk_norm=config.qk_norm,
             norm_eps=config.norm_eps,
             dropout=config.attention_dropout,
+            relative=relative,
         )
         self.norm2 = nn.LayerNorm(dim, config.norm_eps)
         self.mlp: Mlp | SwiGLU
@@ -85,17 +100,17 @@ class Block(nn.Module):
         self.branch1 = _branch(dim, config, drop_path)
         self.branch2 = _branch(dim, config, drop_path)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+    def forward(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
         """B T D → B T D."""
         if self.order == "pre":
-            x = x + self.branch1(self.attention(self.norm1(x), rotation))
+            x = x + self.branch1(self.attention(self.norm1(x), positions))
             return x + self.branch2(self.mlp(self.norm2(x)))
-        x = self.norm1(x + self.branch1(self.attention(x, rotation)))
+        x = self.norm1(x + self.branch1(self.attention(x, positions)))
         return self.norm2(x + self.branch2(self.mlp(x)))
 
-    def attention_weights(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+    def attention_weights(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
         """The attention matrix of this block for its input x: B T D → B H T T."""
-        return self.attention.weights(self.norm1(x) if self.order == "pre" else x, rotation)
+        return self.attention.weights(self.norm1(x) if self.order == "pre" else x, positions)
 
 
 def _branch(dim: int, config: BlockConfig, drop_path: float) -> nn.Sequential:

@@ -17,6 +17,7 @@ from vitrail.nn.head import Head
 from vitrail.nn.mlp import Mlp
 from vitrail.nn.pooling import AttentionPool
 from vitrail.nn.positions import LearnedPositions
+from vitrail.nn.relative_bias import RelativeBias
 from vitrail.nn.resnet_stem import Bottleneck
 
 
@@ -39,6 +40,8 @@ def initialise(model: nn.Module) -> None:
             nn.init.constant_(module.gamma, module.initial)
         elif isinstance(module, LearnedPositions):
             nn.init.trunc_normal_(module.embedding, std=0.02)
+        elif isinstance(module, RelativeBias):
+            nn.init.trunc_normal_(module.table, std=0.02)
         elif isinstance(module, AttentionPool):
             nn.init.xavier_uniform_(module.probe[0])
     for name, parameter in model.named_parameters():
@@ -50,6 +53,7 @@ def initialise(model: nn.Module) -> None:
         if isinstance(module, Attention):
             for kernel in module.qkv_kernels():
                 nn.init.xavier_uniform_(kernel)
+            _zero(module.qv_bias)
         elif isinstance(module, Mlp):
             nn.init.normal_(module.fc1.bias, std=1e-6)
             nn.init.normal_(module.fc2.bias, std=1e-6)

@@ -31,6 +31,8 @@ class ResNetStemConfig:
             excepted; the root quarters it. What remains to the patch size is the projection's.
         width: channels of the root.
         weight_eps: in weight standardisation: 1e-5 in the Flax original, 1e-8 in timm.
+        weight_eps_of: what it is added to before dividing: the kernel's ``deviation`` (Flax) or ``variance`` (timm).
+            They differ where kernels are small: 1e-5 on the variance triples a deviation of 1e-3.
         norm_eps: in GroupNorm: 1e-6 in the Flax original, 1e-5 in timm.
     """
 
@@ -38,6 +40,7 @@ class ResNetStemConfig:
     layers: tuple[Annotated[int, Field(gt=0, le=64)], ...] = (3, 4, 9)
     width: Annotated[int, Field(gt=0, le=1024, multiple_of=NUM_GROUPS)] = 64
     weight_eps: Annotated[float, Field(gt=0)] = 1e-5
+    weight_eps_of: Literal["variance", "deviation"] = "variance"
     norm_eps: Annotated[float, Field(gt=0)] = 1e-6
 
 
@@ -115,5 +118,6 @@ class ResNetStem(nn.Module):
 def _conv_norm(
     inputs: int, outputs: int, kernel: int, stride: int, config: ResNetStemConfig
 ) -> tuple[StandardizedConv, nn.GroupNorm]:
-    conv = StandardizedConv(inputs, outputs, kernel, stride, config.weight_eps)
+    of_deviation = config.weight_eps_of == "deviation"
+    conv = StandardizedConv(inputs, outputs, kernel, stride, config.weight_eps, eps_of_deviation=of_deviation)
     return conv, nn.GroupNorm(NUM_GROUPS, outputs, config.norm_eps)

@@ -17,19 +17,28 @@ class StandardizedConv(nn.Conv2d):
     """Convolution whose kernel is standardised over each output channel (Qiao et al. 2019).
 
     Args:
-        eps: added to the kernel's variance.
+        eps: added to the kernel's variance, or where ``eps_of_deviation`` to its root.
         padding: zeros on every side, or None for TensorFlow's SAME.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int, eps: float, padding: int | None = None
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int,
+        eps: float,
+        padding: int | None = None,
+        *,
+        eps_of_deviation: bool = False,
     ) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding or 0, bias=False)
-        self.eps, self.same = eps, padding is None
+        self.eps, self.eps_of_deviation, self.same = eps, eps_of_deviation, padding is None
 
     def forward(self, x: Tensor) -> Tensor:
         variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
-        weight = (self.weight - mean) * torch.rsqrt(variance + self.eps)
+        scale = 1 / (variance.sqrt() + self.eps) if self.eps_of_deviation else torch.rsqrt(variance + self.eps)
+        weight = (self.weight - mean) * scale
         if self.same:
             x = same_padding(x, self.kernel_size[0], self.stride[0])
         return F.conv2d(x, weight, stride=self.stride, padding=self.padding)

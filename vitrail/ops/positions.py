@@ -10,10 +10,18 @@ from torch import Tensor
 
 Pair = tuple[int, int]
 Resampling = Literal[
-    "bicubic_antialias", "bicubic", "bicubic_corners", "bilinear", "bilinear_antialias", "bilinear_corners"
+    "bicubic_antialias",
+    "bicubic",
+    "bicubic_corners",
+    "bicubic_offset",
+    "bilinear",
+    "bilinear_antialias",
+    "bilinear_corners",
 ]
 """How positions are resampled: timm and DeiT use ``bicubic_antialias``, Hugging Face ``bicubic``, torchvision
-``bicubic_corners``, Google's code ``bilinear_corners`` (corners: ``align_corners=True``)."""
+``bicubic_corners``, Google's code ``bilinear_corners`` (corners: ``align_corners=True``), Meta's DINO, and DINOv2
+without registers, ``bicubic_offset`` (coordinates scaled by (new + 0.1) / old instead of new / old)."""
+OFFSET = 0.1
 
 
 def sincos_1d(length: int, dim: int, temperature: float = 10_000.0) -> Tensor:
@@ -43,9 +51,10 @@ def resample(positions: Tensor, old: Pair, new: Pair, rule: Resampling = "bicubi
     if old == new:
         return positions
     mode, _, variant = rule.partition("_")
+    scale = [(n + OFFSET) / m for n, m in zip(new, old, strict=True)]
     resized = F.interpolate(
         positions.float().unflatten(1, old).permute(0, 3, 1, 2),
-        new,
+        **({"scale_factor": scale} if variant == "offset" else {"size": new}),
         mode=mode,
         align_corners=variant == "corners",
         antialias=variant == "antialias",

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import importlib
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
-from vitrail.data.transforms.processors import from_huggingface, from_timm, to_huggingface
+from vitrail.data.transforms.processors import from_huggingface, from_timm, to_huggingface, to_timm
 from vitrail.errors import UserError
 
 
@@ -48,13 +51,39 @@ def test_their_settings_give_their_numbers(settings, image):
         PreprocessConfig(size=64, resize="crop", crop_pct=64 / 72),  # both margins even: their centre is ours
     ],
 )
-def test_our_settings_give_our_numbers_in_their_processor(config, image):
-    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+@pytest.mark.parametrize("backend", ["pil", "torchvision"])
+def test_our_settings_give_our_numbers_in_their_processor(config, backend, image, tmp_path):
+    import transformers
 
     written = to_huggingface(config)
-    expected = ViTImageProcessorPil.from_dict(written)(image, return_tensors="pt")["pixel_values"][0]
-    assert torch.equal(Preprocess(config)(image), expected)
-    assert torch.equal(Preprocess(from_huggingface(written))(image), expected)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(written))
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend=backend)
+    expected = processor(image, return_tensors="pt")["pixel_values"][0]
+    ours = Preprocess(config)(image)
+    if backend == "pil":
+        assert torch.equal(ours, expected)
+    else:
+        levels = (ours - expected).abs() * 255 * torch.tensor(config.std).reshape(-1, 1, 1)
+        assert levels.max() < 1.01
+    assert torch.equal(Preprocess(from_huggingface(written))(image), ours)
+
+
+@pytest.mark.parametrize("family", ["ViT", "DeiT", "Bit", "CLIP", "Siglip", "Beit"])
+@pytest.mark.parametrize("size", [None, 64])
+def test_what_a_file_leaves_out_is_the_processors_default(family, size, image):
+    module = importlib.import_module(f"transformers.models.{family.lower()}.image_processing_pil_{family.lower()}")
+    settings = {} if size is None else {"size": size, "crop_size": size}
+    processor = getattr(module, f"{family}ImageProcessorPil")(**settings)
+    picture = image.resize((262, 220))  # all margins are even
+    expected = processor(picture, return_tensors="pt")["pixel_values"][0]
+    if family == "Siglip" and size:
+        with pytest.raises(UserError, match="neither height and width"):
+            from_huggingface({"image_processor_type": "SiglipImageProcessor", **settings})
+        return
+    for kind in ("image_processor_type", "feature_extractor_type"):
+        suffix = "ImageProcessor" if kind.startswith("image") else "FeatureExtractor"
+        config = from_huggingface({kind: family + suffix, **settings})
+        assert torch.equal(Preprocess(config)(picture), expected)
 
 
 @pytest.mark.parametrize("shortest", range(225, 300))
@@ -71,6 +100,31 @@ def test_timms_pretrained_cfg(crop_mode, image):
     cfg |= {"crop_pct": 0.95, "crop_mode": crop_mode}
     transform = create_transform(**resolve_data_config(pretrained_cfg=cfg))
     assert torch.equal(Preprocess(from_timm(cfg))(image), transform(image))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PreprocessConfig(),
+        PreprocessConfig(
+            size=(48, 64), resize="pad", crop_pct=0.9, interpolation="lanczos", mean=(0.1, 0.2, 0.3), std=0.3
+        ),
+        PreprocessConfig(size=60, resize="crop", crop_pct=0.875, interpolation="bicubic"),
+    ],
+)
+def test_our_settings_in_timms_pretrained_cfg(config, image):
+    from timm.data import create_transform, resolve_data_config
+
+    written = to_timm(config)
+    assert to_timm(from_timm(written)) == written
+    transform = create_transform(**resolve_data_config(pretrained_cfg=written))
+    assert torch.equal(Preprocess(config)(image), transform(image))
+    assert torch.equal(Preprocess(from_timm(written))(image), transform(image))
+
+
+def test_timm_always_divides_by_255():
+    with pytest.raises(UserError, match="rescale=1"):
+        to_timm(PreprocessConfig(rescale=1))
 
 
 @pytest.mark.parametrize(

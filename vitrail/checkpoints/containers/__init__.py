@@ -36,8 +36,11 @@ class Tensors(ABC):
     metadata: dict[str, str] = field(default_factory=dict)
 
     @abstractmethod
-    def read(self, name: str) -> Tensor:
+    def read(self, name: str, out: Tensor | None = None) -> Tensor:
         """The tensor on the CPU, in memory of its own.
+
+        Args:
+            out: read into this, a contiguous tensor of as many elements and the same dtype.
 
         Raises:
             UserError: the file cannot be read to the end.
@@ -68,7 +71,7 @@ def open_tensors(path: str | Path, *, allow_pickle: bool = False) -> Tensors:
     path = Path(path)
     for name in registry.names("checkpoints.containers"):
         container = registry.load("checkpoints.containers", name)
-        if path.suffix in container.SUFFIXES:
+        if path.name.endswith(container.SUFFIXES):
             if name == "pickle" and not allow_pickle:
                 raise UserError(
                     f"{path} is a pickle, which can run code when it is opened; "
@@ -76,5 +79,7 @@ def open_tensors(path: str | Path, *, allow_pickle: bool = False) -> Tensors:
                 )
             opened: Tensors = container.open_tensors(path)
             return opened
-    known = [s for n in registry.names("checkpoints.containers") for s in registry.load("checkpoints.containers", n).SUFFIXES]
+    known = [
+        s for n in registry.names("checkpoints.containers") for s in registry.load("checkpoints.containers", n).SUFFIXES
+    ]
     raise UserError(f"{path} is no weights file that Vitrail reads; it reads {', '.join(known)}")

@@ -1,4 +1,7 @@
-"""NumPy archives (numpy.savez): a zip of one ``.npy`` an array, as Google publishes its ViTs."""
+"""NumPy archives (numpy.savez): a zip of one ``.npy`` an array, as Google publishes its ViTs.
+
+JAX's bfloat16 has no NumPy type: its two bytes are written as the void type ``V2``, which means nothing else here.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,19 @@ SUFFIXES = (".npz",)
 MAX_MEMBERS = 100_000
 MAX_RATIO = 1.5  # unpacked bytes to packed ones: weights are noise, and what packs better is no weights file
 MAX_ARRAY_HEADER = 10_000
+_UNREADABLE = (
+    OSError, ValueError, TypeError, EOFError, SyntaxError, RecursionError, NotImplementedError, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Header:
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    fortran: bool
+    """Whether the first axis runs fastest, as in arrays that were transposed before they were saved."""
+    begin: int
+    """Bytes before the values."""
 
 
 @dataclass
@@ -29,18 +45,29 @@ class Npz(Tensors):
 
     archive: zipfile.ZipFile | None = None
 
-    def read(self, name: str) -> Tensor:
+    def read(self, name: str, out: Tensor | None = None) -> Tensor:
         assert self.archive is not None
         entry = self.entries[name]
         try:
             with self.archive.open(f"{name}.npy") as member:
-                _header(cast("BinaryIO", member))
-                data = bytearray(member.read())  # the checksum is compared at the end
+                fortran = _header(cast("BinaryIO", member)).fortran
+                direct = out is not None and not fortran
+                value = out if direct else torch.empty(math.prod(entry.shape), dtype=entry.dtype)
+                assert value is not None and value.numel() == math.prod(entry.shape) and value.dtype == entry.dtype
+                data = memoryview(value.view(-1).view(torch.uint8).numpy())
+                while data and (count := member.readinto(data)):
+                    data = data[count:]
+                early = bool(data) or bool(member.read(1))  # the checksum is compared at the end
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{self.path} is damaged in {name}: {error}; fetch it again") from None
-        if len(data) != math.prod(entry.shape) * entry.dtype.itemsize:
+        if early:
             raise UserError(f"{self.path} ends early in {name}; fetch it again")
-        return torch.frombuffer(data, dtype=entry.dtype).reshape(entry.shape)
+        if direct:
+            return value
+        if fortran:
+            value = value.reshape(entry.shape[::-1]).permute(*range(len(entry.shape))[::-1])
+        value = value.reshape(entry.shape)
+        return value if out is None else out.copy_(value.reshape(out.shape))
 
     def close(self) -> None:
         if self.archive is not None:
@@ -72,11 +99,11 @@ def open_tensors(path: Path) -> Npz:
             if not member.filename.endswith(".npy") or member.flag_bits & 1:
                 refuse(f"{member.filename!r} is no plain array")
             with archive.open(member) as file:
-                dtype, shape, begin = _header(cast("BinaryIO", file))
-            if begin + math.prod(shape) * dtype.itemsize != member.file_size:
+                header = _header(cast("BinaryIO", file))
+            if header.begin + math.prod(header.shape) * header.dtype.itemsize != member.file_size:
                 refuse(f"{member.filename!r} has a shape that does not fit its bytes")
-            entries[member.filename.removesuffix(".npy")] = Entry(_torch_dtype(dtype), shape)
-    except (OSError, ValueError, EOFError, SyntaxError, RecursionError, NotImplementedError, zipfile.BadZipFile) as error:
+            entries[member.filename.removesuffix(".npy")] = Entry(header.dtype, header.shape)
+    except _UNREADABLE as error:
         archive.close()
         if isinstance(error, UserError):
             raise
@@ -90,21 +117,21 @@ def write(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> Non
         np.savez(file, **{name: value.detach().cpu().numpy() for name, value in state.items()})  # type: ignore[arg-type]
 
 
-def _header(file: BinaryIO) -> tuple[np.dtype, tuple[int, ...], int]:
-    """dtype, shape, and the bytes that the header takes.
+def _header(file: BinaryIO) -> _Header:
+    """The header of an array.
 
     Raises:
-        ValueError: no array of numbers, or one in Fortran's order.
+        ValueError, TypeError: no array of numbers that torch has.
     """
     version = npy.read_magic(file)
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:
         raise ValueError(f"array format {version} is not known")
     shape, fortran, dtype = read(file, max_header_size=MAX_ARRAY_HEADER)
-    if fortran and len(shape) > 1 or dtype.hasobject or dtype.kind not in "fiub":
+    if dtype == np.dtype("V2"):
+        kind = torch.bfloat16
+    elif dtype.kind in "fiub":
+        kind = torch.from_numpy(np.empty(0, dtype)).dtype
+    else:
         raise ValueError(f"an array of {dtype} is no weight")
-    return dtype, tuple(int(n) for n in shape), file.tell()
-
-
-def _torch_dtype(dtype: np.dtype) -> torch.dtype:
-    return torch.from_numpy(np.empty(0, dtype)).dtype
+    return _Header(kind, tuple(int(n) for n in shape), fortran, file.tell())

@@ -43,17 +43,21 @@ class SafeTensors(Tensors):
 
     file: BinaryIO | None = None
 
-    def read(self, name: str) -> Tensor:
+    def read(self, name: str, out: Tensor | None = None) -> Tensor:
         assert self.file is not None
         place = self.entries[name]
         assert isinstance(place, Place)
-        buffer = bytearray(place.end - place.begin)  # its own memory: aligned, and freed with its tensor
+        value = torch.empty(place.shape, dtype=place.dtype) if out is None else out
+        assert (value.numel(), value.dtype) == (math.prod(place.shape), place.dtype), name
+        data = memoryview(value.view(-1).view(torch.uint8).numpy())
         self.file.seek(place.begin)
-        if self.file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
-            raise UserError(f"{self.path} changed while it was read; try again")
+        while data:  # one call reads 2 GB at most
+            if not (count := self.file.readinto(data)):  # type: ignore[attr-defined]
+                raise UserError(f"{self.path} changed while it was read; try again")
+            data = data[count:]
         if place.dtype is torch.bool:  # any non-zero byte is true
-            return torch.frombuffer(buffer, dtype=torch.uint8).ne(0).reshape(place.shape)
-        return torch.frombuffer(buffer, dtype=place.dtype).reshape(place.shape)
+            value.copy_(value.view(torch.uint8).ne(0))
+        return value
 
     def close(self) -> None:
         if self.file is not None:
@@ -67,7 +71,7 @@ def open_tensors(path: Path) -> SafeTensors:
         UserError: absent, damaged or hostile.
     """
     try:
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115  kept open; a FIFO would wait
+        file = open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115  kept open; a FIFO would wait
     except OSError as error:
         raise UserError(f"cannot read the weights {path}: {error.strerror}; give a .safetensors file") from None
     try:
@@ -97,7 +101,7 @@ def strict_json(text: bytes | str, refuse: Any) -> Any:
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(mapping := dict(pairs)) != len(pairs):
-            refuse("its header repeats a key")
+            refuse("its JSON repeats a key")
         return mapping
 
     try:
@@ -105,7 +109,7 @@ def strict_json(text: bytes | str, refuse: Any) -> Any:
     except (ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
-        return refuse("its header is not JSON")
+        return refuse("its text is not JSON")
 
 
 def refusal(path: Path) -> Any:

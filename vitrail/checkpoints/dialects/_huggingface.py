@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
+
+from torch import Tensor
 
 from vitrail.checkpoints.model import Beside, Model, Shapes, depth_of, geometry, usual_heads
 from vitrail.checkpoints.rules import Rule, layer, same, stacked_layer
@@ -14,21 +18,90 @@ from vitrail.errors import UserError
 FILE = "model.safetensors"
 _ACTIVATIONS = {
     "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu",
+    "gelu_accurate": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu",
 }  # fmt: skip
+_NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
 _FROM_5 = {
     ".attention.q_proj.": ".attention.attention.query.", ".attention.k_proj.": ".attention.attention.key.",
     ".attention.v_proj.": ".attention.attention.value.", ".attention.o_proj.": ".attention.output.dense.",
 }  # fmt: skip
-_NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
-ATTENTION = [
-    *stacked_layer("attention.qkv", *(f"attention.attention.{part}" for part in ("query", "key", "value"))),
-    *layer("attention.out", "attention.output.dense"),
+NUM_HEADS = 12  # the default of every family's config
+QKV = stacked_layer("attention.qkv", *(f"attention.attention.{part}" for part in ("query", "key", "value")))
+ATTENTION_OUT = layer("attention.out", "attention.output.dense")
+BLOCK = [
+    *QKV,
+    *ATTENTION_OUT,
+    *layer("norm1", "layernorm_before"),
+    *layer("norm2", "layernorm_after"),
+    *layer("mlp.fc1", "intermediate.dense"),
+    *layer("mlp.fc2", "output.dense"),
 ]
 
 
+@dataclass(frozen=True)
+class Found(Model):
+    """A model that was read from a file: its names depend on more than our terms tell. A model to write is none.
+
+    Attributes:
+        split: a SwiGLU's gate and value are two layers (transformers 5 in memory).
+        shared: one table of relative positions serves all blocks.
+        norm: the name of the final norm, where it is not the backbone's.
+    """
+
+    split: bool = False
+    shared: bool = False
+    norm: str | None = None
+
+
+class Config:
+    """``config.json``, or a part of it, that keeps in mind which of the library's defaults were needed.
+
+    Attributes:
+        assumed: a line for people for each of them.
+    """
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+        self.assumed: list[str] = []
+
+    def get(self, name: str, default: Any) -> Any:
+        """What it says, or the library's default."""
+        if name in self.values:
+            return self.values[name]
+        self.assumed.append(f"{name}: {default}, the library's default; say it in config.json if it is another")
+        return default
+
+    def heads(self, dim: int) -> int:
+        """Attention heads: what it says, the library's 12, or those of the published model of this width.
+
+        Raises:
+            UserError: no number of heads.
+        """
+        usual = NUM_HEADS if self.values and dim % NUM_HEADS == 0 else usual_heads(dim)
+        heads = self.get("num_attention_heads", usual)
+        if not isinstance(heads, int) or heads < 1:
+            raise UserError(f"num_attention_heads {heads!r} in config.json is no number of heads; correct it")
+        return heads
+
+    def activation(self, default: str = "gelu") -> str:
+        """Ours of ``hidden_act``.
+
+        Raises:
+            UserError: one that we do not have.
+        """
+        name = self.get("hidden_act", default)
+        if name not in _ACTIVATIONS:
+            known = ", ".join(_ACTIVATIONS)
+            raise UserError(f"hidden_act {name!r} is none of {known}; this model cannot be computed here")
+        return _ACTIVATIONS[name]
+
+
 def prefixed(name: str, prefix: str, heads: tuple[str, ...]) -> str:
-    """The name with the prefix of the backbone, which a bare backbone's file leaves out."""
+    """The name with the prefix of the backbone, which a bare backbone's file leaves out.
+
+    Args:
+        heads: how names outside the backbone begin.
+    """
     return name if name.startswith((prefix, *heads)) else prefix + name
 
 
@@ -40,47 +113,47 @@ def from_5(name: str) -> str:
     return name
 
 
+def mlp_from_5(name: str) -> str:
+    """The same for the MLPs that are not called so on disk."""
+    return name.replace(".mlp.fc1.", ".intermediate.dense.").replace(".mlp.fc2.", ".output.dense.")
+
+
 def settings(
-    shapes: Shapes, config: dict[str, Any], *, prefix: str, num_prefix: int, eps: float
+    shapes: Shapes,
+    config: Config,
+    *,
+    prefix: str,
+    eps: float,
+    num_prefix: int | None,
+    swiglu: bool = False,
+    heads: int | None = None,
 ) -> dict[str, Any]:
     """What :class:`ViTConfig` takes, from shapes first, then the config, then the library's defaults.
 
     Args:
         prefix: of the backbone's names.
-        num_prefix: tokens that have a position beside the patches.
         eps: the library's default of ``layer_norm_eps``.
-    """
-    kernel = shapes[f"{prefix}embeddings.patch_embeddings.projection.weight"]
-    positions = shapes[f"{prefix}embeddings.position_embeddings"]
-    heads = config.get("num_attention_heads", usual_heads(kernel[0]))
-    return {
-        **geometry(kernel, positions[-2] - num_prefix, config.get("image_size")),
-        "depth": depth_of(shapes, f"{prefix}encoder.layer."),
-        "heads": heads,
-        "block": {
-            "mlp": activation(config),
-            "norm_eps": config.get("layer_norm_eps", eps),
-            "qkv_bias": f"{prefix}encoder.layer.0.attention.attention.query.bias" in shapes,
-        },
-        "resampling": "bicubic",
-    }
-
-
-def activation(config: dict[str, Any], default: str = "gelu") -> str:
-    """Ours of ``hidden_act``.
+        num_prefix: tokens that have a position beside the patches; None: there are no positions of tokens.
+        swiglu: the MLP is one, whatever ``hidden_act`` says.
+        heads: where the shapes tell them.
 
     Raises:
-        UserError: one that we do not have.
+        UserError: an activation that we do not have, or sizes that contradict each other.
     """
-    name = config.get("hidden_act", default)
-    if name not in _ACTIVATIONS:
-        raise UserError(f"hidden_act {name!r} is none of {', '.join(_ACTIVATIONS)}; this model cannot be computed here")
-    return _ACTIVATIONS[name]
-
-
-def activation_name(model: Model) -> str:
-    """``hidden_act`` of ours."""
-    return _NAMES[model.vit.block.mlp]
+    kernel = shapes[f"{prefix}embeddings.patch_embeddings.projection.weight"]
+    query = f"{prefix}encoder.layer.0.attention.attention.query"
+    width, heads = shapes[f"{query}.weight"][0], heads or config.heads(kernel[0])
+    block = {
+        "mlp": "swiglu" if swiglu else config.activation(),
+        "norm_eps": config.get("layer_norm_eps", eps),
+        "qkv_bias": f"{query}.bias" in shapes,
+        "head_dim": width // heads if width != kernel[0] else None,
+    }
+    found = {"depth": depth_of(shapes, f"{prefix}encoder.layer."), "heads": heads, "block": block}
+    if num_prefix is not None:
+        positions = shapes[f"{prefix}embeddings.position_embeddings"]
+        found |= geometry(kernel, positions[-2] - num_prefix, config.values.get("image_size"))
+    return {**found, "resampling": "bicubic"}
 
 
 def classes(config: dict[str, Any], beside: Beside, count: int) -> tuple[str, ...]:
@@ -90,8 +163,8 @@ def classes(config: dict[str, Any], beside: Beside, count: int) -> tuple[str, ..
         UserError: labels that are not numbered from 0 to ``count`` − 1.
     """
     labels = config.get("id2label")
-    if not labels:
-        return beside.classes
+    if not labels or not count:
+        return beside.classes if count else ()
     try:
         names = [str(labels[str(i)]) for i in range(count)]
     except (KeyError, TypeError):
@@ -104,26 +177,40 @@ def preprocess(beside: Beside) -> PreprocessConfig | None:
     return from_huggingface(beside.preprocessor) if beside.preprocessor else None
 
 
-def config_json(model: Model, kind: str, architecture: str, **more: Any) -> dict[str, Any]:
-    """The part of ``config.json`` that all have."""
-    vit = model.vit
-    names = model.classes if model.labels else ()
+def backbone_json(model: Model) -> dict[str, Any]:
+    """The part of ``config.json`` that says the architecture, in the words of all families."""
+    vit, block = model.vit, model.vit.block
     return {
-        "architectures": [architecture],
-        "model_type": kind,
         "hidden_size": vit.dim,
         "num_hidden_layers": vit.depth,
         "num_attention_heads": vit.heads,
-        "image_size": vit.image_size[0] if vit.image_size[0] == vit.image_size[1] else list(vit.image_size),
-        "patch_size": vit.patch_size[0] if vit.patch_size[0] == vit.patch_size[1] else list(vit.patch_size),
+        "image_size": _one_or_two(vit.image_size),
+        "patch_size": _one_or_two(vit.patch_size),
         "num_channels": vit.channels,
-        "hidden_act": activation_name(model) if vit.block.mlp in _NAMES else "silu",
-        "layer_norm_eps": vit.block.norm_eps,
-        "hidden_dropout_prob": vit.block.dropout,
-        "attention_probs_dropout_prob": vit.block.attention_dropout,
-        "qkv_bias": vit.block.qkv_bias,
+        "hidden_act": _NAMES.get(block.mlp, "silu"),
+        "layer_norm_eps": block.norm_eps,
+    }
+
+
+def labels_json(model: Model) -> dict[str, Any]:
+    """``id2label`` and ``label2id``, where the outputs are classes."""
+    names = model.classes if model.labels else ()
+    return {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}} if names else {}
+
+
+def config_json(model: Model, kind: str, architecture: str, **more: Any) -> dict[str, Any]:
+    """The content of ``config.json`` of the families with query, key and value of their own names."""
+    block = model.vit.block
+    return {
+        "architectures": [architecture],
+        "model_type": kind,
+        **backbone_json(model),
+        **({"head_dim": block.head_dim} if block.head_dim else {}),
+        "hidden_dropout_prob": block.dropout,
+        "attention_probs_dropout_prob": block.attention_dropout,
+        "qkv_bias": block.qkv_bias,
         "dtype": "float32",
-        **({"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}} if names else {}),
+        **labels_json(model),
         **more,
     }
 
@@ -136,37 +223,65 @@ def sidecars(model: Model, config: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def lacks(model: Model) -> str | None:
-    """What none of these models has."""
+def lacks(model: Model, own: dict[str, bool]) -> str | None:
+    """What none of these models has, then what the family has not.
+
+    Args:
+        own: what the family lacks → whether the model has it; a name of the common list replaces that entry.
+    """
     vit, block = model.vit, model.vit.block
-    wanted = {
+    common = {
         f"{vit.embed.kind} stem": vit.embed.kind != "patch",
         "overlapping patches": getattr(vit.embed, "stride", None) not in (None, vit.patch_size),
         "padding of images": getattr(vit.embed, "pad", False),
-        "patches without bias": not getattr(vit.embed, "bias", True),
         "norm of patches": getattr(vit.embed, "norm", False),
+        "patches without bias": not getattr(vit.embed, "bias", True),
         f"{vit.positions} positions": vit.positions != "learned",
         "model without class token": not vit.class_token,
-        "class token without position": not vit.class_position,
+        "class token without position": vit.class_token and not vit.class_position,
+        "distillation token": vit.distillation_token,
+        "register tokens": bool(vit.registers),
         "norm before the blocks": vit.pre_norm,
         "model without a final norm": not vit.final_norm,
         "post-norm blocks": block.order != "pre",
         "QK-norm": block.qk_norm,
+        "LayerScale": block.layer_scale is not None,
+        "SwiGLU": block.mlp == "swiglu",
         "attention without output bias": not block.out_bias,
-        "heads of a width of their own": vit.head_dim * vit.heads != vit.dim,
+        "attention without a bias of keys": block.qkv_bias and not block.key_bias,
+        f"{model.pool} pooling": model.pool not in (None, "cls"),
         "head with hidden layer": model.head.hidden is not None,
         "head with a norm": model.head.norm,
         "head without bias": bool(model.outputs) and not model.head.bias,
         "projection of its features": bool(model.outputs) and not model.labels,
     }
-    return next((name for name, there in wanted.items() if there), None)
+    return next((name for name, there in {**common, **own}.items() if there), None)
+
+
+def with_spare(rule: Rule, name: str, spare: Callable[[Tensor], Tensor]) -> Rule:
+    """The rule that also writes a tensor which the library wants and never uses.
+
+    Args:
+        spare: from ours, for the shape.
+    """
+    return replace(rule, theirs=(*rule.theirs, name), write=lambda value: (*rule.write(value), spare(value)))
+
+
+def oblong(model: Model) -> bool:
+    """Are images or patches not square? Some families reckon with one side only."""
+    vit = model.vit
+    return vit.image_size[0] != vit.image_size[1] or vit.patch_size[0] != vit.patch_size[1]
 
 
 def embeddings(prefix: str) -> list[Rule]:
-    """Patch projection, class token and positions."""
+    """Patch projection, class token, positions and final norm."""
     return [
         same("vit.class_token", f"{prefix}embeddings.cls_token"),
         same("vit.positions.embedding", f"{prefix}embeddings.position_embeddings"),
         *layer("vit.embed.projection", f"{prefix}embeddings.patch_embeddings.projection"),
         *layer("vit.norm", f"{prefix}layernorm"),
     ]
+
+
+def _one_or_two(size: tuple[int, int]) -> int | list[int]:
+    return size[0] if size[0] == size[1] else list(size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from PIL import Image
@@ -11,11 +12,34 @@ from vitrail.config import from_dict
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 
+_CLIP: dict[str, Any] = {
+    "size": {"shortest_edge": 224},
+    "do_center_crop": True,
+    "crop_size": 224,
+    "resample": Image.Resampling.BICUBIC,
+    "image_mean": (0.48145466, 0.4578275, 0.40821073),
+    "image_std": (0.26862954, 0.26130258, 0.27577711),
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "CLIP": _CLIP,
+    "ChineseCLIP": _CLIP,
+    "Bit": _CLIP,
+    "DeiT": {
+        "size": {"height": 256, "width": 256},
+        "do_center_crop": True,
+        "crop_size": 224,
+        "resample": Image.Resampling.BICUBIC,
+    },
+    "Beit": {"resample": Image.Resampling.BICUBIC},
+    "Siglip": {"resample": Image.Resampling.BICUBIC},
+}  # of transformers' image processors, for settings that a file leaves out; the others have ViT's
+_BY_SHORTEST_EDGE = ("CLIP", "ChineseCLIP", "Bit", "Siglip")  # to whom a size of one number means that, and no square
 _TIMM_MODES = {"center": "crop", "squash": "square", "border": "pad"}
+_TO_TIMM_MODES = {ours: theirs for theirs, ours in _TIMM_MODES.items()}
 
 
 def from_huggingface(data: dict[str, Any]) -> PreprocessConfig:
-    """A ViT-like image processor's settings.
+    """The settings of a ViT-like image processor; what they leave out is the default of their ``image_processor_type``.
 
     Exact for a square resize (ViT's). After a shortest-edge resize, the centre crop may lie one pixel beside theirs.
 
@@ -24,6 +48,11 @@ def from_huggingface(data: dict[str, Any]) -> PreprocessConfig:
     """
     if not data.get("do_resize", True):
         raise UserError("the image processor has do_resize=false; a model needs one size, so set do_resize and size")
+    kind = str(data.get("image_processor_type") or data.get("feature_extractor_type"))
+    kind = re.sub("(FeatureExtractor|ImageProcessor)(Fast|Pil)?$", "", kind)
+    if kind in _BY_SHORTEST_EDGE and isinstance(data.get("size"), int):
+        data = {**data, "size": {"shortest_edge": data["size"]}}
+    data = {**_DEFAULTS.get(kind, {}), **data}
     size, crop_size = _as_dict(data.get("size", 224)), None
     if data.get("do_center_crop", False):
         crop_size = _as_dict(data["crop_size"]) if "crop_size" in data else size
@@ -53,7 +82,7 @@ def from_huggingface(data: dict[str, Any]) -> PreprocessConfig:
 
 
 def to_huggingface(config: PreprocessConfig) -> dict[str, Any]:
-    """The content of a ``preprocessor_config.json`` for ViTImageProcessor.
+    """The content of a ``preprocessor_config.json``, for a processor that does so in transformers 4 and 5.
 
     Raises:
         UserError: ``resize="pad"``, which it has not.
@@ -62,11 +91,13 @@ def to_huggingface(config: PreprocessConfig) -> dict[str, Any]:
     resized = {name: math.floor(side / config.crop_pct) for name, side in (("height", height), ("width", width))}
     if config.resize == "pad" or (config.resize == "crop" and height != width):
         raise UserError(
-            f"Hugging Face's ViT image processor has no counterpart of resize={config.resize} to {height} × {width}; "
+            f"Hugging Face's image processors have no counterpart of resize={config.resize} to {height} × {width}; "
             "save a model with resize=square"
         )
+    square = "ViT" if config.crop_pct == 1 else "DeiT"
     return {
-        "image_processor_type": "ViTImageProcessor",
+        "image_processor_type": f"{'Bit' if config.resize == 'crop' else square}ImageProcessor",
+        "do_convert_rgb": config.channels == 3,
         "do_resize": True,
         "size": {"shortest_edge": resized["height"]} if config.resize == "crop" else resized,
         "resample": int(Image.Resampling[config.interpolation.upper()]),
@@ -98,6 +129,26 @@ def from_timm(data: dict[str, Any]) -> PreprocessConfig:
         "std": data.get("std", (0.229, 0.224, 0.225)),
     }
     return from_dict(PreprocessConfig, settings, where="pretrained_cfg")
+
+
+def to_timm(config: PreprocessConfig) -> dict[str, Any]:
+    """The part of a ``pretrained_cfg`` that timm builds its evaluation transform from; :func:`from_timm` reads it back.
+
+    Raises:
+        UserError: pixels that are not divided by 255, which timm always does.
+    """
+    if config.rescale != 1 / 255:
+        raise UserError(
+            f"timm divides pixels by 255 and has no counterpart of rescale={config.rescale}; save as native"
+        )
+    return {
+        "input_size": [config.channels, *config.size],
+        "interpolation": config.interpolation,
+        "crop_pct": config.crop_pct,
+        "crop_mode": _TO_TIMM_MODES[config.resize],
+        "mean": _for_each(config.mean, config.channels),
+        "std": _for_each(config.std, config.channels),
+    }
 
 
 def _as_dict(size: int | dict[str, int]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from vitrail.config import config
 from vitrail.explain import Heat, Target, chosen_output, heat
 from vitrail.explain.methods.attention import from_queries
+from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation
 
 
@@ -59,9 +60,9 @@ def _watched(modules: list[Any]) -> Iterator[list[Tensor]]:
     matrices: list[Tensor] = []
 
     def watch(module: Any) -> None:
-        def forward(x: Tensor, rotation: Rotation | None = None) -> Tensor:
-            matrices.append(module.weights(x, rotation))
-            values = module.project(x, rotation)[2]
+        def forward(x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
+            matrices.append(module.weights(x, positions))
+            values = module.project(x, positions)[2]
             mixed: Tensor = module.out((matrices[-1] @ values).transpose(1, 2).flatten(2))
             return mixed
 

@@ -26,6 +26,8 @@ BASE: dict[str, Any] = {
     "image_size": 32, "patch_size": 16, "dim": 32, "depth": 2, "heads": 2, "mlp_dim": 64,
 }  # fmt: skip
 CLIP = {"embed": {"kind": "patch", "bias": False}, "pre_norm": True}
+BEIT = {"block": {"layer_scale": 0.1, "key_bias": False}}
+DUAL = {"embed": {"kind": "patch", "norm": True}}
 R50 = {"kind": "resnet", "layers": (1, 1), "width": 32}
 MODELS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -39,12 +41,24 @@ MODELS: dict[str, dict[str, Any]] = {
     "layer_scale": {"block": {"layer_scale": 0.1}},
     "deit3": {"block": {"layer_scale": 0.1}, "class_position": False},
     "distilled": {"distillation_token": True, "pool": "cls_distillation", "head": {"distilled": True}},
+    "distilled_cls": {"distillation_token": True},
     "registers": {"registers": 3, "block": {"layer_scale": 0.1}, "class_position": False},
     "dinov2": {"registers": 3, "block": {"layer_scale": 0.1}},
     "dinov2_linear": {"block": {"layer_scale": 0.1}, "pool": "cls_mean"},
     "swiglu": {"block": {"layer_scale": 0.1, "mlp": "swiglu"}},
     "clip": {**CLIP, "block": {"mlp": "quick_gelu", "norm_eps": 1e-5}},
+    "clip_mean": {**CLIP, "pool": "mean", "final_norm": False},
+    "beit": {**BEIT, "positions": "relative", "pool": "mean", "final_norm": False, "head": {"norm": True}},
+    "beit_cls": {**BEIT, "positions": "relative"},
     "pre_logits": {"head": {"hidden": 24}},
+    "tanh_pre_logits": {"block": {"mlp": "gelu_tanh"}, "head": {"hidden": 24}},
+    "tanh_mean": {"block": {"mlp": "gelu_tanh"}, "class_token": False, "pool": "mean"},
+    "flax_hybrid": {"block": {"mlp": "gelu_tanh"}, "embed": {**R50, "weight_eps_of": "deviation"}},
+    "dual_patch_norm": {**DUAL, "block": {"qkv_bias": False, "norm_eps": 1e-5, "head_dim": 8}},
+    "simple_vit": {
+        **DUAL, "class_token": False, "pool": "mean", "positions": "sincos_2d",
+        "block": {"qkv_bias": False, "out_bias": False, "norm_eps": 1e-5},
+    },  # fmt: skip
     "small_patches": {"image_size": 24, "patch_size": 8},
     "rectangle": {"image_size": (32, 48)},
     "grey": {"channels": 1},
@@ -94,9 +108,9 @@ def test_a_model_goes_there_and_back_to_the_bit(dialect: str, name: str, tmp_pat
 
 @pytest.mark.parametrize(("dialect", "name"), PAIRS)
 def test_without_a_head_too(dialect: str, name: str, tmp_path: Path) -> None:
-    task, preprocess = build(name, labels=False)
     if MODELS[name].get("head", {}).get("distilled"):
         pytest.skip("a distilled head has outputs")
+    task, preprocess = build(name, labels=False)
     model = as_model(task, preprocess)
     if registry.load(foreign.DIALECTS, dialect).lacks(model) is not None:
         with pytest.raises(UserError, match="which this model has"):

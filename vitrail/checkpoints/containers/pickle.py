@@ -1,0 +1,114 @@
+"""Files of ``torch.save``: pickles, which can run code. A child process of bounded means makes safetensors of them.
+
+Both the zip format and the one before torch 1.6 are read. What the child does stands in :mod:`._unpickle`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+
+import vitrail
+from vitrail.checkpoints.containers import safetensors
+from vitrail.errors import UserError
+
+SUFFIXES = (".pt", ".pth", ".bin")
+REASON = "reason.txt"  # what the child says before it gives up
+MAX_REASON = 400
+SECONDS = 120  # of waiting for the child, beside the time that the file's size takes
+SLOWEST = 20_000_000  # bytes/s
+
+
+class Converted:
+    """The safetensors file made of a pickle, in a folder that no other user can open; it goes with its last holder."""
+
+    def __init__(self, source: Path) -> None:
+        folder = tempfile.mkdtemp(prefix="vitrail-")  # mode 0700
+        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.file = Path(folder) / "tensors.safetensors"
+        try:
+            _convert(source, self.file)
+        except BaseException:
+            self._remove()
+            raise
+
+
+@dataclass
+class Pickle(safetensors.SafeTensors):
+    """Tensors of a pickle. Who opens a file again while one of these lives, as a header first and its tensors later,
+    gets the same conversion.
+    """
+
+    converted: Converted | None = None
+
+
+_converted: weakref.WeakValueDictionary[tuple[str, int, int, int], Converted] = weakref.WeakValueDictionary()
+
+
+def open_tensors(path: Path) -> Pickle:
+    """Convert a file in a child process and open the result.
+
+    Raises:
+        UserError: absent, damaged or hostile.
+    """
+    status = _regular(path)
+    key = (str(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns)
+    if (converted := _converted.get(key)) is None:
+        converted = _converted[key] = Converted(path)
+    try:
+        opened = safetensors.open_tensors(converted.file)
+    except UserError as error:
+        raise UserError(str(error).replace(str(converted.file), str(path))) from None
+    return Pickle(path, opened.entries, {}, opened.file, converted)
+
+
+def _regular(path: Path) -> os.stat_result:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"cannot read the weights {path}: {error.strerror}; give a file of torch.save") from None
+    if not stat.S_ISREG(status.st_mode):
+        safetensors.refusal(path)("it is not a regular file")
+    return status
+
+
+def _convert(source: Path, out: Path) -> None:
+    refuse = safetensors.refusal(source)
+    places = [str(Path(vitrail.__file__).parents[1]), *(place for place in sys.path if place)]
+    program = (
+        f"import sys; sys.path[:] = {places!r}\n"
+        "from vitrail.checkpoints.containers import _unpickle\n"
+        "_unpickle.main(sys.argv[1], sys.argv[2])"
+    )
+    keep = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
+    alone = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(out.parent)}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", program, str(source.resolve()), str(out)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=keep | alone,
+            cwd=out.parent,
+            timeout=SECONDS + source.stat().st_size / SLOWEST,
+        )
+    except subprocess.TimeoutExpired:
+        refuse("reading it does not end")
+    if done.returncode == 0 and out.is_file():
+        return
+    if done.returncode < 0:
+        refuse(f"the process that read it was ended ({signal.Signals(-done.returncode).name})")
+    try:
+        reason = json.loads((out.parent / REASON).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        reason = f"the process that read it left with code {done.returncode}"
+    refuse(str(reason)[:MAX_REASON])

@@ -1,0 +1,219 @@
+"""BEiT and BEiT v2 as timm's Beit and Microsoft's own files name them (https://github.com/microsoft/unilm).
+
+Queries and values have biases, keys have none; positions are biases of attention, a table a block or one for all, or
+the usual learned ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from vitrail.checkpoints.dialects import _timm
+from vitrail.checkpoints.dialects._bare import first, plain
+from vitrail.checkpoints.model import Beside, Model, Shapes, depth_of, geometry
+from vitrail.checkpoints.rules import Rule, layer, repeated, same, stacked
+from vitrail.config import from_dict
+from vitrail.data.transforms.processors import to_timm
+from vitrail.errors import UserError
+from vitrail.nn.head import HeadConfig
+from vitrail.ops.relative import num_entries, square_of
+from vitrail.vit import ViTConfig
+
+LIBRARY = "timm"
+FILE = "model.safetensors"
+IGNORED = ("*relative_position_index", "mask_token", "lm_head.*")
+TABLE = "attn.relative_position_bias_table"
+SHARED = "rel_pos_bias.relative_position_bias_table"
+EPS = 1e-6
+BLOCK = [
+    *layer("norm1", "norm1"),
+    same("attention.qkv.weight", "attn.qkv.weight"),
+    stacked("attention.qv_bias", "attn.q_bias", "attn.v_bias"),
+    *layer("attention.out", "attn.proj"),
+    same("branch1.scale.gamma", "gamma_1"),
+    *layer("norm2", "norm2"),
+    *layer("mlp.fc1", "mlp.fc1"),
+    *layer("mlp.fc2", "mlp.fc2"),
+    same("branch2.scale.gamma", "gamma_2"),
+]
+
+
+@dataclass(frozen=True)
+class Found(Model):
+    """A model as it was found.
+
+    Attributes:
+        shared: one table of relative positions serves all blocks; we write one a block.
+    """
+
+    shared: bool = False
+
+
+def canonical(name: str) -> str:
+    return name
+
+
+def matches(names: Collection[str], beside: Beside) -> bool:
+    """By a key without bias, or relative positions."""
+    return {"blocks.0.attn.qkv.weight", "patch_embed.proj.weight"} <= set(names) and any(
+        name.endswith((".q_bias", "relative_position_bias_table")) for name in names
+    )
+
+
+def describe(shapes: Shapes, beside: Beside) -> Model:
+    """The mean of the patches, then a norm; or a norm, then the class token or the mean.
+
+    Raises:
+        UserError: positions of two kinds.
+    """
+    said = _timm.read(beside)
+    kernel = shapes["patch_embed.proj.weight"]
+    learned = "pos_embed" in shapes
+    tables = [shapes[name] for name in (f"blocks.0.{TABLE}", SHARED) if name in shapes]
+    if learned + len(tables) > 1:
+        raise UserError("it has positions of more than one kind, which Vitrail does not compute; use timm")
+    heads = tables[0][1] if tables else said.heads(kernel[0])
+    block = {
+        "mlp": "gelu",
+        "norm_eps": EPS,
+        "qkv_bias": "blocks.0.attn.q_bias" in shapes,
+        "key_bias": False,
+        "layer_scale": (said.args.get("init_values") or 0.1) if "blocks.0.gamma_1" in shapes else None,
+    }
+    width = shapes["blocks.0.attn.qkv.weight"][0] // 3
+    if width != kernel[0]:
+        block["head_dim"] = width // heads
+    vit = {
+        **_geometry(shapes, said, kernel, tables[0][0] if tables else None),
+        "positions": "learned" if learned else "relative" if tables else "none",
+        "resampling": "bicubic_antialias" if learned else "bicubic",
+        "depth": depth_of(shapes, "blocks."),
+        "heads": heads,
+        "mlp_dim": shapes["blocks.0.mlp.fc1.weight"][0],
+        "block": block,
+        "final_norm": "norm.weight" in shapes,
+    }
+    config = from_dict(ViTConfig, vit, where="config.json")
+    normed, usual = "fc_norm.weight" in shapes, "avg" if said.architecture else "token"
+    assumed = []
+    if not said.architecture:
+        assumed.append(
+            f"{heads} heads, gelu, LayerNorm eps {EPS:g}: timm's and Microsoft's; nothing beside says others"
+        )
+    outputs = shapes.get("head.weight", (0,))[0]
+    preprocess, why = _timm.preprocess(said, shapes, config.channels, config.image_size)
+    return Found(
+        vit=config,
+        pool="mean" if normed or (said.pool() or usual) == "avg" else "cls",
+        head=HeadConfig(norm=normed),
+        outputs=outputs,
+        classes=said.names(outputs) or beside.classes if outputs else (),
+        preprocess=preprocess,
+        assumed=tuple(line for line in (*assumed, why) if line),
+        shared=SHARED in shapes,
+    )
+
+
+def rules(model: Model) -> list[Rule]:
+    shared = isinstance(model, Found) and model.shared
+    table = SHARED if shared else "blocks.{i}." + TABLE
+    return [
+        same("vit.class_token", "cls_token"),
+        same("vit.positions.embedding", "pos_embed"),
+        *layer("vit.embed.projection", "patch_embed.proj"),
+        *repeated(model.vit.depth, "vit.blocks.{i}.", "blocks.{i}.", BLOCK),
+        *repeated(model.vit.depth, "vit.blocks.{i}.", table, [same("attention.relative.table", "")]),
+        *layer("vit.norm", "norm"),
+        *layer("head.norm", "fc_norm"),
+        *layer("head.output", "head"),
+    ]
+
+
+def lacks(model: Model) -> str | None:
+    """What no Beit of timm can be made to be by its arguments."""
+    vit, block, head = model.vit, model.vit.block, model.head
+    return first(
+        (
+            ("bias of keys", block.qkv_bias and block.key_bias),
+            ("stem but the patch projection", vit.embed.kind != "patch"),
+            ("overlapping patches", getattr(vit.embed, "stride", None) not in (None, vit.patch_size)),
+            ("padding of images", getattr(vit.embed, "pad", False)),
+            ("norm of patches", getattr(vit.embed, "norm", False)),
+            ("patches without bias", not getattr(vit.embed, "bias", True)),
+            (f"{vit.positions} positions", vit.positions not in ("learned", "relative", "none")),
+            ("plain attention without any bias", not block.qkv_bias and vit.positions != "relative"),
+            ("model without class token", not vit.class_token),
+            ("class token without position", not vit.class_position and vit.positions == "learned"),
+            ("distillation token", vit.distillation_token),
+            ("register tokens", bool(vit.registers)),
+            ("norm before the blocks", vit.pre_norm),
+            ("post-norm blocks", block.order != "pre"),
+            (f"{block.mlp} in its MLPs", block.mlp != "gelu"),
+            (f"LayerNorm eps {block.norm_eps:g}", block.norm_eps != EPS),
+            ("heads of a width of their own", vit.head_dim * vit.heads != vit.dim),
+            ("QK-norm", block.qk_norm),
+            ("attention without output bias", not block.out_bias),
+            (f"{model.pool} pooling", model.pool not in (None, "cls", "mean")),
+            ("norm before and after pooling", vit.final_norm and head.norm),
+            ("norm after the class token alone", head.norm and model.pool != "mean"),
+            ("model without a norm at its end", not vit.final_norm and not head.norm),
+            ("head with hidden layer", head.hidden is not None),
+            ("head without bias", bool(model.outputs) and not head.bias),
+            ("projection of its features", bool(model.outputs) and not model.labels),
+        )
+    )
+
+
+def sidecars(model: Model) -> dict[str, Any]:
+    """``config.json``; ``timm.create_model("local-dir:…", pretrained=True)`` opens the folder."""
+    vit, block = model.vit, model.vit.block
+    pool = "avg" if model.pool == "mean" else "token"
+    args = {
+        "img_size": plain(vit.image_size),
+        "patch_size": plain(vit.patch_size),
+        "in_chans": vit.channels,
+        "num_classes": model.outputs,
+        "global_pool": pool,
+        "use_fc_norm": model.head.norm,
+        "embed_dim": vit.dim,
+        "depth": vit.depth,
+        "num_heads": vit.heads,
+        "qkv_bias": block.qkv_bias,
+        "mlp_ratio": (vit.mlp_dim + 0.5) / vit.dim,  # it rounds down
+        "init_values": 0.0 if block.layer_scale is None else block.layer_scale or 1e-5,  # it takes 0 for "none"
+        "use_abs_pos_emb": vit.positions == "learned",
+        "use_rel_pos_bias": vit.positions == "relative",
+        "use_shared_rel_pos_bias": False,
+    }
+    settings = to_timm(model.preprocess) if model.preprocess else {"input_size": [vit.channels, *vit.image_size]}
+    weights = {"num_classes": model.outputs, "first_conv": "patch_embed.proj", "classifier": "head"}
+    config = {
+        "architecture": "beit_base_patch16_224",
+        "num_classes": model.outputs,
+        "num_features": vit.dim,
+        "global_pool": pool,
+        **({"label_names": list(model.classes)} if model.classes else {}),
+        "model_args": args,
+        "pretrained_cfg": {**settings, **weights, "fixed_input_size": True, "custom_load": False},
+    }
+    return {"config.json": config}
+
+
+def _geometry(shapes: Shapes, said: _timm.Said, kernel: tuple[int, ...], entries: int | None) -> dict[str, Any]:
+    """Sizes, from the positions or the length of a table of relative ones, else from the config alone.
+
+    Raises:
+        UserError: none of them tells.
+    """
+    positions = shapes["pos_embed"][1] - 1 if "pos_embed" in shapes else None
+    for height, width in said.image_sizes():
+        grid = (height // kernel[2], width // kernel[3])
+        if positions in (None, grid[0] * grid[1]) and entries in (None, num_entries(grid, class_token=True)):
+            return geometry(kernel, grid[0] * grid[1], (height, width))
+    if entries is not None:
+        positions = square_of(entries, class_token=True) ** 2
+    if not positions:
+        raise UserError("nothing tells its image size; put timm's config.json with img_size beside the file")
+    return geometry(kernel, positions)

@@ -1,0 +1,93 @@
+"""Hugging Face CLIP's vision tower: CLIPVisionModel (also …WithProjection), CLIPModel, CLIPForImageClassification.
+
+The classifier there sees the mean of the patches before the final norm; the final norm in its file is never used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+
+from vitrail.checkpoints.dialects import _huggingface as hf
+from vitrail.checkpoints.dialects import _huggingface_towers as towers
+from vitrail.checkpoints.model import Beside, Model, Shapes
+from vitrail.checkpoints.rules import Rule, layer, shaped
+from vitrail.config import from_dict
+from vitrail.nn.head import HeadConfig
+from vitrail.vit import ViTConfig
+
+LIBRARY = "huggingface"
+FILE = hf.FILE
+IGNORED = (*towers.TEXT, "vision_model.post_layernorm.*")
+canonical = towers.canonical
+
+
+def matches(names: Collection[str], beside: Beside) -> bool:
+    """By the norm before the blocks, whose name is misspelt there."""
+    return (
+        "vision_model.pre_layrnorm.weight" in names
+        and "vision_model.embeddings.class_embedding" in names
+        and "vision_model.encoder.layers.0.self_attn.q_proj.weight" in names
+    )
+
+
+def describe(shapes: Shapes, beside: Beside) -> Model:
+    """Class token, a norm before the blocks, patches without bias; a projection, a classifier or neither."""
+    config = hf.Config(towers.vision_config(beside.config))
+    vit = towers.settings(shapes, config, act="quick_gelu", eps=1e-5, class_token=True)
+    labels = "classifier.weight" in shapes
+    head = "classifier.weight" if labels else "visual_projection.weight"
+    outputs = shapes.get(head, (0,))[0]
+    vit |= {"embed": {"kind": "patch", "bias": False}, "pre_norm": True, "final_norm": not labels}
+    return hf.Found(
+        vit=from_dict(ViTConfig, vit, where="config.json"),
+        pool="mean" if labels else "cls",
+        head=HeadConfig(bias=labels or not outputs),
+        outputs=outputs,
+        labels=labels or not outputs,
+        classes=hf.classes(beside.config, beside, outputs) if labels else (),
+        preprocess=hf.preprocess(beside),
+        assumed=tuple(config.assumed),
+    )
+
+
+def rules(model: Model) -> list[Rule]:
+    before = layer("vit.pre_norm", "vision_model.pre_layrnorm")
+    if not model.vit.final_norm and not isinstance(model, hf.Found):
+        spare = (torch.ones_like, torch.zeros_like)
+        names = (f"vision_model.post_layernorm.{part}" for part in ("weight", "bias"))
+        before = [hf.with_spare(*each) for each in zip(before, names, spare, strict=True)]
+    return [
+        *towers.rules(model),
+        *before,
+        shaped("vit.class_token", "vision_model.embeddings.class_embedding", -1),
+    ]
+
+
+def lacks(model: Model) -> str | None:
+    """What a CLIPVisionModelWithProjection or CLIPForImageClassification cannot be."""
+    vit, classifier = model.vit, bool(model.outputs) and model.labels
+    own = {
+        "patches without bias": False,
+        "patches with bias": getattr(vit.embed, "bias", False),
+        "norm before the blocks": False,
+        "model without a norm before the blocks": not vit.pre_norm,
+        "model without a final norm": not vit.final_norm and not classifier,
+        "classifier after the final norm": classifier and vit.final_norm,
+        f"{model.pool} pooling": model.pool != "mean" if classifier else model.pool not in (None, "cls"),
+        "head without bias": classifier and not model.head.bias,
+        "projection of its features": False,
+        "projection with bias": bool(model.outputs) and not model.labels and model.head.bias,
+    }
+    return towers.lacks(model, own)
+
+
+def sidecars(model: Model) -> dict[str, Any]:
+    """``config.json`` and ``preprocessor_config.json``."""
+    if not model.outputs:
+        return towers.sidecars(model, "clip", "CLIPVisionModel")
+    if model.labels:
+        return towers.sidecars(model, "clip", "CLIPForImageClassification")
+    return towers.sidecars(model, "clip", "CLIPVisionModelWithProjection", projection_dim=model.outputs)

@@ -1,0 +1,175 @@
+"""torchvision's VisionTransformer: vit_b_16 and kin (torchvision.models.vision_transformer).
+
+A model without a head is torchvision's with ``model.heads = torch.nn.Identity()``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any
+
+from vitrail.checkpoints.dialects import _bare
+from vitrail.checkpoints.model import Beside, Model, Shapes, depth_of, geometry, usual_heads
+from vitrail.checkpoints.rules import Rule, layer, repeated, same
+from vitrail.config import from_dict
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.data.transforms.processors import from_huggingface
+from vitrail.errors import UserError
+from vitrail.nn.head import HeadConfig
+from vitrail.vit import ViTConfig
+
+LIBRARY = "torchvision"
+FILE = "model.safetensors"
+IGNORED = ()
+EPS = 1e-6
+BLOCK = [
+    *layer("norm1", "ln_1"),
+    same("attention.qkv.weight", "self_attention.in_proj_weight"),
+    same("attention.qkv.bias", "self_attention.in_proj_bias"),
+    *layer("attention.out", "self_attention.out_proj"),
+    *layer("norm2", "ln_2"),
+    *layer("mlp.fc1", "mlp.0"),
+    *layer("mlp.fc2", "mlp.3"),
+]
+_PUBLISHED = {
+    (768, 16): "vit_b_16", (768, 32): "vit_b_32", (1024, 16): "vit_l_16", (1024, 32): "vit_l_32",
+    (1280, 14): "vit_h_14",
+}  # fmt: skip
+
+
+def canonical(name: str) -> str:
+    """With the MLP's names since version 0.14."""
+    return name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
+
+
+def matches(names: Collection[str], beside: Beside) -> bool:
+    """By the names of the first block."""
+    return "encoder.layers.encoder_layer_0.ln_1.weight" in names and "encoder.pos_embedding" in names
+
+
+def describe(shapes: Shapes, beside: Beside) -> Model:
+    """Class token, learned positions on a square, pre-norm blocks.
+
+    Raises:
+        UserError: a convolutional stem.
+    """
+    if "conv_proj.weight" not in shapes:
+        raise UserError(
+            "it has torchvision's convolutional stem, which Vitrail does not compute; use a vit_b_16 or kin"
+        )
+    kernel, assumed = shapes["conv_proj.weight"], []
+    heads = beside.config.get("num_heads")
+    if heads is None:
+        heads = usual_heads(kernel[0])
+        assumed.append(f"attention heads: {heads}, usual for width {kernel[0]}; else put num_heads into config.json")
+    vit = {
+        **geometry(kernel, shapes["encoder.pos_embedding"][1] - 1, beside.config.get("image_size")),
+        "depth": depth_of(shapes, "encoder.layers.encoder_layer_"),
+        "heads": heads,
+        "mlp_dim": shapes["encoder.layers.encoder_layer_0.mlp.0.weight"][0],
+        "block": {"norm_eps": EPS},
+        "resampling": "bicubic_corners",
+    }
+    config = from_dict(ViTConfig, vit, where="config.json")
+    outputs, classes = shapes.get("heads.head.weight", (0,))[0], beside.classes
+    if outputs == 1000 and not classes:
+        classes = _imagenet()
+        assumed.append("classes: ImageNet's, in torchvision's order; for others put classes.json beside the file")
+    preprocess = _bare.preprocess(beside)
+    if preprocess is None and config.channels == 3:
+        name, preprocess = _transforms(config)
+        assumed.append(f"preprocessing: of torchvision's {name}; for another put preprocessor_config.json beside it")
+    return Model(
+        vit=config,
+        pool="cls",
+        head=HeadConfig(hidden=shapes.get("heads.pre_logits.weight", (None,))[0]),
+        outputs=outputs,
+        classes=classes,
+        preprocess=preprocess,
+        assumed=tuple(assumed),
+    )
+
+
+def rules(model: Model) -> list[Rule]:
+    return [
+        same("vit.class_token", "class_token"),
+        same("vit.positions.embedding", "encoder.pos_embedding"),
+        *layer("vit.embed.projection", "conv_proj"),
+        *repeated(model.vit.depth, "vit.blocks.{i}.", "encoder.layers.encoder_layer_{i}.", BLOCK),
+        *layer("vit.norm", "encoder.ln"),
+        *layer("head.hidden", "heads.pre_logits"),
+        *layer("head.output", "heads.head"),
+    ]
+
+
+def lacks(model: Model) -> str | None:
+    """What torchvision.models.VisionTransformer cannot be."""
+    vit, block = model.vit, model.vit.block
+    return _bare.lacks(model) or _bare.first(
+        (
+            (f"{vit.embed.kind} stem", vit.embed.kind != "patch"),
+            ("patches without bias", not getattr(vit.embed, "bias", True)),
+            ("norm of patches", getattr(vit.embed, "norm", False)),
+            (f"{vit.positions} positions", vit.positions != "learned"),
+            ("model without class token", not vit.class_token),
+            (f"images of {vit.channels} channels", vit.channels != 3),
+            ("rectangular images", vit.image_size[0] != vit.image_size[1]),
+            ("rectangular patches", vit.patch_size[0] != vit.patch_size[1]),
+            ("norm before the blocks", vit.pre_norm),
+            ("model without a final norm", not vit.final_norm),
+            (f"LayerNorm with eps {block.norm_eps}", block.norm_eps != EPS),
+            (f"{block.mlp} activation", block.mlp != "gelu"),
+            ("LayerScale", block.layer_scale is not None),
+            ("attention without bias", not (block.qkv_bias and block.out_bias)),
+            ("heads of a width of their own", vit.head_dim * vit.heads != vit.dim),
+            (f"{model.pool} pooling", model.pool not in (None, "cls")),
+            ("head with a norm", model.head.norm),
+            ("head without bias", bool(model.outputs) and not model.head.bias),
+            ("projection of its features", bool(model.outputs) and not model.labels),
+        )
+    )
+
+
+def sidecars(model: Model) -> dict[str, Any]:
+    """The arguments of VisionTransformer, and our JSON."""
+    vit = model.vit
+    config = {
+        "image_size": vit.image_size[0],
+        "patch_size": vit.patch_size[0],
+        "num_layers": vit.depth,
+        "num_heads": vit.heads,
+        "hidden_dim": vit.dim,
+        "mlp_dim": vit.mlp_dim,
+        "dropout": vit.block.dropout,
+        "attention_dropout": vit.block.attention_dropout,
+        "num_classes": model.outputs,
+        "representation_size": model.head.hidden,
+    }
+    return _bare.sidecars(model, config)
+
+
+def _imagenet() -> tuple[str, ...]:
+    """ImageNet's categories; older versions name two pairs of classes alike."""
+    from torchvision.models._meta import _IMAGENET_CATEGORIES as names
+
+    return tuple(n if names.count(n) == 1 else f"{n} ({i})" for i, n in enumerate(names))
+
+
+def _transforms(vit: ViTConfig) -> tuple[str, PreprocessConfig]:
+    """Whose transforms fit the model best, and they: its own by width, patch and image size, else vit_b_16's scaled."""
+    from torchvision.models import get_model_weights
+
+    name, side = _PUBLISHED.get((vit.dim, vit.patch_size[0]), "vit_b_16"), vit.image_size[0]
+    published = [(each.name, each.transforms()) for each in get_model_weights(name)]
+    weights, chosen = next((pair for pair in published if pair[1].crop_size[0] == side), published[0])
+    resized = round(chosen.resize_size[0] * side / chosen.crop_size[0])
+    processor = {
+        "size": {"shortest_edge": resized},
+        "do_center_crop": True,
+        "crop_size": {"height": side, "width": side},
+        "image_mean": chosen.mean,
+        "image_std": chosen.std,
+    }
+    config = dataclasses.replace(from_huggingface(processor), interpolation=chosen.interpolation.value)
+    return f"{name} {weights}", config

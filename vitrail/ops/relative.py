@@ -1,0 +1,51 @@
+"""Relative positions: which entry of a table of biases belongs to each pair of tokens."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Pair = tuple[int, int]
+NUM_CLASS_ENTRIES = 3  # class token → patch, patch → class token, class token → itself
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """The entry of the table for each pair of tokens.
+
+    Attributes:
+        grid: (h, w), for which a table has :func:`num_entries`.
+        index: (T, T) int64, rows are queries.
+    """
+
+    grid: Pair
+    index: Tensor
+
+
+def num_entries(grid: Pair, class_token: bool) -> int:
+    """Length of the table: every offset between two patches, then what concerns the class token."""
+    return (2 * grid[0] - 1) * (2 * grid[1] - 1) + (NUM_CLASS_ENTRIES if class_token else 0)
+
+
+def square_of(entries: int, class_token: bool) -> int:
+    """The side of the square grid whose table has so many entries, or 0: none has."""
+    side = (math.isqrt(max(entries - (NUM_CLASS_ENTRIES if class_token else 0), 0)) + 1) // 2
+    return side if num_entries((side, side), class_token) == entries else 0
+
+
+def offsets(grid: Pair, class_token: bool, device: torch.device | None = None) -> Offsets:
+    """Entries are ordered by row offset, then column offset, query minus key, from the lowest (BEiT's order)."""
+    height, width = grid
+    y = torch.arange(height, device=device).repeat_interleave(width)
+    x = torch.arange(width, device=device).repeat(height)
+    rows, columns = (along[:, None] - along[None] for along in (y, x))
+    index = (rows + height - 1) * (2 * width - 1) + columns + width - 1
+    if class_token:
+        first = (2 * height - 1) * (2 * width - 1)
+        index = torch.nn.functional.pad(index, (1, 0, 1, 0), value=first)
+        index[1:, 0] = first + 1
+        index[0, 0] = first + 2
+    return Offsets(grid, index)
