@@ -190,7 +190,7 @@ def test_saved_and_loaded_it_is_the_same(tiny_predictor, task, tmp_path):
 def test_a_run_folder_gives_its_best_weights_else_the_last(predictor, tmp_path):
     weights = tmp_path / "weights"
     weights.mkdir()
-    with pytest.raises(UserError, match=r"holds no weights/best.safetensors"):
+    with pytest.raises(UserError, match=r"holds no weights: neither weights/best.safetensors"):
         load(tmp_path)
     predictor.save(weights / "last.safetensors")
     assert find_weights(tmp_path) == weights / "last.safetensors"

@@ -136,17 +136,19 @@ def resize(task: Task, image_size: int | Pair | None = None, patch_size: int | P
 
 
 def require_fit(preprocess: PreprocessConfig, task: Task) -> None:
-    """Does the preprocessing make what the task takes?
+    """Does the preprocessing make what the task takes? Another size than the native one goes, where patches cover it.
 
     Raises:
         UserError: it does not.
     """
     model = task.vit.config
-    if (preprocess.channels, *preprocess.size) != (model.channels, *model.image_size):
+    if preprocess.channels != model.channels:
         raise UserError(
-            f"the preprocessing makes images of {preprocess.channels} × {preprocess.size} and the model takes "
-            f"{model.channels} × {model.image_size}; give both the same, by vit.resize if need be"
+            f"the preprocessing makes images of {preprocess.channels} channels and the model takes {model.channels}; "
+            "give both the same"
         )
+    task.vit.embed.grid(preprocess.size)
+    dataclasses.replace(model, image_size=preprocess.size)  # as bounded as a native size
 
 
 def _native(file: Path) -> Outline:
@@ -177,8 +179,8 @@ def _foreign(found: Foreign) -> Outline:
         preprocess = PreprocessConfig(size=model.vit.image_size, channels=model.vit.channels)
         assumed.append("preprocessing: resized to the square, mean 0.5, std 0.5; put preprocessor_config.json beside it")
     elif preprocess.size != model.vit.image_size:
-        preprocess = dataclasses.replace(preprocess, size=model.vit.image_size)
-        assumed.append(f"preprocessing: to the {model.vit.image_size} pixels of the model's positions")
+        sizes = ("×".join(map(str, size)) for size in (model.vit.image_size, preprocess.size))
+        assumed.append("positions: for {} pixels, resampled to the {} of the preprocessing".format(*sizes))
     module = registry.load("tasks", name)
     task = _on_meta(module, from_dict(module.Config, settings, where=str(found.path)), found.path)
     found.check(task.state_dict())

@@ -28,12 +28,12 @@ from vitrail import files, registry
 from vitrail.checkpoints import rules
 from vitrail.checkpoints.containers import Tensors, npz, open_tensors, safetensors
 from vitrail.checkpoints.model import Beside, Model
-from vitrail.checkpoints.native import require_finite
 from vitrail.data.indexing.names import classes_beside
 from vitrail.errors import UserError, did_you_mean
 
 DIALECTS = "checkpoints.dialects"
-CONFIG, OPEN_CLIP_CONFIG, PREPROCESSOR = "config.json", "open_clip_config.json", "preprocessor_config.json"
+CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"  # the second holds a tokenizer's too
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "pytorch_model.bin")
 MAX_JSON = 10_000_000
 
@@ -59,7 +59,6 @@ class Foreign:
     def load(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Our state dict. Errors as in :meth:`check`, and for values that are not finite."""
         state: dict[str, Tensor] = self._translate(rules.load, like)
-        require_finite(state, self.path)
         return state
 
     def _translate(self, act: Any, like: Mapping[str, Tensor]) -> Any:
@@ -100,7 +99,9 @@ def weights_in(path: Path) -> Path:
     candidates = [path / name for name in WEIGHTS if (path / name).is_file()]
     candidates += [] if candidates else sorted([*path.glob("*.safetensors"), *path.glob("*.npz")])
     if not candidates:
-        raise UserError(f"{path} holds no weights ({WEIGHTS[0]}); give a folder or file that does")
+        raise UserError(
+            f"{path} holds no weights: neither weights/best.safetensors of a run nor {WEIGHTS[0]}; give a folder that does"
+        )
     return candidates[0]
 
 
@@ -184,7 +185,7 @@ def _beside(path: Path, metadata: dict[str, str]) -> Beside:
         both.reverse()
     return Beside(
         config=both[0] or both[1],
-        preprocessor=_json(folder / PREPROCESSOR),
+        preprocessor=_json(folder / PREPROCESSOR) or _json(folder / PROCESSOR).get("image_processor") or {},
         classes=classes_beside(folder) if _small(folder / "classes.json") else (),
         metadata=metadata,
         name=path.name if path.name not in WEIGHTS else folder.name,

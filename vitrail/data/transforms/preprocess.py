@@ -55,6 +55,7 @@ class PreprocessConfig:
     channels: PositiveInt = 3
     resize: Literal["square", "crop", "pad"] = "square"
     crop_pct: Annotated[float, Field(gt=0, le=1)] = 1.0  # resize to size / crop_pct, then take the centre
+    crop_rounding: Literal["nearest", "down"] = "nearest"  # of where a crop begins: torchvision's, Hugging Face's
     interpolation: Interpolation = "bilinear"
     rescale: Annotated[float, Field(gt=0)] = 1 / 255
     mean: PerChannel = (0.5,)
@@ -128,7 +129,7 @@ class Preprocess:
         """
         resized = self._resized(size)
         scales = size[0] / resized[0], size[1] / resized[1]
-        starts = [_offset(length, wanted) for length, wanted in zip(resized, self.config.size, strict=True)]
+        starts = [self._offset(length, wanted) for length, wanted in zip(resized, self.config.size, strict=True)]
         top, left = (start * scale for start, scale in zip(starts, scales, strict=True))
         return left, top, left + self.config.size[1] * scales[1], top + self.config.size[0] * scales[0]
 
@@ -136,7 +137,7 @@ class Preprocess:
         if self.config.resize == "crop":
             image = _without_far_ends(image)
         resized = self._resize(image, self._resized((image.height, image.width)))
-        return _centre(resized, self.config.size, fill if self.config.resize == "pad" else None)
+        return self._centre(resized, fill if self.config.resize == "pad" else None)
 
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """What an image of this size is resized to, before the centre is taken."""
@@ -149,6 +150,23 @@ class Preprocess:
     def _resize(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
         resample = Image.Resampling[self.config.interpolation.upper()]
         return image.resize((size[1], size[0]), resample) if (image.height, image.width) != size else image
+
+    def _centre(self, image: Image.Image, fill: tuple[int, ...] | None) -> Image.Image:
+        """The central part of the size, bordered with ``fill`` (black if None) where the image is smaller."""
+        size = self.config.size
+        top, left = self._offset(image.height, size[0]), self._offset(image.width, size[1])
+        if fill is None or (image.height >= size[0] and image.width >= size[1]):
+            return image.crop((left, top, left + size[1], top + size[0]))
+        canvas = Image.new(image.mode, (size[1], size[0]), fill if len(fill) > 1 else fill[0])
+        canvas.paste(image, (-left, -top))
+        return canvas
+
+    def _offset(self, length: int, wanted: int) -> int:
+        """Where the central ``wanted`` pixels begin; negative where a border is due."""
+        if wanted > length:
+            return -((wanted - length) // 2)
+        margin = length - wanted
+        return margin // 2 if self.config.crop_rounding == "down" else round(margin / 2)
 
 
 def map_bands(
@@ -194,18 +212,3 @@ def _without_far_ends(image: Image.Image, longest: int = 16) -> Image.Image:
     short = min(image.height, image.width)
     top, left = (max(0, (length - longest * short) // 2) for length in (image.height, image.width))
     return image.crop((left, top, image.width - left, image.height - top)) if top or left else image
-
-
-def _centre(image: Image.Image, size: tuple[int, int], fill: tuple[int, ...] | None) -> Image.Image:
-    """The central part of the size, bordered with ``fill`` (black if None) where the image is smaller."""
-    top, left = _offset(image.height, size[0]), _offset(image.width, size[1])
-    if fill is None or (image.height >= size[0] and image.width >= size[1]):
-        return image.crop((left, top, left + size[1], top + size[0]))
-    canvas = Image.new(image.mode, (size[1], size[0]), fill if len(fill) > 1 else fill[0])
-    canvas.paste(image, (-left, -top))
-    return canvas
-
-
-def _offset(length: int, wanted: int) -> int:
-    """Where the central ``wanted`` pixels begin; negative where a border is due (rounding as torchvision)."""
-    return -((wanted - length) // 2) if wanted > length else round((length - wanted) / 2)

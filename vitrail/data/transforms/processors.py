@@ -41,7 +41,7 @@ _TO_TIMM_MODES = {ours: theirs for theirs, ours in _TIMM_MODES.items()}
 def from_huggingface(data: dict[str, Any]) -> PreprocessConfig:
     """The settings of a ViT-like image processor; what they leave out is the default of their ``image_processor_type``.
 
-    Exact for a square resize (ViT's). After a shortest-edge resize, the centre crop may lie one pixel beside theirs.
+    Exact for the Pillow backend.
 
     Raises:
         UserError: a processor that does not resize, or that resizes in another way.
@@ -60,6 +60,7 @@ def from_huggingface(data: dict[str, Any]) -> PreprocessConfig:
     if not data.get("do_normalize", True):
         mean, std = (0.0,) * 3, (1.0,) * 3
     settings = {
+        "crop_rounding": "nearest" if crop_size is None else "down",
         "channels": len(mean) if isinstance(mean, list | tuple) else 3,
         "interpolation": Image.Resampling(data.get("resample", Image.Resampling.BILINEAR)).name.lower(),
         "rescale": data.get("rescale_factor", 1 / 255) if data.get("do_rescale", True) else 1.0,
