@@ -23,6 +23,7 @@ from vitrail.ops.patches import Pair
 from vitrail.tasks import Task
 
 NATIVE = "native"
+TASKS = ("tasks", "pretrain")
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,9 @@ def as_model(task: Task, preprocess: PreprocessConfig | None) -> Model:
         UserError: a task that no other library has.
     """
     config: Any = task.config
+    if task.name in registry.names("pretrain"):
+        options = {name: value for name, value in to_dict(config).items() if name != "model"}
+        return Model(vit=config.model, task=task.name, options=options, preprocess=preprocess)
     if task.name not in ("classification", "features"):
         raise UserError(f"no other library's format holds the task {task.name!r}; save it as native")
     labels = task.name == "classification"
@@ -165,26 +169,38 @@ def _native(file: Path) -> Outline:
 
 
 def _foreign(found: Foreign) -> Outline:
-    model, assumed = found.model, list(found.model.assumed)
-    settings: dict[str, Any] = {"model": to_dict(model.vit), "pool": model.pool, "head": to_dict(model.head)}
-    if model.labels and model.outputs:
-        name, settings["classes"] = "classification", model.classes
-        if len(model.classes) != model.outputs:
-            settings["classes"] = numbered(model.outputs)
-            assumed.append(f"classes: {model.outputs} without names; put their list into classes.json beside the file")
-    else:
-        name, settings["projection"] = "features", model.outputs
-    preprocess = model.preprocess
-    if preprocess is None:
-        preprocess = PreprocessConfig(size=model.vit.image_size, channels=model.vit.channels)
-        assumed.append("preprocessing: resized to the square, mean 0.5, std 0.5; put preprocessor_config.json beside it")
-    elif preprocess.size != model.vit.image_size:
-        sizes = ("×".join(map(str, size)) for size in (model.vit.image_size, preprocess.size))
-        assumed.append("positions: for {} pixels, resampled to the {} of the preprocessing".format(*sizes))
-    module = registry.load("tasks", name)
+    name, settings, about_labels = _settings(found.model)
+    preprocess, about_preprocessing = _preprocess(found.model)
+    module = registry.load_from(TASKS, name)
     task = _on_meta(module, from_dict(module.Config, settings, where=str(found.path)), found.path)
     found.check(task.state_dict())
-    return Outline(found.path, task, preprocess, None, found, tuple(assumed))
+    assumed = (*found.model.assumed, *about_labels, *about_preprocessing)
+    return Outline(found.path, task, preprocess, None, found, assumed)
+
+
+def _settings(model: Model) -> tuple[str, dict[str, Any], list[str]]:
+    """The task that can hold the model, its config, and what was assumed."""
+    if model.task:
+        return model.task, {"model": to_dict(model.vit), **model.options}, []
+    settings = {"model": to_dict(model.vit), "pool": model.pool, "head": to_dict(model.head)}
+    if not model.labels or not model.outputs:
+        return "features", {**settings, "projection": model.outputs}, []
+    if len(model.classes) == model.outputs:
+        return "classification", {**settings, "classes": model.classes}, []
+    assumed = f"classes: {model.outputs} without names; put their list into classes.json beside the file"
+    return "classification", {**settings, "classes": numbered(model.outputs)}, [assumed]
+
+
+def _preprocess(model: Model) -> tuple[PreprocessConfig, list[str]]:
+    """What the file says, at the size of its positions, and what was assumed."""
+    size = model.vit.image_size
+    if model.preprocess is None:
+        assumed = "preprocessing: resized to the square, mean 0.5, std 0.5; put preprocessor_config.json beside the file"
+        return PreprocessConfig(size=size, channels=model.vit.channels), [assumed]
+    if model.preprocess.size != size:
+        sizes = ("×".join(map(str, each)) for each in (size, model.preprocess.size))
+        return model.preprocess, ["positions: for {} pixels, resampled to the {} of the preprocessing".format(*sizes)]
+    return model.preprocess, []
 
 
 def _on_meta(module: Any, config: Any, file: Path) -> Task:
@@ -201,8 +217,8 @@ def _task_module(name: Any) -> Any:
 
     A file that names a module never makes it be imported.
     """
-    if name in registry.names("tasks"):
-        return registry.load("tasks", name)
+    if any(name in registry.names(package) for package in TASKS):
+        return registry.load_from(TASKS, name)
     module = sys.modules.get(name) if isinstance(name, str) else None
     task = getattr(module, "Task", None)
     own = isinstance(task, type) and issubclass(task, Task) and task.__module__ == name

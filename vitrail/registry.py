@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 from vitrail.errors import UserError, did_you_mean
@@ -35,6 +35,11 @@ def load(package: str, name: str) -> ModuleType:
         singular = package.rsplit(".", 1)[-1].removesuffix("s")
         raise UserError(f"unknown {singular} {name!r}; {did_you_mean(name, known)}")
     return importlib.import_module(f"vitrail.{package}.{name}")
+
+
+def load_from(packages: Sequence[str], name: str) -> ModuleType:
+    """The entry of the first of several packages that has it. Errors as :func:`load`."""
+    return load(next((package for package in packages if name in names(package)), packages[0]), name)
 
 
 def refuse_foreign(names: Iterable[str], where: str) -> None:

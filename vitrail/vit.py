@@ -173,13 +173,22 @@ class ViT(nn.Module):
             UserError: a channel count or image size that the model cannot take.
         """
         x, grid, positions = self.tokenise(images)
-        for block in self.blocks:
-            x = block(x, positions)
-        return self._features(self.norm(x), grid)
+        return self._features(self.encode(x, positions), grid)
 
-    def tokenise(self, images: Tensor) -> tuple[Tensor, Pair, Rotation | Offsets | None]:
+    def encode(self, tokens: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
+        """Tokens B T D, all or any choice of them, through the blocks and the final norm."""
+        for block in self.blocks:
+            tokens = block(tokens, positions)
+        return self.norm(tokens)
+
+    def tokenise(
+        self, images: Tensor, patches: Tensor | None = None
+    ) -> tuple[Tensor, Pair, Rotation | Offsets | None]:
         """What enters the first block: tokens B T D with positions, their grid, and what attention needs to know of it
         (the rotation for ``rope_2d``, the offsets for ``relative``).
+
+        Args:
+            patches: embedded patches B N D in place of the images' own, such as masked ones.
         """
         if images.ndim != 4 or images.shape[1] != self.config.channels:
             raise UserError(
@@ -187,7 +196,7 @@ class ViT(nn.Module):
                 f"not {tuple(images.shape)}; convert them or build the model with channels={images.shape[-3]}"
             )
         grid = self.embed.grid((images.shape[-2], images.shape[-1]))
-        patches = self.embed(images)
+        patches = self.embed(images) if patches is None else patches
         prefix = [t.expand(len(images), -1, -1) for t in self._prefix_tokens() if t is not None]
         leading = torch.cat(prefix, dim=1) if prefix else patches[:, :0]
         x = self.dropout(self.positions(leading.to(patches.dtype), patches, grid))

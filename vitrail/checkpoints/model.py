@@ -25,6 +25,7 @@ class Model:
         labels: whether the outputs are classes; otherwise they are a projection of the features (CLIP).
         classes: names in the order of the outputs, empty where nobody gave them.
         preprocess: None where the file and its folder say nothing, and the dialect has no custom of its own.
+        task: a pretraining method whose parts the file holds too, with the ``options`` of its config; else "".
         assumed: what the file does not say and how it was settled, in words for people.
     """
 
@@ -35,6 +36,8 @@ class Model:
     labels: bool = True
     classes: tuple[str, ...] = ()
     preprocess: PreprocessConfig | None = None
+    task: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
 
 

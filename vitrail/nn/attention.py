@@ -70,7 +70,7 @@ class Attention(nn.Module):
         q, k, v = qkv.unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         q, k = self.q_norm(q), self.k_norm(k)
         if positions is not None and not isinstance(positions, Offsets):
-            num_prefix = x.shape[1] - len(positions[0])
+            num_prefix = x.shape[1] - positions[0].shape[-2]
             q, k = rotate(q, positions, num_prefix), rotate(k, positions, num_prefix)
         return q, k, v
 

@@ -1,0 +1,74 @@
+"""Hugging Face ViTForMaskedImageModeling: a ViT with a mask token and a linear layer to pixels (SimMIM)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from vitrail.checkpoints.dialects import _huggingface as hf
+from vitrail.checkpoints.model import Beside, Model, Shapes
+from vitrail.checkpoints.rules import Rule, repeated, same, shaped
+from vitrail.config import from_dict
+from vitrail.errors import UserError
+from vitrail.vit import ViTConfig
+
+LIBRARY = "huggingface"
+TASK = "simmim"
+FILE = hf.FILE
+IGNORED = ("vit.pooler.*",)
+UNIT = 32  # pixels hidden at a time in the paper; the file does not say
+
+
+def canonical(name: str) -> str:
+    """Version 4's words."""
+    return hf.mlp_from_5(hf.from_5(hf.prefixed(name, "vit.", ("decoder.",))))
+
+
+def matches(names: Collection[str], beside: Beside) -> bool:
+    """By the decoder, a convolution of one pixel."""
+    return "decoder.0.weight" in names and "vit.encoder.layer.0.layernorm_before.weight" in names
+
+
+def describe(shapes: Shapes, beside: Beside) -> Model:
+    """The encoder as a ViT's."""
+    config = hf.Config(beside.config)
+    vit = hf.settings(shapes, config, prefix="vit.", eps=1e-12, num_prefix=1)
+    vit["mlp_dim"] = shapes["vit.encoder.layer.0.intermediate.dense.weight"][0]
+    patch = vit["patch_size"][0]
+    if beside.config.get("encoder_stride", patch) != patch:
+        raise UserError(f"its encoder_stride is not the patch size {patch}; such a decoder cannot be computed here")
+    return Model(
+        vit=from_dict(ViTConfig, vit, where="config.json"),
+        task=TASK,
+        options={"mask_size": max(UNIT // patch, 1) * patch},
+        preprocess=hf.preprocess(beside),
+        assumed=tuple(config.assumed),
+    )
+
+
+def rules(model: Model) -> list[Rule]:
+    return [
+        *hf.embeddings("vit."),
+        *repeated(model.vit.depth, "vit.blocks.{i}.", "vit.encoder.layer.{i}.", hf.BLOCK),
+        same("mask_token", "vit.embeddings.mask_token"),
+        shaped("pixels.weight", "decoder.0.weight", -1, model.vit.dim, 1, 1),
+        same("pixels.bias", "decoder.0.bias"),
+    ]
+
+
+def lacks(model: Model) -> str | None:
+    """What a ViTForMaskedImageModeling cannot be."""
+    own = {"pixels predicted by SimMIM": model.task != TASK, "images or patches that are not square": hf.oblong(model)}
+    return hf.lacks(model, own)
+
+
+def sidecars(model: Model) -> dict[str, Any]:
+    """``config.json`` and ``preprocessor_config.json``."""
+    config = hf.config_json(
+        model,
+        "vit",
+        "ViTForMaskedImageModeling",
+        intermediate_size=model.vit.mlp_dim,
+        encoder_stride=model.vit.patch_size[0],
+    )
+    return hf.sidecars(model, config)

@@ -1,0 +1,142 @@
+"""Masked autoencoder (He et al. 2022): the encoder sees a quarter of the patches, a light decoder paints the others.
+
+B batch, C channels, N patches of P pixels, K of them visible, D and d the widths of encoder and decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vitrail.config import config, from_dict, to_dict
+from vitrail.nn.block import Block, BlockConfig
+from vitrail.nn.init import initialise
+from vitrail.ops.masking import Mask, mask_by_noise, take
+from vitrail.ops.patches import Pair, patchify
+from vitrail.ops.positions import sincos_2d
+from vitrail.pretrain import Pretraining
+from vitrail.tasks import Batch
+from vitrail.vit import ViT, ViTConfig
+
+
+@config
+class Config:
+    """Args:
+    mask_ratio: share of the patches that the encoder does not see.
+    normalise: predict pixels with the mean and deviation of their patch taken out.
+    decoder_dim, decoder_depth, decoder_heads, decoder_mlp_dim: the decoder's size; the paper's by default.
+    """
+
+    model: ViTConfig
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    normalise: bool = True
+    decoder_dim: Annotated[int, Field(gt=0, le=16384, multiple_of=4)] = 512
+    decoder_depth: Annotated[int, Field(gt=0, le=256)] = 8
+    decoder_heads: Annotated[int, Field(gt=0, le=256)] = 16
+    decoder_mlp_dim: Annotated[int, Field(gt=0, le=131072)] = 2048
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.model.embed.kind != "patch" or self.model.embed.stride not in (None, self.model.patch_size):
+            raise ValueError("MAE drops patches before the encoder, so it needs embed.kind=patch without overlap")
+        if self.model.positions == "relative":
+            raise ValueError("relative positions belong to the whole grid and MAE sees a part; choose others")
+        if self.decoder_dim % self.decoder_heads:
+            raise ValueError(f"decoder_dim {self.decoder_dim} is not a multiple of decoder_heads {self.decoder_heads}")
+        return self
+
+
+class Decoder(nn.Module):
+    """Visible tokens and mask tokens → pixels of every patch."""
+
+    def __init__(self, config: Config, grid: Pair) -> None:
+        super().__init__()
+        model, dim = config.model, config.decoder_dim
+        self.num_prefix = model.class_token + model.distillation_token + model.registers
+        self.embed = nn.Linear(model.dim, dim)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.positions = nn.Parameter(torch.empty(1, self.num_prefix + grid[0] * grid[1], dim), requires_grad=False)
+        block = BlockConfig(norm_eps=model.block.norm_eps)
+        self.blocks = nn.ModuleList(
+            Block(dim, config.decoder_heads, config.decoder_mlp_dim, block) for _ in range(config.decoder_depth)
+        )
+        self.norm = nn.LayerNorm(dim, block.norm_eps)
+        self.pixels = nn.Linear(dim, model.channels * model.patch_size[0] * model.patch_size[1])
+        initialise(self)
+        with torch.no_grad():
+            nn.init.normal_(self.mask_token, std=0.02)
+            self.positions[:, : self.num_prefix] = 0
+            self.positions[:, self.num_prefix :] = sincos_2d(grid, dim).to(self.positions.device)
+
+    def forward(self, tokens: Tensor, restore: Tensor) -> Tensor:
+        """(B P+K D, B N) → B N C·P."""
+        x = self.embed(tokens)
+        prefix, visible = x[:, : self.num_prefix], x[:, self.num_prefix :]
+        hidden = self.mask_token.to(x.dtype).expand(len(x), restore.shape[1] - visible.shape[1], -1)
+        patches = take(torch.cat((visible, hidden), dim=1), restore)
+        x = torch.cat((prefix, patches), dim=1) + self.positions
+        for block in self.blocks:
+            x = block(x)
+        return self.pixels(self.norm(x))[:, self.num_prefix :]
+
+
+class Task(Pretraining):
+    """Outputs: predicted pixels of every patch, B N C·P, each patch ordered (C, p_h, p_w)."""
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.vit = ViT(config.model)
+        self.decoder = Decoder(config, self.vit.embed.grid(config.model.image_size))
+
+    @classmethod
+    def configure(
+        cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
+    ) -> Config:
+        """The model and the options."""
+        return from_dict(Config, {**options, "model": to_dict(model)})
+
+    def forward(self, images: Tensor, mask: Mask | None = None) -> Tensor:
+        """B C H W → B N C·P."""
+        mask = self.mask(images) if mask is None else mask
+        return self.decoder(self.visible(images, mask.kept), mask.restore)
+
+    def visible(self, images: Tensor, kept: Tensor) -> Tensor:
+        """The encoder on the patches ``kept`` (B, K) alone: B P+K D."""
+        tokens, _, rotation = self.vit.tokenise(images)
+        prefix, patches = tokens.tensor_split((self.vit.num_prefix,), dim=1)
+        if rotation is not None:
+            cos, sin = (table[kept].unsqueeze(1) for table in rotation)
+            rotation = cos, sin
+        return self.vit.encode(torch.cat((prefix, take(patches, kept)), dim=1), rotation)
+
+    def mask(self, images: Tensor) -> Mask:
+        """A fresh random mask for each image."""
+        grid = self.vit.embed.grid((images.shape[-2], images.shape[-1]))
+        return mask_by_noise(torch.rand(len(images), grid[0] * grid[1], device=images.device), self.config.mask_ratio)
+
+    def target(self, images: Tensor) -> Tensor:
+        """The pixels to predict, B N C·P in float32 (section 3, "Reconstruction target")."""
+        pixels = patchify(images.float(), self.config.model.patch_size)
+        if not self.config.normalise:
+            return pixels
+        variance, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
+        return (pixels - mean) / (variance + 1e-6).sqrt()
+
+    def loss(self, batch: Batch, mask: Mask | None = None) -> dict[str, Tensor]:
+        """Mean squared error over the pixels of hidden patches."""
+        images = batch["images"]
+        mask = self.mask(images) if mask is None else mask
+        error = (self(images, mask).float() - self.target(images)).square().mean(dim=-1)
+        return {"loss": error[mask.hidden].mean()}
+
+    def metrics(self) -> Any:
+        """None but the loss."""
+        raise NotImplementedError

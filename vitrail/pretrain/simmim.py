@@ -1,0 +1,94 @@
+"""SimMIM (Xie et al. 2022): hidden patches become a mask token, and one linear layer predicts their pixels.
+
+B batch, C channels, N patches of P pixels, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vitrail.config import config, from_dict, to_dict
+from vitrail.ops.masking import mask_blocks
+from vitrail.ops.patches import patchify
+from vitrail.pretrain import Pretraining
+from vitrail.tasks import Batch
+from vitrail.vit import ViT, ViTConfig
+
+
+@config
+class Config:
+    """Args:
+    mask_ratio: share of the image that is hidden.
+    mask_size: side in pixels of what is hidden at a time, a multiple of the patch.
+    """
+
+    model: ViTConfig
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    mask_size: Annotated[int, Field(gt=0)] = 32
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if any(self.mask_size % patch for patch in self.model.patch_size):
+            raise ValueError(f"mask_size {self.mask_size} is not a multiple of the patch size {self.model.patch_size}")
+        if getattr(self.model.embed, "stride", None) not in (None, self.model.patch_size):
+            raise ValueError("overlapping patches would see what is hidden; leave out embed.stride")
+        return self
+
+
+class Task(Pretraining):
+    """Outputs: predicted pixels of every patch, B N C·P, each patch ordered (C, p_h, p_w)."""
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        model = config.model
+        self.vit = ViT(model)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, model.dim))
+        self.pixels = nn.Linear(model.dim, model.channels * model.patch_size[0] * model.patch_size[1])
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    @classmethod
+    def configure(
+        cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
+    ) -> Config:
+        """The model and the options."""
+        return from_dict(Config, {**options, "model": to_dict(model)})
+
+    def forward(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """B C H W → B N C·P.
+
+        Args:
+            hidden: bool (B, N).
+        """
+        hidden = self.mask(images) if hidden is None else hidden
+        patches = self.vit.embed(images)
+        masked = torch.where(hidden.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
+        tokens, _, rotation = self.vit.tokenise(images, masked)
+        return self.pixels(self.vit.encode(tokens, rotation)[:, self.vit.num_prefix :])
+
+    def mask(self, images: Tensor) -> Tensor:
+        """A fresh random mask for each image: bool (B, N)."""
+        grid = self.vit.embed.grid((images.shape[-2], images.shape[-1]))
+        height, width = (max(self.config.mask_size // patch, 1) for patch in self.config.model.patch_size)
+        blocks = -(-grid[0] // height) * -(-grid[1] // width)
+        noise = torch.rand(len(images), blocks, device=images.device)
+        return mask_blocks(noise, grid, self.config.mask_ratio, (height, width))
+
+    def loss(self, batch: Batch, hidden: Tensor | None = None) -> dict[str, Tensor]:
+        """Mean absolute error over the pixels of hidden patches."""
+        images = batch["images"]
+        hidden = self.mask(images) if hidden is None else hidden
+        error = (self(images, hidden).float() - patchify(images.float(), self.config.model.patch_size)).abs()
+        return {"loss": error.mean(dim=-1)[hidden].mean()}
+
+    def metrics(self) -> Any:
+        """None but the loss."""
+        raise NotImplementedError
