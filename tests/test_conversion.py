@@ -54,9 +54,7 @@ def test_evaluate_needs_data_and_a_place(folder: str, capsys: pytest.CaptureFixt
     assert "give DATA and --out" in capsys.readouterr().err
 
 
-def test_another_size_is_adapted_and_said(
-    folder: str, photo: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_size_is_adapted_and_said(folder: str, photo: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", folder, photo, "--image-size", "48x64", "--device", "cpu"]) == 0
     assert "adapted: image size (32, 32) → (48, 64); positions resampled (bicubic)" in capsys.readouterr().err
     assert main(["predict", folder, photo, "--patch-size", "16", "--device", "cpu"]) == 0

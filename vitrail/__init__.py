@@ -34,7 +34,19 @@ _PUBLIC = {
     "preset": "vitrail.vit",
     "presets": "vitrail.vit",
 }
-__all__ = ["Predictor", "UserError", "ViT", "ViTConfig", "convert", "evaluate", "fit", "inspect", "load", "preset", "presets"]
+__all__ = [
+    "Predictor",
+    "UserError",
+    "ViT",
+    "ViTConfig",
+    "convert",
+    "evaluate",
+    "fit",
+    "inspect",
+    "load",
+    "preset",
+    "presets",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.errors import UserError
 from vitrail.ops.patches import Pair
-from vitrail.outline import NATIVE, as_model, outline, resize
+from vitrail.outline import NATIVE, as_model, is_shared, outline, resize
 from vitrail.predictor import load
 from vitrail.vit import count
 
@@ -47,11 +48,19 @@ def convert(
         out = Path(out) if Path(out).suffix else Path(out) / "model.safetensors"
         model.save(out)
         return out
-    described = as_model(model.task, model.preprocess.config)
-    dialect = foreign.dialect_for(to, described)
+    described, state = as_model(model.task, model.preprocess.config), model.task.state_dict()
+    try:
+        dialect = foreign.dialect_for(to, described)
+    except UserError:
+        if not described.task:
+            raise
+        described = dataclasses.replace(described, task="", options={})
+        dialect = foreign.dialect_for(to, described)
+        state = {name: value for name, value in state.items() if name.startswith("vit.")}
+        note(f"the decoder of {model.task.name} is left out: {to} has no place for it")
     if dialect != to:
         note(f"dialect: {dialect}")
-    return foreign.save(dialect, out, described, model.task.state_dict())
+    return foreign.save(dialect, out, described, state)
 
 
 def inspect(
@@ -75,9 +84,11 @@ def inspect(
     adapted = list(found.assumed)
     resize(task, image_size, patch_size)
     after = task.vit.config
-    for what in ("image_size", "patch_size"):
-        if (old := getattr(before, what)) != (new := getattr(after, what)):
-            adapted.append(f"{what}: {_times(old)} → {_times(new)}, resampled ({after.resampling})")
+    adapted += [
+        f"{what}: {_times(old)} → {_times(new)}, resampled ({after.resampling})"
+        for what in ("image_size", "patch_size")
+        if (old := getattr(before, what)) != (new := getattr(after, what))
+    ]
     return {
         "file": str(found.file),
         "dialect": found.dialect,
@@ -88,7 +99,7 @@ def inspect(
         "config": to_dict(task.config),
         "preprocess": to_dict(found.preprocess),
         "adapted": adapted,
-        "writes_as": _fits(as_model(task, found.preprocess)) if task.name in ("classification", "features") else {},
+        "writes_as": _fits(as_model(task, found.preprocess)) if is_shared(task) else {},
     }
 
 

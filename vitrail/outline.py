@@ -16,9 +16,10 @@ from vitrail.checkpoints import foreign, native
 from vitrail.checkpoints.foreign import Foreign
 from vitrail.checkpoints.model import Model, numbered
 from vitrail.config import from_dict, to_dict
-from vitrail.console import note, printable
+from vitrail.console import printable
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError, did_you_mean
+from vitrail.nn.pooling import PoolKind
 from vitrail.ops.patches import Pair
 from vitrail.tasks import Task
 
@@ -101,7 +102,9 @@ def find_weights(path: str | Path) -> Path:
         if (weights := path / "weights" / f"{name}.safetensors").is_file():
             return weights
     if (path / "config.yaml").is_file():
-        raise UserError(f"{printable(str(path))!r} holds no weights/best.safetensors; give the folder of a finished run")
+        raise UserError(
+            f"{printable(str(path))!r} holds no weights/best.safetensors; give the folder of a finished run"
+        )
     return foreign.weights_in(path)
 
 
@@ -114,8 +117,9 @@ def as_model(task: Task, preprocess: PreprocessConfig | None) -> Model:
     config: Any = task.config
     if task.name in registry.names("pretrain"):
         options = {name: value for name, value in to_dict(config).items() if name != "model"}
-        return Model(vit=config.model, task=task.name, options=options, preprocess=preprocess)
-    if task.name not in ("classification", "features"):
+        pool: PoolKind = "cls" if task.vit.config.class_token else "mean"
+        return Model(vit=task.vit.config, pool=pool, task=task.name, options=options, preprocess=preprocess)
+    if not is_shared(task):
         raise UserError(f"no other library's format holds the task {task.name!r}; save it as native")
     labels = task.name == "classification"
     return Model(
@@ -127,6 +131,11 @@ def as_model(task: Task, preprocess: PreprocessConfig | None) -> Model:
         classes=config.classes if labels else (),
         preprocess=preprocess,
     )
+
+
+def is_shared(task: Task) -> bool:
+    """Do other libraries have such a task?"""
+    return task.name in ("classification", "features", *registry.names("pretrain"))
 
 
 def resize(task: Task, image_size: int | Pair | None = None, patch_size: int | Pair | None = None) -> None:
@@ -195,7 +204,9 @@ def _preprocess(model: Model) -> tuple[PreprocessConfig, list[str]]:
     """What the file says, at the size of its positions, and what was assumed."""
     size = model.vit.image_size
     if model.preprocess is None:
-        assumed = "preprocessing: resized to the square, mean 0.5, std 0.5; put preprocessor_config.json beside the file"
+        assumed = (
+            "preprocessing: resized to the square, mean 0.5, std 0.5; put preprocessor_config.json beside the file"
+        )
         return PreprocessConfig(size=size, channels=model.vit.channels), [assumed]
     if model.preprocess.size != size:
         sizes = ("×".join(map(str, each)) for each in (size, model.preprocess.size))

@@ -77,8 +77,9 @@ class Predictor:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the outputs; for regression the names of the numbers."""
-        names: tuple[str, ...] = getattr(self.task.config, "classes", None) or self.task.config.targets
+        """Class names in the order of the outputs; for regression the names of the numbers; () without a head."""
+        config = self.task.config
+        names: tuple[str, ...] = getattr(config, "classes", None) or getattr(config, "targets", ())
         return names
 
     def predict(self, images: ImageLike | list[Any], batch_size: int = 32) -> Any:

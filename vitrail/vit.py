@@ -181,9 +181,7 @@ class ViT(nn.Module):
             tokens = block(tokens, positions)
         return self.norm(tokens)
 
-    def tokenise(
-        self, images: Tensor, patches: Tensor | None = None
-    ) -> tuple[Tensor, Pair, Rotation | Offsets | None]:
+    def tokenise(self, images: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Pair, Rotation | Offsets | None]:
         """What enters the first block: tokens B T D with positions, their grid, and what attention needs to know of it
         (the rotation for ``rope_2d``, the offsets for ``relative``).
 

@@ -9,6 +9,7 @@ A dialect is one file in ``dialects/``, with these names::
     canonical(name) -> str             one name for what versions of the library name differently
     describe(shapes, beside) -> Model  the architecture, from shapes and JSON alone
     rules(model) -> list[Rule]         the two-way table
+    TASK                               optional: the pretraining method whose decoder the files hold too
     lacks(model) -> str | None         what of a model the library cannot express; None: it can hold it
     sidecars(model) -> {file: JSON}    what to write beside the tensors, such as config.json
 
@@ -100,7 +101,8 @@ def weights_in(path: Path) -> Path:
     candidates += [] if candidates else sorted([*path.glob("*.safetensors"), *path.glob("*.npz")])
     if not candidates:
         raise UserError(
-            f"{path} holds no weights: neither weights/best.safetensors of a run nor {WEIGHTS[0]}; give a folder that does"
+            f"{path} holds no weights: neither weights/best.safetensors of a run nor {WEIGHTS[0]}; "
+            "give a folder that does"
         )
     return candidates[0]
 
@@ -127,13 +129,23 @@ def dialect_for(target: str, model: Model) -> str:
     known = libraries()
     dialects = known.get(target) or [name for names in known.values() for name in names if name == target]
     if not dialects:
-        raise UserError(f"unknown library {target!r}; {did_you_mean(target, [*known, *sum(known.values(), [])])}")
-    lacking = {name: registry.load(DIALECTS, name).lacks(model) for name in dialects}
+        names = dict.fromkeys((*known, *(name for names in known.values() for name in names)))
+        raise UserError(f"unknown library {target!r}; {did_you_mean(target, names)}")
+    lacking = {name: lacks(name, model) for name in dialects}
     for name, missing in lacking.items():
         if missing is None:
             return name
     reasons = "; ".join(f"{name} has no {missing}" for name, missing in lacking.items())
     raise UserError(f"{target} cannot hold this model: {reasons}. Save it as native")
+
+
+def lacks(dialect: str, model: Model) -> str | None:
+    """What a dialect cannot express of a model; None: it can hold it."""
+    module = registry.load(DIALECTS, dialect)
+    if model.task != getattr(module, "TASK", ""):
+        return f"decoder of {model.task}" if model.task else "model without the decoder of its pretraining"
+    missing: str | None = module.lacks(model)
+    return missing
 
 
 def save(dialect: str, out: str | Path, model: Model, state: Mapping[str, Tensor]) -> Path:
@@ -143,7 +155,7 @@ def save(dialect: str, out: str | Path, model: Model, state: Mapping[str, Tensor
         UserError: the library cannot express the model, or nothing can be written there.
     """
     module, out = registry.load(DIALECTS, dialect), Path(out)
-    if (lacking := module.lacks(model)) is not None:
+    if (lacking := lacks(dialect, model)) is not None:
         raise UserError(f"{dialect} has no {lacking}, which this model has; save it as native")
     tensors = rules.save(state, module.rules(model), dialect)
     container = npz if module.FILE.endswith(".npz") else safetensors

@@ -31,7 +31,7 @@ class Model:
 
     vit: ViTConfig
     pool: PoolKind | None = None
-    head: HeadConfig = HeadConfig()
+    head: HeadConfig = field(default_factory=HeadConfig)
     outputs: int = 0
     labels: bool = True
     classes: tuple[str, ...] = ()

@@ -96,9 +96,7 @@ def repeated(count: int, ours: str, theirs: str, rules: Collection[Rule]) -> lis
 
     Google counts residual units from 1: there, write ``{n}``.
     """
-    return [
-        rule for i in range(count) for rule in under(ours.format(i=i, n=i + 1), theirs.format(i=i, n=i + 1), rules)
-    ]
+    return [rule for i in range(count) for rule in under(ours.format(i=i, n=i + 1), theirs.format(i=i, n=i + 1), rules)]
 
 
 def nth(rule: Rule, i: int) -> Rule:

@@ -61,9 +61,9 @@ class Sizes:
     image_size: Annotated[
         str | None, Parameter(metavar="384 | 224x320", help="Other pixels, height x width; positions are resampled.")
     ] = None
-    patch_size: Annotated[
-        str | None, Parameter(metavar="8 | 16x32", help="Another patch; its kernel is resized.")
-    ] = None
+    patch_size: Annotated[str | None, Parameter(metavar="8 | 16x32", help="Another patch; its kernel is resized.")] = (
+        None
+    )
 
     def read(self) -> dict[str, tuple[int, int] | None]:
         """``image_size`` and ``patch_size`` as (height, width), None where nothing was said."""

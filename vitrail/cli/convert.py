@@ -17,9 +17,7 @@ def convert(
     out: Path,
     /,
     *,
-    to: Annotated[
-        str, Parameter(help="huggingface, timm, torchvision, google, openai, vit_pytorch, meta, or native.")
-    ],
+    to: Annotated[str, Parameter(help="huggingface, timm, torchvision, google, openai, vit_pytorch, meta, or native.")],
     sizes: Sizes = Sizes(),  # noqa: B008  frozen
     allow_pickle: AllowPickle = False,
 ) -> None:

@@ -197,9 +197,7 @@ def _plain(given: dict[str, Any]) -> Run:
         model, preprocess = found.task.vit.config, found.preprocess
         settings = to_dict(found.task.config)
         options = {name: settings[name] for name in ("pool", "head") if settings.get(name) is not None}
-    data = DataConfig(
-        source=SourceConfig(spec=given["data"]), preprocess=preprocess, augment=augmentation("light")
-    )
+    data = DataConfig(source=SourceConfig(spec=given["data"]), preprocess=preprocess, augment=augmentation("light"))
     return Run(data=data, model=model, task_options=options)
 
 

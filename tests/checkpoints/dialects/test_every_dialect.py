@@ -56,9 +56,12 @@ MODELS: dict[str, dict[str, Any]] = {
     "flax_hybrid": {"block": {"mlp": "gelu_tanh"}, "embed": {**R50, "weight_eps_of": "deviation"}},
     "dual_patch_norm": {**DUAL, "block": {"qkv_bias": False, "norm_eps": 1e-5, "head_dim": 8}},
     "simple_vit": {
-        **DUAL, "class_token": False, "pool": "mean", "positions": "sincos_2d",
+        **DUAL,
+        "class_token": False,
+        "pool": "mean",
+        "positions": "sincos_2d",
         "block": {"qkv_bias": False, "out_bias": False, "norm_eps": 1e-5},
-    },  # fmt: skip
+    },
     "small_patches": {"image_size": 24, "patch_size": 8},
     "rectangle": {"image_size": (32, 48)},
     "grey": {"channels": 1},

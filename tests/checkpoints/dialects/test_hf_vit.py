@@ -30,10 +30,8 @@ from vitrail.outline import outline
 
 OTHERS = {
     "ViTModel": transformers.ViTConfig,
-    "ViTForMaskedImageModeling": transformers.ViTConfig,
     "ViTMSNModel": transformers.ViTMSNConfig,
     "ViTMAEModel": transformers.ViTMAEConfig,
-    "ViTMAEForPreTraining": transformers.ViTMAEConfig,
 }
 DECODER = {
     "decoder_hidden_size": 16,

@@ -1,1 +1,1 @@
-"""Foreign weights, one library's way of naming them a file. The contract stands in :mod:`vitrail.checkpoints.foreign`."""
+"""Weights of other libraries, one way of naming them a file. :mod:`vitrail.checkpoints.foreign` has the contract."""

@@ -67,9 +67,7 @@ def rules(model: Model) -> list[Rule]:
         *layer("decoder.embed", "decoder.decoder_embed"),
         same("decoder.mask_token", "decoder.mask_token"),
         same("decoder.positions", "decoder.decoder_pos_embed"),
-        *repeated(
-            model.options["decoder_depth"], "decoder.blocks.{i}.", "decoder.decoder_layers.{i}.", hf.BLOCK
-        ),
+        *repeated(model.options["decoder_depth"], "decoder.blocks.{i}.", "decoder.decoder_layers.{i}.", hf.BLOCK),
         *layer("decoder.norm", "decoder.decoder_norm"),
         *(mapped(f"decoder.pixels.{p}", f"decoder.decoder_pred.{p}", read, write) for p in ("weight", "bias")),
     ]
@@ -80,7 +78,6 @@ def lacks(model: Model) -> str | None:
     return hf.lacks(
         model,
         {
-            "pixels predicted without the decoder of MAE": model.task != TASK,
             "tanh GELU in the encoder alone": model.vit.block.mlp != "gelu",
             "images or patches that are not square": hf.oblong(model),
         },

@@ -58,7 +58,7 @@ def rules(model: Model) -> list[Rule]:
 
 def lacks(model: Model) -> str | None:
     """What a ViTForMaskedImageModeling cannot be."""
-    own = {"pixels predicted by SimMIM": model.task != TASK, "images or patches that are not square": hf.oblong(model)}
+    own = {"images or patches that are not square": hf.oblong(model)}
     return hf.lacks(model, own)
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face ViT and ViT-MSN, for classification or alone, and the encoders of ViTMAE and of the masked-image ViT.
+"""Hugging Face ViT: ViTForImageClassification, ViTModel, and the encoders of ViTMAE and masked-image ViT alone.
 
 Names are those on disk (transformers 4; 5 writes them too). The pooler of a ViTModel is a random matrix: left out.
 """
@@ -17,7 +17,7 @@ from vitrail.vit import ViTConfig
 LIBRARY = "huggingface"
 FILE = hf.FILE
 EPS = {"vit": 1e-12, "vit_mae": 1e-12, "vit_msn": 1e-6}  # the default of each config
-IGNORED = ("vit.pooler.*", "vit.embeddings.mask_token", "decoder.*")
+IGNORED = ("vit.pooler.*", "vit.embeddings.mask_token")
 
 
 def canonical(name: str) -> str:
@@ -32,6 +32,7 @@ def matches(names: Collection[str], beside: Beside) -> bool:
         and "vit.embeddings.position_embeddings" in names
         and "vit.embeddings.distillation_token" not in names
         and "vit.encoder.layer.0.lambda_1" not in names
+        and not any(name.startswith("decoder.") for name in names)
         and beside.config.get("model_type", "vit") in list(EPS)
     )
 
