@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -43,7 +44,7 @@ def mask_blocks(noise: Tensor, grid: tuple[int, int], ratio: float, block: tuple
     """
     rows, columns = (-(-length // size) for length, size in zip(grid, block, strict=True))
     assert noise.shape[1] == rows * columns
-    count = -int(-noise.shape[1] * ratio // 1)
+    count = math.ceil(noise.shape[1] * ratio)
     hidden = noise.argsort(dim=1).argsort(dim=1) < count
     fine = hidden.unflatten(1, (rows, columns)).repeat_interleave(block[0], 1).repeat_interleave(block[1], 2)
     return fine[:, : grid[0], : grid[1]].flatten(1)
