@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vitrail import registry
-from vitrail.checkpoints import foreign, native
+from vitrail.checkpoints import foreign, hub, native
 from vitrail.checkpoints.foreign import Foreign
 from vitrail.checkpoints.model import Model, numbered
 from vitrail.config import from_dict, to_dict
@@ -72,7 +72,7 @@ def outline(path: str | Path, *, allow_pickle: bool = False) -> Outline:
     Raises:
         UserError: nothing there, or a file that is damaged, hostile or of no known dialect.
     """
-    file = find_weights(path)
+    file = find_weights(path, allow_pickle=allow_pickle)
     if file.suffix == ".safetensors" and native.is_native(file):
         found = _native(file)
     else:
@@ -84,12 +84,18 @@ def outline(path: str | Path, *, allow_pickle: bool = False) -> Outline:
     return found
 
 
-def find_weights(path: str | Path) -> Path:
-    """The weights file of a run folder or of another library's folder; a file is itself.
+def find_weights(path: str | Path, *, allow_pickle: bool = False) -> Path:
+    """The weights file of a run folder, of another library's folder or of a model on the hub; a file is itself.
+
+    Args:
+        path: also ``hf://owner/name``, which is fetched if it is not in the hub's cache.
+        allow_pickle: fetch a pickle where the hub has nothing better.
 
     Raises:
         UserError: there is none.
     """
+    if hub.is_address(path):
+        return hub.fetch(path, allow_pickle=allow_pickle)
     path = Path(path)
     if not path.exists():
         beside = path.parent.iterdir() if path.parent.is_dir() else ()

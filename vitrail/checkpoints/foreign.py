@@ -200,8 +200,17 @@ def _beside(path: Path, metadata: dict[str, str]) -> Beside:
         preprocessor=_json(folder / PREPROCESSOR) or _json(folder / PROCESSOR).get("image_processor") or {},
         classes=classes_beside(folder) if _small(folder / "classes.json") else (),
         metadata=metadata,
-        name=path.name if path.name not in WEIGHTS else folder.name,
+        name=_model_name(path),
     )
+
+
+def _model_name(path: Path) -> str:
+    if path.name not in WEIGHTS:
+        return path.name
+    folder = path.parent
+    if folder.parent.name == "snapshots":  # the hub's cache: models--owner--name/snapshots/commit
+        return folder.parents[1].name.rpartition("--")[2]
+    return folder.name
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vitrail.checkpoints.containers import Tensors
+from vitrail.checkpoints.containers import Tensors, fill, require_finite, room
 from vitrail.errors import UserError
 
 Read = Callable[[Sequence[Tensor]], Tensor]
@@ -126,7 +126,7 @@ def load(
         ignored: patterns of canonical names that may be left over.
 
     Raises:
-        UserError: tensors are missing, left over, or of a shape that does not fit.
+        UserError: tensors are missing, left over, of a shape that does not fit, or not finite.
     """
     table = _needed(rules, like)
     check(tensors, table, like, canonical=canonical, ignored=ignored)
@@ -141,16 +141,19 @@ def load(
             shared[part] = value
         return value
 
-    state = {}
+    def direct(rule: Rule, dtype: torch.dtype) -> bool:
+        return rule.direct and all(left[p] == 1 and tensors.entries[found[p]].dtype == dtype for p in rule.theirs)
+
+    state = room({name: meta for name, meta in like.items() if direct(table[name], meta.dtype)})
+    places: dict[str, Tensor] = {}
+    for name, value in state.items():
+        places |= zip((found[part] for part in table[name].theirs), table[name].write(value), strict=True)
+    fill(places, tensors)
     for name, meta in like.items():
-        rule = table[name]
-        if rule.direct and all(left[p] == 1 and tensors.entries[found[p]].dtype == meta.dtype for p in rule.theirs):
-            value = state[name] = torch.empty(meta.shape, dtype=meta.dtype)
-            for part, place in zip(rule.theirs, rule.write(value), strict=True):
-                tensors.read(found[part], place)
-            continue
-        value = rule.read([read(part) for part in rule.theirs])
-        state[name] = value.reshape(meta.shape).to(meta.dtype).contiguous()
+        if name not in state:
+            value = table[name].read([read(part) for part in table[name].theirs])
+            state[name] = value.reshape(meta.shape).to(meta.dtype).contiguous()
+            require_finite({name: state[name]}, tensors.path)
     return state
 
 
@@ -209,12 +212,15 @@ def _needed(rules: Iterable[Rule], like: Mapping[str, Tensor]) -> dict[str, Rule
 
 def _fits(rule: Rule, parts: Sequence[Tensor], meta: Tensor) -> bool:
     try:
-        found = rule.read(parts)
-        if rule.direct and [v.numel() for v in rule.write(meta)] != [part.numel() for part in parts]:
-            return False
+        if rule.direct:
+            return [_lengths(view) for view in rule.write(meta)] == [_lengths(part) for part in parts]
+        return _lengths(rule.read(parts)) == _lengths(meta)
     except (RuntimeError, IndexError, ValueError):
         return False
-    return [n for n in found.shape if n != 1] == [n for n in meta.shape if n != 1]
+
+
+def _lengths(value: Tensor) -> list[int]:
+    return [n for n in value.shape if n != 1]
 
 
 def _refuse(path: Path, problem: str, names: Sequence[str]) -> None:

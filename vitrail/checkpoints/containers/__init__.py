@@ -6,7 +6,11 @@ before a byte is allocated for a tensor.
 
 from __future__ import annotations
 
+import math
+import mmap
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +21,8 @@ from torch import Tensor
 
 from vitrail import registry
 from vitrail.errors import UserError
+
+READERS = 4  # threads: the system copies out of its cache as fast as one core does
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Tensors(ABC):
 
     @abstractmethod
     def read(self, name: str, out: Tensor | None = None) -> Tensor:
-        """The tensor on the CPU, in memory of its own.
+        """The tensor on the CPU, in memory of its own. Several threads may call it at once.
 
         Args:
             out: read into this, a contiguous tensor of as many elements and the same dtype.
@@ -83,3 +89,47 @@ def open_tensors(path: str | Path, *, allow_pickle: bool = False) -> Tensors:
         s for n in registry.names("checkpoints.containers") for s in registry.load("checkpoints.containers", n).SUFFIXES
     ]
     raise UserError(f"{path} is no weights file that Vitrail reads; it reads {', '.join(known)}")
+
+
+def room(like: Mapping[str, Entry | Tensor]) -> dict[str, Tensor]:
+    """Tensors of these shapes and dtypes to be filled, side by side in one piece of memory of large pages.
+
+    Asking the system for 4 kB at a time takes as long as reading the file does. The piece lives as long as one of them.
+    """
+    begins, size = {}, 0
+    for name, entry in like.items():
+        begins[name], size = size, size + -(-math.prod(entry.shape) * entry.dtype.itemsize // 64) * 64  # aligned
+    if not size:
+        return {}
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return {
+        name: torch.frombuffer(memory, dtype=entry.dtype, count=math.prod(entry.shape), offset=begins[name]).view(
+            entry.shape
+        )
+        for name, entry in like.items()
+    }
+
+
+def fill(places: Mapping[str, Tensor], tensors: Tensors) -> None:
+    """Read many tensors into their places, several at a time; while some are read, others are checked.
+
+    Raises:
+        UserError: the file cannot be read to the end, or holds NaN or infinity.
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        for name, value in zip(places, pool.map(tensors.read, places, places.values()), strict=True):
+            require_finite({name: value}, tensors.path)
+
+
+def require_finite(state: Mapping[str, Tensor], where: str | Path) -> None:
+    """Refuse weights that can only compute NaN.
+
+    Raises:
+        UserError: a tensor holds NaN or infinity.
+    """
+    for name, value in state.items():
+        # One pass without a mask; a sum may overflow where its terms are finite.
+        if value.is_floating_point() and not value.sum().isfinite() and not value.isfinite().all():
+            raise UserError(f"{where}: tensor {name!r} holds NaN or infinity; use an earlier file")

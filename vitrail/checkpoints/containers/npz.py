@@ -51,19 +51,12 @@ class Npz(Tensors):
         try:
             with self.archive.open(f"{name}.npy") as member:
                 fortran = _header(cast("BinaryIO", member)).fortran
-                direct = out is not None and not fortran
-                value = out if direct else torch.empty(math.prod(entry.shape), dtype=entry.dtype)
-                assert value is not None and value.numel() == math.prod(entry.shape) and value.dtype == entry.dtype
-                data = memoryview(value.view(-1).view(torch.uint8).numpy())
-                while data and (count := member.readinto(data)):
-                    data = data[count:]
-                early = bool(data) or bool(member.read(1))  # the checksum is compared at the end
+                data = bytearray(member.read())  # the checksum is compared at the end
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{self.path} is damaged in {name}: {error}; fetch it again") from None
-        if early:
+        if len(data) != math.prod(entry.shape) * entry.dtype.itemsize:
             raise UserError(f"{self.path} ends early in {name}; fetch it again")
-        if direct:
-            return value
+        value = torch.frombuffer(data, dtype=entry.dtype)
         if fortran:
             value = value.reshape(entry.shape[::-1]).permute(*range(len(entry.shape))[::-1])
         value = value.reshape(entry.shape)

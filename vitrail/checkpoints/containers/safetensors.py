@@ -49,12 +49,11 @@ class SafeTensors(Tensors):
         assert isinstance(place, Place)
         value = torch.empty(place.shape, dtype=place.dtype) if out is None else out
         assert (value.numel(), value.dtype) == (math.prod(place.shape), place.dtype), name
-        data = memoryview(value.view(-1).view(torch.uint8).numpy())
-        self.file.seek(place.begin)
+        data, begin = bytes_of(value), place.begin
         while data:  # one call reads 2 GB at most
-            if not (count := self.file.readinto(data)):  # type: ignore[attr-defined]
+            if not (count := os.preadv(self.file.fileno(), [data], begin)):
                 raise UserError(f"{self.path} changed while it was read; try again")
-            data = data[count:]
+            data, begin = data[count:], begin + count
         if place.dtype is torch.bool:  # any non-zero byte is true
             value.copy_(value.view(torch.uint8).ne(0))
         return value
@@ -94,6 +93,11 @@ def write(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> Non
         save_file(tensors, path, metadata)
     except SafetensorError as error:
         raise OSError(errno.EIO, str(error)) from error
+
+
+def bytes_of(value: Tensor) -> memoryview:
+    """The memory of a contiguous tensor, to write into."""
+    return memoryview(value.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 
 def strict_json(text: bytes | str, refuse: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vitrail.checkpoints.model import Beside, Model, Shapes, depth_of, geometry, usual_heads
 from vitrail.checkpoints.rules import Rule, layer, same, stacked_layer
+from vitrail.data.indexing.names import told_apart
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import from_huggingface, to_huggingface
 from vitrail.errors import UserError
@@ -169,7 +170,7 @@ def classes(config: dict[str, Any], beside: Beside, count: int) -> tuple[str, ..
         names = [str(labels[str(i)]) for i in range(count)]
     except (KeyError, TypeError):
         raise UserError(f"id2label in config.json does not number the {count} outputs from 0; correct it") from None
-    return tuple(name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names))
+    return told_apart(names, range(count))
 
 
 def preprocess(beside: Beside) -> PreprocessConfig | None:

@@ -13,6 +13,7 @@ from vitrail.checkpoints.dialects import _bare
 from vitrail.checkpoints.model import Beside, Model, Shapes, depth_of, geometry, usual_heads
 from vitrail.checkpoints.rules import Rule, layer, repeated, same
 from vitrail.config import from_dict
+from vitrail.data.indexing.names import told_apart
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import from_huggingface
 from vitrail.errors import UserError
@@ -153,7 +154,7 @@ def _imagenet() -> tuple[str, ...]:
     """ImageNet's categories; older versions name two pairs of classes alike."""
     from torchvision.models._meta import _IMAGENET_CATEGORIES as names
 
-    return tuple(n if names.count(n) == 1 else f"{n} ({i})" for i, n in enumerate(names))
+    return told_apart(names, range(len(names)))
 
 
 def _transforms(vit: ViTConfig) -> tuple[str, PreprocessConfig]:

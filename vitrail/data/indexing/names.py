@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,12 @@ def classes_beside(folder: Path) -> tuple[str, ...]:
     return names
 
 
+def told_apart(names: Sequence[str], marks: Iterable[object]) -> tuple[str, ...]:
+    """The names, each with its mark behind it where others are equal."""
+    counts = Counter(names)
+    return tuple(name if counts[name] == 1 else f"{name} ({mark})" for name, mark in zip(names, marks, strict=True))
+
+
 def _names(entries: Any) -> tuple[str, ...] | None:
     if not isinstance(entries, list):
         return None
@@ -44,4 +52,4 @@ def _names(entries: Any) -> tuple[str, ...] | None:
     ):
         return None
     names = [entry["name"] for entry in entries]
-    return tuple(n if names.count(n) == 1 else f"{n} ({e['wnid']})" for n, e in zip(names, entries, strict=True))
+    return told_apart(names, [entry["wnid"] for entry in entries])
