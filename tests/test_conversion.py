@@ -14,7 +14,7 @@ from PIL import Image
 import vitrail
 from vitrail.checkpoints import foreign
 from vitrail.cli import main
-from vitrail.outline import outline
+from vitrail.outline import as_model, outline
 
 
 @pytest.fixture
@@ -47,6 +47,24 @@ def test_a_folder_of_another_library_is_a_model_for_every_verb(
     Path(photo).rename(tmp_path / "photos" / "photo.png")
     photos, out = str(tmp_path / "photos"), str(tmp_path / "v.npz")
     assert main(["embed", folder, photos, "--out", out, "--no-labels", "--device", "cpu"]) == 0
+
+
+def test_a_backbone_without_a_head_is_looked_into_and_embeds(
+    tiny_predictor, photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictor = tiny_predictor(image_size=(32, 32), resize="square")
+    described = as_model(predictor.task, predictor.preprocess.config)
+    described = dataclasses.replace(described, outputs=0, classes=())
+    state = {name: value for name, value in predictor.task.state_dict().items() if name.startswith("vit.")}
+    foreign.save("hf_vit", tmp_path / "bare", described, state)
+    bare = vitrail.load(tmp_path / "bare", device="cpu")
+    assert bare.embed(photo).shape == (32,)
+    assert bare.classes == ()
+    assert main(["explain", str(tmp_path / "bare"), photo, "--out", str(tmp_path / "maps"), "--device", "cpu"]) == 0
+    assert "rollout" in capsys.readouterr().out
+    assert not list((tmp_path / "maps").glob("*grad-cam*"))
+    assert main(["predict", str(tmp_path / "bare"), photo, "--json", "--device", "cpu"]) == 0
+    assert len(json.loads(capsys.readouterr().out)[0]["features"]) == 32
 
 
 def test_evaluate_needs_data_and_a_place(folder: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,7 +179,9 @@ def _native(file: Path) -> Outline:
         raise UserError(f"{file} is for the task {name!r}, which this Vitrail does not have; {hint}")
     task = _on_meta(module, from_dict(module.Config, settings, where=str(file)), file)
     native.require(file, task.state_dict())
-    preprocess = from_dict(PreprocessConfig, meta.get("preprocess", {}), where=str(file))
+    if "preprocess" not in meta:
+        raise UserError(f"{file} does not say its preprocessing; fetch or train it again")
+    preprocess = from_dict(PreprocessConfig, meta["preprocess"], where=str(file))
     return Outline(file, task, preprocess, meta.get("metrics"))
 
 

@@ -186,7 +186,7 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     "config is a list": spoil_meta(lambda meta: meta.update(config=[])),
     "model is a text": spoil_meta(lambda meta: meta["config"].update(model="S/16")),
     "no preprocessing": spoil_meta(lambda meta: meta.pop("preprocess")),
-    "preprocessing for another size": spoil_meta(lambda meta: meta["preprocess"].update(size=[8, 8])),
+    "preprocessing for another size": spoil_meta(lambda meta: meta["preprocess"].update(size=[5, 5])),
     "task of the standard library": spoil_meta(lambda meta: meta.update(task="os.path")),
     "task of another package": spoil_meta(lambda meta: meta.update(task="payload.thing")),
     "task that is a path": spoil_meta(lambda meta: meta.update(task="../../payload")),

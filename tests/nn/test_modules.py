@@ -129,6 +129,17 @@ def test_gradient_checkpointing_changes_neither_results_nor_names() -> None:
         torch.testing.assert_close(a.grad, b.grad)
 
 
+def test_patches_that_do_not_cover_the_image_drop_its_last_pixels_as_a_convolution_does() -> None:
+    embed = PatchEmbed(3, (14, 14), 8, PatchEmbedConfig(drop=True))
+    images = torch.randn(2, 3, 46, 59)
+    assert embed.grid((46, 59)) == (3, 4)
+    torch.testing.assert_close(embed(images), embed.projection(images).flatten(2).mT)
+    with pytest.raises(UserError, match="not covered"):
+        embed.grid((13, 28))
+    with pytest.raises(UserError, match="exclude each other"):
+        PatchEmbedConfig(drop=True, pad=True)
+
+
 def test_conv_stem_downsamples_to_the_patch_size() -> None:
     stem = ConvStem(1, (8, 8), 48, ConvStemConfig())
     assert stem(torch.randn(2, 1, 32, 24)).shape == (2, 12, 48)

@@ -106,7 +106,9 @@ def test_masks() -> None:
 
 
 @methods
-def test_a_pretrained_file_opens_embeds_and_converts(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pretrained_file_opens_embeds_and_converts(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     task = build(name)
     predictor = vitrail.Predictor(task, PreprocessConfig(size=32), device="cpu")
     predictor.save(tmp_path / "own.safetensors")

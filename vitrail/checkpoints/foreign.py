@@ -19,7 +19,7 @@ A dialect without ``lacks`` is only read.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +31,7 @@ from vitrail.checkpoints.containers import Tensors, npz, open_tensors, safetenso
 from vitrail.checkpoints.model import Beside, Model
 from vitrail.data.indexing.names import classes_beside
 from vitrail.errors import UserError, did_you_mean
+from vitrail.nn.patch_embed import PatchEmbedConfig
 
 DIALECTS = "checkpoints.dialects"
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
@@ -86,7 +87,7 @@ def find(path: str | Path, *, allow_pickle: bool = False) -> Foreign:
         if isinstance(error, UserError):
             raise UserError(f"{path}: {error}") from None
         raise UserError(f"{path} looks like {name}, but its shapes or config do not tell a model: {error!r}") from None
-    return Foreign(path, name, model, allow_pickle, tensors)
+    return Foreign(path, name, _dropping(model), allow_pickle, tensors)
 
 
 def weights_in(path: Path) -> Path:
@@ -174,6 +175,15 @@ def save(dialect: str, out: str | Path, model: Model, state: Mapping[str, Tensor
         for name, content in module.sidecars(model).items():
             files.write_json(temporary / name, content)
     return out
+
+
+def _dropping(model: Model) -> Model:
+    """Where patches do not cover the image, all libraries' convolutions leave out its last pixels."""
+    vit = model.vit
+    covered = all(size % patch == 0 for size, patch in zip(vit.image_size, vit.patch_size, strict=True))
+    if covered or not isinstance(vit.embed, PatchEmbedConfig) or vit.embed.stride is not None:
+        return model
+    return replace(model, vit=replace(vit, embed=replace(vit.embed, drop=True)))
 
 
 def _dialect(tensors: Tensors, beside: Beside, path: Path) -> str:

@@ -54,15 +54,19 @@ def explain(task: Any, images: Tensor, method: str = "rollout", **options: Any) 
 def explain_all(task: Any, images: Tensor, **options: Any) -> list[Heat]:
     """The heat maps of all methods, each given those options that it has.
 
+    Methods that explain an output are left out where outputs have no meaning of their own, as features and pixels.
+
     Raises:
         UserError: as :func:`explain`, or an option that no method has.
     """
     known = {name: {f.name for f in fields(registry.load("explain.methods", name).Options)} for name in method_names()}
     if strange := set(options).difference(*known.values()):
         raise UserError(f"unknown option {min(strange)!r}; {did_you_mean(min(strange), set().union(*known.values()))}")
+    named = any(getattr(task.config, outputs, ()) for outputs in ("classes", "targets"))
     return [
         heat
         for name, fits in known.items()
+        if named or "target" not in fits
         for heat in explain(task, images, name, **{k: v for k, v in options.items() if k in fits})
     ]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from vitrail.config import Size, config
 from vitrail.errors import UserError
-from vitrail.ops.patches import Pair, grid_size, pad_to_patches, patchify, resize_kernel
+from vitrail.ops.patches import Pair, covered_size, grid_size, pad_to_patches, patchify, resize_kernel
 
 
 @config
@@ -19,14 +20,22 @@ class PatchEmbedConfig:
     Args:
         stride: pixels from one patch to the next; smaller than the patch they overlap. Default: the patch size.
         pad: zero-pad images at the bottom and right that the patches do not cover exactly.
+        drop: leave out their last rows and columns instead, as a convolution does.
         norm: LayerNorm on the flattened patches and on the tokens (Kumar et al. 2023, Dual PatchNorm).
     """
 
     kind: Literal["patch"] = "patch"
     stride: Size | None = None
     pad: bool = False
+    drop: bool = False
     bias: bool = True
     norm: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PatchEmbedConfig:
+        if self.pad and self.drop:
+            raise ValueError("pad and drop exclude each other; choose what becomes of an image's last pixels")
+        return self
 
 
 class PatchEmbed(nn.Module):
@@ -39,7 +48,7 @@ class PatchEmbed(nn.Module):
     def __init__(self, channels: int, patch_size: Pair, dim: int, config: PatchEmbedConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch_size, self.stride, self.pad = patch_size, config.stride or patch_size, config.pad
+        self.patch_size, self.stride = patch_size, config.stride or patch_size
         self.projection = nn.Conv2d(channels, dim, patch_size, self.stride, bias=config.bias)
         self.norm_in = nn.LayerNorm(channels * patch_size[0] * patch_size[1]) if config.norm else nn.Identity()
         self.norm_out = nn.LayerNorm(dim) if config.norm else nn.Identity()
@@ -50,20 +59,24 @@ class PatchEmbed(nn.Module):
         Raises:
             UserError: the patches do not cover the image and padding is off.
         """
-        if self.pad:
-            height, width = (
-                1 + -(-max(s - p, 0) // t) for s, p, t in zip(image_size, self.patch_size, self.stride, strict=True)
-            )
-            return height, width
-        return grid_size(image_size, self.patch_size, self.stride)
+        return grid_size(self._covered(image_size), self.patch_size, self.stride)
 
     def forward(self, images: Tensor) -> Tensor:
         """B C H W → B N D."""
-        if self.pad:
+        if self.config.pad:
             images = pad_to_patches(images, self.patch_size, self.stride)
+        elif self.config.drop:
+            height, width = self._covered((images.shape[-2], images.shape[-1]))
+            images = images[..., :height, :width]
         patches = patchify(images, self.patch_size, self.stride)
         tokens = F.linear(self.norm_in(patches), self.projection.weight.flatten(1), self.projection.bias)
         return self.norm_out(tokens)
+
+    def _covered(self, image_size: Pair) -> Pair:
+        """The size after padding or dropping."""
+        if not (self.config.pad or self.config.drop):
+            return image_size
+        return covered_size(image_size, self.patch_size, self.stride, grow=self.config.pad)
 
     def resize(self, patch_size: Pair) -> None:
         """Change the patch size; the kernel follows by the pseudo-inverse resize.

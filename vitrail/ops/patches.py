@@ -30,13 +30,25 @@ def grid_size(image_size: Pair, patch_size: Pair, stride: Pair | None = None) ->
     return height, width
 
 
+def covered_size(image_size: Pair, patch_size: Pair, stride: Pair, *, grow: bool) -> Pair:
+    """The next size that patches cover exactly: not smaller than the image (``grow``), or not larger.
+
+    What is smaller than one patch stays as it is where it may not grow.
+    """
+    height, width = (
+        size
+        if size < patch and not grow
+        else patch + step * (-(-max(size - patch, 0) // step) if grow else (size - patch) // step)
+        for size, patch, step in zip(image_size, patch_size, stride, strict=True)
+    )
+    return height, width
+
+
 def pad_to_patches(images: Tensor, patch_size: Pair, stride: Pair | None = None) -> Tensor:
     """Zero-pad B C H W at the bottom and right until the patches cover the image exactly."""
-    stride = stride or patch_size
-    height, width = (
-        p + -(-max(s - p, 0) // t) * t for s, p, t in zip(images.shape[-2:], patch_size, stride, strict=True)
-    )
-    return F.pad(images, (0, width - images.shape[-1], 0, height - images.shape[-2]))
+    size = (images.shape[-2], images.shape[-1])
+    height, width = covered_size(size, patch_size, stride or patch_size, grow=True)
+    return F.pad(images, (0, width - size[1], 0, height - size[0]))
 
 
 def patchify(images: Tensor, patch_size: Pair, stride: Pair | None = None) -> Tensor:

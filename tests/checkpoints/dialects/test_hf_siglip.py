@@ -45,7 +45,7 @@ def whole(kind: str, **more: Any) -> Any:
     return getattr(transformers, kind)(config)
 
 
-@pytest.mark.parametrize("more", [{}, {"hidden_act": "gelu"}, {"layer_norm_eps": 1e-3}])
+@pytest.mark.parametrize("more", [{}, {"hidden_act": "gelu"}, {"layer_norm_eps": 1e-3}, {"patch_size": 9}])
 def test_the_same_features(more: dict[str, Any], randomise: Any, close: Any, tmp_path: Path) -> None:
     theirs, x = randomise(tower(**more)), images()
     close(read(theirs, tmp_path / "m", "hf_siglip")(x), theirs(x).pooler_output)

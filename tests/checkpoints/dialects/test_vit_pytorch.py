@@ -215,6 +215,21 @@ def test_pooling_of_tokens(tmp_path: Path) -> None:
     assert (model.pool, model.vit.class_token, model.vit.image_size) == ("mean", False, (32, 32))
 
 
+def test_the_mean_of_all_tokens_is_the_packages(
+    randomise: Callable[[nn.Module], nn.Module], close: Callable[..., None], tmp_path: Path
+) -> None:
+    theirs, images = randomise(real(False)(**SIZES, pool="mean")), torch.randn(2, 3, 32, 32)
+    found = outline(store(theirs, tmp_path, SIZES | {"pool": "mean"}))
+    ours = found.load().eval()
+    with torch.no_grad():
+        close(ours(images), theirs(images))
+    foreign.save("vit_pytorch", tmp_path / "out", as_model(ours, found.preprocess), ours.state_dict())
+    written = real(False)(**json.loads((tmp_path / "out" / "config.json").read_text())).eval()
+    written.load_state_dict(load_file(tmp_path / "out" / "model.safetensors"))
+    with torch.no_grad():
+        assert torch.equal(written(images), theirs(images))
+
+
 def test_a_rectangle(randomise: Callable[[nn.Module], nn.Module], tmp_path: Path) -> None:
     first = outline(store(randomise(Reference(**SIZES)), tmp_path, SIZES | {"image_size": [16, 64]}))
     assert first.task.vit.config.image_size == (16, 64)

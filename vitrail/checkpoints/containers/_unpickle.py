@@ -97,8 +97,10 @@ def _tensors(path: Path, size: int) -> dict[str, Tensor]:
     for name, value in state.items():
         if type(value) not in (Tensor, torch.nn.Parameter) or value.layout is not torch.strided or not value.is_cpu:
             raise Refused(f"{name!r} is no plain tensor")
-        if value.dtype not in safetensors.DTYPES.values() or not value.numel():
-            raise Refused(f"{name!r} is empty, or of {value.dtype}")
+        if value.dtype not in safetensors.DTYPES.values() or (
+            not value.numel() and max(value.shape) > safetensors.MAX_EMPTY
+        ):
+            raise Refused(f"{name!r} is of {value.dtype}, or empty and endless")
         if value.nbytes > value.untyped_storage().nbytes():
             raise Refused(f"{name!r} claims {value.nbytes:,} bytes and has {value.untyped_storage().nbytes():,}")
     if (total := sum(value.nbytes for value in state.values())) > size:

@@ -22,6 +22,7 @@ from vitrail.checkpoints.containers import Entry, Tensors
 from vitrail.errors import UserError
 
 SUFFIXES = (".safetensors",)
+MAX_EMPTY = 65_536  # length of an axis beside one of length 0
 MAX_HEADER = 1_000_000  # bytes; a ViT-g has 60 kB
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -129,9 +130,8 @@ def _own_memory(tensors: dict[str, Tensor]) -> None:
     """safetensors refuses two names for the same bytes (tied weights): the second gets a copy."""
     seen: set[int] = set()
     for name, value in tensors.items():
-        assert value.numel(), f"{name} is empty"
         pointer = value.untyped_storage().data_ptr()
-        if pointer in seen:
+        if pointer in seen and value.numel():
             tensors[name] = value.clone()
         seen.add(pointer)
 
@@ -154,7 +154,7 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Place], dict[str
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         refuse("its metadata is not texts")
     places, end = {}, 8 + length
-    for name, item in sorted(header.items(), key=lambda pair: _begin(pair[1])):
+    for name, item in sorted(header.items(), key=lambda pair: _offsets(pair[1])):
         place = _place(item, 8 + length)
         if place is None or place.begin != end:
             refuse(f"tensor {name!r} has a dtype, shape or byte range that does not fit")
@@ -165,9 +165,9 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Place], dict[str
     return places, metadata
 
 
-def _begin(item: Any) -> int:
+def _offsets(item: Any) -> list[int]:
     offsets = item.get("data_offsets") if isinstance(item, dict) else None
-    return offsets[0] if isinstance(offsets, list) and offsets and isinstance(offsets[0], int) else -1
+    return offsets if isinstance(offsets, list) and all(isinstance(offset, int) for offset in offsets) else []
 
 
 def _place(item: Any, base: int) -> Place | None:
@@ -177,7 +177,9 @@ def _place(item: Any, base: int) -> Place | None:
     shape, offsets, dtype = item["shape"], item["data_offsets"], item["dtype"]
     if not all(isinstance(v, list) and all(type(n) is int and n >= 0 for n in v) for v in (shape, offsets)):
         return None
-    if not isinstance(dtype, str) or dtype not in DTYPES or len(offsets) != 2 or len(shape) > 8 or 0 in shape:
+    if not isinstance(dtype, str) or dtype not in DTYPES or len(offsets) != 2 or len(shape) > 8:
+        return None
+    if 0 in shape and max(shape) > MAX_EMPTY:
         return None
     if offsets[1] - offsets[0] != math.prod(shape) * DTYPES[dtype].itemsize:
         return None

@@ -6,6 +6,7 @@ the library's constructor, so that ``Model(**json.load(...))`` builds what the f
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,8 +20,10 @@ Wanted = Iterable[tuple[str, bool]]
 
 
 def preprocess(beside: Beside) -> PreprocessConfig | None:
-    """From ``preprocessor_config.json``, where there is one."""
-    return from_huggingface(beside.preprocessor) if beside.preprocessor else None
+    """From ``preprocessor_config.json``, where there is one; crops begin where torchvision's do."""
+    if not beside.preprocessor:
+        return None
+    return dataclasses.replace(from_huggingface(beside.preprocessor), crop_rounding="nearest")
 
 
 def sidecars(model: Model, config: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -52,6 +55,7 @@ def lacks(model: Model) -> str | None:
             ("convolutional stem", vit.embed.kind == "conv"),
             ("overlapping patches", getattr(vit.embed, "stride", None) not in (None, vit.patch_size)),
             ("padding of images", getattr(vit.embed, "pad", False)),
+            ("image that its patches do not cover", getattr(vit.embed, "drop", False)),
             ("register tokens", bool(vit.registers)),
             ("distillation token", vit.distillation_token),
             ("class token without position", vit.class_token and not vit.class_position),

@@ -140,6 +140,7 @@ def lacks(model: Model) -> str | None:
             ("stem but the patch projection", vit.embed.kind != "patch"),
             ("overlapping patches", getattr(vit.embed, "stride", None) not in (None, vit.patch_size)),
             ("padding of images", getattr(vit.embed, "pad", False)),
+            ("image that its patches do not cover", getattr(vit.embed, "drop", False)),
             ("norm of patches", getattr(vit.embed, "norm", False)),
             ("patches without bias", not getattr(vit.embed, "bias", True)),
             (f"{vit.positions} positions", vit.positions not in ("learned", "relative", "none")),

@@ -117,6 +117,7 @@ def lacks(model: Model) -> str | None:
             (f"{vit.embed.kind} stem", vit.embed.kind != "patch"),
             ("overlapping patches", getattr(vit.embed, "stride", None) not in (None, vit.patch_size)),
             ("padding of images", getattr(vit.embed, "pad", False)),
+            ("image that its patches do not cover", getattr(vit.embed, "drop", False)),
             ("patches without bias", not getattr(vit.embed, "bias", True)),
             ("norm of patches", getattr(vit.embed, "norm", False)),
             ("image that is no square", vit.image_size[0] != vit.image_size[1]),

@@ -175,6 +175,7 @@ def lacks(model: Model) -> str | None:
             ("ResNet of these layers or eps", vit.embed.kind == "resnet" and not _timm.is_known(vit.embed)),
             ("overlapping patches", getattr(vit.embed, "stride", None) not in (None, vit.patch_size) and not resnet),
             ("padding of images", getattr(vit.embed, "pad", False)),
+            ("image that its patches do not cover", getattr(vit.embed, "drop", False)),
             ("norm of patches", getattr(vit.embed, "norm", False)),
             ("bias of patches before a norm", vit.pre_norm and getattr(vit.embed, "bias", True)),
             ("patches without bias", not vit.pre_norm and not getattr(vit.embed, "bias", True)),

@@ -121,7 +121,7 @@ def rules(model: Model) -> list[Rule]:
     head = "linear_head" if simple else "mlp_head"
     return [
         shaped("vit.class_token", "cls_token", -1, vit.dim),
-        shaped("vit.positions.embedding", "pos_embedding", -1, vit.dim),
+        shaped("vit.positions.embedding", "pos_embedding", -1, vit.dim) if vit.class_token else _averaged(vit.dim),
         *(norm_in(f"vit.embed.norm_in.{part}", f"to_patch_embedding.1.{part}") for part in ("weight", "bias")),
         norm_in("vit.embed.projection.weight", f"to_patch_embedding.{number}.weight"),
         same("vit.embed.projection.bias", f"to_patch_embedding.{number}.bias"),
@@ -147,7 +147,6 @@ def lacks(model: Model) -> str | None:
             ("attention output with bias beside fixed positions", simple and block.out_bias),
             ("class token beside fixed positions", simple and vit.class_token),
             ("model of fixed positions without a head", simple and not model.outputs),
-            ("learned positions without class token", not simple and not vit.class_token),
             ("output projection of a single head", not simple and _single(vit)),
             ("norm before the blocks", vit.pre_norm),
             ("model without a final norm", not vit.final_norm),
@@ -178,7 +177,8 @@ def sidecars(model: Model) -> dict[str, Any]:
         "channels": vit.channels,
         "dim_head": vit.head_dim,
     }
-    return _bare.sidecars(model, config | ({"pool": "cls"} if vit.class_token else {}))
+    pool = {"pool": "cls" if vit.class_token else "mean"} if vit.positions == "learned" else {}
+    return _bare.sidecars(model, config | pool)
 
 
 def _patch(inputs: int, config: dict[str, Any]) -> tuple[int, Pair]:
@@ -228,6 +228,16 @@ def _permuted(channels: int, patch: Pair) -> Callable[[str, str], Rule]:
         return value.movedim(-3, -1).flatten(-3)
 
     return lambda mine, other: mapped(mine, other, ours, theirs)
+
+
+def _averaged(dim: int) -> Rule:
+    """Where tokens are averaged, the class token is a tensor without rows."""
+    return Rule(
+        "vit.positions.embedding",
+        ("pos_embedding", "cls_token"),
+        lambda parts: parts[0],
+        lambda value: (value.reshape(-1, dim), value.new_empty(0, dim)),
+    )
 
 
 def _single(vit: ViTConfig) -> bool:
