@@ -22,9 +22,11 @@ def run() -> Run:
     """A mean-pooled ViT of 0.8 M parameters on the 7×7 tokens of a conv stem that begins at full resolution."""
     return Run(
         data=DataConfig(
-            source=SourceConfig(spec="fashion_mnist", val_fraction=0.02),
+            source=SourceConfig(spec="fashion_mnist", val_fraction=0),
             preprocess=PreprocessConfig(size=(28, 28), channels=1, mean=(0.286,), std=(0.353,)),
-            augment=AugmentConfig(horizontal_flip=0.5, erasing=ErasingConfig(probability=0.15, area=(0.02, 0.2))),
+            augment=AugmentConfig(
+                horizontal_flip=0.5, shift=1, erasing=ErasingConfig(probability=0.25, area=(0.02, 0.25))
+            ),
             loader=LoaderConfig(batch_size=128, workers=0, cache=True),
         ),
         model=ViTConfig(
