@@ -79,7 +79,7 @@ class Predictor:
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the outputs; for regression the names of the numbers; () without a head."""
         config = self.task.config
-        names: tuple[str, ...] = getattr(config, "classes", None) or getattr(config, "targets", ())
+        names: tuple[str, ...] = getattr(config, "classes", ()) or getattr(config, "targets", ())
         return names
 
     def predict(self, images: ImageLike | list[Any], batch_size: int = 32) -> Any:

@@ -113,6 +113,7 @@ class Task(Pretraining):
         tokens, _, rotation = self.vit.tokenise(images)
         prefix, patches = tokens.tensor_split((self.vit.num_prefix,), dim=1)
         if rotation is not None:
+            assert isinstance(rotation, tuple)  # the config refuses relative positions
             cos, sin = (table[kept].unsqueeze(1) for table in rotation)
             rotation = cos, sin
         return self.vit.encode(torch.cat((prefix, take(patches, kept)), dim=1), rotation)

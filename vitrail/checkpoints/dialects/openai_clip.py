@@ -89,7 +89,15 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
         assumed += said
     pool = _POOLS[tower.get("pool_type", "tok")]
     outputs = shapes.get("visual.proj", (0, 0))[1]
-    return Model(config, pool, HeadConfig(norm=after_pool, bias=False), outputs, False, (), preprocess, tuple(assumed))
+    return Model(
+        vit=config,
+        pool=pool,
+        head=HeadConfig(norm=after_pool, bias=False),
+        outputs=outputs,
+        labels=False,
+        preprocess=preprocess,
+        assumed=tuple(assumed),
+    )
 
 
 def rules(model: Model) -> list[Rule]:
