@@ -37,7 +37,7 @@ TEXT = {
 
 
 def tower(**more: Any) -> Any:
-    return transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**SIZES, **more))
+    return transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**{**SIZES, **more}))
 
 
 def whole(kind: str, **more: Any) -> Any:

@@ -5,7 +5,6 @@ A model without a head is torchvision's with ``model.heads = torch.nn.Identity()
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection
 from typing import Any
 
@@ -15,7 +14,6 @@ from vitrail.checkpoints.rules import Rule, layer, repeated, same
 from vitrail.config import from_dict
 from vitrail.data.indexing.names import told_apart
 from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.data.transforms.processors import from_huggingface
 from vitrail.errors import UserError
 from vitrail.nn.head import HeadConfig
 from vitrail.vit import ViTConfig
@@ -165,12 +163,12 @@ def _transforms(vit: ViTConfig) -> tuple[str, PreprocessConfig]:
     published = [(each.name, each.transforms()) for each in get_model_weights(name)]
     weights, chosen = next((pair for pair in published if pair[1].crop_size[0] == side), published[0])
     resized = round(chosen.resize_size[0] * side / chosen.crop_size[0])
-    processor = {
-        "size": {"shortest_edge": resized},
-        "do_center_crop": True,
-        "crop_size": {"height": side, "width": side},
-        "image_mean": chosen.mean,
-        "image_std": chosen.std,
-    }
-    config = dataclasses.replace(from_huggingface(processor), interpolation=chosen.interpolation.value)
+    config = PreprocessConfig(
+        size=(side, side),
+        resize="crop",
+        crop_pct=side / resized,
+        interpolation=chosen.interpolation.value,
+        mean=tuple(chosen.mean),
+        std=tuple(chosen.std),
+    )
     return f"{name} {weights}", config
