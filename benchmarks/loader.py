@@ -70,8 +70,8 @@ def torchvisions(folder: Path, name: str, workers: int) -> Callable[[int], Itera
     if config.policy == "three":
         solarize, blur = transforms.RandomSolarize(128, 1.0), transforms.GaussianBlur(9, (0.1, 2.0))
         steps.append(transforms.RandomChoice([transforms.Grayscale(3), solarize, blur]))
-    if any(config.jitter):
-        steps.append(transforms.ColorJitter(*config.jitter))
+    if any(config.colour.jitter):
+        steps.append(transforms.ColorJitter(*config.colour.jitter))
     steps += [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
     loader: DataLoader[Any] = DataLoader(
         ImageFolder(folder, transforms.Compose(steps)),

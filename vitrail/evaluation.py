@@ -27,7 +27,7 @@ class Evaluation:
 
     metrics: dict[str, float]
     outputs: np.ndarray  # (N, K) float32
-    targets: np.ndarray  # (N,) labels or (N, K)
+    targets: np.ndarray  # (N,) labels or (N, K); -1 where there are none
     index: np.ndarray  # (N,) int64
     seconds: float  # wall clock of the pass, loading included
     images_per_second: float
@@ -73,7 +73,7 @@ def evaluate(
             images = batch["images"].to(device, non_blocking=True)
             with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
                 outputs.append(forward(images).float())
-            targets.append(batch["targets"])
+            targets.append(batch["targets"] if "targets" in batch else torch.full_like(batch["index"], -1))
             index.append(batch["index"])
             bar.advance()
     rows = _gather_rows(outputs, targets, index)

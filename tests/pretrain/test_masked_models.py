@@ -33,10 +33,14 @@ def build(name: str, model: ViTConfig = MODEL) -> Any:
     return task.eval()
 
 
+def batch_of(images: torch.Tensor) -> dict[str, Any]:
+    return {"images": images, "keys": torch.randint(2**62, (len(images),))}
+
+
 @methods
 def test_the_loss_is_finite_and_reaches_every_trainable_parameter(name: str) -> None:
     task = build(name)
-    loss = task.loss({"images": torch.randn(4, 3, 32, 32)})["loss"]
+    loss = task.loss(batch_of(torch.randn(4, 3, 32, 32)))["loss"]
     assert loss.shape == ()
     loss.backward()
     idle = [n for n, p in task.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
@@ -63,7 +67,7 @@ def test_the_config_survives_json(name: str) -> None:
 def test_other_backbones_learn_too(name: str, model: dict[str, Any]) -> None:
     config = ViTConfig(**{**to_dict(MODEL), **model})
     task = build(name, config)
-    task.loss({"images": torch.randn(2, 3, *config.image_size)})["loss"].backward()
+    task.loss(batch_of(torch.randn(2, 3, *config.image_size)))["loss"].backward()
     assert all(p.grad.isfinite().all() for p in task.parameters() if p.grad is not None)
 
 

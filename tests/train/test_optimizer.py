@@ -17,7 +17,7 @@ from vitrail.train.optimizer import (
     kernel_names,
     layer_of,
     parameter_groups,
-    set_lr,
+    set_rates,
     train_mode,
 )
 from vitrail.vit import ViTConfig
@@ -135,13 +135,12 @@ def test_freezing_by_pattern() -> None:
 def test_every_optimizer_lowers_a_loss(name: Any, nesterov: bool) -> None:
     torch.manual_seed(0)
     task = make_task()
-    optimizer = build(
-        task, OptimizerConfig(name=name, lr=0.03 if name == "lamb" else 0.01, nesterov=nesterov), batch_size=8
-    )
+    config = OptimizerConfig(name=name, lr=0.03 if name == "lamb" else 0.01, nesterov=nesterov)
+    optimizer = build(task, config, batch_size=8)
     batch = {"images": torch.randn(8, 3, 16, 16), "targets": torch.randint(0, 3, (8,))}
     losses = []
     for step in range(12):
-        set_lr(optimizer, 1.0 if step else 0.5)
+        set_rates(optimizer, config, 1.0 if step else 0.5, 0.0)
         loss = task.loss(batch)["loss"]
         losses.append(loss.item())
         loss.backward()

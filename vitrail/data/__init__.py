@@ -13,6 +13,7 @@ from vitrail.data.source import Kind, Source, SourceConfig, Splits, open_source
 from vitrail.data.transforms.augment import Augment, Augmentation, AugmentConfig, augmentation
 from vitrail.data.transforms.mix import Mix, MixConfig
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
+from vitrail.data.transforms.views import ViewConfig, Views, views_of
 
 __all__ = [
     "Augment",
@@ -29,20 +30,28 @@ __all__ = [
     "Source",
     "SourceConfig",
     "Splits",
+    "ViewConfig",
+    "Views",
     "augmentation",
     "decode",
     "open_data",
     "open_source",
+    "views_of",
 ]
 
 
 @config
 class DataConfig:
-    """Which images, prepared how. ``augment`` may be written as the name of a preset."""
+    """Which images, prepared how. ``augment`` may be written as the name of a preset.
+
+    Args:
+        views: where a method learns from several views of an image, those, instead of one by ``augment``.
+    """
 
     source: SourceConfig
     preprocess: PreprocessConfig = Field(default_factory=PreprocessConfig)
     augment: Augmentation = Field(default_factory=AugmentConfig)
+    views: tuple[ViewConfig, ...] = ()
     loader: LoaderConfig = Field(default_factory=LoaderConfig)
 
 
@@ -70,11 +79,11 @@ class Data:
         return self.splits.split(name)
 
     def train_loader(self, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> Loader:
-        """Shuffled, augmented and mixed batches of the training split."""
+        """Shuffled, augmented and mixed batches of the training split, or such of several views."""
         config = self.config
         return Loader(
             self.split("train"),
-            Augment(config.augment, config.preprocess),
+            Views(config.views, config.preprocess) if config.views else Augment(config.augment, config.preprocess),
             config.loader,
             train=True,
             seed=seed,

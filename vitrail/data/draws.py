@@ -30,6 +30,11 @@ def keys(seed: int, *parts: ArrayLike | str) -> Keys:
     return state
 
 
+def salted(keys: Keys, stream: str) -> Keys:
+    """Other keys, a function of these and of the stream's name."""
+    return _hash(keys ^ np.uint64(zlib.crc32(stream.encode())))
+
+
 def key(seed: int, *parts: int | str) -> int:
     """One key as a Python integer."""
     return int(keys(seed, *parts)[0])
@@ -38,7 +43,7 @@ def key(seed: int, *parts: int | str) -> int:
 def uniform(keys: Keys, stream: str, num: int) -> NDArray[np.float64]:
     """Numbers in [0, 1) of shape (B, num): row b depends on ``keys[b]`` and the stream's name alone."""
     counters = np.arange(1, num + 1, dtype=np.uint64) * _GOLDEN
-    bits = _hash(_hash(keys ^ np.uint64(zlib.crc32(stream.encode())))[:, None] + counters)
+    bits = _hash(salted(keys, stream)[:, None] + counters)
     numbers: NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return numbers
 

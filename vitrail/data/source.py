@@ -16,7 +16,7 @@ from pydantic import Field
 
 from vitrail import console, registry
 from vitrail.config import config
-from vitrail.data.indexing.split import stratified
+from vitrail.data.indexing.split import share, stratified
 from vitrail.errors import UserError, did_you_mean
 
 Kind = Literal["class", "multilabel", "number", "none"]
@@ -36,10 +36,11 @@ class SourceConfig:
     Attributes:
         spec: a source's name (``digits``, ``cifar10``), a path (folder, ``.csv``, ``.npz``, ``.tar``), or both, as in
             ``csv:labels.txt``.
-        labelled: ``False`` reads the images alone, wherever they lie (prediction, pretraining).
+        labelled: ``False`` reads the images alone, wherever they lie; ``auto`` takes labels where there are valid ones.
         kind: what a label is; ``auto`` looks at the labels.
         classes: the class names in order, e.g. those of a trained model; default: as found.
         val_fraction: the share of a labelled training split that becomes the validation split where there is none.
+        train_fraction: train on this share of the (remaining) training split only, with every class represented.
         split_seed: decides which samples those are.
         allow_empty_class: accept a class without images.
         follow_symlinks: follow links that lead out of the folder.
@@ -51,10 +52,11 @@ class SourceConfig:
     """
 
     spec: str
-    labelled: bool = True
+    labelled: bool | Literal["auto"] = True
     kind: Literal["auto", "class", "multilabel", "number"] = "auto"
     classes: tuple[str, ...] = ()
     val_fraction: float = Field(0.1, ge=0, lt=1)
+    train_fraction: float = Field(1.0, gt=0, le=1)
     split_seed: int = Field(0, ge=0)
     allow_empty_class: bool = False
     follow_symlinks: bool = False
@@ -240,6 +242,12 @@ def open_source(config: SourceConfig) -> Splits:
     Raises:
         UserError: nothing is there, or it breaks a rule (the message says which, and what to do).
     """
+    if config.labelled == "auto":
+        try:
+            return open_source(dataclasses.replace(config, labelled=True))
+        except UserError as error:
+            console.note(f"labels auto: none ({error})")
+        return open_source(dataclasses.replace(config, labelled=False))
     name, module = _find(config.spec)
     found: dict[str, Source] = module.load(config)
     if not config.labelled:
@@ -253,6 +261,9 @@ def open_source(config: SourceConfig) -> Splits:
         train_indices, val_indices = stratified(train, config.val_fraction, config.split_seed)
         found |= {"train": train.subset(train_indices), "val": train.subset(val_indices)}
         how_split = f" (val is {config.val_fraction:.0%} of train, seed {config.split_seed})"
+    if config.train_fraction < 1 and "train" in found:
+        found["train"] = found["train"].subset(share(found["train"], config.train_fraction, config.split_seed))
+        how_split += f" (train is {config.train_fraction:.2%} of all, seed {config.split_seed})"
     splits = Splits(**found)
     _check_classes(splits, config)
     sizes = ", ".join(f"{len(source):,} {split}" for split, source in splits.items())

@@ -1,48 +1,93 @@
 """Learning from pictures without labels, one method a file.
 
 A method keeps the contract of a task (:mod:`vitrail.tasks`) without a prediction: ``Config``, and ``Task`` with a
-``loss`` that needs no targets. Its backbone is ``task.vit``, which ``vitrail train --init`` starts from.
+``loss`` that needs no targets. Its outputs are the features of its backbone, and metrics tell what those are worth.
 """
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from vitrail.config import from_dict, to_dict
+from vitrail.data import draws
 from vitrail.errors import UserError
-from vitrail.tasks import Task
-from vitrail.vit import ViTConfig
+from vitrail.metrics import representation
+from vitrail.tasks import Batch, Task
+from vitrail.vit import ViT, ViTConfig
 
 _NO_LABELS = "was pretrained without labels and predicts none: fine-tune it with `vitrail train DATA --init`"
 
 
-class Pretraining(Task):
-    """A task whose targets are in the images themselves."""
+@dataclass(frozen=True)
+class Panel:
+    """One column of the pictures that show what a method learns.
 
-    monitor: ClassVar[str] = "loss"
-    monitor_mode: ClassVar[Literal["max", "min"]] = "min"
+    Attributes:
+        images: B C H W, normalised as the model's input; else, if not ``normalised``, grey or RGB from 0 to 1.
+    """
+
+    title: str
+    images: Tensor
+    normalised: bool = True
+
+
+class Pretraining(Task):
+    """A task whose targets are in the images themselves. Outputs: features B D."""
+
+    monitor: ClassVar[str | None] = None  # no measure without labels says which weights are best: the last are
+    monitor_mode: ClassVar[Literal["max", "min"]] = "max"
     takes = ("none", "class", "multilabel", "number")
 
     @property
     def name(self) -> str:
         return type(self).__module__.removeprefix("vitrail.pretrain.")
 
+    @property
+    def backbone(self) -> ViT:
+        """What is kept when the pretraining is over."""
+        return self.vit
+
     @classmethod
-    @abstractmethod
     def configure(
         cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
     ) -> Any:
         """The method's config; labels are not looked at."""
+        return from_dict(sys.modules[cls.__module__].Config, {**options, "model": to_dict(model)})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """B C H W → the class token, or the mean of the patches where there is none, B D."""
+        features = self.backbone(images)
+        return features.patches.mean(dim=1) if features.cls is None else features.cls
 
     def embed(self, images: Tensor) -> Tensor:
-        """B C H W → the class token, or the mean of the patches where there is none, B D."""
-        features = self.vit(images)
-        return features.patches.mean(dim=1) if features.cls is None else features.cls
+        """The same."""
+        return self(images)
+
+    @abstractmethod
+    def show(self, batch: Batch) -> list[Panel]:
+        """What it makes of some ``images`` (with their ``keys``), in evaluation mode and without gradients."""
 
     def decode(self, outputs: Tensor) -> NoReturn:
         """Raises UserError: there is nothing to predict."""
         raise UserError(f"a model of the method {self.name!r} {_NO_LABELS}")
+
+    def metrics(self) -> representation.Metrics:
+        """Spread, rank and nearest neighbours of the features."""
+        return representation.Metrics()
+
+
+def uniform(batch: Batch, stream: str, num: int, like: Tensor) -> Tensor:
+    """Numbers in [0, 1), (B, num) float32 on the device of ``like``, that hang on each sample's key alone.
+
+    Neither the batch nor the rank that a sample is in changes them, so several processes learn what one learns.
+    """
+    keys = batch["keys"].numpy().view(np.uint64)
+    return torch.from_numpy(draws.uniform(keys, stream, num)).float().to(like.device, non_blocking=True)

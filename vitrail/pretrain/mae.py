@@ -5,21 +5,19 @@ B batch, C channels, N patches of P pixels, K of them visible, D and d the width
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vitrail.config import config, from_dict, to_dict
+from vitrail.config import config
 from vitrail.nn.block import Block, BlockConfig
 from vitrail.nn.init import initialise
 from vitrail.ops.masking import Mask, mask_by_noise, take
-from vitrail.ops.patches import Pair, patchify
+from vitrail.ops.patches import Pair, patchify, unpatchify
 from vitrail.ops.positions import sincos_2d
-from vitrail.pretrain import Pretraining
+from vitrail.pretrain import Panel, Pretraining, uniform
 from vitrail.tasks import Batch
 from vitrail.vit import ViT, ViTConfig
 
@@ -86,7 +84,7 @@ class Decoder(nn.Module):
 
 
 class Task(Pretraining):
-    """Outputs: predicted pixels of every patch, B N C·P, each patch ordered (C, p_h, p_w)."""
+    """An encoder and a decoder that is thrown away when the pretraining is over."""
 
     config: Config
 
@@ -96,16 +94,8 @@ class Task(Pretraining):
         self.vit = ViT(config.model)
         self.decoder = Decoder(config, self.vit.embed.grid(config.model.image_size))
 
-    @classmethod
-    def configure(
-        cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
-    ) -> Config:
-        """The model and the options."""
-        return from_dict(Config, {**options, "model": to_dict(model)})
-
-    def forward(self, images: Tensor, mask: Mask | None = None) -> Tensor:
-        """B C H W → B N C·P."""
-        mask = self.mask(images) if mask is None else mask
+    def reconstruct(self, images: Tensor, mask: Mask) -> Tensor:
+        """B C H W → the predicted pixels of every patch, B N C·P, each patch ordered (C, p_h, p_w)."""
         return self.decoder(self.visible(images, mask.kept), mask.restore)
 
     def visible(self, images: Tensor, kept: Tensor) -> Tensor:
@@ -118,10 +108,11 @@ class Task(Pretraining):
             rotation = cos, sin
         return self.vit.encode(torch.cat((prefix, take(patches, kept)), dim=1), rotation)
 
-    def mask(self, images: Tensor) -> Mask:
-        """A fresh random mask for each image."""
+    def mask(self, batch: Batch) -> Mask:
+        """A random mask for each image."""
+        images = batch["images"]
         grid = self.vit.embed.grid((images.shape[-2], images.shape[-1]))
-        return mask_by_noise(torch.rand(len(images), grid[0] * grid[1], device=images.device), self.config.mask_ratio)
+        return mask_by_noise(uniform(batch, "mask", grid[0] * grid[1], images), self.config.mask_ratio)
 
     def target(self, images: Tensor) -> Tensor:
         """The pixels to predict, B N C·P in float32 (section 3, "Reconstruction target")."""
@@ -134,10 +125,17 @@ class Task(Pretraining):
     def loss(self, batch: Batch, mask: Mask | None = None) -> dict[str, Tensor]:
         """Mean squared error over the pixels of hidden patches."""
         images = batch["images"]
-        mask = self.mask(images) if mask is None else mask
-        error = (self(images, mask).float() - self.target(images)).square().mean(dim=-1)
+        mask = self.mask(batch) if mask is None else mask
+        error = (self.reconstruct(images, mask).float() - self.target(images)).square().mean(dim=-1)
         return {"loss": error[mask.hidden].mean()}
 
-    def metrics(self) -> Any:
-        """None but the loss."""
-        raise NotImplementedError
+    def show(self, batch: Batch) -> list[Panel]:
+        """The visible patches, with the others painted by the decoder, and the truth."""
+        images, mask, patch = batch["images"], self.mask(batch), self.config.model.patch_size
+        painted, pixels = self.reconstruct(images, mask).float(), patchify(images.float(), patch)
+        if self.config.normalise:
+            variance, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
+            painted = painted * (variance + 1e-6).sqrt() + mean
+        grid, hidden = self.vit.embed.grid((images.shape[-2], images.shape[-1])), mask.hidden.unsqueeze(-1)
+        seen, whole = (unpatchify(torch.where(hidden, other, pixels), patch, grid) for other in (pixels * 0, painted))
+        return [Panel("seen", seen), Panel("reconstructed", whole), Panel("original", images)]

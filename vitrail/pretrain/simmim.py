@@ -5,18 +5,16 @@ B batch, C channels, N patches of P pixels, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vitrail.config import config, from_dict, to_dict
+from vitrail.config import config
 from vitrail.ops.masking import mask_blocks
-from vitrail.ops.patches import patchify
-from vitrail.pretrain import Pretraining
+from vitrail.ops.patches import patchify, unpatchify
+from vitrail.pretrain import Panel, Pretraining, uniform
 from vitrail.tasks import Batch
 from vitrail.vit import ViT, ViTConfig
 
@@ -42,7 +40,7 @@ class Config:
 
 
 class Task(Pretraining):
-    """Outputs: predicted pixels of every patch, B N C·P, each patch ordered (C, p_h, p_w)."""
+    """A backbone with a mask token, and a linear layer to pixels."""
 
     config: Config
 
@@ -55,40 +53,35 @@ class Task(Pretraining):
         self.pixels = nn.Linear(model.dim, model.channels * model.patch_size[0] * model.patch_size[1])
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
-    @classmethod
-    def configure(
-        cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
-    ) -> Config:
-        """The model and the options."""
-        return from_dict(Config, {**options, "model": to_dict(model)})
-
-    def forward(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """B C H W → B N C·P.
-
-        Args:
-            hidden: bool (B, N).
-        """
-        hidden = self.mask(images) if hidden is None else hidden
+    def reconstruct(self, images: Tensor, hidden: Tensor) -> Tensor:
+        """B C H W and bool (B, N) → the predicted pixels of every patch, B N C·P, each patch ordered (C, p_h, p_w)."""
         patches = self.vit.embed(images)
         masked = torch.where(hidden.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
         tokens, _, rotation = self.vit.tokenise(images, masked)
         return self.pixels(self.vit.encode(tokens, rotation)[:, self.vit.num_prefix :])
 
-    def mask(self, images: Tensor) -> Tensor:
-        """A fresh random mask for each image: bool (B, N)."""
+    def mask(self, batch: Batch) -> Tensor:
+        """A random mask for each image: bool (B, N)."""
+        images = batch["images"]
         grid = self.vit.embed.grid((images.shape[-2], images.shape[-1]))
         height, width = (max(self.config.mask_size // patch, 1) for patch in self.config.model.patch_size)
         blocks = -(-grid[0] // height) * -(-grid[1] // width)
-        noise = torch.rand(len(images), blocks, device=images.device)
+        noise = uniform(batch, "mask", blocks, images)
         return mask_blocks(noise, grid, self.config.mask_ratio, (height, width))
 
     def loss(self, batch: Batch, hidden: Tensor | None = None) -> dict[str, Tensor]:
         """Mean absolute error over the pixels of hidden patches."""
         images = batch["images"]
-        hidden = self.mask(images) if hidden is None else hidden
-        error = (self(images, hidden).float() - patchify(images.float(), self.config.model.patch_size)).abs()
+        hidden = self.mask(batch) if hidden is None else hidden
+        error = (
+            self.reconstruct(images, hidden).float() - patchify(images.float(), self.config.model.patch_size)
+        ).abs()
         return {"loss": error.mean(dim=-1)[hidden].mean()}
 
-    def metrics(self) -> Any:
-        """None but the loss."""
-        raise NotImplementedError
+    def show(self, batch: Batch) -> list[Panel]:
+        """The image without what is hidden, with that predicted, and the truth."""
+        images, hidden, patch = batch["images"], self.mask(batch).unsqueeze(-1), self.config.model.patch_size
+        painted, pixels = self.reconstruct(images, hidden.squeeze(-1)).float(), patchify(images.float(), patch)
+        grid = self.vit.embed.grid((images.shape[-2], images.shape[-1]))
+        seen, whole = (unpatchify(torch.where(hidden, other, pixels), patch, grid) for other in (pixels * 0, painted))
+        return [Panel("seen", seen), Panel("reconstructed", whole), Panel("original", images)]

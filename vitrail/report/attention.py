@@ -11,7 +11,7 @@ from PIL import Image
 from vitrail.explain import anatomy as fig7
 from vitrail.explain import explain
 from vitrail.explain.overlay import outline, overlay
-from vitrail.report import style
+from vitrail.report import pictures, style
 from vitrail.report.figures.tiles import Tile
 
 if TYPE_CHECKING:
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
     from vitrail.report.measured import Measured
 
-METHODS = ("rollout", "gradcam")
 NUM_RIGHT, NUM_WRONG = 4, 2
 NUM_FOR_DISTANCE, BATCH = 16, 4  # attention matrices of many images at once would not fit into memory
-HEIGHT, GAP = 200, 6  # pixels of a strip and between its panels
+HEIGHT = 200  # pixels of a strip
 
 
 def strips(measured: Measured) -> list[Tile]:
@@ -39,10 +38,15 @@ def strip(measured: Measured, row: int) -> Tile:
     if not isinstance(picture, Image.Image):  # of many channels, the first three
         picture = Image.fromarray(picture[:3].permute(1, 2, 0).numpy() if len(picture) >= 3 else picture[0].numpy())
     region = predictor.preprocess.region((picture.height, picture.width))
-    heats = [explain(predictor.task, images, method)[0] for method in METHODS]
+    heats = [explain(predictor.task, images, method)[0] for method in methods(measured)]
     panels = [outline(picture, region), *(overlay(picture, heat, region) for heat in heats)]
     caption = measured.family.caption(measured.evaluation, row)
-    return Tile(_beside(panels), caption.title, caption.score, caption.right)
+    return Tile(pictures.beside(panels, HEIGHT), caption.title, caption.score, caption.right)
+
+
+def methods(measured: Measured) -> tuple[str, ...]:
+    """Attention rollout, and Grad-CAM where outputs mean something that can be pointed at."""
+    return ("rollout",) if measured.predictor.task.monitor is None else ("rollout", "gradcam")
 
 
 def anatomy(measured: Measured) -> dict[str, Figure]:
@@ -52,14 +56,3 @@ def anatomy(measured: Measured) -> dict[str, Figure]:
     images = torch.cat([predictor.tensor(measured.source.read(each)) for each in some])
     distances = fig7.attention_distances(predictor.task.vit, images.split(BATCH))
     return {"anatomy": style.styled(fig7.figure)(predictor.task.vit, distances)}
-
-
-def _beside(panels: list[Image.Image]) -> Image.Image:
-    """The panels in a row at a common height."""
-    scaled = [panel.resize((round(panel.width * HEIGHT / panel.height), HEIGHT)) for panel in panels]
-    canvas = Image.new("RGB", (sum(panel.width + GAP for panel in scaled) - GAP, HEIGHT), "white")
-    left = 0
-    for panel in scaled:
-        canvas.paste(panel, (left, 0))
-        left += panel.width + GAP
-    return canvas

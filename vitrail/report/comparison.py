@@ -41,10 +41,10 @@ def _results(records: dict[str, Record]) -> tuple[list[str], list[list[Any]]]:
     """One row a run: the watched metric and the loss, on test where it was evaluated and on val, size and time."""
     rows: list[dict[str, Any]] = []
     for name, record in records.items():
-        summary = record.summary
+        summary, watched = record.summary, training.monitored(record)[0] or "knn"
         row: dict[str, Any] = {"run": name}
         for split, metrics in (("test", _test_metrics(record)), ("val", summary.get("metrics", {}))):
-            row |= {f"{split} {key}": metrics[key] for key in (training.monitored(record)[0], "loss") if key in metrics}
+            row |= {f"{split} {key}": metrics[key] for key in (watched, "loss") if key in metrics}
         row["epochs"] = summary.get("epochs", len(record.history.get("epoch", ())))
         row["parameters"] = page.count(summary["parameters"]) if "parameters" in summary else "–"
         row["time"] = duration(summary["training_seconds"]) if "training_seconds" in summary else "–"

@@ -149,7 +149,9 @@ def measure(
         UserError: no such split, other classes or another kind of label than the model's, an unreadable image.
     """
     task = predictor.task
-    if "number" not in task.takes:
+    if "none" in task.takes:
+        config = dataclasses.replace(config, labelled="auto")
+    elif "number" not in task.takes:
         config = dataclasses.replace(config, classes=predictor.classes)
     splits = dict(open_source(config).items())
     if split is None:
@@ -164,4 +166,5 @@ def measure(
         )
     loader = Loader(source, predictor.preprocess, LoaderConfig(batch_size=batch_size), train=False)
     evaluation = evaluate(task, loader, device=predictor.device, precision=precision, progress=progress)
+    evaluation.family.names = evaluation.family.names or source.classes  # a model without classes names the data's
     return Measured(evaluation, predictor, source, config.spec, split)

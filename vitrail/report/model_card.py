@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from vitrail import registry
 from vitrail.console import printable
 from vitrail.report import sections
 from vitrail.report.plain import plain
@@ -45,8 +46,8 @@ TEMPLATE = """\
 ```python
 import vitrail
 
-model = vitrail.load("weights/best.safetensors")
-print(model.predict("image.jpg"))
+model = vitrail.load("{weights}")
+print(model.{use}("image.jpg"))
 ```
 
 ## Training
@@ -70,6 +71,8 @@ def render(record: Record, measured: Measured | None) -> str:
         subtitle=sections.subtitle(record),
         results=_results(measured) if measured else "Not measured.",
         training=_training(record),
+        weights=record.summary.get("weights", "weights/best.safetensors"),
+        use="embed" if record.config["task"] in registry.names("pretrain") else "predict",
         outputs="targets" if record.dataset.get("kind") == "number" else "classes",
     )
 

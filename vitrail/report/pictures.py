@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from vitrail.data.transforms.preprocess import PreprocessConfig
 
 LONGEST = 224  # pixels of a thumbnail's longer side
+GAP = 6  # pixels between the panels of a strip
 
 
 def sample(source: Source, index: int, channels: int) -> Image.Image:
@@ -44,3 +46,15 @@ def from_planes(planes: np.ndarray) -> Image.Image:
     if len(planes) in (1, 2):
         return Image.fromarray(planes[0])
     return Image.fromarray(np.ascontiguousarray(planes[: 4 if len(planes) == 4 else 3].transpose(1, 2, 0)))
+
+
+def beside(panels: Sequence[Image.Image], height: int) -> Image.Image:
+    """The panels in a row at a common height; small pictures keep hard edges."""
+    smooth = Image.Resampling.NEAREST if max(panels[0].size) < 64 else Image.Resampling.BICUBIC
+    scaled = [panel.resize((round(panel.width * height / panel.height), height), smooth) for panel in panels]
+    canvas = Image.new("RGB", (sum(panel.width + GAP for panel in scaled) - GAP, height), "white")
+    left = 0
+    for panel in scaled:
+        canvas.paste(panel, (left, 0))
+        left += panel.width + GAP
+    return canvas

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from vitrail import registry
 from vitrail.console import duration, printable
-from vitrail.report import attention, page
+from vitrail.pretrain import Pretraining
+from vitrail.report import attention, page, pretraining
 from vitrail.report import training as curves
 from vitrail.report.page import Figures, Gallery, Part, Section
 
@@ -31,11 +33,8 @@ def summary(record: Record, measured: Measured | None) -> Section:
         numbers.append(("parameters", page.count(parameters)))
         rate = f"{evaluation.images_per_second:,.0f}"
         numbers.append((f"images/s on {measured.predictor.device.type}", rate))
-        parts.append(
-            page.paragraph(
-                f"Measured on the {len(evaluation.index):,} images of the {measured.split} split with the best weights."
-            )
-        )
+        images = f"{len(evaluation.index):,} images of the {measured.split} split"
+        parts.append(page.paragraph(f"Measured on the {images} with the released weights."))
     numbers += training_numbers(record)
     return Section("Summary", [*parts, page.cards(numbers)])
 
@@ -71,7 +70,8 @@ def results(measured: Measured) -> list[Section]:
     """The family's figures with all rows in a table, then the images themselves."""
     first, *others = (Section(title, [Figures(figures)]) for title, figures in measured.figures.items())
     tables = [_all_rows(title, rows) for title, rows in measured.evaluation.details.items() if isinstance(rows, list)]
-    return [Section(first.title, [*first.parts, *tables]), *others, _mistakes(measured), _attention(measured)]
+    sections = [Section(first.title, [*first.parts, *tables]), *others, _mistakes(measured), _attention(measured)]
+    return [_learning(measured), *sections] if isinstance(measured.predictor.task, Pretraining) else sections
 
 
 def provenance(record: Record) -> list[Section]:
@@ -90,7 +90,10 @@ def subtitle(record: Record) -> str:
     """The model in a line."""
     model = record.config["model"]
     patch, size = (_size(model[key]) for key in ("patch_size", "image_size"))
-    kind = f"{record.config['task'].capitalize()} on {Path(record.config['data']['source']['spec']).name}"
+    task, data = record.config["task"], Path(record.config["data"]["source"]["spec"]).name
+    kind = (
+        f"Pretraining by {task} on {data}" if task in registry.names("pretrain") else f"{task.capitalize()} on {data}"
+    )
     return f"{kind} · ViT {model['dim']} wide, {model['depth']} deep, {patch} patches of {size} images"
 
 
@@ -119,13 +122,21 @@ def _mistakes(measured: Measured) -> Section:
     return Section("Mistakes" if wrong else "Examples", parts)
 
 
+def _learning(measured: Measured) -> Section:
+    titles, strips = pretraining.strips(measured)
+    return Section("What it learns", [Gallery("learning", titles, strips, wide=True)])
+
+
 def _attention(measured: Measured) -> Section:
+    evidence = "gradcam" in attention.methods(measured)
     text = (
         "Beside each image, how much each patch reached the output through all layers (attention rollout, "
-        "Abnar & Zuidema 2020) and where the evidence for the prediction lies (Grad-CAM, Selvaraju et al. 2017). "
-        "Below, what the layers learned (figure 7 of Dosovitskiy et al. 2021)."
+        "Abnar & Zuidema 2020)"
+        + (" and where the evidence for the prediction lies (Grad-CAM, Selvaraju et al. 2017)" if evidence else "")
+        + ". Below, what the layers learned (figure 7 of Dosovitskiy et al. 2021)."
     )
-    strips = Gallery("attention", "Image, rollout, Grad-CAM", attention.strips(measured), wide=True)
+    heading = "Image, rollout, Grad-CAM" if evidence else "Image, rollout"
+    strips = Gallery("attention", heading, attention.strips(measured), wide=True)
     return Section("Attention", [page.paragraph(text), strips, Figures(attention.anatomy(measured), wide=True)])
 
 

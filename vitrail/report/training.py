@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitrail import registry
+from vitrail.data.transforms.views import views_of
+from vitrail.outline import TASKS
 from vitrail.report.figures import curves
 from vitrail.report.figures.tiles import Tile
-from vitrail.report.pictures import denormalised
+from vitrail.report.pictures import beside, denormalised
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from vitrail.report.record import Record
 
 NUM_SAMPLES = 24
+NUM_STRIPS, STRIP_HEIGHT = 6, 96
 MAX_NAMED = 2  # classes of a mixed image
 
 
@@ -29,6 +32,8 @@ def figures(record: Record) -> dict[str, Figure]:
         drawn["loss"] = curves.learning_curve("Loss", measured)
     if (curve := record.curve("lr")) is not None:
         drawn["learning_rate"] = curves.learning_rate(*curve)
+    if monitor is None:
+        return drawn | _monitors(record)
     if (curve := record.curve(f"val_{monitor}")) is not None:
         drawn[monitor] = curves.learning_curve(f"Validation {label_of(record, monitor)}", {"validation": curve}, mode)
     return drawn
@@ -40,6 +45,8 @@ def samples(record: Record) -> list[Tile]:
 
     data = open_data(record.data)
     batch = next(iter(data.train_loader(seed=record.config["seed"]).batches(epoch=0)))
+    if record.data.views:
+        return _views(batch, record)
     images = denormalised(batch["images"][:NUM_SAMPLES], record.data.preprocess)
     targets = batch["targets"][:NUM_SAMPLES].numpy() if "targets" in batch else [None] * len(images)
     return [
@@ -47,17 +54,35 @@ def samples(record: Record) -> list[Tile]:
     ]
 
 
-def monitored(record: Record) -> tuple[str, Any]:
-    """The metric that the task watches, and whether ``max`` or ``min`` is best."""
-    task = registry.load("tasks", record.config["task"]).Task
+def _monitors(record: Record) -> dict[str, Figure]:
+    """Every other number that was logged of losses and features, in training and validation."""
+    names = {column.partition("_")[2]: None for column in record.history if column.startswith(("train_", "val_"))}
+    drawn = {}
+    for name in names:
+        both = {label: record.curve(f"{split}_{name}") for split, label in (("train", "train"), ("val", "validation"))}
+        if name != "loss" and (measured := {label: curve for label, curve in both.items() if curve is not None}):
+            drawn[name] = curves.learning_curve(label_of(record, name).capitalize(), measured)
+    return drawn
+
+
+def _views(batch: dict[str, Any], record: Record) -> list[Tile]:
+    """The views of the first images, an image a strip."""
+    views = [denormalised(view[:NUM_STRIPS], record.data.preprocess) for view in views_of(batch)]
+    return [Tile(beside(list(strip), STRIP_HEIGHT), "") for strip in zip(*views, strict=True)]
+
+
+def monitored(record: Record) -> tuple[str | None, Any]:
+    """The metric that the task watches, if any, and whether ``max`` or ``min`` is best."""
+    task = registry.load_from(TASKS, record.config["task"]).Task
     return task.monitor, task.monitor_mode
 
 
 def label_of(record: Record, metric: str) -> str:
     """A metric's name for people."""
     task = record.config["task"]
-    known = registry.load("report.families", task).HEADLINES if task in registry.names("report.families") else {}
-    return known[metric].label if metric in known else metric
+    family = "representation" if task in registry.names("pretrain") else task
+    known = registry.load("report.families", family).HEADLINES if family in registry.names("report.families") else {}
+    return known[metric].label if metric in known else metric.replace("_", " ")
 
 
 def _described(target: Any, kind: str, names: tuple[str, ...]) -> tuple[str, str]:

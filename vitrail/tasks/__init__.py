@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from vitrail.vit import ViT, ViTConfig
 
 Batch = dict[str, Any]
-"""``images`` float32 (B C H W), ``targets`` (see the task), ``index`` int64 (B,)."""
+"""``images`` float32 (B C H W) or ``view0``, ``view1`` …, ``targets`` (see the task), ``index`` int64 (B,), and on the
+host ``keys`` int64 (B,), from which a loss draws its random numbers."""
 
 
 class Prediction(Protocol):
@@ -36,12 +37,15 @@ class Task(nn.Module, ABC):
 
     Attributes:
         monitor: the metric that tells the best weights, and whether more (``max``) or less (``min``) is better.
+            None: nothing tells, so the last weights are released.
         takes: the kinds of targets it learns from (``Source.kind``).
+        num_views: how many views of an image it needs at least; 0: it learns from one image, ``images``.
     """
 
-    monitor: ClassVar[str]
+    monitor: ClassVar[str | None]
     monitor_mode: ClassVar[Literal["max", "min"]] = "max"
     takes: ClassVar[tuple[str, ...]]
+    num_views: ClassVar[int] = 0
     config: Any
     vit: ViT
     head: nn.Module

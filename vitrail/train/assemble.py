@@ -15,7 +15,7 @@ from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.data import Data, Loader, open_data
 from vitrail.errors import UserError
-from vitrail.outline import outline
+from vitrail.outline import TASKS, outline
 from vitrail.tasks import Task
 from vitrail.train import optimizer, precision, state
 from vitrail.train.allocator import keep_freed_memory
@@ -64,6 +64,8 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Sess
         run = dataclasses.replace(run, task=task_for(data.kind))
         note(f"task: {run.task} (auto)")
     task = build_task(run, data, fresh=saved is None)
+    if task.monitor is None and run.patience is not None:
+        raise UserError(f"patience waits for a better measure and {run.task!r} has none; leave patience out")
     optimizer.freeze(task, run.freeze)
     ema = Ema(task, run.ema) if run.ema else None
     if saved is not None:
@@ -103,7 +105,7 @@ def task_for(kind: str) -> str:
     for name in registry.names("tasks"):
         if kind in registry.load("tasks", name).Task.takes:
             return name
-    raise UserError(f"no task learns from data of kind {kind!r}; give labels")
+    raise UserError(f"no task learns from data of kind {kind!r}; give labels, or learn without by `vitrail pretrain`")
 
 
 def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:
@@ -113,12 +115,16 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:
         UserError: no training data, labels that the task does not take, or weights that do not fit.
     """
     train = data.split("train")
-    module: Any = registry.load("tasks", run.task)
+    module: Any = registry.load_from(TASKS, run.task)
     if train.kind not in module.Task.takes:
         raise UserError(
             f"the task {run.task!r} learns from {' or '.join(module.Task.takes)} labels and the data has "
             f"{train.kind}; choose another --task"
         )
+    num_views = sum(view.count for view in run.data.views)
+    if num_views < module.Task.num_views or (num_views and not module.Task.num_views):
+        wanted = f"at least {module.Task.num_views} views" if module.Task.num_views else "one view"
+        raise UserError(f"{run.task!r} learns from {wanted} of an image and data.views has {num_views}; see its recipe")
     torch.manual_seed(run.seed)
     task: Task = module.Task(module.Task.configure(run.model, train.classes, train.targets, run.task_options))
     if fresh and run.init is not None:
@@ -183,8 +189,9 @@ def _precision(run: Run, task: Task, loader: Loader, world: World) -> Precision:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """What the loss needs, on the device; positions in the source stay behind."""
-    return {key: batch[key].to(device, non_blocking=True) for key in ("images", "targets") if key in batch}
+    """What the loss needs, on the device. Keys stay on the host, where numbers are drawn; the index is left behind."""
+    wanted = {key: value for key, value in batch.items() if key not in ("index", "bad")}
+    return {k: v if k == "keys" else v.to(device, non_blocking=True) for k, v in wanted.items()}
 
 
 def _outputs(task: Task) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import torch
 from vitrail.data import Loader
 from vitrail.evaluation import evaluation_mode
 from vitrail.tasks import Task
+from vitrail.train.assemble import to_device
 
 MAX_FAULTS = 3  # in a row
 MAX_NAMES = 8
@@ -18,11 +19,11 @@ def culprits(task: Task, loader: Loader, epoch: int, step: int, device: torch.de
     A batch is a function of (epoch, step), so none need be kept: this loads it again.
     """
     batch = next(loader.batches(epoch, step))
-    images, targets = batch["images"].to(device), batch["targets"].to(device)
+    rows = [
+        {name: value[i, None] for name, value in batch.items() if name != "bad"} for i in range(len(batch["index"]))
+    ]
     with evaluation_mode(task), torch.no_grad():
-        losses = [
-            task.loss({"images": images[i, None], "targets": targets[i, None]})["loss"] for i in range(len(images))
-        ]
+        losses = [task.loss(to_device(row, device))["loss"] for row in rows]
     index = batch["index"][~torch.stack(losses).isfinite().cpu()].tolist()
     if not index:
         return "no image of the batch is at fault alone: the training has diverged, so lower optimizer.lr"

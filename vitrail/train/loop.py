@@ -167,9 +167,10 @@ class Loop:
 
     def judge(self, metrics: dict[str, float]) -> None:
         """Are these the best weights so far? Not if the monitored metric is not among the finite ones."""
-        at, value = self.at, metrics.get(self.task.monitor)
-        if not metrics:
+        at, monitor = self.at, self.task.monitor
+        if not metrics or monitor is None:
             return
+        value = metrics.get(monitor)
         sign = 1 if self.task.monitor_mode == "max" else -1
         if value is not None and (at.best is None or sign * value > sign * at.best):
             at.best, at.best_epoch, at.stale = value, at.epoch + 1, 0

@@ -14,6 +14,7 @@ from torch import nn
 
 from vitrail.config import config
 from vitrail.errors import UserError, did_you_mean
+from vitrail.ops.schedules import cosine
 from vitrail.tasks import Task
 from vitrail.train.lamb import Lamb
 
@@ -30,6 +31,7 @@ class OptimizerConfig:
     lr: Positive | None = None  # neither given: 1e-3
     base_lr: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.05  # of kernels only; adam adds it to the gradient (L2)
+    final_weight_decay: Annotated[float, Field(ge=0)] | None = None  # where a cosine leads it; None: it stays
     betas: tuple[Share, Share] = (0.9, 0.999)  # adamw, adam, lamb
     eps: Positive = 1e-8  # adamw, adam, lamb
     momentum: Share = 0.9  # sgd
@@ -68,22 +70,25 @@ def parameter_groups(task: Task, config: OptimizerConfig, lr: float) -> list[dic
     """Trainable parameters grouped by learning rate and weight decay, in a fixed order."""
     kernels = kernel_names(task)
     depth = num_layers(task)
-    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in task.named_parameters():
         if parameter.requires_grad:
             scale = config.layer_decay ** (depth + 1 - layer_of(name, depth))
             scale *= config.backbone_lr if name.startswith("vit.") else 1.0
-            groups[lr * scale, config.weight_decay if name in kernels else 0.0].append(parameter)
+            decays = name in kernels
+            groups[lr * scale, config.weight_decay if decays else 0.0, decays].append(parameter)
     return [
-        {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
-        for (rate, decay), parameters in groups.items()
+        {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay, "decays": decays}
+        for (rate, decay, decays), parameters in groups.items()
     ]
 
 
-def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group to ``factor`` of its peak."""
+def set_rates(optimizer: torch.optim.Optimizer, config: OptimizerConfig, factor: float, progress: float) -> None:
+    """Set every group to ``factor`` of its peak, and the decay of kernels to what it is at ``progress`` (0 … 1)."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
+        if config.final_weight_decay is not None and group["decays"]:
+            group["weight_decay"] = cosine(config.weight_decay, config.final_weight_decay, progress)
 
 
 def kernel_names(task: Task) -> set[str]:

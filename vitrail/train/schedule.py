@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from vitrail.config import config
+from vitrail.ops.schedules import cosine
 
 
 @config
@@ -28,5 +28,6 @@ def factor(schedule: ScheduleConfig, step: int, num_steps: int, steps_per_epoch:
     progress = min(1.0, (step - warmup) / max(1, num_steps - warmup))
     if schedule.name == "constant":
         return 1.0
-    falling = 1 - progress if schedule.name == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
-    return schedule.final + (1 - schedule.final) * falling
+    if schedule.name == "linear":
+        return schedule.final + (1 - schedule.final) * (1 - progress)
+    return cosine(1.0, schedule.final, progress)

@@ -47,7 +47,8 @@ class Stepper:
         """Take a step. The wishes ``stop`` and ``save`` of any rank come back to all in the reading."""
         at, training = self.training.position, self.training
         self.seed("step", at.step)
-        optimizer.set_lr(training.optimizer, factor(self.run.schedule, at.step, self.num_steps, self.steps_per_epoch))
+        rate = factor(self.run.schedule, at.step, self.num_steps, self.steps_per_epoch)
+        optimizer.set_rates(training.optimizer, self.run.optimizer, rate, at.step / self.num_steps)
         names, losses = self.gradients(to_device(batch, self.world.device))
         shared = self.world.mean(torch.cat((losses, losses.new_tensor([stop, save]))))
         norm = precision.guarded_step(training.optimizer, training.scaler, shared[0], self.run.clip)
@@ -65,12 +66,12 @@ class Stepper:
 
     def gradients(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
         """Backward through the batch in pieces; the losses' names and means, the one to minimise first."""
-        size, count = len(batch["images"]), self.run.accumulate
+        size, count = len(batch["keys"]), self.run.accumulate
         total: dict[str, Tensor] = {}
         chunks = zip(*(value.chunk(count) for value in batch.values()), strict=True)
         pieces = [dict(zip(batch, chunk, strict=True)) for chunk in chunks]
         for piece in pieces:
-            share = len(piece["images"]) / size
+            share = len(piece["keys"]) / size
             with self.engine.sharing(piece is pieces[-1]):
                 with precision.autocast(self.run.precision, self.world.device):
                     losses = self.engine(piece)

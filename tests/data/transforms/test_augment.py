@@ -12,6 +12,7 @@ from vitrail.data import draws
 from vitrail.data.transforms import policies
 from vitrail.data.transforms.augment import PRESETS, Augment, AugmentConfig, augmentation
 from vitrail.data.transforms.batched import AffineConfig, ErasingConfig
+from vitrail.data.transforms.colour import ColourConfig
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import UserError
 
@@ -38,7 +39,9 @@ ONE_OF_EACH = {
     "autoaugment_cifar": AugmentConfig(policy="autoaugment_cifar"),
     "trivial": AugmentConfig(policy="trivial"),
     "three": AugmentConfig(policy="three"),
-    "jitter": AugmentConfig(jitter=(0.3, 0.3, 0.3, 0.1)),
+    "window": AugmentConfig(crop="window"),
+    "jitter": AugmentConfig(colour=ColourConfig(jitter=(0.3, 0.3, 0.3, 0.1))),
+    "colour": AugmentConfig(colour=ColourConfig(grey=0.3, blur=0.3, solarise=0.3)),
     "flips": AugmentConfig(horizontal_flip=0.5, vertical_flip=0.5),
     "shift": AugmentConfig(shift=3),
     "affine": AugmentConfig(affine=AffineConfig(degrees=20, shear=10)),
@@ -154,7 +157,7 @@ def test_images_of_many_channels_are_cropped_and_flipped():
     assert torch.equal(three.pixels(tensor[:3], 4), three.pixels(image, 4))
 
 
-@pytest.mark.parametrize("config", [AugmentConfig(policy="trivial"), AugmentConfig(jitter=(0.1, 0, 0, 0))])
+@pytest.mark.parametrize("config", [AugmentConfig(policy="trivial"), AugmentConfig(colour=ColourConfig(blur=0.1))])
 def test_colour_policies_refuse_other_channel_counts(config):
     with pytest.raises(UserError, match="1 or 3 channels, not 6"):
         Augment(config, PreprocessConfig(channels=6))

@@ -1,4 +1,4 @@
-"""The automatic split: which samples of a training set are held out for validation."""
+"""Which samples of a training set are held out for validation, and which share of it is learned from."""
 
 from __future__ import annotations
 
@@ -16,12 +16,23 @@ def stratified(source: Source, fraction: float, seed: int) -> tuple[np.ndarray, 
     A class of two or more samples gives at least one and keeps at least one; a class of one keeps it. Sources
     without classes are split at random. Depends on nothing but the labels, the fraction and the seed.
     """
-    labels = source.targets if source.kind == "class" else np.zeros(len(source), np.int64)
-    keys = np.random.Philox(key=seed).random_raw(len(labels))  # the raw stream never changes between NumPys
-    order = np.lexsort((keys, labels))
-    counts = np.bincount(labels)
-    starts = np.cumsum(counts) - counts
-    rank = np.arange(len(labels)) - np.repeat(starts, counts)
+    order, rank, counts = _shuffled(source, seed)
     num_held = np.clip(np.round(counts * fraction).astype(np.int64), 1, np.maximum(counts - 1, 0))
     held = rank < np.repeat(num_held, counts)
     return np.sort(order[~held]), np.sort(order[held])
+
+
+def share(source: Source, fraction: float, seed: int) -> np.ndarray:
+    """Sorted indices of ``fraction`` of every class, at least one of each; larger fractions hold the smaller ones."""
+    order, rank, counts = _shuffled(source, seed)
+    num_kept = np.maximum(np.round(counts * fraction).astype(np.int64), 1)
+    return np.sort(order[rank < np.repeat(num_kept, counts)])
+
+
+def _shuffled(source: Source, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Samples class by class in random order, the place of each in its class, and the sizes of the classes."""
+    labels = source.targets if source.kind == "class" else np.zeros(len(source), np.int64)
+    keys = np.random.Philox(key=seed).random_raw(len(labels))  # the raw stream never changes between NumPys
+    counts = np.bincount(labels)
+    starts = np.cumsum(counts) - counts
+    return np.lexsort((keys, labels)), np.arange(len(labels)) - np.repeat(starts, counts), counts

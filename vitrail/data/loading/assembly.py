@@ -34,10 +34,10 @@ class Transform(Protocol):
         """``pixels`` ignores its key."""
 
     def pixels(self, image: Picture, key: int) -> Tensor:
-        """uint8 (C, H, W) at the input size."""
+        """uint8, of one shape for all images; where ``deterministic``, (C, H, W) at the input size."""
 
-    def finish(self, pixels: Tensor, keys: Keys) -> Tensor:
-        """uint8 (B, C, H, W) to float32."""
+    def finish(self, pixels: Tensor, keys: Keys) -> Tensor | dict[str, Tensor]:
+        """A batch of them to float32 (B, C, H, W), or to several such by name."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -80,10 +80,9 @@ class Assembly:
         if not rows:
             raise UserError(f"all {len(bad)} images of a batch are bad: {bad[0][1]}; see `vitrail data check`")
         index = step.index[good]
-        batch: Batch = {
-            "images": self.transform.finish(torch.stack(rows), keys[good]),
-            "index": torch.from_numpy(index),
-        }
+        finished = self.transform.finish(torch.stack(rows), keys[good])
+        batch: Batch = finished if isinstance(finished, dict) else {"images": finished}
+        batch |= {"index": torch.from_numpy(index), "keys": torch.from_numpy(keys[good].view(np.int64))}
         if self.source.kind != "none":
             batch["targets"] = torch.from_numpy(self.source.targets[index])
         if self.mix is not None:

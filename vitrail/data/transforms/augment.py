@@ -1,7 +1,7 @@
 """Training augmentation, in the same two halves as the inference preprocessing that it extends.
 
-``pixels`` crops and applies colour policies to one image; ``finish`` flips, shifts, warps, normalises and erases a
-whole batch. Every draw depends on the sample's key alone.
+``pixels`` crops one image and applies a policy to it; ``finish`` crops windows, recolours, flips, shifts, warps,
+normalises and erases a whole batch. Every draw depends on the sample's key alone.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from vitrail.data import draws
 from vitrail.data.draws import Keys
 from vitrail.data.transforms import batched, policies
 from vitrail.data.transforms.batched import AffineConfig, ErasingConfig, PositiveRange
+from vitrail.data.transforms.colour import ColourConfig, recolour
 from vitrail.data.transforms.mix import MixConfig
 from vitrail.data.transforms.policies import Policy
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, to_pixels
 from vitrail.errors import UserError, did_you_mean
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Strength = Annotated[float, Field(ge=0)]
 
 
 @config
@@ -32,22 +32,22 @@ class AugmentConfig:
     """What happens to training images, in this order. The default does nothing: images are prepared as for inference.
 
     Attributes:
-        crop: ``resized`` is torchvision's RandomResizedCrop, ``inception`` the original; ``none`` resizes as inference.
+        crop: ``resized`` is torchvision's RandomResizedCrop, ``inception`` the original; ``none`` resizes as inference;
+            ``window`` crops the resized image, for a batch at once: for small images, which then stay in memory.
         area, aspect: of the crop: its share of the image, and width / height.
         policy: a learned or random choice of colour and shape operations; ``three`` is DeiT III's 3-Augment.
         num_ops, magnitude: RandAugment's; the magnitude goes to 10, as in the paper and in timm.
-        jitter: strength of the change in brightness, contrast, saturation and hue.
         shift: a random crop after padding by this many pixels.
         repeats: how many times an image comes in a row (repeated augmentation).
     """
 
-    crop: Literal["none", "resized", "inception"] = "none"
+    crop: Literal["none", "resized", "inception", "window"] = "none"
     area: PositiveRange = (0.08, 1.0)
     aspect: PositiveRange = (3 / 4, 4 / 3)
     policy: Policy = "none"
     num_ops: PositiveInt = 2
     magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
-    jitter: tuple[Strength, Strength, Strength, Annotated[float, Field(ge=0, le=0.5)]] = (0.0, 0.0, 0.0, 0.0)
+    colour: ColourConfig = ColourConfig()
     horizontal_flip: Probability = 0.0
     vertical_flip: Probability = 0.0
     shift: Annotated[int, Field(ge=0)] = 0
@@ -78,7 +78,7 @@ PRESETS: dict[str, AugmentConfig] = {
         mix=MixConfig(mixup=0.8, cutmix=1.0), repeats=3,
     ),
     "deit3": AugmentConfig(
-        crop="resized", policy="three", jitter=(0.3, 0.3, 0.3, 0.0), horizontal_flip=0.5,
+        crop="resized", policy="three", colour=ColourConfig(jitter=(0.3, 0.3, 0.3, 0.0)), horizontal_flip=0.5,
         mix=MixConfig(mixup=0.8, cutmix=1.0), repeats=3,
     ),
 }  # fmt: skip
@@ -115,10 +115,10 @@ class Augment:
         self.input = preprocess
         self.preprocess = Preprocess(preprocess)
         channels = preprocess.channels
-        if channels not in (1, 3) and (config.policy != "none" or any(config.jitter)):
-            name = "augment.jitter" if any(config.jitter) else f"augment.policy={config.policy}"
+        if channels not in (1, 3) and (config.policy != "none" or config.colour):
+            name = "augment.colour" if config.colour else f"augment.policy={config.policy}"
             raise UserError(
-                f"{name} needs images of 1 or 3 channels, not {channels}; set policy=none and jitter to zeros"
+                f"{name} needs images of 1 or 3 channels, not {channels}; set policy=none and colour to zeros"
             )
         self._policy = policies.policy(
             config.policy,
@@ -127,27 +127,28 @@ class Augment:
             channels=channels,
             fill=self.preprocess.fill,
         )
-        self._jitter = policies.colour_jitter(*config.jitter) if any(config.jitter) else None
-        self.deterministic = config.crop == "none" and self._policy is None and self._jitter is None
+        self.deterministic = config.crop in ("none", "window") and self._policy is None
 
     def __call__(self, image: Picture, key: int = 0) -> Tensor:
         return self.finish(self.pixels(image, key)[None], np.array([key], dtype=np.uint64))[0]
 
     def pixels(self, image: Picture, key: int = 0) -> Tensor:
-        """The image at the input size, cropped and recoloured: uint8 (C, H, W)."""
+        """The image at the input size, cropped and changed by the policy: uint8 (C, H, W)."""
         if self.deterministic:
             return self.preprocess.pixels(image)
         with draws.torch_seeded(key):
             image = self._cropped(image)
             if self._policy is not None:
                 image = self._policy(image)
-            if self._jitter is not None:
-                image = self._jitter(image)
         return to_pixels(image)
 
     def finish(self, pixels: Tensor, keys: Keys) -> Tensor:
-        """Flips, shift and affine map on uint8 (B, C, H, W), then float32 normalised, then erasing."""
+        """Window, colours, flips, shift and affine map on uint8 (B, C, H, W), then float32 normalised, then erasing."""
         config = self.config
+        if config.crop == "window":
+            pixels = batched.window(pixels.float(), keys, config.area, config.aspect, self.input.size)
+        if config.colour:
+            pixels = recolour(pixels.float(), keys, config.colour)
         if config.horizontal_flip:
             pixels = batched.flip(pixels, keys, config.horizontal_flip, axis="horizontal")
         if config.vertical_flip:
@@ -160,7 +161,7 @@ class Augment:
         return images if config.erasing is None else batched.erase(images, keys, config.erasing)
 
     def _cropped(self, image: Picture) -> Picture:
-        if self.config.crop == "none":
+        if self.config.crop in ("none", "window"):
             return self.preprocess.fit(image)
         self.preprocess.checked(image)
         height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[-2:]

@@ -19,6 +19,7 @@ from vitrail.config import config
 from vitrail.data.draws import Keys, uniform
 
 Floats: TypeAlias = NDArray[np.float64]
+Pair: TypeAlias = tuple[int, int]
 
 
 def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
@@ -80,6 +81,30 @@ def affine(images: Tensor, keys: Keys, config: AffineConfig) -> Tensor:
     grid = _sampling_grid(_inverse_map(angle, shear, scale, shift), height, width)
     moved = grid_sample(images - config.fill, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return moved + config.fill
+
+
+def window(images: Tensor, keys: Keys, area: tuple[float, float], aspect: tuple[float, float], size: Pair) -> Tensor:
+    """A random part of each image, bilinearly at a new size: RandomResizedCrop for a batch; float32 in and out.
+
+    Args:
+        area, aspect: the part's share of the image, and its width / height (drawn log-uniformly, 10 tries).
+        size: (height, width) of the result.
+    """
+    attempts = 10
+    draws = uniform(keys, "window", 2 * attempts)
+    height, width = images.shape[-2:]
+    shares = height * width * (area[0] + (area[1] - area[0]) * draws[:, ::2])
+    low, high = math.log(aspect[0]), math.log(aspect[1])
+    ratio = np.exp(low + (high - low) * draws[:, 1::2])
+    sides = np.stack([np.sqrt(shares / ratio) / height, np.sqrt(shares * ratio) / width], -1)  # shares of the sides
+    first = (sides <= 1).all(-1).argmax(axis=1)  # if none fits the first is cut to the image
+    scale = np.minimum(sides[np.arange(len(images)), first], 1)
+    shift = (1 - scale) * (2 * uniform(keys, "window corner", 2) - 1)  # of the centre, in half sides
+    (sy, sx), (ty, tx) = (torch.from_numpy(each).float().unbind(-1) for each in (scale, shift))
+    y, x = ((2 * torch.arange(length) + 1) / length - 1 for length in size)
+    rows, columns = sy[:, None] * y + ty[:, None], sx[:, None] * x + tx[:, None]
+    grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), dim=-1)
+    return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def erase(images: Tensor, keys: Keys, config: ErasingConfig) -> Tensor:

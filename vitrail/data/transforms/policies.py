@@ -75,13 +75,6 @@ def policy(
     return v2.AutoAugment(table[name], **shared)
 
 
-def colour_jitter(brightness: float, contrast: float, saturation: float, hue: float) -> Callable[[Any], Any]:
-    """torchvision's ColorJitter."""
-    from torchvision.transforms import v2
-
-    return v2.ColorJitter(brightness, contrast, saturation, hue)
-
-
 class _GaussianBlur:
     """Pillow's blur with a radius of 0.1 … 2 pixels, as in DeiT III (torchvision's would leave and re-enter Pillow)."""
 

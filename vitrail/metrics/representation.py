@@ -1,0 +1,62 @@
+"""What features are worth before anything is trained on them: do they spread, and are neighbours alike?"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vitrail.metrics import Metrics as Base
+from vitrail.ops.neighbours import vote
+
+NEIGHBOURS, TEMPERATURE = 20, 0.07  # of DINO's evaluation (Caron et al. 2021)
+
+
+class Metrics(Base):
+    """Features (B, D); class labels (B,) where there are any, else -1."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Add one batch."""
+        assert outputs.ndim == 2, f"features are (B, D), got {tuple(outputs.shape)}"
+        self._outputs.append(outputs.detach().cpu().float())
+        self._targets.append(targets.detach().cpu())
+
+    def compute(self) -> dict[str, float]:
+        """``knn``, the leave-one-out accuracy (NaN without labels), ``feature_std``, ``rank``."""
+        features, labels = torch.cat(self._outputs), torch.cat(self._targets)
+        knn = float("nan") if self.votes is None else float((self.votes.argmax(1) == labels).double().mean())
+        return {"knn": knn, "feature_std": feature_std(features), "rank": effective_rank(features)}
+
+    def details(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    @cached_property
+    def votes(self) -> Tensor | None:
+        """What the nearest other images say of each, (N, K) weights that sum to 1; None without class labels."""
+        features, labels = torch.cat(self._outputs), torch.cat(self._targets)
+        if labels.ndim != 1 or labels.is_floating_point() or bool((labels < 0).any()) or len(labels) < 2:
+            return None
+        count = min(NEIGHBOURS, len(labels) - 1)
+        return vote(features, labels, features, int(labels.max()) + 1, count, TEMPERATURE, leave_one_out=True)
+
+
+def feature_std(features: Tensor) -> float:
+    """√D × the mean over dimensions of the standard deviation of features of length 1: 1 if they spread evenly over the
+    sphere, 0 if they collapsed to a point (Chen & He 2021, SimSiam, figure 2)."""
+    if len(features) < 2:
+        return float("nan")
+    return float(normalize(features.double(), dim=1).std(dim=0).mean() * features.shape[1] ** 0.5)
+
+
+def effective_rank(features: Tensor) -> float:
+    """RankMe: exp of the entropy of the normalised singular values (Garrido et al. 2023, equation 1), 1 … D."""
+    values = torch.linalg.svdvals(features.double())
+    shares = values / values.sum() + 1e-7
+    return float(torch.exp(-(shares * shares.log()).sum()))

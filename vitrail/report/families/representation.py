@@ -1,0 +1,54 @@
+"""Features: how they spread, and what the nearest neighbours say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vitrail.report.families import Caption, Headline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vitrail.evaluation import Evaluation
+
+HEADLINES = {
+    "knn": Headline("accuracy of the 20 nearest neighbours", "{:.2%}"),
+    "feature_std": Headline("spread of the features (1: even, 0: collapsed)", "{:.3f}"),
+    "rank": Headline("effective rank of the features", "{:.1f}"),
+}
+
+
+def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
+    """True and voted class, and the vote's loss; without labels nothing but zeros."""
+    if (votes := _votes(evaluation)) is None:
+        return {"loss": [0.0] * len(evaluation.index)}
+    said, true = votes.argmax(axis=1), evaluation.targets
+    loss = -np.log(np.maximum(votes[np.arange(len(true)), true], 1e-12))
+    return {"true": true.tolist(), "neighbours": said.tolist(), "loss": loss.tolist()}
+
+
+def caption(evaluation: Evaluation, row: int) -> Caption:
+    """What the neighbours vote for."""
+    if (votes := _votes(evaluation)) is None:
+        return Caption("", "", "", True)
+    true, said, names = int(evaluation.targets[row]), int(votes[row].argmax()), evaluation.family.names
+    return Caption(names[true], names[said], f"{votes[row, said]:.0%} of the vote", true == said)
+
+
+def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+    """The first two principal components."""
+    from vitrail.report.figures.projection import projection
+
+    labels = None if _votes(evaluation) is None else evaluation.targets
+    return {"Features": {"features": projection(evaluation.outputs, labels, evaluation.family.names)}}
+
+
+def _votes(evaluation: Evaluation) -> np.ndarray | None:
+    """Of each image's neighbours, (N, K); None without labels."""
+    from vitrail.metrics.representation import Metrics
+
+    assert isinstance(evaluation.family, Metrics)
+    return None if evaluation.family.votes is None else evaluation.family.votes.numpy()
