@@ -14,19 +14,16 @@ Targets: ≥ 1.2 × the better peer for S/16 at 224 px, ≥ 1.4 × for the 32-px
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from matmul import matmul_rate
 from torch import Tensor, nn
+from turns import Step, take_turns
 
 from vitrail import console
 from vitrail.tasks import classification
@@ -117,8 +114,8 @@ def build_transformers(model: Model) -> tuple[nn.Module, Callable[[Tensor], Tens
 BUILDERS = {"vitrail": build_vitrail, "timm": build_timm, "transformers": build_transformers}
 
 
-def work(pipe: Connection, contender: str, model: Model, dtype: str, inference: bool) -> None:
-    """A contender's process: answers each number of steps with their seconds; None ends it with its peak memory."""
+def build_step(contender: str, model: Model, dtype: str, inference: bool) -> Step:
+    """What one contender repeats."""
     library, _, kept_memory = contender.partition(" + ")
     if kept_memory or (library == "vitrail" and not inference):
         keep_freed_memory()
@@ -140,40 +137,14 @@ def work(pipe: Connection, contender: str, model: Model, dtype: str, inference: 
             rule.step()
             rule.zero_grad()
 
-    while (num_steps := pipe.recv()) is not None:
-        seconds = []
-        for _ in range(num_steps):
-            started = time.perf_counter()
-            step()
-            seconds.append(time.perf_counter() - started)
-        pipe.send(seconds)
-    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-
-
-def compare(model: Model, dtype: str, rounds: int, inference: bool) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Seconds of every step and peak memory in GB, by contender."""
-    context = multiprocessing.get_context("spawn")
-    pipes: dict[str, Connection] = {}
-    for contender in CONTENDERS[:3] if inference else CONTENDERS:
-        pipes[contender], theirs = context.Pipe()
-        context.Process(target=work, args=(theirs, contender, model, dtype, inference), daemon=True).start()
-    seconds: dict[str, list[float]] = {contender: [] for contender in pipes}
-    for turn in range(1 + rounds):
-        for contender, pipe in pipes.items():
-            pipe.send(3)
-            taken = pipe.recv()[1:]  # the first step of a turn finds cold caches
-            seconds[contender] += taken if turn else []
-    memory = {}
-    for contender, pipe in pipes.items():
-        pipe.send(None)
-        memory[contender] = pipe.recv()
-    return seconds, memory
+    return step
 
 
 def report(name: str, dtype: str, rounds: int, inference: bool) -> None:
     model = MODELS[name]
     rate = matmul_rate(dtype)
-    seconds, memory = compare(model, dtype, rounds, inference)
+    names = CONTENDERS[:3] if inference else CONTENDERS
+    seconds, memory = take_turns({name: (build_step, (name, model, dtype, inference)) for name in names}, rounds)
     medians = {contender: statistics.median(taken) for contender, taken in seconds.items()}
     flops = model.step_flops / (3 if inference else 1)
     what = "inference" if inference else "training"
