@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vitrail
+from vitrail.cli import main
+from vitrail.outline import outline
+from vitrail.train.folder import RunFolder
+
+TINY = [f"--set=model.{part}" for part in ("patch_size=4", "dim=16", "depth=2", "heads=2", "mlp_dim=32")]
+OPTIONS = ["--image-size", "16", "--batch-size", "8", "--device", "cpu", "--precision", "fp32", "--workers", "0", *TINY]
+DECODER = [f"--set=task_options.decoder_{part}" for part in ("dim=16", "depth=1", "heads=2", "mlp_dim=32")]
+
+
+@pytest.fixture(autouse=True)
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``flat/`` without classes, ``one/cats/``, ``two/{cats,dogs}/``, 26 pictures each."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for number in range(26):
+        picture = Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8))
+        for folder in ("flat", "one/cats", f"two/{('cats', 'dogs')[number % 2]}"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            picture.save(f"{folder}/{number}.png")
+
+
+def pretrain(*arguments: str) -> int:
+    return main(["pretrain", *arguments])
+
+
+def test_pretrain_report_fine_tune(capsys: Any) -> None:
+    assert pretrain("two", "--name", "first", "--epochs", "2", "--set=data.source.val_fraction=0.3",
+                    "--set=schedule.warmup_epochs=0", *OPTIONS, *DECODER) == 0  # fmt: skip
+    out = capsys.readouterr().out
+    assert "knn" in out
+    folder = Path("runs/first")
+    page = (folder / "report.html").read_text()
+    for words in ("What it learns", "Seen, reconstructed, original", "Pretraining by mae on two", "effective rank"):
+        assert words in page
+    assert (folder / "plots" / "learning.png").exists()
+    assert 'model.embed("image.jpg")' in (folder / "model_card.md").read_text()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["weights"], summary["best"], summary["monitor"]) == ("weights/last.safetensors", None, None)
+    assert {"knn", "feature_std", "rank"} == summary["evaluation"]["metrics"].keys()
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    assert {"train_loss", "val_knn", "val_rank"} <= set(rows[0].split(","))
+
+    assert main(["train", "two", "--init", "runs/first", "--name", "tuned", "--epochs", "1", "--batch-size", "8",
+                 "--device", "cpu", "--no-report", "--workers", "0", "--precision", "fp32", "--lr", "1e-9"]) == 0  # fmt: skip
+    assert "backbone kept, fresh head for 2 outputs" in capsys.readouterr().err
+    before, after = outline(folder).load().vit.state_dict(), outline("runs/tuned").load().vit.state_dict()
+    assert all((after[name] - value).abs().max() < 1e-6 for name, value in before.items())
+    assert vitrail.load(folder, device="cpu").embed("two/cats/0.png").shape == (16,)
+
+
+@pytest.mark.parametrize("folder", ["flat", "one"])
+def test_labels_are_not_needed(folder: str, capsys: Any) -> None:
+    assert pretrain(folder, "--name", "x", "--epochs", "1", *OPTIONS, *DECODER) == 0
+    said = capsys.readouterr()
+    assert "labels auto: none" in said.err
+    assert "26 train; no labels" in said.err
+    assert "feature_std" in said.out
+    assert "knn" not in said.out
+    assert "Mistakes" not in Path("runs/x/report.html").read_text()
+
+
+def test_the_name_says_the_method_and_resume_extends(capsys: Any) -> None:
+    assert pretrain("flat", "--method", "simmim", "--epochs", "1", "--no-report", *OPTIONS,
+                    "--set=task_options.mask_size=8") == 0  # fmt: skip
+    assert pretrain("--resume", "runs/simmim-flat", "--epochs", "2", "--no-report") == 0
+    assert RunFolder("runs/simmim-flat").run().epochs == 2
+
+
+def test_mistakes_are_explained(capsys: Any) -> None:
+    for arguments, said in (
+        (["flat", "--method", "mea"], "unknown method 'mea'; did you mean 'mae'?"),
+        ([], "nothing to learn from; give a folder of pictures"),
+        (["flat", "--set=patience=3", *OPTIONS, *DECODER], "patience waits for a better measure and 'mae' has none"),
+        (["flat", "--set=data.views=[{count: 2}]", *OPTIONS, *DECODER], "'mae' learns from one view of an image"),
+        (["--resume", "runs/none"], "holds no run"),
+        (["flat", "--set=data.augment.mix.mixup=0.5", *OPTIONS, *DECODER], "needs targets to blend"),
+    ):
+        assert pretrain(*arguments) == 2
+        assert said in capsys.readouterr().err
