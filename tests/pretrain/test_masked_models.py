@@ -20,6 +20,7 @@ from vitrail.vit import ViTConfig
 MODEL = ViTConfig(image_size=32, patch_size=8, dim=32, depth=2, heads=2, mlp_dim=64)
 SMALL = {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2, "decoder_mlp_dim": 32}
 OPTIONS: dict[str, dict[str, Any]] = {"mae": SMALL, "simmim": {"mask_size": 16}}
+IN_TRANSFORMERS = {"mae", "simmim"}
 methods = pytest.mark.parametrize("name", registry.names("pretrain"))
 
 
@@ -66,6 +67,8 @@ def test_the_config_survives_json(name: str) -> None:
 )
 def test_other_backbones_learn_too(name: str, model: dict[str, Any]) -> None:
     config = ViTConfig(**{**to_dict(MODEL), **model})
+    if name == "rotation" and config.image_size[0] != config.image_size[1]:
+        pytest.skip("it turns square images alone")
     task = build(name, config)
     task.loss(batch_of(torch.randn(2, 3, *config.image_size)))["loss"].backward()
     assert all(p.grad.isfinite().all() for p in task.parameters() if p.grad is not None)
@@ -124,7 +127,7 @@ def test_a_pretrained_file_opens_embeds_and_converts(
 
     vitrail.convert(tmp_path / "own.safetensors", tmp_path / "hf", to="huggingface")
     found = outline(tmp_path / "hf")
-    assert found.task.name == name
+    assert found.task.name == (name if name in IN_TRANSFORMERS else "features")
     assert all(torch.equal(value, task.state_dict()[key]) for key, value in found.load().state_dict().items())
     vitrail.convert(tmp_path / "own.safetensors", tmp_path / "timm", to="timm")
     assert f"the decoder of {name} is left out" in capsys.readouterr().err
