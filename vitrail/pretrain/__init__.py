@@ -90,4 +90,5 @@ def uniform(batch: Batch, stream: str, num: int, like: Tensor) -> Tensor:
     Neither the batch nor the rank that a sample is in changes them, so several processes learn what one learns.
     """
     keys = batch["keys"].numpy().view(np.uint64)
-    return torch.from_numpy(draws.uniform(keys, stream, num)).float().to(like.device, non_blocking=True)
+    numbers = torch.from_numpy(draws.uniform(keys, stream, num)).float().clamp_(max=1 - 2**-24)  # rounding could make 1
+    return numbers.to(like.device, non_blocking=True)
