@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.explain import Heat, Target, chosen_output, heat
-from vitrail.explain.methods.attention import from_queries
+from vitrail.ops.attention import from_queries
 from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation
 

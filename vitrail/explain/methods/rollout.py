@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.explain import Heat, heat, layer_index
-from vitrail.explain.methods.attention import from_queries
+from vitrail.ops.attention import from_queries
 
 Fusion = Literal["mean", "max", "min"]
 
