@@ -37,7 +37,7 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     Raises:
         UserError: no such layer or head.
     """
-    vit = task.vit
+    vit = task.backbone
     layers = range(len(vit.blocks)) if options.layer is None else [layer_index(task, options.layer)]
     maps = []
     for layer, weights in zip(layers, vit.attentions(images, layers), strict=True):

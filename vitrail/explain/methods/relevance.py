@@ -37,7 +37,7 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     Raises:
         UserError: no such output.
     """
-    vit = task.vit
+    vit = task.backbone
     with _watched([block.attention for block in vit.blocks]) as attentions:
         outputs = task(images.clone().requires_grad_())[0]  # a path for gradients even if all is frozen
     gradients = torch.autograd.grad(chosen_output(outputs, options.target), attentions)

@@ -41,7 +41,7 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     Raises:
         UserError: no such layer.
     """
-    vit = task.vit
+    vit = task.backbone
     last = layer_index(task, options.layer)
     flow = rollout(vit.attentions(images, range(last + 1)), options.fusion, options.discard)
     patches = from_queries(flow[0], vit.config.class_token, vit.num_prefix)
