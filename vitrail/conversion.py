@@ -56,7 +56,7 @@ def convert(
             raise
         described = dataclasses.replace(described, task="", options={})
         dialect = foreign.dialect_for(to, described)
-        state = {name: value for name, value in state.items() if name.startswith("vit.")}
+        state = {f"vit.{name}": value for name, value in model.task.backbone.state_dict().items()}
         note(f"the decoder of {model.task.name} is left out: {to} has no place for it")
     if dialect != to:
         note(f"dialect: {dialect}")

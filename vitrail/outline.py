@@ -22,6 +22,7 @@ from vitrail.errors import UserError, did_you_mean
 from vitrail.nn.pooling import PoolKind
 from vitrail.ops.patches import Pair
 from vitrail.tasks import Task
+from vitrail.vit import ViT
 
 NATIVE = "native"
 TASKS = ("tasks", "pretrain")
@@ -123,8 +124,8 @@ def as_model(task: Task, preprocess: PreprocessConfig | None) -> Model:
     config: Any = task.config
     if task.name in registry.names("pretrain"):
         options = {name: value for name, value in to_dict(config).items() if name != "model"}
-        pool: PoolKind = "cls" if task.vit.config.class_token else "mean"
-        return Model(vit=task.vit.config, pool=pool, task=task.name, options=options, preprocess=preprocess)
+        pool: PoolKind = "cls" if task.backbone.config.class_token else "mean"
+        return Model(vit=task.backbone.config, pool=pool, task=task.name, options=options, preprocess=preprocess)
     if not is_shared(task):
         raise UserError(f"no other library's format holds the task {task.name!r}; save it as native")
     labels = task.name == "classification"
@@ -150,8 +151,14 @@ def resize(task: Task, image_size: int | Pair | None = None, patch_size: int | P
     Raises:
         UserError: the patches do not cover the image, or a stem whose patch size is fixed.
     """
-    task.vit.resize(image_size, patch_size)
-    task.config = dataclasses.replace(task.config, model=task.vit.config)
+    for vit in backbones(task):
+        vit.resize(image_size, patch_size)
+    task.config = dataclasses.replace(task.config, model=task.backbone.config)
+
+
+def backbones(task: Task) -> list[ViT]:
+    """The backbone and its copies, as a student's and its teacher's."""
+    return [module for module in task.modules() if isinstance(module, ViT)]
 
 
 def require_fit(preprocess: PreprocessConfig, task: Task) -> None:

@@ -107,7 +107,7 @@ def _output(predictor: Predictor, target: str | None) -> int | None:
 def _anatomy(predictor: Predictor, run: Path) -> Figure:
     from vitrail.explain import anatomy
 
-    vit, images = predictor.task.vit, _own_images(predictor, run)
+    vit, images = predictor.task.backbone, _own_images(predictor, run)
     if not images:
         note("the pictures that the run was evaluated on are not there, so the attention distances are left out")
         return anatomy.figure(vit)

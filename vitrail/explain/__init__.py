@@ -77,7 +77,7 @@ def layer_index(task: Any, layer: int) -> int:
     Raises:
         UserError: the model has no such layer.
     """
-    depth = len(task.vit.blocks)
+    depth = len(task.backbone.blocks)
     if not -depth <= layer < depth:
         raise UserError(f"there is no layer {layer}; this model has layers 0 to {depth - 1}")
     return layer % depth

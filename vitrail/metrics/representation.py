@@ -31,7 +31,7 @@ class Metrics(Base):
         """``knn``, the leave-one-out accuracy (NaN without labels), ``feature_std``, ``rank``."""
         features, labels = torch.cat(self._outputs), torch.cat(self._targets)
         knn = float("nan") if self.votes is None else float((self.votes.argmax(1) == labels).double().mean())
-        return {"knn": knn, "feature_std": feature_std(features), "rank": effective_rank(features)}
+        return {"knn": knn, "feature_std": float(feature_std(features.double())), "rank": effective_rank(features)}
 
     def details(self) -> dict[str, Any]:
         """Nothing."""
@@ -47,12 +47,12 @@ class Metrics(Base):
         return vote(features, labels, features, int(labels.max()) + 1, count, TEMPERATURE, leave_one_out=True)
 
 
-def feature_std(features: Tensor) -> float:
-    """√D × the mean over dimensions of the standard deviation of features of length 1: 1 if they spread evenly over the
-    sphere, 0 if they collapsed to a point (Chen & He 2021, SimSiam, figure 2)."""
+def feature_std(features: Tensor) -> Tensor:
+    """√D × the mean over dimensions of the standard deviation of features (B, D) of length 1: 1 if they spread evenly
+    over the sphere, 0 if they collapsed to a point (Chen & He 2021, SimSiam, figure 2); NaN for one alone."""
     if len(features) < 2:
-        return float("nan")
-    return float(normalize(features.double(), dim=1).std(dim=0).mean() * features.shape[1] ** 0.5)
+        return features.new_tensor(torch.nan)
+    return normalize(features, dim=1).std(dim=0).mean() * features.shape[1] ** 0.5
 
 
 def effective_rank(features: Tensor) -> float:

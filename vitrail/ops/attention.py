@@ -28,6 +28,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, dr
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
 
+def from_queries(weights: Tensor, class_token: bool, num_prefix: int) -> Tensor:
+    """The attention (..., T, T) that the patches receive, (..., N): the class token's row or the patches' mean."""
+    rows = weights[..., 0, :] if class_token else weights[..., num_prefix:, :].mean(dim=-2)
+    return rows[..., num_prefix:]
+
+
 class KeptWeights(torch.autograd.Function):
     """Attention by plain matrix products that keeps its weights P = softmax(q kᵀ / √d) for the backward pass.
 

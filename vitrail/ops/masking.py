@@ -53,3 +53,38 @@ def mask_blocks(noise: Tensor, grid: tuple[int, int], ratio: float, block: tuple
 def take(tokens: Tensor, index: Tensor) -> Tensor:
     """Tokens of each image by its own index: (B, N, D), (B, K) → (B, K, D)."""
     return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def mask_lowest(scores: Tensor, counts: Tensor) -> Tensor:
+    """Hide the ``counts[b]`` patches of the lowest score in each image: bool (B, N) for scores (B, N)."""
+    return scores.argsort(dim=1).argsort(dim=1) < counts.unsqueeze(1)
+
+
+def mask_rectangles(rectangles: Tensor, ties: Tensor, grid: tuple[int, int], counts: Tensor) -> Tensor:
+    """Hide one rectangle after the other until ``counts[b]`` patches are hidden, of the last rectangle a random part:
+    bool (B, h·w) (Bao et al. 2022, BEiT, algorithm 1).
+
+    Args:
+        rectangles: (B, R, 4) independent draws for area, aspect, top and left of each; if all R are too few, single
+            patches make up for the rest.
+        ties: (B, h·w) independent draws, one a patch.
+        counts: (B,).
+    """
+    least, aspect = 4, 0.3  # patches in a rectangle (DINOv2's), and the flattest
+    area = least + (counts.unsqueeze(1) - least).clamp(min=0) * rectangles[..., 0]
+    stretch = aspect ** (rectangles[..., 1] - 0.5)
+    inside = [
+        _covered(length, (area.sqrt() * factor).round().clamp(1, length), draw)
+        for length, factor, draw in zip(grid, (stretch, 1 / stretch), rectangles[..., 2:].unbind(-1), strict=True)
+    ]
+    covers = (inside[0].unsqueeze(-1) & inside[1].unsqueeze(-2)).flatten(2)
+    number = torch.arange(covers.shape[1], device=covers.device).unsqueeze(1)
+    first = torch.where(covers, number, covers.shape[1]).amin(dim=1)
+    return mask_lowest(first + ties, counts)
+
+
+def _covered(length: int, size: Tensor, draw: Tensor) -> Tensor:
+    """Which of 0 … length - 1 an interval of that size covers, the place of which is drawn: bool (…, length)."""
+    start = (draw * (length - size + 1)).floor().unsqueeze(-1)
+    places = torch.arange(length, device=size.device)
+    return (places >= start) & (places < start + size.unsqueeze(-1))

@@ -21,7 +21,7 @@ from vitrail.data import draws
 from vitrail.errors import UserError
 from vitrail.metrics import representation
 from vitrail.tasks import Batch, Task
-from vitrail.vit import ViT, ViTConfig
+from vitrail.vit import Features, ViTConfig
 
 _NO_LABELS = "was pretrained without labels and predicts none: fine-tune it with `vitrail train DATA --init`"
 
@@ -50,11 +50,6 @@ class Pretraining(Task):
     def name(self) -> str:
         return type(self).__module__.removeprefix("vitrail.pretrain.")
 
-    @property
-    def backbone(self) -> ViT:
-        """What is kept when the pretraining is over."""
-        return self.vit
-
     @classmethod
     def configure(
         cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
@@ -64,8 +59,7 @@ class Pretraining(Task):
 
     def forward(self, images: Tensor) -> Tensor:
         """B C H W → the class token, or the mean of the patches where there is none, B D."""
-        features = self.backbone(images)
-        return features.patches.mean(dim=1) if features.cls is None else features.cls
+        return pooled(self.backbone(images))
 
     def embed(self, images: Tensor) -> Tensor:
         """The same."""
@@ -82,6 +76,11 @@ class Pretraining(Task):
     def metrics(self) -> representation.Metrics:
         """Spread, rank and nearest neighbours of the features."""
         return representation.Metrics()
+
+
+def pooled(features: Features) -> Tensor:
+    """What stands for an image: the class token, or the mean of the patches where there is none, B D."""
+    return features.patches.mean(dim=1) if features.cls is None else features.cls
 
 
 def uniform(batch: Batch, stream: str, num: int, like: Tensor) -> Tensor:

@@ -54,5 +54,5 @@ def anatomy(measured: Measured) -> dict[str, Figure]:
     predictor, index = measured.predictor, measured.evaluation.index
     some = index[np.random.default_rng(0).permutation(len(index))[:NUM_FOR_DISTANCE]].tolist()
     images = torch.cat([predictor.tensor(measured.source.read(each)) for each in some])
-    distances = fig7.attention_distances(predictor.task.vit, images.split(BATCH))
-    return {"anatomy": style.styled(fig7.figure)(predictor.task.vit, distances)}
+    distances = fig7.attention_distances(predictor.task.backbone, images.split(BATCH))
+    return {"anatomy": style.styled(fig7.figure)(predictor.task.backbone, distances)}

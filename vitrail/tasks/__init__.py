@@ -56,6 +56,11 @@ class Task(nn.Module, ABC):
         module = type(self).__module__
         return module.removeprefix("vitrail.tasks.")
 
+    @property
+    def backbone(self) -> ViT:
+        """What its features come from, and what later trainings start from."""
+        return self.vit
+
     @classmethod
     @abstractmethod
     def configure(

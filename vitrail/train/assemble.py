@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.data import Data, Loader, open_data
 from vitrail.errors import UserError
-from vitrail.outline import TASKS, outline
+from vitrail.outline import TASKS, backbones, outline
 from vitrail.tasks import Task
 from vitrail.train import optimizer, precision, state
 from vitrail.train.allocator import keep_freed_memory
@@ -25,6 +26,7 @@ from vitrail.train.folder import RunFolder
 from vitrail.train.precision import Precision
 from vitrail.train.run import Run
 from vitrail.train.state import Position, Training
+from vitrail.vit import ViT
 
 
 @dataclass
@@ -127,9 +129,31 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:
         raise UserError(f"{run.task!r} learns from {wanted} of an image and data.views has {num_views}; see its recipe")
     torch.manual_seed(run.seed)
     task: Task = module.Task(module.Task.configure(run.model, train.classes, train.targets, run.task_options))
+    _require_views_fit(run, task)
     if fresh and run.init is not None:
         initialise_from(task, run.init)
     return task
+
+
+def _require_views_fit(run: Run, task: Task) -> None:
+    """Do patches cover the views, and are those smaller that are meant to be?
+
+    Raises:
+        UserError: they do not, with the setting to change.
+    """
+    whole, patch = run.data.preprocess.size, run.model.patch_size
+    for number, view in enumerate(run.data.views):
+        height, width = size = view.size(whole)
+        made = f"data.views.{number} makes {height}×{width} pixels of {whole[0]}×{whole[1]}"
+        if view.scale < 1 and (height >= whole[0] or width >= whole[1]):
+            raise UserError(f"{made}, which is no smaller: lower data.views.{number}.multiple, or enlarge the images")
+        try:
+            task.backbone.embed.grid(size)
+        except UserError:
+            raise UserError(
+                f"{made}, which patches of {patch[0]}×{patch[1]} do not cover; "
+                f"set data.views.{number}.multiple={math.lcm(*patch)}, or enlarge the images"
+            ) from None
 
 
 def initialise_from(task: Task, path: str) -> None:
@@ -144,20 +168,25 @@ def initialise_from(task: Task, path: str) -> None:
     for line in found.assumed:
         note(line)
     source = found.load()
-    before, wanted = source.vit.config, task.vit.config
+    before, wanted = source.backbone.config, task.backbone.config
     said = "backbone kept"
     if (before.image_size, before.patch_size) != (wanted.image_size, wanted.patch_size):
-        source.vit.resize(wanted.image_size, wanted.patch_size)
+        source.backbone.resize(wanted.image_size, wanted.patch_size)
         said = f"backbone resized from {before.image_size} pixels to {wanted.image_size}"
-    state, target = source.state_dict(), task.state_dict()
-    fits = {name for name, value in state.items() if name in target and target[name].shape == value.shape}
-    differing = sorted((state.keys() | target.keys()) - fits)
-    if backbone := [name for name in differing if name.startswith("vit.")]:
-        raise UserError(f"the weights of {path} are for another model ({backbone[0]} differs); give the same --model")
+    weights = source.backbone.state_dict()
+    if differing := _differing(weights, task.backbone.state_dict()):
+        raise UserError(
+            f"the weights of {path} are for another model (vit.{differing[0]} differs); give the same --model"
+        )
+    rest, own = _beside_backbone(source), _beside_backbone(task)
+    differing = _differing(rest, own)
     keep_head = not differing and _outputs(source) == _outputs(task)
-    kept = {name for name in fits if keep_head or name.startswith(("vit.", "pool."))}
-    task.load_state_dict(target | {name: state[name] for name in kept})
-    note(f"init from {path}: {said}, {'head kept' if keep_head else f'fresh head for {len(_outputs(task))} outputs'}")
+    kept = set(rest) if keep_head else {name for name in rest if name.startswith("pool.")}.difference(differing)
+    task.load_state_dict({name: rest[name] for name in kept}, strict=False)
+    for vit in backbones(task):
+        vit.load_state_dict(weights)
+    head = "head kept" if keep_head else f"fresh head for {len(_outputs(task))} outputs"
+    note(f"init from {path}: {said}, {head}")
 
 
 def describe(run: Run, data: Data) -> dict[str, Any]:
@@ -194,6 +223,18 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return {k: v if k == "keys" else v.to(device, non_blocking=True) for k, v in wanted.items()}
 
 
+def _differing(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
+    """The names that only one of them has, or in another shape."""
+    both = {name for name in found.keys() & wanted.keys() if found[name].shape == wanted[name].shape}
+    return sorted((found.keys() | wanted.keys()) - both)
+
+
+def _beside_backbone(task: Task) -> dict[str, Tensor]:
+    """The state without that of backbones."""
+    inside = tuple(f"{name}." for name, module in task.named_modules() if isinstance(module, ViT))
+    return {name: value for name, value in task.state_dict().items() if not name.startswith(inside)}
+
+
 def _outputs(task: Task) -> tuple[str, ...]:
-    names: tuple[str, ...] = getattr(task.config, "classes", None) or task.config.targets
+    names: tuple[str, ...] = getattr(task.config, "classes", ()) or getattr(task.config, "targets", ())
     return names

@@ -11,6 +11,7 @@ from torch import Tensor
 from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.explain import Heat, heat, layer_index
+from vitrail.ops.attention import from_queries
 
 
 @config
@@ -36,7 +37,7 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     Raises:
         UserError: no such layer or head.
     """
-    vit = task.vit
+    vit = task.backbone
     layers = range(len(vit.blocks)) if options.layer is None else [layer_index(task, options.layer)]
     maps = []
     for layer, weights in zip(layers, vit.attentions(images, layers), strict=True):
@@ -44,12 +45,6 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
         for title, row in _choose(patches, options):
             maps.append(heat(f"layer {layer}, {title}", row, vit.embed.grid(images.shape[-2:])))
     return maps
-
-
-def from_queries(weights: Tensor, class_token: bool, num_prefix: int) -> Tensor:
-    """The attention (..., T, T) that the patches receive, (..., N): the class token's row or the patches' mean."""
-    rows = weights[..., 0, :] if class_token else weights[..., num_prefix:, :].mean(dim=-2)
-    return rows[..., num_prefix:]
 
 
 def _choose(patches: Tensor, options: Options) -> list[tuple[str, Tensor]]:

@@ -40,7 +40,7 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     Raises:
         UserError: no such layer or output.
     """
-    vit = task.vit
+    vit = task.backbone
     layer = layer_index(task, options.layer)
     outputs, tokens = _run(task, vit.blocks[layer].attention, images)
     (gradient,) = torch.autograd.grad(chosen_output(outputs, options.target), tokens)

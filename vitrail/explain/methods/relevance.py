@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.explain import Heat, Target, chosen_output, heat
-from vitrail.explain.methods.attention import from_queries
+from vitrail.ops.attention import from_queries
 from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation
 
@@ -37,7 +37,7 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     Raises:
         UserError: no such output.
     """
-    vit = task.vit
+    vit = task.backbone
     with _watched([block.attention for block in vit.blocks]) as attentions:
         outputs = task(images.clone().requires_grad_())[0]  # a path for gradients even if all is frozen
     gradients = torch.autograd.grad(chosen_output(outputs, options.target), attentions)

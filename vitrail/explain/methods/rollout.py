@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.explain import Heat, heat, layer_index
-from vitrail.explain.methods.attention import from_queries
+from vitrail.ops.attention import from_queries
 
 Fusion = Literal["mean", "max", "min"]
 
@@ -41,7 +41,7 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     Raises:
         UserError: no such layer.
     """
-    vit = task.vit
+    vit = task.backbone
     last = layer_index(task, options.layer)
     flow = rollout(vit.attentions(images, range(last + 1)), options.fusion, options.discard)
     patches = from_queries(flow[0], vit.config.class_token, vit.num_prefix)

@@ -1,0 +1,275 @@
+"""DINO against a few lines after its paper's pseudo code."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distilling import MODEL, assert_two_ranks_equal_one, batch_of, build, head_of, steps, tiny_run
+from torch import Tensor
+
+import vitrail
+from vitrail import registry
+from vitrail.config import to_dict
+from vitrail.data import ViewConfig, open_data
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.metrics import representation
+from vitrail.outline import outline
+from vitrail.pretrain._maps import attention_and_pca
+from vitrail.tasks import classification
+from vitrail.train.assemble import build_task, initialise_from
+from vitrail.train.loop import fit
+from vitrail.vit import ViTConfig
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def reference(task: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The loss (algorithm 1 of the paper), and the teacher's outputs of which the batch's centre is made."""
+    views = sorted((batch[f"view{i}"] for i in range(5)), key=lambda view: -view.shape[-1])
+    teacher, total, count = task.teacher, 0.0, 0
+    student_outputs = [head_of(task.head, task.vit(view).tokens[:, 0]) for view in views]
+    teacher_outputs = [head_of(teacher["head"], teacher["vit"](view).tokens[:, 0]).detach() for view in views[:2]]
+    for i, t in enumerate(teacher_outputs):
+        for j, s in enumerate(student_outputs):
+            if i != j:
+                t_prob = torch.softmax((t - task.centre.mean) / 0.04, dim=1)
+                total += -(t_prob * torch.log(torch.softmax(s / 0.1, dim=1))).sum(dim=1).mean()
+                count += 1
+    assert count == 2 * 5 - 2
+    return total / count, torch.cat(teacher_outputs)
+
+
+def test_loss_and_gradients_are_the_papers() -> None:
+    task, batch = build("dino"), batch_of()
+    expected, _ = reference(task, batch)
+    losses = task.loss(batch)
+    torch.testing.assert_close(losses["loss"], expected, **CLOSE)
+    trained = [p for p in task.parameters() if p.requires_grad]
+    for found, wanted in zip(
+        torch.autograd.grad(losses["loss"], trained), torch.autograd.grad(expected, trained), strict=True
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_the_monitors() -> None:
+    task, batch = build("dino"), batch_of()
+    losses = task.loss(batch)
+    whole = torch.cat((batch["view1"], batch["view3"]))
+    torch.testing.assert_close(losses["feature_std"], representation.feature_std(task(whole)))
+    _, outputs = reference(task, batch)
+    targets = torch.softmax((outputs - task.centre.mean) / 0.04, dim=1)
+    entropy = torch.distributions.Categorical(targets).entropy().mean() / math.log(24)
+    torch.testing.assert_close(losses["teacher_entropy"], entropy, **CLOSE)
+
+
+def test_the_centre_moves_once_a_step_toward_the_mean_of_all_pieces() -> None:
+    task, pieces = build("dino", centre_momentum=0.8), [batch_of(4), batch_of(2)]
+    before = task.centre.mean.clone()
+    outputs = torch.cat([reference(task, piece)[1] for piece in pieces])
+    for piece in pieces:
+        task.loss(piece)
+        assert torch.equal(task.centre.mean, before)
+    task.after_step(0, 10)
+    expected = 0.8 * before + 0.2 * outputs.mean(dim=0)
+    torch.testing.assert_close(task.centre.mean, expected, **CLOSE)
+    task.after_step(1, 10)  # nothing new
+    torch.testing.assert_close(task.centre.mean, expected, **CLOSE)
+    task.loss({name: value * torch.nan if "view" in name else value for name, value in batch_of().items()})
+    task.after_step(2, 10)
+    torch.testing.assert_close(task.centre.mean, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("step", [0, 1, 37, 99])
+def test_the_teacher_follows_at_the_papers_pace(step: int) -> None:
+    task = build("dino")
+    before = {name: value.clone() for name, value in task.teacher.named_parameters()}
+    student = dict(task.named_parameters())
+    task.after_step(step, 100)
+    momentum = 1 - (1 - 0.996) * (math.cos(math.pi * step / 100) + 1) / 2
+    for name, value in task.teacher.named_parameters():
+        torch.testing.assert_close(value, momentum * before[name] + (1 - momentum) * student[name])
+
+
+def test_the_teachers_temperature_rises_and_stays() -> None:
+    task, found = build("dino", teacher_temperature=(0.02, 0.07), temperature_warmup=0.5), []
+    for step in range(10):
+        found.append(float(task.temperature))
+        task.after_step(step, 10)
+    assert found == pytest.approx([0.02, 0.03, 0.04, 0.05, 0.06, *[0.07] * 5])
+    constant = build("dino", teacher_temperature=(0.02, 0.07), temperature_warmup=0.0)
+    assert float(constant.temperature) == pytest.approx(0.07)
+
+
+def test_the_prototypes_stay_at_first() -> None:
+    task = build("dino", freeze_prototypes=0.2)
+    for step in range(4):
+        task.zero_grad()
+        task.loss(batch_of())["loss"].backward()
+        assert bool(task.head.prototypes.weight.grad.any()) == (step >= 2)
+        assert task.head.mlp[4].weight.grad.any()
+        task.after_step(step, 10)
+
+
+def test_no_gradient_reaches_the_teacher() -> None:
+    task = build("dino")
+    steps(task, [batch_of(), batch_of()], 0, 4)
+    assert all(p.grad is None and not p.requires_grad for p in task.teacher.parameters())
+    assert task.backbone is task.teacher["vit"]
+    assert not torch.equal(task.backbone.blocks[0].mlp.fc1.weight, task.vit.blocks[0].mlp.fc1.weight)
+
+
+@pytest.mark.parametrize("name", ["dino", "ibot"])
+def test_a_training_that_goes_on_from_its_state_is_the_same_to_the_bit(name: str) -> None:
+    task, batches = build(name, freeze_prototypes=0.3), [batch_of() for _ in range(6)]
+    straight = copy.deepcopy(task)
+    steps(straight, batches, 0, 6)
+    optimizer = steps(task, batches[:3], 0, 6)
+    module = registry.load("pretrain", name)
+    resumed = module.Task(module.Config(**to_dict(task.config))).train()
+    resumed.load_state_dict(task.state_dict())
+    fresh = torch.optim.AdamW([p for p in resumed.parameters() if p.requires_grad], lr=1e-2)
+    fresh.load_state_dict(optimizer.state_dict())
+    steps(resumed, batches[3:], 3, 6, fresh)
+    assert all(torch.equal(value, straight.state_dict()[key]) for key, value in resumed.state_dict().items())
+
+
+def test_two_ranks_equal_one() -> None:
+    assert_two_ranks_equal_one(build("dino"))
+
+
+def test_backbones_without_class_token_and_with_other_positions() -> None:
+    for positions in ("sincos_2d", "rope_2d", "relative"):
+        model = ViTConfig(**{**to_dict(MODEL), "class_token": False, "positions": positions})
+        task, batch = build("dino", model), batch_of()
+        task.loss(batch)["loss"].backward()
+        whole = torch.cat((batch["view1"], batch["view3"]))
+        torch.testing.assert_close(task(whole), task.teacher["vit"](whole).patches.mean(dim=1))
+
+
+def test_less_than_two_whole_views_are_refused() -> None:
+    with pytest.raises(vitrail.UserError, match=r"16×16 pixels, and there are 1; give data\.views two with scale=1"):
+        build("dino").loss(batch_of(sizes=(8, 16, 8)))
+
+
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        (
+            {"scale": 0.6},
+            r"data\.views\.1 makes 10×10 pixels.*patches of 4×4 do not cover; set data\.views\.1\.multiple=4",
+        ),
+        (
+            {"scale": 0.5, "multiple": 16},
+            r"data\.views\.1 makes 16×16 pixels.*no smaller: lower data\.views\.1\.multiple",
+        ),
+    ],
+)
+def test_views_that_do_not_fit_are_refused_before_the_training(view: Any, message: str) -> None:
+    run = tiny_run("dino", ViewConfig(**view))
+    with pytest.raises(vitrail.UserError, match=message):
+        build_task(run, open_data(run.data))
+
+
+@pytest.mark.parametrize("name", ["dino", "ibot"])
+def test_the_loop_trains_it(name: str, tmp_path: Path) -> None:
+    fit(tiny_run(name), tmp_path / "run")
+    assert outline(tmp_path / "run").metrics["feature_std"] > 0.01
+    header = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0]
+    assert {"train_loss", "train_teacher_entropy", "train_feature_std"} <= set(header.split(","))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Any, Path]:
+    """A task whose student is not its teacher, and its file."""
+    task = build("dino", ViTConfig(**{**to_dict(MODEL), "channels": 3})).eval()
+    vitrail.Predictor(task, PreprocessConfig(size=16), device="cpu").save(tmp_path / "own.safetensors")
+    return task, tmp_path / "own.safetensors"
+
+
+def assert_same_weights(found: Any, wanted: Any) -> None:
+    assert found.state_dict().keys() == wanted.state_dict().keys()
+    assert all(torch.equal(value, wanted.state_dict()[key]) for key, value in found.state_dict().items())
+
+
+@pytest.mark.parametrize("library", ["huggingface", "timm"])
+def test_other_libraries_get_the_teacher(library: str, saved: Any, tmp_path: Path) -> None:
+    task, file = saved
+    vitrail.convert(file, tmp_path / library, to=library)
+    found = outline(tmp_path / library).load()
+    assert found.name == "features"
+    assert_same_weights(found.vit, task.teacher["vit"])
+
+
+def test_what_is_trained_from_it_starts_from_the_teacher(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    task, file = saved
+    tuned = classification.Task(classification.Config(model=task.config.model, classes=("a", "b")))
+    initialise_from(tuned, str(file))
+    assert "backbone kept, fresh head for 2 outputs" in capsys.readouterr().err
+    assert_same_weights(tuned.vit, task.teacher["vit"])
+
+    again = build("dino", task.config.model)
+    initialise_from(again, str(file))
+    assert_same_weights(again.vit, task.teacher["vit"])
+    assert_same_weights(again.backbone, task.teacher["vit"])
+    assert_same_weights(again.head, task.head)
+    assert_same_weights(again.teacher["head"], task.teacher["head"])
+
+    other = build("dino", task.config.model, num_prototypes=9)
+    before = copy.deepcopy(other.head)
+    initialise_from(other, str(file))
+    assert_same_weights(other.vit, task.teacher["vit"])
+    assert_same_weights(other.head, before)
+
+
+def test_it_may_be_given_another_image_size(saved: Any, tmp_path: Path) -> None:
+    task, file = saved
+    image = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
+    larger = vitrail.load(file, image_size=24, device="cpu")
+    larger.save(tmp_path / "larger.safetensors")
+    again = vitrail.load(tmp_path / "larger.safetensors", device="cpu")
+    assert (again.embed(image) == larger.embed(image)).all()
+    expected = copy.deepcopy(task.teacher["vit"])
+    expected.resize(24)
+    assert_same_weights(again.task.backbone, expected)
+
+    tuned = classification.Task(classification.Config(model=expected.config, classes=("a", "b")))
+    initialise_from(tuned, str(file))
+    assert_same_weights(tuned.vit, expected)
+
+
+@pytest.mark.parametrize("class_token", [True, False])
+def test_maps_of_attention_and_features(class_token: bool) -> None:
+    task = build("dino", ViTConfig(**{**to_dict(MODEL), "class_token": class_token, "positions": "sincos_2d"})).eval()
+    images = torch.randn(3, 1, 16, 16)
+    with torch.inference_mode():
+        image, attention, colours = task.show({"images": images, "keys": torch.arange(3)})
+        assert torch.equal(image.images, images)
+        assert attention.images.shape == (3, 1, 16, 16)
+        assert colours.images.shape == (3, 3, 16, 16)
+        assert not attention.normalised
+        assert not colours.normalised
+        weights = task.backbone.attentions(images, [1])[0].mean(dim=1)
+        row = weights[:, 0, 1:] if class_token else weights.mean(dim=1)
+        low, high = (f(row, dim=1, keepdim=True) for f in (torch.amin, torch.amax))
+        coarse = ((row - low) / (high - low)).unflatten(1, (4, 4))
+        torch.testing.assert_close(attention.images[:, 0, ::4, ::4], coarse)
+        torch.testing.assert_close(attention.images[:, 0, 3::4, 3::4], coarse)
+
+        patches = task.backbone(images).patches.flatten(0, 1)
+        axes = torch.linalg.svd(patches - patches.mean(dim=0)).Vh[:3]
+        found = colours.images[:, :, ::4, ::4].permute(0, 2, 3, 1).flatten(0, 2)
+        assert found.amin(dim=0).tolist() == [0, 0, 0]
+        assert found.amax(dim=0).tolist() == [1, 1, 1]
+        for component in range(3):
+            both = torch.stack((found[:, component], patches @ axes[component]))
+            assert abs(float(torch.corrcoef(both)[0, 1])) == pytest.approx(1, abs=1e-3)
+    assert [panel.title for panel in attention_and_pca(task.vit, images)] == [
+        "image",
+        "attention",
+        "features as colours",
+    ]

@@ -1,0 +1,23 @@
+"""iBOT pretraining with DINOv2's losses and LayerScale (Zhou et al. 2022; Oquab et al. 2023, section 4), ViT-S/16.
+
+    vitrail pretrain images/ --method ibot
+
+Crops, optimizer and schedules are DINO's. DINOv2 gives patches a head of their own, which pays for larger models:
+``--set task_options.share_head=false``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vitrail.nn.block import BlockConfig
+from vitrail.recipes import dino
+from vitrail.train.run import Run
+from vitrail.vit import preset
+
+
+def run() -> Run:
+    """Half of the global crops have 10 to 50 % of their patches hidden, in blocks."""
+    return dataclasses.replace(
+        dino.run(), task="ibot", model=preset("S/16", block=BlockConfig(drop_path=0.1, layer_scale=1e-5))
+    )
