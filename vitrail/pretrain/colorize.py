@@ -128,6 +128,7 @@ HEADS: dict[str, type[Classes | Regression]] = {"classes": Classes, "regression"
 class Task(Pretraining):
     """A backbone that sees grey, and a linear layer to the colours of its patches."""
 
+    repeats = ("mean", "std")
     config: Config
     head: Classes | Regression
 

@@ -87,6 +87,7 @@ def corrupt(noise: Tensor, ratio: float) -> Corruption:
 class Task(Pretraining):
     """A backbone with a mask token, and a linear layer to the classes of colours."""
 
+    repeats = ("mean", "std")
     config: Config
 
     def __init__(self, config: Config) -> None:

@@ -39,12 +39,14 @@ class Task(nn.Module, ABC):
         monitor: the metric that tells the best weights, and whether more (``max``) or less (``min``) is better.
             None: nothing tells, so the last weights are released.
         takes: the kinds of targets it learns from (``Source.kind``).
+        repeats: settings of the preprocessing that its ``Config`` repeats, so that it can undo them.
         num_views: how many views of an image it needs at least; 0: it learns from one image, ``images``.
     """
 
     monitor: ClassVar[str | None]
     monitor_mode: ClassVar[Literal["max", "min"]] = "max"
     takes: ClassVar[tuple[str, ...]]
+    repeats: ClassVar[tuple[str, ...]] = ()
     num_views: ClassVar[int] = 0
     config: Any
     vit: ViT

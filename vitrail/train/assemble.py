@@ -128,7 +128,8 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:
         wanted = f"at least {module.Task.num_views} views" if module.Task.num_views else "one view"
         raise UserError(f"{run.task!r} learns from {wanted} of an image and data.views has {num_views}; see its recipe")
     torch.manual_seed(run.seed)
-    task: Task = module.Task(module.Task.configure(run.model, train.classes, train.targets, run.task_options))
+    options = {name: getattr(run.data.preprocess, name) for name in module.Task.repeats} | run.task_options
+    task: Task = module.Task(module.Task.configure(run.model, train.classes, train.targets, options))
     _require_views_fit(run, task)
     if fresh and run.init is not None:
         initialise_from(task, run.init)
@@ -185,7 +186,8 @@ def initialise_from(task: Task, path: str) -> None:
     task.load_state_dict({name: rest[name] for name in kept}, strict=False)
     for vit in backbones(task):
         vit.load_state_dict(weights)
-    head = "head kept" if keep_head else f"fresh head for {len(_outputs(task))} outputs"
+    outputs = len(_outputs(task))
+    head = "head kept" if keep_head else f"fresh head for {outputs} outputs" if outputs else "the rest begins afresh"
     note(f"init from {path}: {said}, {head}")
 
 
