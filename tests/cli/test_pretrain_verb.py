@@ -51,8 +51,8 @@ def test_pretrain_report_fine_tune(capsys: Any) -> None:
     rows = (folder / "metrics.csv").read_text().splitlines()
     assert {"train_loss", "val_knn", "val_rank"} <= set(rows[0].split(","))
 
-    assert main(["train", "two", "--init", "runs/first", "--name", "tuned", "--epochs", "1", "--batch-size", "8",
-                 "--device", "cpu", "--no-report", "--workers", "0", "--precision", "fp32", "--lr", "1e-9"]) == 0  # fmt: skip
+    tuning = ["--init", "runs/first", "--name", "tuned", "--epochs", "1", "--lr", "1e-9", "--no-report"]
+    assert main(["train", "two", *tuning, *OPTIONS[2:10]]) == 0
     assert "backbone kept, fresh head for 2 outputs" in capsys.readouterr().err
     before, after = outline(folder).load().vit.state_dict(), outline("runs/tuned").load().vit.state_dict()
     assert all((after[name] - value).abs().max() < 1e-6 for name, value in before.items())

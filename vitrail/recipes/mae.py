@@ -2,8 +2,8 @@
 
     vitrail pretrain images/ --method mae
 
-The paper's batch is 4096 (``--batch-size 4096``); the learning rate follows the batch. The decoder, 512 wide and 8 deep,
-is meant for ViT-B and larger: for a small model give it less, as in ``--set task_options.decoder_dim=256``.
+The paper's batch is 4096 (``--batch-size 4096``); the learning rate follows the batch. The decoder, 512 wide and 8
+deep, is meant for ViT-B and larger: for a small model give it less, as in ``--set task_options.decoder_dim=256``.
 """
 
 from __future__ import annotations
