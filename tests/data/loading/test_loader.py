@@ -166,7 +166,7 @@ def test_arrays_of_many_channels():
 
 def test_sources_without_targets_give_none():
     batch = next(loader(drawn().unlabelled()).batches(0))
-    assert batch.keys() == {"images", "index"}
+    assert batch.keys() == {"images", "index", "keys"}
 
 
 def test_evaluation_gives_each_image_once_in_order_as_for_inference():
