@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine similarity. N known features, Q queries, D width, K classes."""
+"""Nearest neighbours by cosine similarity. N known features, Q queries, D width, k neighbours, K classes."""
 
 from __future__ import annotations
 
@@ -26,16 +26,33 @@ def vote(
         count: neighbours that vote, each with exp(similarity / temperature).
         leave_one_out: the queries are the known features, and none votes for itself.
     """
+    similarity, index = nearest(known, queries, count, leave_one_out=leave_one_out)
+    return weighted_vote(similarity, labels[index], num_classes, temperature)
+
+
+def nearest(known: Tensor, queries: Tensor, count: int, *, leave_one_out: bool = False) -> tuple[Tensor, Tensor]:
+    """Similarity and place (int64) of each query's ``count`` nearest known features, the nearest first: (Q, k) each.
+
+    Args:
+        known, queries, leave_one_out: as for :func:`vote`; left out, a feature is last and its similarity -∞.
+    """
     known, queries = normalize(known.float(), dim=1), normalize(queries.float(), dim=1)
-    votes = []
-    for start, chunk in zip(
-        range(0, len(queries), step := max(1, CHUNK // len(known))), queries.split(step), strict=True
-    ):
+    step = max(1, CHUNK // len(known))
+    found = []
+    for start, chunk in zip(range(0, len(queries), step), queries.split(step), strict=True):
         similarity = chunk @ known.T
         if leave_one_out:
             rows = torch.arange(len(chunk), device=chunk.device)
             similarity[rows, start + rows] = -torch.inf
-        nearest, index = similarity.topk(min(count, len(known)), dim=1)
-        weights = torch.softmax(nearest / temperature, dim=1)
-        votes.append(weights.new_zeros(len(chunk), num_classes).scatter_add_(1, labels[index], weights))
-    return torch.cat(votes)
+        found.append(similarity.topk(min(count, len(known)), dim=1))
+    return torch.cat([values for values, _ in found]), torch.cat([index for _, index in found])
+
+
+def weighted_vote(similarity: Tensor, labels: Tensor, num_classes: int, temperature: float) -> Tensor:
+    """Votes of neighbours, weighted by exp(similarity / temperature): (Q, K), rows sum to 1.
+
+    Args:
+        similarity: (Q, k); labels: int64 (Q, k), the neighbours' own.
+    """
+    weights = torch.softmax(similarity / temperature, dim=1)
+    return weights.new_zeros(len(weights), num_classes).scatter_add_(1, labels, weights)

@@ -1,0 +1,163 @@
+"""How good a frozen backbone's features are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from vitrail.cli._options import BatchSize, Json, Opening, Weights, print_json
+from vitrail.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vitrail.probe.result import Result, Score
+    from vitrail.report.figures.probe import Points
+
+GROUP = "Use a model"
+
+
+def probe(
+    model: Weights,
+    data: str,
+    /,
+    *,
+    method: str = "knn",
+    layer: Annotated[str, Parameter(metavar="-1,-4 | all", allow_leading_hyphen=True)] = "-1",
+    pool: Literal["cls", "mean", "cls_mean"] | None = None,
+    labels: tuple[float, ...] = (1.0,),
+    seeds: int = 3,
+    augment: int = 0,
+    memory: float = 8.0,
+    split: str | None = None,
+    options: Annotated[tuple[str, ...], Parameter("--set", metavar="OPTION=VALUE", show_default=False)] = (),
+    out: Path | None = None,
+    as_json: Json = False,
+    batch_size: BatchSize = 64,
+    opening: Opening = Opening(),  # noqa: B008  frozen
+) -> None:
+    """Measure a frozen backbone by what simple methods learn on its features.
+
+    Its weights stay as they are: nearest neighbours, a linear classifier or attention over the patches learn from the
+    labels of the training images. Settings are chosen on validation images, held out of the training images where
+    there are no others.
+
+    Examples
+      vitrail probe runs/mae-photos photos/
+      vitrail probe runs/mae-photos photos/ --method linear --layer all --out probed
+      vitrail probe runs/dino-photos photos/ --labels 0.01 --labels 0.1 --seeds 5
+      vitrail probe runs/dino-photos photos/ --method linear --augment 5 --set lrs=[0.01,0.1,1]
+
+    Args:
+        data: What vitrail train takes, with class labels.
+        method: knn, linear, attentive, or a third party's.
+        layer: The layers to measure, 0 the first and -1 the last, or all.
+        pool: How tokens become a vector; default: as the model does it. The method attentive needs none.
+        labels: A share of the training labels to learn from; can be repeated.
+        seeds: Draws of each share below 1.
+        augment: Randomly cropped and mirrored views of each training image; 0: one view without either.
+        memory: GiB of patch tokens to keep; of more, every epoch computes them anew (attentive).
+        split: Measure on val or test; default: test where there is one.
+        options: Another option of the method.
+        out: A folder for probe.json and probe.png.
+    """
+    from vitrail.config import read_scalar, split_assignment
+    from vitrail.console import note, table
+    from vitrail.probe import Protocol
+    from vitrail.probe import probe as measure
+
+    protocol = Protocol(
+        layers=_layers(layer), pool=pool, labels=labels, seeds=seeds, augment=augment, memory=memory
+    )  # before a model is opened
+    assigned = dict(split_assignment(option) for option in options)
+    settings = {name: read_scalar(text) for name, text in assigned.items()}
+    predictor = opening.load(model)
+    result = measure(predictor, data, method, protocol, settings, split=split, batch_size=batch_size)
+    if out is not None:
+        from vitrail import files
+        from vitrail.report import style
+
+        files.write_json(out / "probe.json", result.to_dict())
+        style.save_png(_figure(result), out / "probe.png")
+        note(f"written: {out / 'probe.json'} and probe.png")
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print(table(*_table(result)))
+
+
+def _layers(text: str) -> Any:
+    if text == "all":
+        return text
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{text!r} names no layers; write --layer -1, --layer 0,5,11 or --layer all") from None
+
+
+def _table(result: Result) -> tuple[list[str], list[list[str]]]:
+    """Column headings and rows; deviations only where labels were drawn several times."""
+    rows = []
+    for score in result.scores:
+        low, high = score.interval
+        std = "" if score.std is None else f"{score.std:.2%}"
+        rows.append(
+            {
+                "layer": str(score.layer),
+                "share": f"{100 * score.share:g} %",
+                "labels": f"{score.trials[0].num_labels:,}",
+                f"accuracy on {result.split}": f"{score.accuracy:.2%}",
+                "std": std,
+                "95 % interval": f"{low:.2%} to {high:.2%}",
+                "chosen": " or ".join(score.chosen),
+            }
+        )
+    columns = [name for name in rows[0] if any(row[name] for row in rows)]
+    return columns, [[row[name] for name in columns] for row in rows]
+
+
+def _figure(result: Result) -> Figure:
+    """Accuracy by layer or by share of the labels, whichever there are several of, else by setting."""
+    from vitrail.report.figures.probe import accuracy
+
+    note = f"{result.method} on {result.split} of {result.data}, with 95 % intervals"
+    scores = result.scores
+    if len(scores) == 1:
+        name = next(iter(scores[0].trials[0].outcome.best.values))
+        return accuracy(_by_setting(scores[0], name), name, note, log=True)
+    layers = list(dict.fromkeys(score.layer for score in scores))
+    shares = list(dict.fromkeys(score.share for score in scores))
+    if len(layers) > 1:
+        by_share = {f"{100 * share:g} % of the labels": [s for s in scores if s.share == share] for share in shares}
+        return accuracy({name: _points(each, "layer") for name, each in by_share.items()}, "layer", note)
+    return accuracy({"": _points(scores, "share")}, "share of the labels", note, log=True)
+
+
+def _points(scores: Sequence[Score], place: Literal["layer", "share"]) -> Points:
+    import numpy as np
+
+    scores = sorted(scores, key=lambda score: getattr(score, place))
+    places = np.array([float(getattr(score, place)) for score in scores])
+    return places, np.array([s.accuracy for s in scores]), np.array([s.interval for s in scores]).T
+
+
+def _by_setting(score: Score, name: str) -> dict[str, Points]:
+    """A curve for each draw of labels, over the values of one option beside what was chosen of the others."""
+    import numpy as np
+
+    from vitrail.metrics.confidence import wilson
+
+    curves = {}
+    for trial in score.trials:
+        best = trial.outcome.best.values
+        beside = [s for s in trial.outcome.settings if {**s.values, name: 0} == {**best, name: 0}]
+        intervals = np.array([wilson(s.test, score.num_test) for s in beside]).T
+        curves[f"draw {trial.seed}"] = (
+            np.array([s.values[name] for s in beside]),
+            np.array([s.test for s in beside]),
+            intervals,
+        )
+    return curves

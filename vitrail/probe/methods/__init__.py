@@ -1,0 +1,1 @@
+"""One method a file: ``TAKES``, ``Options`` and ``measure(sets, options, seed) -> Outcome``."""
