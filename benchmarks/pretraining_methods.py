@@ -38,16 +38,18 @@ STRONG = replace(CROP, area=(0.2, 1.0), colour=ColourConfig(jitter=(0.4, 0.4, 0,
 LOCAL = ViewConfig(augment=replace(STRONG, area=(0.05, 0.4)), count=4, scale=4 / 7, multiple=4)
 PAIR = (ViewConfig(augment=STRONG, count=2),)
 DECODER = {"decoder_dim": 64, "decoder_depth": 2, "decoder_heads": 4, "decoder_mlp_dim": 256}
+DISTILLATION = {"num_prototypes": 1024, "hidden_dim": 512, "bottleneck_dim": 128, "momentum": 0.99}
+PROJECTOR = {"hidden_dim": 512, "output_dim": 128}
 # epochs, options of the method, views, changes of the run
 METHODS: dict[str, tuple[int, dict[str, Any], tuple[ViewConfig, ...], list[str]]] = {
     "mae": (40, DECODER, (), []),
     "simmim": (20, {"mask_size": 4}, (), []),
     "masked_patch": (20, {}, (), []),
     "rotation": (10, {}, (), []),
-    "dino": (10, {"outputs": 2048, "hidden": 512}, (*PAIR, LOCAL), ["optimizer.final_weight_decay=0.4", "clip=3.0"]),
-    "ibot": (10, {"outputs": 2048, "hidden": 512}, (*PAIR, LOCAL), ["optimizer.final_weight_decay=0.4", "clip=3.0"]),
-    "simclr": (10, {"temperature": 0.2}, PAIR, []),
-    "moco_v3": (10, {}, PAIR, []),
+    "dino": (10, DISTILLATION, (*PAIR, LOCAL), ["optimizer.final_weight_decay=0.4", "clip=3.0"]),
+    "ibot": (10, DISTILLATION, (*PAIR, LOCAL), ["optimizer.final_weight_decay=0.4", "clip=3.0"]),
+    "simclr": (10, {"temperature": 0.2, **PROJECTOR}, PAIR, []),
+    "moco_v3": (10, PROJECTOR, PAIR, []),
 }
 BATCH = 256
 
@@ -123,8 +125,8 @@ def probed(folder: Path, source: str, method: str) -> float:
     if not kept.exists():
         from vitrail.probe import probe
 
-        kept.write_text(json.dumps(probe(vitrail.load(folder), source, method=method).to_dict()))
-    return float(json.loads(kept.read_text())["accuracy"])
+        kept.write_text(json.dumps(probe(vitrail.load(folder), source, method).scores[0].accuracy))
+    return float(json.loads(kept.read_text()))
 
 
 def main() -> None:

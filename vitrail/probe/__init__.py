@@ -28,12 +28,10 @@ from vitrail.errors import UserError
 from vitrail.metrics.representation import feature_std
 from vitrail.nn.pooling import build_pool, pooled_dim
 from vitrail.predictor import Predictor
-from vitrail.pretrain import Pretraining
 from vitrail.probe.features import Computed, Features, Reader, sample, store
 from vitrail.probe.result import Result, Score, Trial
 from vitrail.probe.sources import Roles, draw, find
 from vitrail.tasks import Task
-from vitrail.vit import ViT
 
 Pool = Literal["cls", "mean", "cls_mean"]
 # the published linear protocols' augmentation: random crops of 8 to 100 %, half of them mirrored
@@ -133,14 +131,9 @@ def probe(
     )
 
 
-def backbone(task: Task) -> ViT:
-    """What is measured: of a pretraining with several networks the one that is kept."""
-    return task.backbone if isinstance(task, Pretraining) else task.vit
-
-
 def _layers(task: Task, protocol: Protocol) -> list[int]:
     """Counted from 0, each once, in the order asked for."""
-    depth = backbone(task).config.depth
+    depth = task.backbone.config.depth
     asked = range(depth) if protocol.layers == "all" else protocol.layers
     if bad := [layer for layer in asked if not -depth <= layer < depth]:
         raise UserError(f"there is no layer {bad[0]}; this model has layers 0 to {depth - 1}")
@@ -148,7 +141,7 @@ def _layers(task: Task, protocol: Protocol) -> list[int]:
 
 
 def _pool(task: Task, protocol: Protocol) -> Pool:
-    has_class_token = backbone(task).config.class_token
+    has_class_token = task.backbone.config.class_token
     own: Any = getattr(task.config, "pool", None)
     pool: Pool = protocol.pool or (own if own in get_args(Pool) else "cls" if has_class_token else "mean")
     if pool != "mean" and not has_class_token:
@@ -160,7 +153,7 @@ def _read(
     predictor: Predictor, roles: Roles, layers: list[int], pool: Pool | None, protocol: Protocol, batch_size: int
 ) -> list[Sets]:
     """The features of each layer, kept in memory where they fit."""
-    vit, plain = backbone(predictor.task), predictor.preprocess
+    vit, plain = predictor.task.backbone, predictor.preprocess
     reader = Reader(vit, build_pool(pool, vit.config.dim, 1, 1, "gelu", 0.0) if pool else None, predictor.device)
     augmented: Transform = Augment(AUGMENT, plain.config) if protocol.augment else plain
     plan = (
