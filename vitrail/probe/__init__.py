@@ -194,4 +194,4 @@ def _spread(features: Features, layer: int) -> float:
         warn(
             f"the features of layer {layer} have collapsed: they are the same for all images, so accuracies are chance"
         )
-    return feature_std(vectors)
+    return float(feature_std(vectors.double()))
