@@ -17,7 +17,7 @@ import json
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
+from typing import Annotated, Any, TypeAlias, TypeVar, dataclass_transform, get_args
 
 import pydantic
 import yaml
@@ -26,6 +26,8 @@ from pydantic.dataclasses import dataclass as _pydantic_dataclass
 from vitrail.errors import UserError, did_you_mean
 
 T = TypeVar("T")
+Key: TypeAlias = str | int
+"""Of a mapping, or a place in a list."""
 
 Size = Annotated[
     tuple[Annotated[int, pydantic.Field(gt=0)], Annotated[int, pydantic.Field(gt=0)]],
@@ -74,25 +76,23 @@ def from_dict(cls: type[T], data: dict[str, Any], *, where: str = "") -> T:
 
 
 def override(value: T, assignments: Iterable[str]) -> T:
-    """A copy of the config with ``a.b=c`` assignments applied.
+    """A copy of the config with ``a.b=c`` assignments applied; ``a.1.b=c`` is for the second of several, from 0 on.
 
     ``c`` is read as YAML (``null``, ``[1, 2]``, ``1e-3``), but where the setting is a text and YAML makes another
     thing of it, it stays as written: ``name=no`` needs no quotes.
 
     Raises:
-        UserError: a malformed assignment, an unknown key or a bad value.
+        UserError: a malformed assignment, an unknown key, a place that is not there, or a bad value.
     """
     data = to_dict(value)
-    written: dict[tuple[Any, ...], str] = {}
+    written: dict[tuple[Key, ...], tuple[str, str]] = {}
     for assignment in assignments:
         path, text = split_assignment(assignment)
-        keys = path.split(".")
-        if _inside_a_name(data, keys):
+        if _inside_a_name(data, path.split(".")):
             data = to_dict(from_dict(type(value), data))
-        _assign(data, keys, read_scalar(text), path)
-        written[tuple(keys)] = text
+        written[_assign(data, path, read_scalar(text))] = path, text
     for place in _texts_expected(type(value), data) & written.keys():
-        _assign(data, list(place), written[place], "")
+        _assign(data, *written[place])
     return from_dict(type(value), data)
 
 
@@ -163,27 +163,43 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
 
 
-def _assign(data: dict[str, Any], keys: list[str], value: Any, path: str) -> None:
-    *parents, last = keys
-    for key in parents:
-        if key not in data:
-            raise UserError(f"unknown setting {path!r}; {did_you_mean(key, data)}")
+def _assign(data: Any, path: str, value: Any) -> tuple[Key, ...]:
+    """Put ``value`` at ``path``; returns where that is."""
+    place: list[Key] = []
+    *parents, last = path.split(".")
+    for parent in parents:
+        key = _key(data, parent, path)
+        if isinstance(data, dict) and key not in data:
+            raise UserError(f"unknown setting {path!r}; {did_you_mean(parent, data)}")
         if data[key] is None:
             data[key] = {}
-        if not isinstance(data[key], dict):
-            raise UserError(f"setting {path!r}: {key!r} is a single value and has no parts")
-        data = data[key]
-    data[last] = value
+        if not isinstance(data[key], dict | list):
+            raise UserError(f"setting {path!r}: {parent!r} is a single value and has no parts")
+        place, data = [*place, key], data[key]
+    key = _key(data, last, path)
+    data[key] = value
+    return (*place, key)
+
+
+def _key(data: Any, written: str, path: str) -> Key:
+    """What was written, as a key of the mapping or a place in the list ``data``."""
+    if isinstance(data, dict):
+        return written
+    if written not in map(str, range(len(data))):
+        hint = f"they count from 0 to {len(data) - 1}" if data else f"set {path.partition(f'.{written}')[0]} as a whole"
+        raise UserError(f"setting {path!r}: there is no {written!r} in a list of {len(data)}; {hint}")
+    return int(written)
 
 
 def _inside_a_name(data: Any, keys: list[str]) -> bool:
     """Is a part asked for of what an assignment before this one gave by name (``augment=deit``)?"""
     for key in keys[:-1]:
-        data = data.get(key) if isinstance(data, dict) else None
+        parts = {str(i): part for i, part in enumerate(data)} if isinstance(data, list) else data
+        data = parts.get(key) if isinstance(parts, dict) else None
     return isinstance(data, str)
 
 
-def _texts_expected(cls: Any, data: dict[str, Any]) -> set[tuple[Any, ...]]:
+def _texts_expected(cls: Any, data: dict[str, Any]) -> set[tuple[Key, ...]]:
     """Where ``data`` holds something else and ``cls`` wants a text."""
     try:
         pydantic.TypeAdapter(cls).validate_python(data)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vitrail import registry
 from vitrail.config import to_dict
 from vitrail.console import note
-from vitrail.data import Data, Loader, open_data
+from vitrail.data import AugmentConfig, Data, Loader, MixConfig, open_data
 from vitrail.errors import UserError
 from vitrail.outline import TASKS, backbones, outline
 from vitrail.tasks import Task
@@ -137,13 +137,20 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:
 
 
 def _require_views_fit(run: Run, task: Task) -> None:
-    """Do patches cover the views, and are those smaller that are meant to be?
+    """Do patches cover the views, are those smaller that are meant to be, and is no augmentation without effect?
 
     Raises:
         UserError: they do not, with the setting to change.
     """
     whole, patch = run.data.preprocess.size, run.model.patch_size
+    if run.data.views and run.data.augment != AugmentConfig():
+        raise UserError(
+            f"data.augment makes one view and {run.task!r} learns from several: set data.views.0.augment and so on"
+        )
     for number, view in enumerate(run.data.views):
+        if (view.augment.mix, view.augment.repeats) != (MixConfig(), 1):
+            own = f"data.views.{number}.augment"
+            raise UserError(f"views are neither mixed nor repeated: set {own}.mix={{}} and {own}.repeats=1")
         height, width = size = view.size(whole)
         made = f"data.views.{number} makes {height}×{width} pixels of {whole[0]}×{whole[1]}"
         if view.scale < 1 and (height >= whole[0] or width >= whole[1]):
@@ -206,7 +213,7 @@ def describe(run: Run, data: Data) -> dict[str, Any]:
 
 
 def _precision(run: Run, task: Task, loader: Loader, world: World) -> Precision:
-    """``auto`` resolved by the first rank, on the run's own first batch."""
+    """``auto`` resolved on the run's own first batch; by all ranks, since a loss may need the samples of all."""
     first: list[Batch] = []
 
     def loss(trial: nn.Module) -> Tensor:
@@ -216,7 +223,7 @@ def _precision(run: Run, task: Task, loader: Loader, world: World) -> Precision:
             batches.close()  # type: ignore[attr-defined]
         return trial.loss(first[0])["loss"]  # type: ignore[operator]
 
-    return precision.resolve(run.precision, task, loss, world.device) if world.first else run.precision
+    return precision.resolve(run.precision, task, loss, world.device)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
