@@ -112,7 +112,7 @@ def test_each_layer_is_measured(tiny_predictor, bands, spied):
         expected = torch.cat((features.cls, features.patches.mean(dim=1)), dim=1)
         torch.testing.assert_close(sets.test.values[0], expected, rtol=1e-4, atol=1e-4)
         assert sets.width == 64
-        assert score.spread == pytest.approx(feature_std(expected), rel=1e-4)
+        assert score.spread == pytest.approx(float(feature_std(expected)), rel=1e-4)
     twice = probe(predictor, str(bands), protocol=Protocol(layers=(-1, 0, 1)))
     assert [score.layer for score in twice.scores] == [1, 0]
 
