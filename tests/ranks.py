@@ -17,11 +17,13 @@ def on_two_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch.distributed", "torch._dynamo", "vitrail.vit"])
     with tempfile.TemporaryDirectory() as folder:
-        ranks = [context.Process(target=_rank, args=(rank, folder, function, arguments)) for rank in range(2)]
+        torch.save(arguments, Path(folder, "arguments"))  # handed over directly, the ranks would share their memory
+        ranks = [context.Process(target=_rank, args=(rank, folder, function)) for rank in range(2)]
         for rank in ranks:
             rank.start()
         for rank in ranks:
             rank.join(60)
+            rank.kill()
         assert [rank.exitcode for rank in ranks] == [0, 0]
         return [torch.load(Path(folder, str(rank)), weights_only=False) for rank in range(2)]
 
@@ -31,8 +33,9 @@ def share(value: Any, rank: int) -> Any:
     return {name: rows[rank::2] for name, rows in value.items()} if isinstance(value, dict) else value[rank::2]
 
 
-def _rank(rank: int, folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _rank(rank: int, folder: str, function: Callable[..., Any]) -> None:
     torch.set_num_threads(1)
+    arguments = torch.load(Path(folder, "arguments"), weights_only=False)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     try:
         torch.save(function(rank, *arguments), Path(folder, str(rank)))
