@@ -176,6 +176,26 @@ def test_views_that_do_not_fit_are_refused_before_the_training(view: Any, messag
 
 
 @pytest.mark.parametrize("name", ["dino", "ibot"])
+def test_it_learns_in_bfloat16_too(name: str) -> None:
+    task, batch = build(name), batch_of()
+    exact = task.loss(batch)["loss"]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = task.loss(batch)["loss"]
+    loss.backward()
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, exact, rtol=0.05, atol=0.05)
+    assert all(p.grad.isfinite().all() for p in task.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", ["dino", "ibot"])
+def test_the_recipes_crops_are_the_papers(name: str) -> None:
+    run = registry.load("recipes", name).run()
+    sizes = [view.size(run.data.preprocess.size) for view in run.data.views for _ in range(view.count)]
+    assert sizes == [(224, 224)] * 2 + [(96, 96)] * 8
+    assert run.task == name
+
+
+@pytest.mark.parametrize("name", ["dino", "ibot"])
 def test_the_loop_trains_it(name: str, tmp_path: Path) -> None:
     fit(tiny_run(name), tmp_path / "run")
     assert outline(tmp_path / "run").metrics["feature_std"] > 0.01
