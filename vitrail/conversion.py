@@ -57,7 +57,7 @@ def convert(
         described = dataclasses.replace(described, task="", options={})
         dialect = foreign.dialect_for(to, described)
         state = {f"vit.{name}": value for name, value in model.task.backbone.state_dict().items()}
-        note(f"the decoder of {model.task.name} is left out: {to} has no place for it")
+        note(f"all but the encoder of {model.task.name} is left out: {to} has no place for it")
     if dialect != to:
         note(f"dialect: {dialect}")
     return foreign.save(dialect, out, described, state)

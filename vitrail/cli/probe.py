@@ -121,9 +121,11 @@ def _table(result: Result) -> tuple[list[str], list[list[str]]]:
 
 def _figure(result: Result) -> Figure:
     """Accuracy by layer or by share of the labels, whichever there are several of, else by setting."""
+    from vitrail.report import style
     from vitrail.report.figures.probe import accuracy
 
-    note = f"{result.method} on {result.split} of {result.data}, with 95 % intervals"
+    data = style.short(Path(result.data).name, 30)
+    note = f"{result.method} on {result.split} of {data}, with 95 % intervals"
     scores = result.scores
     if len(scores) == 1:
         name = next(iter(scores[0].trials[0].outcome.best.values))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NoReturn
 
@@ -23,6 +23,7 @@ from vitrail.metrics import representation
 from vitrail.tasks import Batch, Task
 from vitrail.vit import Features, ViTConfig
 
+COLLAPSED = 0.02  # spread of features, or share of the largest entropy
 _NO_LABELS = "was pretrained without labels and predicts none: fine-tune it with `vitrail train DATA --init`"
 
 
@@ -64,6 +65,17 @@ class Pretraining(Task):
     def embed(self, images: Tensor) -> Tensor:
         """The same."""
         return self(images)
+
+    def complaint(self, means: Mapping[str, float]) -> str | None:
+        """A collapse: all images have the same features, or the teacher says the same of all."""
+        spread, entropy = means.get("feature_std", 1.0), means.get("teacher_entropy", 0.5)
+        what = None
+        if spread < COLLAPSED:
+            what = f"all images have nearly the same features (feature_std {spread:.2g})"
+        elif not COLLAPSED < entropy < 1 - COLLAPSED / 4:
+            said = "one answer" if entropy < 0.5 else "every answer alike"
+            what = f"the teacher gives {said} for all images (teacher_entropy {entropy:.3g} of its most)"
+        return what and f"the pretraining seems to collapse: {what}; try a lower optimizer.lr or a smaller model"
 
     @abstractmethod
     def show(self, batch: Batch) -> list[Panel]:

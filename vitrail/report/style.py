@@ -58,7 +58,8 @@ def title(axes: Axes, text: str, note: str = "") -> None:
     """A heading flush with the left edge of the figure, and what it means in a lighter second line."""
     axes.set_title(text + ("\n" if note else ""), loc="left", fontweight="bold")
     if note:
-        axes.annotate(note, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", color=MUTED)
+        line = axes.annotate(note, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", color=MUTED)
+        line.set_in_layout(False)  # a long note is cut at the edge, or it would leave no room for the axes
 
 
 def short(name: str, length: int = 20) -> str:

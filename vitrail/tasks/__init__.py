@@ -6,7 +6,7 @@ A task's module defines three classes: ``Config`` (frozen, JSON), ``Prediction``
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
@@ -95,6 +95,9 @@ class Task(nn.Module, ABC):
     def predict(self, images: Tensor) -> list[Any]:
         """B C H W → one :class:`Prediction` an image."""
         return self.decode(self(images))
+
+    def complaint(self, means: Mapping[str, float]) -> str | None:
+        """What people should hear about an epoch that had these mean losses, such as a collapse; said once a run."""
 
     def after_step(self, step: int, num_steps: int) -> None:
         """Called after each optimizer step; EMA teachers live here."""

@@ -66,6 +66,11 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Sess
         run = dataclasses.replace(run, task=task_for(data.kind))
         note(f"task: {run.task} (auto)")
     task = build_task(run, data, fresh=saved is None)
+    if task.num_views and run.data.loader.on_bad == "skip" and world.size > 1:
+        raise UserError(
+            f"{run.task!r} compares the images of all processes, so none may have fewer: repair the unreadable ones "
+            "(`vitrail data check` lists them) and leave on_bad=skip out, or train in one process"
+        )
     if task.monitor is None and run.patience is not None:
         raise UserError(f"patience waits for a better measure and {run.task!r} has none; leave patience out")
     optimizer.freeze(task, run.freeze)
@@ -83,7 +88,8 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Sess
     val = data.eval_loader("val", **ranks) if data.splits.val is not None else None
     run = dataclasses.replace(run, precision=world.agree(_precision(run, task, loader, world)))
     if run.compile:
-        task.vit.compile()
+        for vit in backbones(task):
+            vit.compile()
     engine = Engine(task, world, run.strategy)
     if ema is not None and engine.sharded:
         shard(ema.module, world)

@@ -63,7 +63,7 @@ class Loop:
         self.stepper = Stepper(session)
         self.readings: deque[Reading] = deque()
         self.lag = 1 if self.world.device.type == "cuda" else 0  # steps between a reading and its heeding
-        self.stop = self.save_due = False
+        self.stop = self.save_due = self.complained = False
         self.saved_at = time.monotonic()
         self.loggers = open_loggers(self.run.loggers, session.folder.path, self.at.epoch) if self.world.first else []
         if self.at.step:
@@ -142,6 +142,9 @@ class Loop:
         row: Row = {"epoch": at.epoch + 1, "step": at.step, "lr": self.lr(), **self.means(), "gradient_norm": at.norm}
         metrics = self.evaluate() if self.wants_evaluation() else {}
         self.judge(metrics)
+        if at.epoch and not self.complained and (complaint := self.task.complaint(self.means())):
+            self.say(f"warning: {complaint}")
+            self.complained = True
         outcome.save_weights(self.session, "last", metrics)
         row |= speed | {f"val_{name}": value for name, value in metrics.items()}
         for logger in self.loggers:

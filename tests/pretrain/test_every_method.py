@@ -1,4 +1,4 @@
-"""MAE and SimMIM by themselves; tests/checkpoints/dialects/test_hf_masked.py compares them with transformers."""
+"""Every method keeps the contract; tests/checkpoints/dialects/test_hf_masked.py compares two with transformers."""
 
 from __future__ import annotations
 
