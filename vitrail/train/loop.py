@@ -142,7 +142,8 @@ class Loop:
         row: Row = {"epoch": at.epoch + 1, "step": at.step, "lr": self.lr(), **self.means(), "gradient_norm": at.norm}
         metrics = self.evaluate() if self.wants_evaluation() else {}
         self.judge(metrics)
-        if at.epoch and not self.complained and (complaint := self.task.complaint(self.means())):
+        means = {name.removeprefix("train_"): value for name, value in self.means().items()}
+        if at.epoch and not self.complained and (complaint := self.task.complaint(means)):
             self.say(f"warning: {complaint}")
             self.complained = True
         outcome.save_weights(self.session, "last", metrics)
