@@ -30,7 +30,7 @@ from vitrail.train.schedule import ScheduleConfig
 from vitrail.vit import ViTConfig
 
 MODEL = ViTConfig(
-    image_size=(28, 28), channels=1, patch_size=(4, 4), dim=128, depth=6, heads=4, mlp_dim=512,
+    image_size=(28, 28), channels=1, patch_size=(4, 4), dim=96, depth=4, heads=3, mlp_dim=384,
     block=BlockConfig(mlp="gelu_tanh"), positions="sincos_2d",
 )  # fmt: skip
 CROP = AugmentConfig(crop="window", area=(0.4, 1.0), horizontal_flip=0.5)
@@ -51,7 +51,7 @@ METHODS: dict[str, tuple[int, dict[str, Any], tuple[ViewConfig, ...], list[str]]
     "simclr": (10, {"temperature": 0.2, **PROJECTOR}, PAIR, []),
     "moco_v3": (10, PROJECTOR, PAIR, []),
 }
-BATCH = 256
+BATCH = 128
 
 
 def data(source: str, **more: Any) -> DataConfig:
