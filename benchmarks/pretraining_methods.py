@@ -1,6 +1,6 @@
 """What does pretraining buy where labels are few? Every method on Fashion-MNIST, one table.
 
-    python benchmarks/pretraining_methods.py DATA [--methods mae dino …] [--labels 0.01 0.1] [--seeds 3] [--out FOLDER]
+    python benchmarks/pretraining_methods.py DATA [--methods scratch mae …] [--labels 0.01 0.1] [--seeds 3] [--out DIR]
 
 DATA is Fashion-MNIST in any form that ``vitrail train`` reads. Each method learns from the 60,000 training pictures
 without labels, once; then the same small ViT is fine-tuned from it, and from scratch, on the same few labels with the
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import vitrail
-from vitrail import console, registry
+from vitrail import console
 from vitrail.config import override
 from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, PreprocessConfig, SourceConfig, ViewConfig
 from vitrail.data.transforms.colour import ColourConfig
@@ -42,7 +42,7 @@ DISTILLATION = {"num_prototypes": 1024, "hidden_dim": 512, "bottleneck_dim": 128
 PROJECTOR = {"hidden_dim": 512, "output_dim": 128}
 # epochs, options of the method, views, changes of the run
 METHODS: dict[str, tuple[int, dict[str, Any], tuple[ViewConfig, ...], list[str]]] = {
-    "mae": (40, DECODER, (), []),
+    "mae": (15, DECODER, (), []),
     "simmim": (20, {"mask_size": 4}, (), []),
     "masked_patch": (20, {}, (), []),
     "rotation": (10, {}, (), []),
@@ -132,14 +132,14 @@ def probed(folder: Path, source: str, method: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
-    parser.add_argument("--methods", nargs="+", choices=registry.names("pretrain"), default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=("scratch", *METHODS), default=["scratch", *METHODS])
     parser.add_argument("--labels", nargs="+", type=float, default=[0.01, 0.1])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/methods"))
     parser.add_argument("--table", action="store_true", help="train nothing; print what is there")
     options = parser.parse_args()
     rows = []
-    for method in ("scratch", *options.methods):
+    for method in options.methods:
         folder, row = options.out / method, [method]
         if method == "scratch":
             row += ["–", "–", "–"]
