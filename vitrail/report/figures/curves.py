@@ -49,7 +49,7 @@ def learning_rate(epochs: np.ndarray, rates: np.ndarray) -> Figure:
     axes.fill_between(epochs, rates, color=style.BLUE, alpha=0.12, linewidth=0)
     axes.plot(epochs, rates)
     axes.set_ylim(bottom=0)
-    axes.ticklabel_format(axis="y", scilimits=(-4, 4))
+    axes.yaxis.set_major_formatter("{x:.3g}")  # an exponent above the axis would hide the note
     axes.margins(x=0.01)
     axes.set_xlabel("epoch")
     style.title(axes, "Learning rate", f"highest {np.max(rates):.3g}")
