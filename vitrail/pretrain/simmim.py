@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vitrail.config import config
+from vitrail.ops.collective import mean_over_ranks
 from vitrail.ops.masking import mask_blocks
 from vitrail.ops.patches import patchify, unpatchify
 from vitrail.pretrain import Panel, Pretraining, uniform
@@ -70,13 +71,12 @@ class Task(Pretraining):
         return mask_blocks(noise, grid, self.config.mask_ratio, (height, width))
 
     def loss(self, batch: Batch, hidden: Tensor | None = None) -> dict[str, Tensor]:
-        """Mean absolute error over the pixels of hidden patches."""
+        """Mean absolute error over the pixels of all hidden patches; where blocks are cut, some images have more."""
         images = batch["images"]
         hidden = self.mask(batch) if hidden is None else hidden
-        error = (
-            self.reconstruct(images, hidden).float() - patchify(images.float(), self.config.model.patch_size)
-        ).abs()
-        return {"loss": error.mean(dim=-1)[hidden].mean()}
+        pixels = patchify(images.float(), self.config.model.patch_size)
+        error = (self.reconstruct(images, hidden).float() - pixels).abs().mean(dim=-1)
+        return {"loss": error[hidden].sum() / mean_over_ranks(hidden.sum().float())}
 
     def show(self, batch: Batch) -> list[Panel]:
         """The image without what is hidden, with that predicted, and the truth."""
