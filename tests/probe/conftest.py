@@ -34,10 +34,10 @@ def stored():
 
 @pytest.fixture
 def clouds(stored):
-    """``clouds(spread, dim, num_classes)``: sets of 300, 200 and 1000 features around the classes' centres."""
+    """``clouds(spread, dim, num_classes)``: sets of 300, 200 and 1000 features around centres equally far apart."""
 
     def build(spread=1.0, dim=12, num_classes=4):
-        centres, scale = torch.randn(num_classes, dim), torch.rand(dim) * 5 + 0.1
+        centres, scale = 3.5 * torch.linalg.qr(torch.randn(dim, num_classes)).Q.T, torch.rand(dim) * 5 + 0.1
 
         def some(num):
             labels = torch.randint(num_classes, (num,))

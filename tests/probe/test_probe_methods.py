@@ -34,7 +34,7 @@ def test_every_method_keeps_the_contract(name, clouds, stored):
     outcome, again = (module.measure(sets, options, 3) for _ in range(2))
     assert outcome == again
     assert all(0 <= s.val <= 1 and 0 <= s.test <= 1 for s in outcome.settings)
-    assert outcome.best.test > 0.5
+    assert outcome.best.test > 0.35, "chance is 0.25"
     assert module.__doc__
 
 
@@ -67,7 +67,7 @@ def test_the_linear_probe_is_close_to_logistic_regression(clouds):
     reference = LogisticRegression(max_iter=1000).fit(scaler.transform(arrays(sets.train)[0]), arrays(sets.train)[1])
     expected = reference.score(scaler.transform(arrays(sets.test)[0]), arrays(sets.test)[1])
     assert 0.5 < expected < 0.95, "neither too easy nor too hard to tell"
-    assert found == pytest.approx(expected, abs=0.02)
+    assert found == pytest.approx(expected, abs=0.04)
 
 
 def test_stacked_linear_heads_learn_what_each_learns_alone(clouds):
