@@ -21,12 +21,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _drawn(request: pytest.FixtureRequest) -> None:
     """Random inputs hang on the test's name and ``--draw`` alone: a failure can be repeated, alone and in any order."""
-    import numpy as np
     import torch
 
     seed = zlib.crc32(f"{request.config.getoption('--draw')} {request.node.nodeid}".encode())
     random.seed(seed)
-    np.random.seed(seed)
     torch.manual_seed(seed)
 
 
