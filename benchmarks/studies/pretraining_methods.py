@@ -1,6 +1,6 @@
 """What does pretraining buy where labels are few? Every method on Fashion-MNIST, one table.
 
-    python benchmarks/studies/pretraining_methods.py DATA [--methods scratch mae …] [--labels 0.01 0.1] [--seeds 3] [--out DIR]
+    python benchmarks/studies/pretraining_methods.py DATA [--methods scratch mae …] [--labels 0.01 0.1] [--out DIR]
 
 DATA is Fashion-MNIST in any form that ``vitrail train`` reads. Each method learns from the 60,000 training pictures
 without labels, once; then the same small ViT is fine-tuned from it, and from scratch, on the same few labels with the

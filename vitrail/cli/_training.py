@@ -6,11 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
+from vitrail.cli._options import Set
 from vitrail.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from vitrail.train.run import Run
 
 Several: TypeAlias = Annotated[tuple[str, ...], Parameter(show_default=False)]
+Switch: TypeAlias = Annotated[bool, Parameter(show_default=False)]
 RUNS = Path("runs")
 # option: the settings of a run that it changes
 SETTINGS = {
@@ -40,11 +43,63 @@ SETTINGS = {
 }
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a verb that were given."""
-    return {key: value for key, value in options.items() if not (value is None or value is False or value == ())} | {
-        "report": options["report"]
-    }
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Options:
+    """Options that all training takes.
+
+    Args:
+        name: The run's folder below runs/; default: made of recipe, data and model.
+        recipe: Start from a recipe, which the other options change.
+        resume: Continue this run folder; --epochs may extend it.
+        init: Start from the weights of a run folder or file, at another image size or for other classes too.
+        model: Architecture, as vitrail models lists them; default: that of the recipe or of --init, else S/16.
+        image_size: Side of the input in pixels; default: that of the recipe or of --init, else 224.
+        channels: 1 for grey, 3 for colour, 4 with transparency; default: that of the recipe or of --init, else 3.
+        epochs: Passes over the training images; default: the recipe's, else 100.
+        batch_size: Images in a step, over all processes; default: the recipe's, else 128.
+        lr: Peak learning rate; default: the recipe's, else 1e-3. Or --set optimizer.base_lr for 256 images a step.
+        augment: none, light, digits, small, plain, deit or deit3; default: the recipe's, else light.
+        precision: Default: auto, which is bf16 on a GPU, and on a CPU where it measures faster.
+        device: auto, cpu, cuda, cuda:1 or mps; default: auto.
+        workers: Loader processes; default: by core count and image size.
+        seed: Of everything random; default: 0.
+        on_bad: At an unreadable training picture: error, or skip it and list it; default: error.
+        log: tensorboard, wandb or mlflow, beside metrics.csv; can be repeated.
+        download: Fetch a named data set that is not there yet.
+        processes: Training processes on this machine, usually one a GPU.
+        restarts: Start again from the last state after a crash, at most so many times.
+        report: Measure the best weights and write the report at the end.
+    """
+
+    name: str | None = None
+    recipe: str | None = None
+    resume: Path | None = None
+    init: str | None = None
+    model: str | None = None
+    image_size: int | None = None
+    channels: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    augment: str | None = None
+    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
+    device: str | None = None
+    workers: int | None = None
+    seed: int | None = None
+    on_bad: Literal["error", "skip"] | None = None
+    log: Several = ()
+    download: Switch = False
+    processes: int = 1
+    restarts: int = 0
+    report: Annotated[bool, Parameter(negative="--no-report", show_default=False)] = True
+    overrides: Set = ()
+
+    def given(self, **more: Any) -> dict[str, Any]:
+        """Those that were given, and of ``more``."""
+        options = {**vars(self), **more}
+        kept = {key: value for key, value in options.items() if not (value is None or value is False or value == ())}
+        return kept | {"report": self.report}
 
 
 def start(given: dict[str, Any], begin: Callable[[dict[str, Any]], Run]) -> int:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any
 
 from vitrail.cli import _training
-from vitrail.cli._options import Set
-from vitrail.cli._training import Several
+from vitrail.cli._training import Options
 
 if TYPE_CHECKING:
     from vitrail.train.run import Run
@@ -20,28 +16,7 @@ def pretrain(
     /,
     *,
     method: str = "mae",
-    name: str | None = None,
-    recipe: str | None = None,
-    resume: Path | None = None,
-    init: str | None = None,
-    model: str | None = None,
-    image_size: int | None = None,
-    channels: int | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    lr: float | None = None,
-    augment: str | None = None,
-    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None,
-    device: str | None = None,
-    workers: int | None = None,
-    seed: int | None = None,
-    on_bad: Literal["error", "skip"] | None = None,
-    log: Several = (),
-    download: Annotated[bool, Parameter(show_default=False)] = False,
-    processes: int = 1,
-    restarts: int = 0,
-    report: Annotated[bool, Parameter(negative="--no-report", show_default=False)] = True,
-    overrides: Set = (),
+    options: Options = Options(),  # noqa: B008  frozen
 ) -> int:
     """Learn from pictures without labels; vitrail train --init goes on from there.
 
@@ -57,30 +32,9 @@ def pretrain(
     Args:
         data: A folder, .csv, .npz, .tar or a data set's name.
         method: mae, simmim, masked_patch, colorize, rotation, dino, ibot, simclr or moco_v3.
-        name: The run's folder below runs/; default: made of method, data and model.
-        recipe: Start from this recipe; default: the method's, with its paper's settings.
-        resume: Continue this run folder; --epochs may extend it.
-        init: Start from the weights of a run folder or file.
-        model: Architecture, as vitrail models lists them; default: the recipe's.
-        image_size: Side of the input in pixels; default: 224.
-        channels: 1 for grey, 3 for colour, 4 with transparency; default: 3.
-        epochs: Passes over the training images; default: the paper's.
-        batch_size: Images in a step, over all processes; default: 256. The learning rate of a recipe scales with it.
-        lr: Peak learning rate. Or --set optimizer.base_lr for 256 images a step.
-        augment: Of methods that see one view: none, light, digits, small, plain, deit or deit3.
-        precision: Default: auto, which is bf16 on a GPU, and on a CPU where it measures faster.
-        device: auto, cpu, cuda, cuda:1 or mps; default: auto.
-        workers: Loader processes; default: by core count and image size.
-        seed: Of everything random; default: 0.
-        on_bad: At an unreadable picture: error, or skip it and list it; default: error.
-        log: tensorboard, wandb or mlflow, beside metrics.csv; can be repeated.
-        download: Fetch a named data set that is not there yet.
-        processes: Training processes on this machine, usually one a GPU.
-        restarts: Start again from the last state after a crash, at most so many times.
-        report: Measure the features and write the report at the end.
     """
-    given = _training.given(locals())
-    return _training.start({"recipe": method, **given} if resume is None else given, _begun)
+    given = options.given(data=data, method=method)
+    return _training.start(given if "resume" in given else {"recipe": method, **given}, _begun)
 
 
 def _begun(given: dict[str, Any]) -> Run:
