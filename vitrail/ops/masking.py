@@ -14,13 +14,18 @@ class Mask(NamedTuple):
 
     Attributes:
         kept: int64 (B, K), which patches stay, in their shuffled order.
-        restore: int64 (B, N), where each patch stands in (kept, then hidden).
-        hidden: bool (B, N), true where a patch is not seen.
+        dropped: int64 (B, N − K), which do not.
+        restore: int64 (B, N), where each patch stands in (kept, then dropped).
     """
 
     kept: Tensor
+    dropped: Tensor
     restore: Tensor
-    hidden: Tensor
+
+    @property
+    def hidden(self) -> Tensor:
+        """bool (B, N), true where a patch is not seen."""
+        return self.restore >= self.kept.shape[1]
 
 
 def mask_by_noise(noise: Tensor, ratio: float) -> Mask:
@@ -31,8 +36,8 @@ def mask_by_noise(noise: Tensor, ratio: float) -> Mask:
         ratio: share to hide; ⌊N · (1 − ratio)⌋ patches stay.
     """
     shuffled = noise.argsort(dim=1)
-    kept = shuffled[:, : int(noise.shape[1] * (1 - ratio))]
-    return Mask(kept, shuffled.argsort(dim=1), torch.ones_like(noise, dtype=torch.bool).scatter(1, kept, False))
+    kept, dropped = shuffled.tensor_split((int(noise.shape[1] * (1 - ratio)),), dim=1)
+    return Mask(kept, dropped, shuffled.argsort(dim=1))
 
 
 def mask_blocks(noise: Tensor, grid: tuple[int, int], ratio: float, block: tuple[int, int]) -> Tensor:

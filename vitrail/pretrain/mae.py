@@ -5,11 +5,13 @@ B batch, C channels, N patches of P pixels, K of them visible, D and d the width
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm, mse_loss
 
 from vitrail.config import config
 from vitrail.nn.block import Block, BlockConfig
@@ -20,6 +22,8 @@ from vitrail.ops.positions import sincos_2d
 from vitrail.pretrain import Panel, Pretraining, uniform
 from vitrail.tasks import Batch
 from vitrail.vit import ViT, ViTConfig
+
+EPS = 1e-6  # of the normalised pixels
 
 
 @config
@@ -71,8 +75,8 @@ class Decoder(nn.Module):
             self.positions[:, : self.num_prefix] = 0
             self.positions[:, self.num_prefix :] = sincos_2d(grid, dim).to(self.positions.device)
 
-    def forward(self, tokens: Tensor, restore: Tensor) -> Tensor:
-        """(B P+K D, B N) → B N C·P."""
+    def forward(self, tokens: Tensor, restore: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """(B P+K D, B N) → B N C·P, or B M C·P of the patches ``wanted`` (B, M) alone."""
         x = self.embed(tokens)
         prefix, visible = x[:, : self.num_prefix], x[:, self.num_prefix :]
         hidden = self.mask_token.to(x.dtype).expand(len(x), restore.shape[1] - visible.shape[1], -1)
@@ -80,7 +84,8 @@ class Decoder(nn.Module):
         x = torch.cat((prefix, patches), dim=1) + self.positions
         for block in self.blocks:
             x = block(x)
-        return self.pixels(self.norm(x))[:, self.num_prefix :]
+        patches = x[:, self.num_prefix :]
+        return self.pixels(self.norm(patches if wanted is None else take(patches, wanted)))
 
 
 class Task(Pretraining):
@@ -114,20 +119,21 @@ class Task(Pretraining):
         grid = self.vit.embed.grid((images.shape[-2], images.shape[-1]))
         return mask_by_noise(uniform(batch, "mask", grid[0] * grid[1], images), self.config.mask_ratio)
 
-    def target(self, images: Tensor) -> Tensor:
-        """The pixels to predict, B N C·P in float32 (section 3, "Reconstruction target")."""
-        pixels = patchify(images.float(), self.config.model.patch_size)
+    def target(self, pixels: Tensor) -> Tensor:
+        """What to predict of patches (…, C·P) in float32 (section 3, "Reconstruction target")."""
         if not self.config.normalise:
             return pixels
-        variance, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
-        return (pixels - mean) / (variance + 1e-6).sqrt()
+        num = pixels.shape[-1]  # the paper divides by N − 1 where a layer norm divides by N, hence the factor
+        share = (num - 1) / num
+        return layer_norm(pixels, (num,), eps=EPS * share) * math.sqrt(share)
 
     def loss(self, batch: Batch, mask: Mask | None = None) -> dict[str, Tensor]:
         """Mean squared error over the pixels of hidden patches."""
         images = batch["images"]
         mask = self.mask(batch) if mask is None else mask
-        error = (self.reconstruct(images, mask).float() - self.target(images)).square().mean(dim=-1)
-        return {"loss": error[mask.hidden].mean()}
+        painted = self.decoder(self.visible(images, mask.kept), mask.restore, mask.dropped)
+        pixels = take(patchify(images.float(), self.config.model.patch_size), mask.dropped)
+        return {"loss": mse_loss(painted.float(), self.target(pixels))}
 
     def show(self, batch: Batch) -> list[Panel]:
         """The visible patches, with the others painted by the decoder, and the truth."""
@@ -135,7 +141,7 @@ class Task(Pretraining):
         painted, pixels = self.reconstruct(images, mask).float(), patchify(images.float(), patch)
         if self.config.normalise:
             variance, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
-            painted = painted * (variance + 1e-6).sqrt() + mean
+            painted = painted * (variance + EPS).sqrt() + mean
         grid, hidden = self.vit.embed.grid((images.shape[-2], images.shape[-1])), mask.hidden.unsqueeze(-1)
         seen, whole = (unpatchify(torch.where(hidden, other, pixels), patch, grid) for other in (pixels * 0, painted))
         return [Panel("seen", seen), Panel("reconstructed", whole), Panel("original", images)]
