@@ -20,36 +20,40 @@ from typing import Any
 
 import vitrail
 from vitrail import console
-from vitrail.config import override
 from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, PreprocessConfig, SourceConfig, ViewConfig
 from vitrail.data.transforms.colour import ColourConfig
-from vitrail.nn.block import BlockConfig
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.run import Run
 from vitrail.train.schedule import ScheduleConfig
 from vitrail.vit import ViTConfig
 
 MODEL = ViTConfig(
-    image_size=(28, 28), channels=1, patch_size=(4, 4), dim=96, depth=4, heads=3, mlp_dim=384,
-    block=BlockConfig(mlp="gelu_tanh"), positions="sincos_2d",
+    image_size=(28, 28), channels=1, patch_size=(7, 7), dim=96, depth=4, heads=3, mlp_dim=384, class_token=False,
+    positions="sincos_2d",
 )  # fmt: skip
 CROP = AugmentConfig(crop="window", area=(0.4, 1.0), horizontal_flip=0.5)
 STRONG = replace(CROP, area=(0.2, 1.0), colour=ColourConfig(jitter=(0.4, 0.4, 0, 0), jitter_probability=0.8))
-LOCAL = ViewConfig(augment=replace(STRONG, area=(0.05, 0.4)), count=4, scale=4 / 7, multiple=4)
 PAIR = (ViewConfig(augment=STRONG, count=2),)
+CROPS = (
+    ViewConfig(augment=replace(STRONG, area=(0.4, 1.0)), count=2),
+    ViewConfig(augment=replace(STRONG, area=(0.15, 0.5)), count=4, scale=0.5, multiple=7),
+)
 DECODER = {"decoder_dim": 64, "decoder_depth": 2, "decoder_heads": 4, "decoder_mlp_dim": 256}
-DISTILLATION = {"num_prototypes": 1024, "hidden_dim": 512, "bottleneck_dim": 128, "momentum": 0.99}
+DISTILLATION = {
+    "num_prototypes": 1024, "hidden_dim": 512, "bottleneck_dim": 128, "momentum": 0.99,
+    "teacher_temperature": (0.04, 0.04),
+}  # fmt: skip
 PROJECTOR = {"hidden_dim": 512, "output_dim": 128}
-# epochs, options of the method, views, changes of the run
-METHODS: dict[str, tuple[int, dict[str, Any], tuple[ViewConfig, ...], list[str]]] = {
-    "mae": (15, DECODER, (), []),
-    "simmim": (20, {"mask_size": 4}, (), []),
-    "masked_patch": (20, {}, (), []),
-    "rotation": (10, {}, (), []),
-    "dino": (10, DISTILLATION, (*PAIR, LOCAL), ["optimizer.final_weight_decay=0.4", "clip=3.0"]),
-    "ibot": (10, DISTILLATION, (*PAIR, LOCAL), ["optimizer.final_weight_decay=0.4", "clip=3.0"]),
-    "simclr": (10, {"temperature": 0.2, **PROJECTOR}, PAIR, []),
-    "moco_v3": (10, PROJECTOR, PAIR, []),
+# epochs, learning rate of 256 images, options of the method, views
+METHODS: dict[str, tuple[int, float, dict[str, Any], tuple[ViewConfig, ...]]] = {
+    "mae": (40, 3e-3, DECODER, ()),
+    "simmim": (20, 3e-3, {"mask_size": 7}, ()),
+    "masked_patch": (20, 3e-3, {}, ()),
+    "rotation": (8, 2e-3, {}, ()),
+    "dino": (16, 4e-3, DISTILLATION, CROPS),
+    "ibot": (10, 4e-3, DISTILLATION, CROPS),
+    "simclr": (15, 3e-3, {"temperature": 0.2, **PROJECTOR}, PAIR),
+    "moco_v3": (15, 3e-3, PROJECTOR, PAIR),
 }
 BATCH = 128
 
@@ -64,25 +68,24 @@ def data(source: str, **more: Any) -> DataConfig:
 
 def pretraining(method: str, source: str) -> Run:
     """The run of a method."""
-    epochs, options, views, changes = METHODS[method]
+    epochs, base_lr, options, views = METHODS[method]
     seen = {"views": views} if views else {"augment": CROP if method != "rotation" else AugmentConfig(shift=2)}
-    run = Run(
+    return Run(
         task=method,
         task_options=options,
         data=data(source, labelled="auto", val_fraction=0.02, **seen),
         model=MODEL,
-        optimizer=OptimizerConfig(base_lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95)),
+        optimizer=OptimizerConfig(base_lr=base_lr, weight_decay=0.05, betas=(0.9, 0.95)),
         schedule=ScheduleConfig(warmup_epochs=1),
         epochs=epochs,
         clip=1.0,
         precision="bf16",
         evaluate_every=5,
     )
-    return override(run, changes)
 
 
 def tuning(source: str, share: float, seed: int, init: Path | None) -> Run:
-    """The same fine-tuning for all: about 60,000 pictures are seen, whatever the share."""
+    """The same fine-tuning for all, with the rate that suits scratch best: 60,000 pictures are seen, or 15 epochs."""
     return Run(
         task="classification",
         task_options={"pool": "mean", "label_smoothing": 0.1},
@@ -92,9 +95,9 @@ def tuning(source: str, share: float, seed: int, init: Path | None) -> Run:
             augment=AugmentConfig(horizontal_flip=0.5, shift=2),
         ),
         model=MODEL,
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05, layer_decay=0.75 if init else 1.0),
+        optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.05, layer_decay=0.75 if init else 1.0),
         schedule=ScheduleConfig(),
-        epochs=max(round(1 / share), 10),
+        epochs=max(round(1 / share), 15),
         seed=seed,
         precision="bf16",
     )  # fmt: skip
