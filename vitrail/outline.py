@@ -19,6 +19,7 @@ from vitrail.config import from_dict, to_dict
 from vitrail.console import printable
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError, did_you_mean
+from vitrail.nn.init import Unset
 from vitrail.nn.pooling import PoolKind
 from vitrail.ops.patches import Pair
 from vitrail.tasks import Task
@@ -74,10 +75,8 @@ def outline(path: str | Path, *, allow_pickle: bool = False) -> Outline:
         UserError: nothing there, or a file that is damaged, hostile or of no known dialect.
     """
     file = find_weights(path, allow_pickle=allow_pickle)
-    if file.suffix == ".safetensors" and native.is_native(file):
-        found = _native(file)
-    else:
-        found = _foreign(foreign.find(file, allow_pickle=allow_pickle))
+    header = native.read_header(file) if file.suffix == ".safetensors" else None
+    found = _native(header) if header else _foreign(foreign.find(file, allow_pickle=allow_pickle))
     try:
         require_fit(found.preprocess, found.task)
     except UserError as error:
@@ -177,15 +176,15 @@ def require_fit(preprocess: PreprocessConfig, task: Task) -> None:
     dataclasses.replace(model, image_size=preprocess.size)  # as bounded as a native size
 
 
-def _native(file: Path) -> Outline:
-    meta = native.read_meta(file)
+def _native(header: native.Header) -> Outline:
+    file, meta = header.path, header.meta
     name, settings = meta.get("task"), meta.get("config")
     module = _task_module(name)
     if module is None or not isinstance(settings, dict):
         hint = "import its module first" if "." in str(name) else "upgrade vitrail"
         raise UserError(f"{file} is for the task {name!r}, which this Vitrail does not have; {hint}")
     task = _on_meta(module, from_dict(module.Config, settings, where=str(file)), file)
-    native.require(file, task.state_dict())
+    header.require(task.state_dict())
     if "preprocess" not in meta:
         raise UserError(f"{file} does not say its preprocessing; fetch or train it again")
     preprocess = from_dict(PreprocessConfig, meta["preprocess"], where=str(file))
@@ -231,7 +230,7 @@ def _preprocess(model: Model) -> tuple[PreprocessConfig, list[str]]:
 
 def _on_meta(module: Any, config: Any, file: Path) -> Task:
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), Unset():
             task: Task = module.Task(config)
             return task
     except (ValueError, RuntimeError, OverflowError) as error:

@@ -47,8 +47,8 @@ class Foreign:
     path: Path
     dialect: str
     model: Model
+    header: Tensors = field(repr=False)  # closed, and held: a pickle is converted but once
     allow_pickle: bool = False
-    opened: Tensors | None = field(default=None, repr=False)  # closed, and held: a pickle is converted but once
 
     def check(self, like: Mapping[str, Tensor]) -> None:
         """Does the file hold what a model like this needs? No tensor is read.
@@ -56,17 +56,17 @@ class Foreign:
         Raises:
             UserError: tensors are missing, left over or of another shape.
         """
-        self._translate(rules.check, like)
+        self._translate(rules.check, self.header, like)
 
     def load(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Our state dict. Errors as in :meth:`check`, and for values that are not finite."""
-        state: dict[str, Tensor] = self._translate(rules.load, like)
+        with open_tensors(self.path, allow_pickle=self.allow_pickle) as tensors:
+            state: dict[str, Tensor] = self._translate(rules.load, tensors, like)
         return state
 
-    def _translate(self, act: Any, like: Mapping[str, Tensor]) -> Any:
+    def _translate(self, act: Any, tensors: Tensors, like: Mapping[str, Tensor]) -> Any:
         module = registry.load(DIALECTS, self.dialect)
-        with open_tensors(self.path, allow_pickle=self.allow_pickle) as tensors:
-            return act(tensors, module.rules(self.model), like, canonical=module.canonical, ignored=module.IGNORED)
+        return act(tensors, module.rules(self.model), like, canonical=module.canonical, ignored=module.IGNORED)
 
 
 def find(path: str | Path, *, allow_pickle: bool = False) -> Foreign:
@@ -87,7 +87,7 @@ def find(path: str | Path, *, allow_pickle: bool = False) -> Foreign:
         if isinstance(error, UserError):
             raise UserError(f"{path}: {error}") from None
         raise UserError(f"{path} looks like {name}, but its shapes or config do not tell a model: {error!r}") from None
-    return Foreign(path, name, _dropping(model), allow_pickle, tensors)
+    return Foreign(path, name, _dropping(model), tensors, allow_pickle)
 
 
 def weights_in(path: Path) -> Path:

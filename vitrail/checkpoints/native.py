@@ -31,6 +31,23 @@ class Checkpoint:
     meta: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a file of ours says, before a tensor is read."""
+
+    path: Path
+    meta: dict[str, Any]
+    entries: dict[str, Entry]
+
+    def require(self, like: Mapping[str, Tensor]) -> None:
+        """Compare with what the file must hold.
+
+        Raises:
+            UserError: a tensor is missing, unknown, or of another shape or dtype.
+        """
+        _require_alike(like, self.entries, where=self.path)
+
+
 def save(path: str | Path, state: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Write tensors and meta to ``path``, atomically.
 
@@ -69,23 +86,16 @@ def load(path: str | Path, *, like: Mapping[str, Tensor] | None = None) -> Check
     return Checkpoint(state, meta)
 
 
-def is_native(path: str | Path) -> bool:
-    """Does the file say that we wrote it? Errors as in :func:`load` for files that are damaged or hostile."""
+def read_header(path: str | Path) -> Header | None:
+    """What the file says, or None if we did not write it; no tensor is read. Errors as in :func:`load`."""
     with safetensors.open_tensors(Path(path)) as file:
-        return "vitrail" in file.metadata
+        return Header(file.path, _meta(file), file.entries) if "vitrail" in file.metadata else None
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:
     """The meta alone; no tensor is read. Errors as in :func:`load`."""
     with safetensors.open_tensors(Path(path)) as file:
         return _meta(file)
-
-
-def require(path: str | Path, like: Mapping[str, Tensor]) -> None:
-    """Compare the header with what the file must hold; no tensor is read. Errors as in :func:`load`."""
-    with safetensors.open_tensors(Path(path)) as file:
-        _meta(file)
-        _require_alike(like, file.entries, where=path)
 
 
 def load_into(module: nn.Module, state: dict[str, Tensor], *, where: str | Path) -> None:

@@ -7,9 +7,11 @@ query, key and value kernels, LeCun truncated-normal patch projection, zero outp
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from vitrail.nn.attention import Attention
 from vitrail.nn.block import LayerScale
@@ -65,6 +67,16 @@ def initialise(model: nn.Module) -> None:
                     nn.init.zeros_(output.weight)
             if module.hidden is not None:
                 _lecun_normal(module.hidden.weight)
+
+
+class Unset(TorchFunctionMode):
+    """Within it modules are built without first values, which weights from a file are to replace."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _lecun_normal(weight: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -106,6 +107,7 @@ def prefixed(name: str, prefix: str, heads: tuple[str, ...]) -> str:
     return name if name.startswith((prefix, *heads)) else prefix + name
 
 
+@lru_cache(maxsize=4096)  # each dialect asks for each name
 def from_5(name: str) -> str:
     """A name as transformers 5 has it in memory → as it is on disk."""
     name = re.sub(r"^(\w+)\.layers\.", r"\1.encoder.layer.", name)
