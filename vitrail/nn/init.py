@@ -69,8 +69,11 @@ def initialise(model: nn.Module) -> None:
                 _lecun_normal(module.hidden.weight)
 
 
-class Unset(TorchFunctionMode):
-    """Within it modules are built without first values, which weights from a file are to replace."""
+class Undrawn(TorchFunctionMode):
+    """Layers built within it draw no random first values, where weights from a file are to come.
+
+    On the meta device there is nothing to draw, and yet torch takes as long for it as for all else of a layer.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
