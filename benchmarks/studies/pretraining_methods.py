@@ -49,11 +49,11 @@ METHODS: dict[str, tuple[int, float, dict[str, Any], tuple[ViewConfig, ...]]] = 
     "mae": (40, 3e-3, DECODER, ()),
     "simmim": (20, 3e-3, {"mask_size": 7}, ()),
     "masked_patch": (20, 3e-3, {}, ()),
-    "rotation": (8, 2e-3, {}, ()),
+    "rotation": (6, 2e-3, {}, ()),
     "dino": (16, 4e-3, DISTILLATION, CROPS),
-    "ibot": (10, 4e-3, DISTILLATION, CROPS),
-    "simclr": (15, 3e-3, {"temperature": 0.2, **PROJECTOR}, PAIR),
-    "moco_v3": (15, 3e-3, PROJECTOR, PAIR),
+    "ibot": (8, 4e-3, DISTILLATION, CROPS),
+    "simclr": (10, 3e-3, {"temperature": 0.2, **PROJECTOR}, PAIR),
+    "moco_v3": (10, 3e-3, PROJECTOR, PAIR),
 }
 BATCH = 128
 
