@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from vitrail.conversion import inspect as inspect
     from vitrail.errors import UserError as UserError
     from vitrail.evaluation import evaluate as evaluate
+    from vitrail.exporting import export as export
     from vitrail.predictor import Predictor as Predictor
     from vitrail.predictor import load as load
     from vitrail.train.loop import fit as fit
@@ -28,6 +29,7 @@ _PUBLIC = {
     "ViTConfig": "vitrail.vit",
     "convert": "vitrail.conversion",
     "evaluate": "vitrail.evaluation",
+    "export": "vitrail.exporting",
     "fit": "vitrail.train.loop",
     "inspect": "vitrail.conversion",
     "load": "vitrail.predictor",
@@ -41,6 +43,7 @@ __all__ = [
     "ViTConfig",
     "convert",
     "evaluate",
+    "export",
     "fit",
     "inspect",
     "load",

@@ -114,6 +114,23 @@ def find_weights(path: str | Path, *, allow_pickle: bool = False) -> Path:
     return foreign.weights_in(path)
 
 
+def described(meta: dict[str, Any], file: Path) -> tuple[Task, PreprocessConfig]:
+    """The task of a file of ours, on the meta device, and its preprocessing, as the meta in it says.
+
+    Raises:
+        UserError: it says no task that can be built, or no preprocessing.
+    """
+    name, settings = meta.get("task"), meta.get("config")
+    module = _task_module(name)
+    if module is None or not isinstance(settings, dict):
+        hint = "import its module first" if "." in str(name) else "upgrade vitrail"
+        raise UserError(f"{file} is for the task {name!r}, which this Vitrail does not have; {hint}")
+    task = _on_meta(module, from_dict(module.Config, settings, where=str(file)), file)
+    if "preprocess" not in meta:
+        raise UserError(f"{file} does not say its preprocessing; fetch or train it again")
+    return task, from_dict(PreprocessConfig, meta["preprocess"], where=str(file))
+
+
 def as_model(task: Task, preprocess: PreprocessConfig | None) -> Model:
     """A pooled task in the terms that other libraries share.
 
@@ -177,18 +194,9 @@ def require_fit(preprocess: PreprocessConfig, task: Task) -> None:
 
 
 def _native(header: native.Header) -> Outline:
-    file, meta = header.path, header.meta
-    name, settings = meta.get("task"), meta.get("config")
-    module = _task_module(name)
-    if module is None or not isinstance(settings, dict):
-        hint = "import its module first" if "." in str(name) else "upgrade vitrail"
-        raise UserError(f"{file} is for the task {name!r}, which this Vitrail does not have; {hint}")
-    task = _on_meta(module, from_dict(module.Config, settings, where=str(file)), file)
+    task, preprocess = described(header.meta, header.path)
     header.require(task.state_dict())
-    if "preprocess" not in meta:
-        raise UserError(f"{file} does not say its preprocessing; fetch or train it again")
-    preprocess = from_dict(PreprocessConfig, meta["preprocess"], where=str(file))
-    return Outline(file, task, preprocess, meta.get("metrics"))
+    return Outline(header.path, task, preprocess, header.meta.get("metrics"))
 
 
 def _foreign(found: Foreign) -> Outline:

@@ -22,16 +22,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vitrail import engines
 from vitrail.checkpoints import native
 from vitrail.config import to_dict
 from vitrail.console import note, printable
 from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.images.read import read_regular
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
+from vitrail.engines import Engine
+from vitrail.engines._files import open_file
+from vitrail.engines._start import PLAIN, start
 from vitrail.errors import UserError
 from vitrail.ops.patches import Pair
 from vitrail.outline import outline, require_fit, resize
 from vitrail.tasks import Task
+from vitrail.vit import as_pair
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Predictor:
         preprocess: from an image of any size to what the task takes.
         device: ``auto``, or a torch device.
         metrics: what the weights are known to reach, kept for :meth:`save`.
+        engine: what computes in place of the task, which may then be without weights.
 
     Raises:
         UserError: the preprocessing makes other images than the task takes.
@@ -68,12 +74,21 @@ class Predictor:
         *,
         device: str | torch.device = "auto",
         metrics: dict[str, float] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         require_fit(preprocess, task)
         self.device = pick_device(device)
-        self.task = task.to(self.device).eval()
+        outlined = next(task.parameters()).is_meta
+        self.task = task.eval() if outlined else task.to(self.device).eval()
+        self._engine = None if engine is task else engine
         self.preprocess = Preprocess(preprocess)
         self.metrics = metrics or {}
+
+    @property
+    def engine(self) -> Engine:
+        """What computes the outputs and the feature vectors: the task itself unless another was given."""
+        task: Any = self.task
+        return self._engine or task
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -161,8 +176,8 @@ class Predictor:
     def _all(self, images: Any, batch_size: int, run: Callable[[Tensor], list[Any]]) -> Any:
         single = not isinstance(images, list | tuple)
         results: list[Any] = []
-        for start in range(0, 1 if single else len(images), batch_size):
-            batch = [images] if single else images[start : start + batch_size]
+        for first in range(0, 1 if single else len(images), batch_size):
+            batch = [images] if single else images[first : first + batch_size]
             results += run(torch.stack([self.preprocess.pixels(self.read(image)) for image in batch]))
         return results[0] if single else results
 
@@ -174,12 +189,11 @@ class Predictor:
 
     @torch.inference_mode()
     def _decide(self, pixels: Tensor) -> list[Any]:
-        return self.task.predict(self.preprocess.finish(pixels).to(self.device))
+        return self.task.decode(self.engine(self.preprocess.finish(pixels).to(self.device)))
 
     @torch.inference_mode()
     def _describe(self, pixels: Tensor) -> list[np.ndarray]:
-        task: Any = self.task
-        return list(task.embed(self.preprocess.finish(pixels).to(self.device)).float().cpu().numpy())
+        return list(self.engine.embed(self.preprocess.finish(pixels).to(self.device)).float().cpu().numpy())
 
 
 def load(
@@ -189,27 +203,47 @@ def load(
     patch_size: int | Pair | None = None,
     device: str | torch.device = "auto",
     allow_pickle: bool = False,
+    engine: str | None = None,
+    precision: str = "fp32",
 ) -> Predictor:
-    """The predictor of a run folder (its best weights, else its last), a weights file, or another library's folder.
+    """The predictor of a run folder (its best weights, else its last), a weights file, another library's folder, or a
+    file that ``vitrail export`` wrote.
 
     Every adaptation of another library's weights is printed.
 
     Args:
         image_size: another native (height, width) in pixels; positions are resampled by the rule of the source.
         patch_size: another patch; its kernel is resized by the pseudo-inverse (Beyer et al. 2023, FlexiViT).
-        allow_pickle: accept files of torch.save, read in a child process that cannot run what is in them.
+        allow_pickle: accept files of torch.save, read in a child process that cannot run what is in them, and .pt2
+            files, which can run code.
+        engine: what runs the model (:mod:`vitrail.engines`), or ``auto`` for the one that is measured to be the
+            fastest; default: PyTorch, ``eager``, and for an exported file its own. Graphs and measurements are kept in
+            a run folder's ``engines/``.
+        precision: ``fp32``, or ``bf16`` and ``fp16`` where the engine has them.
 
     Raises:
-        UserError: nothing there, or a file that is damaged, hostile or of no known dialect.
+        UserError: nothing there, a file that is damaged, hostile or of no known dialect, or an engine that is not
+            installed or cannot hold the model.
     """
-    device = pick_device(device)
+    if (own := engines.of_file(path)) is not None:
+        if engine not in (None, "auto", own) or patch_size is not None or str(device) not in ("auto", "cpu"):
+            raise UserError(f"{name_of(path)} runs in {own} on the CPU; leave out engine, device and patch size")
+        file = open_file(path, precision, allow_pickle=allow_pickle)
+        size = file.preprocess.size if image_size is None else as_pair(image_size)
+        file.engine.require(size)
+        preprocess = dataclasses.replace(file.preprocess, size=size)
+        return Predictor(file.task, preprocess, device="cpu", metrics=file.metrics, engine=file.engine)
+    device = _device_for(engine, precision, device)
     found = outline(path, allow_pickle=allow_pickle)
     for line in found.assumed:
         note(line)
     task, preprocess = found.load(), found.preprocess
     if image_size is not None or patch_size is not None:
         preprocess = adapt(task, preprocess, image_size, patch_size)
-    return Predictor(task, preprocess, device=device, metrics=found.metrics)
+    task = task.to(device).eval()
+    folder = Path(path) / "engines" if (Path(path) / "config.yaml").is_file() else None
+    started = start(engine or PLAIN, task, preprocess, precision, folder)
+    return Predictor(task, preprocess, device=device, metrics=found.metrics, engine=started)
 
 
 def adapt(
@@ -254,6 +288,15 @@ def pick_device(device: str | torch.device) -> torch.device:
     found = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     note(f"device auto: {found.type}")
     return found
+
+
+def _device_for(engine: str | None, precision: str, device: str | torch.device) -> torch.device:
+    """The device, if the engine runs on it; graphs run on the CPU."""
+    if engine in (None, "auto") or not hasattr(engines.load(engine, precision), "SUFFIX"):
+        return pick_device(device)
+    if str(device) not in ("auto", "cpu"):
+        raise UserError(f"the engine {engine!r} runs on the CPU, not on {str(device)!r}; leave out one of the two")
+    return torch.device("cpu")
 
 
 def name_of(image: ImageLike) -> str:

@@ -175,6 +175,19 @@ class ViT(nn.Module):
         x, grid, positions = self.tokenise(images)
         return self._features(self.encode(x, positions), grid)
 
+    def grid(self, images: Tensor) -> Pair:
+        """The token grid (h, w) of images B C H W.
+
+        Raises:
+            UserError: a channel count or image size that the model cannot take.
+        """
+        if images.ndim != 4 or images.shape[1] != self.config.channels:
+            raise UserError(
+                f"the model takes images of shape (batch, {self.config.channels}, height, width), "
+                f"not {tuple(images.shape)}; convert them or build the model with channels={images.shape[-3]}"
+            )
+        return self.embed.grid((images.shape[-2], images.shape[-1]))
+
     def encode(self, tokens: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
         """Tokens B T D, all or any choice of them, through the blocks and the final norm."""
         for block in self.blocks:
@@ -188,14 +201,9 @@ class ViT(nn.Module):
         Args:
             patches: embedded patches B N D in place of the images' own, such as masked ones.
         """
-        if images.ndim != 4 or images.shape[1] != self.config.channels:
-            raise UserError(
-                f"the model takes images of shape (batch, {self.config.channels}, height, width), "
-                f"not {tuple(images.shape)}; convert them or build the model with channels={images.shape[-3]}"
-            )
-        grid = self.embed.grid((images.shape[-2], images.shape[-1]))
+        grid = self.grid(images)
         patches = self.embed(images) if patches is None else patches
-        prefix = [t.expand(len(images), -1, -1) for t in self._prefix_tokens() if t is not None]
+        prefix = [t.expand(images.shape[0], -1, -1) for t in self._prefix_tokens() if t is not None]
         leading = torch.cat(prefix, dim=1) if prefix else patches[:, :0]
         x = self.dropout(self.positions(leading.to(patches.dtype), patches, grid))
         return self.pre_norm(x), grid, self._in_attention(grid, x.device)
@@ -240,7 +248,7 @@ class ViT(nn.Module):
             UserError: the patches do not cover the image, or a stem whose patch size is fixed.
         """
         changes = {"image_size": image_size, "patch_size": patch_size}
-        changed: dict[str, Any] = {name: _pair(value) for name, value in changes.items() if value is not None}
+        changed: dict[str, Any] = {name: as_pair(value) for name, value in changes.items() if value is not None}
         self.embed.resize(changed.get("patch_size", self.config.patch_size))
         if isinstance(self.embed, PatchEmbed) and self.embed.config.stride is not None:
             changed["embed"] = dataclasses.replace(self.embed.config, stride=self.embed.stride)
@@ -291,7 +299,8 @@ def _build_positions(config: ViTConfig, grid: Pair) -> LearnedPositions | Sinuso
     return NoPositions()
 
 
-def _pair(value: int | Pair) -> Pair:
+def as_pair(value: int | Pair) -> Pair:
+    """(height, width) of a square's side or of both."""
     return (value, value) if isinstance(value, int) else value
 
 

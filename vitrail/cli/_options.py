@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 Weights: TypeAlias = Annotated[
     str,
     Parameter(
-        help="A run folder, a weights file (.safetensors, .npz, .pth), another library's folder, or hf://owner/name."
+        help="A run folder, a weights file (.safetensors, .npz, .pth), another library's folder, hf://owner/name, "
+        "or an exported file (.onnx, .xml, .pt2)."
     ),
 ]
 
@@ -80,9 +81,35 @@ class Opening(Sizes):
 
     def load(self, weights: str) -> Predictor:
         """The model ready to use."""
+        return self._load(weights)
+
+    def _load(self, weights: str, **more: Any) -> Predictor:
         from vitrail.predictor import load
 
-        return load(weights, device=self.device, allow_pickle=self.allow_pickle, **self.read())
+        options: dict[str, Any] = {**self.read(), **more}
+        return load(weights, device=self.device, allow_pickle=self.allow_pickle, **options)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Running(Opening):
+    """How the verbs that only ask a model for its outputs run it."""
+
+    engine: Annotated[
+        str | None,
+        Parameter(
+            help="eager, torch, onnxruntime, openvino or pt2; auto measures and says which is fastest. "
+            "Default: eager, and for an exported file its own.",
+            show_default=False,
+        ),
+    ] = None
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Arithmetic, where the engine has it.")] = (
+        "fp32"
+    )
+
+    def load(self, weights: str) -> Predictor:
+        """The model in its engine."""
+        return self._load(weights, engine=self.engine, precision=self.precision)
 
 
 def _pair(text: str | None) -> tuple[int, int] | None:

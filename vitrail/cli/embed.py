@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import BatchSize, OnBad, Opening, Weights
+from vitrail.cli._options import BatchSize, OnBad, Running, Weights
 from vitrail.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def embed(
     projection: Literal["pca", "tsne"] = "pca",
     on_bad: OnBad = "error",
     batch_size: BatchSize = 32,
-    opening: Opening = Opening(),  # noqa: B008  frozen
+    running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
     """Write the feature vectors of pictures, with names, splits and labels.
 
@@ -52,7 +52,7 @@ def embed(
     from vitrail.data.source import SourceConfig, open_source
 
     splits = open_source(SourceConfig(spec=data, labelled=labelled, val_fraction=0))
-    predictor = opening.load(run)
+    predictor = running.load(run)
     total = sum(len(source) for _, source in splits.items())
     bad, vectors, kept = BadPictures(on_bad), [], []
     results = predictor.stream(_samples(splits), batch_size, embed=True)

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
 
-from cyclopts import Parameter
-
-from vitrail.cli._options import BatchSize, Json, Opening, Weights, print_json
+from vitrail.cli._options import BatchSize, Json, Running, Weights, print_json
 
 GROUP = "Use a model"
 
@@ -18,9 +15,8 @@ def evaluate(
     split: str | None = None,
     as_json: Json = False,
     out: Path | None = None,
-    opening: Opening = Opening(),  # noqa: B008  frozen
+    running: Running = Running(),  # noqa: B008  frozen
     batch_size: BatchSize = 128,
-    precision: Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Arithmetic of the forward pass.")] = "fp32",
 ) -> None:
     """Measure a trained model on held-out images.
 
@@ -37,7 +33,7 @@ def evaluate(
     from vitrail.report.measured import measure
     from vitrail.report.record import Record
 
-    model, folder = opening.load(run), Path(run)
+    model, folder = running.load(run), Path(run)
     is_run = (folder / "config.yaml").is_file()
     if not is_run and (data is None or out is None):
         raise UserError(
@@ -45,7 +41,7 @@ def evaluate(
         )
     # of other data all images count: nothing is split off
     source = Record(folder).data.source if data is None else SourceConfig(spec=data, val_fraction=0)
-    measured = measure(model, source, split, batch_size=batch_size, precision=precision)
+    measured = measure(model, source, split, batch_size=batch_size)
     folder = folder / "evaluation" if out is None else out
     name = measured.split if data is None else f"{Path(data).stem}-{measured.split}"
     measured.save(folder, name)

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from vitrail.cli._options import BatchSize, Json, OnBad, Opening, Weights
+from vitrail.cli._options import BatchSize, Json, OnBad, Running, Weights
 from vitrail.errors import UserError
 
 GROUP = "Use a model"
@@ -24,7 +24,7 @@ def predict(
     annotate: Path | None = None,
     on_bad: OnBad = "error",
     batch_size: BatchSize = 32,
-    opening: Opening = Opening(),  # noqa: B008  frozen
+    running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
     """Say what pictures show.
 
@@ -47,7 +47,7 @@ def predict(
     from vitrail.predictor import name_of
 
     found = pictures(inputs)
-    predictor = opening.load(run)
+    predictor = running.load(run)
     writer = json_writer if as_json else csv_writer if as_csv else table_writer
     bad, num_good = BadPictures(on_bad), 0
     with writer(top) as write:

@@ -60,7 +60,7 @@ class AttentionPool(nn.Module):
         self.mlp = Mlp(dim, mlp_dim, mlp)
 
     def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
-        q = self.q(self.probe).expand(len(patches), -1, -1).unflatten(-1, (1, self.heads, -1))
+        q = self.q(self.probe).expand(patches.shape[0], -1, -1).unflatten(-1, (1, self.heads, -1))
         kv = self.kv(patches).unflatten(-1, (2, self.heads, -1))
         q, k, v = (t.transpose(1, 2) for t in (q[:, :, 0], *kv.unbind(2)))
         x = self.out(attention(q, k, v).transpose(1, 2).flatten(2))

@@ -66,16 +66,20 @@ class SinusoidalPositions(nn.Module):
 
     def forward(self, prefix: Tensor, patches: Tensor, grid: Pair) -> Tensor:
         """(B P D, B N D) → B P+N D."""
-        table = self.embedding if grid == self.grid else self._table(grid).to(self.embedding)
-        return torch.cat((prefix, patches + table), dim=1)
+        return torch.cat((prefix, patches + self.on_grid(grid)), dim=1)
+
+    def on_grid(self, grid: Pair) -> Tensor:
+        """(h·w, D) for any grid."""
+        return self.embedding if grid == self.grid else self.table(grid).to(self.embedding)
 
     def resize(self, grid: Pair) -> None:
         """Another native grid."""
         self.grid = grid
         device = self.embedding.device if hasattr(self, "embedding") else None
-        self.register_buffer("embedding", self._table(grid).to(device), persistent=False)
+        self.register_buffer("embedding", self.table(grid).to(device), persistent=False)
 
-    def _table(self, grid: Pair) -> Tensor:
+    def table(self, grid: Pair) -> Tensor:
+        """(h·w, D), computed anew."""
         # Computed on the CPU whatever the default device is: a model built on meta keeps real values.
         with torch.device("cpu"):
             if self.num_axes == 1:

@@ -39,13 +39,15 @@ def square_of(entries: int, class_token: bool) -> int:
 def offsets(grid: Pair, class_token: bool, device: torch.device | None = None) -> Offsets:
     """Entries are ordered by row offset, then column offset, query minus key, from the lowest (BEiT's order)."""
     height, width = grid
-    y = torch.arange(height, device=device).repeat_interleave(width)
-    x = torch.arange(width, device=device).repeat(height)
-    rows, columns = (along[:, None] - along[None] for along in (y, x))
+    y, x = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
+    rows, columns = (along.reshape(-1, 1) - along.reshape(1, -1) for along in (y, x))
     index = (rows + height - 1) * (2 * width - 1) + columns + width - 1
     if class_token:
-        first = (2 * height - 1) * (2 * width - 1)
-        index = torch.nn.functional.pad(index, (1, 0, 1, 0), value=first)
-        index[1:, 0] = first + 1
-        index[0, 0] = first + 2
+        first, patches = (2 * height - 1) * (2 * width - 1), index.shape[0]
+        to_patches, from_patches, to_itself = (
+            torch.full(shape, first + entry, device=device)
+            for entry, shape in enumerate(((1, patches), (patches, 1), (1, 1)))
+        )
+        top, below = torch.cat((to_itself, to_patches), dim=1), torch.cat((from_patches, index), dim=1)
+        index = torch.cat((top, below))
     return Offsets(grid, index)

@@ -66,6 +66,10 @@ class Pretraining(Task):
         """The same."""
         return self(images)
 
+    def answer(self, vectors: Tensor) -> Tensor:
+        """The same."""
+        return vectors
+
     def complaint(self, means: Mapping[str, float]) -> str | None:
         """A collapse: all images have the same features, or the teacher says the same of all."""
         spread, entropy = means.get("feature_std", 1.0), means.get("teacher_entropy", 0.5)

@@ -136,7 +136,6 @@ def measure(
     split: str | None = None,
     *,
     batch_size: int = 128,
-    precision: str = "fp32",
     progress: bool = True,
 ) -> Measured:
     """Evaluate on one split.
@@ -165,6 +164,6 @@ def measure(
             f"{config.spec!r} has labels of kind {source.kind!r}, but the model does {task.name}; give other data"
         )
     loader = Loader(source, predictor.preprocess, LoaderConfig(batch_size=batch_size), train=False)
-    evaluation = evaluate(task, loader, device=predictor.device, precision=precision, progress=progress)
+    evaluation = evaluate(task, loader, device=predictor.device, forward=predictor.engine, progress=progress)
     evaluation.family.names = evaluation.family.names or source.classes  # a model without classes names the data's
     return Measured(evaluation, predictor, source, config.spec, split)

@@ -61,9 +61,13 @@ class PooledTask(Task):
         features = self.vit(images)
         return self.pool(features.prefix, features.patches)
 
+    def answer(self, vectors: Tensor) -> Tensor:
+        """What :meth:`embed` gives, B D → raw outputs, B K."""
+        return self.head(vectors)
+
     def forward(self, images: Tensor) -> Tensor:
         """B C H W → B K."""
-        return self.head(self.embed(images))
+        return self.answer(self.embed(images))
 
 
 def draw_caption(image: Image.Image, lines: list[str]) -> Image.Image:

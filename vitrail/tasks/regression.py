@@ -90,9 +90,9 @@ class Task(PooledTask):
         """K numbers."""
         return len(self.config.targets)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """B C H W → B K in the units of the data."""
-        return super().forward(images).float() * self.std + self.mean
+    def answer(self, vectors: Tensor) -> Tensor:
+        """B D → B K in the units of the data."""
+        return super().answer(vectors).float() * self.std + self.mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The config's loss on standardised numbers."""

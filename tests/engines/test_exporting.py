@@ -1,0 +1,248 @@
+"""Exported files: compared before they appear, self-contained, silent, and refused where they are not ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vitrail
+from vitrail.cli import main
+from vitrail.engines import onnxruntime as ort_engine
+from vitrail.errors import UserError
+from vitrail.explain import explain
+
+OUT = {"onnx": "model.onnx", "openvino": "model.xml", "pt2": "model.pt2"}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A folder for the files of one model, each written when first asked for."""
+    return tmp_path_factory.mktemp("exported")
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def weights(tiny_predictor, tmp_path):
+    tiny_predictor().save(tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+@pytest.fixture
+def export(exported, weights):
+    """``export(format)``: the file."""
+
+    def write(to):
+        if not (exported / OUT[to]).exists():
+            vitrail.export(weights, exported / OUT[to], to=to)
+        return exported / OUT[to]
+
+    return write
+
+
+def test_the_verb_prints_errors_and_speed(weights, photo, tmp_path, capsys):
+    out = tmp_path / "new" / "model.onnx"
+    assert main(["export", str(weights), str(out), "--to", "onnx", "--images", photo, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["path"] == str(out)
+    assert [(row["images"], row["batch"], row["size"]) for row in said["rows"]] == [
+        ("random", 1, [16, 24]),
+        ("random", 4, [16, 24]),
+        ("random", 1, [24, 40]),
+        ("random", 4, [24, 40]),
+        ("given", 1, [16, 24]),
+    ]
+    for row in said["rows"]:
+        assert 0 <= row["relative_error"] < 1e-5
+        assert row["eager"] > 0
+        assert row["engine"] > 0
+    assert sorted(out.parent.iterdir()) == [out]
+    assert main(["export", str(weights), str(out), "--to", "onnx"]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", OUT)
+def test_a_file_is_a_model(to, export, weights, photo, capsys):
+    path = export(to)
+    with_pickle = ["--allow-pickle"] if to == "pt2" else []
+    if with_pickle:
+        assert main(["predict", str(path), photo]) == 2
+        assert "can run code when it is opened" in capsys.readouterr().err
+    assert main(["predict", str(path), photo, "--json", *with_pickle]) == 0
+    said = json.loads(capsys.readouterr().out)[0]
+    expected = vitrail.load(weights, device="cpu")
+    assert said["label"] == expected.predict(photo).label
+    assert said["score"] == pytest.approx(expected.predict(photo).score, rel=1e-5)
+    opened = vitrail.load(path, allow_pickle=True)
+    assert opened.classes == expected.classes
+    assert opened.preprocess.config == expected.preprocess.config
+    np.testing.assert_allclose(opened.embed([photo] * 3), expected.embed([photo] * 3), rtol=1e-4, atol=1e-5)
+    larger = vitrail.load(path, image_size=(32, 40), allow_pickle=True).predict(photo)
+    again = vitrail.load(weights, image_size=(32, 40), device="cpu").predict(photo)
+    np.testing.assert_allclose(larger.probabilities, again.probabilities, rtol=1e-4, atol=1e-6)
+
+
+def test_a_file_is_measured_as_the_model_is(export, weights, tmp_path, capsys):
+    for label in ("ant", "bee", "cat", "dog"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for number in range(2):
+            pixels = torch.randint(256, (30, 40, 3), dtype=torch.uint8).numpy()
+            Image.fromarray(pixels).save(tmp_path / "data" / label / f"{number}.png")
+    found = []
+    for model, *options in (
+        [export("onnx")],
+        [weights, "--device", "cpu"],
+        [weights, "--engine", "torch", "--precision", "bf16"],
+    ):
+        call = ["evaluate", str(model), str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--json", *options]
+        assert main(call) == 0
+        found.append(json.loads(capsys.readouterr().out)["metrics"])
+    for name, value in found[1].items():
+        assert found[0][name] == pytest.approx(value, rel=1e-4, abs=1e-6)
+    assert found[2]["loss"] == pytest.approx(found[1]["loss"], rel=0.05)
+    assert found[2]["loss"] != found[1]["loss"]
+
+
+def test_what_a_graph_cannot_do_is_said(export, photo, tmp_path, capsys):
+    path = export("onnx")
+    for arguments, message in (
+        (["predict", str(path), photo, "--image-size", "17"], "is not covered by patches"),
+        (["predict", str(path), photo, "--engine", "openvino"], "runs in onnxruntime on the CPU"),
+        (["predict", str(path), photo, "--precision", "bf16"], "has no precision 'bf16'"),
+        (["predict", str(path), photo, "--patch-size", "4"], "leave out engine, device and patch size"),
+        (["explain", str(path), photo, "--out", str(tmp_path)], "cannot be looked into"),
+        (["convert", str(path), str(tmp_path / "hf"), "--to", "timm"], "cannot be looked into or converted"),
+        (["export", str(path), str(tmp_path / "m.xml"), "--to", "openvino"], "cannot be looked into or converted"),
+        (["predict", str(tmp_path / "no.onnx"), photo], "there is no file"),
+        (["export", "no-run", "m.onnx", "--to", "onx"], "unknown format 'onx'; did you mean 'onnx'?"),
+        (["export", "no-run", "m.onnx", "--to", "onnx"], "there is no run or weights file"),
+    ):
+        assert main(arguments) == 2
+        err = capsys.readouterr().err
+        assert message in err.splitlines()[-1]
+    with pytest.raises(UserError, match="cannot be looked into"):
+        explain(vitrail.load(path).task, torch.randn(1, 3, 16, 24))
+
+
+def test_an_export_that_disagrees_leaves_nothing(weights, tmp_path, monkeypatch):
+    honest = ort_engine.read
+
+    def wrong(path, precision):
+        opened = honest(path, precision)
+        return type(opened)(opened.meta, lambda images: tuple(x * 1.001 for x in opened.run(images)))
+
+    monkeypatch.setattr(ort_engine, "read", wrong)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"differs from the model by 1\.0e-03 of the largest output"):
+        vitrail.export(weights, tmp_path / "model.onnx", to="onnx")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_other_libraries_get_what_convert_writes(weights, tmp_path):
+    result = vitrail.export(weights, tmp_path / "export", to="native")
+    again = vitrail.convert(weights, tmp_path / "convert", to="native")
+    assert result.path.read_bytes() == again.read_bytes()
+    assert result.rows == ()
+
+
+@pytest.mark.parametrize("name", OUT.values())
+@pytest.mark.parametrize("content", [b"", b"<html>no model</html>", b"PK\x03\x04" + bytes(100)])
+def test_what_is_no_model_is_refused(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match="write it again with `vitrail export`"):
+        vitrail.load(tmp_path / name, allow_pickle=True)
+
+
+@pytest.mark.parametrize("spoil", [lambda m: "not JSON", lambda m: json.dumps(m | {"version": 99}),
+                                   lambda m: json.dumps(m | {"task": "os.system"}), lambda m: "[]"])  # fmt: skip
+def test_a_strange_meta_is_refused(spoil, export, tmp_path):
+    import onnx
+
+    model = onnx.load(export("onnx"))
+    (entry,) = (p for p in model.metadata_props if p.key == "vitrail")
+    entry.value = spoil(json.loads(entry.value))
+    onnx.save(model, tmp_path / "strange.onnx")
+    with pytest.raises(UserError):
+        vitrail.load(tmp_path / "strange.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(UserError, match="does not say what its outputs mean"):
+        vitrail.load(tmp_path / "foreign.onnx")
+
+
+def test_stock_runtimes_open_the_files_without_us(export, weights):
+    images = torch.randn(2, 3, 24, 32)
+    with torch.inference_mode():
+        expected = vitrail.load(weights, device="cpu").task(images).numpy()
+    program = """
+import sys
+sys.modules["vitrail"] = sys.modules["torch"] = sys.modules["openvino_telemetry"] = None
+import numpy as np, onnxruntime, openvino
+images = np.load(sys.argv[1])
+session = onnxruntime.InferenceSession(sys.argv[2])
+model = openvino.Core().compile_model(sys.argv[3], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+np.savez(sys.argv[4], session.run(["outputs"], {"images": images})[0], model(images)["outputs"])
+"""
+    folder = export("onnx").parent
+    np.save(folder / "images.npy", images.numpy())
+    call = [
+        sys.executable,
+        "-c",
+        program,
+        folder / "images.npy",
+        export("onnx"),
+        export("openvino"),
+        folder / "out.npz",
+    ]
+    subprocess.run(call, check=True, timeout=120)
+    with np.load(folder / "out.npz") as found:
+        for name in found.files:
+            np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_openvino_tells_nobody(weights, tmp_path):
+    """Neither a file in the home folder nor a connection, at export and at use."""
+    program = """
+import socket, sys
+def refuse(*arguments): raise SystemExit("the network was asked for")
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+import vitrail
+vitrail.export(sys.argv[1], sys.argv[2], to="openvino")
+import torch
+vitrail.load(sys.argv[2]).engine(torch.randn(1, 3, 16, 24))
+assert not [name for name, module in sys.modules.items() if name.startswith("openvino_telemetry") and module]
+from openvino.tools.ovc import telemetry
+assert type(telemetry).__module__ == "openvino.tools.ovc.telemetry_stub"
+"""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = os.environ | {"HOME": str(home), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    call = [sys.executable, "-c", program, weights, tmp_path / "silent.xml"]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(Path(home).rglob("*")) == []
+    assert (tmp_path / "silent.bin").exists()
+
+
+def test_a_run_keeps_its_graphs(weights, photo, tmp_path, capsys):
+    run = tmp_path / "run"
+    (run / "weights").mkdir(parents=True)
+    weights.rename(run / "weights" / "best.safetensors")
+    (run / "config.yaml").write_text("{}")
+    for count in (1, 0):
+        assert main(["predict", str(run), photo, "--engine", "onnxruntime", "--json"]) == 0
+        assert capsys.readouterr().err.count("engine onnxruntime: kept in ") == count
+    assert len(list((run / "engines").iterdir())) == 1

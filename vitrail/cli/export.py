@@ -1,0 +1,46 @@
+"""A model for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from vitrail.cli._options import AllowPickle, Json, Sizes, Weights, print_json
+
+GROUP = "Exchange weights"
+
+
+def export(
+    source: Weights,
+    out: Path,
+    /,
+    *,
+    to: Annotated[str, Parameter(help="onnx, openvino, pt2, or a library that vitrail convert knows.")],
+    images: Annotated[tuple[Path, ...], Parameter(help="Pictures to compare on, beside random ones.")] = (),
+    as_json: Json = False,
+    sizes: Sizes = Sizes(),  # noqa: B008  frozen
+    allow_pickle: AllowPickle = False,
+) -> None:
+    """Write a model that runs without Vitrail, and compare it with the original.
+
+    Prints the largest errors and the speed at several batch and image sizes. A file that disagrees is not kept.
+
+    Examples
+      vitrail export runs/birds birds.onnx --to onnx
+      vitrail export runs/birds birds.xml --to openvino --images a.jpg --images b.jpg
+      vitrail export runs/birds birds-hf --to huggingface
+
+    Args:
+        out: A file (.onnx, .xml or .pt2), or for another library what vitrail convert takes; nothing is overwritten.
+    """
+    import vitrail
+    from vitrail.console import note, table
+
+    result = vitrail.export(source, out, to=to, images=images, allow_pickle=allow_pickle, **sizes.read())
+    if as_json:
+        print_json(result.to_dict())
+    elif result.rows:
+        print(table(result.COLUMNS, result.cells()))
+    note(f"written: {result.path}")

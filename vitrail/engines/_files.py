@@ -1,0 +1,159 @@
+"""Files that hold a model as a graph: self-contained, so that they open without the run they came from."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from torch import Tensor
+
+from vitrail import engines
+from vitrail.config import to_dict
+from vitrail.console import printable
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.engines import Opened
+from vitrail.engines._program import trace
+from vitrail.errors import UserError
+from vitrail.files import sync
+from vitrail.ops.patches import Pair
+from vitrail.outline import described
+from vitrail.tasks import Task
+
+FORMAT, VERSION = "vitrail program", 1
+
+
+class Graph:
+    """An engine that runs a graph on the CPU; it takes what the graph takes and says what it does not."""
+
+    def __init__(self, task: Task, opened: Opened) -> None:
+        self._vit, self._run = task.vit, opened.run
+        size = opened.meta.get("size")
+        self.size: Pair | None = (size[0], size[1]) if size else None
+        self.fixed = str(opened.meta.get("fixed", ""))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._both(images)[0]
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self._both(images)[1]
+
+    def _both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self._vit.grid(images)
+        self.require((images.shape[-2], images.shape[-1]))
+        return self._run(images.detach().float().cpu().contiguous())
+
+    def require(self, size: Pair) -> None:
+        """Does the graph take images of (height, width)?
+
+        Raises:
+            UserError: it does not.
+        """
+        if self.size is not None and size != self.size:
+            raise UserError(
+                f"the exported model takes images of {_times(self.size)} pixels only, not {_times(size)}, because "
+                f"{self.fixed}; export it again with --image-size"
+            )
+        if 1 in self._vit.embed.grid(size) and self.size is None:
+            raise UserError(
+                f"an exported model takes two patches a side or more, not {_times(size)} pixels; enlarge it"
+            )
+
+
+@dataclass(frozen=True)
+class File:
+    """What a file holds, ready to use: ``task`` has no weights and serves to read the engine's outputs."""
+
+    task: Task
+    preprocess: PreprocessConfig
+    metrics: dict[str, float] | None
+    engine: Graph
+
+
+def open_file(path: str | Path, precision: str = "fp32", *, allow_pickle: bool = False) -> File:
+    """A file that :func:`writing` made.
+
+    Raises:
+        UserError: absent, damaged, not ours, or of a kind that can run code.
+    """
+    path = Path(path)
+    name = engines.of_file(path)
+    assert name is not None
+    if not path.is_file():
+        raise UserError(f"there is no file {printable(str(path))!r}; correct the path")
+    module = engines.load(name, precision)
+    if getattr(module, "PICKLED", False) and not allow_pickle:
+        raise UserError(
+            f"{printable(str(path))} can run code when it is opened; if you trust its source, say --allow-pickle"
+        )
+    opened: Opened = module.read(path, precision)
+    meta = opened.meta
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("version") != VERSION:
+        raise engines.not_ours(path, "was written by another version of Vitrail")
+    task, preprocess = described(meta, path)
+    task.eval().vit.embed.register_forward_pre_hook(_refuse)
+    task.register_state_dict_pre_hook(_refuse)
+    return File(task, preprocess, meta.get("metrics"), Graph(task, opened))
+
+
+@contextmanager
+def writing(
+    task: Task, preprocess: PreprocessConfig, name: str, out: Path, metrics: dict[str, float] | None = None
+) -> Iterator[Path]:
+    """Write ``task`` in the format of engine ``name`` and yield the file, which takes its place if all goes well.
+
+    Until then it lies in a folder beside ``out``; what goes wrong leaves nothing.
+
+    Raises:
+        UserError: a file is there already, the place cannot be written, or the engine cannot hold the model.
+    """
+    module = engines.load(name)
+    if out.suffix != module.SUFFIX:
+        raise UserError(f"{name} files end with {module.SUFFIX}, not {out.name!r}; name it {out.stem}{module.SUFFIX}")
+    if next(task.parameters()).is_meta:
+        _refuse()
+    _require_free(out)
+    program = trace(task, preprocess)
+    meta = {
+        "format": FORMAT,
+        "version": VERSION,
+        "task": task.name,
+        "config": to_dict(task.config),
+        "preprocess": to_dict(preprocess),
+        "metrics": metrics or {},
+        "size": list(program.size) if program.size else None,
+        "fixed": program.fixed,
+    }
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.stem}.", dir=out.parent) as folder:
+            file = Path(folder) / out.name
+            module.write(program, file, meta)
+            yield file
+            parts = sorted(Path(folder).iterdir(), key=lambda part: part == file)  # the file itself last
+            for part in parts:
+                _require_free(out.parent / part.name)
+                sync(part)
+                os.replace(part, out.parent / part.name)
+            sync(out.parent)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {printable(str(out))}: {error.strerror or error}; free some space or choose another place"
+        ) from error
+
+
+def _times(size: Pair) -> str:
+    return "×".join(map(str, size))
+
+
+def _require_free(path: Path) -> None:
+    if path.exists():
+        raise UserError(f"{printable(str(path))} is there already; name another file or remove it")
+
+
+def _refuse(*_: Any) -> NoReturn:
+    raise UserError("an exported model cannot be looked into or converted; give the run or the weights it came from")

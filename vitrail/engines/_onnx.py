@@ -1,0 +1,41 @@
+"""A program in the format that ONNX Runtime runs and OpenVINO reads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from vitrail.engines import library
+from vitrail.engines._program import Program
+from vitrail.errors import UserError
+
+INPUT, OUTPUTS = "images", ("outputs", "embedding")
+LIMIT = 2**31 - 2**20  # a protobuf message ends at 2 GiB
+
+
+def write(program: Program, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write one file that holds the weights too.
+
+    Raises:
+        UserError: the exporter is not installed, or the model is larger than the format allows.
+    """
+    for name in ("onnx", "onnxscript"):
+        library(name, "onnx")
+    size = sum(tensor.nbytes for tensor in program.graph.state_dict.values())
+    if size > LIMIT:
+        raise UserError(f"an ONNX file holds 2 GiB at most, and the model has {size / 2**30:.1f}; export it to pt2")
+    chatter = logging.getLogger("onnxscript")
+    level = chatter.level
+    chatter.setLevel(logging.ERROR)  # it tells of every constant that it does not fold
+    try:
+        onnx = torch.onnx.export(
+            program.graph, input_names=[INPUT], output_names=list(OUTPUTS), dynamo=True, verbose=False
+        )
+    finally:
+        chatter.setLevel(level)
+    assert onnx is not None
+    onnx.model.metadata_props.update(metadata)
+    onnx.save(path)

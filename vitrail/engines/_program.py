@@ -1,0 +1,126 @@
+"""A task as a graph that other programs can run: what every engine with a file format is written from."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.nn.patch_embed import PatchEmbed
+from vitrail.nn.positions import LearnedPositions, SinusoidalPositions
+from vitrail.nn.relative_bias import RelativeBias
+from vitrail.ops.interpolation import interpolate
+from vitrail.ops.patches import Pair
+from vitrail.ops.relative import num_entries
+from vitrail.tasks import Task
+from vitrail.vit import ViT
+
+EXAMPLE_BATCH = 2  # a graph takes a size of 1 in its example for a constant
+
+
+@dataclass(frozen=True)
+class Program:
+    """A traced task.
+
+    Attributes:
+        graph: ``images`` float32 (B, C, H, W) → ``outputs`` as ``Task.forward`` and ``embedding`` as ``Task.embed``.
+        size: the only (height, width) that it takes; None: any that patches cover, from two patches a side.
+        fixed: why there is only one.
+    """
+
+    graph: ExportedProgram
+    size: Pair | None
+    fixed: str
+
+
+class _Answer(nn.Module):
+    """Both outputs in one pass."""
+
+    def __init__(self, task: Any) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        embedding = self.task.embed(images)
+        return self.task.answer(embedding), embedding
+
+
+def trace(task: Task, preprocess: PreprocessConfig) -> Program:
+    """Trace a copy of ``task`` with a dynamic batch and, where its positions allow, a dynamic image size.
+
+    Args:
+        preprocess: its size is the one that remains where there can be only one.
+    """
+    twin = copy.deepcopy(task).cpu().float().eval().requires_grad_(False)
+    vit, size = twin.vit, preprocess.size
+    fixed = _fixed(vit, size)
+    dims: dict[int, Any] = {0: Dim("batch", min=1, max=2**20)}
+    if not fixed:
+        _position_any_grid(twin)
+        dims |= {axis: _covered(vit, axis - 2, name) for axis, name in ((2, "rows"), (3, "columns"))}
+        size = _another(vit, size)
+    images = torch.randn(EXAMPLE_BATCH, vit.config.channels, *size)
+    with torch.no_grad(), warnings.catch_warnings():
+        graph = torch.export.export(_Answer(twin), (images,), dynamic_shapes=(dims,))
+    return Program(graph, size if fixed else None, fixed)
+
+
+def _fixed(vit: ViT, size: Pair) -> str:
+    """Why the graph can take one image size only; empty: it can take others."""
+    if vit.config.positions in ("learned", "relative") and vit.config.resampling == "bicubic_offset":
+        return "its positions are resampled by bicubic_offset, which treats the native grid apart"
+    if isinstance(vit.embed, PatchEmbed) and (vit.embed.config.pad or vit.embed.config.drop):
+        return "its patches need not cover the image (embed.pad, embed.drop)"
+    if 1 in vit.embed.grid(size):
+        return "the image is one patch high or wide"
+    return ""
+
+
+def _stride(vit: ViT) -> Pair:
+    return vit.embed.stride if isinstance(vit.embed, PatchEmbed) else vit.embed.patch_size
+
+
+def _covered(vit: ViT, axis: int, name: str) -> Any:
+    """The sizes along one axis that patches cover: stride · n + (patch − stride)."""
+    stride, patch = _stride(vit)[axis], vit.embed.patch_size[axis]
+    return (
+        stride * Dim(name, min=2, max=2**14) + (patch - stride)
+        if patch > stride
+        else stride * Dim(name, min=2, max=2**14)
+    )
+
+
+def _another(vit: ViT, size: Pair) -> Pair:
+    """A size for the example that differs from the native one, so that nothing in the graph hangs on that."""
+    (down, right) = _stride(vit)
+    height, width = vit.config.image_size
+    return max(height, size[0]) + down, max(width, size[1]) + 2 * right
+
+
+def _position_any_grid(task: Task) -> None:
+    """Positions computed in the graph for the grid of the images, without the native grid's short cut."""
+    for module in task.modules():
+        if isinstance(module, LearnedPositions):
+            module.on_grid = partial(_learned, module)  # type: ignore[method-assign]
+        elif isinstance(module, SinusoidalPositions):
+            module.on_grid = module.table  # type: ignore[method-assign]
+        elif isinstance(module, RelativeBias):
+            module.on_grid = partial(_relative, module)  # type: ignore[method-assign]
+
+
+def _learned(positions: LearnedPositions, grid: Pair) -> Tensor:
+    head, body = positions.embedding.tensor_split((positions.num_prefix,), dim=1)
+    return torch.cat((head, interpolate(body, positions.grid, grid, positions.resampling)), dim=1)
+
+
+def _relative(bias: RelativeBias, grid: Pair) -> Tensor:
+    old, new = ((2 * height - 1, 2 * width - 1) for height, width in (bias.grid, grid))
+    patches, rest = bias.table.tensor_split((num_entries(bias.grid, class_token=False),))
+    return torch.cat((interpolate(patches[None], old, new, bias.resampling)[0], rest))

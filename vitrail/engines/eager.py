@@ -1,0 +1,35 @@
+"""The task as it is, on its device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitrail.engines import Engine
+from vitrail.tasks import Task
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("fp32", *DTYPES)
+
+
+def prepare(task: Task, precision: str) -> Engine:
+    """In fp32 the very task, else the task under autocast."""
+    eager: Any = task
+    return eager if precision == "fp32" else Autocast(eager, DTYPES[precision])
+
+
+class Autocast:
+    """An engine under autocast, answering in float32."""
+
+    def __init__(self, engine: Engine, dtype: torch.dtype) -> None:
+        self.engine, self.dtype = engine, dtype
+
+    def __call__(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, self.dtype):
+            return self.engine(images).float()
+
+    def embed(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, self.dtype):
+            return self.engine.embed(images).float()

@@ -1,0 +1,47 @@
+"""PyTorch's own exported programs, ``.pt2``: the graph without the Python code that made it.
+
+PyTorch unpickles parts of such a file, so that one from elsewhere can run code: it opens only with ``--allow-pickle``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitrail.engines import Opened, not_ours
+from vitrail.engines._program import Program
+
+FORMAT, SUFFIX = "pt2", ".pt2"
+PRECISIONS = ("fp32",)  # the graph checks the dtypes it was traced with
+PICKLED = True
+KEY = "vitrail.json"  # among the archive's extra files
+
+
+def write(program: Program, path: Path, meta: dict[str, Any]) -> None:
+    """Write the archive with our meta as an extra file."""
+    torch.export.save(program.graph, path, extra_files={KEY: json.dumps(meta, allow_nan=False)})
+
+
+def read(path: Path, precision: str) -> Opened:
+    """The program on the CPU.
+
+    Raises:
+        UserError: the file is not ours.
+    """
+    extra = {KEY: ""}
+    try:
+        graph: Any = torch.export.load(path, extra_files=extra).module()
+    except Exception as error:  # anything that a damaged archive can lead to
+        raise not_ours(path, f"is no program that opens ({(str(error).splitlines() or [''])[0][:200]})") from None
+    if not extra[KEY]:
+        raise not_ours(path, "does not say what its outputs mean, so Vitrail cannot use it")
+
+    def run(images: Tensor) -> tuple[Tensor, Tensor]:
+        outputs, embedding = graph(images)
+        return outputs, embedding
+
+    return Opened(json.loads(extra[KEY]), run)

@@ -1,0 +1,169 @@
+"""Models for other programs, compared with the original before they are released.
+
+::
+
+    vitrail.export("runs/birds", "birds.onnx", to="onnx")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from vitrail import engines, registry
+from vitrail.checkpoints import foreign
+from vitrail.console import note
+from vitrail.conversion import convert
+from vitrail.engines._files import Graph, writing
+from vitrail.errors import UserError, did_you_mean
+from vitrail.ops.patches import Pair
+from vitrail.outline import NATIVE
+from vitrail.predictor import ImageLike, Predictor, load
+from vitrail.tasks import Task
+
+TOLERANCE = 1e-4  # of the largest output; fp32 sums in another order differ by 1e-6 to 1e-5
+BATCHES = (1, 4)
+TIMES = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison with eager fp32.
+
+    Attributes:
+        images: ``random`` or ``given``.
+        size: (height, width) in pixels.
+        max_error: the largest difference of an output or a feature.
+        relative_error: the larger one of outputs and features, each over the largest magnitude of its kind.
+        eager: milliseconds of the batch in PyTorch; ``engine``: in the engine.
+    """
+
+    images: str
+    batch: int
+    size: Pair
+    max_error: float
+    relative_error: float
+    eager: float
+    engine: float
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written; without rows where another library's file is a copy of the weights."""
+
+    path: Path
+    rows: tuple[Row, ...] = ()
+    COLUMNS: ClassVar = ("images", "batch", "size", "max error", "relative", "eager ms", "engine ms", "faster")
+
+    def cells(self) -> list[list[str]]:
+        """The rows as text for people."""
+        return [
+            [
+                row.images,
+                str(row.batch),
+                "×".join(map(str, row.size)),
+                f"{row.max_error:.1e}",
+                f"{row.relative_error:.1e}",
+                f"{row.eager:.1f}",
+                f"{row.engine:.1f}",
+                f"{row.eager / row.engine:.2f}",
+            ]
+            for row in self.rows
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {"path": str(self.path), "tolerance": TOLERANCE, "rows": [dataclasses.asdict(row) for row in self.rows]}
+
+
+def export(
+    source: str | Path,
+    out: str | Path,
+    *,
+    to: str,
+    images: Sequence[ImageLike] = (),
+    image_size: int | Pair | None = None,
+    patch_size: int | Pair | None = None,
+    allow_pickle: bool = False,
+) -> Export:
+    """Write the model of ``source`` for another program, and compare the two.
+
+    Args:
+        source: what :func:`vitrail.load` takes.
+        out: a new file with the suffix of the format; for another library, what :func:`vitrail.convert` takes.
+        to: ``onnx``, ``openvino``, ``pt2``, or what :func:`vitrail.convert` knows.
+        images: to compare on, beside random ones.
+        image_size: another native size, in pixels; positions are resampled by the rule of the source.
+
+    Raises:
+        UserError: the source cannot be read, the format's library is missing, or the written model disagrees with
+            eager fp32 by more than :data:`TOLERANCE`; then no file remains.
+    """
+    formats = {module.FORMAT: name for name, module in engines.with_files().items()}
+    sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+    if to not in formats:
+        known = [*formats, *foreign.libraries(), NATIVE]
+        if to not in (*known, *registry.names("checkpoints.dialects")):
+            raise UserError(f"unknown format {to!r}; {did_you_mean(to, known)}")
+        return Export(convert(source, out, to=to, allow_pickle=allow_pickle, **sizes))
+    name = formats[to]
+    model = load(source, device="cpu", allow_pickle=allow_pickle, **sizes)
+    with writing(model.task, model.preprocess.config, name, Path(out), model.metrics) as file:
+        graph = Graph(model.task, engines.load(name).read(file, "fp32"))
+        if graph.fixed:
+            note(f"images of {'×'.join(map(str, model.preprocess.config.size))} pixels only: {graph.fixed}")
+        rows = tuple(compare(model.task, graph, each, images) for each, images in _inputs(model, graph, images))
+        worst = max(rows, key=lambda row: row.relative_error)
+        if not worst.relative_error <= TOLERANCE:
+            raise UserError(
+                f"the {to} file differs from the model by {worst.relative_error:.1e} of the largest output "
+                f"(tolerance {TOLERANCE:.0e}) and was not kept; try another format, and report the model's config"
+            )
+    return Export(Path(out), rows)
+
+
+@torch.inference_mode()
+def compare(task: Task, graph: Graph, kind: str, images: Tensor) -> Row:
+    """One batch B C H W in both."""
+    eager: Any = task
+    pairs = [(graph(images), eager(images)), (graph.embed(images), eager.embed(images))]
+    errors = [((got - expected).abs().max(), expected.abs().max()) for got, expected in pairs]
+    relative = [float(error / largest) for error, largest in errors]
+    return Row(
+        images=kind,
+        batch=len(images),
+        size=(images.shape[-2], images.shape[-1]),
+        max_error=max(float(error) for error, _ in errors),
+        relative_error=float("nan") if any(each != each for each in relative) else max(relative),
+        eager=_milliseconds(lambda: eager(images)),
+        engine=_milliseconds(lambda: graph(images)),
+    )
+
+
+def _inputs(model: Predictor, graph: Graph, images: Sequence[ImageLike]) -> Iterator[tuple[str, Tensor]]:
+    """Random images of the native size and, where the graph takes it, a larger one; then those given."""
+    config, generator = model.preprocess.config, torch.Generator().manual_seed(0)
+    (down, right), (height, width) = model.task.vit.embed.patch_size, config.size
+    sizes = [config.size] if graph.size else [config.size, (height + down, width + 2 * right)]
+    for size in sizes:
+        for batch in BATCHES:
+            yield "random", torch.randn(batch, config.channels, *size, generator=generator)
+    for start in range(0, len(images), max(BATCHES)):
+        yield "given", torch.cat([model.tensor(image) for image in images[start : start + max(BATCHES)]])
+
+
+def _milliseconds(run: Callable[[], Any]) -> float:
+    taken = []
+    for _ in range(TIMES):
+        started = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken) * 1e3
