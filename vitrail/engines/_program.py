@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.errors import UserError
 from vitrail.nn.patch_embed import PatchEmbed
 from vitrail.nn.positions import LearnedPositions, SinusoidalPositions
 from vitrail.nn.relative_bias import RelativeBias
@@ -57,7 +57,14 @@ def trace(task: Task, preprocess: PreprocessConfig) -> Program:
 
     Args:
         preprocess: its size is the one that remains where there can be only one.
+
+    Raises:
+        UserError: the task does not tell its feature vectors from its outputs, or PyTorch cannot trace it.
     """
+    if not (hasattr(task, "embed") and hasattr(task, "answer")):
+        raise UserError(
+            f"the task {task.name!r} cannot become a graph: make its forward of embed(images) and answer(vectors)"
+        )
     twin = copy.deepcopy(task).cpu().float().eval().requires_grad_(False)
     vit, size = twin.vit, preprocess.size
     fixed = _fixed(vit, size)
@@ -67,8 +74,12 @@ def trace(task: Task, preprocess: PreprocessConfig) -> Program:
         dims |= {axis: _covered(vit, axis - 2, name) for axis, name in ((2, "rows"), (3, "columns"))}
         size = _another(vit, size)
     images = torch.randn(EXAMPLE_BATCH, vit.config.channels, *size)
-    with torch.no_grad(), warnings.catch_warnings():
-        graph = torch.export.export(_Answer(twin), (images,), dynamic_shapes=(dims,))
+    try:
+        with torch.no_grad():
+            graph = torch.export.export(_Answer(twin), (images,), dynamic_shapes=(dims,))
+    except Exception as error:  # of a task or a part that is not ours
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"the task {task.name!r} cannot become a graph ({reason}); run it in eager or torch") from error
     return Program(graph, size if fixed else None, fixed)
 
 

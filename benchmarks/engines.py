@@ -1,0 +1,142 @@
+"""How fast is a ViT at prediction? Our engines against timm eager and the stock runtimes on the same graph.
+
+    python benchmarks/engines.py [--models S/16] [--batches 1 8] [--rounds 7]
+
+Each contender lives in a process of its own, with as many threads as PyTorch takes, and they take turns; the median
+counts. "raw" is the exported file in the stock runtime as its own documentation opens it, with the same precision and
+threads: what Vitrail adds to it is the check of the images and a copy. bf16 stands beside fp32 where the engine has it.
+
+Targets: the better engine ≥ 2.1 × timm eager fp32 in fp32 and ≥ 4 × in bf16, torch ≥ 1.5 × in fp32, and no engine over
+3 % slower than raw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from turns import Step, take_turns
+
+from vitrail import console
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.engines._files import open_file, writing
+from vitrail.engines._start import start
+from vitrail.engines.openvino import HINTS, silent
+from vitrail.tasks import classification
+from vitrail.vit import preset
+
+PEER = "timm"
+OURS = [("eager", "fp32"), ("eager", "bf16"), ("torch", "fp32"), ("torch", "bf16"), ("pt2", "fp32"),
+        ("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]  # fmt: skip
+RAW = [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
+SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
+CLASSES = tuple(f"class{i}" for i in range(1000))
+
+
+def build_task(model: str) -> classification.Task:
+    torch.manual_seed(0)
+    return classification.Task(classification.Config(model=preset(model), classes=CLASSES)).eval()
+
+
+def random_images(model: str, batch: int) -> torch.Tensor:
+    return torch.randn(batch, 3, *preset(model).image_size)
+
+
+def build_ours(engine: str, precision: str, model: str, folder: str, batch: int) -> Step:
+    images = random_images(model, batch)
+    if engine in SUFFIXES:
+        run: Any = open_file(f"{folder}/{engine}{SUFFIXES[engine]}", precision, allow_pickle=True).engine
+    else:
+        task = build_task(model)
+        run = start(engine, task, PreprocessConfig(size=task.vit.config.image_size), precision, None)
+    return inferring(lambda: run(images))
+
+
+def build_timm(model: str, batch: int) -> Step:
+    from timm.models.vision_transformer import VisionTransformer
+
+    config = preset(model)
+    vit = VisionTransformer(
+        img_size=config.image_size,
+        patch_size=config.patch_size[0],
+        embed_dim=config.dim,
+        depth=config.depth,
+        num_heads=config.heads,
+        mlp_ratio=config.mlp_dim / config.dim,
+    ).eval()
+    images = random_images(model, batch)
+    return inferring(lambda: vit(images))
+
+
+def build_raw(engine: str, precision: str, model: str, folder: str, batch: int) -> Step:
+    images = random_images(model, batch).numpy()
+    threads = torch.get_num_threads()
+    if engine == "onnxruntime":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(f"{folder}/{engine}.onnx", options)
+        return lambda: session.run(None, {"images": images})
+    settings = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": threads}
+    compiled = silent().Core().compile_model(f"{folder}/{engine}.xml", "CPU", settings)
+    return lambda: np.copy(compiled(images)["outputs"])
+
+
+def inferring(run: Any) -> Step:
+    @torch.inference_mode()
+    def step() -> None:
+        run()
+
+    return step
+
+
+def report(model: str, batch: int, folder: str, rounds: int) -> None:
+    contenders: dict[str, Any] = {PEER: (build_timm, (model, batch))}
+    contenders |= {f"{name} {dtype}": (build_ours, (name, dtype, model, folder, batch)) for name, dtype in OURS}
+    contenders |= {f"raw {name} {dtype}": (build_raw, (name, dtype, model, folder, batch)) for name, dtype in RAW}
+    seconds, memory = take_turns(contenders, rounds)
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    rows = [
+        [
+            name,
+            f"{median * 1e3:.1f}",
+            f"{min(seconds[name]) * 1e3:.1f}–{max(seconds[name]) * 1e3:.1f}",
+            f"{batch / median:.1f}",
+            f"{memory[name]:.1f}",
+            f"{medians[PEER] / median:.2f} ×",
+            f"{medians[f'raw {name}'] / median:.2f} ×" if f"raw {name}" in medians else "",
+        ]
+        for name, median in medians.items()
+    ]
+    print(f"{model} at {preset(model).image_size[0]} px, batch {batch}, {torch.get_num_threads()} threads")
+    print(console.table(["", "ms", "range", "images/s", "peak GB", "over timm fp32", "over raw"], rows))
+    for dtype in ("fp32", "bf16"):
+        best = min((f"{name} {each}" for name, each in OURS if each == dtype), key=lambda name: medians[name])
+        print(f"→ {dtype}: {best}, {medians[PEER] / medians[best]:.2f} × timm eager fp32", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["S/16"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    for model in options.models:
+        task = build_task(model)
+        with tempfile.TemporaryDirectory() as folder:
+            preprocess = PreprocessConfig(size=task.vit.config.image_size)
+            for name, suffix in SUFFIXES.items():
+                with writing(task, preprocess, name, Path(folder) / f"{name}{suffix}"):
+                    pass
+            for batch in options.batches:
+                report(model, batch, folder, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
