@@ -26,7 +26,9 @@ from vitrail import console
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.engines._files import open_file, writing
 from vitrail.engines._start import start
-from vitrail.engines.openvino import HINTS, silent
+from vitrail.engines.onnxruntime import silent as onnxruntime_silent
+from vitrail.engines.openvino import HINTS
+from vitrail.engines.openvino import silent as openvino_silent
 from vitrail.tasks import classification
 from vitrail.vit import preset
 
@@ -77,14 +79,13 @@ def build_raw(engine: str, precision: str, model: str, folder: str, batch: int) 
     images = random_images(model, batch).numpy()
     threads = torch.get_num_threads()
     if engine == "onnxruntime":
-        import onnxruntime
-
+        onnxruntime = onnxruntime_silent()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(f"{folder}/{engine}.onnx", options)
         return lambda: session.run(None, {"images": images})
     settings = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": threads}
-    compiled = silent().Core().compile_model(f"{folder}/{engine}.xml", "CPU", settings)
+    compiled = openvino_silent().Core().compile_model(f"{folder}/{engine}.xml", "CPU", settings)
     return lambda: np.copy(compiled(images)["outputs"])
 
 

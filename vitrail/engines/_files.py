@@ -94,6 +94,8 @@ def open_file(path: str | Path, precision: str = "fp32", *, allow_pickle: bool =
     meta = opened.meta
     if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("version") != VERSION:
         raise engines.not_ours(path, "was written by another version of Vitrail")
+    if not _is_size(meta.get("size")):
+        raise engines.not_ours(path, "says no image size that can be read")
     task, preprocess = described(meta, path)
     task.eval().vit.embed.register_forward_pre_hook(_refuse)
     task.register_state_dict_pre_hook(_refuse)
@@ -144,6 +146,11 @@ def writing(
         raise UserError(
             f"cannot write {printable(str(out))}: {error.strerror or error}; free some space or choose another place"
         ) from error
+
+
+def _is_size(size: Any) -> bool:
+    """A pair of pixels as JSON has it, or None."""
+    return size is None or (isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size))
 
 
 def _times(size: Pair) -> str:

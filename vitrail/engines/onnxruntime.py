@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,16 @@ KEY = "vitrail"  # in the file's metadata_props
 ERRORS_ONLY = 3
 
 
+def silent() -> Any:
+    """The library without its telemetry, which its import would start, with files in the home folder.
+
+    Raises:
+        UserError: the library is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return library("onnxruntime", "onnx")
+
+
 def write(program: Program, path: Path, meta: dict[str, Any]) -> None:
     """Write the graph with our meta among its properties."""
     _onnx.write(program, path, {KEY: json.dumps(meta, allow_nan=False)})
@@ -29,7 +40,7 @@ def read(path: Path, precision: str) -> Opened:
     Raises:
         UserError: the library is not installed, or the file is not ours.
     """
-    runtime = library("onnxruntime", "onnx")
+    runtime = silent()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = ERRORS_ONLY

@@ -35,13 +35,14 @@ def read(path: Path, precision: str) -> Opened:
     extra = {KEY: ""}
     try:
         graph: Any = torch.export.load(path, extra_files=extra).module()
+        meta = json.loads(extra[KEY] or "null")
     except Exception as error:  # anything that a damaged archive can lead to
         raise not_ours(path, f"is no program that opens ({(str(error).splitlines() or [''])[0][:200]})") from None
-    if not extra[KEY]:
+    if meta is None:
         raise not_ours(path, "does not say what its outputs mean, so Vitrail cannot use it")
 
     def run(images: Tensor) -> tuple[Tensor, Tensor]:
         outputs, embedding = graph(images)
         return outputs, embedding
 
-    return Opened(json.loads(extra[KEY]), run)
+    return Opened(meta, run)
