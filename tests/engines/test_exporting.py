@@ -166,7 +166,7 @@ def test_what_is_no_model_is_refused(name, content, tmp_path):
         vitrail.load(tmp_path / name, allow_pickle=True)
 
 
-@pytest@pytest.mark.parametrize(
+@pytest.mark.parametrize(
     "spoil",
     [
         lambda m: "not JSON",
