@@ -49,9 +49,9 @@ METHODS: dict[str, tuple[int, float, dict[str, Any], tuple[ViewConfig, ...]]] = 
     "mae": (40, 3e-3, DECODER, ()),
     "simmim": (20, 3e-3, {"mask_size": 7}, ()),
     "masked_patch": (12, 3e-3, {}, ()),
-    "rotation": (5, 2e-3, {}, ()),
+    "rotation": (3, 2e-3, {}, ()),
     "dino": (16, 4e-3, DISTILLATION, CROPS),
-    "ibot": (5, 4e-3, DISTILLATION, CROPS),
+    "ibot": (4, 4e-3, DISTILLATION, CROPS),
     "simclr": (8, 3e-3, {"temperature": 0.2, **PROJECTOR}, PAIR),
     "moco_v3": (8, 3e-3, PROJECTOR, PAIR),
 }
