@@ -225,7 +225,7 @@ def test_the_layers_of_pruning_by_default(tiny_predictor, images):
         ("evit", {"layers": (3,)}, {}, "there is no layer 3; this model has layers 0 to 2"),
         ("evit", {}, {"positions": "relative"}, "relative positions"),
         ("tomme", {}, {}, "unknown method 'tomme'; did you mean 'tome'?"),
-        ("prune", {}, {}, "measures on labelled images; give some as calibration"),
+        ("prune", {}, {}, "prune measures on labelled images; give some as calibration"),
     ],
 )
 def test_mistakes(method, options, model, message, tiny_predictor):

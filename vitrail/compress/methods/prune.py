@@ -64,8 +64,8 @@ class Importance:
 
 
 def levels(vit: ViT) -> Levels:
-    """From none to half."""
-    return (0.0, 0.125, 0.25, 0.375, 0.5)
+    """Up to half."""
+    return (0.125, 0.25, 0.375, 0.5)
 
 
 @torch.enable_grad()

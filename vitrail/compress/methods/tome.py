@@ -36,9 +36,9 @@ class Options:
 
 
 def levels(vit: ViT) -> Levels:
-    """From none to as many as all layers can merge."""
+    """Up to what every layer can merge."""
     most = max(1, num_patches(vit) // vit.config.depth)
-    return tuple(sorted({round(most * share) for share in (0, 0.25, 0.5, 0.75, 1)}))
+    return tuple(sorted({round(most * share) for share in (0.25, 0.5, 0.75, 1)} - {0}))
 
 
 def apply(task: Task, options: Options, found: Any = None) -> Task:
