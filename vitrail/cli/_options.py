@@ -85,6 +85,25 @@ class Opening(Sizes):
         return load(weights, device=self.device, allow_pickle=self.allow_pickle, **self.read())
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Reduced(Opening):
+    """How the verbs that only want a model's results open it."""
+
+    merge: Annotated[
+        int, Parameter(metavar="R", help="Merge R patch tokens in each layer (ToMe): faster, a little less accurate.")
+    ] = 0
+
+    def load(self, weights: str) -> Predictor:
+        """The model ready to use, merging if asked to."""
+        predictor = super().load(weights)
+        if not self.merge:
+            return predictor
+        from vitrail.compress import apply
+
+        return apply(predictor, "tome", r=self.merge)
+
+
 def _pair(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import BatchSize, OnBad, Opening, Weights
+from vitrail.cli._options import BatchSize, OnBad, Reduced, Weights
 from vitrail.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def embed(
     projection: Literal["pca", "tsne"] = "pca",
     on_bad: OnBad = "error",
     batch_size: BatchSize = 32,
-    opening: Opening = Opening(),  # noqa: B008  frozen
+    opening: Reduced = Reduced(),  # noqa: B008  frozen
 ) -> None:
     """Write the feature vectors of pictures, with names, splits and labels.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from vitrail.cli._options import BatchSize, Json, OnBad, Opening, Weights
+from vitrail.cli._options import BatchSize, Json, OnBad, Reduced, Weights
 from vitrail.errors import UserError
 
 GROUP = "Use a model"
@@ -24,7 +24,7 @@ def predict(
     annotate: Path | None = None,
     on_bad: OnBad = "error",
     batch_size: BatchSize = 32,
-    opening: Opening = Opening(),  # noqa: B008  frozen
+    opening: Reduced = Reduced(),  # noqa: B008  frozen
 ) -> None:
     """Say what pictures show.
 
