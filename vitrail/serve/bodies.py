@@ -165,7 +165,10 @@ async def _multipart(request: Request, limits: Limits) -> list[bytes]:
         if error.message.startswith("Too many files"):
             require_few(limits.images + 1, limits)
         raise HTTPException(400, "the body is no valid multipart/form-data") from None
-    return [await part.read() for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    try:
+        return [await part.read() for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    finally:
+        await form.close()
 
 
 def _json(body: bytes, limits: Limits) -> list[bytes]:

@@ -197,6 +197,7 @@ class Worker:
         except OSError as error:
             if isinstance(error, TimeoutError):
                 warn(f"the model did not answer within {self.seconds:g} s; its process is killed")
+                self.up = False
                 self._process.kill()
             raise WorkerLost from None
         if isinstance(result, Exception):
