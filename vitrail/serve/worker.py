@@ -80,14 +80,17 @@ def describe(name: str, predictor: Predictor) -> Served:
     """Looks at a model, and warms it up by one forward pass of each kind."""
     config = predictor.preprocess.config
     pixels = torch.randint(256, (1, config.channels, *config.size), dtype=torch.uint8)
-    (prediction,) = predictor.decide(pixels)
     (embedding,) = predictor.describe(pixels)
+    try:
+        (prediction,) = predictor.decide(pixels)
+    except UserError:  # pretrained without labels: it can be asked for embeddings and maps
+        prediction = None
     return Served(
         name=name,
         task=predictor.task.name,
         classes=predictor.classes,
         preprocess=config,
-        arrays={key: len(values) for key, values in arrays(prediction).items()},
+        arrays={key: len(values) for key, values in arrays(prediction).items()} if prediction else {},
         dim=len(embedding),
         layers=len(predictor.task.backbone.blocks),
         parameters=sum(each.numel() for each in predictor.task.parameters()),
