@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from vitrail.serve.service import Service
     from vitrail.serve.worker import Load
 
-NAMED = re.compile(r"(?P<name>[\w.-]+)=(?P<path>.+)", re.ASCII)
-INSIDE = ("weights", "best", "last", "model")  # names of files and folders that say nothing
+NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+NAMED = re.compile(rf"(?P<name>{NAME.pattern})=(?P<path>.+)", re.ASCII)
+FILES = (".safetensors", ".npz", ".pth", ".pt", ".bin")
+INSIDE = ("weights", "best", "last", "model", "/")  # names of files and folders that say nothing
 
 
 def app(
@@ -93,14 +95,15 @@ def named(models: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
         twice = next((name for name in names if names.count(name) > 1), None)
         raise UserError(f"two models are called {twice!r}; write NAME=PATH" if twice else "no model was named")
     for name in found:
-        if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        if not NAME.fullmatch(name):
             raise UserError(f"{name!r} is no name for an address; write NAME=PATH with letters, digits, '-', '_', '.'")
     return found
 
 
 def _name(path: str) -> str:
-    parts = [part for part in PurePath(path).with_suffix("").parts if part not in INSIDE]
-    return parts[-1] if parts else path
+    place = PurePath(path)
+    parts = (place.with_suffix("") if place.suffix in FILES else place).parts
+    return next((part for part in reversed(parts) if part not in INSIDE), parts[-1] if parts else path)
 
 
 def _service(models: str | Sequence[str] | Mapping[str, str], limits: Limits, load: Load | None) -> Service:
@@ -129,5 +132,6 @@ def _resolved(limits: Limits) -> list[str]:
     return [
         f"batches: up to {limits.batch_size} images, waiting up to {limits.batch_wait * 1000:g} ms",
         f"limits: {limits.places} images in the queue{auto}, {limits.max_body:,} bytes a body, "
-        f"{limits.max_pixels:,} pixels an image, {limits.images} images a request",
+        f"{limits.max_pixels:,} pixels an image, {limits.images} images a request; "
+        f"so at most {limits.places * limits.max_body / 1e6:,.0f} MB of bodies",
     ]

@@ -44,7 +44,7 @@ async def start(request: Request, service: TheService) -> HTMLResponse:
     """What is served here."""
     models = "".join(
         f"<tr><td><code>{escape(each.name)}</code><td>{escape(each.task)}<td>{len(each.classes)} classes"
-        f"<td>{' × '.join(map(str, each.preprocess.size))} pixels"
+        f"<td>{each.pixels} pixels"
         for each in service.worker.served.values()
     )
     endpoints = "".join(

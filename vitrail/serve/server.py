@@ -49,18 +49,23 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for model in self.service.worker.served.values():
+            note(f"model {model.name}: {model.task}, {model.parameters:,} parameters, {model.pixels} pixels")
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
             note(f"serving at http://{f'[{host}]' if ':' in host else host}:{port} (end with Ctrl-C)")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon_threadsafe(self._end, loop)  # a signal may come in the middle of anything
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.service.draining:
-            self.should_exit = True  # told twice: no more patience with new requests
+            self._stop_listening()  # told twice: no more patience with new requests
             return
         self.service.draining = True
         note("not ready any more; answering what was accepted")
-        loop = asyncio.get_running_loop()
-        loop.call_soon_threadsafe(loop.call_later, self.service.limits.drain, self._stop_listening)
+        loop.call_later(self.service.limits.drain, self._stop_listening)
 
     def _stop_listening(self) -> None:
         self.should_exit = True

@@ -75,6 +75,11 @@ class Served:
     layers: int
     parameters: int
 
+    @property
+    def pixels(self) -> str:
+        """Height × width of its input."""
+        return " × ".join(map(str, self.preprocess.size))
+
 
 def describe(name: str, predictor: Predictor) -> Served:
     """Looks at a model, and warms it up by one forward pass of each kind."""
@@ -125,12 +130,12 @@ def work(pipe: Connection, models: Mapping[str, str], load: Load) -> None:
             pipe.send(error)
             return
         while (job := pipe.recv()) is not None:
-            pipe.send(_answer(predictors[job.model], job))
+            pipe.send(_answer(predictors, job))
 
 
-def _answer(predictor: Predictor, job: Job) -> list[Any] | Exception:
+def _answer(predictors: Mapping[str, Predictor], job: Job) -> list[Any] | Exception:
     try:
-        return perform(predictor, job)
+        return perform(predictors[job.model], job)
     except UserError as error:
         return error
     except Exception:  # the server must hear of it, whatever it is
@@ -158,7 +163,6 @@ class Worker:
         self._context = multiprocessing.get_context("spawn")
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._sender, self._receiver = ThreadPoolExecutor(1), ThreadPoolExecutor(1)  # pipes block
-        self._closing = False
 
     async def __aenter__(self) -> Worker:
         """Raises UserError: a model cannot be loaded."""
@@ -173,11 +177,18 @@ class Worker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._closing, self.up = True, False
-        self._sender.submit(self._pipe.send, None)
-        await asyncio.to_thread(self._process.join, PATIENCE)
+        self._watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._watching
+        if self.up:
+            self._sender.submit(self._pipe.send, None)
+            await asyncio.to_thread(self._process.join, PATIENCE)
+        self._lose()
         self._process.kill()
-        await self._watching
+        await asyncio.to_thread(self._process.join)
+        self._sender.submit(self._pipe.close)
+        for pool in (self._sender, self._receiver):
+            pool.shutdown()
 
     async def __call__(self, job: Job) -> list[Any]:
         """The results of a batch, in its order.
@@ -224,17 +235,19 @@ class Worker:
 
     async def _watch(self) -> None:
         """Hands out answers, in the order of the questions; starts the process again when it ends."""
-        while not self._closing:
+        while True:
             with suppress(EOFError, OSError):
                 while True:
-                    result = await self._receive()
-                    self._settle(result)
-            self.up = False
-            while self._waiting:
-                self._settle(WorkerLost())
-            if not self._closing:
-                warn("the process with the models ended; it is started again")
-                await self._restore()
+                    self._settle(await self._receive())
+            self._lose()
+            warn("the process with the models ended; it is started again")
+            await self._restore()
+
+    def _lose(self) -> None:
+        """Nobody waits for an answer that will not come."""
+        self.up = False
+        while self._waiting:
+            self._settle(WorkerLost())
 
     def _settle(self, result: Any) -> None:
         answer = self._waiting.popleft()
@@ -247,8 +260,6 @@ class Worker:
             self._process.kill()
             await asyncio.to_thread(self._process.join)
             await asyncio.sleep(pause)
-            if self._closing:
-                return
             self.restarts += 1
             try:
                 return await self._start()
