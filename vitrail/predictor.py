@@ -88,7 +88,7 @@ class Predictor:
         Raises:
             UserError: an image that cannot be read, named.
         """
-        return self._all(images, batch_size, self._decide)
+        return self._all(images, batch_size, self.decide)
 
     def embed(self, images: ImageLike | list[Any], batch_size: int = 32) -> np.ndarray:
         """The pooled feature vector before the head: float32 (D,) of one image, (N, D) of a list.
@@ -96,7 +96,7 @@ class Predictor:
         Raises:
             UserError: an image that cannot be read, named.
         """
-        vectors = self._all(images, batch_size, self._describe)
+        vectors = self._all(images, batch_size, self.describe)
         return np.stack(vectors) if isinstance(vectors, list) else vectors
 
     def stream(
@@ -109,13 +109,24 @@ class Predictor:
         Args:
             embed: feature vectors instead of predictions.
         """
-        run = self._describe if embed else self._decide
+        run = self.describe if embed else self.decide
         with ThreadPoolExecutor(READERS) as pool:
             for batch in _ahead(pool, self._try_pixels, iter(images), batch_size):
                 good = [pixels for _, pixels in batch if isinstance(pixels, Tensor)]
                 results = iter(run(torch.stack(good)) if good else ())
                 for image, pixels in batch:
                     yield image, (next(results) if isinstance(pixels, Tensor) else pixels)
+
+    @torch.inference_mode()
+    def decide(self, pixels: Tensor) -> list[Any]:
+        """One ``Prediction`` an image of a batch uint8 (B, C, H, W) from ``preprocess.pixels``."""
+        return self.task.predict(self.preprocess.finish(pixels).to(self.device))
+
+    @torch.inference_mode()
+    def describe(self, pixels: Tensor) -> list[np.ndarray]:
+        """One feature vector float32 (D,) an image, of the same."""
+        task: Any = self.task
+        return list(task.embed(self.preprocess.finish(pixels).to(self.device)).float().cpu().numpy())
 
     def tensor(self, image: ImageLike) -> Tensor:
         """The model's input of one image, (1, C, H, W) on the device."""
@@ -171,15 +182,6 @@ class Predictor:
             return image, self.preprocess.pixels(self.read(image))
         except UserError as error:
             return image, error
-
-    @torch.inference_mode()
-    def _decide(self, pixels: Tensor) -> list[Any]:
-        return self.task.predict(self.preprocess.finish(pixels).to(self.device))
-
-    @torch.inference_mode()
-    def _describe(self, pixels: Tensor) -> list[np.ndarray]:
-        task: Any = self.task
-        return list(task.embed(self.preprocess.finish(pixels).to(self.device)).float().cpu().numpy())
 
 
 def load(

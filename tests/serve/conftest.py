@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import asyncio
+import io
+from contextlib import asynccontextmanager
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi")
+
+from in_process import InProcess
+
+from vitrail.serve.application import build
+from vitrail.serve.limits import Limits
+from vitrail.serve.service import Service
+
+
+@pytest.fixture
+def predictors(tiny_predictor):
+    return {"first": tiny_predictor(), "numbers": tiny_predictor("regression", resize="square")}
+
+
+@pytest.fixture
+def talk(predictors):
+    """``talk(conversation, token=None, **limits)`` runs ``await conversation(client, service)``."""
+
+    def run(conversation, token=None, **limits):
+        async def main():
+            async with speaking(predictors, token, **limits) as (client, service):
+                return await asyncio.wait_for(conversation(client, service), 30)
+
+        return asyncio.run(main())
+
+    return run
+
+
+@asynccontextmanager
+async def speaking(predictors, token, **limits):
+    service = Service(InProcess(predictors), Limits(**limits))
+    transport = httpx.ASGITransport(build(service, token))
+    async with service, httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        yield client, service
+
+
+@pytest.fixture
+def png():
+    """``png(seed)``: the bytes of a random picture."""
+
+    def encode(seed=0, size=(30, 40)):
+        pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        return file.getvalue()
+
+    return encode
