@@ -98,7 +98,7 @@ class ReducedViT(ViT):
         """After each block."""
         x, grid, whole = self.tokenise(images)
         count = x.shape[1] - self.num_prefix
-        patches = Patches(x[:, self.num_prefix :], torch.arange(count, device=x.device).expand(len(x), -1))
+        patches = Patches(x[:, self.num_prefix :], torch.arange(count, device=x.device).expand(x.shape[0], -1))
         positions = whole
         for layer, each in enumerate(self.blocks):
             block = cast(Block, each)
@@ -152,7 +152,7 @@ def take(tokens: Tensor, places: Tensor) -> Tensor:
 
 def places(kept: Tensor, moved: Tensor, into: Tensor) -> Tensor:
     """Where each token of B M has gone: those at ``kept`` (B K) to 0 … K − 1, those at ``moved`` to ``into``."""
-    where = kept.new_zeros(len(kept), kept.shape[1] + moved.shape[1])
+    where = kept.new_zeros(kept.shape[0], kept.shape[1] + moved.shape[1])
     order = torch.arange(kept.shape[1], device=kept.device).expand_as(kept)
     return where.scatter(1, kept, order).scatter(1, moved, into)
 

@@ -84,11 +84,14 @@ class Merging:
         # the paper's sets are every other token of all, so the first patch follows the last token before it
         kept, moved, into = match(k[:, :, self.num_prefix :].mean(dim=1), amount, self.num_prefix % 2)
         size = torch.ones_like(patches.tokens[..., :1]) if patches.size is None else patches.size
-        joins = (into[:, None] == torch.arange(kept.shape[1], device=into.device)[:, None]).to(size.dtype)  # B K r
-        total = take(size, kept) + joins @ take(size, moved)
-        weighted = patches.tokens * size
-        tokens = (take(weighted, kept) + joins @ take(weighted, moved)) / total
+        total = _joined(size, kept, moved, into)
+        tokens = _joined(patches.tokens * size, kept, moved, into) / total
         return Patches(tokens, places(kept, moved, into).gather(1, patches.source), total)
+
+
+def _joined(values: Tensor, kept: Tensor, moved: Tensor, into: Tensor) -> Tensor:
+    """B M D → B K D: what is kept, with the sum of what moves into it."""
+    return take(values, kept).scatter_add(1, into[..., None].expand(-1, -1, values.shape[-1]), take(values, moved))
 
 
 def match(keys: Tensor, amount: int, first: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,6 +108,6 @@ def match(keys: Tensor, amount: int, first: int) -> tuple[Tensor, Tensor, Tensor
     best, partner = (keys[:, first::2] @ keys[:, 1 - first :: 2].mT).max(dim=-1)
     order = best.argsort(dim=-1, descending=True)
     moved, staying = order[:, :amount], order[:, amount:].sort(dim=-1).values
-    others = torch.arange(1 - first, keys.shape[1], 2, device=keys.device).expand(len(keys), -1)
+    others = torch.arange(1 - first, keys.shape[1], 2, device=keys.device).expand(keys.shape[0], -1)
     kept = torch.cat((2 * staying + first, others), dim=1)
     return kept, 2 * moved + first, staying.shape[1] + partner.gather(1, moved)
