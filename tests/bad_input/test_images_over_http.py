@@ -10,27 +10,10 @@ from corpus import Case, image_cases
 
 pytest.importorskip("fastapi")
 
-import httpx
-
-from vitrail.serve.application import build
-from vitrail.serve.limits import Limits
-from vitrail.serve.service import Service
-from vitrail.serve.worker import Job, Worker, describe, perform
+from in_process import speaking
 
 CASES = [case for case in image_cases() if not case.needs_permissions]
 KEPT = {"cut short", "limit", "HTML", "PostScript", "0 bytes"}  # causes that clients are told too
-
-
-class Here(Worker):
-    """The models in this process."""
-
-    def __init__(self, predictor):
-        super().__init__({}, None, 10)
-        self.predictor, self.up = predictor, True
-        self.served = {"model": describe("model", predictor)}
-
-    async def __call__(self, job: Job):
-        return perform(self.predictor, job)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -39,13 +22,8 @@ def test_image(case: Case, tmp_path, tiny_predictor):
     predictor = tiny_predictor()
 
     async def main():
-        service = Service(Here(predictor), Limits(max_body=100_000_000, max_pixels=50_000_000))
-        dispatching = asyncio.create_task(service.batcher.dispatch())
-        transport = httpx.ASGITransport(build(service, None))
-        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-            answer = await client.post("/v1/predict", files={"images": ("x", data)})
-        dispatching.cancel()
-        return answer
+        async with speaking({"model": predictor}, max_body=100_000_000, max_pixels=50_000_000) as (client, _):
+            return await client.post("/v1/predict", files={"images": ("x", data)})
 
     answer = asyncio.run(main())
     if case.expect == "reject":

@@ -2,20 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import io
-from contextlib import asynccontextmanager
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 pytest.importorskip("fastapi")
 
-from in_process import InProcess
-
-from vitrail.serve.application import build
-from vitrail.serve.limits import Limits
-from vitrail.serve.service import Service
+from in_process import speaking
 
 
 @pytest.fixture
@@ -35,14 +29,6 @@ def talk(predictors):
         return asyncio.run(main())
 
     return run
-
-
-@asynccontextmanager
-async def speaking(predictors, token, **limits):
-    service = Service(InProcess(predictors), Limits(**limits))
-    transport = httpx.ASGITransport(build(service, token))
-    async with service, httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-        yield client, service
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +18,7 @@ import httpx
 import numpy as np
 import pytest
 import schemathesis
+from asking import PNG, counts, files
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
@@ -26,7 +29,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
     unsupported_method,
 )
-from test_routes import PNG, counts, files
 
 from vitrail.cli import main
 
@@ -39,7 +41,7 @@ CHECKS = [
 ]
 START = 60  # seconds that a start may take on a busy machine
 QUEUE, DRAIN = 8, 0.5
-EXAMPLES = 8  # of requests for each operation and mode
+EXAMPLES = 12  # of requests for each operation and mode
 
 
 class Server:
@@ -136,6 +138,7 @@ def server(weights, tmp_path_factory):
     log = tmp_path_factory.mktemp("log") / "log"
     with running([*command, "--port", "0", "--device", "cpu", *limits], log) as server:
         yield server
+    assert "Traceback" not in log.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +180,19 @@ def test_a_body_too_large_is_told_so_over_a_real_connection(server):
     assert declared.status_code == 413
     assert server.client.post("/v1/predict", content=chunks(), headers=PNG).status_code == 413
     assert server.ready()
+
+
+def test_who_leaves_in_the_middle_gives_the_place_back(server):
+    def accepted():
+        (line,) = re.findall(r"vitrail_accepted_images (\d)", server.client.get("/metrics").text)
+        return int(line)
+
+    address = server.client.base_url.host, server.client.base_url.port
+    with socket.create_connection(address) as connection:
+        head = "POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 5000\r\n\r\nhello"
+        connection.sendall(head.encode())
+        wait_for(lambda: accepted() == 1, 5)
+    wait_for(lambda: accepted() == 0, 5)
 
 
 def test_counters_reconcile_under_load(server, png):

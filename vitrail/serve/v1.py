@@ -14,13 +14,15 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from torch import Tensor
 
-from vitrail.data.transforms.preprocess import Picture, Preprocess
+from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import did_you_mean
 from vitrail.explain import Heat, method_names, named_output
 from vitrail.explain.overlay import overlay
 from vitrail.serve.bodies import OPENAPI, encoded_images, picture, pixels
+from vitrail.serve.limits import Limits
 from vitrail.serve.service import Place, Service
 from vitrail.serve.worker import Kind, Served
+from vitrail.tasks import to_dict
 
 MAX_TOP = 1000
 Model = Annotated[str | None, Query(description="A name of /v1/models; default the first.")]
@@ -62,7 +64,7 @@ async def predict(
     """What one or several images show."""
     served = service.model(model)
     predictions = await _compute(request, service, place, served, "predict")
-    return JSONResponse({"model": served.name, "predictions": [plain(each, top) for each in predictions]})
+    return JSONResponse({"model": served.name, "predictions": [to_dict(each, top) for each in predictions]})
 
 
 @router.post("/embed", openapi_extra=OPENAPI)
@@ -97,25 +99,17 @@ async def explain(
     output = None if target is None else named_output(served.classes, target)
     asked = {"layer": layer, "head": head, "target": output}
     options = {"method": method} | {name: value for name, value in asked.items() if value is not None}
-    preprocess = Preprocess(served.preprocess)
     images = await encoded_images(request, service)
     if len(images) > 1:
         raise HTTPException(413, "one image at a time is explained; send several requests")
-    opened = await service.in_thread(picture, images[0], 0, served.preprocess.channels, service.limits)
-    prepared = await service.in_thread(lambda: preprocess.pixels(opened).numpy())
-    (heats,) = await service.compute(served.name, "explain", [prepared], options)
+    (heats,) = await service.compute(served.name, "explain", await decoded(images, service, served), options)
     if format == "json":
         maps = [{"title": heat.title, "values": heat.values.tolist()} for heat in heats]
         return JSONResponse({"model": served.name, "method": method, "maps": maps})
     if not -len(heats) <= map < len(heats):
         raise HTTPException(422, f"there is no map {map}; there are {len(heats)}")
-    return Response(await service.in_thread(_drawn, opened, heats[map], preprocess), media_type="image/png")
-
-
-def plain(prediction: Any, top: int) -> dict[str, Any]:
-    """A prediction as JSON types, with its best ``top`` classes where it ranks them."""
-    data: dict[str, Any] = prediction.to_dict(top) if hasattr(prediction, "top") else prediction.to_dict()
-    return data
+    drawing = await service.in_thread(_drawn, images[0], heats[map], served.preprocess, service.limits)
+    return Response(drawing, media_type="image/png")
 
 
 def about(served: Served) -> dict[str, Any]:
@@ -144,10 +138,11 @@ async def _compute(request: Request, service: Service, place: Place, served: Ser
     return await service.compute(served.name, kind, await decoded(images, service, served))
 
 
-def _drawn(opened: Picture, heat: Heat, preprocess: Preprocess) -> bytes:
+def _drawn(data: bytes, heat: Heat, config: PreprocessConfig, limits: Limits) -> bytes:
+    opened = picture(data, 0, config.channels, limits)  # again: decoded pictures are too large to wait in a queue
     if isinstance(opened, Tensor):
         raise HTTPException(422, f"an image of {len(opened)} channels cannot be drawn; ask for format=json")
-    drawing = overlay(opened, heat, preprocess.region((opened.height, opened.width)))
+    drawing = overlay(opened, heat, Preprocess(config).region((opened.height, opened.width)))
     file = io.BytesIO()
     drawing.save(file, "PNG", compress_level=1)
     return file.getvalue()

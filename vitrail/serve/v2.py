@@ -20,8 +20,9 @@ from starlette.exceptions import HTTPException
 from vitrail import __version__
 from vitrail.serve.bodies import parsed, read, require_few, unpacked
 from vitrail.serve.limits import Limits
-from vitrail.serve.v1 import APlace, TheService, decoded, plain
+from vitrail.serve.v1 import APlace, TheService, decoded
 from vitrail.serve.worker import Served, arrays
+from vitrail.tasks import to_dict
 
 TOP = 5  # classes named in the JSON of a prediction
 TENSOR = {
@@ -176,5 +177,5 @@ def _outputs(predictions: list[Any]) -> list[dict[str, Any]]:
         rows = np.stack([arrays(each)[key] for each in predictions])
         shape = {"shape": list(rows.shape), "data": rows.reshape(-1).tolist()}
         tensors.append({"name": key, "datatype": "FP32"} | shape)
-    texts = [json.dumps(plain(each, TOP), ensure_ascii=False) for each in predictions]
+    texts = [json.dumps(to_dict(each, TOP), ensure_ascii=False) for each in predictions]
     return [*tensors, {"name": "prediction", "datatype": "BYTES", "shape": [len(texts)], "data": texts}]

@@ -169,9 +169,10 @@ class Worker:
         try:
             await self._start()
         except EOFError:
+            await self._end()
             raise UserError("the process with the models ended while loading; see the messages above") from None
         except BaseException:
-            self._process.kill()
+            await self._end()
             raise
         self._watching = asyncio.create_task(self._watch())
         return self
@@ -183,12 +184,7 @@ class Worker:
         if self.up:
             self._sender.submit(self._pipe.send, None)
             await asyncio.to_thread(self._process.join, PATIENCE)
-        self._lose()
-        self._process.kill()
-        await asyncio.to_thread(self._process.join)
-        self._sender.submit(self._pipe.close)
-        for pool in (self._sender, self._receiver):
-            pool.shutdown()
+        await self._end()
 
     async def __call__(self, job: Job) -> list[Any]:
         """The results of a batch, in its order.
@@ -230,17 +226,31 @@ class Worker:
         self.served = {each.name: each for each in loaded}
         self.up = True
 
+    async def _end(self) -> None:
+        self._lose()
+        await self._bury()
+        for pool in (self._sender, self._receiver):
+            pool.shutdown()
+
+    async def _bury(self) -> None:
+        """The process is gone after this, and its pipe."""
+        self._process.kill()
+        await asyncio.to_thread(self._process.join)
+        self._sender.submit(self._pipe.close)  # after what may still be blocked in it
+
     async def _receive(self) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._receiver, self._pipe.recv)
 
     async def _watch(self) -> None:
         """Hands out answers, in the order of the questions; starts the process again when it ends."""
         while True:
-            with suppress(EOFError, OSError):
+            try:
                 while True:
                     self._settle(await self._receive())
-            self._lose()
-            warn("the process with the models ended; it is started again")
+            except Exception as error:  # its end, or words that nobody understands
+                self._lose()
+                reason = "ended" if isinstance(error, EOFError | OSError) else f"cannot be understood ({error})"
+                warn(f"the process with the models {reason}; it is started again")
             await self._restore()
 
     def _lose(self) -> None:
@@ -256,9 +266,7 @@ class Worker:
 
     async def _restore(self) -> None:
         for pause in chain(PAUSES, repeat(PAUSES[-1])):
-            self._sender.submit(self._pipe.close)  # after what may still be blocked in it
-            self._process.kill()
-            await asyncio.to_thread(self._process.join)
+            await self._bury()
             await asyncio.sleep(pause)
             self.restarts += 1
             try:

@@ -1,9 +1,15 @@
-"""A stand-in of the models' process."""
+"""A server and its client in this process, the models too."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 
+import httpx
+
+from vitrail.serve.application import build
+from vitrail.serve.limits import Limits
+from vitrail.serve.service import Service
 from vitrail.serve.worker import describe, perform
 
 
@@ -27,3 +33,12 @@ class InProcess:
         self.sizes.append(len(job.pixels))
         await self.open.wait()
         return perform(self.predictors[job.model], job)
+
+
+@asynccontextmanager
+async def speaking(predictors, token=None, **limits):
+    """A client of a server with these predictors by name, and its service."""
+    service = Service(InProcess(predictors), Limits(**limits))
+    transport = httpx.ASGITransport(build(service, token))
+    async with service, httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        yield client, service
