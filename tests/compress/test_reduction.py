@@ -7,10 +7,13 @@ import math
 import pytest
 import torch
 
-from vitrail import compress
+from vitrail import compress, registry
 from vitrail.compress.methods import evit, tome
 from vitrail.compress.reduced import ReducedViT
+from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
+from vitrail.predictor import Predictor
+from vitrail.vit import ViTConfig
 
 MODELS = {
     "class token": {},
@@ -200,6 +203,43 @@ def test_layers_are_those_on_the_way(tiny_predictor, images):
     assert torch.equal(task.vit.intermediates(images, [2])[0].source, last.source)
 
 
+@pytest.mark.parametrize("method", ["tome", "evit"])
+def test_half_precision(method, tiny_predictor, images):
+    """Rounding can change what is merged, and with that the outputs a little."""
+    predictor = tiny_predictor(**SHAPE)
+    task = compress.apply(predictor, method, **SOME[method]).task
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        cast = task(images)
+    assert cast.isfinite().all()
+    assert (cast - task(images)).abs().mean() < 0.1 * task(images).abs().mean()
+    with torch.no_grad():
+        assert task.to(torch.bfloat16)(images.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("method", ["tome", "evit"])
+def test_a_reduced_model_is_one_graph(method, tiny_predictor, images):
+    task = compress.apply(tiny_predictor(**SHAPE), method, **SOME[method]).task
+    program = torch.export.export(task, (images,)).module()
+    others = torch.randn_like(images)
+    torch.testing.assert_close(program(others), task(others), rtol=1e-4, atol=1e-5)
+
+
+def pretrained(method):
+    module = registry.load("pretrain", method)
+    model = {"image_size": 16, "patch_size": 4, "dim": 16, "depth": 2, "heads": 2, "mlp_dim": 24}
+    task = module.Task(module.Config(model=ViTConfig(**model)))
+    return Predictor(task, PreprocessConfig(size=16), device="cpu")
+
+
+def test_features_of_a_pretrained_model():
+    predictor, images = pretrained("mae"), torch.randn(2, 3, 16, 16)
+    merged = compress.apply(predictor, "tome", r=4).task
+    assert merged.embed(images).shape == predictor.task.embed(images).shape
+    assert not torch.allclose(merged.embed(images), predictor.task.embed(images), atol=1e-5)
+    with pytest.raises(UserError, match="dino has not one backbone"):
+        compress.apply(pretrained("dino"), "tome", r=4)
+
+
 def test_schedules():
     assert tome.per_layer(tome.Options(r=13), 3) == [13, 13, 13]
     assert tome.per_layer(tome.Options(r=8, schedule="falling"), 12) == [16, 14, 13, 11, 10, 8, 7, 5, 4, 2, 1, 0]
@@ -237,6 +277,9 @@ def test_what_merging_does_not_go_with(tiny_predictor, images):
     merged = compress.apply(tiny_predictor(**SHAPE), "tome", r=2)
     with pytest.raises(UserError, match="start from the plain one"):
         compress.apply(merged, "tome", r=2)
+    batch = {"images": images, "targets": torch.tensor([1, 3])}
+    with pytest.raises(UserError, match="start from the plain one"):
+        compress.apply(merged, "prune", calibration=[batch])
     with pytest.raises(UserError, match="attention maps need all tokens"):
         merged.task.vit.attentions(images)
     assert isinstance(merged.task.vit, ReducedViT)

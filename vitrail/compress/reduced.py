@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vitrail.errors import UserError
 from vitrail.nn.block import Block
 from vitrail.ops.rope import Rotation
+from vitrail.outline import backbones
 from vitrail.tasks import Task
 from vitrail.vit import Features, ViT
 
@@ -130,14 +131,10 @@ def reduced(task: Task, reduction: Reduction) -> Task:
     """A copy of the task whose backbone reduces its tokens; both share their weights.
 
     Raises:
-        UserError: a task without patches, or positions that cannot follow tokens which stand for several patches.
+        UserError: see :func:`require_plain`, or positions that cannot follow tokens which stand for several patches.
     """
-    vit = getattr(task, "vit", None)
-    if not isinstance(vit, ViT) or task.backbone is not vit:
-        raise UserError(f"the task {task.name!r} does not predict from the patches of one backbone; take another")
-    if isinstance(vit, ReducedViT):
-        raise UserError("this model's tokens are reduced already; start from the plain one")
-    if vit.config.positions == "relative":
+    require_plain(task)
+    if task.vit.config.positions == "relative":
         raise UserError("relative positions belong to pairs of patches, and merged tokens have none; use method=prune")
     shared = {id(tensor): tensor for tensor in (*task.parameters(), *task.buffers())}
     task = copy.deepcopy(task, shared)
@@ -145,9 +142,22 @@ def reduced(task: Task, reduction: Reduction) -> Task:
     return task
 
 
+def require_plain(task: Task) -> None:
+    """Can the task be compressed?
+
+    Raises:
+        UserError: it has not one backbone that all comes from, or one whose tokens are reduced already.
+    """
+    vit = getattr(task, "vit", None)
+    if not isinstance(vit, ViT) or task.backbone is not vit or backbones(task) != [vit]:
+        raise UserError(f"{task.name} has not one backbone that all its outputs come from; compress a task that has")
+    if isinstance(vit, ReducedViT):
+        raise UserError("this model's tokens are reduced already; start from the plain one")
+
+
 def take(tokens: Tensor, places: Tensor) -> Tensor:
     """Tokens B M D at places B K → B K D."""
-    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+    return tokens[torch.arange(tokens.shape[0], device=tokens.device)[:, None], places]
 
 
 def places(kept: Tensor, moved: Tensor, into: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.compress import Levels
+from vitrail.compress.reduced import require_plain
 from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.evaluation import evaluation_mode
@@ -76,8 +77,9 @@ def calibrate(task: Task, batches: Iterable[Batch]) -> Importance:
         batches: labelled images, as the task learns from.
 
     Raises:
-        UserError: there are no images.
+        UserError: there are no images, or see :func:`require_plain`.
     """
+    require_plain(task)
     blocks: list[Any] = list(task.vit.blocks)
     gated = [(block.attention.out, block.attention.heads) for block in blocks]
     gated += [(block.mlp.fc2, block.mlp.fc2.in_features) for block in blocks]
