@@ -14,15 +14,8 @@ from vitrail.predictor import load
 
 
 @pytest.fixture
-def classes(tmp_path):
-    """A folder with four pictures of each of the tiny predictor's classes."""
-    rng = np.random.default_rng(0)
-    for name in ("ant", "bee", "cat", "dog"):
-        (tmp_path / "classes" / name).mkdir(parents=True)
-        for i in range(4):
-            pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "classes" / name / f"{i}.png")
-    return str(tmp_path / "classes")
+def classes(class_folder):
+    return str(class_folder(4))
 
 
 def test_a_curve_of_merging(weights, classes, tmp_path, capsys):

@@ -16,15 +16,8 @@ from vitrail.vit import count
 
 
 @pytest.fixture
-def photos(tmp_path):
-    """Three pictures of each of the tiny predictor's classes."""
-    rng = np.random.default_rng(0)
-    for name in ("ant", "bee", "cat", "dog"):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for i in range(3):
-            pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
-    return open_source(SourceConfig(spec=str(tmp_path / "photos"), val_fraction=0)).train
+def photos(class_folder):
+    return open_source(SourceConfig(spec=str(class_folder(3)), val_fraction=0)).train
 
 
 def test_the_cost_of_a_plain_model_is_that_of_its_config(tiny_predictor):
