@@ -38,6 +38,24 @@ def real_data() -> Path:
 
 
 @pytest.fixture
+def class_folder(tmp_path):
+    """``class_folder(num)``: a folder with so many pictures of each of the tiny predictor's classes."""
+    import numpy as np
+    from PIL import Image
+
+    def build(num: int) -> Path:
+        rng = np.random.default_rng(0)
+        for name in ("ant", "bee", "cat", "dog"):
+            (tmp_path / "classes" / name).mkdir(parents=True)
+            for i in range(num):
+                pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "classes" / name / f"{i}.png")
+        return tmp_path / "classes"
+
+    return build
+
+
+@pytest.fixture
 def tiny_predictor():
     """``tiny_predictor(task="classification", channels=3, pool=None, **model)``: a predictor with random weights."""
     import torch

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import vitrail
+from vitrail import compress
 from vitrail.cli import main
 
 pytestmark = pytest.mark.real_data
@@ -82,3 +83,16 @@ def test_predict_names_the_right_thing(place: Path, photos: list[Path]) -> None:
     predictor = vitrail.load(place / "vit_tiny_imagenet", device="cpu")
     tench = next(photo for photo in photos if photo.name.startswith("n01440764"))
     assert predictor.predict(tench).label == "tench"
+
+
+def test_merging_costs_at_most_a_point(place: Path, photos: list[Path], truth: list[int]) -> None:
+    predictor = vitrail.load(place / "vit_tiny_imagenet", device="cpu")
+    merged = compress.apply(predictor, "tome", r=8)
+    with torch.inference_mode():
+        images = torch.cat([predictor.tensor(photo) for photo in photos])
+        plain, fewer = (
+            torch.cat([each.task(batch).argmax(1) for batch in images.split(25)]) for each in (predictor, merged)
+        )
+    right = [float((said == torch.tensor(truth)).double().mean()) for said in (plain, fewer)]
+    assert right[1] >= right[0] - 0.01
+    assert 0.9 < float((plain == fewer).double().mean()) < 1

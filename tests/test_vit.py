@@ -213,3 +213,9 @@ def test_any_patch_size_and_overrides() -> None:
     config = preset("S/4", image_size=(32, 64), registers=4)
     assert config.patch_size == (4, 4)
     assert count(config, num_classes=10).tokens == 8 * 16 + 1 + 4
+
+
+@pytest.mark.parametrize("positions", ["sincos_1d", "sincos_2d", "rope_2d", "relative"])
+def test_the_cost_does_not_hang_on_the_positions(positions):
+    plain = {"image_size": 32, "patch_size": 8, "dim": 16, "heads": 2, "mlp_dim": 32, "depth": 2}
+    assert count(ViTConfig(**plain, positions=positions)).macs == count(ViTConfig(**plain, positions="none")).macs

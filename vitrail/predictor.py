@@ -103,7 +103,7 @@ class Predictor:
         Raises:
             UserError: an image that cannot be read, named.
         """
-        return self._all(images, batch_size, self._decide)
+        return self._all(images, batch_size, self.decide)
 
     def embed(self, images: ImageLike | list[Any], batch_size: int = 32) -> np.ndarray:
         """The pooled feature vector before the head: float32 (D,) of one image, (N, D) of a list.
@@ -111,7 +111,7 @@ class Predictor:
         Raises:
             UserError: an image that cannot be read, named.
         """
-        vectors = self._all(images, batch_size, self._describe)
+        vectors = self._all(images, batch_size, self.describe)
         return np.stack(vectors) if isinstance(vectors, list) else vectors
 
     def stream(
@@ -124,13 +124,32 @@ class Predictor:
         Args:
             embed: feature vectors instead of predictions.
         """
-        run = self._describe if embed else self._decide
+        run = self.describe if embed else self.decide
         with ThreadPoolExecutor(READERS) as pool:
             for batch in _ahead(pool, self._try_pixels, iter(images), batch_size):
                 good = [pixels for _, pixels in batch if isinstance(pixels, Tensor)]
                 results = iter(run(torch.stack(good)) if good else ())
                 for image, pixels in batch:
                     yield image, (next(results) if isinstance(pixels, Tensor) else pixels)
+
+    @torch.inference_mode()
+    def decide(self, pixels: Tensor) -> list[Any]:
+        """One ``Prediction`` an image of a batch uint8 (B, C, H, W) from ``preprocess.pixels``."""
+        return self.task.decode(self.engine(self.preprocess.finish(pixels).to(self.device)))
+
+    @torch.inference_mode()
+    def describe(self, pixels: Tensor) -> list[np.ndarray]:
+        """One feature vector float32 (D,) an image, of the same."""
+        return list(self.engine.embed(self.preprocess.finish(pixels).to(self.device)).float().cpu().numpy())
+
+    def running(self, engine: str, precision: str = "fp32", folder: Path | None = None) -> Predictor:
+        """The same in an engine. Arguments and errors as in :func:`load`.
+
+        Args:
+            folder: keeps what the engine writes for the next time.
+        """
+        started = start(engine, self.task, self.preprocess.config, precision, folder)
+        return Predictor(self.task, self.preprocess.config, device=self.device, metrics=self.metrics, engine=started)
 
     def tensor(self, image: ImageLike) -> Tensor:
         """The model's input of one image, (1, C, H, W) on the device."""
@@ -187,14 +206,6 @@ class Predictor:
         except UserError as error:
             return image, error
 
-    @torch.inference_mode()
-    def _decide(self, pixels: Tensor) -> list[Any]:
-        return self.task.decode(self.engine(self.preprocess.finish(pixels).to(self.device)))
-
-    @torch.inference_mode()
-    def _describe(self, pixels: Tensor) -> list[np.ndarray]:
-        return list(self.engine.embed(self.preprocess.finish(pixels).to(self.device)).float().cpu().numpy())
-
 
 def load(
     path: str | Path,
@@ -240,10 +251,9 @@ def load(
     task, preprocess = found.load(), found.preprocess
     if image_size is not None or patch_size is not None:
         preprocess = adapt(task, preprocess, image_size, patch_size)
-    task = task.to(device).eval()
     folder = Path(path) / "engines" if (Path(path) / "config.yaml").is_file() else None
-    started = start(engine or PLAIN, task, preprocess, precision, folder)
-    return Predictor(task, preprocess, device=device, metrics=found.metrics, engine=started)
+    plain = Predictor(task, preprocess, device=device, metrics=found.metrics)
+    return plain.running(engine or PLAIN, precision, folder)
 
 
 def adapt(

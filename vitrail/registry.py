@@ -10,6 +10,7 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cache
 from types import ModuleType
 
 from vitrail.errors import UserError, did_you_mean
@@ -17,8 +18,7 @@ from vitrail.errors import UserError, did_you_mean
 
 def names(package: str) -> list[str]:
     """The entries of ``vitrail.<package>``, e.g. ``names("tasks")``, sorted; only the package is imported."""
-    parent = importlib.import_module(f"vitrail.{package}")
-    return sorted(m.name for m in pkgutil.iter_modules(parent.__path__) if not m.name.startswith("_"))
+    return list(_listed(tuple(importlib.import_module(f"vitrail.{package}").__path__)))
 
 
 def load(package: str, name: str) -> ModuleType:
@@ -51,6 +51,11 @@ def refuse_foreign(names: Iterable[str], where: str) -> None:
     for name in names:
         if "." in name and name not in sys.modules:
             raise UserError(f"{where} names the module {name!r}, which no file may load; import it in Python first")
+
+
+@cache  # a checkpoint's dialect is found by asking for each of them
+def _listed(folders: tuple[str, ...]) -> list[str]:
+    return sorted(m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_"))
 
 
 def _is_module(name: str) -> bool:

@@ -391,7 +391,7 @@ def _count(config: ViTConfig, num_classes: int) -> Count:
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        vit = ViT(config).eval()
+        vit = ViT(config).eval().to("meta")  # fixed positions are made on the CPU
         head = nn.Linear(config.dim, num_classes)
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():

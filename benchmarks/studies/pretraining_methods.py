@@ -48,12 +48,12 @@ PROJECTOR = {"hidden_dim": 512, "output_dim": 128}
 METHODS: dict[str, tuple[int, float, dict[str, Any], tuple[ViewConfig, ...]]] = {
     "mae": (40, 3e-3, DECODER, ()),
     "simmim": (20, 3e-3, {"mask_size": 7}, ()),
-    "masked_patch": (20, 3e-3, {}, ()),
-    "rotation": (6, 2e-3, {}, ()),
+    "masked_patch": (12, 3e-3, {}, ()),
+    "rotation": (3, 2e-3, {}, ()),
     "dino": (16, 4e-3, DISTILLATION, CROPS),
-    "ibot": (8, 4e-3, DISTILLATION, CROPS),
-    "simclr": (10, 3e-3, {"temperature": 0.2, **PROJECTOR}, PAIR),
-    "moco_v3": (10, 3e-3, PROJECTOR, PAIR),
+    "ibot": (4, 4e-3, DISTILLATION, CROPS),
+    "simclr": (8, 3e-3, {"temperature": 0.2, **PROJECTOR}, PAIR),
+    "moco_v3": (8, 3e-3, PROJECTOR, PAIR),
 }
 BATCH = 128
 

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = build(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except (UserError, CycloptsError) as error:
-        print(f"vitrail: error: {printable(str(error))}", file=sys.stderr)
+        print(f"vitrail: error: {printable(_said(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -101,6 +101,16 @@ def _read(name: str) -> Verb:
     )  # fmt: skip
     target = f"vitrail.cli.{name}:{name if function else 'app'}"
     return Verb(name.replace("_", "-"), target, document.partition("\n")[0], str(group))
+
+
+def _said(error: Exception) -> str:
+    """On one line, also where a config that is given as options refuses a value."""
+    refused = getattr(error.__cause__, "errors", None)  # pydantic's, which the parser has only wrapped
+    if not callable(refused):
+        return str(error)
+    return "; ".join(
+        f"--{each['loc'][-1]}".replace("_", "-") + f" {each['input']}: {each['msg']}" for each in refused()
+    )
 
 
 def _stdin_path(token: str) -> str:

@@ -107,9 +107,17 @@ class Running(Opening):
         "fp32"
     )
 
+    merge: Annotated[
+        int, Parameter(metavar="R", help="Merge R patch tokens in each layer (ToMe): faster, a little less accurate.")
+    ] = 0
+
     def load(self, weights: str) -> Predictor:
-        """The model in its engine."""
-        return self._load(weights, engine=self.engine, precision=self.precision)
+        """The model in its engine, merging tokens if asked to."""
+        if not self.merge:
+            return self._load(weights, engine=self.engine, precision=self.precision)
+        from vitrail.compress import apply
+
+        return apply(self._load(weights), "tome", r=self.merge).running(self.engine or "eager", self.precision)
 
 
 def _pair(text: str | None) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from vitrail.console import table
+from vitrail.tasks import to_dict
 
 ROWS_AT_ONCE = 64  # of the table: as many are held back to align them
 
@@ -27,7 +28,7 @@ def json_writer(top: int) -> Iterator[Writer]:
 
     def write(name: str, prediction: Any) -> None:
         nonlocal separator
-        print(separator, json.dumps({"path": name, **_to_dict(prediction, top)}), sep="", end="", flush=True)
+        print(separator, json.dumps({"path": name, **to_dict(prediction, top)}), sep="", end="", flush=True)
         separator = ",\n"
 
     try:
@@ -75,11 +76,6 @@ def table_writer(top: int) -> Iterator[Writer]:
         yield write
     finally:
         flush()
-
-
-def _to_dict(prediction: Any, top: int) -> dict[str, Any]:
-    data: dict[str, Any] = prediction.to_dict(top) if hasattr(prediction, "top") else prediction.to_dict()
-    return data
 
 
 def _rows(prediction: Any, top: int) -> list[dict[str, Any]]:

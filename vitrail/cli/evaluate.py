@@ -27,23 +27,17 @@ def evaluate(
         split: train, val or test; default: test where there is one, else val.
         out: folder for the files; default: evaluation/ in the run folder.
     """
-    from vitrail.console import note, printable, table
-    from vitrail.data.source import SourceConfig
-    from vitrail.errors import UserError
+    from vitrail.cli._measuring import source_and_folder
+    from vitrail.console import note, table
     from vitrail.report.measured import measure
-    from vitrail.report.record import Record
 
-    model, folder = running.load(run), Path(run)
-    is_run = (folder / "config.yaml").is_file()
-    if not is_run and (data is None or out is None):
-        raise UserError(
-            f"the weights {printable(run)!r} have neither data nor a folder for results; give DATA and --out FOLDER"
-        )
+    model = running.load(run)
     # of other data all images count: nothing is split off
-    source = Record(folder).data.source if data is None else SourceConfig(spec=data, val_fraction=0)
+    source, folder = source_and_folder(run, data, out, "evaluation", val_fraction=0)
     measured = measure(model, source, split, batch_size=batch_size)
-    folder = folder / "evaluation" if out is None else out
     name = measured.split if data is None else f"{Path(data).stem}-{measured.split}"
+    if running.merge:
+        name += f"-merge{running.merge}"
     measured.save(folder, name)
     measured.save_plots(folder / name)
     if as_json:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from vitrail.cli._options import Opening, Weights
 from vitrail.console import note
-from vitrail.errors import UserError, did_you_mean
+from vitrail.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,6 +60,7 @@ def explain(
     """
     from vitrail.cli._pictures import pictures, save_new, stem_of
     from vitrail.config import read_scalar, split_assignment
+    from vitrail.explain import named_output
     from vitrail.explain.overlay import overlay, sheet
     from vitrail.predictor import name_of
 
@@ -68,7 +69,8 @@ def explain(
     if not inputs:
         print(save_new(_anatomy(predictor, Path(run)), out / "anatomy.png"))
         return
-    asked = {"layer": layer, "head": head, "target": _output(predictor, target)}
+    output = None if target is None else named_output(predictor.classes, target)
+    asked = {"layer": layer, "head": head, "target": output}
     settings = {name: value for name, value in asked.items() if value is not None}
     for option in options:
         name, text = split_assignment(option)
@@ -92,16 +94,6 @@ def _heats(predictor: Predictor, image: ImageLike, method: str, settings: dict[s
     if method == "all":
         return explain_all(predictor.task, images, **settings)
     return explain(predictor.task, images, method, **settings)
-
-
-def _output(predictor: Predictor, target: str | None) -> int | None:
-    """The index of a class given by name or number."""
-    classes = predictor.classes
-    if target is None or target in classes:
-        return None if target is None else classes.index(target)
-    if target.isdecimal() and int(target) < len(classes):
-        return int(target)
-    raise UserError(f"unknown class {target!r}; {did_you_mean(target, classes)}")
 
 
 def _anatomy(predictor: Predictor, run: Path) -> Figure:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -81,6 +82,19 @@ def layer_index(task: Any, layer: int) -> int:
     if not -depth <= layer < depth:
         raise UserError(f"there is no layer {layer}; this model has layers 0 to {depth - 1}")
     return layer % depth
+
+
+def named_output(classes: Sequence[str], name: str) -> int:
+    """The index of an output given by its name, or else by its number.
+
+    Raises:
+        UserError: there is no such output.
+    """
+    if name in classes:
+        return list(classes).index(name)
+    if name.isdecimal() and int(name) < len(classes):
+        return int(name)
+    raise UserError(f"unknown class {name!r}; {did_you_mean(name, classes)}")
 
 
 def chosen_output(outputs: Tensor, target: int | None) -> Tensor:

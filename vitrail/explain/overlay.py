@@ -32,7 +32,7 @@ def overlay(picture: Image.Image, heat: Heat, region: Region) -> Image.Image:
     """
     from matplotlib import colormaps
 
-    picture, (left, top, right, bottom) = _fit(picture, region)
+    picture, (left, top, right, bottom) = fit(picture, region)
     grey = np.asarray(picture.convert("L").convert("RGB"), np.float32) / 255
     size = max(right - left, 1), max(bottom - top, 1)
     patches = Image.fromarray(scaled(heat.values).astype(np.float32))
@@ -48,7 +48,7 @@ def overlay(picture: Image.Image, heat: Heat, region: Region) -> Image.Image:
 
 def outline(picture: Image.Image, region: Region) -> Image.Image:
     """The picture, RGB, at the overlays' size, framed where the model looked."""
-    picture, (left, top, right, bottom) = _fit(picture, region)
+    picture, (left, top, right, bottom) = fit(picture, region)
     box = max(left, 0), max(top, 0), min(right, picture.width) - 1, min(bottom, picture.height) - 1
     if box != (0, 0, picture.width - 1, picture.height - 1):
         ImageDraw.Draw(picture).rectangle(box, outline=(255, 255, 255), width=max(picture.width // 200, 1))
@@ -81,7 +81,7 @@ def sheet(picture: Image.Image, heats: Sequence[Heat], region: Region, title: st
     return figure
 
 
-def _fit(picture: Image.Image, region: Region) -> tuple[Image.Image, tuple[int, int, int, int]]:
+def fit(picture: Image.Image, region: Region) -> tuple[Image.Image, tuple[int, int, int, int]]:
     """The picture as RGB at a legible size, with the region in its new pixels."""
     longest = max(picture.size)
     scale = min(max(longest, SIDES[0]), SIDES[1]) / longest

@@ -51,7 +51,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
         """B T D → B T D."""
         q, k, v = self.project(x, positions)
-        mixed = attention(q, k, v, mask=self._bias(positions, q), dropout=self.dropout if self.training else 0.0)
+        return self.mix(q, k, v, self._bias(positions, q))
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+        """softmax(Q Kᵀ / √d + bias) V through the output projection: B H T d → B T D."""
+        mixed = attention(q, k, v, mask=bias, dropout=self.dropout if self.training else 0.0)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def weights(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:

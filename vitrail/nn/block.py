@@ -102,15 +102,26 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
         """B T D → B T D."""
+        return self.feed_forward(self.add_attention(x, self.attention(self.before_attention(x), positions)))
+
+    def before_attention(self, x: Tensor) -> Tensor:
+        """What attention reads of the block's input, B T D."""
+        return self.norm1(x) if self.order == "pre" else x
+
+    def add_attention(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The first half of the block: its input joined with what attention made of it, B T D."""
+        x = x + self.branch1(attended)
+        return x if self.order == "pre" else self.norm1(x)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The second half: the MLP, B T D."""
         if self.order == "pre":
-            x = x + self.branch1(self.attention(self.norm1(x), positions))
             return x + self.branch2(self.mlp(self.norm2(x)))
-        x = self.norm1(x + self.branch1(self.attention(x, positions)))
         return self.norm2(x + self.branch2(self.mlp(x)))
 
     def attention_weights(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
         """The attention matrix of this block for its input x: B T D → B H T T."""
-        return self.attention.weights(self.norm1(x) if self.order == "pre" else x, positions)
+        return self.attention.weights(self.before_attention(x), positions)
 
 
 def _branch(dim: int, config: BlockConfig, drop_path: float) -> nn.Sequential:

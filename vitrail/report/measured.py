@@ -147,6 +147,18 @@ def measure(
     Raises:
         UserError: no such split, other classes or another kind of label than the model's, an unreadable image.
     """
+    source, split = find_split(predictor, config, split)
+    loader = Loader(source, predictor.preprocess, LoaderConfig(batch_size=batch_size), train=False)
+    evaluation = evaluate(predictor.task, loader, device=predictor.device, forward=predictor.engine, progress=progress)
+    evaluation.family.names = evaluation.family.names or source.classes  # a model without classes names the data's
+    return Measured(evaluation, predictor, source, config.spec, split)
+
+
+def find_split(predictor: Predictor, config: SourceConfig, split: str | None = None) -> tuple[Source, str]:
+    """The images to measure a model on, with their labels in the model's order, and the split's name.
+
+    Args, Raises: as :func:`measure`.
+    """
     task = predictor.task
     if "none" in task.takes:
         config = dataclasses.replace(config, labelled="auto")
@@ -163,7 +175,4 @@ def measure(
         raise UserError(
             f"{config.spec!r} has labels of kind {source.kind!r}, but the model does {task.name}; give other data"
         )
-    loader = Loader(source, predictor.preprocess, LoaderConfig(batch_size=batch_size), train=False)
-    evaluation = evaluate(task, loader, device=predictor.device, forward=predictor.engine, progress=progress)
-    evaluation.family.names = evaluation.family.names or source.classes  # a model without classes names the data's
-    return Measured(evaluation, predictor, source, config.spec, split)
+    return source, split

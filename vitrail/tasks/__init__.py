@@ -32,6 +32,12 @@ class Prediction(Protocol):
         """A copy of the image with the prediction on it, for people."""
 
 
+def to_dict(prediction: Any, top: int) -> dict[str, Any]:
+    """A prediction as plain JSON types, with its best ``top`` classes where it ranks them."""
+    data: dict[str, Any] = prediction.to_dict(top) if hasattr(prediction, "top") else prediction.to_dict()
+    return data
+
+
 class Task(nn.Module, ABC):
     """A backbone, a head, a loss, and the one definition of the output.
 

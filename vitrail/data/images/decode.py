@@ -80,6 +80,10 @@ class BadImage(UserError):
         return UserError(f"{name} {self}; repair or remove it")
 
 
+class TooManyPixels(BadImage):
+    """It has more pixels than it may; none of them was decoded."""
+
+
 @functools.cache
 def _warn_once(text: str) -> None:
     console.warn(f"an image {text} (`vitrail data check` names each)")
@@ -146,7 +150,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise Broken(f"has no pixels ({width} × {height})")
     if width * height > max_pixels:
-        raise Broken(f"has {width} × {height} pixels, more than the limit of {max_pixels:,}")
+        raise TooManyPixels(f"has {width} × {height} pixels, more than the limit of {max_pixels:,}")
 
 
 def _has_second_page(image: Image.Image) -> bool:

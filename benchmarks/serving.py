@@ -1,0 +1,230 @@
+"""What does HTTP cost, and what happens at the limit? A server on loopback, asked by a second process.
+
+    python benchmarks/serving.py [--model S/16] [--seconds 10] [--rounds 2]
+
+* bare: the model alone on batches of 8 whose pixels are ready, and the same from the JPEGs on,
+* saturated: as many requests of one image as the queue takes (goal: ≥ 90 % of bare),
+* at 0.7 of that: latencies (goal: no error, p99 ≤ batch wait + 3 batch times),
+* at 3 times that: what is answered and what is refused (goal: accepted ≥ 90 % of capacity, p99 of refusals ≤ 100 ms,
+  memory that stays).
+
+Weights are random, images 460 × 390 JPEGs. About two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import multiprocessing
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vitrail.console import table
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.predictor import Predictor
+from vitrail.tasks import classification
+from vitrail.vit import preset
+
+BATCH, WAIT, QUEUE = 8, 0.005, 64
+NUM_IMAGES = 64
+
+
+class Answer(NamedTuple):
+    """Seconds from when it was due, and the status; 0 stands for a connection that broke."""
+
+    seconds: float
+    status: int
+
+
+def photos() -> list[bytes]:
+    """Coloured gradients with film grain: about as large as a photograph's JPEG and as slow to decode."""
+    images = []
+    for i in range(NUM_IMAGES):
+        draws = np.random.default_rng(i)
+        coarse = Image.fromarray(draws.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((460, 390), Image.Resampling.BICUBIC))
+        noisy = (smooth + draws.normal(0, 8, (390, 460, 1))).clip(0, 255).astype(np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(noisy).save(file, "JPEG", quality=90)
+        images.append(file.getvalue())
+    return images
+
+
+def a_model(name: str) -> Predictor:
+    config = classification.Config(model=preset(name), classes=tuple(f"class{i}" for i in range(1000)))
+    torch.manual_seed(0)
+    return Predictor(classification.Task(config), PreprocessConfig(size=config.model.image_size), device="cpu")
+
+
+def images_per_second(batch: Callable[[], object], seconds: float) -> float:
+    batch()
+    started, done = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        batch()
+        done += BATCH
+    return done / (time.perf_counter() - started)
+
+
+class Client:
+    """Connections that are kept, as a proxy keeps them; one request of one image each time."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.host, self.port = parts.hostname, parts.port
+        self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def post(self, image: bytes, due: float) -> Answer:
+        try:
+            connection = self.idle.pop() if self.idle else await asyncio.open_connection(self.host, self.port)
+            reader, writer = connection
+            head = (
+                f"POST /v1/predict HTTP/1.1\r\nHost: server\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}"
+            )
+            writer.write(head.encode() + b"\r\n\r\n" + image)
+            answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+            length = re.search(r"content-length: (\d+)", answer)
+            await reader.readexactly(int(length[1]) if length else 0)
+        except (OSError, asyncio.IncompleteReadError):
+            return Answer(time.perf_counter() - due, 0)
+        self.idle.append(connection)
+        return Answer(time.perf_counter() - due, int(answer.split()[1]))
+
+
+async def _closed(client: Client, images: list[bytes], seconds: float, amount: float) -> list[Answer]:
+    """``amount`` requests at any time."""
+    answers, end = [], time.perf_counter() + seconds
+
+    async def one_after_the_other(start: int) -> None:
+        number = start
+        while (due := time.perf_counter()) < end:
+            answers.append(await client.post(images[number % NUM_IMAGES], due))
+            number += 1
+
+    await asyncio.gather(*(one_after_the_other(i) for i in range(int(amount))))
+    return answers
+
+
+async def _open(client: Client, images: list[bytes], seconds: float, amount: float) -> list[Answer]:
+    """``amount`` requests a second, whether or not those before were answered."""
+    started, tasks = time.perf_counter(), []
+    for number in range(int(seconds * amount)):
+        due = started + number / amount
+        await asyncio.sleep(due - time.perf_counter())
+        tasks.append(asyncio.create_task(client.post(images[number % NUM_IMAGES], due)))
+    return list(await asyncio.gather(*tasks))
+
+
+Load = Callable[[Client, list[bytes], float, float], Awaitable[list[Answer]]]
+
+
+def ask(load: Load, url: str, images: list[bytes], seconds: float, amount: float) -> tuple[list[Answer], float]:
+    """Answers, and the seconds until the last one, measured in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_ask, (load, url, images, seconds, amount))
+
+
+def _ask(load: Load, url: str, images: list[bytes], seconds: float, amount: float) -> tuple[list[Answer], float]:
+    started = time.perf_counter()
+    answers = asyncio.run(load(Client(url), images, seconds, amount))  # type: ignore[arg-type]
+    return answers, time.perf_counter() - started
+
+
+def start(weights: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """A server and its address."""
+    options = ["--port", "0", "--batch-size", str(BATCH), "--batch-wait", str(WAIT), "--queue", str(QUEUE)]
+    command = [sys.executable, "-m", "vitrail", "serve", str(weights), "--device", "cpu", *options]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stderr=file)
+    while not (found := re.search(r"serving at (\S+)", log.read_text())):
+        if process.poll() is not None:
+            raise SystemExit(log.read_text())
+        time.sleep(0.1)
+    return process, found[1]
+
+
+def peak_memory(pid: int) -> float:
+    """MB of the process and those that it started, each at its peak."""
+    peaks = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (folder / "status").read_text()
+        except OSError:
+            continue
+        if str(pid) in (folder.name, re.search(r"PPid:\s+(\d+)", status)[1]):  # type: ignore[index]
+            peaks += [int(kb) / 1000 for kb in re.findall(r"VmHWM:\s+(\d+)", status)]
+    return sum(peaks)
+
+
+def percentile(answers: list[Answer], share: float) -> str:
+    """Milliseconds."""
+    return f"{1000 * np.quantile([answer.seconds for answer in answers], share):.0f}" if answers else "-"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="S/16")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    images, predictor = photos(), a_model(options.model)
+    pixels = torch.stack([predictor.preprocess.pixels(predictor.read(image)) for image in images[:BATCH]])
+    rates: dict[str, list[float]] = {"bare": [], "from JPEG": [], "served": []}
+    with tempfile.TemporaryDirectory() as folder:
+        predictor.save(weights := Path(folder) / "model.safetensors")
+        server, url = start(weights, Path(folder) / "log")
+        try:
+            for _ in range(options.rounds):
+                rates["bare"].append(images_per_second(lambda: predictor.decide(pixels), options.seconds / 2))
+                rates["from JPEG"].append(
+                    images_per_second(lambda: predictor.predict(images[:BATCH]), options.seconds / 2)
+                )
+                answers, taken = ask(_closed, url, images, options.seconds, 4 * BATCH)
+                rates["served"].append(sum(a.status == 200 for a in answers) / taken)
+            bare, jpeg, served = (statistics.median(values) for values in rates.values())
+            calm, _ = ask(_open, url, images, 2 * options.seconds, 0.7 * served)
+            before = peak_memory(server.pid)
+            crowd, taken = ask(_open, url, images, options.seconds, 3 * served)
+            after = peak_memory(server.pid)
+        finally:
+            server.terminate()
+            code = server.wait()
+    accepted = [answer for answer in crowd if answer.status == 200]
+    refused = [answer for answer in crowd if answer.status == 503]
+    bound = 1000 * (WAIT + 3 * BATCH / bare)
+    rows = [
+        ["bare, images/s", f"{bare:.1f}", ""],
+        ["from JPEG, images/s", f"{jpeg:.1f}", ""],
+        [
+            "served, images/s",
+            f"{served:.1f}",
+            f"{served / bare:.2f} of bare (≥ 0.90), {served / jpeg:.2f} of from JPEG",
+        ],
+        ["at 0.7: statuses", dict(Counter(a.status for a in calm)), "200 only"],
+        ["at 0.7: p50, p99, ms", f"{percentile(calm, 0.5)}, {percentile(calm, 0.99)}", f"p99 ≤ {bound:.0f}"],
+        ["at 3: statuses", dict(Counter(a.status for a in crowd)), "200 and 503 only"],
+        ["at 3: accepted, images/s", f"{len(accepted) / taken:.1f}", f"{len(accepted) / taken / served:.2f} (≥ 0.90)"],
+        ["at 3: p99 of the accepted, ms", percentile(accepted, 0.99), f"queue of {QUEUE}"],
+        ["at 3: p50, p99 of refusals, ms", f"{percentile(refused, 0.5)}, {percentile(refused, 0.99)}", "p99 ≤ 100"],
+        ["at 3: peak memory, MB", f"{before:.0f} → {after:.0f}", ""],
+        ["exit code after SIGTERM", code, "0"],
+    ]
+    print(f"ViT {options.model}, batches of {BATCH}, {torch.get_num_threads()} threads, random weights")
+    print(table(["what", "measured", "goal"], rows))
+
+
+if __name__ == "__main__":
+    main()

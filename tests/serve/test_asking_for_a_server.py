@@ -1,0 +1,90 @@
+"""What is said before anything is served."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from vitrail import serve
+from vitrail.cli import main
+from vitrail.errors import UserError
+from vitrail.serve import Limits, named
+
+
+@pytest.mark.parametrize(
+    ("models", "names"),
+    [
+        ("runs/birds", ["birds"]),
+        (["runs/birds/weights/best.safetensors"], ["birds"]),
+        (["runs/birds", "small=runs/birds"], ["birds", "small"]),
+        (["hf://google/vit-base-patch16-224"], ["vit-base-patch16-224"]),
+        ({"a": "runs/birds", "b": "runs/birds"}, ["a", "b"]),
+        (["/model"], ["model"]),
+        (["runs/v1.5"], ["v1.5"]),
+    ],
+)
+def test_a_model_is_called_as_its_folder_is(models, names):
+    assert list(named(models)) == names
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        (["a/birds", "b/birds"], "two models are called 'birds'; write NAME=PATH"),
+        (["runs/vögel"], "write NAME=PATH"),
+        ({"a/b": "runs/birds"}, "'a/b' is no name"),
+        ([], "no model was named"),
+        (["."], "'.' is no name"),
+        ([""], "'' is no name"),
+    ],
+)
+def test_names_that_do_not_go(models, words):
+    with pytest.raises(UserError, match=words):
+        named(models)
+
+
+@pytest.mark.parametrize("token", ["", "two words", "ümlaut", "line\n"])
+def test_tokens_that_do_not_go(token):
+    with pytest.raises(UserError, match="printable ASCII"):
+        serve.serve("runs/birds", token=token)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--queue", "0"], "error: --queue 0: Input should be greater than 0\n"),
+        (["--batch-wait", "-1"], "error: --batch-wait -1: Input should be greater than or equal to 0\n"),
+        (["--max-pixels", "many"], "error: --max-pixels many: Input should be a valid integer"),
+        (["--token-file", "/nowhere"], "cannot read the token in /nowhere"),
+    ],
+)
+def test_the_command_line_refuses(arguments, words, capsys):
+    assert main(["serve", "runs/birds", *arguments]) == 2
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert len(printed.splitlines()) == 1
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client", "python_multipart"])
+def test_a_missing_library_is_named_with_its_remedy(missing, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UserError, match=r"pip install 'vitrail\[serve\]'"):
+        serve.app("runs/birds")
+
+
+def test_a_request_never_may_have_more_images_than_there_are_places():
+    assert (Limits(queue=3).images, Limits(queue=100, max_images=5).images) == (3, 5)
+    assert Limits(batch_size=4).places == 32
+
+
+def test_help_needs_no_heavy_library():
+    program = (
+        "import sys; from vitrail.cli import main\n"
+        "assert main(['serve', '--help']) == 0\n"
+        "assert not {'torch', 'numpy', 'PIL', 'fastapi', 'uvicorn'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--batch-wait" in done.stdout

@@ -1,0 +1,88 @@
+"""The models' process as seen by the server, with its life cut short in every way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vitrail.errors import UserError
+from vitrail.serve import worker
+from vitrail.serve.worker import Job, Worker, WorkerLost
+
+
+class Settings:
+    """A loader that survives pickling: what the path says decides."""
+
+    def __init__(self, predictor):
+        self.predictor = predictor
+
+    def __call__(self, path):
+        if os.path.exists(path):
+            raise UserError("the file is gone; restore it")
+        return self.predictor
+
+
+@pytest.fixture
+def talk(tiny_predictor, tmp_path, monkeypatch):
+    """``talk(conversation)`` with a worker whose model cannot be loaded while the file ``gone`` exists."""
+    monkeypatch.setattr(worker, "PAUSES", (0.0, 0.2))
+
+    def run(conversation):
+        async def main():
+            async with Worker({"model": str(tmp_path / "gone")}, Settings(tiny_predictor()), 20) as found:
+                await asyncio.wait_for(conversation(found), 60)
+            return found
+
+        return asyncio.run(main())
+
+    return run
+
+
+def job(kind="predict", **options):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 16, 24), np.uint8)
+    return Job("model", kind, pixels, options)
+
+
+def test_answers_belong_to_their_questions_and_errors_to_those_who_made_them(talk, tiny_predictor):
+    async def conversation(found):
+        questions = [job(), job("embed"), job("explain", method="rollout", layer=9), job("explain", method="gradcam")]
+        said, vectors, refused, maps = await asyncio.gather(*map(found, questions), return_exceptions=True)
+        predictor = tiny_predictor()
+        for mine, theirs in ((said, "predict"), (vectors, "embed"), (maps, "explain")):
+            assert len(mine) == 3
+            if theirs != "explain":
+                expected = worker.perform(predictor, job(theirs))
+                numbers = [each if theirs == "embed" else each.probabilities for each in mine]
+                wanted = [each if theirs == "embed" else each.probabilities for each in expected]
+                np.testing.assert_allclose(numbers, wanted, rtol=1e-5)
+        assert isinstance(refused, UserError)
+        assert "there is no layer 9" in str(refused)
+        with pytest.raises(RuntimeError, match="the model failed"):
+            await found(replace(job(), model="other"))
+        assert found.restarts == 0
+
+    found = talk(conversation)
+    assert not found._process.is_alive()
+
+
+def test_it_is_tried_again_until_the_models_load(talk, tmp_path, capfd):
+    async def conversation(found):
+        (tmp_path / "gone").touch()
+        os.kill(found._process.pid, signal.SIGKILL)
+        while found.restarts < 2:
+            await asyncio.sleep(0.05)
+        assert not found.up
+        with pytest.raises(WorkerLost):
+            await found(job())
+        (tmp_path / "gone").unlink()
+        while not found.up:
+            await asyncio.sleep(0.05)
+        assert len(await found(job())) == 3
+
+    talk(conversation)
+    assert "could not be started again: the file is gone" in capfd.readouterr().err

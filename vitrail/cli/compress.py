@@ -1,0 +1,196 @@
+"""Smaller and faster models from a trained one, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.types import NonNegativeInt, PositiveInt
+
+from vitrail.cli._options import BatchSize, Json, Opening, Weights, print_json
+from vitrail.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vitrail.compress.curve import Point
+    from vitrail.data.source import Source, SourceConfig
+    from vitrail.predictor import Predictor
+    from vitrail.tasks import Batch
+
+GROUP = "Use a model"
+
+
+def compress(
+    run: Weights,
+    data: str | None = None,
+    /,
+    *,
+    method: str = "tome",
+    levels: Annotated[str | None, Parameter(metavar="4,8,12")] = None,
+    options: Annotated[tuple[str, ...], Parameter("--set", metavar="OPTION=VALUE", show_default=False)] = (),
+    split: str | None = None,
+    calibration: PositiveInt = 256,
+    pictures: NonNegativeInt = 4,
+    out: Path | None = None,
+    as_json: Json = False,
+    batch_size: BatchSize = 8,
+    opening: Opening = Opening(),  # noqa: B008  frozen
+) -> None:
+    """Measure what a model loses and gains with fewer tokens, heads or units.
+
+    Prints a table of speed and accuracy, and writes it as curve.json and curve.png, with pictures of the tokens that
+    are left (tome, evit) or with the smaller models' weights (prune), from which `vitrail train --init` goes on.
+
+    Examples
+      vitrail compress runs/birds
+      vitrail compress runs/birds photos/ --method tome --levels 8,13,16 --set schedule=falling --out merged
+      vitrail compress runs/birds --method prune --levels 0.25,0.5
+
+    Args:
+        data: Other data than the run's own: a folder, a table, a named data set.
+        method: tome (merge tokens), evit (prune tokens), prune (heads and units), or a third party's.
+        levels: How strongly: r of tome, keep of evit, share of prune; default: the method's own.
+        options: Another option of the method.
+        split: Measured on: train, val or test; default: test where there is one, else val.
+        calibration: Training images at most to measure the importance of heads and units on (prune).
+        pictures: How many pictures to draw the tokens of.
+        out: A folder for the files; default: compression/METHOD in the run folder.
+    """
+    from vitrail.cli._measuring import source_and_folder
+    from vitrail.compress import calibrates, variants
+    from vitrail.compress.curve import measure
+    from vitrail.config import read_scalar, split_assignment
+    from vitrail.console import note
+    from vitrail.report.measured import find_split
+
+    chosen = _levels(levels)
+    assigned = dict(split_assignment(option) for option in options)
+    settings = {name: read_scalar(text) for name, text in assigned.items()}
+    learns = calibrates(method)
+    given = {} if learns else {"val_fraction": 0}  # of other data all images count, but those that it learns from
+    config, folder = source_and_folder(run, data, out, f"compression/{method}", **given)
+    predictor = opening.load(run)
+    source, split = find_split(predictor, config, split)
+    batches = _calibration(predictor, config, calibration, batch_size) if learns else None
+    models = variants(predictor, method, chosen, calibration=batches, **settings)
+    points = measure(models, source, batch_size=batch_size)
+    _write(folder, points, models, source, split, batch_size, pictures)
+    note(f"written: {folder}")
+    if as_json:
+        print_json(_plain(points, source, split, batch_size))
+    else:
+        print(_table(points, predictor.task.monitor or "loss"))
+
+
+def _levels(text: str | None) -> tuple[float, ...]:
+    try:
+        return () if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{text!r} names no levels; write numbers, as in --levels 4,8,12") from None
+
+
+def _calibration(predictor: Predictor, config: SourceConfig, count: int, batch_size: int) -> Iterator[Batch]:
+    """Up to ``count`` training images from all over the split, in batches."""
+    import numpy as np
+
+    from vitrail.console import note
+    from vitrail.data.loading.loader import Loader, LoaderConfig
+    from vitrail.report.measured import find_split
+
+    source, _ = find_split(predictor, config, "train")
+    source = source.subset(np.linspace(0, len(source) - 1, min(len(source), count)).astype(np.int64))
+    note(f"importance measured on {len(source):,} training images")
+    loader = Loader(source, predictor.preprocess, LoaderConfig(batch_size=batch_size), train=False)
+    return loader.batches()
+
+
+def _plain(points: list[Point], source: Source, split: str, batch_size: int) -> dict[str, Any]:
+    from vitrail.report.plain import plain
+
+    measured = {"split": split, "images": len(source), "batch_size": batch_size}
+    result: dict[str, Any] = plain(measured | {"points": [point.to_dict() for point in points]})
+    return result
+
+
+def _table(points: list[Point], monitor: str) -> str:
+    from vitrail.console import table
+    from vitrail.report.families import family_of
+
+    headline = family_of(points[0].evaluation).HEADLINES[monitor]
+    columns = ("model", "tokens", "parameters", "GMACs", "images/s", "speed", headline.label)
+    rows = [
+        (
+            point.name,
+            point.cost.tokens,
+            f"{point.cost.parameters:,}",
+            f"{point.cost.macs / 1e9:.3g}",
+            f"{point.images_per_second:.1f}",
+            f"{point.speedup:.2f} ×",
+            headline.show(point.evaluation.metrics[monitor]),
+        )
+        for point in points
+    ]
+    return table(columns, rows)
+
+
+def _write(
+    folder: Path, points: list[Point], models: dict[str, Predictor], source: Source, split: str, batch: int, count: int
+) -> None:
+    """The numbers, the curve, and the smaller models or pictures of the tokens that are left."""
+    from vitrail import files
+    from vitrail.compress.reduced import ReducedViT
+    from vitrail.report import style
+    from vitrail.report.plain import plain
+
+    files.write_json(folder / "curve.json", _plain(points, source, split, batch))
+    style.save_png(_curve(points, models, f"{split}, {len(source):,} images"), folder / "curve.png")
+    compressed = {point.name: (models[point.name], point) for point in points[1:]}
+    reduced = {name: model for name, (model, _) in compressed.items() if isinstance(model.task.vit, ReducedViT)}
+    if reduced and count:
+        style.save_png(_tokens(reduced, source, count), folder / "tokens.png")
+    for name, (model, point) in compressed.items():
+        if name not in reduced:
+            model.metrics = plain(point.evaluation.metrics)
+            model.save(folder / f"{name.replace('=', '-')}.safetensors")
+
+
+def _curve(points: list[Point], models: dict[str, Predictor], note: str) -> Figure:
+    from vitrail.report.families import family_of
+    from vitrail.report.figures.tradeoff import tradeoff
+
+    monitor = models[points[0].name].task.monitor or "loss"
+    label = family_of(points[0].evaluation).HEADLINES[monitor].label
+    scores = [point.evaluation.metrics[monitor] for point in points]
+    return tradeoff([point.name for point in points], [point.speedup for point in points], scores, label, note)
+
+
+def _tokens(models: dict[str, Predictor], source: Source, count: int) -> Figure:
+    """A row an image: the picture, then as each model's tokens see it."""
+    from functools import partial
+
+    import numpy as np
+    import torch
+
+    from vitrail.compress.mosaic import mosaic
+    from vitrail.explain.overlay import outline
+    from vitrail.predictor import Sample
+    from vitrail.report.figures.tiles import Tile, sheet
+
+    tiles = []
+    for index in np.linspace(0, len(source) - 1, min(len(source), count)).astype(int).tolist():
+        sample = Sample(source.name(index), partial(source.read, index))
+        for place, (name, model) in enumerate(models.items()):
+            picture = model.picture(sample)
+            region = model.preprocess.region((picture.height, picture.width))
+            with torch.inference_mode():
+                features: Any = model.task.vit(model.tensor(sample))
+            if not place:
+                tiles.append(
+                    Tile(outline(picture, region), Path(sample.name).name, f"{features.source.shape[1]} patches")
+                )
+            seen = mosaic(picture, features.source[0].reshape(features.grid).cpu().numpy(), region)
+            tiles.append(Tile(seen, name, f"{features.remaining.shape[1]} tokens"))
+    return sheet(tiles, "Patches in the colour of the token they became part of", 1 + len(models))

@@ -1,0 +1,56 @@
+"""Models behind HTTP."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from vitrail.cli._options import Opening, Weights
+from vitrail.errors import UserError
+from vitrail.serve.limits import Limits
+
+GROUP = "Use a model"
+
+
+def serve(
+    run: Weights,
+    /,
+    *more: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token_file: Path | None = None,
+    limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008  frozen
+    opening: Opening = Opening(),  # noqa: B008  frozen
+) -> None:
+    """Answer HTTP requests with a model's predictions.
+
+    Endpoints: /v1/predict, /v1/embed, /v1/explain, /v1/models; the Open Inference Protocol under /v2; /metrics for
+    Prometheus, /healthz, /readyz, and /docs for people.
+
+    Examples
+      vitrail serve runs/birds
+      vitrail serve small=runs/birds large=hf://google/vit-base-patch16-224 --port 9000 --batch-size 16
+      curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" http://127.0.0.1:8000/v1/predict
+
+    Args:
+        more: Further models, chosen in a request by their names; NAME=PATH names one.
+        host: The address to listen on; 0.0.0.0 for all.
+        port: 0 takes a free one, which is printed.
+        token_file: A file with the token that requests must carry (Authorization: Bearer); or set VITRAIL_TOKEN.
+    """
+    from vitrail.serve import serve
+
+    serve([run, *more], host=host, port=port, limits=limits, token=_token(token_file), load=opening.load)
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get("VITRAIL_TOKEN")
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise UserError(f"cannot read the token in {file}: {reason}; name another file") from None

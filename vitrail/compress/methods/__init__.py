@@ -1,0 +1,1 @@
+"""One method of compression a file."""

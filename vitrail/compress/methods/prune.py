@@ -1,0 +1,152 @@
+"""Structured pruning: whole attention heads and MLP units go, by a first-order Taylor importance.
+
+The loss change when a gate ξ in front of a head or unit closes is |∂L/∂ξ| to first order (Molchanov et al. 2019; for
+heads Michel et al. 2019); its mean over labelled images is the importance. All layers lose equally many, the least
+important of each, so the smaller model is an ordinary ViT: ``heads``, ``block.head_dim`` and ``mlp_dim`` say all of it.
+
+Shapes: B batch, T tokens, H heads of width d, U units, D width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitrail.compress import Levels
+from vitrail.compress.reduced import require_plain
+from vitrail.config import config
+from vitrail.errors import UserError
+from vitrail.evaluation import evaluation_mode
+from vitrail.nn.init import Undrawn
+from vitrail.tasks import Batch, Task
+from vitrail.vit import ViT, ViTConfig
+
+STRENGTH = "share"
+# of a block's tensors, what they are made of and along which axis
+PRUNED = {
+    "attention.qkv.weight": ("heads", 0),
+    "attention.qkv.bias": ("heads", 0),
+    "attention.qv_bias": ("heads", 0),
+    "attention.out.weight": ("heads", 1),
+    "attention.relative.table": ("heads", 1),
+    "mlp.fc1.weight": ("units", 0),
+    "mlp.fc1.bias": ("units", 0),
+    "mlp.fc2.weight": ("units", 1),
+}
+
+
+@config
+class Options:
+    """What to remove.
+
+    Args:
+        share: of the heads and units of every layer; at least one of each stays.
+        parts: both, or only one of them.
+    """
+
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    parts: Literal["both", "heads", "units"] = "both"
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Of each head (H,) and unit (U,) of each layer."""
+
+    heads: list[Tensor]
+    units: list[Tensor]
+
+
+def levels(vit: ViT) -> Levels:
+    """Up to half."""
+    return (0.125, 0.25, 0.375, 0.5)
+
+
+@torch.enable_grad()
+def calibrate(task: Task, batches: Iterable[Batch]) -> Importance:
+    """The importance, measured with the task's own loss.
+
+    Args:
+        batches: labelled images, as the task learns from.
+
+    Raises:
+        UserError: there are no images, or see :func:`require_plain`.
+    """
+    require_plain(task)
+    blocks: list[Any] = list(task.vit.blocks)
+    gated = [(block.attention.out, block.attention.heads) for block in blocks]
+    gated += [(block.mlp.fc2, block.mlp.fc2.in_features) for block in blocks]
+    totals = [torch.zeros(count, device=module.weight.device) for module, count in gated]
+    gates: dict[nn.Module, Tensor] = {}
+    hooks = [module.register_forward_pre_hook(partial(_gate, gates, count)) for module, count in gated]
+    seen = 0
+    try:
+        with evaluation_mode(task):
+            for batch in batches:
+                images, targets = (batch[name].to(totals[0].device) for name in ("images", "targets"))
+                loss = len(images) * task.loss({"images": images, "targets": targets})["loss"]  # a sum, not the mean
+                gradients = torch.autograd.grad(loss, [gates[module] for module, _ in gated])
+                for total, gradient in zip(totals, gradients, strict=True):
+                    total += gradient.abs().sum(dim=(0, 1, 3))
+                seen += len(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not seen:
+        raise UserError("there are no images to measure the importance on; give some with labels")
+    means = [total / seen for total in totals]
+    return Importance(means[: len(blocks)], means[len(blocks) :])
+
+
+def apply(task: Task, options: Options, found: Importance) -> Task:
+    """A smaller task that computes what the larger one would with those heads and units closed.
+
+    Raises:
+        UserError: a task whose head shares the blocks' widths.
+    """
+    if getattr(task.config, "pool", None) == "attention":
+        raise UserError("attention pooling has heads and units of the blocks' number; choose another method or pool")
+    kept = {
+        "heads": [_most_important(each, options.share if options.parts != "units" else 0) for each in found.heads],
+        "units": [_most_important(each, options.share if options.parts != "heads" else 0) for each in found.units],
+    }
+    before = task.vit.config
+    block = dataclasses.replace(before.block, head_dim=before.head_dim)
+    after = dataclasses.replace(before, heads=len(kept["heads"][0]), mlp_dim=len(kept["units"][0]), block=block)
+    state = {name: _rest(name, value, kept, before) for name, value in task.state_dict().items()}
+    with torch.device("meta"), Undrawn():
+        smaller: Task = type(task)(dataclasses.replace(task.config, model=after))
+    smaller.load_state_dict(state, assign=True)
+    return smaller.train(task.training)
+
+
+def _gate(gates: dict[nn.Module, Tensor], count: int, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """Multiply each of the ``count`` parts of B T C by an open gate of its own in each image, and leave the gates."""
+    (x,) = inputs
+    gates[module] = x.new_ones(len(x), 1, count, 1).requires_grad_()
+    return ((x.unflatten(-1, (count, -1)) * gates[module]).flatten(-2),)
+
+
+def _most_important(importance: Tensor, share: float) -> Tensor:
+    """The places of all but ``share``, in their order."""
+    count = max(1, round(len(importance) * (1 - share)))
+    return importance.topk(count).indices.sort().values
+
+
+def _rest(name: str, value: Tensor, kept: dict[str, list[Tensor]], before: ViTConfig) -> Tensor:
+    """A copy of the tensor without what belongs to removed heads and units."""
+    found = re.fullmatch(r"vit\.blocks\.(\d+)\.(.+)", name)
+    if found is None or found[2] not in PRUNED:
+        return value.clone()
+    part, axis = PRUNED[found[2]]
+    count = before.heads if part == "heads" else before.mlp_dim
+    width = before.head_dim if part == "heads" and found[2] != "attention.relative.table" else 1
+    groups = value.unflatten(axis, (-1, count, width))  # such as queries, keys and values
+    return groups.index_select(axis + 1, kept[part][int(found[1])]).flatten(axis, axis + 2)

@@ -1,0 +1,113 @@
+"""Token merging (Bolya et al. 2023, "Token Merging: Your ViT But Faster"): like patches become one, in every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vitrail.compress import Levels
+from vitrail.compress.reduced import Patches, places, reduced, take
+from vitrail.config import config
+from vitrail.errors import UserError
+from vitrail.tasks import Task
+from vitrail.vit import ViT
+
+STRENGTH = "r"
+
+
+@config
+class Options:
+    """How many.
+
+    Args:
+        r: patch tokens to merge in each layer; at most half of those there are.
+        schedule: r in every layer (``constant``), or 2r in the first, falling to none in the last (``falling``), which
+            is faster and costs more accuracy.
+    """
+
+    r: Annotated[int, Field(ge=0)] = 8
+    schedule: Literal["constant", "falling"] = "constant"
+
+
+def levels(vit: ViT) -> Levels:
+    """Up to what every layer can merge."""
+    most = max(1, num_patches(vit) // vit.config.depth)
+    return tuple(sorted({round(most * share) for share in (0.25, 0.5, 0.75, 1)} - {0}))
+
+
+def apply(task: Task, options: Options, found: Any = None) -> Task:
+    """A copy that merges; class token, distillation token and registers are kept.
+
+    Raises:
+        UserError: more than half of the patches are to be merged in one layer, or see :func:`reduced`.
+    """
+    amounts = per_layer(options, task.vit.config.depth)
+    count = num_patches(task.vit)
+    if max(amounts) > count // 2:
+        raise UserError(
+            f"a layer can merge at most half of its {count} patches, not {max(amounts)}; "
+            f"give r of at most {count // 2 // (max(amounts) // options.r)}"
+        )
+    return reduced(task, Merging(tuple(amounts), task.vit.num_prefix))
+
+
+def num_patches(vit: ViT) -> int:
+    """N at the native size."""
+    rows, columns = vit.embed.grid(vit.config.image_size)
+    return rows * columns
+
+
+def per_layer(options: Options, depth: int) -> list[int]:
+    """How many tokens each layer merges."""
+    if options.schedule == "constant" or depth == 1:
+        return [options.r] * depth
+    return [int(2 * options.r * (1 - layer / (depth - 1))) for layer in range(depth)]
+
+
+@dataclass(frozen=True)
+class Merging:
+    """The reduction: ``amounts`` a layer, fewer where fewer than twice as many patches are left."""
+
+    amounts: Sequence[int]
+    num_prefix: int
+
+    def __call__(self, layer: int, patches: Patches, q: Tensor, k: Tensor) -> Patches:
+        amount = min(self.amounts[layer], patches.tokens.shape[1] // 2)
+        if not amount:
+            return patches
+        # the paper's sets are every other token of all, so the first patch follows the last token before it
+        kept, moved, into = match(k[:, :, self.num_prefix :].mean(dim=1), amount, self.num_prefix % 2)
+        size = torch.ones_like(patches.tokens[..., :1]) if patches.size is None else patches.size
+        total = _joined(size, kept, moved, into)
+        tokens = _joined(patches.tokens * size, kept, moved, into) / total
+        return Patches(tokens, places(kept, moved, into).gather(1, patches.source), total)
+
+
+def _joined(values: Tensor, kept: Tensor, moved: Tensor, into: Tensor) -> Tensor:
+    """B M D → B K D: what is kept, with the sum of what moves into it."""
+    return take(values, kept).scatter_add(1, into[..., None].expand(-1, -1, values.shape[-1]), take(values, moved))
+
+
+def match(keys: Tensor, amount: int, first: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Bipartite soft matching (their section 3): of set A the ``amount`` tokens most like one in B move into that.
+
+    Args:
+        keys: B M d, whose cosine is the similarity.
+        first: where A begins, 0 or 1; it has every other token from there on, B the rest.
+
+    Returns:
+        The places that go on (B K, A's before B's), those that are moved (B amount), and into which of the K.
+    """
+    keys = normalize(keys, dim=-1)
+    best, partner = (keys[:, first::2] @ keys[:, 1 - first :: 2].mT).max(dim=-1)
+    order = best.argsort(dim=-1, descending=True)
+    moved, staying = order[:, :amount], order[:, amount:].sort(dim=-1).values
+    others = torch.arange(1 - first, keys.shape[1], 2, device=keys.device).expand(keys.shape[0], -1)
+    kept = torch.cat((2 * staying + first, others), dim=1)
+    return kept, 2 * moved + first, staying.shape[1] + partner.gather(1, moved)

@@ -1,0 +1,137 @@
+"""Serving: models behind HTTP, in bounded time and memory.
+
+One process speaks HTTP, checks, decodes and resizes; another holds the models and computes in batches. A request
+passes these files in this order: ``door`` (token, counters), ``v1`` or ``v2`` (routes), ``service`` (a place in the
+queue), ``bodies`` (bytes to pixels), ``batcher``, ``worker``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from vitrail.console import note, warn
+from vitrail.errors import UserError
+from vitrail.serve.limits import Limits
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from vitrail.serve.service import Service
+    from vitrail.serve.worker import Load
+
+NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+NAMED = re.compile(rf"(?P<name>{NAME.pattern})=(?P<path>.+)", re.ASCII)
+FILES = (".safetensors", ".npz", ".pth", ".pt", ".bin")
+INSIDE = ("weights", "best", "last", "model", "/")  # names of files and folders that say nothing
+
+
+def app(
+    models: str | Sequence[str] | Mapping[str, str],
+    *,
+    limits: Limits | None = None,
+    token: str | None = None,
+    load: Load | None = None,
+) -> FastAPI:
+    """The ASGI application, for a server of your own; it starts and ends the models' process itself.
+
+    The process is started anew, so the program that calls this needs an ``if __name__ == "__main__"``.
+
+    Args:
+        models: run folders, weights files or ``hf://`` addresses, also as ``name=path``; or path by name.
+        token: what clients must send as ``Authorization: Bearer``.
+        load: from a path to a predictor, in the models' process; default :func:`vitrail.load`.
+
+    Raises:
+        UserError: two models of one name, or a library is missing.
+    """
+    service = _service(models, limits or Limits(), load)
+    from vitrail.serve.application import build
+
+    return build(service, _checked(token))
+
+
+def serve(
+    models: str | Sequence[str] | Mapping[str, str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    token: str | None = None,
+    load: Load | None = None,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C. Arguments as :func:`app`; port 0 takes a free one, which is printed.
+
+    Raises:
+        UserError: a model cannot be loaded, the address is taken, or a library is missing.
+    """
+    limits, token = limits or Limits(), _checked(token)
+    service = _service(models, limits, load)
+    from vitrail.serve.server import run
+
+    if token is None and host not in ("127.0.0.1", "::1", "localhost"):
+        warn(f"whoever reaches {host} may use this server; ask for a token with --token-file or VITRAIL_TOKEN")
+    for line in _resolved(limits):
+        note(line)
+    run(service, token, host, port)
+
+
+def named(models: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Path by name. A model is called as its run folder or file is, if no name is given.
+
+    Raises:
+        UserError: two models of one name, or a name that is no good in an address.
+    """
+    if isinstance(models, Mapping):
+        pairs = list(models.items())
+    else:
+        texts = [models] if isinstance(models, str) else list(models)
+        pairs = [(m["name"], m["path"]) if (m := NAMED.fullmatch(text)) else (_name(text), text) for text in texts]
+    found = dict(pairs)
+    if not pairs or len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        raise UserError(f"two models are called {twice!r}; write NAME=PATH" if twice else "no model was named")
+    for name in found:
+        if not NAME.fullmatch(name):
+            raise UserError(f"{name!r} is no name for an address; write NAME=PATH with letters, digits, '-', '_', '.'")
+    return found
+
+
+def _name(path: str) -> str:
+    place = PurePath(path)
+    parts = (place.with_suffix("") if place.suffix in FILES else place).parts
+    return next((part for part in reversed(parts) if part not in INSIDE), parts[-1] if parts else path)
+
+
+def _service(models: str | Sequence[str] | Mapping[str, str], limits: Limits, load: Load | None) -> Service:
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError:
+        raise UserError("serving needs more libraries; run: pip install 'vitrail[serve]'") from None
+    from vitrail import predictor
+    from vitrail.serve.service import Service
+    from vitrail.serve.worker import Worker
+
+    return Service(Worker(named(models), load or predictor.load, limits.model_seconds), limits)
+
+
+def _checked(token: str | None) -> str | None:
+    if token is not None and (not token.isascii() or not token.isprintable() or not token or " " in token):
+        raise UserError("the token must be printable ASCII without spaces, and not empty; choose another")
+    return token
+
+
+def _resolved(limits: Limits) -> list[str]:
+    auto = " (auto: 8 batches)" if limits.queue is None else ""
+    return [
+        f"batches: up to {limits.batch_size} images, waiting up to {limits.batch_wait * 1000:g} ms",
+        f"limits: {limits.places} images in the queue{auto}, {limits.max_body:,} bytes a body, "
+        f"{limits.max_pixels:,} pixels an image, {limits.images} images a request; "
+        f"so at most {limits.places * limits.max_body / 1e6:,.0f} MB of bodies",
+    ]

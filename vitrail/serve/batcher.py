@@ -1,0 +1,107 @@
+"""Micro-batches: single images go to the model together, as many as there are and no later than need be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+AHEAD = 2  # batches given away at a time: one is computed while the next is on its way
+
+
+@dataclass
+class _Entry:
+    item: Any
+    result: asyncio.Future[Any]
+    deadline: float
+
+
+@dataclass
+class Batcher(Generic[K]):
+    """``await batcher(key, item)`` gives the result of ``item`` in a batch of items with the same ``key``.
+
+    A full batch leaves at once, so that one always lies ready when the model is done. One that is not full leaves
+    when the model is idle and its first item has waited ``wait`` seconds: until then it can still grow. Of several
+    keys, the one whose first item came first goes first. It bounds nothing: the door does.
+
+    Attributes:
+        run: computes a batch; what it raises goes to all items of the batch.
+        fatal: errors of ``run`` that end the waiting of everything that is queued too.
+    """
+
+    run: Callable[[K, list[Any]], Awaitable[list[Any]]]
+    size: int
+    wait: float
+    fatal: type[Exception] = field(default=ConnectionError)
+
+    def __post_init__(self) -> None:
+        self._lanes: dict[K, deque[_Entry]] = {}
+        self._changed = asyncio.Event()
+        self._batches: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        """Items that wait for their batch to leave."""
+        return sum(map(len, self._lanes.values()))
+
+    async def __call__(self, key: K, item: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        entry = _Entry(item, loop.create_future(), loop.time() + self.wait)
+        self._lanes.setdefault(key, deque()).append(entry)
+        self._changed.set()
+        return await entry.result
+
+    async def dispatch(self) -> None:
+        """Send batches off, for ever."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._changed.clear()
+            if (key := self._next(clock())) is not None:
+                self._launch(key)
+                continue
+            due = min((lane[0].deadline for lane in self._lanes.values()), default=None)
+            pause = None if due is None or self._batches else max(0.0, due - clock())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), pause)
+
+    def _next(self, now: float) -> K | None:
+        """The key whose batch is to leave now."""
+        if len(self._batches) >= AHEAD:
+            return None
+        by_age = sorted(self._lanes, key=lambda key: self._lanes[key][0].deadline)
+        for key in by_age:
+            lane = self._lanes[key]
+            if len(lane) >= self.size or (not self._batches and lane[0].deadline <= now):
+                return key
+        return None
+
+    def _launch(self, key: K) -> None:
+        lane = self._lanes[key]
+        batch = [lane.popleft() for _ in range(min(self.size, len(lane)))]
+        if not lane:
+            del self._lanes[key]
+        if batch := [entry for entry in batch if not entry.result.done()]:  # nobody waits for the others any more
+            task = asyncio.create_task(self._compute(key, batch))
+            self._batches.add(task)
+
+    async def _compute(self, key: K, batch: list[_Entry]) -> None:
+        try:
+            results = await self.run(key, [entry.item for entry in batch])
+            for entry, result in zip(batch, results, strict=True):
+                if not entry.result.done():
+                    entry.result.set_result(result)
+        except Exception as error:
+            queued = [entry for lane in self._lanes.values() for entry in lane] if isinstance(error, self.fatal) else []
+            if queued:
+                self._lanes.clear()
+            for entry in batch + queued:
+                if not entry.result.done():
+                    entry.result.set_exception(error)
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._batches.discard(task)
+            self._changed.set()

@@ -1,0 +1,66 @@
+"""What every request passes before its route: the token, and being counted."""
+
+from __future__ import annotations
+
+import hmac
+import time
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vitrail.serve.service import Service
+
+OPEN = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+"""Paths that need no token."""
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+]
+
+
+class Door:
+    """ASGI middleware around all routes.
+
+    Args:
+        token: what ``Authorization: Bearer`` must carry; None: nothing is asked.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, token: str | None) -> None:
+        self.app, self.service = app, service
+        self.expected = None if token is None else f"bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        started, answered = time.perf_counter(), False
+
+        def count(status: int) -> None:
+            nonlocal answered
+            answered = True
+            route = getattr(scope.get("route"), "path", "other")
+            self.service.metrics.responded(route, scope["method"], status, time.perf_counter() - started)
+
+        async def send_counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                count(message["status"])
+                close = [(b"connection", b"close")] if self.service.draining else []
+                message["headers"] = [*message.get("headers", ()), *HEADERS, *close]
+            await send(message)
+
+        if not self._may(scope):
+            refusal = JSONResponse({"error": "a token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
+            return await refusal(scope, receive, send_counted)
+        try:
+            await self.app(scope, receive, send_counted)
+        except Exception:
+            if not answered:
+                count(500)  # which the server around us sends
+            raise
+
+    def _may(self, scope: Scope) -> bool:
+        if self.expected is None or scope["path"] in OPEN:
+            return True
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, token = given.partition(b" ")
+        return hmac.compare_digest(scheme.lower() + b" " + token.strip(), self.expected)

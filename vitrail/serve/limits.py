@@ -1,0 +1,48 @@
+"""What a server takes on, and how long it waits."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from vitrail.config import config
+
+BATCHES = 8  # of room in the queue by default
+
+
+@config
+class Limits:
+    """Bounds of a server: what goes beyond them is refused at once.
+
+    Args:
+        batch_size: Images the model computes together.
+        batch_wait: Seconds that the first image of a batch waits for others while the model is idle.
+        queue: Images accepted and not answered yet; beyond it 503. Default: 8 batches.
+        max_body: Bytes of a request; beyond it 413.
+        max_pixels: Pixels of an image, told from its header; beyond it 413.
+        max_images: Images of a request; beyond it 413.
+        body_seconds: For a request's body to arrive; then 408.
+        model_seconds: For the model to answer a batch; then it is killed and started anew.
+        drain: Seconds between "not ready" and the end of listening after SIGTERM or Ctrl-C.
+    """
+
+    batch_size: PositiveInt = 8
+    batch_wait: Annotated[float, Field(ge=0, le=10)] = 0.005
+    queue: PositiveInt | None = None
+    max_body: PositiveInt = 16_000_000
+    max_pixels: PositiveInt = 25_000_000
+    max_images: PositiveInt = 16
+    body_seconds: PositiveFloat = 30.0
+    model_seconds: PositiveFloat = 60.0
+    drain: Annotated[float, Field(ge=0, le=600)] = 1.0
+
+    @property
+    def places(self) -> int:
+        """Images accepted and not answered yet, resolved."""
+        return self.queue or BATCHES * self.batch_size
+
+    @property
+    def images(self) -> int:
+        """Images of one request; never more than there are places."""
+        return min(self.max_images, self.places)

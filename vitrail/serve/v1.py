@@ -1,0 +1,148 @@
+"""The plain endpoints: images in, JSON (or a picture) out."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from torch import Tensor
+
+from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
+from vitrail.errors import did_you_mean
+from vitrail.explain import Heat, method_names, named_output
+from vitrail.explain.overlay import overlay
+from vitrail.serve.bodies import OPENAPI, encoded_images, picture, pixels
+from vitrail.serve.limits import Limits
+from vitrail.serve.service import Place, Service
+from vitrail.serve.worker import Kind, Served
+from vitrail.tasks import to_dict
+
+MAX_TOP = 1000
+Model = Annotated[str | None, Query(description="A name of /v1/models; default the first.")]
+METHODS = method_names()
+
+router = APIRouter(prefix="/v1", tags=["v1"])
+
+
+def the_service(request: Request) -> Service:
+    """Of the application that the request came to."""
+    service: Service = request.app.state.service
+    return service
+
+
+async def a_place(service: Annotated[Service, Depends(the_service)]) -> AsyncIterator[Place]:
+    """Held until the request is answered; nothing of its body is read without one."""
+    with service.place() as place:
+        yield place
+
+
+TheService = Annotated[Service, Depends(the_service)]
+APlace = Annotated[Place, Depends(a_place)]
+
+
+@router.get("/models")
+async def models(service: TheService) -> JSONResponse:
+    """The models that are served, the default one first."""
+    return JSONResponse({"models": [about(served) for served in service.worker.served.values()]})
+
+
+@router.post("/predict", openapi_extra=OPENAPI)
+async def predict(
+    request: Request,
+    service: TheService,
+    place: APlace,
+    model: Model = None,
+    top: Annotated[int, Query(ge=1, le=MAX_TOP, description="How many classes to name.")] = 5,
+) -> JSONResponse:
+    """What one or several images show."""
+    served = service.model(model)
+    predictions = await _compute(request, service, place, served, "predict")
+    return JSONResponse({"model": served.name, "predictions": [to_dict(each, top) for each in predictions]})
+
+
+@router.post("/embed", openapi_extra=OPENAPI)
+async def embed(request: Request, service: TheService, place: APlace, model: Model = None) -> JSONResponse:
+    """The feature vectors of one or several images."""
+    served = service.model(model)
+    vectors = await _compute(request, service, place, served, "embed")
+    return JSONResponse({"model": served.name, "embeddings": [vector.tolist() for vector in vectors]})
+
+
+@router.post(
+    "/explain",
+    openapi_extra=OPENAPI,
+    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def explain(
+    request: Request,
+    service: TheService,
+    place: APlace,
+    model: Model = None,
+    method: Annotated[str, Query(json_schema_extra={"enum": METHODS})] = "rollout",
+    layer: Annotated[int | None, Query(ge=-1000, le=1000, description="0 the first, -1 the last.")] = None,
+    head: Annotated[int | None, Query(ge=0, le=1000, description="Of attention.")] = None,
+    target: Annotated[str | None, Query(max_length=1000, description="A class (gradcam, relevance).")] = None,
+    format: Annotated[Literal["json", "png"], Query(description="All maps, or one drawn on the image.")] = "json",
+    map: Annotated[int, Query(ge=-10_000, le=10_000, description="Which one to draw.")] = -1,
+) -> Response:
+    """Where the model looks in one image: heat maps on the token grid."""
+    served = service.model(model)
+    if method not in METHODS:
+        raise HTTPException(422, f"unknown method {method!r}; {did_you_mean(method, METHODS)}")
+    output = None if target is None else named_output(served.classes, target)
+    asked = {"layer": layer, "head": head, "target": output}
+    options = {"method": method} | {name: value for name, value in asked.items() if value is not None}
+    images = await encoded_images(request, service)
+    if len(images) > 1:
+        raise HTTPException(413, "one image at a time is explained; send several requests")
+    (heats,) = await service.compute(served.name, "explain", await decoded(images, service, served), options)
+    if format == "json":
+        maps = [{"title": heat.title, "values": heat.values.tolist()} for heat in heats]
+        return JSONResponse({"model": served.name, "method": method, "maps": maps})
+    if not -len(heats) <= map < len(heats):
+        raise HTTPException(422, f"there is no map {map}; there are {len(heats)}")
+    drawing = await service.in_thread(_drawn, images[0], heats[map], served.preprocess, service.limits)
+    return Response(drawing, media_type="image/png")
+
+
+def about(served: Served) -> dict[str, Any]:
+    """A model as JSON types."""
+    return {
+        "name": served.name,
+        "task": served.task,
+        "classes": list(served.classes),
+        "image_size": list(served.preprocess.size),
+        "channels": served.preprocess.channels,
+        "dim": served.dim,
+        "layers": served.layers,
+        "parameters": served.parameters,
+    }
+
+
+async def decoded(images: Sequence[bytes], service: Service, served: Served) -> list[np.ndarray]:
+    """Each image at the model's input size. Raises HTTPException as ``bodies.picture``."""
+    convert = partial(pixels, preprocess=Preprocess(served.preprocess), limits=service.limits)
+    return list(await asyncio.gather(*(service.in_thread(convert, data, i) for i, data in enumerate(images))))
+
+
+async def _compute(request: Request, service: Service, place: Place, served: Served, kind: Kind) -> list[Any]:
+    images = await encoded_images(request, service)
+    place.need(len(images))
+    return await service.compute(served.name, kind, await decoded(images, service, served))
+
+
+def _drawn(data: bytes, heat: Heat, config: PreprocessConfig, limits: Limits) -> bytes:
+    opened = picture(data, 0, config.channels, limits)  # again: decoded pictures are too large to wait in a queue
+    if isinstance(opened, Tensor):
+        raise HTTPException(422, f"an image of {len(opened)} channels cannot be drawn; ask for format=json")
+    drawing = overlay(opened, heat, Preprocess(config).region((opened.height, opened.width)))
+    file = io.BytesIO()
+    drawing.save(file, "PNG", compress_level=1)
+    return file.getvalue()
