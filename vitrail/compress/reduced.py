@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import NoReturn, Protocol, cast
 
 import torch
@@ -80,15 +82,16 @@ class ReducedViT(ViT):
 
     def forward(self, images: Tensor) -> ReducedFeatures:
         """B C H W → features of the tokens that are left."""
-        *_, features = self._layers_of(images)
-        return self._normed(features)
+        (last,) = deque(self._layers_of(images), maxlen=1)
+        return self._normed(last)
 
     def intermediates(
         self, images: Tensor, layers: Iterable[int] | None = None, *, norm: bool = False
     ) -> list[Features]:
         """As :meth:`ViT.intermediates`, each with the tokens that its layer leaves."""
         wanted = self._layers(layers)
-        found = [self._normed(each) if norm else each for each in self._layers_of(images)]
+        layers_of = enumerate(islice(self._layers_of(images), max(wanted) + 1))
+        found = {layer: self._normed(each) if norm else each for layer, each in layers_of if layer in wanted}
         return [found[layer] for layer in wanted]
 
     def attentions(self, images: Tensor, layers: Iterable[int] | None = None) -> NoReturn:
@@ -146,7 +149,7 @@ def require_plain(task: Task) -> None:
     """Can the task be compressed?
 
     Raises:
-        UserError: it has not one backbone that all comes from, or one whose tokens are reduced already.
+        UserError: it has not one backbone that all comes from, or its tokens are reduced already.
     """
     vit = getattr(task, "vit", None)
     if not isinstance(vit, ViT) or task.backbone is not vit or backbones(task) != [vit]:
@@ -155,9 +158,9 @@ def require_plain(task: Task) -> None:
         raise UserError("this model's tokens are reduced already; start from the plain one")
 
 
-def take(tokens: Tensor, places: Tensor) -> Tensor:
-    """Tokens B M D at places B K → B K D."""
-    return tokens[torch.arange(tokens.shape[0], device=tokens.device)[:, None], places]
+def take(tokens: Tensor, where: Tensor) -> Tensor:
+    """Tokens B M D at the places B K → B K D."""
+    return tokens[torch.arange(tokens.shape[0], device=tokens.device)[:, None], where]  # rows whole; gather is slower
 
 
 def places(kept: Tensor, moved: Tensor, into: Tensor) -> Tensor:
