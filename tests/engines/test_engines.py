@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from vitrail import engines, registry
+from vitrail.compress import apply
 from vitrail.engines._program import trace
 from vitrail.engines._start import start
 from vitrail.errors import UserError
@@ -109,6 +110,17 @@ def test_every_task_has_the_same_outputs(task, tiny_predictor):
     images = torch.randn(3, 3, 16, 24)
     for name in ("torch", "onnxruntime"):
         assert worst(engine_of(name, predictor), predictor.task, images) < 1e-5, name
+
+
+@pytest.mark.parametrize("name", ["torch", *GRAPHS])
+@torch.inference_mode()
+def test_merged_tokens_run_in_every_engine(name, tiny_predictor):
+    plain = tiny_predictor(image_size=(24, 32))
+    merged = apply(plain, "tome", r=2)
+    images = torch.randn(3, 3, 24, 32)
+    outputs = merged.running(name).engine(images)
+    torch.testing.assert_close(outputs, merged.task(images), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(outputs, plain.task(images), atol=1e-4)
 
 
 def test_images_that_do_not_fit_are_refused(running):
