@@ -326,6 +326,21 @@ def test_any_image_size_goes_through_the_stored_preprocessing(tiny_predictor, re
 
 
 @pytest.mark.real_data
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_large_photos_are_decoded_at_a_part_of_their_size(tiny_predictor, real_data, subsampling):
+    fast = tiny_predictor(image_size=(224, 224), patch_size=32)
+    exact = Predictor(fast.task, fast.preprocess.config, device="cpu", exact=True)
+    for path in sorted((real_data / "imagenet_samples").glob("*.JPEG"))[::20]:
+        photo = Image.open(path).convert("RGB")
+        data = io.BytesIO()
+        photo.resize((2048, 1536), Image.Resampling.LANCZOS).save(data, "JPEG", quality=92, subsampling=subsampling)
+        both = [each.pixels(data.getvalue()).float() for each in (fast, exact)]
+        difference = (both[0] - both[1]).abs()
+        assert 0 < difference.mean() < 1, path.name
+        assert fast.read(data.getvalue()).size == (2048, 1536)  # pictures are drawn on in full
+
+
+@pytest.mark.real_data
 def test_real_weights_name_real_photos(real_data):
     """A ViT-Ti/16 with its keys renamed names the photos as it is known to."""
     import re

@@ -62,6 +62,9 @@ class Predictor:
         device: ``auto``, or a torch device.
         metrics: what the weights are known to reach, kept for :meth:`save`.
         engine: what computes in place of the task, which may then be without weights.
+        exact: decode JPEGs of many times the input size in full, which takes several times as long. Otherwise they are
+            decoded at a half, a quarter or an eighth of their size, and still at twice the input's or more; a pixel of
+            the input then differs by less than one grey level on average.
 
     Raises:
         UserError: the preprocessing makes other images than the task takes.
@@ -75,6 +78,7 @@ class Predictor:
         device: str | torch.device = "auto",
         metrics: dict[str, float] | None = None,
         engine: Engine | None = None,
+        exact: bool = False,
     ) -> None:
         require_fit(preprocess, task)
         self.device = pick_device(device)
@@ -83,6 +87,7 @@ class Predictor:
         self._engine = None if engine is task else engine
         self.preprocess = Preprocess(preprocess)
         self.metrics = metrics or {}
+        self.exact = exact
 
     @property
     def engine(self) -> Engine:
@@ -134,7 +139,7 @@ class Predictor:
 
     @torch.inference_mode()
     def decide(self, pixels: Tensor) -> list[Any]:
-        """One ``Prediction`` an image of a batch uint8 (B, C, H, W) from ``preprocess.pixels``."""
+        """One ``Prediction`` an image of a batch uint8 (B, C, H, W) from :meth:`pixels`."""
         return self.task.decode(self.engine(self.preprocess.finish(pixels).to(self.device)))
 
     @torch.inference_mode()
@@ -149,11 +154,22 @@ class Predictor:
             folder: keeps what the engine writes for the next time.
         """
         started = start(engine, self.task, self.preprocess.config, precision, folder)
-        return Predictor(self.task, self.preprocess.config, device=self.device, metrics=self.metrics, engine=started)
+        return Predictor(
+            self.task,
+            self.preprocess.config,
+            device=self.device,
+            metrics=self.metrics,
+            engine=started,
+            exact=self.exact,
+        )
 
     def tensor(self, image: ImageLike) -> Tensor:
         """The model's input of one image, (1, C, H, W) on the device."""
         return self.preprocess(self.read(image))[None].to(self.device)
+
+    def pixels(self, image: ImageLike) -> Tensor:
+        """The image at the input size, uint8 (C, H, W). Errors as in :meth:`read`."""
+        return self.preprocess.pixels(self._decoded(image, None if self.exact else self.preprocess.sufficient))
 
     def read(self, image: ImageLike) -> Picture:
         """The image as it is before preprocessing, with the model's channel count.
@@ -161,8 +177,11 @@ class Predictor:
         Raises:
             UserError: it cannot be read, with its name.
         """
+        return self._decoded(image, None)
+
+    def _decoded(self, image: ImageLike, smallest: int | None) -> Picture:
         try:
-            return decode(_contents(image), self.preprocess.config.channels)
+            return decode(_contents(image), self.preprocess.config.channels, smallest=smallest)
         except BadImage as error:
             raise error.named(name_of(image)) from None
         except OSError as error:  # a Pillow image loads its file only now
@@ -197,12 +216,12 @@ class Predictor:
         results: list[Any] = []
         for first in range(0, 1 if single else len(images), batch_size):
             batch = [images] if single else images[first : first + batch_size]
-            results += run(torch.stack([self.preprocess.pixels(self.read(image)) for image in batch]))
+            results += run(torch.stack([self.pixels(image) for image in batch]))
         return results[0] if single else results
 
     def _try_pixels(self, image: ImageLike) -> tuple[ImageLike, Tensor | UserError]:
         try:
-            return image, self.preprocess.pixels(self.read(image))
+            return image, self.pixels(image)
         except UserError as error:
             return image, error
 
@@ -216,6 +235,7 @@ def load(
     allow_pickle: bool = False,
     engine: str | None = None,
     precision: str = "fp32",
+    exact: bool = False,
 ) -> Predictor:
     """The predictor of a run folder (its best weights, else its last), a weights file, another library's folder, or a
     file that ``vitrail export`` wrote.
@@ -231,6 +251,7 @@ def load(
             fastest; default: PyTorch, ``eager``, and for an exported file its own. Graphs and measurements are kept in
             a run folder's ``engines/``.
         precision: ``fp32``, or ``bf16`` and ``fp16`` where the engine has them.
+        exact: decode large JPEGs in full; see :class:`Predictor`.
 
     Raises:
         UserError: nothing there, a file that is damaged, hostile or of no known dialect, or an engine that is not
@@ -243,7 +264,7 @@ def load(
         size = file.preprocess.size if image_size is None else as_pair(image_size)
         file.engine.require(size)
         preprocess = dataclasses.replace(file.preprocess, size=size)
-        return Predictor(file.task, preprocess, device="cpu", metrics=file.metrics, engine=file.engine)
+        return Predictor(file.task, preprocess, device="cpu", metrics=file.metrics, engine=file.engine, exact=exact)
     device = _device_for(engine, precision, device)
     found = outline(path, allow_pickle=allow_pickle)
     for line in found.assumed:
@@ -252,7 +273,7 @@ def load(
     if image_size is not None or patch_size is not None:
         preprocess = adapt(task, preprocess, image_size, patch_size)
     folder = Path(path) / "engines" if (Path(path) / "config.yaml").is_file() else None
-    plain = Predictor(task, preprocess, device=device, metrics=found.metrics)
+    plain = Predictor(task, preprocess, device=device, metrics=found.metrics, exact=exact)
     return plain.running(engine or PLAIN, precision, folder)
 
 

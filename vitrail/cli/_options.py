@@ -107,6 +107,10 @@ class Running(Opening):
         "fp32"
     )
 
+    exact: Annotated[
+        bool,
+        Parameter(help="Decode large JPEGs in full; else at a part of their size, if it suffices.", show_default=False),
+    ] = False
     merge: Annotated[
         int, Parameter(metavar="R", help="Merge R patch tokens in each layer (ToMe): faster, a little less accurate.")
     ] = 0
@@ -114,10 +118,12 @@ class Running(Opening):
     def load(self, weights: str) -> Predictor:
         """The model in its engine, merging tokens if asked to."""
         if not self.merge:
-            return self._load(weights, engine=self.engine, precision=self.precision)
+            return self._load(weights, engine=self.engine, precision=self.precision, exact=self.exact)
         from vitrail.compress import apply
 
-        return apply(self._load(weights), "tome", r=self.merge).running(self.engine or "eager", self.precision)
+        return apply(self._load(weights, exact=self.exact), "tome", r=self.merge).running(
+            self.engine or "eager", self.precision
+        )
 
 
 def _pair(text: str | None) -> tuple[int, int] | None:

@@ -86,4 +86,4 @@ def _calibrated(predictor: Predictor, module: Any, calibration: Iterable[Batch] 
 
 def _applied(predictor: Predictor, module: Any, options: dict[str, Any], found: Any) -> Predictor:
     task = module.apply(predictor.task, from_dict(module.Options, options), found)
-    return Predictor(task, predictor.preprocess.config, device=predictor.device)
+    return Predictor(task, predictor.preprocess.config, device=predictor.device, exact=predictor.exact)

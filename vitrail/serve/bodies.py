@@ -109,8 +109,8 @@ def parsed(body: bytes) -> dict[str, Any]:
     return value
 
 
-def picture(data: bytes, number: int, channels: int, limits: Limits) -> Picture:
-    """One image decoded, with the causes of a failure in public words.
+def picture(data: bytes, number: int, channels: int, limits: Limits, smallest: int | None = None) -> Picture:
+    """One image decoded (``smallest``: see :func:`decode`), with the causes of a failure in public words.
 
     Raises:
         HTTPException: 413 too many pixels, 415 no image of a format that is read, 422 damaged.
@@ -120,7 +120,7 @@ def picture(data: bytes, number: int, channels: int, limits: Limits) -> Picture:
     except Broken as error:
         raise HTTPException(415, f"image {number} {error}") from None
     try:
-        return decode(data, channels, max_pixels=limits.max_pixels, warn=lambda _: None)
+        return decode(data, channels, max_pixels=limits.max_pixels, smallest=smallest, warn=lambda _: None)
     except BadImage as error:
         status = 413 if isinstance(error, TooManyPixels) else 422
         cause = str(error).partition(":")[0]  # what follows is a decoder's own message
@@ -129,7 +129,8 @@ def picture(data: bytes, number: int, channels: int, limits: Limits) -> Picture:
 
 def pixels(data: bytes, number: int, preprocess: Preprocess, limits: Limits) -> np.ndarray:
     """One image at the model's input size, uint8 (C, H, W). Errors as :func:`picture`."""
-    return preprocess.pixels(picture(data, number, preprocess.config.channels, limits)).numpy()
+    image = picture(data, number, preprocess.config.channels, limits, preprocess.sufficient)
+    return preprocess.pixels(image).numpy()
 
 
 async def _chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:

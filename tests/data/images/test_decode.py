@@ -214,3 +214,21 @@ def test_random_bytes_are_never_an_image(data: bytes) -> None:
             parse(data)
         except Broken as error:
             assert str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("size", "smallest", "expected"),
+    [
+        ((1600, 1200), 150, (200, 150)),
+        ((1600, 1200), 151, (400, 300)),
+        ((1600, 1200), 301, (800, 600)),
+        ((1600, 1200), 601, (1600, 1200)),
+        ((1604, 1200), 100, (401, 300)),  # eighths are no whole pixels
+        ((1601, 1200), 100, (1601, 1200)),
+    ],
+)
+def test_a_jpeg_comes_smaller_where_that_suffices_and_fits(size, smallest, expected):
+    data = io.BytesIO()
+    Image.new("RGB", size, (10, 200, 30)).save(data, "JPEG")
+    assert decode(data.getvalue(), smallest=smallest).size == expected
+    assert decode(data.getvalue()).size == size

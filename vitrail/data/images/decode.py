@@ -95,6 +95,7 @@ def decode(
     *,
     background: Color = (255, 255, 255),
     max_pixels: int = MAX_PIXELS,
+    smallest: int | None = None,
     warn: Warn = _warn_once,
 ) -> Image.Image | Tensor:
     """Decode one sample.
@@ -103,13 +104,15 @@ def decode(
         data: an encoded file, or pixels uint8 or uint16 (H, W) or (H, W, C).
         channels: wanted: 1, 3 or 4 give a PIL image of mode L, RGB or RGBA, any other count a uint8 tensor (C, H, W).
         background: the colour behind transparent pixels, where ``channels`` is not 4.
+        smallest: a JPEG may come out at a half, a quarter or an eighth of its size, where that divides both sides and
+            leaves them no shorter than this; its decoder then computes only the coarse part of each block.
         warn: told about images that are accepted with a reservation (damaged EXIF, several pages).
 
     Raises:
         BadImage: the cause, without the sample's name.
     """
     try:
-        opened = _array(data) if isinstance(data, np.ndarray) else _open(data, max_pixels, warn)
+        opened = _array(data) if isinstance(data, np.ndarray) else _open(data, max_pixels, smallest, warn)
         return _to_channels(opened, channels, background)
     except BadImage:
         raise
@@ -122,7 +125,7 @@ def decode(
         raise BadImage(f"is damaged: {reason[0]}") from None
 
 
-def _open(data: bytes, max_pixels: int, warn: Warn) -> Image.Image | np.ndarray:
+def _open(data: bytes, max_pixels: int, smallest: int | None, warn: Warn) -> Image.Image | np.ndarray:
     """The upright first frame with 8 bits a sample, in whatever mode it is stored."""
     kind, exif, adobe = sniff(data), b"", True
     if kind == "NPY":
@@ -137,12 +140,23 @@ def _open(data: bytes, max_pixels: int, warn: Warn) -> Image.Image | np.ndarray:
     _check_size(image.size, max_pixels)
     if kind == "TIFF" and _has_second_page(image):
         warn("has several pages, of which the first is read")
+    if kind == "JPEG" and smallest is not None:
+        _shrink(image, smallest)
     image.load()
     upright = _UPRIGHT.get(_orientation(exif or image.info.get("exif", b""), warn)) if kind != "TIFF" else None
     image = _to_8_bits(image, kind)
     if image.mode == "CMYK" and not adobe:
         image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for an inverted one, as Adobe writes them
     return image.transpose(upright) if upright is not None else image
+
+
+def _shrink(image: Image.Image, smallest: int) -> None:
+    """Let the decoder of a JPEG leave out what is finer than a fraction of its size that divides it evenly."""
+    for scale in (8, 4, 2):
+        width, height = image.width // scale, image.height // scale
+        if (width * scale, height * scale) == image.size and min(width, height) >= smallest:
+            image.draft(image.mode, (width, height))
+            return
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:

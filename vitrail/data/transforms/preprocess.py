@@ -122,6 +122,11 @@ class Preprocess:
         """The whole image at the input size, its aspect ratio given up."""
         return map_bands(image, lambda band, _: self._resize(band, self.config.size), self.fill)
 
+    @property
+    def sufficient(self) -> int:
+        """How long the sides of an image need be: twice what it is resized to at most, a longer one may come halved."""
+        return 2 * max(math.floor(length / self.config.crop_pct) for length in self.config.size)
+
     def region(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """The part of an image of this (height, width) that the model sees: (left, top, right, bottom) in its pixels.
 
