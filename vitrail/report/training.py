@@ -24,8 +24,7 @@ MAX_NAMED = 2  # classes of a mixed image
 
 
 def figures(record: Record) -> dict[str, Figure]:
-    """Loss and its parts, the metric that decided which weights are best, and learning rate; what was not logged is left
-    out."""
+    """Loss and its parts, learning rate, the metric that decided which weights are best; without what was not logged."""
     monitor, mode = monitored(record)
     drawn = {}
     losses = {label: record.curve(f"{split}_loss") for split, label in (("train", "train"), ("val", "validation"))}
