@@ -24,7 +24,7 @@ MAX_NAMED = 2  # classes of a mixed image
 
 
 def figures(record: Record) -> dict[str, Figure]:
-    """Loss and its parts, learning rate, the metric that decided which weights are best; without what was not logged."""
+    """Loss, its parts, learning rate, and the metric that decided which weights are best; what was logged of them."""
     monitor, mode = monitored(record)
     drawn = {}
     losses = {label: record.curve(f"{split}_loss") for split, label in (("train", "train"), ("val", "validation"))}
