@@ -191,3 +191,15 @@ def test_a_bad_file_is_the_users_mistake(name, content, message, tmp_path):
 def test_a_missing_file_is_the_users_mistake(tmp_path):
     with pytest.raises(UserError, match=r"cannot read the config .*none.yaml: No such file"):
         configs.load(Outer, tmp_path / "none.yaml")
+
+
+def test_a_setting_that_was_null_is_begun_by_its_parts() -> None:
+    from vitrail.recipes import digits
+
+    run = configs.override(
+        digits.run(), ["distill.options.temperature=2", "distill.teacher=runs/t", "distill.kind=soft"]
+    )
+    assert run.distill is not None
+    assert (run.distill.teacher, run.distill.options) == ("runs/t", {"temperature": 2})
+    with pytest.raises(UserError, match=r"unknown setting 'distill\.optiens'; did you mean 'options'"):
+        configs.override(digits.run(), ["distill.teacher=runs/t", "distill.optiens.temperature=2"])

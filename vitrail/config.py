@@ -163,6 +163,10 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
 
 
+class _Begun(dict[str, Any]):
+    """What was null until one of its settings was given; the others stand in its class, which is asked in the end."""
+
+
 def _assign(data: Any, path: str, value: Any) -> tuple[Key, ...]:
     """Put ``value`` at ``path``; returns where that is."""
     place: list[Key] = []
@@ -170,9 +174,11 @@ def _assign(data: Any, path: str, value: Any) -> tuple[Key, ...]:
     for parent in parents:
         key = _key(data, parent, path)
         if isinstance(data, dict) and key not in data:
-            raise UserError(f"unknown setting {path!r}; {did_you_mean(parent, data)}")
+            if not isinstance(data, _Begun):
+                raise UserError(f"unknown setting {path!r}; {did_you_mean(parent, data)}")
+            data[key] = None
         if data[key] is None:
-            data[key] = {}
+            data[key] = _Begun()
         if not isinstance(data[key], dict | list):
             raise UserError(f"setting {path!r}: {parent!r} is a single value and has no parts")
         place, data = [*place, key], data[key]

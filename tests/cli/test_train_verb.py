@@ -114,6 +114,26 @@ def test_a_recipe_is_changed_by_options(monkeypatch: pytest.MonkeyPatch) -> None
     assert run.data.augment == digits.run().data.augment
 
 
+def test_a_student_with_a_token_learns_from_a_run(capsys: Any) -> None:
+    assert train("data", "--name", "teacher", "--epochs", "3", "--lr", "0.01", "--no-report", *OPTIONS) == 0
+    taught = ["--distill", "runs/teacher", "--distill-token", "--distill-kind", "soft"]
+    assert train("data", "--name", "student", "--epochs", "2", *taught, "--set", "distill.weight=0.4", *OPTIONS) == 0
+    run = RunFolder("runs/student").run()
+    assert run.distill is not None
+    assert (run.distill.teacher, run.distill.kind, run.distill.weight) == ("runs/teacher", "soft", 0.4)
+    assert vitrail.load("runs/student", device="cpu").task.head.distillation is not None
+    assert "train_distillation_loss" in Path("runs/student/metrics.csv").read_text()
+    assert "Parts of the training loss" in Path("runs/student/report.html").read_text()
+    assert "- teacher: `runs/teacher` (soft)" in Path("runs/student/model_card.md").read_text()
+    assert "Parts of the training loss" not in _page("runs/teacher")
+
+
+def _page(folder: str) -> str:
+    from vitrail import report
+
+    return report.write(Path(folder), device="cpu").read_text()
+
+
 class Ended:
     exit_code = 0
 
@@ -130,6 +150,9 @@ class Ended:
         (["data", "--log", "tensorbord", "--name", "x", *OPTIONS], "unknown logger 'tensorbord'"),
         (["data", "--init", "nowhere"], "there is no run or weights file 'nowhere'"),
         (["data", "--image-size", "9", *OPTIONS[2:]], "9"),
+        (["data", "--distill", "nowhere", *OPTIONS], "there is no run or weights file 'nowhere'"),
+        (["data", "--distill", "cnn.pt2", *OPTIONS], "there is no teacher 'cnn.pt2'"),
+        (["data", "--distill-kind", "soft", *OPTIONS], "setting 'distill.teacher' is missing"),
     ],
 )
 def test_mistakes_are_one_line(options: list[str], message: str, capsys: Any) -> None:

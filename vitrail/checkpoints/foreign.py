@@ -77,7 +77,7 @@ def find(path: str | Path, *, allow_pickle: bool = False) -> Foreign:
     """
     path = weights_in(Path(path))
     with open_tensors(path, allow_pickle=allow_pickle) as tensors:
-        beside = _beside(path, tensors.metadata)
+        beside = read_beside(path, tensors.metadata)
         name = _dialect(tensors, beside, path)
         module = registry.load(DIALECTS, name)
         shapes = {module.canonical(key): entry.shape for key, entry in tensors.entries.items()}
@@ -200,7 +200,15 @@ def _dialect(tensors: Tensors, beside: Beside, path: Path) -> str:
     return found[0]
 
 
-def _beside(path: Path, metadata: dict[str, str]) -> Beside:
+def read_beside(path: Path, metadata: dict[str, str]) -> Beside:
+    """What lies beside a weights file.
+
+    Args:
+        metadata: the texts inside the file.
+
+    Raises:
+        UserError: a file there is too large, or no JSON of its kind.
+    """
     folder = path.parent
     both = [_json(folder / name) for name in (CONFIG, OPEN_CLIP_CONFIG)]  # a folder for two libraries has both
     if path.name.startswith("open_clip"):

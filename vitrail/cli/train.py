@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vitrail.cli import _training
-from vitrail.cli._training import Options, Several
+from vitrail.cli._options import AllowPickle
+from vitrail.cli._training import Options, Several, Switch
 
 if TYPE_CHECKING:
     from vitrail.train.run import Run
+
+TOKEN = (  # the settings of a model with a distillation token and a head for it
+    "model.distillation_token=true",
+    "task_options.pool=cls_distillation",
+    "task_options.head={distilled: true}",
+)
 
 
 def train(
@@ -16,6 +23,10 @@ def train(
     /,
     *,
     task: str | None = None,
+    distill: str | None = None,
+    distill_kind: str | None = None,
+    distill_token: Switch = False,
+    allow_pickle: AllowPickle = False,
     freeze: Several = (),
     patience: int | None = None,
     options: Options = Options(),  # noqa: B008  frozen
@@ -29,15 +40,31 @@ def train(
       vitrail train photos/ --model S/16 --epochs 50
       vitrail train --recipe digits --name demo --set ema.decay=0.999
       vitrail train flowers/ --init runs/photos --image-size 384 --set optimizer.backbone_lr=0.1
+      vitrail train photos/ --distill runs/large --model Ti/16 --distill-token
       vitrail train --resume runs/photos --epochs 80
 
     Args:
         data: A folder, .csv, .npz, .tar or a data set's name.
         task: classification, multilabel or regression; default: what the labels are.
+        distill: Learn from a trained model too: a run folder, a weights file, a .pt2, or my_pkg.my_module:function.
+        distill_kind: hard, soft or features: its decisions, its probabilities, or what it sees; default: hard.
+        distill_token: Give the model a distillation token, which learns from the teacher while the class token learns
+            from the labels.
         freeze: Parameters to keep as they are: backbone, or a pattern such as vit.embed.*; can be repeated.
         patience: Stop after so many evaluations without improvement.
     """
-    return _training.start(options.given(data=data, task=task, freeze=freeze, patience=patience), _begun)
+    given = options.given(
+        data=data,
+        task=task,
+        distill=distill,
+        distill_kind=distill_kind,
+        allow_pickle=allow_pickle,
+        freeze=freeze,
+        patience=patience,
+    )
+    if distill_token:
+        given["overrides"] = (*TOKEN, *given.get("overrides", ()))
+    return _training.start(given, _begun)
 
 
 def _begun(given: dict[str, Any]) -> Run:

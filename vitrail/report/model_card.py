@@ -117,5 +117,7 @@ def _training(record: Record) -> str:
         facts += [f"- images: {counts}", f"- {'targets' if known['kind'] == 'number' else 'classes'}: {shown}"]
     facts.append(f"- input: {model['channels']} × {model['image_size'][0]} × {model['image_size'][1]}")
     facts += [f"- {label}: {value}" for label, value in sections.training_numbers(record)]
+    if (distill := record.config.get("distill")) is not None:
+        facts.append(f"- teacher: `{printable(distill['teacher'])}` ({distill['kind']})")
     facts += [f"- command: `{printable(command)}`" for command in record.commands[-1:]]
     return "\n".join(facts)

@@ -24,12 +24,14 @@ MAX_NAMED = 2  # classes of a mixed image
 
 
 def figures(record: Record) -> dict[str, Figure]:
-    """Loss, the metric that decided which weights are best, and learning rate; what was not logged is left out."""
+    """Loss, its parts, learning rate, and the metric that decided which weights are best; what was logged of them."""
     monitor, mode = monitored(record)
     drawn = {}
     losses = {label: record.curve(f"{split}_loss") for split, label in (("train", "train"), ("val", "validation"))}
     if measured := {label: curve for label, curve in losses.items() if curve is not None}:
         drawn["loss"] = curves.learning_curve("Loss", measured)
+    if monitor is not None and (parts := _parts(record)):
+        drawn["loss_parts"] = curves.learning_curve("Parts of the training loss", parts)
     if (curve := record.curve("lr")) is not None:
         drawn["learning_rate"] = curves.learning_rate(*curve)
     if monitor is None:
@@ -54,15 +56,26 @@ def samples(record: Record) -> list[Tile]:
     ]
 
 
+def _parts(record: Record) -> dict[str, curves.Curve]:
+    """What the training loss was made of, as that of the labels and that of a teacher."""
+    named = {name: record.curve(f"train_{name}") for name in _logged(record) if name.endswith("_loss")}
+    return {name.removesuffix("_loss"): curve for name, curve in named.items() if curve is not None}
+
+
 def _monitors(record: Record) -> dict[str, Figure]:
     """Every other number that was logged of losses and features, in training and validation."""
-    names = {column.partition("_")[2]: None for column in record.history if column.startswith(("train_", "val_"))}
     drawn = {}
-    for name in names:
+    for name in _logged(record):
         both = {label: record.curve(f"{split}_{name}") for split, label in (("train", "train"), ("val", "validation"))}
         if name != "loss" and (measured := {label: curve for label, curve in both.items() if curve is not None}):
             drawn[name] = curves.learning_curve(label_of(record, name).capitalize(), measured)
     return drawn
+
+
+def _logged(record: Record) -> list[str]:
+    """What was logged of training or validation, in order."""
+    columns = (column for column in record.history if column.startswith(("train_", "val_")))
+    return list(dict.fromkeys(column.partition("_")[2] for column in columns))
 
 
 def _views(batch: dict[str, Any], record: Record) -> list[Tile]:

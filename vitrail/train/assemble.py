@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitrail import registry
+from vitrail import distill, registry
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.data import AugmentConfig, Data, Loader, MixConfig, open_data
+from vitrail.distill.opening import open_teacher
 from vitrail.errors import UserError
 from vitrail.outline import TASKS, backbones, outline
 from vitrail.tasks import Task
@@ -73,6 +74,9 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Sess
         )
     if task.monitor is None and run.patience is not None:
         raise UserError(f"patience waits for a better measure and {run.task!r} has none; leave patience out")
+    if run.distill is not None:
+        teacher = open_teacher(run.distill, run.data.preprocess, world.device)
+        distill.apply(task, teacher, run.distill, run.data.preprocess)
     optimizer.freeze(task, run.freeze)
     ema = Ema(task, run.ema) if run.ema else None
     if saved is not None:

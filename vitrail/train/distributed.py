@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from vitrail.distill import PART
 from vitrail.predictor import pick_device
 
 T = TypeVar("T")
@@ -152,6 +153,8 @@ def shard(task: nn.Module, world: World) -> None:
     mesh = init_device_mesh(world.device.type, (world.size,))
     for block in getattr(getattr(task, "vit", None), "blocks", ()):
         fully_shard(block, mesh=mesh)
+    if PART in dict(task.named_children()):
+        fully_shard(task.get_submodule(PART), mesh=mesh)  # it runs when the task's own pass is over
     fully_shard(task, mesh=mesh)
     register_fsdp_forward_method(task, "loss")
 

@@ -53,7 +53,7 @@ class RunFolder:
             raise UserError(f"{self.path} holds no run (no config.yaml); give a folder that `vitrail train` made")
         run = self._saved()
         registry.refuse_foreign(run.entries, str(self.config))
-        return run
+        return run.on_its_word
 
     def _saved(self) -> Run:
         """The run as the config has it, whatever modules it names."""

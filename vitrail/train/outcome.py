@@ -10,6 +10,7 @@ from vitrail import __version__
 from vitrail.checkpoints import native
 from vitrail.config import to_dict
 from vitrail.console import warn
+from vitrail.distill import released
 from vitrail.train.assemble import Session
 from vitrail.train.distributed import gather
 from vitrail.train.loggers import csv
@@ -32,7 +33,7 @@ def save_weights(session: Session, name: str, metrics: dict[str, float]) -> None
     """
     run, at, ema = session.run, session.training.position, session.training.ema
     module = session.task if ema is None else ema.module
-    state = {key: gather(value) for key, value in module.state_dict().items()}
+    state = {key: gather(value) for key, value in released(module.state_dict()).items()}
     if not session.world.first:
         return
     if broken := [key for key, value in state.items() if not bool(value.isfinite().all())]:
@@ -62,14 +63,15 @@ def summary(session: Session, *, stopped_early: bool) -> dict[str, Any]:
     rows = csv.read(session.folder.path / "metrics.csv")
     name = "best" if at.best is not None else "last"
     seconds = sum(row.get("seconds", 0.0) for row in rows)
+    parameters = released(dict(task.named_parameters())).values()
     images = sum(row.get("images_per_second", 0.0) * row.get("seconds", 0.0) for row in rows)
     return {
         "status": "stopped early" if stopped_early else "complete",
         "task": task.name,
         "epochs": at.epoch,
         "steps": at.step,
-        "parameters": sum(p.numel() for p in task.parameters()),
-        "trainable_parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for p in parameters),
+        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "monitor": task.monitor,
         "best": None if at.best is None else {"epoch": at.best_epoch, task.monitor: at.best},
         "metrics": native.read_meta(session.folder.weights(name))["metrics"],

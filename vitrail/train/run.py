@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from vitrail.config import config
 from vitrail.data import DataConfig
+from vitrail.distill import DistillConfig
 from vitrail.train.ema import EmaConfig
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.precision import Precision
@@ -25,6 +27,7 @@ class Run:
     task: a file of ``vitrail/tasks``, a third party's module, or ``auto``: what the labels are.
     task_options: fields of the task's ``Config``.
     init: a run folder or weights file to start from, at another image size or class count too.
+    distill: a trained model to learn from beside the labels, or null.
     freeze: patterns of parameter names, or ``backbone``.
     accumulate: work through each batch in this many pieces: the same step with less memory.
     clip: largest norm of the gradient, or null.
@@ -42,6 +45,7 @@ class Run:
     task: str = "auto"
     task_options: dict[str, Any] = Field(default_factory=dict)
     init: str | None = None
+    distill: DistillConfig | None = None
     freeze: tuple[str, ...] = ()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -64,7 +68,13 @@ class Run:
     @property
     def entries(self) -> set[str]:
         """The registry entries that it names; dotted ones are third parties' modules."""
-        return {self.task, *self.loggers, self.data.source.module}
+        distill = self.distill.modules if self.distill else ()
+        return {self.task, *self.loggers, self.data.source.module, *distill}
+
+    @property
+    def on_its_word(self) -> Run:
+        """The run as a file may ask for it: what can run code is allowed by people alone."""
+        return self if self.distill is None else replace(self, distill=replace(self.distill, allow_pickle=False))
 
     @model_validator(mode="after")
     def _data_fits_model(self) -> Run:
@@ -82,7 +92,7 @@ class Run:
 
 
 # What may change while a run is interrupted: where and how fast it runs, not what it computes.
-INCIDENTAL = {"device", "timeout", "loggers", "save_steps", "save_seconds"} | {
+INCIDENTAL = {"device", "timeout", "loggers", "save_steps", "save_seconds", "distill.allow_pickle"} | {
     f"data.loader.{name}" for name in ("workers", "prefetch", "cache")
 }
 

@@ -1,0 +1,68 @@
+"""The teacher's features instead of its answers (Wei et al. 2022, "Contrastive Learning Rivals Masked Image Modeling in
+Fine-tuning via Feature Distillation", section 3): no classes are needed, and neither the same width nor the same grid.
+
+Shapes: B batch, N patches of the student, D its width, T the teacher's width, (h, w) the student's grid.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitrail.config import config
+from vitrail.distill import Seen, Teacher
+from vitrail.nn.init import initialise
+from vitrail.nn.pooling import pooled_dim
+from vitrail.tasks import Task
+
+WEIGHT = 0.5
+BETA = 2.0  # the paper's: where the distance turns from squares to absolute values
+
+
+@config
+class Options:
+    """Args:
+    of: compare each patch (``patches``), or one vector an image (``pooled``).
+    """
+
+    of: Literal["patches", "pooled"] = "patches"
+
+
+class Objective(nn.Module):
+    """Smooth L1 distance of the student's features, linearly projected, from the teacher's, each normalised by its own
+    mean and deviation, in float32. A feature map of another grid is resized to the student's.
+
+    Raises:
+        UserError: the teacher gives no feature map, and patches are to be compared.
+    """
+
+    APART: ClassVar[bool] = False
+
+    def __init__(self, task: Task, teacher: Teacher, options: Options) -> None:
+        super().__init__()
+        dim = task.vit.config.dim
+        self.grid = task.vit.embed.grid(task.vit.config.image_size)
+        self.pooled = options.of == "pooled"
+        if self.pooled:
+            width = teacher.width(teacher.vector, 2, "give one that has a vector an image")
+            dim = pooled_dim(task.config.pool or "mean", dim)
+        else:
+            width = teacher.width(teacher.map, 4, "with no map of features, set distill.options.of=pooled")
+        self.projector = nn.Linear(dim, width)
+        initialise(self.projector)
+        self.projector.to(next(task.parameters()).device)
+        self._teacher = teacher
+
+    def forward(self, seen: Seen, images: Tensor) -> Tensor:
+        own = self.projector(seen.vector if self.pooled else seen.patches)
+        others = self._teacher.vector(images) if self.pooled else self._patches(images)
+        return F.smooth_l1_loss(own.float(), F.layer_norm(others, others.shape[-1:]), beta=BETA)
+
+    def _patches(self, images: Tensor) -> Tensor:
+        """The teacher's feature map as the student's patches, B N T."""
+        found = self._teacher.map(images)
+        if found.shape[-2:] != self.grid:
+            found = F.interpolate(found, self.grid, mode="bilinear", antialias=True)
+        return found.flatten(2).mT

@@ -1,0 +1,40 @@
+"""Finding the teacher that a config names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from vitrail import registry
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.distill import DistillConfig, program
+from vitrail.distill.teacher import Teacher
+from vitrail.errors import UserError
+from vitrail.predictor import load
+
+
+def open_teacher(config: DistillConfig, student: PreprocessConfig, device: torch.device) -> Teacher:
+    """The teacher, on the device.
+
+    Args:
+        student: the preprocessing of the student's images, which a program that says none is taken to share.
+
+    Raises:
+        UserError: nothing there, a file that is damaged or hostile, or a function that returns no :class:`Teacher`.
+    """
+    with torch.random.fork_rng(devices=[]):  # somebody's model draws first values, and the student's shall not change
+        if config.function is not None:
+            return _returned(*config.function).to(device)
+        if Path(config.teacher).suffix == program.SUFFIX:
+            return program.read(Path(config.teacher), student, device, allow_pickle=config.allow_pickle)
+        predictor = load(config.teacher, device=device, allow_pickle=config.allow_pickle)
+        return Teacher.of(predictor, config.teacher)
+
+
+def _returned(module: str, function: str) -> Teacher:
+    make = getattr(registry.load("distill", module), function, None)
+    teacher = make() if callable(make) else None
+    if not isinstance(teacher, Teacher):
+        raise UserError(f"{module}:{function} returns no vitrail.distill.Teacher; write such a function")
+    return teacher
