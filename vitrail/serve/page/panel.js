@@ -123,5 +123,5 @@ export class Panel {
 
 function about({ task, parameters, image_size: [height, width], layers, heads }) {
   const size = parameters < 1e6 ? `${Math.round(parameters / 1e3)} K` : `${(parameters / 1e6).toFixed(1)} M`;
-  return `${task} · ${size} parameters · ${height} × ${width} pixels · ${layers} layers, ${heads} heads`;
+  return `${task} · ${size} parameters · ${height} × ${width} · ${layers} layers, ${heads} heads`;
 }

@@ -52,7 +52,9 @@ async function attention(ask, model, state) {
   const strongest = heat.indexOf(Math.max(...heat));
   return {
     scene: { region: answer.region, grid: [rows, columns], heat, patch },
-    words: `${who} in ${where}.${share < 0.995 ? ` ${percent(1 - share)} goes to tokens that are no patch.` : ""}`,
+    words: `${who} in ${where}.${share < 0.995 ? ` ${percent(1 - share)} goes to tokens that are no patch.` : ""}${
+      patch === null ? " Choose a patch to see where it looks." : ""
+    }`,
     said: `${who}, ${patch === null ? "" : `${named(patch, model.grid)}, `}${where}, attends most to ${named(strongest, model.grid)}`,
   };
 }
