@@ -60,7 +60,7 @@ def listening(predictors, token=None, **limits):
             assert thread.is_alive()
             time.sleep(0.01)
         (listener,) = server.servers[0].sockets
-        yield "http://127.0.0.1:{}".format(listener.getsockname()[1])
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()

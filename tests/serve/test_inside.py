@@ -10,8 +10,10 @@ import torch
 from asking import PNG, TOLERANCE, files
 
 from vitrail import compress
+from vitrail.errors import UserError
 from vitrail.explain import method_names
 from vitrail.explain.gaze import gaze
+from vitrail.predictor import Predictor
 
 
 @pytest.fixture
@@ -64,18 +66,12 @@ def test_merging_layer_by_layer(r, talk, png, predictors):
 
 
 def test_a_model_that_predicts_nothing_still_merges(talk, png, predictors, monkeypatch):
-    from vitrail.errors import UserError
-    from vitrail.predictor import Predictor
-
     def refuse(self, pixels):
         raise UserError("it names nothing")
 
     monkeypatch.setattr(Predictor, "decide", refuse)
 
-    async def conversation(client, service):
-        return await client.post("/v1/merge?r=1", content=png(), headers=PNG), await client.get("/v1/models")
-
-    merged, models = talk(conversation)
+    merged = talk(lambda client, _: client.post("/v1/merge?r=1", content=png(), headers=PNG))
     assert merged.json()["prediction"] is None
     assert len(merged.json()["sources"]) == 2
 

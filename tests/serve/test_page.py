@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
-from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-pytest.importorskip("fastapi")
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright")
 
-from in_process import listening
+from browsing import VIEWS, choose, click, expect_names, named, place, said, show, slide, stage, words
+from playwright.sync_api import expect
 
 from vitrail import compress
 from vitrail.explain.gaze import gaze
@@ -26,108 +24,12 @@ from vitrail.explain.overlay import scaled
 from vitrail.predictor import Predictor
 from vitrail.tasks import features
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-GRID = (2, 3)
-VIEWS = ["Picture", "Attention", "Grad-CAM", "Relevance", "Rollout", "Merging"]
 PHONE = {"viewport": {"width": 375, "height": 667}, "has_touch": True, "is_mobile": True}
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH: apt-get install chromium")
-expect = playwright.expect
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
 def predictors(tiny_predictor):
     return {"small": tiny_predictor(), "deep": tiny_predictor(depth=4, heads=4, resize="square", patch_size=4)}
-
-
-@pytest.fixture
-def visit(browser, predictors):
-    """``visit(token=None, refused=False, limits={}, **context)`` opens the page.
-
-    At the end nothing may have been asked of another host, and the console must be empty, but for refused requests
-    where the test provokes them.
-    """
-    with ExitStack() as stack:
-        hosts, complaints = set(), []
-
-        def open_page(token=None, refused=False, limits=None, models=None, **context):
-            address = stack.enter_context(listening(models or predictors, token, **limits or {}))
-            page = browser.new_context(**context).new_page()
-            stack.callback(page.context.close)
-            page.set_default_timeout(10_000)
-            page.on("request", lambda request: hosts.add(re.sub(r"^(blob:)?(http://[^/]+)/.*", r"\2", request.url)))
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-
-            def heard(message):
-                if not (refused and "Failed to load resource" in message.text):
-                    complaints.append(message.text)
-
-            page.on("console", heard)
-            page.goto(address)
-            own.add(address)
-            return page
-
-        own = set()
-        yield open_page
-        assert hosts == own
-        assert complaints == []
-
-
-@pytest.fixture
-def photo(png):
-    return {"name": "photo.png", "mimeType": "image/png", "buffer": png(3, size=(60, 80))}
-
-
-def choose(page, photo):
-    page.get_by_label(re.compile("Choose a picture|Another picture")).set_input_files(photo)
-    expect(page.locator(".bars li, .numbers dt, .failed").first).to_be_visible()
-
-
-def show(page, view):
-    page.get_by_role("radio", name=view).check(force=True)
-
-
-def stage(page):
-    return page.get_by_role("application").first
-
-
-def slide(page, name, value):
-    page.get_by_role("slider", name=name).fill(str(value))
-
-
-def said(page, words):
-    expect(page.locator("#said")).to_contain_text(words)
-
-
-def words(page, text):
-    expect(page.locator(".words").first).to_contain_text(text)
-
-
-def place(predictor, patch, size=(60, 80)):
-    """The middle of a patch as shares of the picture's (width, height)."""
-    left, top, right, bottom = predictor.preprocess.region(size)
-    row, column = divmod(patch, GRID[1])
-    x, y = left + (column + 0.5) / GRID[1] * (right - left), top + (row + 0.5) / GRID[0] * (bottom - top)
-    return x / size[1], y / size[0]
-
-
-def click(page, predictor, patch):
-    box = stage(page).bounding_box()
-    x, y = place(predictor, patch)
-    stage(page).click(position={"x": x * box["width"], "y": y * box["height"]})
-
-
-def named(patch, grid=GRID):
-    row, column = divmod(int(patch), grid[1])
-    return f"row {row + 1}, column {column + 1}"
 
 
 def test_a_dropped_picture_is_named(visit, photo, predictors):
@@ -141,7 +43,7 @@ def test_a_dropped_picture_is_named(visit, photo, predictors):
         }""",
         [list(photo["buffer"]), "photo.png", "image/png"],
     )
-    check_names(page, photo, predictors)
+    expect_names(page, photo, predictors["small"])
 
 
 def test_a_pasted_picture_is_named(visit, photo, predictors):
@@ -154,18 +56,7 @@ def test_a_pasted_picture_is_named(visit, photo, predictors):
         }""",
         [list(photo["buffer"]), "photo.png", "image/png"],
     )
-    check_names(page, photo, predictors)
-
-
-def check_names(page, photo, predictors):
-    top = predictors["small"].predict(photo["buffer"]).top(5)
-    rows = page.locator(".bars li")
-    expect(rows).to_have_count(4)
-    for row, (label, score) in zip(rows.all(), top, strict=True):
-        expect(row).to_contain_text(label)
-        expect(row).to_contain_text(f"{100 * score:.1f} %")
-        filled, whole = (row.locator(each).bounding_box()["width"] for each in (".bar i", ".bar"))
-        assert filled == pytest.approx(max(score * whole, 3), abs=1)
+    expect_names(page, photo, predictors["small"])
 
 
 @pytest.mark.parametrize("patch", [0, 5])
@@ -336,7 +227,8 @@ def test_on_a_phone(scheme, visit, photo, predictors):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{view} is wider than the phone"
     small = page.evaluate(
         """() => [...document.querySelectorAll("button, select, .views label, .button, input[type=range]")]
-            .filter((each) => each.offsetParent && each.getBoundingClientRect().height < 24).map((each) => each.outerHTML)"""
+            .filter((each) => each.offsetParent && each.getBoundingClientRect().height < 24)
+            .map((each) => each.outerHTML)"""
     )
     assert small == [], "too small for a finger"
     show(page, "Attention")
@@ -344,7 +236,9 @@ def test_on_a_phone(scheme, visit, photo, predictors):
     x, y = place(predictors["small"], 0)
     stage(page).tap(position={"x": x * box["width"], "y": y * box["height"]})
     said(page, named(0))
-    ink, paper = page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
+    ink, paper = page.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
     assert (brightness(ink) > brightness(paper)) == (scheme == "dark")
 
 
@@ -357,60 +251,6 @@ def test_nothing_moves_for_who_wants_it_still(visit, photo):
     choose(page, photo)
     moving = "(each) => [getComputedStyle(each).transitionProperty, getComputedStyle(each).transitionDuration]"
     assert page.locator(".bar i").first.evaluate(moving)[0] == "none"
-
-
-def test_the_token_is_asked_for_and_kept_for_the_tab(visit, photo, predictors):
-    page = visit(token="s3cret", refused=True)
-    asking = page.get_by_role("dialog", name="This server asks for a token")
-    for token in ("guess", "s3cret"):
-        page.get_by_label("Token", exact=True).fill(token)
-        asking.get_by_role("button", name="Continue").click()
-        if token == "guess":
-            expect(asking).to_contain_text("That token was not accepted")
-    expect(asking).to_be_hidden()
-    choose(page, photo)
-    check_names(page, photo, predictors)
-    assert "s3cret" not in page.url
-    page.reload()
-    expect(page.get_by_role("combobox", name="Model")).to_be_visible()
-    expect(asking).to_be_hidden()
-    assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
-
-
-def test_what_is_no_picture(visit, photo):
-    page = visit()
-    for name, content in (("notes.txt", b"hello"), ("empty.png", b""), ("page.jpg", b"<html>")):
-        page.get_by_label("Choose a picture").set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
-        expect(page.get_by_role("alert")).to_contain_text(f"Your browser cannot open {name} as a picture")
-    choose(page, photo)
-    expect(page.get_by_role("alert")).to_be_hidden()
-
-
-def test_refusals_of_the_server_in_plain_words(visit, photo, png):
-    page = visit(refused=True, limits={"max_pixels": 2000})
-    choose(page, photo)
-    words(page, "The picture has 80 × 60 pixels, more than the limit of 2,000")
-    choose(page, photo | {"buffer": png(1, size=(30, 40))})
-    expect(page.locator(".bars li")).to_have_count(4)
-    expect(page.locator(".failed")).to_have_count(0)
-
-
-@pytest.mark.parametrize(
-    ("status", "told"),
-    [(500, "The server failed on this picture. Its log says why."), (503, "The server is busy."), (None, "not answer")],
-)
-def test_a_server_in_trouble(status, told, visit, photo):
-    def trouble(route):
-        body = '{"error": "internals"}'
-        return route.abort() if status is None else route.fulfill(status=status, body=body, headers={"Retry-After": "0"})
-
-    page = visit(refused=True)
-    page.route("**/v1/attention*", trouble)
-    choose(page, photo)
-    words(page, told)
-    page.unroute("**/v1/attention*")
-    slide(page, "Layer", 0)
-    words(page, "The class token in layer 0")
 
 
 def test_a_large_photo_is_shrunk_before_it_is_sent(visit):

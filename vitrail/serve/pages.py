@@ -40,7 +40,8 @@ async def docs(request: Request) -> HTMLResponse:
     sections = "".join(_section(*operation) for operation in _operations(request))
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<title>Vitrail: endpoints</title><link rel="icon" href="page/logo.svg"><link rel="stylesheet" href="page/page.css">'
+        '<title>Vitrail: endpoints</title><link rel="icon" href="page/logo.svg">'
+        '<link rel="stylesheet" href="page/page.css">'
     )
     return HTMLResponse(
         f'<!doctype html><html lang="en"><head>{head}</head><body class="endpoints"><header><div class="brand">'

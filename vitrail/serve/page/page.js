@@ -8,6 +8,7 @@ import { allViews } from "./views.js";
 const PAUSE = 400; // milliseconds that the page is quiet before it is read out
 const find = (id) => document.getElementById(id);
 const state = { view: "attention", layer: Infinity, layers: 1, head: -1, r: null, point: null, target: null, note: "" };
+const sayings = new Map(); // by model
 let views, panels = [], shown = null, saying = 0;
 
 async function start() {
@@ -108,9 +109,13 @@ function render() {
   }
 }
 
-function say(text) {
+/** What the panels have to say is read out together, once all is quiet. */
+function say(model, text) {
+  sayings.set(model, text);
   clearTimeout(saying);
-  saying = setTimeout(() => (find("said").textContent = text), PAUSE);
+  saying = setTimeout(() => {
+    find("said").textContent = panels.map((panel) => `${panel.model.name}: ${sayings.get(panel.model.name)}.`).join(" ");
+  }, PAUSE);
 }
 
 async function guarded(action) {

@@ -11,7 +11,7 @@ const SMALL = 64; // pixels a side below which pictures are enlarged with hard e
 export class Panel {
   /**
    * @param model as /v1/models says
-   * @param on { point(point), target(label), says(text) }: told what the person does here, and what to read out
+   * @param on { point(point), target(label), says(model, text) }: told what the person does here, and what to read out
    */
   constructor(model, on) {
     this.model = model;
@@ -91,14 +91,14 @@ export class Panel {
     this.title.classList.toggle("marked", Boolean(before));
     const target = view.targets ? (state.target ?? prediction?.top?.[0].label) : null;
     result.show(this.answer, merged ?? prediction, { before, target, choose: (label) => this.on.target(label) });
-    this.on.says(`${this.model.name}: ${said ?? result.summary(prediction)}`);
+    this.on.says(this.model.name, said ?? result.summary(prediction));
   }
 
   #fail(error) {
     this.root.classList.add("failed");
     this.words.textContent = error.message;
     this.legend.hidden = true;
-    this.on.says(`${this.model.name}: ${error.message}`);
+    this.on.says(this.model.name, error.message);
     this.scene = null;
     this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
   }
