@@ -60,10 +60,19 @@ def _operations(request: Request) -> list[tuple[str, str, dict[str, Any]]]:
 
 def _section(path: str, method: str, operation: dict[str, Any]) -> str:
     rows = "".join(
-        f"<tr><td><code>{escape(each['name'])}</code><td>{each['in']}<td>{escape(each.get('description', ''))}"
+        f"<tr><td><code>{escape(each['name'])}</code><td>{escape(_about(each))}"
         for each in operation.get("parameters", ())
     )
     bodies = ", ".join(f"<code>{kind}</code>" for kind in operation.get("requestBody", {}).get("content", ()))
-    body = f"<p>Body: {bodies}" if bodies else ""
+    body = f'<p class="muted">Body: {bodies}</p>' if bodies else ""
     text = escape(operation["description"])
-    return f"<h2><code>{method} {escape(path)}</code></h2><p>{text}{body}<table>{rows}</table>"
+    heading = f"<h2>{method} {escape(path)}</h2>"
+    return f'<section class="card">{heading}<p>{text}</p>{body}<table>{rows}</table></section>'
+
+
+def _about(parameter: dict[str, Any]) -> str:
+    """What a parameter is, and what it may be."""
+    schema = parameter["schema"]
+    choices = f"one of {', '.join(schema['enum'])}" if "enum" in schema else ""
+    default = f"default {schema['default']}" if "default" in schema else ""
+    return "; ".join(filter(None, (parameter.get("description", "").rstrip("."), choices, default)))
