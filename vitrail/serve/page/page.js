@@ -9,7 +9,7 @@ const PAUSE = 400; // milliseconds that the page is quiet before it is read out
 const find = (id) => document.getElementById(id);
 const state = { view: "attention", layer: Infinity, layers: 1, head: -1, r: null, point: null, target: null, note: "" };
 const sayings = new Map(); // by model
-let views, panels = [], shown = null, saying = 0;
+let views, panels = [], shown = null, saying = 0, turns = 0;
 
 async function start() {
   const { models, methods } = await ask("models");
@@ -20,7 +20,10 @@ async function start() {
   first.append(...models.map(({ name }) => new Option(name)));
   second.append(new Option("nothing", ""), ...models.map(({ name }) => new Option(name)));
   document.querySelector(".models").hidden = models.length < 2;
-  const choose = () => choosePanels(models.filter((each) => each.name === first.value || each.name === second.value));
+  const choose = () => {
+    const names = new Set([first.value, second.value || first.value]);
+    return choosePanels([...names].map((name) => models.find((each) => each.name === name)));
+  };
   first.addEventListener("change", choose);
   second.addEventListener("change", choose);
   await choose();
@@ -54,7 +57,9 @@ async function choosePanels(models) {
 }
 
 async function open(file) {
+  const turn = (turns += 1);
   const opened = await picture.open(file);
+  if (turn !== turns) return URL.revokeObjectURL(opened.url); // another one came meanwhile
   if (shown) URL.revokeObjectURL(shown.url);
   shown = opened;
   if (document.body.classList.contains("empty")) makeRoom();

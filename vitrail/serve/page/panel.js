@@ -6,6 +6,7 @@ import { centreOf, patchAt, stepped } from "./grid.js";
 import * as result from "./result.js";
 
 const TOP = 5;
+const KEPT = 64; // answers, the last ones
 const SMALL = 64; // pixels a side below which pictures are enlarged with hard edges
 
 export class Panel {
@@ -35,7 +36,7 @@ export class Panel {
     [this.picture, this.known, this.scene] = [picture, new Map(), null];
     this.image.src = picture.url;
     this.answer.replaceChildren();
-    await this.image.decode();
+    await this.image.decode().catch(() => {}); // another one came meanwhile
     const { naturalWidth, naturalHeight, parentElement: stage } = this.image;
     stage.style.setProperty("--aspect", naturalWidth / naturalHeight);
     this.image.classList.toggle("small", Math.max(naturalWidth, naturalHeight) <= SMALL);
@@ -68,13 +69,14 @@ export class Panel {
     return this.model.predicts ? this.#ask("predict", { top: TOP }) : null;
   }
 
-  /** Each question about a picture is asked once. */
+  /** A question about a picture is asked once, unless many others came between. */
   #ask(path, params) {
     const [key, { known, picture }] = [JSON.stringify([path, params]), this];
     if (!known.has(key)) {
       const answer = ask(path, { model: this.model.name, ...params }, picture.blob);
       answer.catch(() => known.delete(key)); // it may be asked again
       known.set(key, answer);
+      if (known.size > KEPT) known.delete(known.keys().next().value);
     }
     return known.get(key);
   }

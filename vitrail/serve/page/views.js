@@ -38,7 +38,7 @@ async function attention(ask, model, state) {
   const patch = state.point && patchAt(state.point, anywhere.region, model.grid);
   const answer = patch === null ? anywhere : await ask("attention", { patch });
   const [, heads, rows, columns] = answer.shape;
-  answer.numbers ??= decoded(answer.weights);
+  if (!answer.numbers) [answer.numbers, answer.weights] = [decoded(answer.weights), null];
   const layer = layerOf(model, state);
   const of = (head) => {
     const start = (layer * heads + head) * rows * columns;
