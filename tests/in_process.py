@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import threading
+import time
+from contextlib import asynccontextmanager, contextmanager
 
 import httpx
+import uvicorn
 
 from vitrail.serve.application import build
 from vitrail.serve.limits import Limits
@@ -42,3 +45,22 @@ async def speaking(predictors, token=None, **limits):
     transport = httpx.ASGITransport(build(service, token))
     async with service, httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         yield client, service
+
+
+@contextmanager
+def listening(predictors, token=None, **limits):
+    """The address of a server with these predictors by name, on a free port, its loop in a thread."""
+    service = Service(InProcess(predictors), Limits(**limits))
+    config = uvicorn.Config(build(service, token), port=0, ws="none", log_level="error", lifespan="on")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        (listener,) = server.servers[0].sockets
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 
 import numpy as np
 import pytest
@@ -209,17 +210,38 @@ def test_a_failure_of_ours_is_counted_and_says_nothing(talk, png):
     assert counts(text)["/v1/predict", "POST", 500] == 1
 
 
-def test_pages_for_people_need_no_network(talk):
+def test_what_people_see_is_served_from_here_alone(talk):
     async def conversation(client, service):
         return [await client.get(path) for path in ("/", "/docs", "/openapi.json")]
 
     start, docs, schema = talk(conversation)
     for page in (start, docs):
         assert page.headers["content-type"].startswith("text/html")
-        assert "default-src 'none'" in page.headers["content-security-policy"]
-        assert "<script" not in page.text
-        assert all(path in page.text for path in schema.json()["paths"])
-    assert "first" in start.text
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+        assert "unsafe" not in policy
+        assert "//" not in page.text.replace("http://HOST:PORT", "")
+        assert not re.search(r"<style|style=|<script(?! type=\"module\" src=\"page/)", page.text)
+    assert all(path in docs.text for path in schema.json()["paths"])
+
+
+def test_the_page_is_public_and_holds_no_secret(talk):
+    async def conversation(client, service):
+        start = await client.get("/")
+        parts = re.findall(r'(?:href|src)="(page/[^"]+)"', start.text)
+        names = ["api.js", "draw.js", *(part.removeprefix("page/") for part in parts)]
+        paths = ("/page/nothing.js", "/page/__init__.py", "/page/..%2fdoor.py", "/page/", "/page")
+        return start, [await client.get(f"/page/{name}") for name in names], [await client.get(path) for path in paths]
+
+    start, found, missing = talk(conversation, token="s3cret")
+    assert [answer.status_code for answer in (start, *found)] == [200] * (1 + len(found))
+    assert {answer.headers["content-type"].partition(";")[0] for answer in found} == {
+        "text/css",
+        "text/javascript",
+        "image/svg+xml",
+    }
+    assert "first" not in start.text, "the models' names need the token"
+    assert [answer.status_code for answer in missing] == [404, 404, 404, 404, 401]
 
 
 def test_the_lifespan_starts_the_models(predictors):

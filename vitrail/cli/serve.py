@@ -25,13 +25,14 @@ def serve(
     limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008  frozen
     opening: Opening = Opening(),  # noqa: B008  frozen
 ) -> None:
-    """Answer HTTP requests with a model's predictions.
+    """Answer HTTP requests with a model's predictions, and show a page to look with.
 
-    Endpoints: /v1/predict, /v1/embed, /v1/explain, /v1/models; the Open Inference Protocol under /v2; /metrics for
-    Prometheus, /healthz, /readyz, and /docs for people.
+    The page is at /. Endpoints: /v1/predict, /v1/embed, /v1/explain, /v1/attention, /v1/merge, /v1/models; the Open
+    Inference Protocol under /v2; /metrics for Prometheus, /healthz, /readyz, and /docs for people.
 
     Examples
       vitrail serve runs/birds
+      vitrail serve runs/birds runs/other
       vitrail serve small=runs/birds large=hf://google/vit-base-patch16-224 --port 9000 --batch-size 16
       curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" http://127.0.0.1:8000/v1/predict
 

@@ -36,6 +36,11 @@ def method_names() -> list[str]:
     return registry.names("explain.methods")
 
 
+def method_options() -> dict[str, list[str]]:
+    """The names of each method's options."""
+    return {name: [f.name for f in fields(registry.load("explain.methods", name).Options)] for name in method_names()}
+
+
 def explain(task: Any, images: Tensor, method: str = "rollout", **options: Any) -> list[Heat]:
     """Heat maps of one preprocessed image.
 
@@ -60,7 +65,7 @@ def explain_all(task: Any, images: Tensor, **options: Any) -> list[Heat]:
     Raises:
         UserError: as :func:`explain`, or an option that no method has.
     """
-    known = {name: {f.name for f in fields(registry.load("explain.methods", name).Options)} for name in method_names()}
+    known = method_options()
     if strange := set(options).difference(*known.values()):
         raise UserError(f"unknown option {min(strange)!r}; {did_you_mean(min(strange), set().union(*known.values()))}")
     named = any(getattr(task.config, outputs, ()) for outputs in ("classes", "targets"))

@@ -22,11 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SMALL = 64  # pixels below which an image is enlarged with hard edges and stored without loss
-LOGO = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 48 48" aria-hidden="true">\
-<rect width="48" height="48" fill="#1b1f24"/>\
-<path fill="#0072b2" d="M3 3h17l-6 12H3z"/><path fill="#56b4e9" d="M22 3h23v9l-29 3z"/>\
-<path fill="#e69f00" d="M3 17h11l6 12-17 2z"/><path fill="#d55e00" d="M16 17l29-3v13l-23 2z"/>\
-<path fill="#009e73" d="M3 33l17-2 6 14H3z"/><path fill="#cc79a7" d="M22 31l23-2v16H28z"/></svg>"""
+LOGO = files("vitrail").joinpath("logo.svg").read_text(encoding="utf-8").strip()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from vitrail import __version__
 from vitrail.errors import UserError
-from vitrail.serve import pages, v1, v2
+from vitrail.serve import inside, page, pages, v1, v2
 from vitrail.serve.door import Door
 from vitrail.serve.service import RETRY, Service
 from vitrail.serve.worker import WorkerLost
@@ -58,9 +58,10 @@ def build(service: Service, token: str | None) -> FastAPI:
         },
     )
     application.state.service = service
-    for module in (v1, v2):
+    for module in (v1, inside, v2):
         application.include_router(module.router, responses=RESPONSES)
     application.include_router(pages.router, responses={401: RESPONSES[401]})
+    application.include_router(page.router)
     application.add_middleware(Door, service=service, token=token)
     return application
 

@@ -18,6 +18,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
+from torch import Tensor
 
 from vitrail.data.images.decode import BadImage, TooManyPixels, decode
 from vitrail.data.images.formats import Broken, sniff
@@ -129,8 +130,18 @@ def picture(data: bytes, number: int, channels: int, limits: Limits, smallest: i
 
 def pixels(data: bytes, number: int, preprocess: Preprocess, limits: Limits) -> np.ndarray:
     """One image at the model's input size, uint8 (C, H, W). Errors as :func:`picture`."""
+    return fitted(data, number, preprocess, limits)[0]
+
+
+def fitted(data: bytes, number: int, preprocess: Preprocess, limits: Limits) -> tuple[np.ndarray, list[float]]:
+    """:func:`pixels`, and the part of the image that they show: [left, top, right, bottom] as shares of its sides.
+
+    The part goes beyond 0 and 1 where a border is added.
+    """
     image = picture(data, number, preprocess.config.channels, limits, preprocess.sufficient)
-    return preprocess.pixels(image).numpy()
+    height, width = image.shape[1:] if isinstance(image, Tensor) else (image.height, image.width)
+    left, top, right, bottom = preprocess.region((height, width))
+    return preprocess.pixels(image).numpy(), [left / width, top / height, right / width, bottom / height]
 
 
 async def _chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:

@@ -10,12 +10,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vitrail.serve.service import Service
 
-OPEN = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+OPEN = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/")
 """Paths that need no token."""
+OPEN_BELOW = "/page/"  # what the page is made of; it holds nothing of the models and asks for the token itself
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    (b"content-security-policy", POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
 ]
 
 
@@ -59,7 +65,7 @@ class Door:
             raise
 
     def _may(self, scope: Scope) -> bool:
-        if self.expected is None or scope["path"] in OPEN:
+        if self.expected is None or scope["path"] in OPEN or scope["path"].startswith(OPEN_BELOW):
             return True
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         scheme, _, token = given.partition(b" ")

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import did_you_mean
-from vitrail.explain import Heat, method_names, named_output
+from vitrail.explain import Heat, method_names, method_options, named_output
 from vitrail.explain.overlay import overlay
-from vitrail.serve.bodies import OPENAPI, encoded_images, picture, pixels
+from vitrail.serve.bodies import OPENAPI, encoded_images, fitted, picture, pixels
 from vitrail.serve.limits import Limits
 from vitrail.serve.service import Place, Service
 from vitrail.serve.worker import Kind, Served
@@ -49,8 +49,10 @@ APlace = Annotated[Place, Depends(a_place)]
 
 @router.get("/models")
 async def models(service: TheService) -> JSONResponse:
-    """The models that are served, the default one first."""
-    return JSONResponse({"models": [about(served) for served in service.worker.served.values()]})
+    """The models that are served, the default one first, and the explain methods with their options."""
+    served = [about(each) for each in service.worker.served.values()]
+    methods = [{"name": name, "options": options} for name, options in method_options().items()]
+    return JSONResponse({"models": served, "methods": methods})
 
 
 @router.post("/predict", openapi_extra=OPENAPI)
@@ -99,16 +101,14 @@ async def explain(
     output = None if target is None else named_output(served.classes, target)
     asked = {"layer": layer, "head": head, "target": output}
     options = {"method": method} | {name: value for name, value in asked.items() if value is not None}
-    images = await encoded_images(request, service)
-    if len(images) > 1:
-        raise HTTPException(413, "one image at a time is explained; send several requests")
-    (heats,) = await service.compute(served.name, "explain", await decoded(images, service, served), options)
+    data, seen, region = await only_image(request, service, served)
+    (heats,) = await service.compute(served.name, "explain", [seen], options)
     if format == "json":
         maps = [{"title": heat.title, "values": heat.values.tolist()} for heat in heats]
-        return JSONResponse({"model": served.name, "method": method, "maps": maps})
+        return JSONResponse({"model": served.name, "method": method, "region": region, "maps": maps})
     if not -len(heats) <= map < len(heats):
         raise HTTPException(422, f"there is no map {map}; there are {len(heats)}")
-    drawing = await service.in_thread(_drawn, images[0], heats[map], served.preprocess, service.limits)
+    drawing = await service.in_thread(_drawn, data, heats[map], served.preprocess, service.limits)
     return Response(drawing, media_type="image/png")
 
 
@@ -118,12 +118,28 @@ def about(served: Served) -> dict[str, Any]:
         "name": served.name,
         "task": served.task,
         "classes": list(served.classes),
+        "predicts": bool(served.arrays),
         "image_size": list(served.preprocess.size),
         "channels": served.preprocess.channels,
         "dim": served.dim,
         "layers": served.layers,
+        "heads": served.heads,
+        "grid": list(served.grid),
+        "class_token": served.class_token,
         "parameters": served.parameters,
     }
+
+
+async def only_image(request: Request, service: Service, served: Served) -> tuple[bytes, np.ndarray, list[float]]:
+    """The image of a request: as it came, at the model's input size, and the part of it that the model sees.
+
+    Raises:
+        HTTPException: 413 there are several, or as ``bodies``.
+    """
+    images = await encoded_images(request, service)
+    if len(images) > 1:
+        raise HTTPException(413, "one image at a time is looked into; send several requests")
+    return images[0], *await service.in_thread(fitted, images[0], 0, Preprocess(served.preprocess), service.limits)
 
 
 async def decoded(images: Sequence[bytes], service: Service, served: Served) -> list[np.ndarray]:

@@ -26,11 +26,13 @@ from vitrail.console import warn
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.explain import explain
+from vitrail.explain.gaze import gaze
+from vitrail.serve.merging import decided, merged
 
 if TYPE_CHECKING:
     from vitrail.predictor import Predictor
 
-Kind: TypeAlias = Literal["predict", "embed", "explain"]
+Kind: TypeAlias = Literal["predict", "embed", "explain", "attention", "merge"]
 Load: TypeAlias = Callable[[str], "Predictor"]
 """From a path to a predictor; it must survive pickling."""
 
@@ -48,7 +50,7 @@ class Job:
 
     Attributes:
         pixels: uint8 (B, C, H, W), from ``Preprocess.pixels``.
-        options: of the explain method.
+        options: of the explain method, of ``gaze``, or of ``merged``.
     """
 
     model: str
@@ -73,6 +75,9 @@ class Served:
     arrays: dict[str, int]
     dim: int
     layers: int
+    heads: int
+    grid: tuple[int, int]
+    class_token: bool
     parameters: int
 
     @property
@@ -83,13 +88,10 @@ class Served:
 
 def describe(name: str, predictor: Predictor) -> Served:
     """Looks at a model, and warms it up by one forward pass of each kind."""
-    config = predictor.preprocess.config
+    config, vit = predictor.preprocess.config, predictor.task.backbone
     pixels = torch.randint(256, (1, config.channels, *config.size), dtype=torch.uint8)
     (embedding,) = predictor.describe(pixels)
-    try:
-        (prediction,) = predictor.decide(pixels)
-    except UserError:  # pretrained without labels: it can be asked for embeddings and maps
-        prediction = None
+    (prediction,) = decided(predictor, pixels) or [None]
     return Served(
         name=name,
         task=predictor.task.name,
@@ -97,7 +99,10 @@ def describe(name: str, predictor: Predictor) -> Served:
         preprocess=config,
         arrays={key: len(values) for key, values in arrays(prediction).items()} if prediction else {},
         dim=len(embedding),
-        layers=len(predictor.task.backbone.blocks),
+        layers=len(vit.blocks),
+        heads=vit.config.heads,
+        grid=vit.embed.grid(config.size),
+        class_token=vit.config.class_token,
         parameters=sum(each.numel() for each in predictor.task.parameters()),
     )
 
@@ -108,14 +113,18 @@ def arrays(prediction: Any) -> dict[str, np.ndarray]:
 
 
 def perform(predictor: Predictor, job: Job) -> list[Any]:
-    """One result an image: the task's ``Prediction``, a vector float32 (D,), or a list of ``Heat``."""
+    """One result an image: the task's ``Prediction``, a vector float32 (D,), a list of ``Heat``, what :func:`gaze` or
+    what :func:`merged` gives."""
     pixels = torch.from_numpy(job.pixels)
     if job.kind == "predict":
         return predictor.decide(pixels)
     if job.kind == "embed":
         return predictor.describe(pixels)
+    if job.kind == "merge":
+        return merged(predictor, pixels, **job.options)
     images = predictor.preprocess.finish(pixels).to(predictor.device)
-    return [explain(predictor.task, image[None], **job.options) for image in images]
+    look: Callable[..., Any] = gaze if job.kind == "attention" else explain
+    return [look(predictor.task, image[None], **job.options) for image in images]
 
 
 def work(pipe: Connection, models: Mapping[str, str], load: Load) -> None:

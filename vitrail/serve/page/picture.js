@@ -1,0 +1,48 @@
+// A picture on its way in: dropped, pasted or chosen; shrunk here if it is far larger than any model looks at.
+
+import { Refused } from "./api.js";
+
+const MAX_BYTES = 4e6;
+const MAX_SIDE = 2048; // pixels
+
+/** Calls `take(file)` for whatever picture comes in by any way. */
+export function listen(field, take) {
+  const from = (files) => files?.length && take([...files].find((each) => each.type.startsWith("image/")) ?? files[0]);
+  field.addEventListener("change", () => {
+    from(field.files);
+    field.value = ""; // the same file may be chosen again
+  });
+  addEventListener("paste", (event) => from(event.clipboardData?.files));
+  const over = (event) => {
+    event.preventDefault();
+    document.body.classList.toggle("over", event.type === "dragover");
+  };
+  for (const kind of ["dragover", "dragleave", "drop"]) addEventListener(kind, over);
+  addEventListener("drop", (event) => from(event.dataTransfer?.files));
+}
+
+/** { blob, url, note }: what to send, where to show it from, and what was done to it. */
+export async function open(file) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    throw new Refused(`Your browser cannot open ${file.name || "this"} as a picture. Choose a JPEG, PNG or WebP.`);
+  }
+  const scale = MAX_SIDE / Math.max(bitmap.width, bitmap.height);
+  const large = file.size > MAX_BYTES || bitmap.width * bitmap.height > MAX_SIDE ** 2;
+  const blob = large ? await resized(bitmap, Math.min(scale, 1)) : file;
+  bitmap.close();
+  const note = large ? `Shrunk to at most ${MAX_SIDE} pixels a side before it was sent.` : "";
+  return { blob, url: URL.createObjectURL(blob), note };
+}
+
+function resized(bitmap, scale) {
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  return new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.95));
+}

@@ -1,0 +1,59 @@
+// A prediction as something to read: bars, numbers, or a word on why there is nothing.
+
+const DIGITS = 4;
+
+/**
+ * Fills `place`. `before`: scores by label to mark beside the bars; `target`: the label that is being explained;
+ * `choose(label)`: called when one is picked.
+ */
+export function show(place, prediction, { before = null, target = null, choose = () => {} } = {}) {
+  if (prediction?.top) place.replaceChildren(bars(prediction.top, before, target, choose));
+  else if (prediction?.values) place.replaceChildren(numbers(prediction.values));
+  else place.replaceChildren(element("p", "muted", "This model names nothing. Look into it with the views above."));
+}
+
+export const summary = (prediction) =>
+  prediction?.top?.slice(0, 3).map(({ label, score }) => `${label}, ${share(score)}`).join("; ") ?? "";
+
+const share = (score) => `${(100 * score).toFixed(1)} %`;
+const length = (score) => `${100 * score}%`;
+
+function bars(top, before, target, choose) {
+  const list = element("ol", "bars");
+  for (const { label, score } of top) {
+    const button = element("button", "");
+    button.type = "button";
+    button.setAttribute("aria-pressed", String(label === target));
+    button.title = `Explain ${label}`;
+    const bar = element("span", "bar");
+    const fill = element("i", "");
+    fill.style.width = length(score);
+    bar.append(fill);
+    if (before?.has(label)) {
+      const mark = element("b", "");
+      mark.style.left = length(before.get(label));
+      bar.append(mark);
+    }
+    button.append(element("span", "label", label), element("span", "score", share(score)), bar);
+    button.addEventListener("click", () => choose(label));
+    const item = element("li", "");
+    item.append(button);
+    list.append(item);
+  }
+  return list;
+}
+
+function numbers(values) {
+  const list = element("dl", "numbers");
+  for (const [name, value] of Object.entries(values)) {
+    list.append(element("dt", "", name), element("dd", "", Number(value.toPrecision(DIGITS)).toString()));
+  }
+  return list;
+}
+
+function element(tag, kind, text = "") {
+  const made = document.createElement(tag);
+  if (kind) made.className = kind;
+  made.textContent = text;
+  return made;
+}
