@@ -40,14 +40,7 @@ class Process:
             "threads": torch.get_num_threads(),
             "module": task if "." in task else None,
         }
-        self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "vitrail.benchmarking.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(each or os.getcwd() for each in sys.path)},
-        )
+        self.child = self._start()
         engine, merge = ("", 0) if is_graph else (way.engine, way.merge)
         self._say("load", contender.source, engine, way.precision, merge, options)
 
@@ -58,10 +51,10 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._child.communicate(timeout=0 if error else PATIENCE)
+            self.child.communicate(timeout=0 if error else PATIENCE)
         except (subprocess.TimeoutExpired, OSError):
-            self._child.kill()
-            self._child.communicate()
+            self.child.kill()
+            self.child.communicate()
 
     def ready(self) -> None:
         """Wait until the model is loaded.
@@ -76,15 +69,25 @@ class Process:
         self._say(question, *arguments)
         return self._hear()
 
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "vitrail.benchmarking.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(each or os.getcwd() for each in sys.path)},
+        )
+
     def _say(self, *question: Any) -> None:
-        assert self._child.stdin is not None
+        assert self.child.stdin is not None
         with suppress(BrokenPipeError):  # nothing will be heard
-            print(json.dumps(question), file=self._child.stdin, flush=True)
+            print(json.dumps(question), file=self.child.stdin, flush=True)
 
     def _hear(self) -> Any:
-        assert self._child.stdout is not None
-        if not (line := self._child.stdout.readline()):
-            raise Lost(f"its process ended with code {self._child.wait()}")
+        assert self.child.stdout is not None
+        if not (line := self.child.stdout.readline()):
+            raise Lost(f"its process ended with code {self.child.wait()}")
         answer = json.loads(line)
         if "error" in answer:
             raise Lost(answer["error"])
