@@ -102,32 +102,49 @@ def test_the_reference_comes_first_and_once():
     assert ways("model.onnx", (), ("fp32",), (0,)) == [Way("onnxruntime", "fp32")]
 
 
-def test_every_engine_is_measured_and_the_rest_is_named(weights, class_folder, inline):
+def test_rows_hold_what_was_measured_and_the_rest_is_named(weights, class_folder, inline):
     data = str(class_folder(2))
-    found = vitrail.benchmark(weights, data, batches=(2, 1), merges=(0, 1), seconds=0.01, device="cpu")
-    graphs = {("onnxruntime", "bf16"), ("pt2", "bf16")}
-    assert {(each.way.engine, each.way.precision) for each in found.left_out} == graphs
-    assert all("has no precision 'bf16'" in each.reason for each in found.left_out)
-    assert [(each.contender.way.merge, each.batch) for each in found.rows].count((1, 2)) == 8
+    found = vitrail.benchmark(weights, data, engines=("openvino", "pt2"), batches=(2, 1), seconds=0.01, device="cpu")
+    (left_out,) = found.left_out
+    assert str(left_out.way) == "pt2 bf16"
+    assert "has no precision 'bf16'" in left_out.reason
+    named = ["eager fp32", "openvino fp32", "openvino bf16", "pt2 fp32"]
+    assert [(str(each.contender.way), each.batch) for each in found.rows] == [(n, b) for b in (1, 2) for n in named]
     model = vitrail.load(weights, device="cpu")
-    costs = [cost(each).macs for each in (model.task, compress.apply(model, "tome", r=1).task)]
+    macs = cost(model.task).macs
     expected = vitrail.evaluate(model.task, loader(model, data)).metrics
     for each in found.rows:
         p50, p90, p99 = each.percentiles
         assert 0 < p50 <= p90 <= p99 < 60e3
         assert len(each.seconds) >= ROUNDS
-        assert each.contender.macs == costs[each.contender.way.merge]
+        assert each.contender.macs == macs
         assert each.share > 0
         assert each.memory >= 0
-        if not each.contender.way.merge:
-            near = 1e-4 if each.contender.way.precision == "fp32" else 0.1
-            assert each.accuracy.metrics["loss"] == pytest.approx(expected["loss"], rel=near)
-        if each.contender.way in (Way("torch", "bf16"), Way("torch", "fp32", 1)):
-            assert each.accuracy.metrics["loss"] != expected["loss"]
+        near = 1e-4 if each.contender.way.precision == "fp32" else 0.1
+        assert each.accuracy.metrics["loss"] == pytest.approx(expected["loss"], rel=near)
     assert found.rows[0].speedup == 1
     assert {each.library for each in found.ceilings} == {"torch", "onednn", "openvino"}
     assert all(len(cells) == len(found.columns()) for cells in found.cells())
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_merged_tokens_are_another_dimension(weights, class_folder, inline):
+    data = str(class_folder(2))
+    found = vitrail.benchmark(
+        weights, data, engines=("torch", "onnxruntime"), precisions=("fp32",), batches=(2,), merges=(1, 9),
+        seconds=0.01, device="cpu",
+    )  # fmt: skip
+    assert [str(each.contender.way) for each in found.rows] == ["eager fp32", "torch fp32 r=1", "onnxruntime fp32 r=1"]
+    ((reason, those),) = found.reasons().items()
+    assert "at most half of its 6 patches" in reason
+    assert [str(each.way) for each in those] == ["torch fp32 r=9", "onnxruntime fp32 r=9"]
+    merged = compress.apply(vitrail.load(weights, device="cpu"), "tome", r=1)
+    expected = vitrail.evaluate(merged.task, loader(merged, data)).metrics["loss"]
+    plain, *rest = found.rows
+    assert plain.accuracy.metrics["loss"] != pytest.approx(expected, rel=3e-4)
+    for each in rest:
+        assert each.accuracy.metrics["loss"] == pytest.approx(expected, rel=1e-4)
+        assert each.contender.macs == cost(merged.task).macs < plain.contender.macs
 
 
 def loader(model, data):
@@ -226,6 +243,7 @@ def test_a_bar_for_each_contender_and_batch():
     ],
 )
 def test_bad_input(arguments, message, weights, class_folder, capsys):
-    given = [each.format(data=class_folder(1)) for each in arguments]
+    data = class_folder(1)
+    given = [each.format(data=data) for each in arguments]
     assert main(["benchmark", weights, *given, "--device", "cpu"]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]

@@ -33,7 +33,8 @@ def throughput(speeds: Mapping[str, Mapping[str, Mapping[int, float]]], note: st
             places = [place + offset for place, each in enumerate(panel.values()) if batch in each]
             values = [each[batch] for each in panel.values() if batch in each]
             bars = axes.barh(places, values, 0.74 / len(batches), color=colours[batch], label=f"batch {batch}")
-            axes.bar_label(bars, [f"{value:.4g}" for value in values], padding=3, color=style.MUTED, fontsize=8)
+            shown = [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in values]
+            axes.bar_label(bars, shown, padding=3, color=style.MUTED, fontsize=8)
         axes.set_yticks(range(len(panel)), [style.short(each, 28) for each in panel])
         axes.invert_yaxis()
         axes.margins(x=0.12, y=0.02)
