@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vitrail.benchmarking import benchmark as benchmark
     from vitrail.conversion import convert as convert
     from vitrail.conversion import inspect as inspect
     from vitrail.errors import UserError as UserError
@@ -27,6 +28,7 @@ _PUBLIC = {
     "UserError": "vitrail.errors",
     "ViT": "vitrail.vit",
     "ViTConfig": "vitrail.vit",
+    "benchmark": "vitrail.benchmarking",
     "convert": "vitrail.conversion",
     "evaluate": "vitrail.evaluation",
     "export": "vitrail.exporting",
@@ -41,6 +43,7 @@ __all__ = [
     "UserError",
     "ViT",
     "ViTConfig",
+    "benchmark",
     "convert",
     "evaluate",
     "export",

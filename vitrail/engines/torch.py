@@ -52,7 +52,7 @@ def prepare(task: Task, precision: str) -> Engine:
     """
     original: Any = task
     dtype = DTYPES.get(precision, torch.float32)
-    if not _has_onednn(task, dtype):
+    if not has_onednn(next(task.parameters()).device, dtype):
         return original if precision == "fp32" else Autocast(original, dtype)
     twin: Any = copy.deepcopy(task).eval().requires_grad_(False)
     twin.backbone.blocks = _packed(twin.backbone.blocks, dtype)
@@ -70,7 +70,8 @@ def _packed(module: nn.Module, dtype: torch.dtype) -> Any:
     return module
 
 
-def _has_onednn(task: Task, dtype: torch.dtype) -> bool:
-    if next(task.parameters()).device.type != "cpu" or not torch.backends.mkldnn.is_available():
+def has_onednn(device: torch.device, dtype: torch.dtype) -> bool:
+    """Can linear layers there be packed?"""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     return dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -1,0 +1,140 @@
+"""How fast a model is in every engine, precision, batch and image size, beside what the machine can do at all.
+
+::
+
+    vitrail.benchmark("runs/birds", batches=(1, 8)).save("speed")
+
+- ``contenders``: what goes together;
+- ``process``, ``worker``: each contender in a process of its own, so that its memory is its own;
+- ``ceiling``: the rate of the machine's matrix products;
+- ``result``: rows, the table, the files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitrail.benchmarking import ceiling
+from vitrail.benchmarking.contenders import Contender, LeftOut, Way, Workshop, ways
+from vitrail.benchmarking.process import Process
+from vitrail.benchmarking.result import Benchmark, Row, compared
+from vitrail.benchmarking.turns import take_turns
+from vitrail.config import to_dict
+from vitrail.data.source import SourceConfig
+from vitrail.engines._files import Graph
+from vitrail.errors import UserError
+from vitrail.ops.patches import Pair
+from vitrail.outline import require_fit
+from vitrail.predictor import Predictor, load
+from vitrail.report.measured import find_split
+from vitrail.vit import as_pair
+
+Found = tuple[list[Row], list[LeftOut]]
+
+
+def benchmark(
+    source: str | Path,
+    data: str | None = None,
+    *,
+    engines: Sequence[str] = (),
+    precisions: Sequence[str] = ("fp32", "bf16"),
+    batches: Sequence[int] = (1, 8),
+    image_sizes: Sequence[int | Pair] = (),
+    merges: Sequence[int] = (0,),
+    split: str | None = None,
+    seconds: float = 3.0,
+    device: str | torch.device = "auto",
+    allow_pickle: bool = False,
+) -> Benchmark:
+    """Measure a model in everything that can run it; eager PyTorch in fp32, the reference, is always among them.
+
+    All contenders of one image size are in memory together, each in its own process, and take turns, so that they meet
+    the machine in the same moods. A step is one forward pass of a batch that is preprocessed and on the device.
+
+    Args:
+        source: what :func:`vitrail.load` takes; an exported file is measured in its own engine, which is then the
+            reference.
+        data: labelled images to measure the accuracy of each contender on, as for ``vitrail evaluate``.
+        engines: by name (:mod:`vitrail.engines`); default: all.
+        image_sizes: (height, width) in pixels; default: the model's own. Positions are resampled as at loading.
+        merges: patch tokens to merge in each layer (ToMe); 0: none.
+        split: of the data; default: test where there is one, else val.
+        seconds: for all the turns of a row, its warm-up apart; a step that takes longer than its turn is finished.
+
+    Raises:
+        UserError: a source that cannot be read, an engine or precision that is not there, a size that patches do not
+            cover, numbers that are not positive, or data that the model cannot be measured on. Combinations that do
+            not go together are left out, with the reason.
+    """
+    if not batches or min(batches) < 1 or not merges or min(merges) < 0 or not 0 < seconds < float("inf"):
+        raise UserError("batches and seconds are positive numbers, merges are 0 or more; correct them")
+    asked = ways(str(source), tuple(engines), tuple(precisions), tuple(merges))
+    model = load(source, device=device, allow_pickle=allow_pickle)
+    sizes = dict.fromkeys(as_pair(size) for size in image_sizes) or [model.preprocess.config.size]
+    for size in sizes:
+        _require(model, size)
+    question = _question(model, data, split)
+    ceilings = ceiling.measure(dict.fromkeys(way.precision for way in asked), model.device)
+    rows: list[Row] = []
+    left_out: list[LeftOut] = []
+    for size in sizes:
+        if size != model.preprocess.config.size:
+            model = load(source, image_size=size, device=model.device, allow_pickle=allow_pickle)
+        more, lost = _measure(str(source), model, asked, sorted(set(batches)), seconds, question, allow_pickle)
+        rows += more
+        left_out += lost
+    return Benchmark(
+        source=str(source),
+        device=str(model.device),
+        threads=torch.get_num_threads(),
+        seconds=seconds,
+        reference=asked[0],
+        ceilings=tuple(ceilings),
+        rows=tuple(compared(rows, asked[0], ceilings)),
+        left_out=tuple(left_out),
+    )
+
+
+def _measure(
+    source: str,
+    model: Predictor,
+    asked: list[Way],
+    batches: list[int],
+    seconds: float,
+    question: tuple[Any, ...],
+    allow_pickle: bool,
+) -> Found:
+    """Everything of one image size."""
+    with tempfile.TemporaryDirectory(prefix="vitrail-") as folder, ExitStack() as running:
+        workshop = Workshop(source, model, Path(folder))
+        made = [workshop.make(way) for way in asked]
+        processes = {
+            each: running.enter_context(Process(each, model, allow_pickle=allow_pickle))
+            for each in made
+            if isinstance(each, Contender)
+        }
+        rows, lost = take_turns(processes, batches, seconds, question)
+        return rows, [each for each in made if isinstance(each, LeftOut)] + lost
+
+
+def _require(model: Predictor, size: Pair) -> None:
+    """Does the model take images of (height, width)?"""
+    require_fit(dataclasses.replace(model.preprocess.config, size=size), model.task)
+    if isinstance(model.engine, Graph):
+        model.engine.require(size)
+
+
+def _question(model: Predictor, data: str | None, split: str | None) -> tuple[Any, ...]:
+    """What the workers are asked about the data, which is there and fits the model; () without data."""
+    if data is None:
+        return ()
+    config = SourceConfig(spec=data, val_fraction=0)  # all images count
+    _, split = find_split(model, config, split)
+    return to_dict(config), split
