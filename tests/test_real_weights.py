@@ -96,3 +96,23 @@ def test_merging_costs_at_most_a_point(place: Path, photos: list[Path], truth: l
     right = [float((said == torch.tensor(truth)).double().mean()) for said in (plain, fewer)]
     assert right[1] >= right[0] - 0.01
     assert 0.9 < float((plain == fewer).double().mean()) < 1
+
+
+@pytest.mark.parametrize("name", ["model.xml", "model.onnx"])
+def test_int8_costs_at_most_a_point(
+    place: Path, photos: list[Path], truth: list[int], name: str, tmp_path: Path
+) -> None:
+    """Calibrated on half of the photos, measured on all of them."""
+    predictor = vitrail.load(place / "vit_tiny_imagenet", device="cpu")
+    result = vitrail.quantize(predictor, tmp_path / name, list(photos[::2]), budget=100)
+    assert result.kept == ()
+    opened = vitrail.load(result.path)
+    with torch.inference_mode():
+        images = torch.cat([predictor.tensor(photo) for photo in photos])
+        plain, whole = (
+            torch.cat([engine(batch).argmax(1) for batch in images.split(25)])
+            for engine in (predictor.engine, opened.engine)
+        )
+    right = [float((said == torch.tensor(truth)).double().mean()) for said in (plain, whole)]
+    assert right[1] >= right[0] - 0.01
+    assert 0.9 < float((plain == whole).double().mean()) < 1

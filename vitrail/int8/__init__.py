@@ -15,6 +15,7 @@ Both keep what the file says of itself.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
 import tempfile
@@ -26,6 +27,7 @@ from typing import Any
 from vitrail import engines, registry
 from vitrail.console import note, printable
 from vitrail.data.source import Source
+from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.engines._files import Graph, require_free, writing
 from vitrail.engines._start import BATCH, measure
 from vitrail.errors import UserError
@@ -127,6 +129,8 @@ def quantize(
         raise UserError("there are no calibration images; give some hundred like those that the model will see")
     engine, backend = engines.load(name), registry.load("int8.formats", name)
     task, preprocess = predictor.task, predictor.preprocess.config
+    if predictor.device.type != "cpu":
+        task = copy.deepcopy(task).cpu()
     tensors = [predictor.tensor(image).cpu() for image in images]
     yardstick = agreement(task, tensors) if labelled is None else accuracy(task, predictor.preprocess, labelled)
     if not weights_only:
@@ -137,7 +141,7 @@ def quantize(
         plain = _moved(file, folder / "plain")
         if fixed := Graph(task, engine.read(plain, "fp32")).fixed:
             note(f"images of {'×'.join(map(str, preprocess.size))} pixels only: {fixed}")
-        before = _points(yardstick, task, engine, plain)
+        before = yardstick.measure(Graph(task, engine.read(plain, "fp32")))
         for kept in _fallbacks(worst):
             quantised = folder / str(len(kept)) / file.name
             quantised.parent.mkdir()
@@ -146,17 +150,17 @@ def quantize(
                 backend.write_weights(plain, quantised, layers)
             else:
                 backend.write(plain, quantised, layers, tensors)
-            lost = before - _points(yardstick, task, engine, quantised)
-            note(f"{len(layers)} of {len(worst)} layers in int8: {max(lost, 0):.2f} points lost")
-            if lost <= budget:
+            after = yardstick.measure(Graph(task, engine.read(quantised, "fp32")))
+            note(f"{len(layers)} of {len(worst)} layers in int8: {max(before - after, 0):.2f} points lost")
+            if before - after <= budget:
                 break
         else:
             raise UserError(
-                f"with half of the layers in int8 still {lost:.2f} points are lost, more than the budget of "
+                f"with half of the layers in int8 still {before - after:.2f} points are lost, more than the budget of "
                 f"{budget:g}; allow more, give more calibration images, or say --weights-only"
             )
-        files = {"fp32": plain, "int8 weights" if weights_only else "int8": quantised}
-        rows = _rows(files, yardstick, task, preprocess, engine)
+        kind = "int8 weights" if weights_only else "int8"
+        rows = _rows({"fp32": (plain, before), kind: (quantised, after)}, yardstick, task, preprocess, engine)
         _moved(quantised, file.parent)
     return Quantised(out, yardstick.name, rows, len(layers), kept, budget)
 
@@ -170,22 +174,20 @@ def _fallbacks(worst: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         count *= 2
 
 
-def _points(yardstick: Yardstick, task: Task, engine: Any, file: Path, precision: str = "fp32") -> float:
-    return yardstick.measure(Graph(task, engine.read(file, precision)))
-
-
-def _rows(files: dict[str, Path], yardstick: Yardstick, task: Task, preprocess: Any, engine: Any) -> tuple[Row, ...]:
-    """Each file in every precision of the engine, which is that of what is not int8."""
-    ways = [
-        (name if precision == "fp32" else precision if name == "fp32" else f"{name}, rest {precision}", file, precision)
-        for name, file in files.items()
-        for precision in engine.PRECISIONS
-    ]
-    graphs: dict[str, Any] = {name: Graph(task, engine.read(file, precision)) for name, file, precision in ways}
+def _rows(
+    files: dict[str, tuple[Path, float]], yardstick: Yardstick, task: Task, preprocess: PreprocessConfig, engine: Any
+) -> tuple[Row, ...]:
+    """Each file, whose points in fp32 are known, in every precision that the engine has for what is not int8."""
+    graphs: dict[str, Any] = {}
+    known: dict[str, tuple[float, float]] = {}
+    for name, (file, points) in files.items():
+        for precision in engine.PRECISIONS:
+            plain = precision == "fp32"
+            title = name if plain else precision if name == "fp32" else f"{name}, rest {precision}"
+            graphs[title] = Graph(task, engine.read(file, precision))
+            known[title] = (points if plain else yardstick.measure(graphs[title]), _megabytes(file))
     seconds = measure(graphs, task, preprocess)
-    return tuple(
-        Row(name, yardstick.measure(graphs[name]), seconds[name] * 1e3, _megabytes(file)) for name, file, _ in ways
-    )
+    return tuple(Row(title, points, seconds[title] * 1e3, size) for title, (points, size) in known.items())
 
 
 def _megabytes(file: Path) -> float:
