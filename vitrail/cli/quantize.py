@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeFloat, PositiveInt
@@ -55,7 +55,8 @@ def quantize(
     from vitrail.predictor import load
 
     config, _ = source_and_folder(run, data, out, "", val_fraction=0.5)
-    predictor = load(run, device="cpu", allow_pickle=allow_pickle, **sizes.read())
+    options: dict[str, Any] = {**sizes.read()}
+    predictor = load(run, device="cpu", allow_pickle=allow_pickle, **options)
     images, labelled = _divided(predictor, config, calibration)
     result = vitrail.quantize(predictor, out, images, labelled=labelled, budget=budget, weights_only=weights_only)
     if as_json:

@@ -49,7 +49,8 @@ def _name_layers(graph: Any) -> None:
     """Call the products of linear layers as the task does, such as ``vit.blocks.0.mlp.fc1``."""
     taken = set()
     for node in graph:
-        *_, layer, call = ("", "", *literal_eval(node.metadata_props.get(SCOPES, "[]")))
+        scopes: list[str] = literal_eval(node.metadata_props.get(SCOPES, "[]"))
+        layer, call = ["", "", *scopes][-2:]
         if node.op_type in ("MatMul", "Gemm") and call.startswith("linear") and layer not in taken:
             taken.add(layer)
             node.name = layer.removeprefix("task.")
