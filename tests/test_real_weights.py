@@ -14,6 +14,7 @@ from PIL import Image
 import vitrail
 from vitrail import compress
 from vitrail.cli import main
+from vitrail.data.source import SourceConfig, open_source
 
 pytestmark = pytest.mark.real_data
 SIZES = [(224, 224), (384, 384), (224, 320)]
@@ -37,6 +38,13 @@ def truth(place: Path, photos: list[Path]) -> list[int]:
     """The class of each photo: its name begins with the wnid."""
     wnids = [entry["wnid"] for entry in json.loads((place / "vit_tiny_imagenet" / "classes.json").read_text())]
     return [wnids.index(photo.name.split("_")[0]) for photo in photos]
+
+
+def _table(folder: Path, photos: list[Path], labels: list[str]) -> Path:
+    """The photos with their class names as a data set."""
+    with (folder / "photos.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "label"], *zip(map(str, photos), labels, strict=True)])
+    return folder / "photos.csv"
 
 
 def _logits(predictor: vitrail.Predictor, photos: list[Path]) -> torch.Tensor:
@@ -68,11 +76,8 @@ def test_evaluate_measures_it(
     weights = place / "vit_tiny_imagenet" / "model.safetensors"
     names = vitrail.load(weights, device="cpu").classes
     assert len(set(names)) == 1000
-    with (tmp_path / "photos.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label"])
-        writer.writerows([str(photo), names[label]] for photo, label in zip(photos, truth, strict=True))
-    arguments = ["evaluate", str(weights), str(tmp_path / "photos.csv"), "--out", str(tmp_path / "out"), "--json"]
+    table = _table(tmp_path, photos, [names[label] for label in truth])
+    arguments = ["evaluate", str(weights), str(table), "--out", str(tmp_path / "out"), "--json"]
     assert main([*arguments, "--device", "cpu"]) == 0
     metrics = json.loads(capsys.readouterr().out)["metrics"]
     assert 0.78 < metrics["top1"] < 0.88
@@ -96,3 +101,26 @@ def test_merging_costs_at_most_a_point(place: Path, photos: list[Path], truth: l
     right = [float((said == torch.tensor(truth)).double().mean()) for said in (plain, fewer)]
     assert right[1] >= right[0] - 0.01
     assert 0.9 < float((plain == fewer).double().mean()) < 1
+
+
+@pytest.mark.parametrize("name", ["model.xml", "model.onnx"])
+def test_int8_costs_at_most_a_point(
+    place: Path, photos: list[Path], truth: list[int], name: str, tmp_path: Path
+) -> None:
+    """Calibrated on half of the photos, measured on all of them; most layers compute in int8."""
+    predictor = vitrail.load(place / "vit_tiny_imagenet", device="cpu")
+    table = _table(tmp_path, photos, [predictor.classes[label] for label in truth])
+    config = SourceConfig(spec=str(table), classes=predictor.classes, val_fraction=0)
+    labelled = open_source(config).split("train")
+    result = vitrail.quantize(predictor, tmp_path / name, list(photos[::2]), labelled=labelled, budget=1.0)
+    assert result.layers >= 32
+    opened = vitrail.load(result.path)
+    with torch.inference_mode():
+        images = torch.cat([predictor.tensor(photo) for photo in photos])
+        plain, whole = (
+            torch.cat([engine(batch).argmax(1) for batch in images.split(25)])
+            for engine in (predictor.engine, opened.engine)
+        )
+    right = [float((said == torch.tensor(truth)).double().mean()) for said in (plain, whole)]
+    assert right[1] >= right[0] - 0.01
+    assert 0.9 < float((plain == whole).double().mean()) < 1

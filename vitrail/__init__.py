@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vitrail.errors import UserError as UserError
     from vitrail.evaluation import evaluate as evaluate
     from vitrail.exporting import export as export
+    from vitrail.int8 import quantize as quantize
     from vitrail.predictor import Predictor as Predictor
     from vitrail.predictor import load as load
     from vitrail.train.loop import fit as fit
@@ -37,6 +38,7 @@ _PUBLIC = {
     "load": "vitrail.predictor",
     "preset": "vitrail.vit",
     "presets": "vitrail.vit",
+    "quantize": "vitrail.int8",
 }
 __all__ = [
     "Predictor",
@@ -52,6 +54,7 @@ __all__ = [
     "load",
     "preset",
     "presets",
+    "quantize",
 ]
 
 

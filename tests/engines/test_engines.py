@@ -188,7 +188,7 @@ def test_auto_takes_the_fastest_and_remembers(tiny_predictor, tmp_path, monkeypa
         asked.append(set(found))
         return {name: seconds[name] for name in found}
 
-    monkeypatch.setattr(_start, "_measure", measure)
+    monkeypatch.setattr(_start, "measure", measure)
     images = torch.randn(2, 3, 16, 24)
     for line in ("engine auto: onnxruntime (8 images take: ", "engine auto: onnxruntime (measured before)"):
         engine = start("auto", task, preprocess, "fp32", tmp_path)

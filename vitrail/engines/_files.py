@@ -118,7 +118,7 @@ def writing(
         raise UserError(f"{name} files end with {module.SUFFIX}, not {out.name!r}; name it {out.stem}{module.SUFFIX}")
     if next(task.parameters()).is_meta:
         _refuse()
-    _require_free(out)
+    require_free(out)
     program = trace(task, preprocess)
     meta = {
         "format": FORMAT,
@@ -138,7 +138,7 @@ def writing(
             yield file
             parts = sorted(Path(folder).iterdir(), key=lambda part: part == file)  # the file itself last
             for part in parts:
-                _require_free(out.parent / part.name)
+                require_free(out.parent / part.name)
                 sync(part)
                 os.replace(part, out.parent / part.name)
             sync(out.parent)
@@ -157,7 +157,12 @@ def _times(size: Pair) -> str:
     return "×".join(map(str, size))
 
 
-def _require_free(path: Path) -> None:
+def require_free(path: Path) -> None:
+    """Is there no such file yet?
+
+    Raises:
+        UserError: there is.
+    """
     if path.exists():
         raise UserError(f"{printable(str(path))} is there already; name another file or remove it")
 

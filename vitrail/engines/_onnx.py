@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from ast import literal_eval
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +15,7 @@ from vitrail.engines._program import Program
 from vitrail.errors import UserError
 
 INPUT, OUTPUTS = "images", ("outputs", "embedding")
+SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules that it comes from, and the call
 LIMIT = 2**31 - 2**20  # a protobuf message ends at 2 GiB
 
 
@@ -38,4 +41,16 @@ def write(program: Program, path: Path, metadata: Mapping[str, str]) -> None:
         chatter.setLevel(level)
     assert onnx is not None
     onnx.model.metadata_props.update(metadata)
+    _name_layers(onnx.model.graph)
     onnx.save(path)
+
+
+def _name_layers(graph: Any) -> None:
+    """Call the products of linear layers as the task does, such as ``vit.blocks.0.mlp.fc1``."""
+    taken = set()
+    for node in graph:
+        scopes: list[str] = literal_eval(node.metadata_props.get(SCOPES, "[]"))
+        layer, call = ["", "", *scopes][-2:]
+        if node.op_type in ("MatMul", "Gemm") and call.startswith("linear") and layer not in taken:
+            taken.add(layer)
+            node.name = layer.removeprefix("task.")

@@ -76,7 +76,7 @@ def _fastest(task: Task, preprocess: PreprocessConfig, precision: str, folder: P
         note(f"engine auto: {name} (measured before)")
         return start(name, task, preprocess, precision, folder)
     found = _candidates(task, preprocess, precision, folder)
-    seconds = _measure(found, task, preprocess)
+    seconds = measure(found, task, preprocess)
     name = min(seconds, key=lambda each: seconds[each])
     if seconds[PLAIN] < GAIN * seconds[name]:
         name = PLAIN
@@ -105,7 +105,7 @@ def _candidates(task: Task, preprocess: PreprocessConfig, precision: str, folder
 
 
 @torch.inference_mode()
-def _measure(found: dict[str, Engine], task: Task, preprocess: PreprocessConfig) -> dict[str, float]:
+def measure(found: dict[str, Engine], task: Task, preprocess: PreprocessConfig) -> dict[str, float]:
     """Median seconds of a batch of the model's own input; the engines take turns."""
     device = next(task.parameters()).device
     images = torch.randn(BATCH, preprocess.channels, *preprocess.size, device=device)

@@ -1,0 +1,202 @@
+"""Int8 files: post-training quantisation with calibration images, within a budget of accuracy.
+
+::
+
+    vitrail.quantize(vitrail.load("runs/birds"), "birds.xml", images)
+
+The linear layers of the blocks, which do nearly all the work, compute in int8; what is between them, the patch
+projection and the head stay as they are. ``formats/`` holds one format a file:
+
+- ``write(plain, out, layers, images)``: the graph ``plain`` with those layers in int8, calibrated on ``images``;
+- ``write_weights(plain, out, layers)``: with the weights of those layers in int8 alone.
+
+Both keep what the file says of itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitrail import engines, registry
+from vitrail.console import note, printable
+from vitrail.data.source import Source
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.engines._files import Graph, require_free, writing
+from vitrail.engines._start import BATCH, measure
+from vitrail.errors import UserError
+from vitrail.int8.noise import worst_first
+from vitrail.int8.smoothing import smooth
+from vitrail.int8.yardsticks import Yardstick, accuracy, agreement
+from vitrail.predictor import ImageLike, Predictor
+from vitrail.tasks import Task
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to run the model.
+
+    Attributes:
+        points: of the yardstick, 0 to 100.
+        milliseconds: of a batch of eight images.
+        megabytes: of the file.
+    """
+
+    model: str
+    points: float
+    milliseconds: float
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What was written, and what it costs and gains; the first row is the model before.
+
+    Attributes:
+        measured: the yardstick, such as ``top-1 accuracy``, and the images that it was applied to.
+        layers: how many compute in int8; ``kept``: those that lost too much and did not become int8, worst first.
+    """
+
+    path: Path
+    measured: str
+    rows: tuple[Row, ...]
+    layers: int
+    kept: tuple[str, ...]
+    budget: float
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the cells are."""
+        return ("model", f"{self.measured} %", f"ms for {BATCH} images", "faster", "MB")
+
+    def cells(self) -> list[list[str]]:
+        """The rows as text for people."""
+        return [
+            [
+                row.model,
+                f"{row.points:.2f}",
+                f"{row.milliseconds:.1f}",
+                f"{self.rows[0].milliseconds / row.milliseconds:.2f}",
+                f"{row.megabytes:.2f}",
+            ]
+            for row in self.rows
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return dataclasses.asdict(self) | {"path": str(self.path)}
+
+
+def quantize(
+    predictor: Predictor,
+    out: str | Path,
+    images: Sequence[ImageLike],
+    *,
+    labelled: Source | None = None,
+    budget: float = 1.0,
+    weights_only: bool = False,
+) -> Quantised:
+    """Write a model with its linear layers in int8.
+
+    Where that costs more than the budget, the layers that it makes noisiest stay in higher precision: one, two, four,
+    and so on up to half of them.
+
+    Args:
+        predictor: what :func:`vitrail.load` makes of a run or of weights; an exported file is a graph already.
+        out: a new ``.onnx`` or ``.xml`` file, for ONNX Runtime or OpenVINO.
+        images: some hundred like those that the model will see; they decide on the range of the numbers.
+        labelled: other images, with labels that the task takes, to measure the accuracy on; default: how far the
+            answers on ``images`` agree with the model's.
+        budget: points (0 to 100) that may be lost.
+        weights_only: the weights become int8 and the arithmetic stays: a smaller file of nearly the same answers.
+
+    Raises:
+        UserError: no images or a bad one, a place that is taken, a library that is missing, or a budget that does not
+            hold with half of the layers; then no file remains.
+    """
+    out = Path(out)
+    name = engines.of_file(out)
+    if name not in registry.names("int8.formats"):
+        raise UserError(f"{printable(out.name)!r} names no format that holds int8; end it with .onnx or .xml")
+    require_free(out)
+    if not images:
+        raise UserError("there are no calibration images; give some hundred like those that the model will see")
+    engine, backend = engines.load(name), registry.load("int8.formats", name)
+    task, preprocess = predictor.task, predictor.preprocess.config
+    if predictor.device.type != "cpu":
+        task = copy.deepcopy(task).cpu()
+    tensors = [predictor.tensor(image).cpu() for image in images]
+    yardstick = agreement(task, tensors) if labelled is None else accuracy(task, predictor.preprocess, labelled)
+    if not weights_only:
+        task = smooth(task, tensors)
+    worst = worst_first(task, tensors)
+    with tempfile.TemporaryDirectory(prefix="vitrail-") as temporary, writing(task, preprocess, name, out) as file:
+        folder = Path(temporary)
+        plain = _moved(file, folder / "plain")
+        if fixed := Graph(task, engine.read(plain, "fp32")).fixed:
+            note(f"images of {'×'.join(map(str, preprocess.size))} pixels only: {fixed}")
+        before = yardstick.measure(Graph(task, engine.read(plain, "fp32")))
+        for kept in _fallbacks(worst):
+            quantised = folder / str(len(kept)) / file.name
+            quantised.parent.mkdir()
+            layers = [layer for layer in worst if layer not in kept]
+            if weights_only:
+                backend.write_weights(plain, quantised, layers)
+            else:
+                backend.write(plain, quantised, layers, tensors)
+            after = yardstick.measure(Graph(task, engine.read(quantised, "fp32")))
+            note(f"{len(layers)} of {len(worst)} layers in int8: {max(before - after, 0):.2f} points lost")
+            if before - after <= budget:
+                break
+        else:
+            raise UserError(
+                f"with half of the layers in int8 still {before - after:.2f} points are lost, more than the budget of "
+                f"{budget:g}; allow more, give more calibration images, or say --weights-only"
+            )
+        kind = "int8 weights" if weights_only else "int8"
+        rows = _rows({"fp32": (plain, before), kind: (quantised, after)}, yardstick, task, preprocess, engine)
+        _moved(quantised, file.parent)
+    return Quantised(out, yardstick.name, rows, len(layers), kept, budget)
+
+
+def _fallbacks(worst: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The layers to keep: none, then the worst one, two, four … up to half of all."""
+    yield ()
+    count = 1
+    while count <= len(worst) // 2:
+        yield worst[:count]
+        count *= 2
+
+
+def _rows(
+    files: dict[str, tuple[Path, float]], yardstick: Yardstick, task: Task, preprocess: PreprocessConfig, engine: Any
+) -> tuple[Row, ...]:
+    """Each file, whose points in fp32 are known, in every precision that the engine has for what is not int8."""
+    graphs: dict[str, Any] = {}
+    known: dict[str, tuple[float, float]] = {}
+    for name, (file, points) in files.items():
+        for precision in engine.PRECISIONS:
+            plain = precision == "fp32"
+            title = name if plain else precision if name == "fp32" else f"{name}, rest {precision}"
+            graphs[title] = Graph(task, engine.read(file, precision))
+            known[title] = (points if plain else yardstick.measure(graphs[title]), _megabytes(file))
+    seconds = measure(graphs, task, preprocess)
+    return tuple(Row(title, points, seconds[title] * 1e3, size) for title, (points, size) in known.items())
+
+
+def _megabytes(file: Path) -> float:
+    return sum(part.stat().st_size for part in file.parent.glob(f"{file.stem}.*")) / 1e6
+
+
+def _moved(file: Path, folder: Path) -> Path:
+    """The file and those beside it in another folder."""
+    folder.mkdir(exist_ok=True)
+    for part in list(file.parent.iterdir()):
+        shutil.move(part, folder / part.name)
+    return folder / file.name

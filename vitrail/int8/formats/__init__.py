@@ -1,0 +1,1 @@
+"""How int8 is written into a file: one format a file, by the engine's name."""

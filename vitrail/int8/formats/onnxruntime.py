@@ -1,0 +1,54 @@
+"""ONNX Runtime: pairs of QuantizeLinear and DequantizeLinear, which it makes products of int8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+from torch import Tensor
+
+from vitrail.engines._onnx import INPUT
+from vitrail.engines.onnxruntime import silent
+from vitrail.int8.formats._quiet import quiet
+
+BLOCK = 128  # weights that share a scale where they alone are int8
+
+
+def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor]) -> None:
+    """Quantise the inputs (uint8) and the weights (int8, a scale an output channel) of ``layers``; outputs stay float.
+
+    Raises:
+        UserError: a library is not installed.
+    """
+    silent()
+    from onnxruntime.quantization import QuantType, quantize_static
+
+    feeds = ({INPUT: image.numpy()} for image in images)
+    with quiet():
+        quantize_static(
+            plain,
+            out,
+            SimpleNamespace(get_next=partial(next, feeds, None)),
+            op_types_to_quantize=["MatMul"],
+            nodes_to_quantize=list(layers),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
+        )
+
+
+def write_weights(plain: Path, out: Path, layers: Sequence[str]) -> None:
+    """Store the weights of ``layers`` in 8 bits, with a scale and a zero point a block. Raises as above."""
+    silent()
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    model = onnx.load(plain)
+    others = [node.name for node in model.graph.node if node.name not in layers]
+    with quiet():
+        quantizer = MatMulNBitsQuantizer(model, bits=8, block_size=BLOCK, nodes_to_exclude=others)
+        quantizer.process()
+    onnx.save(quantizer.model.model, out)

@@ -1,0 +1,56 @@
+"""OpenVINO, by NNCF: calibrated ranges of inputs and weights, and biases corrected for what rounding shifts.
+
+NNCF's telemetry is OpenVINO's, which is hidden already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vitrail.engines import library
+from vitrail.engines.openvino import silent
+from vitrail.int8.formats._quiet import quiet
+
+
+def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor]) -> None:
+    """Quantise the inputs and the weights of ``layers``. The inputs are smooth already, so NNCF leaves that out.
+
+    Raises:
+        UserError: a library is not installed.
+    """
+    openvino = silent()
+    model = openvino.Core().read_model(plain)
+    with quiet():
+        nncf = library("nncf", "int8")
+        unsmoothed = nncf.AdvancedSmoothQuantParameters(matmul=-1)
+        quantised = nncf.quantize(
+            model,
+            nncf.Dataset([image.numpy() for image in images]),
+            subset_size=len(images),
+            model_type=nncf.ModelType.TRANSFORMER,
+            ignored_scope=_others(nncf, model, layers),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(smooth_quant_alphas=unsmoothed),
+        )
+    openvino.save_model(quantised, out, compress_to_fp16=False)
+
+
+def write_weights(plain: Path, out: Path, layers: Sequence[str]) -> None:
+    """Store the weights of ``layers`` in 8 bits, with a scale and a zero point an output channel. Raises as above."""
+    openvino = silent()
+    model = openvino.Core().read_model(plain)
+    with quiet():
+        nncf = library("nncf", "int8")
+        compressed = nncf.compress_weights(
+            model, mode=nncf.CompressWeightsMode.INT8_ASYM, ignored_scope=_others(nncf, model, layers)
+        )
+    openvino.save_model(compressed, out, compress_to_fp16=False)
+
+
+def _others(nncf: Any, model: Any, layers: Sequence[str]) -> Any:
+    """Every product that is none of the layers."""
+    products = (op for op in model.get_ops() if op.get_type_name() in ("MatMul", "Convolution"))
+    return nncf.IgnoredScope(names=[op.get_friendly_name() for op in products if op.get_friendly_name() not in layers])
