@@ -163,7 +163,7 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
 
 
-class _Begun(dict[str, Any]):
+class _Begun(dict[Any, Any]):
     """What was null until one of its settings was given; the others stand in its class, which is asked in the end."""
 
 
