@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.ops import rle
+
 Ring = NDArray[np.float64]
 _FINER = 5  # the COCO API draws outlines on a grid that is so many times finer, and so decides border pixels
 
@@ -17,11 +19,11 @@ def fill(rings: Sequence[Ring], size: tuple[int, int]) -> NDArray[np.bool_]:
     Within one ring, what it encloses twice is outside.
     """
     height, width = size
-    filled = np.zeros(height * width, bool)
+    filled = np.zeros(size, bool, order="F")
     for ring in rings:
-        crossings = np.bincount(_crossings(ring, size), minlength=height * width + 1)
-        filled |= np.cumsum(crossings[:-1]) % 2 == 1
-    return filled.reshape(width, height).T
+        runs = np.diff(np.sort(_crossings(ring, size)), prepend=0, append=height * width)
+        filled |= rle.decode(runs, size)
+    return filled
 
 
 def outline(mask: NDArray[np.bool_]) -> list[Ring]:
