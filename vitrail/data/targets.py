@@ -193,12 +193,15 @@ class Annotations:
         image = self.rows[index]
         return range(int(self.offsets[image]), int(self.offsets[image + 1]))
 
+    def labels_of(self, index: int) -> np.ndarray:
+        """The labels of the image at ``index``, int64 (N,)."""
+        found = self.objects(index)
+        return self.labels[found.start : found.stop]
+
     def counts(self, num_classes: int) -> np.ndarray:
         """Objects of each class, int64 (K,)."""
-        if not len(self):
-            return np.zeros(num_classes, np.int64)
-        labels = np.concatenate([self.labels[slice(self.offsets[i], self.offsets[i + 1])] for i in self.rows])
-        return np.bincount(labels, minlength=num_classes)
+        labels = [np.empty(0, np.int64), *(self.labels_of(index) for index in range(len(self)))]
+        return np.bincount(np.concatenate(labels), minlength=num_classes)
 
     def tobytes(self) -> bytes:
         """What tells these objects from others, masks aside."""
@@ -219,7 +222,7 @@ class Flaw(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.text}"
+        return f"{self.file} {self.text}"
 
 
 class BadAnnotations(UserError):

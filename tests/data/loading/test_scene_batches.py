@@ -33,7 +33,7 @@ def test_evaluation_shows_every_object_in_the_inputs_pixels(scene_folder: Path) 
     seen = 0
     for batch in loader.batches():
         assert batch["images"].shape[1:] == (3, 32, 32)
-        assert batch["padding"].shape == batch["images"].shape[:1] + (32, 32)
+        assert batch["padding"].shape == (*batch["images"].shape[:1], 32, 32)
         assert isinstance(batch["targets"], ObjectsBatch)
         for image, objects in zip(batch["index"].tolist(), batch["targets"], strict=True):
             original = source.targets[image]

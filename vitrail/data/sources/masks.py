@@ -43,7 +43,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
         listing.note_skipped(str(images))
         names = [os.path.splitext(listing[i])[0] + b".png" for i in range(len(listing))]
         flaws += [
-            Flaw(console.printable(os.fsdecode(os.path.join(os.fsencode(masks), name))), i, "the mask is missing")
+            Flaw(console.printable(os.fsdecode(os.path.join(os.fsencode(masks), name))), i, "is missing")
             for i, name in enumerate(names)
             if not os.path.lexists(os.path.join(os.fsencode(masks), name))
         ]

@@ -113,8 +113,8 @@ def _read(file: Path, name: str) -> _Entry:
     shown = console.printable(str(file))
     try:
         text = read_regular(file)
-        if b"<!ENTITY" in text or b"<!DOCTYPE" in text:
-            raise BadAnnotations([Flaw(shown, 0, "it defines entities, which no annotation needs")])
+        if b"<!" in text.replace(b"<!--", b""):
+            raise BadImage("defines entities or the like, which no annotation needs")
         tree = ElementTree.fromstring(text)
         size = int(tree.findtext("size/height", "")), int(tree.findtext("size/width", ""))
     except BadImage as error:
