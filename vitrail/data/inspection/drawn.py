@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -10,7 +11,7 @@ from PIL import Image
 from vitrail.data.drawing import draw_map, draw_objects
 from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.source import Source
-from vitrail.data.targets import Annotations
+from vitrail.data.targets import SCENES, Objects
 from vitrail.errors import UserError
 
 
@@ -37,11 +38,13 @@ def draw(source: Source, index: int) -> Image.Image:
     image = decode(source.read(index), 3 if source.channels in (None, 1, 3) else source.channels)
     if not isinstance(image, Image.Image):
         raise UserError(f"{source.name(index)} has {len(image)} channels and cannot be drawn; choose other data")
-    if isinstance(source.targets, Annotations):
-        found = source.targets[index]
-        masks = None if found.masks is None else found.masks.numpy()
-        labels, crowd = found.labels.tolist(), found.crowd.tolist()
-        return draw_objects(image, found.boxes_xyxy, labels, source.classes, masks=masks, crowd=crowd)
-    if source.kind == "semantic":
-        return draw_map(image, np.asarray(source.targets[index]), source.classes)
-    return image
+    return on_picture(image, source.targets[index], source.classes) if source.kind in SCENES else image
+
+
+def on_picture(image: Image.Image, target: Objects | Any, classes: Sequence[str]) -> Image.Image:
+    """The picture with its objects, or under its class map (H, W); all on the CPU."""
+    if not isinstance(target, Objects):
+        return draw_map(image, np.asarray(target), classes)
+    masks = None if target.masks is None else target.masks.numpy()
+    labels, crowd = target.labels.tolist(), target.crowd.tolist()
+    return draw_objects(image, target.boxes_xyxy, labels, classes, masks=masks, crowd=crowd)

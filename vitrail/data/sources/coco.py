@@ -22,6 +22,7 @@ from vitrail.data.sources._annotated import Columns, finite, labelled, number_of
 from vitrail.data.targets import BadAnnotations, Flaw
 from vitrail.errors import UserError
 
+OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
 PLACES = ("annotations/*.json", "*.json", "*/_annotations.coco.json")
 
 
@@ -147,14 +148,11 @@ def _files(config: SourceConfig) -> dict[str, Path]:
 
 
 def _found(path: Path) -> list[Path]:
-    """Files of instances in a folder; those of captions, keypoints and the like are others."""
+    """The files in a folder that are named for a split; those of captions, keypoints and the like are others."""
     for pattern in PLACES:
-        found = sorted(path.glob(pattern))
-        if pattern != PLACES[-1]:
-            found = [file for file in found if file.stem.startswith(("instances", "_annotations")) or _split_of(file)]
-        instances = [file for file in found if file.stem.startswith("instances")]
-        if any(_split_of(file) for file in instances or found):
-            return instances or found
+        found = [file for file in sorted(path.glob(pattern)) if not file.stem.startswith(OTHERS) and _split_of(file)]
+        if found:
+            return [file for file in found if file.stem.startswith("instances")] or found
     return []
 
 

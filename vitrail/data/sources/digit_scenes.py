@@ -8,6 +8,7 @@ digit as it is seen; ``kind=semantic`` a map of background and the ten digits.
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from vitrail.data.sources._maps import NumberedMasks
 from vitrail.data.targets import Annotations
 
 SIDE = 64
+CLASSES = tuple("0123456789")
 NUM_SCENES = {"train": 2000, "test": 400}
 MOST, SMALLEST, LARGEST = 5, 14, 28
 COVERED = 0.1  # the largest share of a digit's pixels under another one
@@ -38,14 +40,9 @@ def matches(spec: str) -> bool:
 
 
 def load(config: SourceConfig) -> dict[str, Source]:
-    """Raises UserError for classes that the digits do not have."""
-    singles = digits.load(SourceConfig(spec="digits"))
     sources: dict[str, Source] = {}
-    for split, count in NUM_SCENES.items():
-        single = singles[split]
-        glyphs = np.stack([np.asarray(single.read(i)) for i in range(len(single))])
-        keys = draws.keys(0, f"digit scenes {split}", np.arange(count))
-        scenes = [_scene(key, glyphs, single.targets) for key in keys]
+    for split in NUM_SCENES:
+        scenes = _scenes(split)
         images = Arrays(
             images=np.stack([scene.image for scene in scenes]),
             label=f"digit_scenes{os.sep}{split}",
@@ -56,10 +53,10 @@ def load(config: SourceConfig) -> dict[str, Source]:
         )
         if config.kind == "semantic":
             maps = np.stack([np.concatenate(([0], scene.labels + 1))[scene.numbers] for scene in scenes])
-            names = ("background", *single.classes)
+            names = ("background", *CLASSES)
             sources[split] = images.labelled(Labels("semantic", names, maps.astype(np.uint8)))
         else:
-            sources[split] = labelled(images, _objects(scenes), single.classes, config)
+            sources[split] = labelled(images, _objects(scenes), CLASSES, config)
     return sources
 
 
@@ -69,6 +66,14 @@ class _Scene(NamedTuple):
     numbers: Grey
     """(H, W): 0, or from 1 on which digit."""
     labels: NDArray[np.int64]
+
+
+@functools.cache
+def _scenes(split: str) -> tuple[_Scene, ...]:
+    single = digits.load(SourceConfig(spec="digits"))[split]
+    glyphs = np.stack([np.asarray(single.read(i)) for i in range(len(single))])
+    keys = draws.keys(0, f"digit scenes {split}", np.arange(NUM_SCENES[split]))
+    return tuple(_scene(key, glyphs, single.targets) for key in keys)
 
 
 def _scene(key: np.uint64, glyphs: Grey, labels: NDArray[np.int64]) -> _Scene:
@@ -116,7 +121,7 @@ def _clutter(own: NDArray[np.uint64]) -> Grey:
     return np.array(ground)
 
 
-def _objects(scenes: list[_Scene]) -> Annotations:
+def _objects(scenes: tuple[_Scene, ...]) -> Annotations:
     numbers = np.stack([scene.numbers for scene in scenes])
     counts = [len(scene.labels) for scene in scenes]
     boxes = [_box(scene.numbers == i + 1) for scene in scenes for i in range(len(scene.labels))]
