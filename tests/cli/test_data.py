@@ -57,3 +57,18 @@ def test_stats(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_wrong_setting_is_one_line(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(photos), "--set", "val_fractoin=0"]) == 2
     assert "did you mean 'val_fraction'?" in capsys.readouterr().err
+
+
+def test_inspect_draws_what_stands_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "maps"
+    for name, pixels in (("images", np.zeros((20, 30, 3), np.uint8)), ("masks", np.eye(20, 30, dtype=np.uint8))):
+        (folder / name).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    options = ["--limit", "2", "--out", str(tmp_path / "drawn"), "--set", "val_fraction=0"]
+    assert main(["data", "inspect", str(folder), *options]) == 0
+    assert capsys.readouterr().out == f"drew 2 of 4 train images into {tmp_path / 'drawn'}\n"
+    drawn = np.asarray(Image.open(tmp_path / "drawn" / "0.png"))
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 2
+    assert main(["data", "export", str(folder), "--out", str(tmp_path / "files")]) == 2
+    assert "write it with `vitrail data convert`" in capsys.readouterr().err

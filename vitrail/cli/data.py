@@ -1,18 +1,24 @@
-"""Check a data set, describe it in numbers, or write it as files."""
+"""Check a data set, describe it in numbers, look at it, or write it as files."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from vitrail.cli._options import Json, Set, print_json
 
 if TYPE_CHECKING:
-    from vitrail.data.source import Splits
+    from vitrail.data.source import SourceConfig, Splits
 
-Spec = Annotated[str, Parameter(help="A folder, .csv, .npz, .tar or .zip, or a name such as digits.")]
+Spec = Annotated[
+    str, Parameter(help="A folder, .csv, .npz, .tar, .zip, .json (COCO) or .yaml (YOLO), or a name such as digits.")
+]
+Kind = Annotated[
+    Literal["auto", "boxes", "masks", "semantic"],
+    Parameter("--kind", help="Of scenes: boxes, masks, or a class for each pixel; auto: what there is."),
+]
 Unlabelled = Annotated[
     bool, Parameter("--unlabelled", help="Take the images alone, wherever they lie.", show_default=False)
 ]
@@ -44,7 +50,8 @@ def check(
     from vitrail.data.inspection.check import check as check_data
     from vitrail.errors import UserError
 
-    report = check_data(_open(spec, unlabelled, allow_empty_class, overrides), channels=channels, workers=workers)
+    config = _config(spec, unlabelled, allow_empty_class, overrides)
+    report = check_data(config, channels=channels, workers=workers)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -97,9 +104,55 @@ def export(
     print(f"wrote {write(source, out, limit=limit)} images to {out}")
 
 
-def _open(spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple[str, ...]) -> Splits:
-    from vitrail.config import override
-    from vitrail.data.source import SourceConfig, open_source
+@app.command
+def convert(
+    spec: Spec,
+    out: Annotated[Path, Parameter(help="A new folder.")],
+    /,
+    *,
+    to: Annotated[str, Parameter("--to", help="coco, voc, yolo or masks.")],
+    kind: Kind = "auto",
+    overrides: Set = (),
+) -> None:
+    """Write a data set of boxes, masks or class maps in another format, with copies of its images."""
+    from vitrail.data.inspection.convert import convert as write
 
-    config = SourceConfig(spec=spec, labelled=not unlabelled, allow_empty_class=allow_empty_class)
-    return open_source(override(config, overrides))
+    kind = "semantic" if to == "masks" and kind == "auto" else kind
+    written = write(_open(spec, False, False, (f"kind={kind}", "val_fraction=0", *overrides)), out, to)
+    print(f"wrote {', '.join(f'{count:,} {split}' for split, count in written.items())} images to {out} as {to}")
+
+
+@app.command
+def inspect(
+    spec: Spec,
+    /,
+    *,
+    out: Annotated[Path, Parameter("--out", help="A folder for the pictures.")],
+    split: Annotated[str, Parameter("--split", help="train, val or test.")] = "train",
+    limit: Annotated[int, Parameter("--limit", help="So many, evenly spaced.")] = 12,
+    kind: Kind = "auto",
+    overrides: Set = (),
+) -> None:
+    """Draw samples with their boxes, masks or class maps on them."""
+    from vitrail.cli._pictures import save_new, stem_of
+    from vitrail.data.inspection.drawn import drawn
+
+    count = 0
+    source = _open(spec, False, False, (f"kind={kind}", *overrides)).split(split)
+    for name, picture in drawn(source, limit):
+        save_new(picture, out / f"{stem_of(name)}.png")
+        count += 1
+    print(f"drew {count} of {len(source):,} {split} images into {out}")
+
+
+def _open(spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple[str, ...]) -> Splits:
+    from vitrail.data.source import open_source
+
+    return open_source(_config(spec, unlabelled, allow_empty_class, overrides))
+
+
+def _config(spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple[str, ...]) -> SourceConfig:
+    from vitrail.config import override
+    from vitrail.data.source import SourceConfig
+
+    return override(SourceConfig(spec=spec, labelled=not unlabelled, allow_empty_class=allow_empty_class), overrides)

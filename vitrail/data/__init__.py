@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import Field
 
@@ -10,12 +11,15 @@ from vitrail.config import config
 from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.loading.loader import Loader, LoaderConfig
 from vitrail.data.source import Kind, Source, SourceConfig, Splits, open_source
+from vitrail.data.targets import SCENES, Annotations, Objects, ObjectsBatch
 from vitrail.data.transforms.augment import Augment, Augmentation, AugmentConfig, augmentation
 from vitrail.data.transforms.mix import Mix, MixConfig
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
+from vitrail.data.transforms.scene import SceneAugment, SceneAugmentation, SceneAugmentConfig
 from vitrail.data.transforms.views import ViewConfig, Views, views_of
 
 __all__ = [
+    "Annotations",
     "Augment",
     "AugmentConfig",
     "BadImage",
@@ -25,8 +29,12 @@ __all__ = [
     "LoaderConfig",
     "Mix",
     "MixConfig",
+    "Objects",
+    "ObjectsBatch",
     "Preprocess",
     "PreprocessConfig",
+    "SceneAugment",
+    "SceneAugmentConfig",
     "Source",
     "SourceConfig",
     "Splits",
@@ -42,15 +50,17 @@ __all__ = [
 
 @config
 class DataConfig:
-    """Which images, prepared how. ``augment`` may be written as the name of a preset.
+    """Which images, prepared how. ``augment`` and ``scenes`` may be written as the name of a preset.
 
     Args:
+        scenes: in place of ``augment`` where targets have a place in the image: boxes, masks, class maps.
         views: where a method learns from several views of an image, those, instead of one by ``augment``.
     """
 
     source: SourceConfig
     preprocess: PreprocessConfig = Field(default_factory=PreprocessConfig)
     augment: Augmentation = Field(default_factory=AugmentConfig)
+    scenes: SceneAugmentation = Field(default_factory=SceneAugmentConfig)
     views: tuple[ViewConfig, ...] = ()
     loader: LoaderConfig = Field(default_factory=LoaderConfig)
 
@@ -81,16 +91,18 @@ class Data:
     def train_loader(self, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> Loader:
         """Shuffled, augmented and mixed batches of the training split, or such of several views."""
         config = self.config
+        at: Any = {"seed": seed, "rank": rank, "world_size": world_size}
+        if self.kind in SCENES:
+            scenes = SceneAugment(config.scenes, config.preprocess)
+            return Loader(self.split("train"), scenes, config.loader, train=True, **at)
         return Loader(
             self.split("train"),
             Views(config.views, config.preprocess) if config.views else Augment(config.augment, config.preprocess),
             config.loader,
             train=True,
-            seed=seed,
             mix=Mix(config.augment.mix, self.kind, len(self.classes)),
             repeats=config.augment.repeats,
-            rank=rank,
-            world_size=world_size,
+            **at,
         )
 
     def eval_loader(self, split: str = "val", *, rank: int = 0, world_size: int = 1) -> Loader:

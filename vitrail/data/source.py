@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,9 +17,11 @@ from pydantic import Field
 from vitrail import console, registry
 from vitrail.config import config
 from vitrail.data.indexing.split import share, stratified
+from vitrail.data.targets import SCENES, Annotations
 from vitrail.errors import UserError, did_you_mean
 
-Kind = Literal["class", "multilabel", "number", "none"]
+Kind = Literal["class", "multilabel", "number", "boxes", "masks", "semantic", "none"]
+Wanted = Literal["auto", "class", "multilabel", "number", "boxes", "masks", "semantic"]
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {  # what people call them
     "train": ("train", "training"),
@@ -34,8 +36,8 @@ class SourceConfig:
     """Which samples to read.
 
     Attributes:
-        spec: a source's name (``digits``, ``cifar10``), a path (folder, ``.csv``, ``.npz``, ``.tar``), or both, as in
-            ``csv:labels.txt``.
+        spec: a source's name (``digits``, ``cifar10``), a path (folder, ``.csv``, ``.npz``, ``.tar``, ``.json``), or
+            both, as in ``csv:labels.txt``.
         labelled: ``False`` reads the images alone, wherever they lie; ``auto`` takes labels where there are valid ones.
         kind: what a label is; ``auto`` looks at the labels.
         classes: the class names in order, e.g. those of a trained model; default: as found.
@@ -53,7 +55,7 @@ class SourceConfig:
 
     spec: str
     labelled: bool | Literal["auto"] = True
-    kind: Literal["auto", "class", "multilabel", "number"] = "auto"
+    kind: Wanted = "auto"
     classes: tuple[str, ...] = ()
     val_fraction: float = Field(0.1, ge=0, lt=1)
     train_fraction: float = Field(1.0, gt=0, le=1)
@@ -95,7 +97,7 @@ class Labels:
 
     kind: Kind
     classes: tuple[str, ...]
-    targets: np.ndarray
+    targets: Any
 
 
 NO_LABELS = Labels("none", (), np.empty(0, np.float32))
@@ -109,12 +111,13 @@ class Source(ABC):
 
     Attributes:
         kind: what ``targets`` holds: ``class`` int64 (N,), ``multilabel`` float32 (N, K) of 0 and 1, ``number``
-            float32 (N, K), ``none`` an empty array.
+            float32 (N, K), ``boxes`` and ``masks`` Annotations, ``semantic`` class maps uint8 (H, W) by position,
+            ``none`` an empty array.
         classes: K class names; for numbers the K target names; for ``none`` nothing.
         channels: of the stored images, or None where only the files know.
     """
 
-    targets: np.ndarray
+    targets: Any
     kind: Kind
     classes: tuple[str, ...]
     channels: int | None = None
@@ -159,7 +162,9 @@ class Source(ABC):
         return self.labelled(NO_LABELS)
 
     def counts(self) -> np.ndarray:
-        """Samples per class, int64 (K,), for ``class`` and ``multilabel``."""
+        """Samples per class, int64 (K,), for ``class`` and ``multilabel``; objects per class for boxes and masks."""
+        if isinstance(self.targets, Annotations):
+            return self.targets.counts(len(self.classes))
         if self.kind == "multilabel":
             return np.asarray(self.targets.sum(axis=0), dtype=np.int64)
         return np.bincount(self.targets.astype(np.int64), minlength=len(self.classes))
@@ -167,7 +172,7 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """A SHA-256 of the labels and of up to 1,000 evenly spaced names: tells whether the data is still the same."""
         digest = hashlib.sha256(repr((self.kind, self.classes, len(self))).encode())
-        digest.update(np.ascontiguousarray(self.targets).tobytes())
+        digest.update(self.targets.tobytes())
         for index in np.linspace(0, len(self) - 1, min(len(self), _FINGERPRINT_NAMES)).astype(int):
             digest.update(self.name(int(index)).encode())
         return digest.hexdigest()
@@ -265,6 +270,10 @@ def open_source(config: SourceConfig) -> Splits:
         found["train"] = found["train"].subset(share(found["train"], config.train_fraction, config.split_seed))
         how_split += f" (train is {config.train_fraction:.2%} of all, seed {config.split_seed})"
     splits = Splits(**found)
+    if config.labelled and config.kind in SCENES and splits.kind != config.kind:
+        raise UserError(
+            f"{config.spec!r} has no {config.kind} but {splits.kind} labels; give other data, or leave kind out"
+        )
     _check_classes(splits, config)
     sizes = ", ".join(f"{len(source):,} {split}" for split, source in splits.items())
     console.note(f"data: {name} {config.spec!r}: {sizes}{how_split}; {_describe(splits)}")
@@ -328,6 +337,8 @@ def _find(spec: str) -> tuple[str, ModuleType]:
         return claims[0], registry.load("data.sources", claims[0])
     path = Path(location).expanduser()
     if path.exists():
-        raise UserError(f"{spec!r} is no data that Vitrail reads; give a folder, .csv, .tsv, .npz, .tar or .zip")
+        raise UserError(
+            f"{spec!r} is no data that Vitrail reads; give a folder, .csv, .tsv, .npz, .tar, .zip, .json or .yaml"
+        )
     nearby = [str(path.with_name(each.name)) for each in path.parent.iterdir()] if path.parent.is_dir() else []
     raise UserError(f"there is no file, folder or data source {spec!r}; {did_you_mean(spec, [*known, *nearby])}")

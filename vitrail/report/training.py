@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitrail import registry
+from vitrail.data.inspection.drawn import on_picture
+from vitrail.data.targets import SCENES
 from vitrail.data.transforms.views import views_of
 from vitrail.outline import TASKS
 from vitrail.report.figures import curves
@@ -50,6 +52,9 @@ def samples(record: Record) -> list[Tile]:
     if record.data.views:
         return _views(batch, record)
     images = denormalised(batch["images"][:NUM_SAMPLES], record.data.preprocess)
+    if data.kind in SCENES:
+        shown = (on_picture(image, batch["targets"][i], data.classes) for i, image in enumerate(images))
+        return [Tile(image, "") for image in shown]
     targets = batch["targets"][:NUM_SAMPLES].numpy() if "targets" in batch else [None] * len(images)
     return [
         Tile(image, *_described(target, data.kind, data.classes)) for image, target in zip(images, targets, strict=True)

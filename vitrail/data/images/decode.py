@@ -65,6 +65,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TURNED = (5, 6, 7, 8)  # orientations whose sides are swapped
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -123,6 +124,52 @@ def decode(
     except Exception as error:  # hostile bytes make decoders fail in every way there is
         reason = str(error).splitlines() or [type(error).__name__]
         raise BadImage(f"is damaged: {reason[0]}") from None
+
+
+def decode_map(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Numbers that a PNG holds for pixels, as grey levels or places in its palette: uint8 (H, W).
+
+    Raises:
+        BadImage: it is no PNG, or holds colours; the cause, without the sample's name.
+    """
+    try:
+        if sniff(data) != "PNG":
+            raise Broken("is no PNG, and other formats change the numbers of classes; write it as PNG")
+        image = PngImagePlugin.PngImageFile(io.BytesIO(png_pixels(data)[0]))
+        _check_size(image.size, max_pixels)
+        if image.mode not in ("L", "P", "1"):
+            raise Broken(f"holds colours (mode {image.mode}), where a number a pixel is wanted; write grey levels")
+        pixels = np.array(image)
+    except BadImage:
+        raise
+    except Broken as error:
+        raise BadImage(str(error)) from None
+    except Exception as error:  # as in decode
+        raise BadImage(f"is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
+    return pixels.astype(np.uint8)
+
+
+def upright_size(path: bytes) -> tuple[int, int]:
+    """(height, width) of an image file after its EXIF orientation, from its header alone.
+
+    Raises:
+        BadImage: the cause, without the sample's name.
+    """
+    try:
+        with open(path, "rb") as file:
+            kind = sniff(file.read(64))
+            file.seek(0)
+            if kind not in _PLUGINS:
+                raise Broken(f"is an array ({kind}), and a picture is wanted")
+            image = _PLUGINS[kind](file)
+            turned = (
+                _orientation(image.info.get("exif", b""), lambda text: None) in _TURNED if kind != "TIFF" else False
+            )
+            return image.size if turned else image.size[::-1]
+    except Broken as error:
+        raise BadImage(str(error)) from None
+    except Exception as error:  # as in decode
+        raise BadImage(f"is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
 
 
 def _open(data: bytes, max_pixels: int, smallest: int | None, warn: Warn) -> Image.Image | np.ndarray:

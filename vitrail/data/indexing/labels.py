@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vitrail.data.source import NO_LABELS, Labels
+from vitrail.data.source import NO_LABELS, Labels, Wanted
 from vitrail.errors import UserError, did_you_mean
 
 Raw = np.ndarray | list[tuple[str, ...]]
@@ -17,7 +17,7 @@ Where = Callable[[str, int], str]
 def encode(
     raw: dict[str, Raw],
     *,
-    kind: Literal["auto", "class", "multilabel", "number"],
+    kind: Wanted,
     classes: tuple[str, ...],
     where: Where,
     columns: tuple[str, ...] = (),
@@ -41,7 +41,7 @@ def encode(
 
 def _encode(
     raw: dict[str, Raw],
-    kind: Literal["auto", "class", "multilabel", "number"],
+    kind: Wanted,
     classes: tuple[str, ...],
     where: Where,
     columns: tuple[str, ...],

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from vitrail.data.inspection.inspect import inspect
+from vitrail.data.inspection.places import faults
 from vitrail.data.source import Source, SourceConfig, Splits, case_twins, open_source
+from vitrail.data.targets import SCENES, Annotations, BadAnnotations, in_words
 
 Place = tuple[str, int]  # (split, position in it)
 
@@ -77,7 +79,9 @@ class Report:
 
 
 def check(data: Splits | SourceConfig | str, *, channels: int | None = None, workers: int | None = None) -> Report:
-    """Decode every image of a data set and compare their bytes.
+    """Decode every image of a data set, compare their bytes, and look at what is said to stand where in them.
+
+    Annotations that contradict themselves leave no data to open; then they are all that is listed.
 
     Args:
         data: opened splits, or what to open.
@@ -87,7 +91,11 @@ def check(data: Splits | SourceConfig | str, *, channels: int | None = None, wor
     Raises:
         UserError: the data cannot be opened at all.
     """
-    splits = _open(data)
+    try:
+        splits = _open(data)
+    except BadAnnotations as error:
+        flaws = [Finding("", flaw.place, flaw.file, flaw.text) for flaw in error.flaws]
+        return Report(num_images={}, bad=flaws)
     bad: list[Finding] = []
     warned: list[Finding] = []
     digests, places = [], []
@@ -95,10 +103,14 @@ def check(data: Splits | SourceConfig | str, *, channels: int | None = None, wor
         seen = inspect(source, f"check {split}", channels=channels, workers=workers)
         bad += [Finding(split, i, source.name(i), text) for i, text in seen.bad]
         warned += [Finding(split, i, source.name(i), text) for i, text in seen.warned]
+        if source.kind in SCENES:
+            bad += [Finding(split, i, source.name(i), text) for i, text in faults(source, seen.sizes)]
         readable = np.setdiff1d(np.arange(len(source)), [i for i, _ in seen.bad])
         digests.append(seen.digests[readable])
         places += [(split, int(i)) for i in readable]
-    conflicts, leaks, num_duplicates = _twins(np.concatenate(digests), places, dict(splits.items()))
+    conflicts, leaks, num_duplicates = _twins(
+        np.concatenate(digests or [np.empty((0, 16), np.uint8)]), places, dict(splits.items())
+    )
     empty = {split: _empty_classes(source) for split, source in splits.items()}
     return Report(
         num_images={split: len(source) for split, source in splits.items()},
@@ -116,7 +128,11 @@ def label_text(source: Source, index: int) -> str:
     """The label of a sample in words."""
     if source.kind == "none":
         return "no label"
+    if isinstance(source.targets, Annotations):
+        return in_words(source.targets.labels_of(index).tolist(), source.classes)
     target = source.targets[index]
+    if source.kind == "semantic":
+        return ", ".join(source.classes[i] for i in np.unique(target) if i < len(source.classes)) or "no class"
     if source.kind == "class":
         return source.classes[int(target)]
     if source.kind == "multilabel":
@@ -150,6 +166,6 @@ def _twins(
 
 
 def _empty_classes(source: Source) -> list[str]:
-    if source.kind not in ("class", "multilabel"):
+    if source.kind not in ("class", "multilabel", "boxes", "masks"):
         return []
     return [name for name, count in zip(source.classes, source.counts().tolist(), strict=True) if not count]

@@ -21,7 +21,7 @@ class SplitStats:
 
     Attributes:
         num_inspected: images that were decoded; sizes and colours are theirs.
-        class_counts: images of each class.
+        class_counts: images of each class; of boxes and masks, objects.
         targets: for numbers, (minimum, mean, standard deviation, maximum) of each target.
         heights, widths: (minimum, median, maximum) in pixels.
         common_sizes: the most common (height, width, images).
@@ -81,7 +81,7 @@ def _summary(source: Source, seen: Inspection) -> SplitStats:
     sizes = seen.sizes[seen.sizes[:, 0] > 0]
     mean, std = moments(seen.histogram)
     counts: dict[str, int] = {}
-    if source.kind in ("class", "multilabel"):
+    if source.kind in ("class", "multilabel", "boxes", "masks"):
         counts = dict(zip(source.classes, source.counts().tolist(), strict=True))
     common = Counter(map(tuple, sizes.tolist())).most_common(_COMMON_SIZES)
     return SplitStats(

@@ -66,12 +66,12 @@ class Assembly:
 
     def _assemble(self, step: Step) -> Batch:
         keys = draws.keys(self.seed, "sample", step.epoch, step.index, step.repeat)
-        rows: list[Tensor] = []
+        rows: list[Any] = []
         good: list[int] = []
         bad: list[tuple[int, str]] = []
         for position, (index, key) in enumerate(zip(step.index.tolist(), keys.tolist(), strict=True)):
             try:
-                rows.append(self._pixels(index, key))
+                rows.append(self._row(index, key))
                 good.append(position)
             except BadImage as error:
                 if not self.skip_bad:
@@ -80,17 +80,23 @@ class Assembly:
         if not rows:
             raise UserError(f"all {len(bad)} images of a batch are bad: {bad[0][1]}; see `vitrail data check`")
         index = step.index[good]
-        finished = self.transform.finish(torch.stack(rows), keys[good])
-        batch: Batch = finished if isinstance(finished, dict) else {"images": finished}
+        batch = self._batch(rows, index, keys[good])
         batch |= {"index": torch.from_numpy(index), "keys": torch.from_numpy(keys[good].view(np.int64))}
-        if self.source.kind != "none":
-            batch["targets"] = torch.from_numpy(self.source.targets[index])
         if self.mix is not None:
             key = draws.key(self.seed, "mix", step.epoch, step.step)
             batch["images"], batch["targets"] = self.mix(batch["images"], batch["targets"], key)
         return batch | {"bad": bad} if bad else batch
 
-    def _pixels(self, index: int, key: int) -> Tensor:
+    def _batch(self, rows: list[Any], index: np.ndarray, keys: Keys) -> Batch:
+        """The finished images of samples that were read, with their targets."""
+        finished = self.transform.finish(torch.stack(rows), keys)
+        batch: Batch = finished if isinstance(finished, dict) else {"images": finished}
+        if self.source.kind != "none":
+            batch["targets"] = torch.from_numpy(self.source.targets[index])
+        return batch
+
+    def _row(self, index: int, key: int) -> Any:
+        """What is read of one sample: here its pixels."""
         if not self.cached:
             return self._decoded(index, key)
         pixels, known = self._store

@@ -16,8 +16,12 @@ from vitrail import console
 from vitrail.config import config
 from vitrail.data.loading.assembly import Assembly, Batch, Transform
 from vitrail.data.loading.sampler import Sampler, Step
+from vitrail.data.loading.scenes import SceneAssembly, SceneTransform
 from vitrail.data.source import Source
+from vitrail.data.targets import SCENES
 from vitrail.data.transforms.mix import Mix
+from vitrail.data.transforms.preprocess import Preprocess
+from vitrail.data.transforms.scene import ScenePreprocess
 from vitrail.errors import UserError
 
 _CACHE_BYTES = 256 * 2**20
@@ -53,7 +57,8 @@ class Loader:
     """Batches of a source, epoch by epoch.
 
     Args:
-        transform: a ``Preprocess`` or an ``Augment``.
+        transform: a ``Preprocess`` or an ``Augment``; for targets that have a place in the image a ``Preprocess`` or a
+            ``SceneAugment``.
         train: shuffle, drop the incomplete last batch, and let ``on_bad`` and ``mix`` apply; otherwise every sample
             comes exactly once over all ranks, in order.
         mix, repeats: mixup and CutMix; repeated augmentation.
@@ -65,7 +70,7 @@ class Loader:
     def __init__(
         self,
         source: Source,
-        transform: Transform,
+        transform: Transform | SceneTransform,
         config: LoaderConfig,
         *,
         train: bool,
@@ -88,9 +93,13 @@ class Loader:
                 world_size=world_size,
             )
         )
+        scenes = source.kind in SCENES
+        if scenes and isinstance(transform, Preprocess):
+            transform = ScenePreprocess(transform.input)
         cached = _resolve_cache(config.cache, transform, len(source))
         self.workers = self._resolve_workers(cached, transform)
-        self._assembly = Assembly(
+        assembly: Any = SceneAssembly if scenes else Assembly
+        self._assembly: Assembly = assembly(
             source=source,
             transform=transform,
             seed=seed,
@@ -158,7 +167,7 @@ class Loader:
                 "repair or remove them (`vitrail data check` lists all), or raise max_bad"
             )
 
-    def _resolve_workers(self, cached: bool, transform: Transform) -> int:
+    def _resolve_workers(self, cached: bool, transform: Transform | SceneTransform) -> int:
         if self.config.workers != "auto":
             return self.config.workers
         height, width = transform.input.size
@@ -195,7 +204,7 @@ class _Plan:
         return self.sampler.steps(self.epoch, self.start_step)
 
 
-def _resolve_cache(wanted: bool | Literal["auto"], transform: Transform, num_samples: int) -> bool:
+def _resolve_cache(wanted: bool | Literal["auto"], transform: Transform | SceneTransform, num_samples: int) -> bool:
     height, width = transform.input.size
     if wanted == "auto":
         wanted = num_samples * transform.input.channels * height * width <= _CACHE_BYTES

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.data.draws import Keys
+from vitrail.data.transforms.frame import Frame
 from vitrail.errors import UserError
 
 Picture: TypeAlias = Image.Image | Tensor
@@ -137,6 +138,10 @@ class Preprocess:
         starts = [self._offset(length, wanted) for length, wanted in zip(resized, self.config.size, strict=True)]
         top, left = (start * scale for start, scale in zip(starts, scales, strict=True))
         return left, top, left + self.config.size[1] * scales[1], top + self.config.size[0] * scales[0]
+
+    def frame(self, size: tuple[int, int]) -> Frame:
+        """Where the input's pixels lie in an image of this (height, width)."""
+        return Frame(self.region(size), self.config.size, size)
 
     def _fit(self, image: Image.Image, fill: tuple[int, ...]) -> Image.Image:
         if self.config.resize == "crop":

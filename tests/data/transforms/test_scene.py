@@ -1,0 +1,169 @@
+"""Boxes, masks and class maps move with the pixels: there, back, and through every augmentation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from vitrail.data import Objects, Preprocess, PreprocessConfig, SceneAugment, SceneAugmentConfig
+from vitrail.data.images.decode import BadImage
+from vitrail.data.targets import IGNORE
+from vitrail.data.transforms.colour import ColourConfig
+from vitrail.data.transforms.frame import Frame
+from vitrail.data.transforms.scene import SCENE_PRESETS, ScenePreprocess
+from vitrail.errors import UserError
+from vitrail.ops import boxes as box_ops
+
+BACK = (60, 90, 120)
+
+
+def scene(height: int = 48, width: int = 64, num: int = 3) -> tuple[Image.Image, Objects]:
+    """Rectangles, each of its own bright colour, on one dark colour; none touches another."""
+    pixels = np.full((height, width, 3), BACK, np.uint8)
+    masks = torch.zeros(num, height, width, dtype=torch.bool)
+    for i in range(num):
+        band = width // num
+        left = i * band + int(torch.randint(1, band // 3, ()))
+        right = left + int(torch.randint(band // 3, band // 2, ()))
+        top = int(torch.randint(1, height // 2, ()))
+        bottom = top + int(torch.randint(height // 4, height // 3, ()))
+        masks[i, top:bottom, left:right] = True
+        pixels[top:bottom, left:right] = 250 - 20 * i
+    labels = torch.randint(0, 9, (num,))
+    found = Objects(box_ops.of_masks(masks), labels, torch.zeros(num, dtype=torch.bool), (height, width), 7, masks)
+    return Image.fromarray(pixels), found
+
+
+regions = st.tuples(*[st.floats(-20, 60)] * 2, *[st.floats(5, 90)] * 2)
+
+
+@given(regions, st.tuples(st.integers(8, 64), st.integers(8, 64)))
+def test_boxes_come_back_where_they_were(region: tuple[float, ...], size: tuple[int, int]) -> None:
+    left, top, width, height = region
+    frame = Frame((left, top, left + width, top + height), size, (100, 120))
+    inside = torch.tensor([[left + 0.2 * width, top + 0.3 * height, left + 0.7 * width, top + 0.9 * height]])
+    inside = torch.stack([inside[:, 0::2].clamp(0, 120), inside[:, 1::2].clamp(0, 100)], -1).reshape(-1, 4)
+    torch.testing.assert_close(frame.original_boxes(frame.boxes(inside)), inside, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("resize", ["square", "crop", "pad"])
+@pytest.mark.parametrize("size", [(32, 32), (40, 56)])
+def test_what_inference_sees_is_where_the_frame_says(resize: str, size: tuple[int, int]) -> None:
+    image, objects = scene(48, 80)
+    made = ScenePreprocess(PreprocessConfig(size=size, resize=resize)).scene(image, objects)
+    bright = made.pixels[0].float() > 150
+    union = made.target.masks.any(0)
+    assert made.target.size == size
+    assert (bright != union).float().mean() < 0.04  # the border of a smooth resize
+    agree = (box_ops.of_masks(made.target.masks) - made.target.boxes_xyxy).abs()
+    assert agree.max() <= 1
+    assert (made.padding is not None) == (resize == "pad")
+    if made.padding is not None:
+        assert made.padding.any()
+        assert not (made.padding & bright).any()
+        assert (made.pixels[:, made.padding] == 128).all()  # the mean colour
+        assert (made.pixels[:, ~made.padding].float().std() > 1).all()
+
+
+def test_masks_return_to_the_original_pixels() -> None:
+    _, objects = scene(48, 80)
+    frame = Preprocess(PreprocessConfig(size=96, resize="pad")).frame((48, 80))
+    back = frame.original_objects(frame.objects(objects))
+    torch.testing.assert_close(back.boxes_xyxy, objects.boxes_xyxy, atol=1e-4, rtol=0)
+    assert torch.equal(back.masks, objects.masks)  # enlarged and reduced again
+    assert back.size == objects.size
+
+
+def test_class_maps_are_ignored_beyond_the_image() -> None:
+    image, objects = scene(20, 60)
+    classes = objects.masks.any(0).to(torch.uint8) * 5
+    made = ScenePreprocess(PreprocessConfig(size=60, resize="pad")).scene(image, classes)
+    assert torch.equal(made.target == IGNORE, made.padding)
+    assert torch.equal(made.target[20:40], classes)
+
+
+def test_a_target_of_another_size_is_refused() -> None:
+    image, objects = scene()
+    with pytest.raises(BadImage, match="has 64 × 48 pixels, and its annotations are of 63 × 48"):
+        ScenePreprocess(PreprocessConfig(size=32)).scene(image, dataclasses.replace(objects, size=(48, 63)))
+
+
+@pytest.mark.parametrize("flip", ["horizontal_flip", "vertical_flip"])
+def test_a_flip_twice_is_nothing(flip: str) -> None:
+    image, objects = scene(32, 32)
+    augment = SceneAugment(SceneAugmentConfig(**{flip: 1.0}), PreprocessConfig(size=32))
+    once = augment.scene(image, objects, 1)
+    twice = augment.scene(Image.fromarray(once.pixels.numpy().transpose(1, 2, 0)), once.target, 2)
+    assert not torch.equal(once.target.boxes_xyxy, objects.boxes_xyxy)
+    assert torch.equal(twice.target.boxes_xyxy, objects.boxes_xyxy)
+    assert torch.equal(twice.target.masks, objects.masks)
+    assert torch.equal(twice.pixels, torch.from_numpy(np.array(image)).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("preset", sorted(set(SCENE_PRESETS) - {"none"}))
+@pytest.mark.parametrize("resize", ["square", "pad"])
+def test_every_preset_moves_boxes_and_masks_as_it_moves_the_pixels(preset: str, resize: str) -> None:
+    augment = SceneAugment(SCENE_PRESETS[preset], PreprocessConfig(size=(64, 48), resize=resize))
+    kept = 0
+    for key in range(30):
+        image, objects = scene(60, 72)
+        made = augment.scene(image, objects, key)
+        target = made.target
+        kept += len(target)
+        assert made.pixels.shape == (3, 64, 48)
+        assert len(target.labels) == len(target.boxes_xyxy) == len(target.masks) == len(target.crowd)
+        assert set(target.labels.tolist()) <= set(objects.labels.tolist())
+        if not len(target):
+            continue
+        assert (box_ops.of_masks(target.masks) - target.boxes_xyxy).abs().max() <= 1
+        bright = made.pixels[0].float() > 160
+        assert (bright != target.masks.any(0)).float().mean() < 0.06
+        assert not (made.padding & target.masks.any(0)).any()
+        assert (target.boxes_xyxy[:, 2:] > target.boxes_xyxy[:, :2]).all()
+    assert 30 < kept <= 90
+
+
+def test_objects_out_of_view_are_left_out() -> None:
+    image, objects = scene(60, 72)
+    augment = SceneAugment(SceneAugmentConfig(scale=(3.0, 3.0)), PreprocessConfig(size=32))
+    numbers = [len(augment.scene(image, objects, key).target) for key in range(20)]
+    assert min(numbers) < 3
+
+
+def test_class_maps_are_moved_and_bordered_with_no_class() -> None:
+    image, objects = scene(40, 40)
+    classes = (objects.masks * torch.tensor([2, 3, 4])[:, None, None]).sum(0).to(torch.uint8)
+    augment = SceneAugment(SceneAugmentConfig(scale=(0.5, 0.5), horizontal_flip=1.0), PreprocessConfig(size=40))
+    made = augment.scene(image, classes, 3)
+    assert torch.equal(made.target == IGNORE, made.padding)
+    assert set(made.target[~made.padding].tolist()) <= {0, 2, 3, 4}
+    assert int((~made.padding).sum()) == 400
+    bright = made.pixels[0].float() > 160
+    assert (bright != ((made.target > 0) & (made.target < 9))).float().mean() < 0.05
+
+
+def test_draws_hang_on_the_key_alone() -> None:
+    image, objects = scene()
+    augment = SceneAugment(SCENE_PRESETS["large"], PreprocessConfig(size=32))
+    state = torch.get_rng_state()
+    first, again, other = (augment.scene(image, objects, key) for key in (5, 5, 6))
+    assert torch.equal(first.pixels, again.pixels)
+    assert torch.equal(first.target.boxes_xyxy, again.target.boxes_xyxy)
+    assert not torch.equal(first.pixels, other.pixels)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_channels_that_have_no_colour_are_told_before_training() -> None:
+    with pytest.raises(UserError, match="needs 1 or 3 channels, not 5"):
+        SceneAugment(SceneAugmentConfig(colour=ColourConfig(grey=1)), PreprocessConfig(channels=5))
+    planes = torch.randint(0, 256, (5, 20, 30), dtype=torch.uint8)
+    objects = Objects(torch.tensor([[1.0, 2, 29, 19]]), torch.tensor([0]), torch.tensor([False]), (20, 30))
+    made = SceneAugment(SCENE_PRESETS["light"], PreprocessConfig(size=24, channels=5)).scene(planes, objects, 1)
+    assert made.pixels.shape == (5, 24, 24)
+    assert made.target.masks is None

@@ -1,0 +1,50 @@
+"""``vitrail data inspect``: samples with their targets on them, to look at before training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vitrail.data.drawing import draw_map, draw_objects
+from vitrail.data.images.decode import BadImage, decode
+from vitrail.data.source import Source
+from vitrail.data.targets import SCENES, Objects
+from vitrail.errors import UserError
+
+
+def drawn(source: Source, limit: int | None = None) -> Iterator[tuple[str, Image.Image]]:
+    """(name, picture) of up to ``limit`` evenly spaced samples.
+
+    Raises:
+        UserError: a sample that cannot be read, or has a channel count that no picture has.
+    """
+    count = len(source) if limit is None else min(limit, len(source))
+    for index in np.linspace(0, len(source) - 1, count).astype(int).tolist():
+        try:
+            yield source.name(index), draw(source, index)
+        except BadImage as error:
+            raise error.named(source.name(index)) from None
+
+
+def draw(source: Source, index: int) -> Image.Image:
+    """The picture at ``index`` with its target; of whole-image labels nothing but the picture.
+
+    Raises:
+        BadImage: it cannot be read.
+    """
+    image = decode(source.read(index), 3 if source.channels in (None, 1, 3) else source.channels)
+    if not isinstance(image, Image.Image):
+        raise UserError(f"{source.name(index)} has {len(image)} channels and cannot be drawn; choose other data")
+    return on_picture(image, source.targets[index], source.classes) if source.kind in SCENES else image
+
+
+def on_picture(image: Image.Image, target: Objects | Any, classes: Sequence[str]) -> Image.Image:
+    """The picture with its objects, or under its class map (H, W); all on the CPU."""
+    if not isinstance(target, Objects):
+        return draw_map(image, np.asarray(target), classes)
+    masks = None if target.masks is None else target.masks.numpy()
+    labels, crowd = target.labels.tolist(), target.crowd.tolist()
+    return draw_objects(image, target.boxes_xyxy, labels, classes, masks=masks, crowd=crowd)

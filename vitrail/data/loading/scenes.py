@@ -1,0 +1,60 @@
+"""Batches of images whose targets have a place: boxes and masks for each image, or a class for each pixel."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitrail.data.draws import Keys
+from vitrail.data.images.decode import decode
+from vitrail.data.loading.assembly import Assembly, Batch
+from vitrail.data.targets import Objects, ObjectsBatch
+from vitrail.data.transforms.preprocess import Picture, PreprocessConfig
+from vitrail.data.transforms.scene import Scene, Target
+
+
+class SceneTransform(Protocol):
+    """What ScenePreprocess and SceneAugment share: a half for one image with its target, and a half for a batch."""
+
+    @property
+    def input(self) -> PreprocessConfig:
+        """The size and channels that come out."""
+
+    @property
+    def deterministic(self) -> bool:
+        """``scene`` ignores its key."""
+
+    def scene(self, image: Picture, target: Target, key: int) -> Scene:
+        """An image and its target at the input size."""
+
+    def finish(self, pixels: Tensor, keys: Keys) -> Tensor:
+        """A batch of pixels to float32 (B, C, H, W)."""
+
+
+class SceneAssembly(Assembly):
+    """Its batches hold ``images``, ``targets`` and, where images may have a border, ``padding`` bool (B, H, W).
+
+    ``targets`` is an :class:`ObjectsBatch`, or class maps int64 (B, H, W).
+    """
+
+    transform: Any
+
+    def _row(self, index: int, key: int) -> Scene:
+        image = decode(self.source.read(index), self.transform.input.channels)
+        target = self.source.targets[index]
+        target = torch.from_numpy(target) if isinstance(target, np.ndarray) else target
+        scene: Scene = self.transform.scene(image, target, key)
+        return scene
+
+    def _batch(self, rows: list[Scene], index: np.ndarray, keys: Keys) -> Batch:
+        targets: list[Any] = [row.target for row in rows]
+        objects = isinstance(targets[0], Objects)
+        batch: Batch = {
+            "images": self.transform.finish(torch.stack([row.pixels for row in rows]), keys),
+            "targets": ObjectsBatch.of(targets) if objects else torch.stack(targets).long(),
+        }
+        padding = [row.padding for row in rows if row.padding is not None]
+        return batch | {"padding": torch.stack(padding)} if padding else batch

@@ -1,0 +1,191 @@
+"""COCO's instances: a ``.json``, or a folder that holds one for each split, as COCO and Roboflow lay theirs out.
+
+In a folder they lie in ``annotations/``, beside each other, or each with its images (``train/_annotations.coco.json``).
+Splits are told by a word of the file's or its folder's name. Images are looked for beside the file, in ``images/``, and
+in the folder of the split (``train/``, ``train2017/``). Category ids may be any numbers; classes are in their order.
+Segmentations are polygons, run lengths, or compressed ones; ``iscrowd`` becomes ``Objects.crowd``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from vitrail.data.images.decode import BadImage
+from vitrail.data.images.read import read_regular
+from vitrail.data.indexing.names import told_apart
+from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
+from vitrail.data.sources._annotated import Columns, finite, labelled, number_of, shape_fault, unknown_class
+from vitrail.data.targets import BadAnnotations, Flaw
+from vitrail.errors import UserError
+
+OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
+PLACES = ("annotations/*.json", "*.json", "*/_annotations.coco.json")
+
+
+def matches(spec: str) -> bool:
+    path = Path(spec).expanduser()
+    return path.suffix == ".json" if path.is_file() else bool(_found(path))
+
+
+def load(config: SourceConfig) -> dict[str, Source]:
+    """Raises UserError for a file that is not COCO's, and with all flaws for entries that contradict each other."""
+    files = _files(config)
+    contents = {split: _read(file) for split, file in files.items()}
+    categories: dict[int, str] = {}
+    flaws: list[Flaw] = []
+    for split, content in contents.items():
+        for place, entry in enumerate(content["categories"]):
+            number, name = entry.get("id"), str(entry.get("name"))
+            if categories.setdefault(number, name) != name:
+                flaws.append(
+                    Flaw(str(files[split]), place, f"category {number} is both {categories[number]} and {name}")
+                )
+    numbers = sorted(categories, key=lambda number: (not isinstance(number, int), number))
+    names = told_apart([categories[number] for number in numbers], numbers)
+    classes = config.classes or names
+    own = dict(zip(names, numbers, strict=True))
+    free = max((n for n in numbers if isinstance(n, int)), default=0) + 1
+    ids = [own[name] if name in own else free + place for place, name in enumerate(classes)]
+    known = number_of(classes)
+    label_of: dict[int, int | str] = {number: known.get(name, name) for name, number in own.items()}
+    tables = {}
+    for split, content in contents.items():
+        tables[split] = columns = Columns()
+        _fill(columns, content, files[split], label_of, classes, config)
+        flaws += columns.flaws
+    if flaws:
+        raise BadAnnotations(flaws)
+    found = {split: columns.close(ids) for split, columns in tables.items()}
+    if any(each.masks is None for each in found.values()) and config.kind == "auto":
+        found = {split: each.without_masks() for split, each in found.items()}
+    return {
+        split: labelled(columns.files(_root(files[split], split, columns, config)), found[split], classes, config)
+        for split, columns in tables.items()
+    }
+
+
+def _fill(
+    columns: Columns,
+    content: dict[str, Any],
+    file: Path,
+    label_of: dict[int, int | str],
+    classes: tuple[str, ...],
+    config: SourceConfig,
+) -> None:
+    """The images in the order of the file, each with its objects in that order; flaws are collected."""
+
+    def flaw(place: int, what: str, text: str) -> None:
+        columns.flaws.append(Flaw(str(file), place, f"{what} {place} {text}"))
+
+    of_image: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
+    for place, image in enumerate(content["images"]):
+        number, name = image.get("id"), image.get("file_name")
+        size = image.get("height"), image.get("width")
+        if (
+            not isinstance(number, int)
+            or not isinstance(name, str)
+            or not all(isinstance(s, int) and s > 0 for s in size)
+        ):
+            flaw(place, "image", "lacks an id, a file_name, a height or a width")
+        elif number in of_image:
+            flaw(place, "image", f"has the id {number}, which another one has")
+        else:
+            of_image[number] = []
+    seen: set[Any] = set()
+    for place, entry in enumerate(content["annotations"]):
+        number = entry.get("id", f"at {place}")
+        if number in seen:
+            flaw(place, "annotation", f"has the id {number}, which another one has")
+        seen.add(number)
+        if entry.get("image_id") not in of_image:
+            flaw(place, "annotation", f"is of the image {entry.get('image_id')!r}, which is not in the file")
+        elif fault := _fault(entry, label_of, classes, config):
+            flaw(place, "annotation", f"has {fault}")
+        else:
+            of_image[entry["image_id"]].append((place, entry))
+    if columns.flaws:
+        return
+    for image in content["images"]:
+        columns.image(os.fsencode(image["file_name"]), (image["height"], image["width"]), image["id"])
+        for _, entry in of_image[image["id"]]:
+            x, y, width, height = entry["bbox"]
+            label = label_of[entry["category_id"]]
+            assert isinstance(label, int)
+            shape = None if config.kind == "boxes" else entry.get("segmentation")
+            columns.add((x, y, x + width, y + height), label, crowd=bool(entry.get("iscrowd")), shape=shape)
+
+
+def _fault(
+    entry: dict[str, Any], label_of: dict[int, int | str], classes: tuple[str, ...], config: SourceConfig
+) -> str | None:
+    """Why an annotation cannot be read, if so."""
+    label = label_of.get(entry.get("category_id"))  # type: ignore[arg-type]
+    if label is None:
+        return f"the category {entry.get('category_id')!r}, which is not in the file"
+    if isinstance(label, str):
+        return f"an {unknown_class(label, classes)}"
+    if not finite(entry.get("bbox")) or len(entry["bbox"]) != 4:
+        return f"a bbox that is not x, y, width, height: {entry.get('bbox')!r}"
+    return shape_fault(entry["segmentation"]) if entry.get("segmentation") and config.kind != "boxes" else None
+
+
+def _files(config: SourceConfig) -> dict[str, Path]:
+    path = config.path
+    if not path.is_dir():
+        return {_split_of(path) or "train": path}
+    files: dict[str, Path] = {}
+    for file in _found(path):
+        split = _split_of(file)
+        if split is not None and files.setdefault(split, file) != file:
+            raise UserError(f"{path} holds {files[split].name} and {file.name}, both for {split}; give one of them")
+    if not files:
+        raise UserError(f"{path} holds no annotations named for a split, such as instances_train.json; give the file")
+    return {split: files[split] for split in SPLITS if split in files}
+
+
+def _found(path: Path) -> list[Path]:
+    """The files in a folder that are named for a split; those of captions, keypoints and the like are others."""
+    for pattern in PLACES:
+        found = [file for file in sorted(path.glob(pattern)) if not file.stem.startswith(OTHERS) and _split_of(file)]
+        if found:
+            return [file for file in found if file.stem.startswith("instances")] or found
+    return []
+
+
+def _split_of(file: Path) -> str | None:
+    words = [*re.findall("[a-zA-Z]+", file.stem), file.parent.name]
+    return next((split for word in words if (split := split_called(word))), None)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(read_regular(file))
+    except BadImage as error:
+        raise UserError(f"{file} {error}; check the path") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is no JSON: {str(error).splitlines()[0]}; write it anew") from None
+    for key in ("images", "annotations", "categories"):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UserError(f"{file} has no list {key!r}, as COCO's instances have; give such a file")
+    return content
+
+
+def _root(file: Path, split: str, columns: Columns, config: SourceConfig) -> Path:
+    """The folder that holds the first image; where none does, the first place that was looked at."""
+    if config.root:
+        return Path(config.root).expanduser()
+    near = [file.parent, file.parent / "images", file.parent.parent, file.parent.parent / "images"]
+    of_split = [
+        folder
+        for place in (near[0], near[1], near[2], near[3])
+        if place.is_dir()
+        for folder in sorted(place.iterdir())
+        if folder.is_dir() and split_called(re.sub(r"[^a-zA-Z]", "", folder.name)) == split
+    ]
+    first = os.fsdecode(columns.paths[0]) if columns.paths else ""
+    return next((folder for folder in (*near, *of_split) if (folder / first).is_file()), near[0])

@@ -1,0 +1,214 @@
+"""Images whose targets have a place: as a model sees them, and varied in training, with boxes and masks moved along."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+import torch
+from PIL import Image
+from pydantic import BeforeValidator, Field
+from torch import Tensor
+
+from vitrail.config import config
+from vitrail.data import draws
+from vitrail.data.draws import Keys
+from vitrail.data.images.decode import BadImage
+from vitrail.data.targets import IGNORE, Objects
+from vitrail.data.transforms.batched import PositiveRange
+from vitrail.data.transforms.colour import ColourConfig, recolour
+from vitrail.data.transforms.frame import clipped, visible
+from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, to_pixels
+from vitrail.errors import UserError, did_you_mean
+from vitrail.ops import boxes
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Target = Objects | Tensor
+"""The objects of an image, or its map of classes uint8 (H, W)."""
+
+
+class Scene:
+    """An image at the model's size with what stands where in it.
+
+    Attributes:
+        pixels: uint8 (C, H, W).
+        target: in pixels of the input.
+        padding: bool (H, W), true beyond the image; None where nothing can be.
+    """
+
+    __slots__ = ("padding", "pixels", "target")
+
+    def __init__(self, pixels: Tensor, target: Target, padding: Tensor | None) -> None:
+        self.pixels, self.target, self.padding = pixels, target, padding
+
+
+class ScenePreprocess:
+    """The inference preprocessing, of an image and its target together."""
+
+    deterministic = False
+    """The targets are not kept in memory, so nor are the pixels."""
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        self.input = config
+        self.preprocess = Preprocess(config)
+
+    def scene(self, image: Picture, target: Target, key: int = 0) -> Scene:
+        """The image at the input size with its target.
+
+        Raises:
+            BadImage: the target is that of an image of another size.
+        """
+        size = size_of(image)
+        _require_size(target, size)
+        frame = self.preprocess.frame(size)
+        padding = frame.padding() if self.input.resize == "pad" else None
+        moved = frame.objects(target) if isinstance(target, Objects) else frame.maps(target, IGNORE)
+        return Scene(self.preprocess.pixels(image), moved, padding)
+
+    def finish(self, pixels: Tensor, keys: Keys) -> Tensor:
+        """uint8 (B, C, H, W) → float32, normalised."""
+        return self.preprocess.finish(pixels)
+
+
+@config
+class SceneAugmentConfig:
+    """What happens to training images with boxes, masks or class maps, in this order. The default does nothing.
+
+    Attributes:
+        scale: the image, fitted into the input, is resized by a factor from this range and then cropped or bordered at
+            random (large-scale jitter, Ghiasi et al. 2021: 0.1 to 2); None: it is prepared as for inference.
+        horizontal_flip, vertical_flip: probabilities.
+        colour: of the pixels alone.
+    """
+
+    scale: PositiveRange | None = None
+    horizontal_flip: Probability = 0.0
+    vertical_flip: Probability = 0.0
+    colour: ColourConfig = ColourConfig()
+
+
+SCENE_PRESETS: dict[str, SceneAugmentConfig] = {
+    "none": SceneAugmentConfig(),
+    # photographs, fine-tuning
+    "light": SceneAugmentConfig(scale=(0.8, 1.25), horizontal_flip=0.5),
+    # handwriting: nothing mirrored
+    "digits": SceneAugmentConfig(scale=(0.8, 1.25)),
+    # photographs, long training: large-scale jitter
+    "large": SceneAugmentConfig(
+        scale=(0.1, 2.0), horizontal_flip=0.5, colour=ColourConfig(jitter=(0.3, 0.3, 0.3, 0.05), jitter_probability=0.8)
+    ),
+    # no up and no down, as under a microscope or from the air
+    "any_side": SceneAugmentConfig(
+        scale=(0.5, 1.5), horizontal_flip=0.5, vertical_flip=0.5, colour=ColourConfig(jitter=(0.2, 0.2, 0.2, 0.02))
+    ),
+}
+
+
+def _by_name(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value not in SCENE_PRESETS:
+        raise UserError(f"unknown augmentation of scenes {value!r}; {did_you_mean(value, SCENE_PRESETS)}")
+    return SCENE_PRESETS[value]
+
+
+SceneAugmentation = Annotated[SceneAugmentConfig, BeforeValidator(_by_name)]
+"""A SceneAugmentConfig that may be written as a preset's name."""
+
+
+class SceneAugment:
+    """``SceneAugment(config, preprocess).scene(image, target, key)``: varied, of the input's size.
+
+    Images, boxes and masks are moved by torchvision's v2, as ``tv_tensors``.
+
+    Raises:
+        UserError: colours are changed of images that are neither grey nor RGB.
+    """
+
+    deterministic = False
+
+    def __init__(self, config: SceneAugmentConfig, preprocess: PreprocessConfig) -> None:
+        if config.colour and preprocess.channels not in (1, 3):
+            raise UserError(f"scenes.colour needs 1 or 3 channels, not {preprocess.channels}; set it to zeros")
+        self.config, self.input = config, preprocess
+        self._plain = ScenePreprocess(preprocess)
+        self._moves = self._compose()
+
+    def scene(self, image: Picture, target: Target, key: int = 0) -> Scene:
+        """The varied image with its moved target; objects that are out of view are left out.
+
+        Raises:
+            BadImage: the target is that of an image of another size.
+        """
+        if self.config.scale is None:
+            made = self._plain.scene(image, target, key)
+            pixels, target, padding = made.pixels, made.target, made.padding
+        else:
+            _require_size(target, size_of(image))
+            pixels, padding = to_pixels(self._plain.preprocess.checked(image)), None
+        if padding is None:
+            padding = torch.zeros(pixels.shape[-2:], dtype=torch.bool)
+        with draws.torch_seeded(key):
+            moved = self._moves(_wrapped(pixels, target, padding))
+        padding = ~moved["inside"].bool()
+        keep_padding = self.config.scale is not None or self.input.resize == "pad"
+        return Scene(moved["image"].as_subclass(Tensor), _unwrapped(moved, target), padding if keep_padding else None)
+
+    def finish(self, pixels: Tensor, keys: Keys) -> Tensor:
+        """Colours on uint8 (B, C, H, W), then float32 normalised."""
+        if self.config.colour:
+            pixels = recolour(pixels.float(), keys, self.config.colour)
+        return self._plain.finish(pixels, keys)
+
+    def _compose(self) -> Any:
+        from torchvision import tv_tensors
+        from torchvision.transforms import v2
+
+        moves: list[Any] = []
+        if self.config.scale is not None:
+            fill = {tv_tensors.Image: list(self._plain.preprocess.fill), "others": 0}
+            moves += [
+                v2.ScaleJitter(self.input.size, self.config.scale, antialias=True),
+                v2.RandomCrop(self.input.size, pad_if_needed=True, fill=fill),
+            ]
+        moves += [
+            v2.RandomHorizontalFlip(self.config.horizontal_flip),
+            v2.RandomVerticalFlip(self.config.vertical_flip),
+        ]
+        return v2.Compose(moves)
+
+
+def size_of(image: Picture) -> tuple[int, int]:
+    """(height, width)."""
+    return (image.height, image.width) if isinstance(image, Image.Image) else (image.shape[-2], image.shape[-1])
+
+
+def _require_size(target: Target, size: tuple[int, int]) -> None:
+    own = target.size if isinstance(target, Objects) else tuple(target.shape[-2:])
+    if own != size:
+        raise BadImage(f"has {size[1]} × {size[0]} pixels, and its annotations are of {own[1]} × {own[0]}")
+
+
+def _wrapped(pixels: Tensor, target: Target, padding: Tensor) -> dict[str, Any]:
+    """What torchvision moves. Maps are inverted, so that a border of zeros says nothing of classes (255)."""
+    from torchvision import tv_tensors
+
+    size = pixels.shape[-2:]
+    parts = {"image": tv_tensors.Image(pixels), "inside": tv_tensors.Mask((~padding).to(torch.uint8))}
+    if not isinstance(target, Objects):
+        return parts | {"map": tv_tensors.Mask(IGNORE - target)}
+    box = tv_tensors.BoundingBoxes(target.boxes_xyxy, format="XYXY", canvas_size=size, clamping_mode=None)
+    masks = {} if target.masks is None else {"masks": tv_tensors.Mask(target.masks.to(torch.uint8))}
+    return parts | {"boxes": box} | masks
+
+
+def _unwrapped(moved: dict[str, Any], target: Target) -> Target:
+    if not isinstance(target, Objects):
+        return IGNORE - moved["map"].as_subclass(Tensor)
+    size = (moved["image"].shape[-2], moved["image"].shape[-1])
+    whole = moved["boxes"].as_subclass(Tensor)
+    cut = clipped(whole, size)
+    masks = moved["masks"].as_subclass(Tensor).bool() if "masks" in moved else None
+    if masks is not None:  # what is left of an object at the border may be smaller than what is left of its box
+        cut = torch.where((cut != whole).any(dim=1, keepdim=True), boxes.of_masks(masks), cut)
+    return visible(replace(target, boxes_xyxy=cut, masks=masks, size=size))

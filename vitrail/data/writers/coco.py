@@ -1,0 +1,73 @@
+"""COCO: ``annotations/instances_<split>.json`` and the images in ``<split>/``.
+
+Category ids are those of the data where it came from COCO, else they count from 1. Polygons and run lengths stay as
+they were written; other masks become compressed run lengths.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail.data.source import Source
+from vitrail.data.sources._annotated import Outlines
+from vitrail.data.targets import Annotations
+from vitrail.data.writers import _files
+from vitrail.data.writers._numbers import start_and_size
+from vitrail.ops import rle
+
+KINDS = ("boxes", "masks")
+
+
+def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
+    """Write the splits into a folder; what the format cannot hold is told in the lines that come back."""
+    taken: set[str] = set()
+    for split, source in splits.items():
+        found: Annotations = source.targets
+        content: dict[str, list[Any]] = {
+            "images": [],
+            "annotations": [],
+            "categories": [
+                {"id": int(number), "name": name}
+                for number, name in zip(found.category_ids, source.classes, strict=True)
+            ],
+        }
+        for index, name in _files.copy(source, folder / split, taken):
+            image = found.rows[index]
+            height, width = found.sizes[image].tolist()
+            number = int(found.image_ids[image])
+            content["images"].append({"id": number, "file_name": name, "height": height, "width": width})
+            content["annotations"] += _entries(found, index, number, start=len(content["annotations"]) + 1)
+        _files.write_text(folder / "annotations" / f"instances_{split}.json", json.dumps(content))
+    return []
+
+
+def _entries(found: Annotations, index: int, image_id: int, *, start: int) -> list[dict[str, Any]]:
+    rows = found.objects(index)
+    masks = [] if found.masks is None else found[index].masks.numpy()  # type: ignore[union-attr]
+    entries = []
+    for place, row in enumerate(rows):
+        x, y, width, height = start_and_size(found.boxes_xyxy[row])
+        entry: dict[str, Any] = {
+            "id": start + place,
+            "image_id": image_id,
+            "category_id": int(found.category_ids[found.labels[row]]),
+            "bbox": [x, y, width, height],
+            "area": width * height if found.masks is None else int(masks[place].sum()),
+            "iscrowd": int(found.crowd[row]),
+        }
+        if isinstance(found.masks, Outlines):
+            entry["segmentation"] = found.masks.shape(row)
+        elif found.masks is not None:
+            entry["segmentation"] = run_lengths(masks[place])
+        entries.append(entry)
+    return entries
+
+
+def run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """A mask bool (H, W) as COCO's compressed run lengths."""
+    return {"size": list(mask.shape), "counts": rle.to_text(rle.encode(mask))}

@@ -1,0 +1,75 @@
+"""Pascal VOC: ``Annotations/*.xml``, ``JPEGImages/``, ``ImageSets/``, and masks in ``SegmentationObject/``.
+
+Corners are written as the pixels' sides, from 0 on, which is how they are read again. Crowds become ``difficult``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import numpy as np
+from PIL import Image
+
+from vitrail.data.source import Source
+from vitrail.data.targets import IGNORE, Objects
+from vitrail.data.writers import _files
+from vitrail.data.writers._numbers import decimals
+from vitrail.errors import UserError
+
+KINDS = ("boxes", "masks")
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
+    """Write the splits into a folder; what the format cannot hold is told in the lines that come back.
+
+    Raises:
+        UserError: an image of more objects than a map of their masks has numbers.
+    """
+    taken: set[str] = set()
+    overlaps = 0
+    for split, source in splits.items():
+        stems = []
+        for index, name in _files.copy(source, folder / "JPEGImages", taken):
+            objects: Objects = source.targets[index]
+            stems.append(Path(name).stem)
+            _files.write_text(folder / "Annotations" / f"{stems[-1]}.xml", _xml(name, objects, source.classes))
+            if objects.masks is not None:
+                overlaps += _write_maps(folder, stems[-1], objects, source.name(index))
+        listed = "".join(f"{stem}\n" for stem in stems)
+        for lists in ("Main", *(["Segmentation"] if source.kind == "masks" else [])):
+            _files.write_text(folder / "ImageSets" / lists / f"{split}.txt", listed)
+        _files.write_text(folder / "classes.json", json.dumps(list(source.classes)))
+    return [f"{overlaps:,} masks lie under others, where Pascal VOC holds the upper one alone"] if overlaps else []
+
+
+def _xml(name: str, objects: Objects, classes: tuple[str, ...]) -> str:
+    height, width = objects.size
+    lines = [f"<filename>{escape(name)}</filename>"]
+    lines.append(f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>")
+    for box, label, crowd in zip(objects.boxes_xyxy.numpy(), objects.labels, objects.crowd, strict=True):
+        corners = "".join(f"<{side}>{value!r}</{side}>" for side, value in zip(SIDES, decimals(box), strict=True))
+        lines.append(
+            f"<object><name>{escape(classes[int(label)])}</name><difficult>{int(crowd)}</difficult>"
+            f"<bndbox>{corners}</bndbox></object>"
+        )
+    return "<annotation>\n" + "".join(f"  {line}\n" for line in lines) + "</annotation>\n"
+
+
+def _write_maps(folder: Path, stem: str, objects: Objects, name: str) -> int:
+    """Write which object each pixel is of, and which class; the number of objects that others cover in part."""
+    assert objects.masks is not None
+    if len(objects) >= IGNORE:
+        raise UserError(f"{name} has {len(objects)} objects and a map holds {IGNORE - 1}; write coco")
+    numbers = np.zeros(objects.size, np.uint8)
+    for place, mask in enumerate(objects.masks.numpy()):
+        numbers[mask] = place + 1
+    classes = np.concatenate(([0], objects.labels.numpy() + 1)).astype(np.uint8)[numbers]
+    for kind, pixels in (("SegmentationObject", numbers), ("SegmentationClass", classes)):
+        (folder / kind).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / kind / f"{stem}.png")
+    whole = objects.masks.flatten(1).sum(1).numpy()
+    return int((np.bincount(numbers.ravel(), minlength=len(objects) + 1)[1:] < whole).sum())

@@ -1,0 +1,64 @@
+"""YOLO: ``data.yaml``, ``images/<split>/`` and ``labels/<split>/*.txt``, a box or an outline a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from vitrail.data.source import Source
+from vitrail.data.sources._annotated import Outlines
+from vitrail.data.targets import Annotations
+from vitrail.data.writers import _files
+from vitrail.ops import polygons
+
+KINDS = ("boxes", "masks")
+
+
+def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
+    """Write the splits into a folder; what the format cannot hold is told in the lines that come back."""
+    taken: set[str] = set()
+    crowds = empty = 0
+    classes: tuple[str, ...] = ()
+    for split, source in splits.items():
+        classes = source.classes
+        for index, name in _files.copy(source, folder / "images" / split, taken):
+            found: Annotations = source.targets
+            lines = []
+            masks = None if found.masks is None else found[index].masks
+            for place, row in enumerate(found.objects(index)):
+                if found.crowd[row]:
+                    crowds += 1
+                    continue
+                height, width = found.sizes[found.rows[index]].tolist()
+                numbers = _box(found.boxes_xyxy[row].astype(np.float64))
+                if masks is not None:
+                    numbers = _ring(found, row, masks[place].numpy()).ravel()
+                    empty += not len(numbers)
+                shares = numbers / np.resize((width, height), len(numbers))
+                if len(shares):
+                    lines.append(" ".join([str(int(found.labels[row])), *map(repr, shares.tolist())]))
+            text = "".join(f"{line}\n" for line in lines)
+            _files.write_text(folder / "labels" / split / f"{Path(name).stem}.txt", text)
+    settings = {**{split: f"images/{split}" for split in splits}, "names": list(classes)}
+    _files.write_text(folder / "data.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    lost = [f"{crowds:,} crowds, which YOLO does not know"] if crowds else []
+    lost += [f"{empty:,} objects whose masks have no pixel"] if empty else []
+    boxes = ["the boxes of outlines, which are read again as the tightest around them"]
+    return [f"left out: {each}" for each in lost + (boxes if next(iter(splits.values())).kind == "masks" else [])]
+
+
+def _box(box: np.ndarray) -> np.ndarray:
+    """xyxy → centre and size."""
+    return np.concatenate(((box[:2] + box[2:]) / 2, box[2:] - box[:2]))
+
+
+def _ring(found: Annotations, row: int, mask: np.ndarray) -> np.ndarray:
+    """One outline (n, 2) that encloses the mask's pixels: the object's own where it has a single one."""
+    shape = found.masks.shape(row) if isinstance(found.masks, Outlines) else None
+    if isinstance(shape, list) and len(shape) == 1:
+        return np.asarray(shape[0], np.float64).reshape(-1, 2)
+    rings = polygons.outline(mask)
+    return polygons.join(rings) if rings else np.empty((0, 2))
