@@ -1,4 +1,4 @@
-"""Measures of a model's outputs, one family a file: ``classification``, ``multilabel``, ``regression``.
+"""Measures of a model's outputs, one family a file.
 
 A family sees every output and target before it computes, in double precision, so that its numbers never
 depend on how the images were batched. What is undefined, such as the R² of a constant, is NaN.
@@ -25,6 +25,10 @@ class Metrics(ABC):
         self.names = tuple(names)
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
+
+    def kept(self, outputs: Tensor) -> Tensor:
+        """What an evaluation gathers of outputs for :meth:`update`, a row an image: all, unless they are too large."""
+        return outputs
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add one batch: outputs (B, K) and its targets, (B,) class indices or (B, K)."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 Scale = Literal["1/2", "1", "2", "4"]
 """Cells of a map per patch along each side."""
+CELLS: dict[Scale, float] = {"1/2": 0.5, "1": 1.0, "2": 2.0, "4": 4.0}
 
 
 class ChannelNorm(nn.LayerNorm):

@@ -44,7 +44,11 @@ def masked_attention(
 
     Args:
         padding: bool (B, h·w), true where a patch is none of the image's.
+
+    Raises:
+        UserError: a model with relative positions, whose bias takes the place of the mask.
     """
+    _require_absolute(module)
     q, k, v = module.project(x, positions)
     return module.mix(q, k, v, _bias(F.pad(padding, (num_prefix, 0)), q))
 
@@ -52,7 +56,7 @@ def masked_attention(
 def windowed_attention(
     module: Attention, x: Tensor, positions: Rotation | None, padding: Tensor | None, grid: Pair, size: int
 ) -> Tensor:
-    """Patches attend to their window of ``size`` × ``size`` patches and to the prefix tokens, these to all: B T D → B T D.
+    """Patches attend to their window of ``size`` × ``size`` and to the prefix tokens, these to all: B T D → B T D.
 
     Windows that the grid does not fill have fewer patches.
 
@@ -62,11 +66,10 @@ def windowed_attention(
     Raises:
         UserError: a model with relative positions, whose bias is over the whole grid.
     """
-    if module.relative is not None:
-        raise UserError("a model with relative positions has no windows; leave the setting window out")
+    _require_absolute(module)
     q, k, v = module.project(x, positions)
     num_prefix = x.shape[1] - grid[0] * grid[1]
-    whole = padding if padding is not None else torch.zeros(len(x), grid[0] * grid[1], dtype=torch.bool, device=x.device)
+    whole = x.new_zeros(len(x), grid[0] * grid[1], dtype=torch.bool) if padding is None else padding
     of_prefix = attention(q[:, :, :num_prefix], k, v, mask=_bias(F.pad(whole, (num_prefix, 0)), q))
 
     outside = to_windows(whole[:, None, :, None], grid, size, fill=True)[:, 0, :, 0]
@@ -95,10 +98,15 @@ def from_windows(x: Tensor, grid: Pair, size: int) -> Tensor:
     return x.flatten(4, 5).flatten(2, 3)[:, :, : grid[0], : grid[1]].flatten(2, 3)
 
 
+def _require_absolute(module: Attention) -> None:
+    if module.relative is not None:
+        raise UserError("a model with relative positions takes no windows and no padding; choose other positions")
+
+
 def _bias(hidden: Tensor, like: Tensor) -> Tensor:
     """bool (B, keys) → what is added to attention scores, B 1 1 keys.
 
-    A query that would see nothing, in a window of padding alone, sees all: its result is never read, but must be a number.
+    A query that would see nothing, in a window of padding alone, sees all: nobody reads what it gets.
     """
     hidden = hidden & ~hidden.all(dim=1, keepdim=True)
     return torch.zeros_like(hidden, dtype=like.dtype).masked_fill(hidden, -torch.inf)[:, None, None]

@@ -44,11 +44,12 @@ def cost(label_cost: Tensor, predicted: Tensor, targets: Tensor, weights: CostCo
     return weights.label * label_cost + weights.l1 * distance - weights.giou * overlap
 
 
-def assign(costs: Sequence[Tensor]) -> Pairs:
+def assign(costs: Sequence[Tensor], device: torch.device | None = None) -> Pairs:
     """The cheapest pairing of each image, each object with one query at most (Kuhn 1955, the Hungarian method).
 
     Args:
-        costs: (Q, N) an image; N may be 0. What is not finite is taken last.
+        costs: (Q, N) an image, on the CPU; N may be 0. What is not finite is taken last.
+        device: where the pairs are needed.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -57,10 +58,9 @@ def assign(costs: Sequence[Tensor]) -> Pairs:
     for number, each in enumerate(costs):
         highest = torch.finfo(torch.float32).max
         finite = each.float().nan_to_num(nan=highest, posinf=highest, neginf=highest)
-        queries, targets = linear_sum_assignment(finite.cpu().numpy())
+        queries, targets = linear_sum_assignment(finite.numpy())
         image.append(torch.full((len(queries),), number))
         query.append(torch.as_tensor(queries, dtype=torch.int64))
         target.append(torch.as_tensor(targets, dtype=torch.int64) + first)
         first += each.shape[1]
-    device = costs[0].device
     return Pairs(*(torch.cat(part).to(device) for part in (image, query, target)))

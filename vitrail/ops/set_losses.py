@@ -111,9 +111,10 @@ class FocalRule(NamedTuple):
 @torch.no_grad()
 def match(rule: ClassRule, logits: Tensor, predicted: Tensor, truth: Truth, weights: CostConfig) -> Pairs:
     """The cheapest pairing of queries and objects in each image: logits (B, Q, width), boxes (B, Q, 4)."""
-    objects = truth.labels.split(truth.counts), truth.boxes.split(truth.counts)
-    images = zip(logits.float(), predicted.float(), *objects, strict=True)
-    return matching.assign([matching.cost(rule.cost(row, label), box, true, weights) for row, box, label, true in images])
+    queries = logits.float().flatten(0, 1), predicted.float().flatten(0, 1)
+    whole = matching.cost(rule.cost(queries[0], truth.labels), queries[1], truth.boxes, weights)
+    rows = whole.unflatten(0, logits.shape[:2]).cpu().split(truth.counts, dim=2)
+    return matching.assign([own[image] for image, own in enumerate(rows)], logits.device)
 
 
 def set_losses(

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from vitrail.vit import ViT, ViTConfig
 
 Batch = dict[str, Any]
-"""``images`` float32 (B C H W) or ``view0``, ``view1`` …, ``targets`` (see the task), ``index`` int64 (B,), and on the
-host ``keys`` int64 (B,), from which a loss draws its random numbers."""
+"""``images`` float32 (B C H W) or ``view0``, ``view1`` …, ``targets`` (see the task: a tensor, or a list of objects, an
+image each, which stays on the host), ``index`` int64 (B,), and on the host ``keys`` int64 (B,), from which a loss draws
+its random numbers. Where images have borders, ``padding`` bool (B H W) is true there."""
 
 
 class Prediction(Protocol):
