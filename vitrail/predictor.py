@@ -31,7 +31,7 @@ from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessCo
 from vitrail.errors import UserError
 from vitrail.ops.patches import Pair
 from vitrail.outline import outline, require_fit, resize
-from vitrail.tasks import Task
+from vitrail.tasks import Findings, Task
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,10 @@ class Predictor:
         run = self.describe if embed else self.decide
         with ThreadPoolExecutor(READERS) as pool:
             for batch in _ahead(pool, self._try_pixels, iter(images), batch_size):
-                good = [pixels for _, pixels in batch if isinstance(pixels, Tensor)]
+                good = [pixels for _, pixels, _ in batch if isinstance(pixels, Tensor)]
                 results = iter(run(torch.stack(good)) if good else ())
-                for image, pixels in batch:
-                    yield image, (next(results) if isinstance(pixels, Tensor) else pixels)
+                for image, pixels, size in batch:
+                    yield image, (self.placed(next(results), size) if isinstance(pixels, Tensor) else pixels)
 
     @torch.inference_mode()
     def decide(self, pixels: Tensor) -> list[Any]:
@@ -127,6 +127,10 @@ class Predictor:
         """One feature vector float32 (D,) an image, of the same."""
         task: Any = self.task
         return list(task.embed(self.preprocess.finish(pixels).to(self.device)).float().cpu().numpy())
+
+    def placed(self, result: Any, size: Pair) -> Any:
+        """A result for an image of this (height, width); what says where things are says it in that image's pixels."""
+        return result.placed(self.preprocess.region(size), size) if isinstance(result, Findings) else result
 
     def tensor(self, image: ImageLike) -> Tensor:
         """The model's input of one image, (1, C, H, W) on the device."""
@@ -174,14 +178,17 @@ class Predictor:
         results: list[Any] = []
         for start in range(0, 1 if single else len(images), batch_size):
             batch = [images] if single else images[start : start + batch_size]
-            results += run(torch.stack([self.preprocess.pixels(self.read(image)) for image in batch]))
+            pictures = [self.read(image) for image in batch]
+            found = run(torch.stack([self.preprocess.pixels(picture) for picture in pictures]))
+            results += [self.placed(*each) for each in zip(found, map(_size, pictures), strict=True)]
         return results[0] if single else results
 
-    def _try_pixels(self, image: ImageLike) -> tuple[ImageLike, Tensor | UserError]:
+    def _try_pixels(self, image: ImageLike) -> tuple[ImageLike, Tensor | UserError, Pair]:
         try:
-            return image, self.preprocess.pixels(self.read(image))
+            picture = self.read(image)
+            return image, self.preprocess.pixels(picture), _size(picture)
         except UserError as error:
-            return image, error
+            return image, error, (0, 0)
 
 
 def load(
@@ -263,6 +270,11 @@ def name_of(image: ImageLike) -> str:
     if isinstance(image, Sample):
         return image.name
     return printable(str(image)) if isinstance(image, str | Path) else f"the {type(image).__name__} given"
+
+
+def _size(picture: Picture) -> Pair:
+    """(height, width)."""
+    return (picture.shape[-2], picture.shape[-1]) if isinstance(picture, Tensor) else (picture.height, picture.width)
 
 
 def _ahead(

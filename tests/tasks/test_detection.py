@@ -178,19 +178,18 @@ def test_drawing_frames_each_object_in_its_colour_and_leaves_the_image():
 
 def test_a_few_images_are_learned_by_heart():
     """Bright squares and bars on noise, from random weights, until nothing is missed."""
-    images, targets = torch.rand(6, 3, 32, 32) * 0.2, []
-    for image in images:
-        places = torch.randint(0, 12, (2, 2)) + torch.tensor([[0, 0], [0, 12]])
-        sizes = [(8, 8), (4, 12)]
-        boxes, labels = [], torch.randperm(2)
-        for (top, left), label in zip(places.tolist(), labels.tolist(), strict=True):
-            height, width = sizes[label][0], min(sizes[label][1], 32 - left)
-            image[label, top : top + height, left : left + width] += 1
-            boxes.append([left, top, left + width, top + height])
-        targets.append(SimpleNamespace(boxes_xyxy=torch.tensor(boxes, dtype=torch.float32), labels=labels))
-    task = Task(Config(model=ViTConfig(**MODEL), classes=NAMES, decoder=DECODER, denoising=DenoisingConfig(groups=3)))
-    optimizer = torch.optim.AdamW(task.parameters(), lr=2e-3, weight_decay=0)
-    for _ in range(250):
+    images, targets = torch.rand(3, 3, 32, 32) * 0.2, []
+    for number, image in enumerate(images):
+        boxes = torch.tensor([[2 + 4 * number, 3, 10 + 4 * number, 11], [6, 16 + 4 * number, 20, 20 + 4 * number]])
+        labels = torch.tensor([0, 1])
+        for (left, top, right, bottom), label in zip(boxes.tolist(), labels.tolist(), strict=True):
+            image[label, top:bottom, left:right] += 1
+        targets.append(SimpleNamespace(boxes_xyxy=boxes.float(), labels=labels))
+    model = ViTConfig(**MODEL | {"patch_size": 8})
+    task = Task(Config(model=model, classes=NAMES, decoder=DECODER, denoising=DenoisingConfig(groups=2)))
+    optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3, weight_decay=0)
+    for step in range(100):
+        optimizer.param_groups[0]["lr"] = 3e-3 * min(1, (step + 1) / 20, (100 - step) / 40)
         loss = task.loss({"images": images, "targets": targets})["loss"]
         optimizer.zero_grad()
         loss.backward()

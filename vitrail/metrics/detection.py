@@ -79,7 +79,7 @@ class Metrics(Base):
         return coco_scores(len(self.names), self._found, self._true, Boxes()) | {"map_voc": _mean(curves)}
 
     def details(self) -> dict[str, Any]:
-        """``classes`` (rows: AP at IoU 0.5, number of objects), ``curves`` (one a class), ``matched`` (one an image)."""
+        """``classes`` (rows: AP at IoU 0.5, count of objects), ``curves`` (one a class), ``matched`` (one an image)."""
         curves = self.curves()
         classes = [
             {"name": name, "ap50": curve.average_precision, "objects": curve.num_objects}

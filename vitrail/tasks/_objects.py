@@ -7,7 +7,7 @@ import dataclasses
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class Prediction:
     """The objects of one image, the surest first."""
 
+    columns: ClassVar[tuple[str, ...]] = ("label", "score", "left", "top", "right", "bottom")
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
     """(n,), indices of ``classes``."""
@@ -46,18 +47,25 @@ class Prediction:
         return self._only(self.scores >= threshold)
 
     def placed(self, region: tuple[float, float, float, float], size: tuple[int, int]) -> Prediction:
-        """The same objects on the image that was preprocessed.
-
-        Args:
-            region: the part of that image that the model saw, (left, top, right, bottom) in its pixels
-                (``Preprocess.region``).
-            size: its (height, width); boxes end there.
-        """
+        """The same objects on the image that was preprocessed; boxes end at its edges. Arguments as of ``Findings``."""
         left, top, right, bottom = region
         scale = np.array([(right - left) / self.size[1], (bottom - top) / self.size[0]] * 2, dtype=np.float32)
         moved = self.boxes_xyxy * scale + np.array([left, top] * 2, dtype=np.float32)
         inside = np.clip(moved, 0, np.array([size[1], size[0]] * 2, dtype=np.float32))
         return dataclasses.replace(self, boxes_xyxy=inside, size=size)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row an object: its class, score and sides in pixels."""
+        values = zip(self.names, self.scores.tolist(), self.boxes_xyxy.tolist(), strict=True)
+        return [
+            dict(zip(self.columns, (label, f"{score:.6g}", *(f"{side:.2f}" for side in box)), strict=True))
+            for label, score, box in values
+        ]
+
+    def summary(self, top: int) -> dict[str, str]:
+        """How many objects, and the surest."""
+        best = zip(self.names[:top], self.scores.tolist(), strict=False)
+        return {"objects": str(len(self)), "surest": ", ".join(f"{label} {score:.1%}" for label, score in best)}
 
     def to_dict(self) -> dict[str, Any]:
         """``size`` (height, width) and ``objects``, each with ``label``, ``score`` and ``box_xyxy`` in pixels."""
@@ -103,9 +111,8 @@ class Prediction:
         """A header and a row an object: ``path, label, score, left, top, right, bottom``."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["path", "label", "score", "left", "top", "right", "bottom"])
-        for label, score, box in zip(self.names, self.scores.tolist(), self.boxes_xyxy.tolist(), strict=True):
-            writer.writerow([path, label, f"{score:.6g}", *(f"{side:.2f}" for side in box)])
+        writer.writerow(["path", *self.columns])
+        writer.writerows([path, *row.values()] for row in self.rows())
         return text.getvalue()
 
     def to_supervision(self) -> Any:

@@ -100,7 +100,7 @@ class Task(Base):
 
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the mean of the patches, B D."""
-        features, _ = encode(self.vit, images, None, self.config.window)
+        (features,), _ = encode(self.vit, images, None, self.config.window)
         return features.patches.mean(dim=1)
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
@@ -112,7 +112,7 @@ class Task(Base):
 
     def levels(self, images: Tensor, padding: Tensor | None, region: Tensor) -> list[Level]:
         """The feature maps that queries attend to."""
-        features, hidden = encode(self.vit, images, padding, self.config.window)
+        (features,), hidden = encode(self.vit, images, padding, self.config.window)
         patch = [pixels / cells for pixels, cells in zip(images.shape[-2:], features.grid, strict=True)]
         left, top, right, bottom = region.unbind(dim=1)
         found = []

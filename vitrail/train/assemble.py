@@ -233,13 +233,9 @@ def _precision(run: Run, task: Task, loader: Loader, world: World) -> Precision:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """What the loss needs, on the device; the index is left behind.
-
-    Keys stay on the host, where numbers are drawn, and so do lists of objects.
-    """
+    """What the loss needs, on the device. Keys stay on the host, where numbers are drawn; the index is left behind."""
     wanted = {key: value for key, value in batch.items() if key not in ("index", "bad")}
-    stays = {key for key, value in wanted.items() if key == "keys" or isinstance(value, list)}
-    return {k: v if k in stays else v.to(device, non_blocking=True) for k, v in wanted.items()}
+    return {k: v if k == "keys" else v.to(device, non_blocking=True) for k, v in wanted.items()}
 
 
 def _differing(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:

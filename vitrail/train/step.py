@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -69,7 +68,7 @@ class Stepper:
         """Backward through the batch in pieces; the losses' names and means, the one to minimise first."""
         size, count = len(batch["keys"]), self.run.accumulate
         total: dict[str, Tensor] = {}
-        chunks = zip(*(_chunks(value, count) for value in batch.values()), strict=True)
+        chunks = zip(*(value.chunk(count) for value in batch.values()), strict=True)
         pieces = [dict(zip(batch, chunk, strict=True)) for chunk in chunks]
         for piece in pieces:
             share = len(piece["keys"]) / size
@@ -82,11 +81,3 @@ class Stepper:
                 total[name] = total.get(name, 0.0) + value.detach().float() * share
         names = ("loss", *(name for name in total if name != "loss"))
         return names, torch.stack([total[name] for name in names])
-
-
-def _chunks(value: Tensor | list[Any], count: int) -> Sequence[Any]:
-    """As ``torch.chunk``, of a list too."""
-    if isinstance(value, Tensor):
-        return value.chunk(count)
-    size = -(-len(value) // count)
-    return [value[start : start + size] for start in range(0, len(value), size)]
