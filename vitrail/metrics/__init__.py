@@ -30,7 +30,7 @@ class Metrics(ABC):
         """What an evaluation gathers of outputs for :meth:`update`, a row an image: all, unless they are too large."""
         return outputs
 
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
+    def update(self, outputs: Tensor, targets: Any) -> None:
         """Add one batch: outputs (B, K) and its targets, (B,) class indices or (B, K)."""
         assert outputs.ndim == 2, f"outputs are (B, K), got {tuple(outputs.shape)}"
         assert outputs.shape[1] == len(self.names), f"{outputs.shape[1]} outputs for {len(self.names)} names"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -97,5 +95,5 @@ class CascadedUpsampler(nn.Module):
         for number, step in enumerate(self.steps):
             size = (2 * x.shape[-2], 2 * x.shape[-1])
             beside = skips[number : number + 1]
-            x = cast("nn.Module", step)(torch.cat([resized(x, size), *beside], dim=1))
+            x = step(torch.cat([resized(x, size), *beside], dim=1))
         return self.output(x)
