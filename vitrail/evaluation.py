@@ -123,10 +123,10 @@ def _gather_rows(outputs: list[Tensor], targets: list[Targets], index: list[Tens
         dist.all_gather_object(shards, own)
     if not any(shards):
         raise UserError("there is nothing to evaluate: the split has no images; choose another with --split")
-    outputs_, targets_, index_ = (_joined(part) for part in zip(*(s for s in shards if s is not None), strict=True))
-    keep = torch.from_numpy(np.unique(index_.numpy(), return_index=True)[1])
-    kept = targets_[keep] if isinstance(targets_, Tensor) else [targets_[i] for i in keep.tolist()]
-    return outputs_[keep], kept, index_[keep]
+    seen, true, rows = (_joined(part) for part in zip(*(s for s in shards if s is not None), strict=True))
+    keep = torch.from_numpy(np.unique(rows.numpy(), return_index=True)[1])
+    kept = true[keep] if isinstance(true, Tensor) else [true[i] for i in keep.tolist()]
+    return seen[keep], kept, rows[keep]
 
 
 def _joined(parts: Sequence[Any]) -> Any:
