@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from vitrail.console import Progress
 from vitrail.errors import UserError
 from vitrail.metrics import Metrics
 
+Targets: TypeAlias = Tensor | list[Any]
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -27,7 +28,7 @@ class Evaluation:
 
     metrics: dict[str, float]
     outputs: np.ndarray  # (N, K) float32
-    targets: np.ndarray  # (N,) labels or (N, K); -1 where there are none
+    targets: Any  # array (N,) of labels or (N, …), -1 where there are none; of objects a list, an image each
     index: np.ndarray  # (N,) int64
     seconds: float  # wall clock of the pass, loading included
     images_per_second: float
@@ -45,7 +46,7 @@ def evaluate(
     *,
     device: str | torch.device = "cpu",
     precision: str = "fp32",
-    forward: Callable[[Tensor], Tensor] | None = None,
+    forward: Callable[..., Tensor] | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Run ``task`` over ``loader.batches(epoch=0)`` in evaluation mode and compute the task's metrics.
@@ -61,8 +62,11 @@ def evaluate(
     """
     device = torch.device(device)
     forward = forward or task
+    family: Metrics = task.metrics()
     started = time.perf_counter()
-    outputs, targets, index = [], [], []
+    outputs: list[Tensor] = []
+    targets: list[Targets] = []
+    index: list[Tensor] = []
     with (
         evaluation_mode(task),
         torch.inference_mode(),
@@ -72,18 +76,18 @@ def evaluate(
             _refuse_bad(batch)
             images = batch["images"].to(device, non_blocking=True)
             with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
-                outputs.append(forward(images).float())
+                found = forward(images, batch["padding"].to(device)) if "padding" in batch else forward(images)
+                outputs.append(family.kept(found.float()))
             targets.append(batch["targets"] if "targets" in batch else torch.full_like(batch["index"], -1))
             index.append(batch["index"])
             bar.advance()
     rows = _gather_rows(outputs, targets, index)
     seconds = time.perf_counter() - started
-    family = task.metrics()
     family.update(rows[0], rows[1])
     return Evaluation(
         metrics=family.compute(),
         outputs=rows[0].numpy(),
-        targets=rows[1].numpy(),
+        targets=rows[1].numpy() if isinstance(rows[1], Tensor) else rows[1],
         index=rows[2].numpy(),
         seconds=seconds,
         images_per_second=len(rows[2]) / seconds,
@@ -110,16 +114,23 @@ def _refuse_bad(batch: dict[str, Any]) -> None:
         raise UserError(f"cannot evaluate: image {index} is unreadable ({reason}); repair or remove it")
 
 
-def _gather_rows(outputs: list[Tensor], targets: list[Tensor], index: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _gather_rows(outputs: list[Tensor], targets: list[Targets], index: list[Tensor]) -> tuple[Tensor, Targets, Tensor]:
     """Every rank's rows on the CPU, sorted by index; an index that several ranks saw counts once."""
-    own = [torch.cat(part).cpu() for part in (outputs, targets, index)] if index else None
+    own = (_joined(outputs), _joined(targets), _joined(index)) if index else None
     shards = [own]
     if dist.is_available() and dist.is_initialized():
         shards = [None] * dist.get_world_size()
         dist.all_gather_object(shards, own)
-    shards = [shard for shard in shards if shard is not None]
-    if not shards:
+    if not any(shards):
         raise UserError("there is nothing to evaluate: the split has no images; choose another with --split")
-    rows = [torch.cat(part) for part in zip(*shards, strict=True)]
-    keep = torch.from_numpy(np.unique(rows[2].numpy(), return_index=True)[1])
-    return rows[0][keep], rows[1][keep], rows[2][keep]
+    seen, true, rows = (_joined(part) for part in zip(*(s for s in shards if s is not None), strict=True))
+    keep = torch.from_numpy(np.unique(rows.numpy(), return_index=True)[1])
+    kept = true[keep] if isinstance(true, Tensor) else [true[i] for i in keep.tolist()]
+    return seen[keep], kept, rows[keep]
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Tensors or lists, batch after batch, on the CPU."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(list(parts)).cpu()
+    return [row for part in parts for row in part]

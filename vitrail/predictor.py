@@ -28,14 +28,16 @@ from vitrail.config import to_dict
 from vitrail.console import note, printable
 from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.images.read import read_regular
+from vitrail.data.targets import SCENES
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
+from vitrail.data.transforms.scene import size_of
 from vitrail.engines import Engine
 from vitrail.engines._files import open_file
 from vitrail.engines._start import PLAIN, start
 from vitrail.errors import UserError
 from vitrail.ops.patches import Pair
 from vitrail.outline import outline, require_fit, resize
-from vitrail.tasks import Task
+from vitrail.tasks import Findings, Task
 from vitrail.vit import as_pair
 
 
@@ -132,10 +134,10 @@ class Predictor:
         run = self.describe if embed else self.decide
         with ThreadPoolExecutor(READERS) as pool:
             for batch in _ahead(pool, self._try_pixels, iter(images), batch_size):
-                good = [pixels for _, pixels in batch if isinstance(pixels, Tensor)]
+                good = [pixels for _, pixels, _ in batch if isinstance(pixels, Tensor)]
                 results = iter(run(torch.stack(good)) if good else ())
-                for image, pixels in batch:
-                    yield image, (next(results) if isinstance(pixels, Tensor) else pixels)
+                for image, pixels, size in batch:
+                    yield image, (self.placed(next(results), size) if isinstance(pixels, Tensor) else pixels)
 
     @torch.inference_mode()
     def decide(self, pixels: Tensor) -> list[Any]:
@@ -163,13 +165,17 @@ class Predictor:
             exact=self.exact,
         )
 
+    def placed(self, result: Any, size: Pair) -> Any:
+        """A result for an image of this (height, width); what says where things are says it in that image's pixels."""
+        return result.placed(self.preprocess.region(size), size) if isinstance(result, Findings) else result
+
     def tensor(self, image: ImageLike) -> Tensor:
         """The model's input of one image, (1, C, H, W) on the device."""
         return self.preprocess(self.read(image))[None].to(self.device)
 
     def pixels(self, image: ImageLike) -> Tensor:
         """The image at the input size, uint8 (C, H, W). Errors as in :meth:`read`."""
-        return self.preprocess.pixels(self._decoded(image, None if self.exact else self.preprocess.sufficient))
+        return self._sized(image)[0]
 
     def read(self, image: ImageLike) -> Picture:
         """The image as it is before preprocessing, with the model's channel count.
@@ -178,6 +184,12 @@ class Predictor:
             UserError: it cannot be read, with its name.
         """
         return self._decoded(image, None)
+
+    def _sized(self, image: ImageLike) -> tuple[Tensor, Pair]:
+        """Its pixels at the input size, and its own (height, width) where the task says what is where in it."""
+        whole = self.exact or any(kind in SCENES for kind in self.task.takes)
+        picture = self._decoded(image, None if whole else self.preprocess.sufficient)
+        return self.preprocess.pixels(picture), size_of(picture)
 
     def _decoded(self, image: ImageLike, smallest: int | None) -> Picture:
         try:
@@ -216,14 +228,16 @@ class Predictor:
         results: list[Any] = []
         for first in range(0, 1 if single else len(images), batch_size):
             batch = [images] if single else images[first : first + batch_size]
-            results += run(torch.stack([self.pixels(image) for image in batch]))
+            pixels, sizes = zip(*map(self._sized, batch), strict=True)
+            found = run(torch.stack(pixels))
+            results += [self.placed(*each) for each in zip(found, sizes, strict=True)]
         return results[0] if single else results
 
-    def _try_pixels(self, image: ImageLike) -> tuple[ImageLike, Tensor | UserError]:
+    def _try_pixels(self, image: ImageLike) -> tuple[ImageLike, Tensor | UserError, Pair]:
         try:
-            return image, self.pixels(image)
+            return image, *self._sized(image)
         except UserError as error:
-            return image, error
+            return image, error, (0, 0)
 
 
 def load(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from vitrail.console import table
-from vitrail.tasks import to_dict
+from vitrail.tasks import Findings, to_dict
 
 ROWS_AT_ONCE = 64  # of the table: as many are held back to align them
 
@@ -39,14 +39,14 @@ def json_writer(top: int) -> Iterator[Writer]:
 
 @contextmanager
 def csv_writer(top: int) -> Iterator[Writer]:
-    """A row for each of the best classes, or one with all numbers."""
+    """A row for each of the best classes or of what was found, or one with all numbers."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     header: list[str] = []
 
     def write(name: str, prediction: Any) -> None:
         rows = _rows(prediction, top)
         if not header:
-            header.extend(["path", *rows[0]])
+            header.extend(["path", *(prediction.columns if isinstance(prediction, Findings) else rows[0])])
             writer.writerow(header)
         writer.writerows([name, *row.values()] for row in rows)
 
@@ -79,6 +79,8 @@ def table_writer(top: int) -> Iterator[Writer]:
 
 
 def _rows(prediction: Any, top: int) -> list[dict[str, Any]]:
+    if isinstance(prediction, Findings):
+        return prediction.rows()
     if hasattr(prediction, "top"):
         ranked = enumerate(prediction.top(top), start=1)
         return [{"rank": rank, "label": label, "score": f"{score:.6g}"} for rank, (label, score) in ranked]
@@ -86,6 +88,8 @@ def _rows(prediction: Any, top: int) -> list[dict[str, Any]]:
 
 
 def _line(prediction: Any, top: int) -> dict[str, Any]:
+    if isinstance(prediction, Findings):
+        return dict(prediction.summary(top))
     if not hasattr(prediction, "top"):
         return {name: f"{value:.4g}" for name, value in _numbers(prediction).items()}
     (label, score), *others = prediction.top(top)

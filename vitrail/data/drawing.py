@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 from vitrail.console import printable
-from vitrail.data.targets import IGNORE
+from vitrail.ops.segmentation_losses import IGNORE
 
 Colour: TypeAlias = tuple[int, int, int]
 

@@ -1,7 +1,7 @@
 """What stands where in an image: the targets of detection and segmentation, of one image, of a data set, of a batch.
 
 N objects, of an image of H × W pixels. Boxes are left, top, right, bottom; pixel (0, 0) reaches from 0 to 1.
-A semantic map holds a class for each pixel, :data:`IGNORE` where there is no saying.
+A semantic map holds a class for each pixel, 255 where there is no saying.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from vitrail.errors import UserError
 
 SCENES = ("boxes", "masks", "semantic")
 """The kinds of targets that have a place in the image: objects, objects with their masks, a class for each pixel."""
-IGNORE = 255
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Measures of a model's outputs, one family a file: ``classification``, ``multilabel``, ``regression``.
+"""Measures of a model's outputs, one family a file.
 
 A family sees every output and target before it computes, in double precision, so that its numbers never
 depend on how the images were batched. What is undefined, such as the R² of a constant, is NaN.
@@ -26,7 +26,11 @@ class Metrics(ABC):
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
 
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
+    def kept(self, outputs: Tensor) -> Tensor:
+        """What an evaluation gathers of outputs for :meth:`update`, a row an image: all, unless they are too large."""
+        return outputs
+
+    def update(self, outputs: Tensor, targets: Any) -> None:
         """Add one batch: outputs (B, K) and its targets, (B,) class indices or (B, K)."""
         assert outputs.ndim == 2, f"outputs are (B, K), got {tuple(outputs.shape)}"
         assert outputs.shape[1] == len(self.names), f"{outputs.shape[1]} outputs for {len(self.names)} names"

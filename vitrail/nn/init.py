@@ -15,8 +15,10 @@ from torch.overrides import TorchFunctionMode
 
 from vitrail.nn.attention import Attention
 from vitrail.nn.block import LayerScale
+from vitrail.nn.detr_decoder import BoxHead, logit
 from vitrail.nn.head import Head
 from vitrail.nn.mlp import Mlp
+from vitrail.nn.object_queries import ObjectQueries
 from vitrail.nn.pooling import AttentionPool
 from vitrail.nn.positions import LearnedPositions
 from vitrail.nn.relative_bias import RelativeBias
@@ -46,6 +48,10 @@ def initialise(model: nn.Module) -> None:
             nn.init.trunc_normal_(module.table, std=0.02)
         elif isinstance(module, AttentionPool):
             nn.init.xavier_uniform_(module.probe[0])
+        elif isinstance(module, ObjectQueries):
+            nn.init.normal_(module.content)
+            centres, sizes = torch.rand(len(module.content), 2), torch.full((len(module.content), 2), 0.25)
+            module.box_logits.copy_(logit(torch.cat((centres, sizes), dim=1)))
     for name, parameter in model.named_parameters():
         if name.endswith(("class_token", "distillation_token")):
             nn.init.zeros_(parameter)
@@ -59,6 +65,8 @@ def initialise(model: nn.Module) -> None:
         elif isinstance(module, Mlp):
             nn.init.normal_(module.fc1.bias, std=1e-6)
             nn.init.normal_(module.fc2.bias, std=1e-6)
+        elif isinstance(module, BoxHead):
+            nn.init.zeros_(module.output.weight)
         elif isinstance(module, Bottleneck):
             nn.init.zeros_(module.norm3.weight)
         elif isinstance(module, Head):

@@ -81,7 +81,10 @@ class ResNetStem(nn.Module):
                 units.append(Bottleneck(inputs, width, 2 if stage > 0 and unit == 0 else 1, config))
                 inputs = width * EXPANSION
             self.stages.append(units)
-        stride = 4 * 2 ** max(len(config.layers) - 1, 0)
+        stages = [config.width * 2**stage * EXPANSION for stage in range(len(config.layers))]
+        self.channels = [config.width, *(stages or [config.width])]
+        """Of :meth:`maps`."""
+        self.stride = stride = 4 * 2 ** max(len(config.layers) - 1, 0)
         if any(p % stride for p in patch_size):
             raise UserError(
                 f"a ResNet stem of {len(config.layers)} stages shrinks images {stride} times; "
@@ -100,10 +103,24 @@ class ResNetStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """B C H W → B N D."""
+        return self.project(self.maps(images)[-1])
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The root's map before its pooling, half the size of the images, and each stage's, from a quarter down.
+
+        Without stages the last one is the root's after its pooling.
+        """
         self.grid((images.shape[-2], images.shape[-1]))
-        x = F.relu(self.root(images))
-        x = F.max_pool2d(same_padding(x, 3, 2, value=-torch.inf), 3, 2)
-        return self.projection(self.stages(x)).flatten(2).transpose(1, 2)
+        found = [F.relu(self.root(images))]
+        x = F.max_pool2d(same_padding(found[0], 3, 2, value=-torch.inf), 3, 2)
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found if len(self.stages) else [*found, x]
+
+    def project(self, x: Tensor) -> Tensor:
+        """The last map → tokens B N D."""
+        return self.projection(x).flatten(2).transpose(1, 2)
 
     def resize(self, patch_size: Pair) -> None:
         """A stem's downsampling is its architecture.

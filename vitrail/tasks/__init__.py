@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from vitrail.vit import ViT, ViTConfig
 
 Batch = dict[str, Any]
-"""``images`` float32 (B C H W) or ``view0``, ``view1`` …, ``targets`` (see the task), ``index`` int64 (B,), and on the
-host ``keys`` int64 (B,), from which a loss draws its random numbers."""
+"""``images`` float32 (B C H W) or ``view0``, ``view1`` …, ``targets`` (see the task: a tensor, or a list of objects, an
+image each, which stays on the host), ``index`` int64 (B,), and on the host ``keys`` int64 (B,), from which a loss draws
+its random numbers. Where images have borders, ``padding`` bool (B H W) is true there."""
 
 
 class Prediction(Protocol):
@@ -30,6 +31,28 @@ class Prediction(Protocol):
 
     def draw(self, image: Image.Image) -> Image.Image:
         """A copy of the image with the prediction on it, for people."""
+
+
+@runtime_checkable
+class Findings(Protocol):
+    """A prediction of what is where in an image: any number of rows, each with its place or extent."""
+
+    columns: ClassVar[tuple[str, ...]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What was found, a value a column."""
+
+    def summary(self, top: int) -> dict[str, str]:
+        """One line for people, naming ``top`` at most."""
+
+    def placed(self, region: tuple[float, float, float, float], size: tuple[int, int]) -> Any:
+        """The same on the image that was preprocessed.
+
+        Args:
+            region: the part of that image that the model saw, (left, top, right, bottom) in its pixels
+                (``Preprocess.region``).
+            size: its (height, width).
+        """
 
 
 def to_dict(prediction: Any, top: int) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from PIL import Image
 
 from vitrail.data import Objects, Preprocess, PreprocessConfig, SceneAugment, SceneAugmentConfig
 from vitrail.data.images.decode import BadImage
-from vitrail.data.targets import IGNORE
 from vitrail.data.transforms.colour import ColourConfig
 from vitrail.data.transforms.frame import Frame
 from vitrail.data.transforms.scene import SCENE_PRESETS, ScenePreprocess
 from vitrail.errors import UserError
 from vitrail.ops import boxes as box_ops
+from vitrail.ops.segmentation_losses import IGNORE
 
 BACK = (60, 90, 120)
 

@@ -9,7 +9,8 @@ import numpy as np
 from vitrail.console import track
 from vitrail.data.images.decode import BadImage
 from vitrail.data.source import Source
-from vitrail.data.targets import IGNORE, Annotations
+from vitrail.data.targets import Annotations
+from vitrail.ops.segmentation_losses import IGNORE
 
 OVERHANG = 1.0  # pixels that a box may go beyond the image: rounding, and counting pixels from 1
 

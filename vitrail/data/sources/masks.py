@@ -20,8 +20,9 @@ from vitrail.data.indexing.names import classes_beside
 from vitrail.data.source import Labels, Source, SourceConfig, split_called
 from vitrail.data.sources._files import Files
 from vitrail.data.sources._maps import MapFiles
-from vitrail.data.targets import IGNORE, BadAnnotations, Flaw
+from vitrail.data.targets import BadAnnotations, Flaw
 from vitrail.errors import UserError
+from vitrail.ops.segmentation_losses import IGNORE
 
 IMAGES, MASKS = "images", "masks"
 

@@ -14,13 +14,14 @@ from vitrail.config import config
 from vitrail.data import draws
 from vitrail.data.draws import Keys
 from vitrail.data.images.decode import BadImage
-from vitrail.data.targets import IGNORE, Objects
+from vitrail.data.targets import Objects
 from vitrail.data.transforms.batched import PositiveRange
 from vitrail.data.transforms.colour import ColourConfig, recolour
 from vitrail.data.transforms.frame import clipped, visible
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, to_pixels
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops import boxes
+from vitrail.ops.segmentation_losses import IGNORE
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Target = Objects | Tensor

@@ -14,10 +14,11 @@ import numpy as np
 from PIL import Image
 
 from vitrail.data.source import Source
-from vitrail.data.targets import IGNORE, Objects
+from vitrail.data.targets import Objects
 from vitrail.data.writers import _files
 from vitrail.data.writers._numbers import decimals
 from vitrail.errors import UserError
+from vitrail.ops.segmentation_losses import IGNORE
 
 KINDS = ("boxes", "masks")
 SIDES = ("xmin", "ymin", "xmax", "ymax")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vitrail.errors import UserError
+from vitrail.nn.attention import Attention
+from vitrail.nn.windows import WindowConfig, from_windows, masked_attention, to_windows, windowed_attention
+from vitrail.ops.rope import rope_2d
+
+D, H = 16, 2
+
+
+@pytest.mark.parametrize(("grid", "size"), [((4, 6), 2), ((5, 7), 3), ((3, 3), 8)])
+def test_windows_hold_neighbours_and_go_back(grid, size):
+    x = torch.randn(2, H, grid[0] * grid[1], 3)
+    windows = to_windows(x, grid, size)
+    rows, columns = -(-grid[0] // size), -(-grid[1] // size)
+    assert windows.shape == (2 * rows * columns, H, size * size, 3)
+    torch.testing.assert_close(windows[0, :, 0], x[0, :, 0])
+    torch.testing.assert_close(windows[rows * columns, :, 0], x[1, :, 0])
+    torch.testing.assert_close(from_windows(windows, grid, size), x)
+
+
+@pytest.mark.parametrize("prefix", [0, 2])
+@pytest.mark.parametrize("rotary", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_windowed_attention_is_attention_under_a_mask(prefix, rotary, padded):
+    grid, size = (5, 7), 3
+    module = Attention(D, H, D // H).eval()
+    positions = rope_2d(grid, D // H) if rotary else None
+    x = torch.randn(2, prefix + 35, D)
+    padding = torch.zeros(2, *grid, dtype=torch.bool)
+    if padded:
+        padding[0, :, 5:] = padding[1, 4:] = True
+    row, column = torch.arange(35) // 7 // size, torch.arange(35) % 7 // size
+    sees = torch.ones(2, prefix + 35, prefix + 35, dtype=torch.bool)
+    sees[:, prefix:, prefix:] = (row[:, None] == row) & (column[:, None] == column)
+    sees[:, :, prefix:] &= ~padding.flatten(1)[:, None]
+    q, k, v = module.project(x, positions)
+    scores = (q @ k.transpose(-2, -1) * (D // H) ** -0.5).masked_fill(~sees[:, None], -torch.inf)
+    expected = module.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+    found = windowed_attention(module, x, positions, padding.flatten(1) if padded else None, grid, size)
+    kept = torch.nn.functional.pad(~padding.flatten(1), (prefix, 0), value=True)
+    torch.testing.assert_close(found[kept], expected[kept], atol=1e-6, rtol=1e-5)
+    assert found.isfinite().all()
+
+
+def test_masked_attention_never_reads_padding():
+    module = Attention(D, H, D // H).eval()
+    padding = torch.zeros(2, 12, dtype=torch.bool)
+    padding[1, 8:] = True
+    x = torch.randn(2, 13, D)
+    found = masked_attention(module, x, None, padding, 1)
+    torch.testing.assert_close(found[0], module(x)[0])
+    torch.testing.assert_close(found[1, :9], module(x[1:, :9])[0])
+
+
+def test_global_blocks_are_spread_and_end_the_stack():
+    window = WindowConfig(num_global=4)
+    assert [layer for layer in range(12) if window.is_global(layer, 12)] == [2, 5, 8, 11]
+    assert [layer for layer in range(2) if window.is_global(layer, 2)] == [0, 1]
+
+
+def test_relative_positions_have_no_windows():
+    from vitrail.nn.relative_bias import RelativeBias
+
+    module = Attention(D, H, D // H, relative=RelativeBias((4, 4), H, False, "bicubic"))
+    with pytest.raises(UserError, match="takes no windows and no padding; choose other positions"):
+        windowed_attention(module, torch.randn(1, 16, D), None, None, (4, 4), 2)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers.loss.loss_deformable_detr import DeformableDetrForObjectDetectionLoss
+from transformers.loss.loss_for_object_detection import ForObjectDetectionLoss, HungarianMatcher
+
+from vitrail.ops.matching import CostConfig, assign
+from vitrail.ops.set_losses import FocalRule, SoftmaxRule, Truth, match, matched_losses, weighed
+
+K, Q, LAYERS = 5, 9, 3
+COUNTS = (3, 0, 4, 1)
+CONFIG = SimpleNamespace(
+    class_cost=1, bbox_cost=5, giou_cost=2, bbox_loss_coefficient=5, giou_loss_coefficient=2,
+    num_labels=K, eos_coefficient=0.1, auxiliary_loss=True, decoder_layers=LAYERS, focal_alpha=0.25,
+    two_stage=False, num_feature_levels=1,
+)  # fmt: skip
+
+
+def drawn(width):
+    layers = [(torch.randn(len(COUNTS), Q, width), torch.rand(len(COUNTS), Q, 4) * 0.4 + 0.3) for _ in range(LAYERS)]
+    truth = Truth(torch.randint(K, (sum(COUNTS),)), torch.rand(sum(COUNTS), 4) * 0.4 + 0.3, COUNTS)
+    theirs = [
+        {"class_labels": labels, "boxes": boxes}
+        for labels, boxes in zip(truth.labels.split(COUNTS), truth.boxes.split(COUNTS), strict=True)
+    ]
+    return layers, truth, theirs
+
+
+@pytest.mark.parametrize(
+    ("rule", "reference"),
+    [(SoftmaxRule(), ForObjectDetectionLoss), (FocalRule(), DeformableDetrForObjectDetectionLoss)],
+)
+def test_losses_of_all_layers_are_those_of_transformers(rule, reference):
+    layers, truth, theirs = drawn(rule.num_outputs(K))
+    own, _ = matched_losses(rule, layers, truth, CostConfig())
+    logits, boxes = (torch.stack(part) for part in zip(*layers, strict=True))
+    total, parts, _ = reference(logits[-1], theirs, "cpu", boxes[-1], CONFIG, logits, boxes)
+    for name, their_name in (("label", "loss_ce"), ("l1", "loss_bbox"), ("giou", "loss_giou")):
+        expected = sum(value for key, value in parts.items() if key.startswith(their_name))
+        torch.testing.assert_close(own[name], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(weighed(own, CostConfig()), total, atol=1e-5, rtol=1e-5)
+
+
+def test_the_matching_is_that_of_transformers():
+    rule = SoftmaxRule()
+    layers, truth, theirs = drawn(rule.num_outputs(K))
+    logits, boxes = layers[0]
+    pairs = match(rule, logits, boxes, truth, CostConfig())
+    expected = HungarianMatcher(1, 5, 2)({"logits": logits, "pred_boxes": boxes}, theirs)
+    start = 0
+    for image, (queries, targets) in enumerate(expected):
+        mine = pairs.image == image
+        assert pairs.query[mine].tolist() == queries.tolist()
+        assert (pairs.target[mine] - start).tolist() == targets.tolist()
+        start += len(targets)
+
+
+def test_more_objects_than_queries_leave_some_without_one():
+    pairs = assign([torch.rand(2, 5), torch.rand(2, 1)])
+    assert len(pairs.query) == 3
+    assert pairs.target[pairs.image == 1].tolist() == [5]
+
+
+def test_a_cost_that_is_no_number_is_taken_last():
+    costs = torch.tensor([[float("nan"), 9.0], [1.0, float("inf")], [8.0, 7.0]])
+    pairs = assign([costs])
+    assert set(zip(pairs.query.tolist(), pairs.target.tolist(), strict=True)) == {(1, 0), (2, 1)}
+
+
+@pytest.mark.parametrize("rule", [SoftmaxRule(), FocalRule()])
+def test_images_without_objects_have_a_finite_loss_that_only_lowers_scores(rule):
+    logits = torch.randn(2, Q, rule.num_outputs(K), requires_grad=True)
+    boxes = torch.rand(2, Q, 4, requires_grad=True)
+    none = Truth(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), (0, 0))
+    losses, _ = matched_losses(rule, [(logits, boxes)], none, CostConfig())
+    weighed(losses, CostConfig()).backward()
+    assert boxes.grad.abs().sum() == 0
+    with torch.no_grad():
+        assert rule.scores(logits - 0.1 * logits.grad).sum() < rule.scores(logits).sum()
+
+
+def test_repeated_objects_stand_beside_each_other():
+    truth = Truth(torch.tensor([4, 1]), torch.rand(2, 4), (1, 1)).repeated(3)
+    assert truth.labels.tolist() == [4, 4, 4, 1, 1, 1]
+    assert truth.counts == (3, 3)

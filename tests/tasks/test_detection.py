@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import csv
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitrail.data.drawing import colour
+from vitrail.errors import UserError
+from vitrail.nn.denoising import DenoisingConfig
+from vitrail.nn.detr_decoder import DecoderConfig
+from vitrail.nn.object_queries import OneToManyConfig
+from vitrail.nn.windows import WindowConfig
+from vitrail.tasks.detection import Config, Prediction, Task, regions, to_pixels, truth_of
+from vitrail.vit import ViTConfig
+
+NAMES = ("ant", "bee", "cat")
+MODEL = {"image_size": 32, "patch_size": 4, "dim": 32, "depth": 2, "heads": 2, "mlp_dim": 48, "positions": "sincos_2d"}
+DECODER = DecoderConfig(dim=16, depth=2, heads=2, mlp_dim=32, num_queries=6)
+
+
+def build(*, std=0.2, model=None, **options):
+    task = Task(Config(model=ViTConfig(**MODEL | (model or {})), classes=NAMES, decoder=DECODER, **options)).eval()
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, std=std)
+    return task
+
+
+def objects(count, side=32.0, crowd=None):
+    start = torch.rand(count, 2) * side / 2
+    boxes = torch.cat((start, start + torch.rand(count, 2) * side / 2), dim=1)
+    return SimpleNamespace(boxes_xyxy=boxes, labels=torch.randint(3, (count,)), crowd=crowd)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scales": ("1",)},
+        {"scales": ("2", "1", "1/2")},
+        {"window": WindowConfig(size=3, num_global=1)},
+        {"model": {"positions": "rope_2d", "registers": 2}},
+    ],
+    ids=["plain", "pyramid", "windows", "rotary"],
+)
+def test_images_of_different_sizes_in_one_batch_give_what_they_give_alone(options):
+    task = build(**options)
+    sizes = [(32, 32), (20, 28), (12, 16)]
+    canvas, padding = torch.randn(3, 3, 32, 32), torch.ones(3, 32, 32, dtype=torch.bool)
+    images = [torch.randn(3, *size) for size in sizes]
+    for row, image in enumerate(images):
+        canvas[row, :, : image.shape[1], : image.shape[2]] = image
+        padding[row, : image.shape[1], : image.shape[2]] = False
+    together = task(canvas, padding)
+    for row, image in enumerate(images):
+        torch.testing.assert_close(together[row], task(image[None])[0], atol=2e-4, rtol=1e-3)
+
+
+def test_regions_and_pixels():
+    padding = torch.ones(1, 8, 10, dtype=torch.bool)
+    padding[0, 2:6, 1:9] = False
+    region = regions(torch.zeros(1, 3, 8, 10), padding)
+    assert region.tolist() == [[1, 2, 9, 6]]
+    pixels = to_pixels(torch.tensor([[[0.5, 0.5, 0.5, 0.5]]]), region)
+    assert pixels.tolist() == [[[3, 3, 7, 5]]]
+    true = SimpleNamespace(boxes_xyxy=pixels[0], labels=torch.tensor([2]))
+    torch.testing.assert_close(truth_of([true], region).boxes, torch.full((1, 4), 0.5))
+
+
+def test_crowds_and_boxes_outside_are_nothing_to_find():
+    true = objects(3, crowd=torch.tensor([False, True, False]))
+    true.boxes_xyxy[2] = torch.tensor([40, 40, 50, 50.0])
+    found = truth_of([true, objects(0)], regions(torch.zeros(2, 3, 32, 32), None))
+    assert found.counts == (1, 0)
+    assert found.labels.tolist() == true.labels[:1].tolist()
+
+
+@pytest.mark.parametrize("class_loss", ["focal", "softmax"])
+@pytest.mark.parametrize("extra", [False, True])
+def test_every_loss_reaches_its_parameters(class_loss, extra):
+    options = {"denoising": DenoisingConfig(groups=2), "one_to_many": OneToManyConfig(num_queries=9, repeats=2)}
+    task = build(class_loss=class_loss, **(options if extra else {"denoising": None}))
+    losses = task.loss({"images": torch.randn(3, 3, 32, 32), "targets": [objects(2), objects(0), objects(3)]})
+    names = {"loss", "label", "l1", "giou", *(("noised", "many") if extra else ())}
+    assert set(losses) == names
+    losses["loss"].backward()
+    assert [n for n, p in task.named_parameters() if p.grad is None or p.grad.abs().sum() == 0] == []
+
+
+def test_helpers_of_training_do_not_change_what_is_said():
+    images = torch.randn(2, 3, 32, 32)
+    task = build(denoising=DenoisingConfig(), one_to_many=OneToManyConfig(num_queries=4, repeats=2))
+    plain = build(denoising=None)
+    plain.load_state_dict({n: v for n, v in task.state_dict().items() if n in plain.state_dict()})
+    torch.testing.assert_close(plain(images), task(images))
+
+
+def test_a_hybrid_stem_is_a_backbone_unchanged():
+    stem = {"kind": "resnet", "layers": (1,), "width": 32}
+    task = build(std=0.05, model={"embed": stem, "patch_size": 8})
+    losses = task.loss({"images": torch.randn(2, 3, 32, 32), "targets": [objects(2), objects(1)]})
+    assert losses["loss"].isfinite()
+    assert task(torch.randn(1, 3, 32, 32)).shape == (1, 6, 7)
+
+
+def test_untrained_scores_are_low():
+    task = Task(Config(model=ViTConfig(**MODEL), classes=NAMES, decoder=DECODER)).eval()
+    assert task(torch.randn(1, 3, 32, 32))[..., :3].mean() < 0.05
+
+
+def test_predictions_are_on_the_image_that_was_given():
+    task = build(threshold=0.01)
+    images = torch.randn(1, 3, 24, 40)
+    (found,) = task.predict(images)
+    assert found.size == (24, 40)
+    assert (np.diff(found.scores) <= 0).all()
+    (native,) = task.decode(task(images))
+    assert native.size == (32, 32)
+    np.testing.assert_array_equal(native.boxes_xyxy, found.boxes_xyxy)
+    assert len(found.over(float(found.scores[1]))) == 2
+
+
+def prediction():
+    boxes = np.array([[2, 4, 12, 20], [0, 0, 40, 10]], dtype=np.float32)
+    return Prediction(NAMES, np.array([2, 0]), np.array([0.9, 0.6], dtype=np.float32), boxes, (20, 40))
+
+
+def test_placing_undoes_the_preprocessing():
+    from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
+
+    size = (100, 300)
+    region = Preprocess(PreprocessConfig(size=(20, 40), resize="pad")).region(size)
+    placed = prediction().placed(region, size)
+    assert placed.size == size
+    # 300 pixels became 40, so 100 became 13, with 3 of border above
+    np.testing.assert_allclose(placed.boxes_xyxy[0], [15, (4 - 3) * 100 / 13, 90, 100], rtol=1e-5)
+
+
+def test_exports_say_the_same():
+    found = prediction()
+    first = found.to_dict()["objects"][0]
+    assert (first["label"], first["box_xyxy"]) == ("cat", [2, 4, 12, 20])
+    coco = found.to_coco(image_id=7, category_ids=[3, 5, 9])
+    assert coco[0] == {"image_id": 7, "category_id": 9, "bbox": [2, 4, 10, 16], "score": pytest.approx(0.9)}
+    label, *numbers = found.to_yolo().splitlines()[0].split()
+    assert label == "2"
+    np.testing.assert_allclose([float(n) for n in numbers], [7 / 40, 12 / 20, 10 / 40, 16 / 20, 0.9], atol=1e-6)
+    rows = list(csv.DictReader(io.StringIO(found.to_csv("a.png"))))
+    assert [row["label"] for row in rows] == ["cat", "ant"]
+    assert float(rows[0]["bottom"]) == 20
+
+
+def test_supervision_is_asked_for_by_name():
+    try:
+        import supervision  # noqa: F401
+    except ImportError:
+        with pytest.raises(UserError, match="pip install supervision"):
+            prediction().to_supervision()
+    else:
+        detections = prediction().to_supervision()
+        np.testing.assert_array_equal(detections.xyxy, prediction().boxes_xyxy)
+        assert detections.data["class_name"].tolist() == ["cat", "ant"]
+
+
+def test_drawing_frames_each_object_in_its_colour_and_leaves_the_image():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 400, 3), dtype=np.uint8))
+    before = image.tobytes()
+    drawn = prediction().draw(image)
+    assert image.tobytes() == before
+    pixels = np.asarray(drawn)
+    assert (pixels[120, 20] == colour(2)).all()  # the left side of the first box, ten times as large
+    assert (pixels[60:90, 200] == np.asarray(image)[60:90, 200]).any(axis=1).all()
+
+
+def test_a_few_images_are_learned_by_heart():
+    """Bright squares and bars on noise, from random weights: a hundred steps go most of the way."""
+    images, targets = torch.rand(3, 3, 32, 32) * 0.2, []
+    for number, image in enumerate(images):
+        boxes = torch.tensor([[2 + 4 * number, 3, 10 + 4 * number, 11], [6, 16 + 4 * number, 20, 20 + 4 * number]])
+        labels = torch.tensor([0, 1])
+        for (left, top, right, bottom), label in zip(boxes.tolist(), labels.tolist(), strict=True):
+            image[label, top:bottom, left:right] += 1
+        targets.append(SimpleNamespace(boxes_xyxy=boxes.float(), labels=labels))
+    model = ViTConfig(**MODEL | {"patch_size": 8})
+    task = Task(Config(model=model, classes=NAMES, decoder=DECODER, denoising=DenoisingConfig(groups=2)))
+    optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3, weight_decay=0)
+    for step in range(100):
+        optimizer.param_groups[0]["lr"] = 3e-3 * min(1, (step + 1) / 20, (100 - step) / 40)
+        loss = task.loss({"images": images, "targets": targets})["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
+        optimizer.step()
+    family = task.metrics()
+    with torch.no_grad():
+        family.update(task.eval()(images), targets)
+    assert family.compute()["ap50"] > 0.4

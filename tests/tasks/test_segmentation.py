@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from vitrail.errors import UserError
+from vitrail.nn.windows import WindowConfig
+from vitrail.ops.segmentation_losses import dice_loss, pixel_cross_entropy
+from vitrail.tasks.segmentation import Config, Prediction, Task
+from vitrail.vit import ViTConfig
+
+NAMES = ("ground", "ant", "bee")
+MODEL = {"image_size": 32, "patch_size": 8, "dim": 32, "depth": 3, "heads": 2, "mlp_dim": 48, "positions": "sincos_2d"}
+HYBRID = {"embed": {"kind": "resnet", "layers": (1, 1), "width": 32}}
+
+
+def build(decoder, *, std=0.2, model=None, **options):
+    task = Task(Config(model=ViTConfig(**MODEL | (model or {})), classes=NAMES, decoder=decoder, **options)).eval()
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, std=std)
+    return task
+
+
+CASES = pytest.mark.parametrize(
+    ("decoder", "options"),
+    [
+        ("linear", {}),
+        ("multilevel", {"hidden": 16}),
+        ("multilevel", {"hidden": 16, "window": WindowConfig(size=3, num_global=1)}),
+        ("transunet", {"model": HYBRID, "std": 0.05}),
+    ],
+    ids=["linear", "multilevel", "windows", "transunet"],
+)
+
+
+@CASES
+def test_every_pixel_has_logits_and_every_parameter_learns(decoder, options):
+    task = build(decoder, **options)
+    images, labels = torch.randn(2, 3, 24, 40), torch.randint(3, (2, 24, 40))
+    labels[:, :5] = 255
+    assert task(images).shape == (2, 3, 24, 40)
+    task.loss({"images": images, "targets": labels})["loss"].backward()
+    assert [n for n, p in task.named_parameters() if p.grad is None or p.grad.abs().sum() == 0] == []
+
+
+@CASES
+def test_a_few_images_are_learned_by_heart(decoder, options):
+    task = Task(Config(model=ViTConfig(**MODEL | options.get("model", {})), classes=NAMES, decoder=decoder))
+    labels = torch.zeros(2, 32, 32, dtype=torch.int64)
+    labels[0, :16, 8:24], labels[1, 8:, :16], labels[1, :8, 16:] = 1, 2, 1
+    images = F.one_hot(labels, 3).movedim(-1, 1).float() + torch.randn(2, 3, 32, 32) * 0.3
+    optimizer = torch.optim.AdamW(task.parameters(), lr=5e-4 if decoder == "transunet" else 3e-3)
+    for _ in range(25):
+        loss = task.loss({"images": images, "targets": labels})["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    family = task.metrics()
+    with torch.no_grad():
+        family.update(task.eval()(images), labels)
+    assert family.compute()["miou"] > 0.9
+
+
+@pytest.mark.parametrize("decoder", ["linear", "multilevel"])
+def test_padding_changes_nothing_but_the_rim_of_interpolation(decoder):
+    task = build(decoder, hidden=16)
+    image = torch.randn(1, 3, 16, 24)
+    canvas, padding = torch.randn(1, 3, 32, 32), torch.ones(1, 32, 32, dtype=torch.bool)
+    canvas[:, :, :16, :24], padding[:, :16, :24] = image, False
+    inner = slice(0, 12), slice(0, 20)  # half a patch further in, pixels interpolate between cells of the image alone
+    torch.testing.assert_close(task(canvas, padding)[0][:, *inner], task(image)[0][:, *inner], atol=1e-4, rtol=1e-3)
+
+
+def test_the_decoder_of_transunet_sees_the_stem_at_every_resolution():
+    task = build("transunet", model=HYBRID, std=0.05)
+    stem = task.vit.embed
+    images = torch.randn(1, 3, 32, 32)
+    maps = stem.maps(images)
+    assert [tuple(map_.shape[1:]) for map_ in maps] == [(32, 16, 16), (128, 8, 8), (256, 4, 4)]
+    assert stem.channels == [32, 128, 256]
+    torch.testing.assert_close(stem.project(maps[-1]), stem(images))
+
+
+def test_the_decoder_of_transunet_needs_its_stem():
+    with pytest.raises(UserError, match="needs a ResNet stem that shrinks as much as a patch covers"):
+        build("transunet")
+
+
+def test_losses_leave_out_what_nobody_knows():
+    logits, labels = torch.randn(2, 3, 5, 7), torch.randint(3, (2, 5, 7))
+    torch.testing.assert_close(pixel_cross_entropy(logits, labels), F.cross_entropy(logits, labels))
+    p, y = logits.softmax(1), F.one_hot(labels, 3).movedim(-1, 1)
+    expected = 1 - torch.stack([
+        2 * (p[:, k] * y[:, k]).sum() / ((p[:, k] ** 2).sum() + y[:, k].sum()) for k in range(3)
+    ]).mean()  # fmt: skip
+    torch.testing.assert_close(dice_loss(logits, labels), expected)
+    hidden = labels.clone()
+    hidden[:, 2:] = 255
+    for loss in (pixel_cross_entropy, dice_loss):
+        torch.testing.assert_close(loss(logits, hidden), loss(logits[:, :, :2], labels[:, :2]))
+    assert pixel_cross_entropy(logits, torch.full_like(labels, 255)) == 0
+
+
+def test_placing_puts_each_pixel_back():
+    map_ = np.array([[0, 1], [2, 1]], dtype=np.uint8)
+    stretched = Prediction(NAMES, map_).placed((0, 0, 6, 4), (4, 6))
+    np.testing.assert_array_equal(stretched.map, np.kron(map_, np.ones((2, 3), dtype=np.uint8)))
+    bordered = Prediction(NAMES, map_).placed((-2, 0, 2, 4), (4, 3))
+    np.testing.assert_array_equal(bordered.map, [[1, 1, 255]] * 4)
+
+
+def test_shares_and_the_png_hold_the_map():
+    found = Prediction(NAMES, np.array([[2, 2, 2], [0, 2, 0]], dtype=np.uint8))
+    assert found.shares == {"bee": pytest.approx(4 / 6), "ground": pytest.approx(2 / 6)}
+    assert found.to_dict()["size"] == [2, 3]
+    np.testing.assert_array_equal(np.asarray(found.to_png()), found.map)
+
+
+def test_drawing_tints_all_but_the_first_class():
+    image = Image.fromarray(np.full((400, 400, 3), 100, dtype=np.uint8))
+    map_ = np.zeros((4, 4), dtype=np.uint8)
+    map_[:, 2:] = 1
+    drawn = np.asarray(Prediction(NAMES, map_).draw(image))
+    assert (drawn[:400, :200] == 100).all()
+    assert (drawn[:, 200:] != 100).any(axis=-1).all()

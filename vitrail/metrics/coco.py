@@ -1,0 +1,90 @@
+"""COCO's own evaluation (Lin et al. 2014), through faster-coco-eval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from vitrail.errors import UserError
+from vitrail.ops.boxes import area, xyxy_to_xywh
+from vitrail.ops.detections import Detections
+
+NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")
+"""COCO's first nine numbers, in its order."""
+
+
+class Shape(Protocol):
+    """What is compared."""
+
+    kind: Literal["bbox", "segm"]
+
+    def found(self, image: int, found: Detections) -> list[dict[str, Any]]:
+        """One dict a detection, in COCO's format, without its image, class and score."""
+
+    def true(self, image: int, true: Any) -> list[dict[str, Any]]:
+        """One dict an object, with its ``area``."""
+
+
+class Boxes:
+    """Boxes."""
+
+    kind: Literal["bbox", "segm"] = "bbox"
+
+    def found(self, image: int, found: Detections) -> list[dict[str, Any]]:
+        return [{"bbox": box} for box in xyxy_to_xywh(found.boxes_xyxy).tolist()]
+
+    def true(self, image: int, true: Any) -> list[dict[str, Any]]:
+        boxes = true.boxes_xyxy.cpu().float()
+        pairs = zip(xyxy_to_xywh(boxes).tolist(), area(boxes).tolist(), strict=True)
+        return [{"bbox": box, "area": size} for box, size in pairs]
+
+
+def coco_scores(num_classes: int, found: Sequence[Detections], true: Sequence[Any], shape: Shape) -> dict[str, float]:
+    """Average precision and recall over all images; NaN where there is nothing to find.
+
+    Raises:
+        UserError: faster-coco-eval is not installed.
+    """
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster
+    except ImportError:
+        raise UserError("detection is measured by faster-coco-eval: pip install 'vitrail[detect]'") from None
+    images = [{"id": number, "width": 1, "height": 1} for number in range(len(true))]
+    truth = COCO(
+        {
+            "info": {},
+            "images": images,
+            "categories": [{"id": label, "name": str(label)} for label in range(num_classes)],
+            "annotations": _annotations(true, shape),
+        }
+    )
+    results = _results(found, shape)
+    if not results:
+        return dict.fromkeys(NAMES, 0.0 if truth.anns else float("nan"))
+    run = COCOeval_faster(truth, truth.loadRes(results), shape.kind, print_function=lambda *_: None)
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    numbers = [float(value) for value in np.asarray(run.stats)[: len(NAMES)]]
+    return {name: value if value >= 0 else float("nan") for name, value in zip(NAMES, numbers, strict=True)}
+
+
+def _annotations(true: Sequence[Any], shape: Shape) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for image, objects in enumerate(true):
+        crowd = getattr(objects, "crowd", None)
+        flags = [0] * len(objects.labels) if crowd is None else crowd.int().tolist()
+        parts = zip(objects.labels.tolist(), flags, shape.true(image, objects), strict=True)
+        for label, flag, part in parts:
+            rows.append({"id": len(rows) + 1, "image_id": image, "category_id": label, "iscrowd": flag, **part})
+    return rows
+
+
+def _results(found: Sequence[Detections], shape: Shape) -> list[dict[str, Any]]:
+    return [
+        {"image_id": image, "category_id": label, "score": score, **part}
+        for image, each in enumerate(found)
+        for label, score, part in zip(each.labels.tolist(), each.scores.tolist(), shape.found(image, each), strict=True)
+    ]

@@ -1,0 +1,99 @@
+"""From feature maps to a class for every pixel. Shapes: B images, D width, (h, w) grid, K classes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitrail.nn.conv_stem import num_groups
+from vitrail.nn.feature_pyramid import cleared
+from vitrail.ops.patches import Pair
+
+
+def resized(x: Tensor, size: Pair) -> Tensor:
+    """B C h w at another size, bilinearly."""
+    return F.interpolate(x, size, mode="bilinear", align_corners=False) if x.shape[-2:] != size else x
+
+
+class LinearHead(nn.Module):
+    """One linear layer a token (Strudel et al. 2021, Segmenter, "linear")."""
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.output = nn.Conv2d(dim, num_classes, 1)
+
+    def forward(self, maps: list[Tensor], padding: Tensor | None, size: Pair) -> Tensor:
+        """The last map B D h w → logits B K H W."""
+        return resized(self.output(maps[-1]), size)
+
+
+class MultiLevelHead(nn.Module):
+    """Maps of several layers, each through convolutions of its own, added from the deepest up, then read side by side
+    (Zheng et al. 2021, SETR-MLA)."""
+
+    def __init__(self, dim: int, num_levels: int, hidden: int, num_classes: int) -> None:
+        super().__init__()
+        self.reduce = nn.ModuleList(nn.Conv2d(dim, hidden, 1) for _ in range(num_levels))
+        self.levels = nn.ModuleList(ConvBlock(hidden, hidden) for _ in range(num_levels))
+        self.output = nn.Conv2d(hidden * num_levels, num_classes, 1)
+
+    def forward(self, maps: list[Tensor], padding: Tensor | None, size: Pair) -> Tensor:
+        """Maps B D h w, the deepest last → logits B K H W.
+
+        Args:
+            padding: bool (B, h, w), cells that no convolution may read.
+        """
+        total, found = None, []
+        for x, reduce, level in reversed(list(zip(maps, self.reduce, self.levels, strict=True))):
+            total = reduce(x) if total is None else total + reduce(x)
+            found.append(level(cleared(total, padding)))
+        return resized(self.output(torch.cat(found, dim=1)), size)
+
+
+class ConvBlock(nn.Sequential):
+    """3×3 convolution, LayerNorm of each cell's channels in groups, ReLU: no cell knows another but its neighbours."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), CellNorm(outputs), nn.ReLU())
+
+
+class CellNorm(nn.GroupNorm):
+    """GroupNorm within each cell of B C h w, so that neither the batch nor padding changes a result."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(num_groups(channels), channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        cells = super().forward(x.movedim(1, -1).flatten(0, -2))
+        return cells.unflatten(0, (x.shape[0], *x.shape[2:])).movedim(-1, 1)
+
+
+class CascadedUpsampler(nn.Module):
+    """Doubles the resolution step by step, beside the maps that a convolutional stem had there (Chen et al. 2021,
+    TransUNet, section 3.2).
+
+    Args:
+        skips: channels of the stem's maps, the coarsest first; steps beyond them have none.
+        widths: channels after each step, one step a halving in the encoder.
+    """
+
+    def __init__(self, dim: int, skips: list[int], widths: list[int], num_classes: int) -> None:
+        super().__init__()
+        self.entry = ConvBlock(dim, widths[0])
+        self.steps = nn.ModuleList()
+        inputs = widths[0]
+        for step, width in enumerate(widths):
+            beside = skips[step] if step < len(skips) else 0
+            self.steps.append(nn.Sequential(ConvBlock(inputs + beside, width), ConvBlock(width, width)))
+            inputs = width
+        self.output = nn.Conv2d(inputs, num_classes, 3, padding=1)
+
+    def forward(self, x: Tensor, skips: list[Tensor]) -> Tensor:
+        """B D h w and maps of 2 h × 2 w, 4 h × 4 w … → logits B K H W."""
+        x = self.entry(x)
+        for number, step in enumerate(self.steps):
+            size = (2 * x.shape[-2], 2 * x.shape[-1])
+            beside = skips[number : number + 1]
+            x = step(torch.cat([resized(x, size), *beside], dim=1))
+        return self.output(x)

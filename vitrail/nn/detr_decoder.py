@@ -1,0 +1,206 @@
+"""The decoder of DETR on a plain ViT: queries look for objects, each in and around a box that every layer refines.
+
+Refinement layer by layer: Zhu et al. 2021 (Deformable DETR, section 4.2). Queries placed by boxes: Liu et al. 2022
+(DAB-DETR). Attention drawn to a query's box, without deformable sampling: Lin et al. 2023 ("DETR Does Not Need
+Multi-Scale or Locality Design", section 4).
+
+Shapes: B images, Q queries, N memory tokens, D width, H heads. Boxes are ``cxcywh`` as shares of the image, in (0, 1).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, NamedTuple, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitrail.config import config
+from vitrail.nn.mlp import Mlp
+from vitrail.ops import boxes as box_ops
+from vitrail.ops.attention import attention
+
+FREQUENCY = 20.0  # DAB-DETR's temperature of sines, for coordinates in [0, 1]
+SHARPNESS = 8.0  # of the logarithm in the box bias, Lin et al. 2023
+HIDDEN = 32  # units of the box bias
+LEAST = 1e-5  # how near a coordinate may come to 0 and 1
+
+
+@config
+class DecoderConfig:
+    """Args:
+    dim: width of queries and memory.
+    num_queries: objects that can be found in an image.
+    """
+
+    dim: Annotated[int, Field(gt=0, le=8192, multiple_of=8)] = 256
+    depth: Annotated[int, Field(gt=0, le=64)] = 6
+    heads: Annotated[int, Field(gt=0, le=256)] = 8
+    mlp_dim: Annotated[int, Field(gt=0, le=65536)] = 1024
+    num_queries: Annotated[int, Field(gt=0, le=10_000)] = 100
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Level(NamedTuple):
+    """A feature map as the decoder reads it."""
+
+    map: Tensor
+    """B D h w."""
+    x: Tensor
+    """Centres of its columns, B w, as shares of the image."""
+    y: Tensor
+    """Centres of its rows, B h."""
+    padding: Tensor | None
+    """bool B h w, true where a cell is none of the image's."""
+
+
+class Queries(NamedTuple):
+    """What enters the first layer. Groups of queries in one batch do not see each other."""
+
+    content: Tensor
+    """B Q D."""
+    boxes: Tensor
+    """B Q 4."""
+    mask: Tensor | None = None
+    """bool (B or 1, 1, Q, Q): which query (row) sees which; None: each sees all."""
+
+
+class QueryAttention(nn.Module):
+    """softmax(Q Kᵀ / √d + bias) V with queries, keys and values of their own."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v, self.out = (nn.Linear(dim, dim) for _ in range(4))
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """B Q D, B N D, B N D → B Q D; the mask is one of scaled_dot_product_attention, bool or added."""
+        q, k, v = (
+            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer, x in ((self.q, queries), (self.k, keys), (self.v, values))
+        )
+        return self.out(attention(q, k, v, mask=mask).transpose(1, 2).flatten(2))
+
+
+class DecoderLayer(nn.Module):
+    """Queries attend to each other, then to the image; an MLP follows. Each branch normalises its input."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        dim, heads = config.dim, config.heads
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(dim, 1e-6) for _ in range(3))
+        self.among, self.image = QueryAttention(dim, heads), QueryAttention(dim, heads)
+        self.mlp = Mlp(dim, config.mlp_dim, dropout=config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, places: Tensor, mask: Tensor | None, keys: Tensor, values: Tensor, bias: Tensor
+    ) -> Tensor:
+        """B Q D → B Q D.
+
+        Args:
+            places: what tells where queries are, B Q D.
+            keys, values: the memory with and without its places, B N D.
+            bias: of queries towards the memory, B H Q N.
+        """
+        y = self.norm1(x)
+        x = x + self.dropout(self.among(y + places, y + places, y, mask))
+        x = x + self.dropout(self.image(self.norm2(x) + places, keys, values, bias))
+        return x + self.dropout(self.mlp(self.norm3(x)))
+
+
+class BoxBias(nn.Module):
+    """How much each head is drawn to a token, by where it lies from the sides of the query's box (Lin et al. 2023).
+
+    One small MLP for the distances of a column to left and right, one for those of a row to top and bottom; both add.
+    """
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.column, self.row = (
+            nn.Sequential(nn.Linear(2, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, heads)) for _ in range(2)
+        )
+
+    def forward(self, boxes: Tensor, level: Level) -> Tensor:
+        """Boxes B Q 4 → B H Q h·w."""
+        left, top, right, bottom = box_ops.cxcywh_to_xyxy(boxes.float()).unsqueeze(-2).unbind(-1)
+        column = self.column(_distances(level.x.unsqueeze(1), left, right))
+        row = self.row(_distances(level.y.unsqueeze(1), top, bottom))
+        return (row.unsqueeze(3) + column.unsqueeze(2)).flatten(2, 3).permute(0, 3, 1, 2)
+
+
+class BoxHead(nn.Module):
+    """Queries B Q D → how the logits of their boxes change, B Q 4; nothing at first."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU())
+        self.output = nn.Linear(dim, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.layers(x))
+
+
+class DetrDecoder(nn.Module):
+    """Queries and feature maps → the queries and boxes of every layer."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.dim
+        self.place = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+        self.bias = BoxBias(config.heads)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(dim, 1e-6)
+        self.box = BoxHead(dim)
+
+    def forward(self, queries: Queries, levels: list[Level]) -> list[tuple[Tensor, Tensor]]:
+        """(B Q D, boxes B Q 4) a layer, the last one last. Gradients stay within a layer's own refinement."""
+        values = torch.cat([level.map.flatten(2).transpose(1, 2) for level in levels], dim=1)
+        keys = values + torch.cat([_places(level, self.config.dim) for level in levels], dim=1).to(values.dtype)
+        hidden = _hidden(levels)
+        x, boxes = queries.content, queries.boxes
+        found = []
+        for layer in self.layers:
+            bias = torch.cat([self.bias(boxes, level) for level in levels], dim=-1)
+            if hidden is not None:
+                bias = bias.masked_fill(hidden, -torch.inf)
+            places = self.place(sines(boxes, self.config.dim // 2).flatten(-2).to(x.dtype))
+            x = cast("DecoderLayer", layer)(x, places, queries.mask, keys, values, bias.to(keys.dtype))
+            y = self.norm(x)
+            boxes = (logit(boxes) + self.box(y).float()).sigmoid()
+            found.append((y, boxes))
+            boxes = boxes.detach()
+        return found
+
+
+def sines(coordinates: Tensor, dim: int) -> Tensor:
+    """Sines and cosines of ``dim`` / 2 wavelengths for each of (..., n) coordinates: (..., n, dim)."""
+    steps = torch.arange(0, dim, 2, device=coordinates.device, dtype=torch.float32)
+    angle = 2 * math.pi * coordinates.float().unsqueeze(-1) * FREQUENCY ** (-steps / dim) * SHARPNESS
+    return torch.cat((angle.sin(), angle.cos()), dim=-1)
+
+
+def logit(boxes: Tensor) -> Tensor:
+    """The inverse of the sigmoid, bounded."""
+    return boxes.float().clamp(LEAST, 1 - LEAST).logit()
+
+
+def _distances(centres: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """From a box's two sides to each centre, on a logarithmic scale: B Q n 2."""
+    distance = torch.stack((centres - start, centres - end), dim=-1)
+    return distance.sign() * torch.log1p(distance.abs() * SHARPNESS) / math.log(SHARPNESS)
+
+
+def _places(level: Level, dim: int) -> Tensor:
+    """Sines of row and column, B h·w D."""
+    x, y = sines(level.x, dim // 2).unsqueeze(1), sines(level.y, dim // 2).unsqueeze(2)
+    return torch.cat((x.expand(-1, y.shape[1], -1, -1), y.expand(-1, -1, x.shape[2], -1)), dim=-1).flatten(1, 2)
+
+
+def _hidden(levels: list[Level]) -> Tensor | None:
+    """Padding of all levels, B 1 1 N."""
+    if all(level.padding is None for level in levels):
+        return None
+    return torch.cat([cast("Tensor", level.padding).flatten(1) for level in levels], dim=1)[:, None, None]

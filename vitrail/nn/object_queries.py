@@ -1,0 +1,39 @@
+"""Learned queries: what each looks for, and where it begins to look."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from vitrail.config import config
+from vitrail.nn.detr_decoder import Queries
+
+
+@config
+class OneToManyConfig:
+    """A second group of queries in training, of which several answer for each object (Jia et al. 2023, H-DETR).
+
+    Args:
+        num_queries: of that group.
+        repeats: how many of them an object has.
+    """
+
+    num_queries: Annotated[int, Field(gt=0, le=10_000)] = 300
+    repeats: Annotated[int, Field(gt=0, le=100)] = 6
+
+
+class ObjectQueries(nn.Module):
+    """A learned vector and a learned box a query (Liu et al. 2022, DAB-DETR)."""
+
+    def __init__(self, count: int, dim: int) -> None:
+        super().__init__()
+        self.content = nn.Parameter(torch.empty(count, dim))
+        self.box_logits = nn.Parameter(torch.empty(count, 4))
+
+    def forward(self, num_images: int) -> Queries:
+        """The same for each image."""
+        content, boxes = self.content, self.box_logits.sigmoid()
+        return Queries(content.expand(num_images, -1, -1), boxes.expand(num_images, -1, -1))

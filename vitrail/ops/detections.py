@@ -1,0 +1,27 @@
+"""What one image's outputs say: objects, best first. Shapes: Q queries, K classes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Detections(NamedTuple):
+    """Q objects, the surest first."""
+
+    labels: Tensor
+    """(Q,) int64."""
+    scores: Tensor
+    """(Q,)."""
+    boxes_xyxy: Tensor
+    """(Q, 4)."""
+    query: Tensor
+    """(Q,) int64: which query each comes from."""
+
+
+def ranked(outputs: Tensor) -> Detections:
+    """Outputs (Q, K+4), scores of the classes and boxes_xyxy → each query with its best class."""
+    scores, labels = outputs[:, :-4].max(dim=1)
+    order = scores.argsort(descending=True, stable=True)
+    return Detections(labels[order], scores[order], outputs[order, -4:], order)

@@ -1,0 +1,159 @@
+"""Losses of a set of predicted objects (Carion et al. 2020, DETR, equation 2; Zhu et al. 2021, Deformable DETR).
+
+Shapes: B images, Q queries, K classes, n objects of the whole batch. Boxes are ``cxcywh`` as shares of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vitrail.ops import boxes, matching
+from vitrail.ops.matching import CostConfig, Pairs
+
+
+class Truth(NamedTuple):
+    """The objects of a batch, image after image."""
+
+    labels: Tensor
+    """(n,) int64."""
+    boxes: Tensor
+    """(n, 4) cxcywh."""
+    counts: tuple[int, ...]
+    """Objects in each image."""
+
+    def repeated(self, times: int) -> Truth:
+        """Each object several times."""
+        return Truth(
+            self.labels.repeat_interleave(times),
+            self.boxes.repeat_interleave(times, dim=0),
+            tuple(count * times for count in self.counts),
+        )
+
+
+class ClassRule(Protocol):
+    """How a query's logits speak of its class, or of no object."""
+
+    def num_outputs(self, num_classes: int) -> int:
+        """Width of the logits."""
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """(..., width) → (..., K) in [0, 1]."""
+
+    def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What it costs that query q answers for object n: (Q, width), (N,) → (Q, N)."""
+
+    def loss(self, logits: Tensor, labels: Tensor, num_objects: float) -> Tensor:
+        """The loss of (B, Q, width) for labels int64 (B, Q), where −1 is no object."""
+
+
+class SoftmaxRule(NamedTuple):
+    """One distribution over the classes and, last, "no object" (DETR).
+
+    Attributes:
+        no_object: weight of the queries without an object; they are the most.
+    """
+
+    no_object: float = 0.1
+
+    def num_outputs(self, num_classes: int) -> int:
+        return num_classes + 1
+
+    def scores(self, logits: Tensor) -> Tensor:
+        return logits.softmax(dim=-1)[..., :-1]
+
+    def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return -logits.softmax(dim=-1)[:, labels]
+
+    def loss(self, logits: Tensor, labels: Tensor, num_objects: float) -> Tensor:
+        none = logits.shape[-1] - 1
+        weight = torch.ones(none + 1, device=logits.device)
+        weight[none] = self.no_object
+        return F.cross_entropy(logits.flatten(0, 1), torch.where(labels < 0, none, labels).flatten(), weight)
+
+
+class FocalRule(NamedTuple):
+    """One sigmoid a class, easy ones weighed down (Lin et al. 2017, equation 5).
+
+    Attributes:
+        alpha: weight of positives; negatives have 1 − α.
+        gamma: the exponent that weighs easy ones down.
+    """
+
+    alpha: float = 0.25
+    gamma: float = 2.0
+
+    def num_outputs(self, num_classes: int) -> int:
+        return num_classes
+
+    def scores(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+    def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
+        logits = logits[:, labels]
+        positive = self._weighed(logits, torch.ones_like(logits))
+        return positive - self._weighed(logits, torch.zeros_like(logits))
+
+    def loss(self, logits: Tensor, labels: Tensor, num_objects: float) -> Tensor:
+        targets = labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
+        return self._weighed(logits, targets.to(logits.dtype)).sum() / num_objects
+
+    def _weighed(self, logits: Tensor, targets: Tensor) -> Tensor:
+        missed = (logits.sigmoid() - targets).abs()
+        weight = (2 * self.alpha - 1) * targets + 1 - self.alpha
+        return weight * missed**self.gamma * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+@torch.no_grad()
+def match(rule: ClassRule, logits: Tensor, predicted: Tensor, truth: Truth, weights: CostConfig) -> Pairs:
+    """The cheapest pairing of queries and objects in each image: logits (B, Q, width), boxes (B, Q, 4)."""
+    queries = logits.float().flatten(0, 1), predicted.float().flatten(0, 1)
+    whole = matching.cost(rule.cost(queries[0], truth.labels), queries[1], truth.boxes, weights)
+    rows = whole.unflatten(0, logits.shape[:2]).cpu().split(truth.counts, dim=2)
+    return matching.assign([own[image] for image, own in enumerate(rows)], logits.device)
+
+
+def set_losses(
+    rule: ClassRule, logits: Tensor, predicted: Tensor, truth: Truth, pairs: Pairs, num_objects: float
+) -> dict[str, Tensor]:
+    """``label``, ``l1`` and ``giou`` of paired queries, in float32; unpaired ones should see no object.
+
+    Args:
+        logits: (B, Q, width). predicted: boxes (B, Q, 4).
+        num_objects: what sums are divided by, at least 1.
+    """
+    labels = torch.full(logits.shape[:2], -1, device=logits.device)
+    labels[pairs.image, pairs.query] = truth.labels[pairs.target]
+    said, true = predicted[pairs.image, pairs.query].float(), truth.boxes[pairs.target]
+    overlap = boxes.generalised_iou(boxes.cxcywh_to_xyxy(said), boxes.cxcywh_to_xyxy(true))
+    return {
+        "label": rule.loss(logits.float(), labels, num_objects),
+        "l1": (said - true).abs().sum() / num_objects,
+        "giou": (1 - overlap).sum() / num_objects,
+    }
+
+
+def matched_losses(
+    rule: ClassRule, layers: Sequence[tuple[Tensor, Tensor]], truth: Truth, weights: CostConfig
+) -> tuple[dict[str, Tensor], Pairs]:
+    """The losses of all decoder layers, each with a matching of its own, summed; and the last layer's pairs.
+
+    Args:
+        layers: logits (B, Q, width) and boxes (B, Q, 4) of each layer.
+    """
+    num_objects = max(float(len(truth.labels)), 1.0)
+    total: dict[str, Tensor] = {}
+    for logits, predicted in layers:
+        pairs = match(rule, logits, predicted, truth, weights)
+        for name, value in set_losses(rule, logits, predicted, truth, pairs, num_objects).items():
+            total[name] = total[name] + value if name in total else value
+    return total, pairs
+
+
+def weighed(losses: dict[str, Tensor], weights: CostConfig) -> Tensor:
+    """The sum to minimise, with the weights that the matching has too."""
+    return weights.label * losses["label"] + weights.l1 * losses["l1"] + weights.giou * losses["giou"]

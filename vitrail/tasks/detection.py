@@ -1,0 +1,218 @@
+"""Object detection: DETR on a plain ViT. A set of boxes an image, each object once, without suppression afterwards.
+
+Shapes: B images, Q queries, K classes, n objects.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitrail.config import config, from_dict, to_dict
+from vitrail.metrics.detection import Metrics
+from vitrail.nn.denoising import Denoising, DenoisingConfig, joined
+from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Level, Queries
+from vitrail.nn.feature_pyramid import CELLS, FeaturePyramid, Scale
+from vitrail.nn.init import initialise
+from vitrail.nn.object_queries import ObjectQueries, OneToManyConfig
+from vitrail.nn.windows import WindowConfig
+from vitrail.ops import boxes as box_ops
+from vitrail.ops.detections import ranked
+from vitrail.ops.matching import CostConfig, Pairs
+from vitrail.ops.set_losses import ClassRule, FocalRule, SoftmaxRule, Truth, matched_losses, set_losses, weighed
+from vitrail.tasks import Batch
+from vitrail.tasks import Task as Base
+from vitrail.tasks._dense import encode
+from vitrail.tasks._objects import Prediction
+from vitrail.vit import ViT, ViTConfig
+
+__all__ = ["Config", "Prediction", "Task"]
+
+Layers = list[tuple[Tensor, Tensor]]
+PRIOR = 0.01  # of a class at the beginning (Lin et al. 2017, section 4.1)
+
+
+@config
+class Config:
+    """Args:
+    classes: names in the order of the scores.
+    decoder: width, depth and number of queries.
+    scales: feature maps that queries attend to, as cells per patch along each side (ViTDet's simple pyramid).
+    window: blocks that attend in windows, for large images; None: all attend to all.
+    class_loss: ``focal``, one sigmoid a class (Deformable DETR), or ``softmax`` with "no object" (DETR).
+    denoising: noised objects as further queries in training (DN-DETR), or None.
+    one_to_many: further queries in training, several for each object (H-DETR), or None.
+    threshold: score from which an object is shown.
+    """
+
+    model: ViTConfig
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=100_000)]
+    decoder: DecoderConfig = DecoderConfig()
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = ("1",)
+    window: WindowConfig | None = None
+    class_loss: Literal["focal", "softmax"] = "focal"
+    denoising: DenoisingConfig | None = DenoisingConfig()
+    one_to_many: OneToManyConfig | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class Task(Base):
+    """Targets: a list of one :class:`~vitrail.data.targets.Objects` an image, boxes in pixels of the model's input.
+
+    Outputs: B Q K+4, the scores of the classes and boxes_xyxy in pixels of the input; one tensor, so that every engine
+    runs it. ``batch["padding"]`` bool (B, H, W), where there is one, tells which pixels are none of the image's.
+    """
+
+    monitor: ClassVar[str] = "ap"
+    takes = ("boxes",)
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        dim, num_classes = config.decoder.dim, len(config.classes)
+        self.rule: ClassRule = FocalRule() if config.class_loss == "focal" else SoftmaxRule()
+        self.weights = CostConfig(label=2.0 if config.class_loss == "focal" else 1.0)
+        self.vit = ViT(config.model)
+        self.pyramid = FeaturePyramid(config.model.dim, dim, config.scales)
+        self.queries = ObjectQueries(config.decoder.num_queries, dim)
+        many = config.one_to_many
+        self.many = ObjectQueries(many.num_queries, dim) if many else None
+        self.denoising = Denoising(num_classes, dim, config.denoising) if config.denoising else None
+        self.decoder = DetrDecoder(config.decoder)
+        self.head = nn.Linear(dim, self.rule.num_outputs(num_classes))
+        for part in (self.pyramid, self.queries, self.many, self.decoder, self.head):
+            if part is not None:
+                initialise(part)
+        if config.class_loss == "focal":
+            nn.init.constant_(self.head.bias, -float(np.log((1 - PRIOR) / PRIOR)))
+
+    @classmethod
+    def configure(cls, model: ViTConfig, names: Sequence[str], targets: Any, options: dict[str, Any]) -> Config:
+        """Classes are the data's."""
+        return from_dict(Config, {**options, "model": to_dict(model), "classes": list(names)})
+
+    def embed(self, images: Tensor) -> Tensor:
+        """B C H W → the mean of the patches, B D."""
+        (features,), _ = encode(self.vit, images, None, self.config.window)
+        return features.patches.mean(dim=1)
+
+    def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
+        """B C H W → B Q K+4."""
+        region = regions(images, padding)
+        found = self.decoder(self.queries(len(images)), self.levels(images, padding, region))
+        x, boxes = found[-1]
+        return torch.cat((self.rule.scores(self.head(x).float()), to_pixels(boxes, region)), dim=-1)
+
+    def levels(self, images: Tensor, padding: Tensor | None, region: Tensor) -> list[Level]:
+        """The feature maps that queries attend to."""
+        (features,), hidden = encode(self.vit, images, padding, self.config.window)
+        patch = [pixels / cells for pixels, cells in zip(images.shape[-2:], features.grid, strict=True)]
+        left, top, right, bottom = region.unbind(dim=1)
+        found = []
+        for (map_, padded), scale in zip(self.pyramid(features.map, hidden), self.config.scales, strict=True):
+            y = centres(patch[0] / CELLS[scale], map_.shape[2], top, bottom)
+            x = centres(patch[1] / CELLS[scale], map_.shape[3], left, right)
+            found.append(Level(map_, x, y, padded))
+        return found
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Matched losses of every layer, and those of the denoising and the one-to-many queries."""
+        images, padding = batch["images"], batch.get("padding")
+        region = regions(images, padding)
+        truth = truth_of(batch["targets"], region)
+        groups: dict[str, Queries] = {"main": self.queries(len(images))}
+        pairs: Pairs | None = None
+        if self.many is not None:
+            groups["many"] = self.many(len(images))
+        if self.denoising is not None:
+            groups["noised"], pairs = self.denoising(truth)
+        found = self.decoder(joined(list(groups.values())), self.levels(images, padding, region))
+        answers = [(self.head(x), boxes) for x, boxes in found]
+        parts: dict[str, Tensor] = {}
+        start = 0
+        for name, group in groups.items():
+            end = start + group.content.shape[1]
+            layers = [(logits[:, start:end], boxes[:, start:end]) for logits, boxes in answers]
+            start = end
+            if name == "noised":
+                assert pairs is not None
+                parts[name] = self._restored(layers, truth, pairs)
+                continue
+            repeats = self.config.one_to_many.repeats if name == "many" and self.config.one_to_many else 1
+            losses, _ = matched_losses(self.rule, layers, truth.repeated(repeats), self.weights)
+            parts |= losses if name == "main" else {}
+            parts[name] = weighed(losses, self.weights)
+        total = torch.stack([parts[name] for name in groups]).sum()
+        return {"loss": total, **{name: value for name, value in parts.items() if name != "main"}}
+
+    def decode(self, outputs: Tensor) -> list[Prediction]:
+        """The queries whose best class is over the threshold, best first, on an image of the native size."""
+        size = self.config.model.image_size
+        return [self._decide(row, size) for row in outputs.detach().float().cpu()]
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        """The same, for images of any size."""
+        size = (images.shape[-2], images.shape[-1])
+        return [dataclasses.replace(prediction, size=size) for prediction in self.decode(self(images))]
+
+    def metrics(self) -> Metrics:
+        """COCO's average precision and recall, VOC's mAP."""
+        return Metrics(self.config.classes)
+
+    def _decide(self, row: Tensor, size: tuple[int, int]) -> Prediction:
+        labels, scores, boxes, _ = (part.numpy() for part in ranked(row))
+        return Prediction(self.config.classes, labels, scores, boxes, size).over(self.config.threshold)
+
+    def _restored(self, layers: Layers, truth: Truth, pairs: Pairs) -> Tensor:
+        """The loss of noised queries, which know what they answer for; queries of no object are left out."""
+        if not len(pairs.query):
+            return layers[0][0].sum() * 0
+        rows = torch.arange(len(pairs.query), device=pairs.query.device)
+        own = Pairs(torch.zeros_like(rows), rows, pairs.target)
+        total = []
+        for logits, boxes in layers:
+            picked = logits[pairs.image, pairs.query][None], boxes[pairs.image, pairs.query][None]
+            total.append(weighed(set_losses(self.rule, *picked, truth, own, float(len(pairs.query))), self.weights))
+        return torch.stack(total).sum()
+
+
+def regions(images: Tensor, padding: Tensor | None) -> Tensor:
+    """What of each canvas is image: boxes_xyxy (B, 4) in pixels."""
+    if padding is not None:
+        return box_ops.of_masks(~padding)
+    height, width = images.shape[-2:]
+    return torch.tensor([0.0, 0.0, width, height], device=images.device).expand(len(images), 4)
+
+
+def to_pixels(boxes: Tensor, region: Tensor) -> Tensor:
+    """cxcywh (B, Q, 4) as shares of the region → boxes_xyxy in pixels."""
+    start, extent = region[:, None, :2], region[:, None, 2:] - region[:, None, :2]
+    return box_ops.cxcywh_to_xyxy(boxes) * extent.repeat(1, 1, 2) + start.repeat(1, 1, 2)
+
+
+def centres(step: float, count: int, start: Tensor, end: Tensor) -> Tensor:
+    """The centres of ``count`` cells of ``step`` pixels, as shares of what lies between start and end: (B, count)."""
+    pixels = (torch.arange(count, device=start.device) + 0.5) * step
+    return (pixels - start[:, None]) / (end - start)[:, None]
+
+
+def truth_of(targets: Sequence[Any], region: Tensor) -> Truth:
+    """The objects to find, as shares of the region; crowds and boxes without area are left out."""
+    labels, boxes = [], []
+    for target, (left, top, right, bottom) in zip(targets, region.cpu(), strict=True):
+        start, extent = torch.stack((left, top)), torch.stack((right - left, bottom - top))
+        inside = ((target.boxes_xyxy.cpu().float() - start.repeat(2)) / extent.repeat(2)).clamp(0, 1)
+        good = box_ops.area(inside) > 0
+        if (crowd := getattr(target, "crowd", None)) is not None:
+            good &= ~crowd.cpu()
+        labels.append(target.labels.cpu()[good])
+        boxes.append(box_ops.xyxy_to_cxcywh(inside[good]))
+    counts = tuple(len(each) for each in labels)
+    return Truth(torch.cat(labels).to(region.device), torch.cat(boxes).to(region.device), counts)

@@ -1,0 +1,191 @@
+"""Semantic segmentation: a class for every pixel.
+
+Shapes: B images, K classes, D width, (h, w) token grid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+
+from vitrail.config import config, from_dict, to_dict
+from vitrail.data.drawing import colour, draw_map
+from vitrail.errors import UserError
+from vitrail.metrics.segmentation import Metrics
+from vitrail.nn.dense_heads import CascadedUpsampler, LinearHead, MultiLevelHead
+from vitrail.nn.init import initialise
+from vitrail.nn.resnet_stem import ResNetStem
+from vitrail.nn.windows import WindowConfig
+from vitrail.ops.segmentation_losses import IGNORE, dice_loss, pixel_cross_entropy
+from vitrail.tasks import Batch
+from vitrail.tasks import Task as Base
+from vitrail.tasks._dense import encode
+from vitrail.vit import ViT, ViTConfig
+
+LEVELS = 4  # layers that the multi-level head reads, spread evenly
+WIDTHS = (256, 128, 64, 16)  # of TransUNet's decoder
+
+
+@config
+class Config:
+    """Args:
+    classes: names in the order of the outputs.
+    decoder: ``linear`` (Segmenter), ``multilevel`` (SETR-MLA), or ``transunet``, which needs a ResNet stem.
+    hidden: width of the multi-level head.
+    dice: share of the Dice loss; the rest is cross-entropy.
+    window: blocks that attend in windows, for large images; None: all attend to all. Not for ``transunet``.
+    """
+
+    model: ViTConfig
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=255)]
+    decoder: Literal["linear", "multilevel", "transunet"] = "linear"
+    hidden: Annotated[int, Field(gt=0, le=8192)] = 128
+    dice: Annotated[float, Field(ge=0, le=1)] = 0.5
+    window: WindowConfig | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The class of every pixel."""
+
+    columns: ClassVar[tuple[str, ...]] = ("label", "share")
+    classes: tuple[str, ...]
+    map: NDArray[np.uint8]
+    """(H, W), indices of ``classes``; 255 outside of what the model saw."""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """How much of the image each class covers, of those that are there, the largest first."""
+        counts = np.bincount(self.map.ravel(), minlength=256)[: len(self.classes)] / self.map.size
+        order = np.argsort(-counts, kind="stable")
+        return {self.classes[label]: float(counts[label]) for label in order if counts[label]}
+
+    def placed(self, region: tuple[float, float, float, float], size: tuple[int, int]) -> Prediction:
+        """The same classes on the image that was preprocessed; what the model did not see is 255. Arguments as of
+        ``Findings``."""
+        left, top, right, bottom = region
+        row, column = (
+            np.floor((np.arange(length) + 0.5 - start) / (end - start) * cells).astype(int)
+            for length, start, end, cells in zip(size, (top, left), (bottom, right), self.map.shape, strict=True)
+        )
+        inside = [(each >= 0) & (each < cells) for each, cells in zip((row, column), self.map.shape, strict=True)]
+        whole = np.full(size, IGNORE, dtype=np.uint8)
+        whole[np.ix_(*inside)] = self.map[np.ix_(row[inside[0]], column[inside[1]])]
+        return dataclasses.replace(self, map=whole)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a class that is there."""
+        return [{"label": label, "share": f"{share:.6g}"} for label, share in self.shares.items()]
+
+    def summary(self, top: int) -> dict[str, str]:
+        """What covers most."""
+        return {"shows": ", ".join(f"{label} {share:.1%}" for label, share in list(self.shares.items())[:top])}
+
+    def to_dict(self) -> dict[str, Any]:
+        """``size`` (height, width) and the ``shares`` of the classes."""
+        return {"size": list(self.map.shape), "shares": self.shares}
+
+    def to_png(self) -> Image.Image:
+        """The map as a picture of mode P, whose pixels are the indices, in the colours of :meth:`draw`."""
+        picture = Image.fromarray(self.map)
+        picture.putpalette([part for label in range(len(self.classes)) for part in colour(label)])
+        return picture
+
+    def draw(self, image: Image.Image) -> Image.Image:
+        """A copy of the image with its classes named below; the first one, the background, stays clear."""
+        fitted = Image.fromarray(self.map).resize(image.size, Image.Resampling.NEAREST)
+        return draw_map(image, np.asarray(fitted), self.classes)
+
+
+class Task(Base):
+    """Targets: int64 (B, H, W), 255 where nobody knows. Outputs: logits B K H W at the size of the images.
+
+    ``batch["padding"]`` bool (B, H, W), where there is one, tells which pixels are none of the image's.
+    """
+
+    monitor: ClassVar[str] = "miou"
+    takes = ("semantic",)
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        model, num_classes = config.model, len(config.classes)
+        self.vit = ViT(model)
+        self.layers = [model.depth - 1]
+        self.head: LinearHead | MultiLevelHead | CascadedUpsampler
+        if config.decoder == "transunet":
+            self.head = _upsampler(self.vit, num_classes)
+        elif config.decoder == "multilevel":
+            count = min(LEVELS, model.depth)
+            self.layers = [(level + 1) * model.depth // count - 1 for level in range(count)]
+            self.head = MultiLevelHead(model.dim, count, config.hidden, num_classes)
+        else:
+            self.head = LinearHead(model.dim, num_classes)
+        initialise(self.head)
+
+    @classmethod
+    def configure(cls, model: ViTConfig, names: Sequence[str], targets: Any, options: dict[str, Any]) -> Config:
+        """Classes are the data's."""
+        return from_dict(Config, {**options, "model": to_dict(model), "classes": list(names)})
+
+    def embed(self, images: Tensor) -> Tensor:
+        """B C H W → the mean of the patches, B D."""
+        (features,), _ = encode(self.vit, images, None, self.config.window)
+        return features.patches.mean(dim=1)
+
+    def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
+        """B C H W → logits B K H W."""
+        if isinstance(self.head, CascadedUpsampler):
+            return self._upsampled(self.head, images)
+        found, hidden = encode(self.vit, images, padding, self.config.window, self.layers)
+        return self.head([features.map for features in found], hidden, (images.shape[-2], images.shape[-1]))
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy and Dice, in the shares of the config."""
+        logits, labels = self(batch["images"], batch.get("padding")), batch["targets"]
+        entropy, dice = pixel_cross_entropy(logits, labels), dice_loss(logits, labels)
+        share = self.config.dice
+        return {"loss": (1 - share) * entropy + share * dice, "cross_entropy": entropy, "dice": dice}
+
+    def decode(self, outputs: Tensor) -> list[Prediction]:
+        """The likeliest class of each pixel."""
+        maps = outputs.detach().argmax(dim=1).cpu().numpy().astype(np.uint8)
+        return [Prediction(self.config.classes, row) for row in maps]
+
+    def metrics(self) -> Metrics:
+        """Mean IoU, Dice, accuracy, boundary F1."""
+        return Metrics(self.config.classes)
+
+    def _upsampled(self, head: CascadedUpsampler, images: Tensor) -> Tensor:
+        stem = self.vit.embed
+        assert isinstance(stem, ResNetStem)
+        maps = stem.maps(images)
+        tokens, grid, positions = self.vit.tokenise(images, stem.project(maps[-1]))
+        patches = self.vit.encode(tokens, positions)[:, self.vit.num_prefix :]
+        return head(patches.transpose(1, 2).unflatten(2, grid), maps[-2::-1])
+
+
+def _upsampler(vit: ViT, num_classes: int) -> CascadedUpsampler:
+    """TransUNet's decoder for this backbone.
+
+    Raises:
+        UserError: its tokens do not come from a ResNet whose last stage has their resolution.
+    """
+    stem, patch = vit.embed, vit.config.patch_size
+    if not isinstance(stem, ResNetStem) or patch[0] != patch[1] or patch[0] != stem.stride:
+        raise UserError(
+            "decoder='transunet' needs a ResNet stem that shrinks as much as a patch covers, such as "
+            "embed.kind='resnet', embed.layers=[3,4,9] with patch_size=16; or choose decoder='multilevel'"
+        )
+    num_steps = patch[0].bit_length() - 1
+    widths = [WIDTHS[min(step, len(WIDTHS) - 1)] for step in range(num_steps)]
+    return CascadedUpsampler(vit.config.dim, stem.channels[-2::-1], widths, num_classes)
