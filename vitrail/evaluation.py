@@ -18,7 +18,8 @@ from vitrail.console import Progress
 from vitrail.errors import UserError
 from vitrail.metrics import Metrics
 
-Targets: TypeAlias = Tensor | list[Any]
+Rows: TypeAlias = Tensor | list[Any]
+"""An entry an image."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -27,7 +28,7 @@ class Evaluation:
     """What a pass measured. Rows follow ``index``, the positions in the source, in ascending order."""
 
     metrics: dict[str, float]
-    outputs: np.ndarray  # (N, K) float32
+    outputs: Any  # array (N, K) float32; what the family keeps of outputs that have places, an image each
     targets: Any  # array (N,) of labels or (N, …), -1 where there are none; of objects a list, an image each
     index: np.ndarray  # (N,) int64
     seconds: float  # wall clock of the pass, loading included
@@ -64,8 +65,8 @@ def evaluate(
     forward = forward or task
     family: Metrics = task.metrics()
     started = time.perf_counter()
-    outputs: list[Tensor] = []
-    targets: list[Targets] = []
+    outputs: list[Rows] = []
+    targets: list[Rows] = []
     index: list[Tensor] = []
     with (
         evaluation_mode(task),
@@ -77,7 +78,7 @@ def evaluate(
             images = batch["images"].to(device, non_blocking=True)
             with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
                 found = forward(images, batch["padding"].to(device)) if "padding" in batch else forward(images)
-                outputs.append(family.kept(found.float()))
+                outputs.append(family.kept(found.float(), batch.get("frames")))
             targets.append(batch["targets"] if "targets" in batch else torch.full_like(batch["index"], -1))
             index.append(batch["index"])
             bar.advance()
@@ -86,8 +87,8 @@ def evaluate(
     family.update(rows[0], rows[1])
     return Evaluation(
         metrics=family.compute(),
-        outputs=rows[0].numpy(),
-        targets=rows[1].numpy() if isinstance(rows[1], Tensor) else rows[1],
+        outputs=_plain(rows[0]),
+        targets=_plain(rows[1]),
         index=rows[2].numpy(),
         seconds=seconds,
         images_per_second=len(rows[2]) / seconds,
@@ -114,7 +115,7 @@ def _refuse_bad(batch: dict[str, Any]) -> None:
         raise UserError(f"cannot evaluate: image {index} is unreadable ({reason}); repair or remove it")
 
 
-def _gather_rows(outputs: list[Tensor], targets: list[Targets], index: list[Tensor]) -> tuple[Tensor, Targets, Tensor]:
+def _gather_rows(outputs: list[Rows], targets: list[Rows], index: list[Tensor]) -> tuple[Rows, Rows, Tensor]:
     """Every rank's rows on the CPU, sorted by index; an index that several ranks saw counts once."""
     own = (_joined(outputs), _joined(targets), _joined(index)) if index else None
     shards = [own]
@@ -125,8 +126,15 @@ def _gather_rows(outputs: list[Tensor], targets: list[Targets], index: list[Tens
         raise UserError("there is nothing to evaluate: the split has no images; choose another with --split")
     seen, true, rows = (_joined(part) for part in zip(*(s for s in shards if s is not None), strict=True))
     keep = torch.from_numpy(np.unique(rows.numpy(), return_index=True)[1])
-    kept = true[keep] if isinstance(true, Tensor) else [true[i] for i in keep.tolist()]
-    return seen[keep], kept, rows[keep]
+    return _chosen(seen, keep), _chosen(true, keep), rows[keep]
+
+
+def _chosen(rows: Rows, places: Tensor) -> Rows:
+    return rows[places] if isinstance(rows, Tensor) else [rows[place] for place in places.tolist()]
+
+
+def _plain(rows: Rows) -> Any:
+    return rows.numpy() if isinstance(rows, Tensor) else rows
 
 
 def _joined(parts: Sequence[Any]) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -28,7 +28,7 @@ from vitrail.config import to_dict
 from vitrail.console import note, printable
 from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.images.read import read_regular
-from vitrail.data.targets import SCENES
+from vitrail.data.transforms.frame import Frame
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
 from vitrail.data.transforms.scene import size_of
 from vitrail.engines import Engine
@@ -110,7 +110,7 @@ class Predictor:
         Raises:
             UserError: an image that cannot be read, named.
         """
-        return self._all(images, batch_size, self.decide)
+        return self._all(images, batch_size, embed=False)
 
     def embed(self, images: ImageLike | list[Any], batch_size: int = 32) -> np.ndarray:
         """The pooled feature vector before the head: float32 (D,) of one image, (N, D) of a list.
@@ -118,7 +118,7 @@ class Predictor:
         Raises:
             UserError: an image that cannot be read, named.
         """
-        vectors = self._all(images, batch_size, self.describe)
+        vectors = self._all(images, batch_size, embed=True)
         return np.stack(vectors) if isinstance(vectors, list) else vectors
 
     def stream(
@@ -131,18 +131,27 @@ class Predictor:
         Args:
             embed: feature vectors instead of predictions.
         """
-        run = self.describe if embed else self.decide
         with ThreadPoolExecutor(READERS) as pool:
-            for batch in _ahead(pool, self._try_pixels, iter(images), batch_size):
-                good = [pixels for _, pixels, _ in batch if isinstance(pixels, Tensor)]
-                results = iter(run(torch.stack(good)) if good else ())
-                for image, pixels, size in batch:
-                    yield image, (self.placed(next(results), size) if isinstance(pixels, Tensor) else pixels)
+            for batch in _ahead(pool, self._try, iter(images), batch_size):
+                results = iter(self._run([seen for _, seen in batch if not isinstance(seen, UserError)], embed))
+                for image, seen in batch:
+                    yield image, (seen if isinstance(seen, UserError) else next(results))
 
     @torch.inference_mode()
-    def decide(self, pixels: Tensor) -> list[Any]:
-        """One ``Prediction`` an image of a batch uint8 (B, C, H, W) from :meth:`pixels`."""
-        return self.task.decode(self.engine(self.preprocess.finish(pixels).to(self.device)))
+    def decide(self, pixels: Tensor, frames: Sequence[Frame] | None = None) -> list[Any]:
+        """One ``Prediction`` an image of a batch uint8 (B, C, H, W) from :meth:`pixels`.
+
+        Args:
+            frames: where these lie in their images (``Preprocess.frame``). A prediction of places then is in the pixels
+                of its image, and borders that preprocessing added are not looked at.
+        """
+        images = self.preprocess.finish(pixels).to(self.device)
+        if frames is None:
+            return self.task.decode(self.engine(images))
+        places = self.preprocess.config.resize == "pad" and self.task.finds_places()
+        padding = (torch.stack([frame.padding() for frame in frames]).to(self.device),) if places else ()
+        found = self.task.decode(self.engine(images, *padding))
+        return [self.placed(each, frame) for each, frame in zip(found, frames, strict=True)]
 
     @torch.inference_mode()
     def describe(self, pixels: Tensor) -> list[np.ndarray]:
@@ -165,9 +174,10 @@ class Predictor:
             exact=self.exact,
         )
 
-    def placed(self, result: Any, size: Pair) -> Any:
-        """A result for an image of this (height, width); what says where things are says it in that image's pixels."""
-        return result.placed(self.preprocess.region(size), size) if isinstance(result, Findings) else result
+    @staticmethod
+    def placed(result: Any, frame: Frame) -> Any:
+        """A prediction of places in the pixels of its image; any other as it is."""
+        return result.placed(frame) if isinstance(result, Findings) else result
 
     def tensor(self, image: ImageLike) -> Tensor:
         """The model's input of one image, (1, C, H, W) on the device."""
@@ -175,7 +185,7 @@ class Predictor:
 
     def pixels(self, image: ImageLike) -> Tensor:
         """The image at the input size, uint8 (C, H, W). Errors as in :meth:`read`."""
-        return self._sized(image)[0]
+        return self._framed(image)[0]
 
     def read(self, image: ImageLike) -> Picture:
         """The image as it is before preprocessing, with the model's channel count.
@@ -185,11 +195,11 @@ class Predictor:
         """
         return self._decoded(image, None)
 
-    def _sized(self, image: ImageLike) -> tuple[Tensor, Pair]:
-        """Its pixels at the input size, and its own (height, width) where the task says what is where in it."""
-        whole = self.exact or any(kind in SCENES for kind in self.task.takes)
+    def _framed(self, image: ImageLike) -> tuple[Tensor, Frame]:
+        """Its pixels at the input size, and where they lie in it; decoded in full where places are asked for."""
+        whole = self.exact or self.task.finds_places()
         picture = self._decoded(image, None if whole else self.preprocess.sufficient)
-        return self.preprocess.pixels(picture), size_of(picture)
+        return self.preprocess.pixels(picture), self.preprocess.frame(size_of(picture))
 
     def _decoded(self, image: ImageLike, smallest: int | None) -> Picture:
         try:
@@ -223,21 +233,26 @@ class Predictor:
         }
         native.save(path, self.task.state_dict(), meta)
 
-    def _all(self, images: Any, batch_size: int, run: Callable[[Tensor], list[Any]]) -> Any:
+    def _all(self, images: Any, batch_size: int, *, embed: bool) -> Any:
         single = not isinstance(images, list | tuple)
         results: list[Any] = []
         for first in range(0, 1 if single else len(images), batch_size):
             batch = [images] if single else images[first : first + batch_size]
-            pixels, sizes = zip(*map(self._sized, batch), strict=True)
-            found = run(torch.stack(pixels))
-            results += [self.placed(*each) for each in zip(found, sizes, strict=True)]
+            results += self._run([self._framed(image) for image in batch], embed)
         return results[0] if single else results
 
-    def _try_pixels(self, image: ImageLike) -> tuple[ImageLike, Tensor | UserError, Pair]:
+    def _run(self, seen: list[tuple[Tensor, Frame]], embed: bool) -> list[Any]:
+        """A result for each pair of pixels and frame."""
+        if not seen:
+            return []
+        pixels, frames = torch.stack([each for each, _ in seen]), [frame for _, frame in seen]
+        return self.describe(pixels) if embed else self.decide(pixels, frames)
+
+    def _try(self, image: ImageLike) -> tuple[ImageLike, tuple[Tensor, Frame] | UserError]:
         try:
-            return image, *self._sized(image)
+            return image, self._framed(image)
         except UserError as error:
-            return image, error, (0, 0)
+            return image, error
 
 
 def load(

@@ -135,4 +135,4 @@ def test_perfect_outputs_score_one_and_nothing_to_find_is_undefined():
     empty = SimpleNamespace(boxes_xyxy=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
     nothing.update(outputs[:1], [empty])
     assert all(np.isnan(value) for value in nothing.compute().values())
-    assert [row["objects"] for row in nothing.details()["classes"]] == [0] * len(NAMES)
+    assert [row["support"] for row in nothing.details()["classes"]] == [0] * len(NAMES)

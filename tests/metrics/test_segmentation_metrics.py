@@ -39,7 +39,7 @@ def test_overlaps_are_those_of_torchmetrics_whatever_the_batches():
     assert found["dice"] == pytest.approx(dice(said[known][None, None], true[known][None, None]).item(), abs=1e-6)
     rows = family.details()["classes"]
     assert [row["name"] for row in rows] == list(NAMES)
-    assert sum(row["pixels"] for row in rows) == known.sum()
+    assert sum(row["support"] for row in rows) == known.sum()
 
 
 def test_a_class_that_nobody_met_or_said_does_not_count():

@@ -84,7 +84,7 @@ def test_every_loss_reaches_its_parameters(class_loss, extra):
     options = {"denoising": DenoisingConfig(groups=2), "one_to_many": OneToManyConfig(num_queries=9, repeats=2)}
     task = build(class_loss=class_loss, **(options if extra else {"denoising": None}))
     losses = task.loss({"images": torch.randn(3, 3, 32, 32), "targets": [objects(2), objects(0), objects(3)]})
-    names = {"loss", "label", "l1", "giou", *(("noised", "many") if extra else ())}
+    names = {"loss", "label", "l1", "giou", "proposed", *(("noised", "many") if extra else ())}
     assert set(losses) == names
     losses["loss"].backward()
     assert [n for n, p in task.named_parameters() if p.grad is None or p.grad.abs().sum() == 0] == []
@@ -132,8 +132,7 @@ def test_placing_undoes_the_preprocessing():
     from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 
     size = (100, 300)
-    region = Preprocess(PreprocessConfig(size=(20, 40), resize="pad")).region(size)
-    placed = prediction().placed(region, size)
+    placed = prediction().placed(Preprocess(PreprocessConfig(size=(20, 40), resize="pad")).frame(size))
     assert placed.size == size
     # 300 pixels became 40, so 100 became 13, with 3 of border above
     np.testing.assert_allclose(placed.boxes_xyxy[0], [15, (4 - 3) * 100 / 13, 90, 100], rtol=1e-5)

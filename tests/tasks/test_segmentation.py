@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from vitrail.data.transforms.frame import Frame
 from vitrail.errors import UserError
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.segmentation_losses import dice_loss, pixel_cross_entropy
@@ -106,9 +107,9 @@ def test_losses_leave_out_what_nobody_knows():
 
 def test_placing_puts_each_pixel_back():
     map_ = np.array([[0, 1], [2, 1]], dtype=np.uint8)
-    stretched = Prediction(NAMES, map_).placed((0, 0, 6, 4), (4, 6))
+    stretched = Prediction(NAMES, map_).placed(Frame((0, 0, 6, 4), (2, 2), (4, 6)))
     np.testing.assert_array_equal(stretched.map, np.kron(map_, np.ones((2, 3), dtype=np.uint8)))
-    bordered = Prediction(NAMES, map_).placed((-2, 0, 2, 4), (4, 3))
+    bordered = Prediction(NAMES, map_).placed(Frame((-2, 0, 2, 4), (2, 2), (4, 3)))
     np.testing.assert_array_equal(bordered.map, [[1, 1, 255]] * 4)
 
 

@@ -62,7 +62,8 @@ class Options:
         epochs: Passes over the training images; default: the recipe's, else 100.
         batch_size: Images in a step, over all processes; default: the recipe's, else 128.
         lr: Peak learning rate; default: the recipe's, else 1e-3. Or --set optimizer.base_lr for 256 images a step.
-        augment: none, light, digits, small, plain, deit or deit3; default: the recipe's, else light.
+        augment: none, light, digits, small, plain, deit or deit3, and where boxes move along none, light, digits,
+            large or any_side; default: the recipe's, else light.
         precision: Default: auto, which is bf16 on a GPU, and on a CPU where it measures faster.
         device: auto, cpu, cuda, cuda:1 or mps; default: auto.
         workers: Loader processes; default: by core count and image size.
@@ -183,8 +184,18 @@ def _assignments(given: dict[str, Any]) -> list[str]:
     changes = []
     for option in SETTINGS.keys() & given.keys():
         text = given[option] if isinstance(given[option], str) else json.dumps(given[option])
-        changes += [f"{path}={text}" for path in SETTINGS[option]]
+        settings = _augmented(text) if option == "augment" else SETTINGS[option]
+        changes += [f"{path}={text}" for path in settings]
     return [*changes, "optimizer.base_lr=null"] if "lr" in given else changes  # a recipe may have set the other
+
+
+def _augmented(preset: str) -> list[str]:
+    """The settings that have such a preset: images alone and scenes have some of the same name."""
+    from vitrail.data.transforms.augment import PRESETS
+    from vitrail.data.transforms.scene import SCENE_PRESETS
+
+    known: dict[str, Any] = {"data.augment": PRESETS, "data.scenes": SCENE_PRESETS}
+    return [path for path, presets in known.items() if preset in presets] or SETTINGS["augment"]
 
 
 def _resumed(place: RunFolder, given: dict[str, Any]) -> Run:

@@ -44,8 +44,8 @@ def train(
       vitrail train --resume runs/photos --epochs 80
 
     Args:
-        data: A folder, .csv, .npz, .tar or a data set's name.
-        task: classification, multilabel or regression; default: what the labels are.
+        data: A folder, .csv, .npz, .tar, COCO .json, YOLO .yaml or a data set's name.
+        task: classification, multilabel, regression, detection or segmentation; default: what the labels are.
         distill: Learn from a trained model too: a run folder, a weights file, a .pt2, or my_pkg.my_module:function.
         distill_kind: hard, soft or features: its decisions, its probabilities, or what it sees; default: hard.
         distill_token: Give the model a distillation token, which learns from the teacher while the class token learns
@@ -75,6 +75,7 @@ def _begun(given: dict[str, Any]) -> Run:
 def _plain(given: dict[str, Any]) -> Run:
     """The defaults for a data set: S/16 on lightly augmented images, or the model and preprocessing of ``--init``."""
     from vitrail.data import DataConfig, PreprocessConfig, SourceConfig, augmentation
+    from vitrail.data.transforms.scene import SCENE_PRESETS
     from vitrail.train.run import Run
     from vitrail.vit import preset
 
@@ -87,5 +88,10 @@ def _plain(given: dict[str, Any]) -> Run:
         model, preprocess = found.task.vit.config, found.preprocess
         settings = to_dict(found.task.config)
         options = {name: settings[name] for name in ("pool", "head") if settings.get(name) is not None}
-    data = DataConfig(source=SourceConfig(spec=given["data"]), preprocess=preprocess, augment=augmentation("light"))
+    data = DataConfig(
+        source=SourceConfig(spec=given["data"]),
+        preprocess=preprocess,
+        augment=augmentation("light"),
+        scenes=SCENE_PRESETS["light"],
+    )
     return Run(data=data, model=model, task_options=options)

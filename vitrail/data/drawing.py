@@ -33,21 +33,23 @@ def draw_objects(
     labels: Sequence[int],
     classes: Sequence[str],
     *,
-    scores: Sequence[float] | None = None,
+    scores: Sequence[float | None] | None = None,
     masks: np.ndarray | None = None,
     crowd: Sequence[bool] | None = None,
+    colours: Sequence[Colour] | None = None,
 ) -> Image.Image:
     """A copy of the picture with its objects.
 
     Args:
         boxes_xyxy: (N, 4), in the picture's pixels.
         labels: places in ``classes``.
-        scores: said behind the names.
+        scores: said behind the names, where there are any.
         masks: bool (N, H, W).
         crowd: objects that stand for many; their boxes are drawn thinly.
+        colours: of each object; default: that of its class.
     """
     canvas, scale = _enlarged(image)
-    colours = [colour(int(label)) for label in labels]
+    colours = [colour(int(label)) for label in labels] if colours is None else colours
     if masks is not None and len(masks):
         canvas = _shaded(canvas, [_resized(mask, canvas) for mask in np.asarray(masks)], colours)
     boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4) * scale
@@ -62,7 +64,7 @@ def draw_objects(
             (left, top, max(left, right - 1), max(top, bottom - 1)), outline=colours[i], width=1 if many else line
         )
     for i in order:
-        text = printable(classes[int(labels[i])]) + (f" {scores[i]:.0%}" if scores is not None else "")
+        text = printable(classes[int(labels[i])]) + _percent(scores[i] if scores is not None else None)
         _tag(pen, text, boxes[i], colours[i], font, canvas.size)
     return canvas
 
@@ -114,6 +116,10 @@ def _shaded(canvas: Image.Image, masks: Sequence[np.ndarray], colours: Sequence[
         inner = inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
         pixels[mask & ~inner] = shade
     return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def _percent(score: float | None) -> str:
+    return "" if score is None else f" {score:.0%}"
 
 
 def _tag(

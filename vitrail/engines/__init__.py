@@ -32,8 +32,9 @@ Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 class Engine(Protocol):
     """What a task does at prediction time, by whatever means."""
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Images float32 (B, C, H, W) → raw outputs, as ``Task.forward``."""
+    def __call__(self, images: Tensor, *padding: Tensor) -> Tensor:
+        """Images float32 (B, C, H, W) → raw outputs, as ``Task.forward``. What says where things are may be given which
+        pixels are padding, bool (B, H, W), except in a graph."""
 
     def embed(self, images: Tensor) -> Tensor:
         """Images float32 (B, C, H, W) → feature vectors (B, D), as ``Task.embed``."""

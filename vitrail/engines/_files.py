@@ -36,7 +36,8 @@ class Graph:
         self.size: Pair | None = (size[0], size[1]) if size else None
         self.fixed = str(opened.meta.get("fixed", ""))
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, *padding: Tensor) -> Tensor:
+        assert not padding, "a model that needs to be told of padding does not become a graph"
         return self._both(images)[0]
 
     def embed(self, images: Tensor) -> Tensor:

@@ -48,8 +48,8 @@ class _Answer(nn.Module):
         self.task = task
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        embedding = self.task.embed(images)
-        return self.task.answer(embedding), embedding
+        outputs, embedding = self.task.both(images)
+        return outputs, embedding
 
 
 def trace(task: Task, preprocess: PreprocessConfig) -> Program:
@@ -59,11 +59,14 @@ def trace(task: Task, preprocess: PreprocessConfig) -> Program:
         preprocess: its size is the one that remains where there can be only one.
 
     Raises:
-        UserError: the task does not tell its feature vectors from its outputs, or PyTorch cannot trace it.
+        UserError: the task does not give its outputs and feature vectors in one pass, or needs to be told of padding,
+            or PyTorch cannot trace it.
     """
-    if not (hasattr(task, "embed") and hasattr(task, "answer")):
+    if not hasattr(task, "both"):
+        raise UserError(f"the task {task.name!r} cannot become a graph: give it both(images), outputs and embedding")
+    if preprocess.resize == "pad" and task.finds_places():
         raise UserError(
-            f"the task {task.name!r} cannot become a graph: make its forward of embed(images) and answer(vectors)"
+            "a graph would read the border of an image as part of it; train with data.preprocess.resize=square"
         )
     twin = copy.deepcopy(task).cpu().float().eval().requires_grad_(False)
     vit, size = twin.vit, preprocess.size

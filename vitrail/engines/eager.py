@@ -26,9 +26,9 @@ class Autocast:
     def __init__(self, engine: Engine, dtype: torch.dtype) -> None:
         self.engine, self.dtype = engine, dtype
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, *padding: Tensor) -> Tensor:
         with torch.autocast(images.device.type, self.dtype):
-            return self.engine(images).float()
+            return self.engine(images, *padding).float()
 
     def embed(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, self.dtype):

@@ -26,11 +26,15 @@ class Metrics(ABC):
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
 
-    def kept(self, outputs: Tensor) -> Tensor:
-        """What an evaluation gathers of outputs for :meth:`update`, a row an image: all, unless they are too large."""
+    def kept(self, outputs: Tensor, frames: Sequence[Any] | None = None) -> Any:
+        """What an evaluation gathers of outputs for :meth:`update`, an entry an image: all, unless they are too large.
+
+        Args:
+            frames: where outputs have places, what leads from the inputs' pixels to those of each image.
+        """
         return outputs
 
-    def update(self, outputs: Tensor, targets: Any) -> None:
+    def update(self, outputs: Any, targets: Any) -> None:
         """Add one batch: outputs (B, K) and its targets, (B,) class indices or (B, K)."""
         assert outputs.ndim == 2, f"outputs are (B, K), got {tuple(outputs.shape)}"
         assert outputs.shape[1] == len(self.names), f"{outputs.shape[1]} outputs for {len(self.names)} names"

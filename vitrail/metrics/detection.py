@@ -28,7 +28,16 @@ class Curve:
     recall: np.ndarray
     precision: np.ndarray
     scores: np.ndarray
+    right: np.ndarray
+    """bool: which detections, the surest first, are."""
     num_objects: int
+
+    def at(self, threshold: float) -> dict[str, float]:
+        """``precision`` and ``recall`` of the detections with at least this score; 0 where there are none."""
+        count = int((self.scores >= threshold).sum())
+        if not count:
+            return {"precision": 0.0, "recall": 0.0}
+        return {"precision": float(self.precision[count - 1]), "recall": float(self.recall[count - 1])}
 
     @property
     def average_precision(self) -> float:
@@ -62,40 +71,79 @@ class Metrics(Base):
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
-        self._found: list[Detections] = []
+        self.detections: list[Detections] = []
         self._true: list[Any] = []
+
+    def kept(self, outputs: Tensor, frames: Sequence[Any] | None = None) -> Tensor:
+        """All, boxes in the pixels of each image."""
+        if frames is None:
+            return outputs
+        rows = outputs.cpu()
+        boxes = [frame.original_boxes(row) for frame, row in zip(frames, rows[..., -4:], strict=True)]
+        return torch.cat((rows[..., :-4], torch.stack(boxes)), dim=-1)
 
     def update(self, outputs: Tensor, targets: Any) -> None:
         """Add one batch."""
         assert outputs.ndim == 3, f"outputs are (B, Q, K+4), got {tuple(outputs.shape)}"
         assert outputs.shape[2] == len(self.names) + 4, f"{outputs.shape[2]} columns for {len(self.names)} names"
         assert len(outputs) == len(targets), f"{len(outputs)} outputs for {len(targets)} targets"
-        self._found += [ranked(row) for row in outputs.detach().float().cpu()]
+        self.detections += [ranked(row) for row in outputs.detach().float().cpu()]
         self._true += list(targets)
 
     def compute(self) -> dict[str, float]:
         assert self._true, "compute() before the first update()"
         curves = [curve.average_precision for curve in self.curves()]
-        return coco_scores(len(self.names), self._found, self._true, Boxes()) | {"map_voc": _mean(curves)}
+        return coco_scores(len(self.names), self.detections, self._true, Boxes()) | {"map_voc": _mean(curves)}
 
     def details(self) -> dict[str, Any]:
-        """``classes`` (rows: AP at IoU 0.5, count of objects), ``curves`` (one a class), ``matched`` (one an image)."""
-        curves = self.curves()
+        """``classes`` (rows: average precision at IoU 0.5, precision and recall at the ``threshold``, ``support``), and
+        the ``threshold``, the score at which all classes together have the best F1."""
+        threshold = self.threshold
         classes = [
-            {"name": name, "ap50": curve.average_precision, "objects": curve.num_objects}
-            for name, curve in zip(self.names, curves, strict=True)
+            {"name": name, "ap": curve.average_precision, **curve.at(threshold), "support": curve.num_objects}
+            for name, curve in zip(self.names, self.curves(), strict=True)
         ]
-        return {"classes": classes, "curves": curves, "matched": self.matched()}
+        return {"threshold": threshold, "classes": classes}
+
+    @property
+    def threshold(self) -> float:
+        """The score from which on detections count where they must be counted, by the best F1."""
+        curves = self.curves()
+        scores = np.concatenate([curve.scores for curve in curves])
+        hits = np.concatenate([curve.right for curve in curves])
+        if not hits.any():
+            return 0.5
+        order = np.argsort(-scores, kind="stable")
+        found = np.cumsum(hits[order])
+        f1 = 2 * found / (np.arange(1, len(found) + 1) + sum(curve.num_objects for curve in curves))
+        return float(scores[order][int(f1.argmax())])
 
     def matched(self) -> list[Matched]:
         """What became of every detection and object."""
-        return [match(found, true) for found, true in zip(self._found, self._true, strict=True)]
+        return [match(found, true) for found, true in zip(self.detections, self._true, strict=True)]
+
+    def confusion(self, threshold: float) -> np.ndarray:
+        """What objects were taken for, int64 (K+1, K+1) with true classes as rows. The last class is nothing: objects
+        that were missed, and detections of what is not there. Pairs overlap by IoU ≥ 0.5, whatever their classes."""
+        nothing = len(self.names)
+        counts = np.zeros((nothing + 1, nothing + 1), dtype=np.int64)
+        for found, true in zip(self.detections, self._true, strict=True):
+            seen, crowd, labels = found.over(threshold), crowd_of(true), true.labels.cpu().numpy()
+            pairs = pair(seen, true)
+            of_crowds = pairs >= 0
+            of_crowds[of_crowds] = crowd[pairs[of_crowds]]
+            said, which = seen.labels.numpy()[~of_crowds], pairs[~of_crowds]
+            rows = np.where(which < 0, nothing, np.append(labels, nothing)[which])
+            np.add.at(counts, (rows, said), 1)
+            missed = np.setdiff1d(np.flatnonzero(~crowd), which)
+            np.add.at(counts, (labels[missed], nothing), 1)
+        return counts
 
     def curves(self) -> list[Curve]:
         """One a class."""
         fates = [torch.from_numpy(each.found) for each in self.matched()]
         labels, scores = (
-            torch.cat([getattr(found, name) for found in self._found]).numpy() for name in ("labels", "scores")
+            torch.cat([getattr(found, name) for found in self.detections]).numpy() for name in ("labels", "scores")
         )
         fate = torch.cat(fates).numpy()
         objects = np.concatenate([true.labels.cpu().numpy()[~crowd_of(true)] for true in self._true])
@@ -109,21 +157,28 @@ class Metrics(Base):
 def match(found: Detections, true: Any) -> Matched:
     """Each detection, the surest first, finds the object of its class that it overlaps most, if that is IoU ≥ 0.5 and
     nobody found it before (Everingham et al. 2010, section 4.4)."""
+    fate, crowd = pair(found, true, same_class=True), crowd_of(true)
+    in_crowd = fate >= 0
+    in_crowd[in_crowd] = crowd[fate[in_crowd]]
+    fate[in_crowd] = -2
+    return Matched(fate, np.setdiff1d(np.flatnonzero(~crowd), fate))
+
+
+def pair(found: Detections, true: Any, *, same_class: bool = False) -> np.ndarray:
+    """The object that each detection stands for, int64 (Q,), or −1: the one that it overlaps most, if that is IoU ≥ 0.5
+    and no surer detection stands for it already. A crowd takes any number."""
     crowd, labels = crowd_of(true), true.labels.cpu()
-    fate = np.full(len(found.labels), -1)
-    taken = np.zeros(len(labels), dtype=bool)
-    if len(labels):
-        overlap = iou(found.boxes_xyxy[:, None], true.boxes_xyxy.cpu().float())
+    pairs = np.full(len(found.labels), -1)
+    if not len(labels) or not len(pairs):
+        return pairs
+    overlap = iou(found.boxes_xyxy[:, None], true.boxes_xyxy.cpu().float())
+    if same_class:
         overlap[found.labels[:, None] != labels] = -1
-        best, which = (part.numpy() for part in overlap.max(dim=1))
-        for number, (value, target) in enumerate(zip(best, which, strict=True)):
-            if value < VOC_IOU:
-                continue
-            if crowd[target]:
-                fate[number] = -2
-            elif not taken[target]:
-                fate[number], taken[target] = target, True
-    return Matched(fate, np.flatnonzero(~taken & ~crowd))
+    taken = np.zeros(len(labels), dtype=bool)
+    for number, (value, target) in enumerate(zip(*(part.numpy() for part in overlap.max(dim=1)), strict=True)):
+        if value >= VOC_IOU and not taken[target]:
+            pairs[number], taken[target] = target, not crowd[target]
+    return pairs
 
 
 def crowd_of(true: Any) -> np.ndarray:
@@ -136,7 +191,7 @@ def _curve(scores: np.ndarray, right: np.ndarray, num_objects: int) -> Curve:
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(right[order])
     precision = hits / np.arange(1, len(hits) + 1)
-    return Curve(hits / max(num_objects, 1), precision, scores[order], num_objects)
+    return Curve(hits / max(num_objects, 1), precision, scores[order], right[order], num_objects)
 
 
 def _mean(values: Sequence[float]) -> float:

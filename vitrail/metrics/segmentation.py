@@ -13,15 +13,14 @@ import torch
 from torch import Tensor
 
 from vitrail.metrics import Metrics as Base
-from vitrail.metrics import rows
-from vitrail.metrics.classification import confusion
+from vitrail.metrics import ratio, rows
 from vitrail.ops.segmentation_losses import IGNORE
 
 TOLERANCE = 0.0075  # of the diagonal, Csurka et al. 2013
 
 
 class Metrics(Base):
-    """From maps of classes, or logits (B, K, H, W), and true maps. Only counts are kept, whatever the number of images.
+    """From maps of classes, each of its own size, or logits (B, K, H, W), and true maps. Only counts are kept.
 
     ``compute()`` gives ``miou`` and ``dice`` (means over the classes that were met or said), ``pixel_accuracy``,
     ``class_accuracy`` (mean recall of the classes met), and ``boundary_f1``.
@@ -29,24 +28,29 @@ class Metrics(Base):
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
-        self._counts = torch.zeros(len(self.names), len(self.names), dtype=torch.int64)
+        self._counts = torch.zeros(len(self.names), len(self.names) + 1, dtype=torch.int64)  # last: nothing said
         self._boundaries: list[float] = []
         self._num_images = 0
 
-    def kept(self, outputs: Tensor) -> Tensor:
-        """The likeliest class of each pixel: a K-th of the logits, and less."""
-        return outputs.argmax(dim=1).to(torch.uint8 if outputs.shape[1] <= IGNORE else torch.int32)
+    def kept(self, outputs: Tensor, frames: Sequence[Any] | None = None) -> list[Tensor]:
+        """The likeliest class of each pixel, uint8 (H, W) an image; in an image's own, 255 where it was cut off."""
+        maps = outputs.argmax(dim=1).to(torch.uint8).cpu()
+        return list(maps) if frames is None else [f.original_maps(m, IGNORE) for m, f in zip(maps, frames, strict=True)]
 
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
+    def update(self, outputs: Any, targets: Any) -> None:
         """Add one batch."""
-        said = (self.kept(outputs) if outputs.ndim == 4 else outputs).long().cpu()
-        true = targets.long().cpu()
-        assert said.shape == true.shape, f"maps {tuple(said.shape)} for true ones {tuple(true.shape)}"
-        self._num_images += len(said)
-        known = true != IGNORE
-        self._counts += confusion(true[known], said[known], len(self.names))
-        pairs = zip(said.numpy(), true.numpy(), strict=True)
-        self._boundaries += [score for pair in pairs for score in boundary_scores(*pair)]
+        maps = self.kept(outputs) if isinstance(outputs, Tensor) and outputs.ndim == 4 else outputs
+        for said, true in zip(maps, targets, strict=True):
+            self._add(said.long().cpu(), true.long().cpu())
+
+    def _add(self, said: Tensor, true: Tensor) -> None:
+        """One image; where nothing is said, it is wrong."""
+        assert said.shape == true.shape, f"a map {tuple(said.shape)} for a true one {tuple(true.shape)}"
+        self._num_images += 1
+        num_classes, known = len(self.names), true != IGNORE
+        pairs = true[known] * (num_classes + 1) + said[known].clamp(max=num_classes)
+        self._counts += torch.bincount(pairs, minlength=self._counts.numel()).view_as(self._counts)
+        self._boundaries += boundary_scores(said.numpy(), true.numpy())
 
     def compute(self) -> dict[str, float]:
         assert self._num_images, "compute() before the first update()"
@@ -62,17 +66,21 @@ class Metrics(Base):
         }
 
     def details(self) -> dict[str, Any]:
-        """``classes`` (rows) and ``confusion``, pixels (K, K) with true classes as rows."""
+        """``classes``: rows, whose ``support`` is in pixels."""
         iou, dice, recall = self._per_class()
-        return {
-            "classes": rows(self.names, iou=iou, dice=dice, recall=recall, pixels=self._counts.sum(dim=1)),
-            "confusion": self._counts.numpy(),
-        }
+        precision = ratio(self._counts.diagonal(), self._counts[:, :-1].sum(dim=0))
+        parts = {"iou": iou, "dice": dice, "precision": precision, "recall": recall}
+        return {"classes": rows(self.names, **parts, support=self._counts.sum(dim=1))}
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Pixels int64 (K, K), true classes as rows."""
+        return self._counts[:, :-1].numpy()
 
     def _per_class(self) -> tuple[Tensor, Tensor, Tensor]:
         """IoU, Dice and recall (each K), NaN for a class that was neither met nor said."""
         counts = self._counts.double()
-        both, true, said = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+        both, true, said = counts.diagonal(), counts.sum(dim=1), counts[:, :-1].sum(dim=0)
         return both / (true + said - both), 2 * both / (true + said), both / true
 
 
@@ -84,7 +92,7 @@ def boundary_scores(said: np.ndarray, true: np.ndarray) -> list[float]:
     known = true != IGNORE
     near = max(1.0, TOLERANCE * float(np.hypot(*true.shape)))
     scores = []
-    for label in np.union1d(true[known], said[known]):
+    for label in np.setdiff1d(np.union1d(true[known], said[known]), [IGNORE]):
         borders = [border((map_ == label) | ~known) & known for map_ in (said, true)]
         if not any(each.any() for each in borders):
             continue

@@ -19,6 +19,11 @@ class Detections(NamedTuple):
     query: Tensor
     """(Q,) int64: which query each comes from."""
 
+    def over(self, threshold: float) -> Detections:
+        """Those whose score is at least ``threshold``."""
+        keep = self.scores >= threshold
+        return Detections(*(part[keep] for part in self))
+
 
 def ranked(outputs: Tensor) -> Detections:
     """Outputs (Q, K+4), scores of the classes and boxes_xyxy → each query with its best class."""

@@ -76,8 +76,18 @@ class Measured:
         """The image of a row with what was true and what was said."""
         caption = self.family.caption(self.evaluation, row)
         channels = self.predictor.preprocess.config.channels
-        image = pictures.sample(self.source, int(self.evaluation.index[row]), channels)
+        index = int(self.evaluation.index[row])
+        if self.draws_places:
+            module: Any = self.family
+            image = module.drawn(self.evaluation, row, pictures.whole(self.source, index, channels))
+        else:
+            image = pictures.sample(self.source, index, channels)
         return Tile(image, caption.title, caption.score, caption.right)
+
+    @property
+    def draws_places(self) -> bool:
+        """Truth and prediction are drawn on the images, side by side."""
+        return hasattr(self.family, "drawn")
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as JSON types; what is undefined is null."""
@@ -111,7 +121,8 @@ class Measured:
             for name, figure in figures.items():
                 style.save_png(figure, folder / f"{name}.png")
         if mistakes := self.mistakes():
-            style.save_png(sheet([self.tile(row) for row in mistakes], "Worst mistakes"), folder / "worst_mistakes.png")
+            tiles, columns = [self.tile(row) for row in mistakes], 2 if self.draws_places else 6
+            style.save_png(sheet(tiles, "Worst mistakes", columns), folder / "worst_mistakes.png")
 
     def _row(self, row: int) -> dict[str, Any]:
         index = int(self.evaluation.index[row])
@@ -163,7 +174,7 @@ def find_split(predictor: Predictor, config: SourceConfig, split: str | None = N
     if "none" in task.takes:
         config = dataclasses.replace(config, labelled="auto")
     elif "number" not in task.takes:
-        config = dataclasses.replace(config, classes=predictor.classes)
+        config = task.source(dataclasses.replace(config, classes=predictor.classes))
     splits = dict(open_source(config).items())
     if split is None:
         split = next(name for name in ("test", "val", "train") if name in splits)

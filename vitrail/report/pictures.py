@@ -24,12 +24,17 @@ def sample(source: Source, index: int, channels: int) -> Image.Image:
     Raises:
         BadImage: it cannot be read.
     """
+    image = whole(source, index, channels)
+    image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+    return image
+
+
+def whole(source: Source, index: int, channels: int) -> Image.Image:
+    """The same at its own size."""
     from vitrail.data.images.decode import decode
 
     decoded = decode(source.read(index), channels)
-    image = decoded if isinstance(decoded, Image.Image) else from_planes(decoded.numpy())
-    image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-    return image
+    return decoded if isinstance(decoded, Image.Image) else from_planes(decoded.numpy())
 
 
 def denormalised(images: Tensor, preprocess: PreprocessConfig) -> list[Image.Image]:

@@ -115,10 +115,12 @@ def _all_rows(title: str, rows: list[dict[str, Any]]) -> str:
 def _mistakes(measured: Measured) -> Section:
     wrong, right = ([measured.tile(row) for row in rows] for rows in (measured.mistakes(), measured.examples()))
     parts: list[Part] = []
+    wide = measured.draws_places
     if wrong:
-        parts.append(Gallery("worst_mistakes", "Worst mistakes: true → predicted, highest loss first", wrong))
+        heading = "truth beside prediction" if wide else "true → predicted"
+        parts.append(Gallery("worst_mistakes", f"Worst mistakes: {heading}, highest loss first", wrong, wide))
     if right:
-        parts.append(Gallery("right", "Right, picked at random", right))
+        parts.append(Gallery("right", "Right, picked at random", right, wide))
     return Section("Mistakes" if wrong else "Examples", parts)
 
 

@@ -5,16 +5,21 @@ A task's module defines three classes: ``Config`` (frozen, JSON), ``Prediction``
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from vitrail.data.targets import SCENES
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from vitrail.data.source import SourceConfig
+    from vitrail.data.transforms.frame import Frame
     from vitrail.vit import ViT, ViTConfig
 
 Batch = dict[str, Any]
@@ -45,13 +50,11 @@ class Findings(Protocol):
     def summary(self, top: int) -> dict[str, str]:
         """One line for people, naming ``top`` at most."""
 
-    def placed(self, region: tuple[float, float, float, float], size: tuple[int, int]) -> Any:
+    def placed(self, frame: Frame) -> Any:
         """The same on the image that was preprocessed.
 
         Args:
-            region: the part of that image that the model saw, (left, top, right, bottom) in its pixels
-                (``Preprocess.region``).
-            size: its (height, width).
+            frame: where the model's input lies in it (``Preprocess.frame``).
         """
 
 
@@ -93,6 +96,19 @@ class Task(nn.Module, ABC):
         return self.vit
 
     @classmethod
+    def finds_places(cls) -> bool:
+        """Its targets and answers have places in the image: boxes, masks, a class for each pixel."""
+        return any(kind in SCENES for kind in cls.takes)
+
+    @classmethod
+    def source(cls, config: SourceConfig) -> SourceConfig:
+        """The source read for this task: scenes hold targets of several kinds, and ``auto`` is the first it takes."""
+        if config.kind != "auto" or not cls.finds_places():
+            return config
+        kind: Any = cls.takes[0]
+        return dataclasses.replace(config, kind=kind)
+
+    @classmethod
     @abstractmethod
     def configure(
         cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
@@ -120,6 +136,10 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def metrics(self) -> Any:
         """A fresh metric family of ``vitrail.metrics`` with ``update(outputs, targets)``."""
+
+    def evidence(self, outputs: Tensor) -> Tensor:
+        """Raw outputs → one number for each name, B K, which explanations follow back into the image."""
+        return outputs
 
     def predict(self, images: Tensor) -> list[Any]:
         """B C H W → one :class:`Prediction` an image."""

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 from PIL import Image
 
 from vitrail.data.drawing import draw_objects
+from vitrail.data.transforms.frame import Frame
 from vitrail.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,13 +48,10 @@ class Prediction:
         """The objects whose score is at least ``threshold``."""
         return self._only(self.scores >= threshold)
 
-    def placed(self, region: tuple[float, float, float, float], size: tuple[int, int]) -> Prediction:
-        """The same objects on the image that was preprocessed; boxes end at its edges. Arguments as of ``Findings``."""
-        left, top, right, bottom = region
-        scale = np.array([(right - left) / self.size[1], (bottom - top) / self.size[0]] * 2, dtype=np.float32)
-        moved = self.boxes_xyxy * scale + np.array([left, top] * 2, dtype=np.float32)
-        inside = np.clip(moved, 0, np.array([size[1], size[0]] * 2, dtype=np.float32))
-        return dataclasses.replace(self, boxes_xyxy=inside, size=size)
+    def placed(self, frame: Frame) -> Prediction:
+        """The same objects on the image that was preprocessed; boxes end at its edges."""
+        boxes = frame.original_boxes(torch.from_numpy(self.boxes_xyxy)).numpy()
+        return dataclasses.replace(self, boxes_xyxy=boxes, size=frame.original)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row an object: its class, score and sides in pixels."""

@@ -65,6 +65,11 @@ class PooledTask(Task):
         """What :meth:`embed` gives, B D → raw outputs, B K."""
         return self.head(vectors)
 
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw outputs and the pooled vector, in one pass."""
+        vectors = self.embed(images)
+        return self.answer(vectors), vectors
+
     def forward(self, images: Tensor) -> Tensor:
         """B C H W → B K."""
         return self.answer(self.embed(images))

@@ -21,6 +21,7 @@ from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Level, Queries
 from vitrail.nn.feature_pyramid import CELLS, FeaturePyramid, Scale
 from vitrail.nn.init import initialise
 from vitrail.nn.object_queries import ObjectQueries, OneToManyConfig
+from vitrail.nn.proposals import Proposals, Proposed
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops import boxes as box_ops
 from vitrail.ops.detections import ranked
@@ -30,7 +31,7 @@ from vitrail.tasks import Batch
 from vitrail.tasks import Task as Base
 from vitrail.tasks._dense import encode
 from vitrail.tasks._objects import Prediction
-from vitrail.vit import ViT, ViTConfig
+from vitrail.vit import Features, ViT, ViTConfig
 
 __all__ = ["Config", "Prediction", "Task"]
 
@@ -44,6 +45,7 @@ class Config:
     classes: names in the order of the scores.
     decoder: width, depth and number of queries.
     scales: feature maps that queries attend to, as cells per patch along each side (ViTDet's simple pyramid).
+    proposals: queries begin at the cells that look most like an object (two-stage DETR); else at learned boxes.
     window: blocks that attend in windows, for large images; None: all attend to all.
     class_loss: ``focal``, one sigmoid a class (Deformable DETR), or ``softmax`` with "no object" (DETR).
     denoising: noised objects as further queries in training (DN-DETR), or None.
@@ -55,6 +57,7 @@ class Config:
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=100_000)]
     decoder: DecoderConfig = DecoderConfig()
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = ("1",)
+    proposals: bool = True
     window: WindowConfig | None = None
     class_loss: Literal["focal", "softmax"] = "focal"
     denoising: DenoisingConfig | None = DenoisingConfig()
@@ -63,35 +66,39 @@ class Config:
 
 
 class Task(Base):
-    """Targets: a list of one :class:`~vitrail.data.targets.Objects` an image, boxes in pixels of the model's input.
+    """Targets: one :class:`~vitrail.data.targets.Objects` an image, boxes in pixels of the model's input.
 
     Outputs: B Q K+4, the scores of the classes and boxes_xyxy in pixels of the input; one tensor, so that every engine
     runs it. ``batch["padding"]`` bool (B, H, W), where there is one, tells which pixels are none of the image's.
     """
 
     monitor: ClassVar[str] = "ap"
-    takes = ("boxes",)
+    takes = ("boxes", "masks")
     config: Config
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        dim, num_classes = config.decoder.dim, len(config.classes)
+        decoder, num_classes = config.decoder, len(config.classes)
+        dim = decoder.dim
         self.rule: ClassRule = FocalRule() if config.class_loss == "focal" else SoftmaxRule()
+        width = self.rule.num_outputs(num_classes)
         self.weights = CostConfig(label=2.0 if config.class_loss == "focal" else 1.0)
         self.vit = ViT(config.model)
         self.pyramid = FeaturePyramid(config.model.dim, dim, config.scales)
-        self.queries = ObjectQueries(config.decoder.num_queries, dim)
+        self.proposals = Proposals(dim, width, decoder.num_queries) if config.proposals else None
+        self.queries = None if config.proposals else ObjectQueries(decoder.num_queries, dim)
         many = config.one_to_many
         self.many = ObjectQueries(many.num_queries, dim) if many else None
         self.denoising = Denoising(num_classes, dim, config.denoising) if config.denoising else None
-        self.decoder = DetrDecoder(config.decoder)
-        self.head = nn.Linear(dim, self.rule.num_outputs(num_classes))
-        for part in (self.pyramid, self.queries, self.many, self.decoder, self.head):
+        self.decoder = DetrDecoder(decoder)
+        self.head = nn.Linear(dim, width)
+        for part in (self.pyramid, self.proposals, self.queries, self.many, self.decoder, self.head):
             if part is not None:
                 initialise(part)
         if config.class_loss == "focal":
-            nn.init.constant_(self.head.bias, -float(np.log((1 - PRIOR) / PRIOR)))
+            for layer in (self.head, self.proposals.score) if self.proposals else (self.head,):
+                nn.init.constant_(layer.bias, -float(np.log((1 - PRIOR) / PRIOR)))
 
     @classmethod
     def configure(cls, model: ViTConfig, names: Sequence[str], targets: Any, options: dict[str, Any]) -> Config:
@@ -100,57 +107,59 @@ class Task(Base):
 
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the mean of the patches, B D."""
-        (features,), _ = encode(self.vit, images, None, self.config.window)
-        return features.patches.mean(dim=1)
+        return self._features(images, None)[0].patches.mean(dim=1)
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
         """B C H W → B Q K+4."""
+        return self.both(images, padding)[0]
+
+    def both(self, images: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What :meth:`forward` and :meth:`embed` give, in one pass."""
+        features, hidden = self._features(images, padding)
         region = regions(images, padding)
-        found = self.decoder(self.queries(len(images)), self.levels(images, padding, region))
-        x, boxes = found[-1]
+        levels = self._levels(features, hidden, images, region)
+        x, boxes = self.decoder(self._begin(levels)[0], levels)[-1]
+        return self._output(x, boxes, levels, region), features.patches.mean(dim=1)
+
+    def _output(self, x: Tensor, boxes: Tensor, levels: list[Level], region: Tensor) -> Tensor:
+        """Raw outputs from decoded queries B Q D and their boxes B Q 4."""
         return torch.cat((self.rule.scores(self.head(x).float()), to_pixels(boxes, region)), dim=-1)
 
-    def levels(self, images: Tensor, padding: Tensor | None, region: Tensor) -> list[Level]:
-        """The feature maps that queries attend to."""
-        (features,), hidden = encode(self.vit, images, padding, self.config.window)
-        patch = [pixels / cells for pixels, cells in zip(images.shape[-2:], features.grid, strict=True)]
-        left, top, right, bottom = region.unbind(dim=1)
-        found = []
-        for (map_, padded), scale in zip(self.pyramid(features.map, hidden), self.config.scales, strict=True):
-            y = centres(patch[0] / CELLS[scale], map_.shape[2], top, bottom)
-            x = centres(patch[1] / CELLS[scale], map_.shape[3], left, right)
-            found.append(Level(map_, x, y, padded))
-        return found
-
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Matched losses of every layer, and those of the denoising and the one-to-many queries."""
+        """Matched losses of every layer and of the proposals, those of the denoising and of the one-to-many queries."""
         images, padding = batch["images"], batch.get("padding")
         region = regions(images, padding)
         truth = truth_of(batch["targets"], region)
-        groups: dict[str, Queries] = {"main": self.queries(len(images))}
-        pairs: Pairs | None = None
+        levels = self._levels(*self._features(images, padding), images, region)
+        first, proposed = self._begin(levels)
+        groups, noised = {"main": first}, None
         if self.many is not None:
             groups["many"] = self.many(len(images))
         if self.denoising is not None:
-            groups["noised"], pairs = self.denoising(truth)
-        found = self.decoder(joined(list(groups.values())), self.levels(images, padding, region))
+            groups["noised"], noised = self.denoising(truth)
+        found = self.decoder(joined(list(groups.values())), levels)
         answers = [(self.head(x), boxes) for x, boxes in found]
         parts: dict[str, Tensor] = {}
+        helpers: dict[str, Tensor] = {}
         start = 0
         for name, group in groups.items():
             end = start + group.content.shape[1]
             layers = [(logits[:, start:end], boxes[:, start:end]) for logits, boxes in answers]
             start = end
-            if name == "noised":
-                assert pairs is not None
-                parts[name] = self._restored(layers, truth, pairs)
-                continue
-            repeats = self.config.one_to_many.repeats if name == "many" and self.config.one_to_many else 1
-            losses, _ = matched_losses(self.rule, layers, truth.repeated(repeats), self.weights)
-            parts |= losses if name == "main" else {}
-            parts[name] = weighed(losses, self.weights)
-        total = torch.stack([parts[name] for name in groups]).sum()
-        return {"loss": total, **{name: value for name, value in parts.items() if name != "main"}}
+            if name == "main":
+                parts, _ = matched_losses(self.rule, layers, truth, self.weights)
+            elif name == "many":
+                assert self.config.one_to_many is not None
+                several = truth.repeated(self.config.one_to_many.repeats)
+                helpers[name] = weighed(matched_losses(self.rule, layers, several, self.weights)[0], self.weights)
+            else:
+                assert noised is not None
+                helpers[name] = self._restored(layers, truth, noised)
+        if proposed is not None:
+            losses, _ = matched_losses(self.rule, [(proposed.logits, proposed.boxes)], truth, self.weights)
+            helpers["proposed"] = weighed(losses, self.weights)
+        own = weighed(parts, self.weights)
+        return {"loss": torch.stack([own, *helpers.values()]).sum(), **parts, **helpers}
 
     def decode(self, outputs: Tensor) -> list[Prediction]:
         """The queries whose best class is over the threshold, best first, on an image of the native size."""
@@ -162,9 +171,36 @@ class Task(Base):
         size = (images.shape[-2], images.shape[-1])
         return [dataclasses.replace(prediction, size=size) for prediction in self.decode(self(images))]
 
+    def evidence(self, outputs: Tensor) -> Tensor:
+        """The score of each class's surest object."""
+        return outputs[..., : len(self.config.classes)].amax(dim=1)
+
     def metrics(self) -> Metrics:
         """COCO's average precision and recall, VOC's mAP."""
         return Metrics(self.config.classes)
+
+    def _features(self, images: Tensor, padding: Tensor | None) -> tuple[Features, Tensor | None]:
+        (features,), hidden = encode(self.vit, images, padding, self.config.window)
+        return features, hidden
+
+    def _levels(self, features: Features, hidden: Tensor | None, images: Tensor, region: Tensor) -> list[Level]:
+        """The feature maps that queries attend to."""
+        patch = [pixels / cells for pixels, cells in zip(images.shape[-2:], features.grid, strict=True)]
+        left, top, right, bottom = region.unbind(dim=1)
+        found = []
+        for (map_, padded), scale in zip(self.pyramid(features.map, hidden), self.config.scales, strict=True):
+            y = centres(patch[0] / CELLS[scale], map_.shape[2], top, bottom)
+            x = centres(patch[1] / CELLS[scale], map_.shape[3], left, right)
+            found.append(Level(map_, x, y, padded))
+        return found
+
+    def _begin(self, levels: list[Level]) -> tuple[Queries, Proposed | None]:
+        """The queries that answer, and the proposals that they begin at."""
+        if self.proposals is None:
+            assert self.queries is not None
+            return self.queries(len(levels[0].map)), None
+        proposed = self.proposals(levels, len(self.config.classes))
+        return proposed.queries, proposed
 
     def _decide(self, row: Tensor, size: tuple[int, int]) -> Prediction:
         labels, scores, boxes, _ = (part.numpy() for part in ranked(row))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from vitrail.config import config, from_dict, to_dict
 from vitrail.data.drawing import colour, draw_map
+from vitrail.data.transforms.frame import Frame
 from vitrail.errors import UserError
 from vitrail.metrics.segmentation import Metrics
 from vitrail.nn.dense_heads import CascadedUpsampler, LinearHead, MultiLevelHead
@@ -31,7 +33,7 @@ from vitrail.tasks._dense import encode
 from vitrail.vit import ViT, ViTConfig
 
 LEVELS = 4  # layers that the multi-level head reads, spread evenly
-WIDTHS = (256, 128, 64, 16)  # of TransUNet's decoder
+NARROWING = (2.0, 1.0, 0.5, 0.125)  # of TransUNet's decoder, step by step: 256, 128, 64 and 16 channels
 
 
 @config
@@ -39,7 +41,7 @@ class Config:
     """Args:
     classes: names in the order of the outputs.
     decoder: ``linear`` (Segmenter), ``multilevel`` (SETR-MLA), or ``transunet``, which needs a ResNet stem.
-    hidden: width of the multi-level head.
+    hidden: width of the multi-level head, or of TransUNet's decoder at its second step.
     dice: share of the Dice loss; the rest is cross-entropy.
     window: blocks that attend in windows, for large images; None: all attend to all. Not for ``transunet``.
     """
@@ -68,18 +70,10 @@ class Prediction:
         order = np.argsort(-counts, kind="stable")
         return {self.classes[label]: float(counts[label]) for label in order if counts[label]}
 
-    def placed(self, region: tuple[float, float, float, float], size: tuple[int, int]) -> Prediction:
-        """The same classes on the image that was preprocessed; what the model did not see is 255. Arguments as of
-        ``Findings``."""
-        left, top, right, bottom = region
-        row, column = (
-            np.floor((np.arange(length) + 0.5 - start) / (end - start) * cells).astype(int)
-            for length, start, end, cells in zip(size, (top, left), (bottom, right), self.map.shape, strict=True)
-        )
-        inside = [(each >= 0) & (each < cells) for each, cells in zip((row, column), self.map.shape, strict=True)]
-        whole = np.full(size, IGNORE, dtype=np.uint8)
-        whole[np.ix_(*inside)] = self.map[np.ix_(row[inside[0]], column[inside[1]])]
-        return dataclasses.replace(self, map=whole)
+    def placed(self, frame: Frame) -> Prediction:
+        """The same classes on the image that was preprocessed; what the model did not see is 255."""
+        whole = frame.original_maps(torch.from_numpy(self.map), IGNORE)
+        return dataclasses.replace(self, map=whole.numpy())
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a class that is there."""
@@ -123,7 +117,7 @@ class Task(Base):
         self.layers = [model.depth - 1]
         self.head: LinearHead | MultiLevelHead | CascadedUpsampler
         if config.decoder == "transunet":
-            self.head = _upsampler(self.vit, num_classes)
+            self.head = _upsampler(self.vit, config.hidden, num_classes)
         elif config.decoder == "multilevel":
             count = min(LEVELS, model.depth)
             self.layers = [(level + 1) * model.depth // count - 1 for level in range(count)]
@@ -144,10 +138,15 @@ class Task(Base):
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
         """B C H W → logits B K H W."""
+        return self.both(images, padding)[0]
+
+    def both(self, images: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What :meth:`forward` and :meth:`embed` give, in one pass."""
         if isinstance(self.head, CascadedUpsampler):
             return self._upsampled(self.head, images)
         found, hidden = encode(self.vit, images, padding, self.config.window, self.layers)
-        return self.head([features.map for features in found], hidden, (images.shape[-2], images.shape[-1]))
+        logits = self.head([features.map for features in found], hidden, (images.shape[-2], images.shape[-1]))
+        return logits, found[-1].patches.mean(dim=1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy and Dice, in the shares of the config."""
@@ -161,20 +160,25 @@ class Task(Base):
         maps = outputs.detach().argmax(dim=1).cpu().numpy().astype(np.uint8)
         return [Prediction(self.config.classes, row) for row in maps]
 
+    def evidence(self, outputs: Tensor) -> Tensor:
+        """The logits of each class where it was said, summed (Vinogradova et al. 2020, Seg-Grad-CAM)."""
+        classes = torch.arange(outputs.shape[1], device=outputs.device)[:, None, None]
+        return (outputs * (outputs.argmax(dim=1, keepdim=True) == classes)).sum(dim=(2, 3))
+
     def metrics(self) -> Metrics:
         """Mean IoU, Dice, accuracy, boundary F1."""
         return Metrics(self.config.classes)
 
-    def _upsampled(self, head: CascadedUpsampler, images: Tensor) -> Tensor:
+    def _upsampled(self, head: CascadedUpsampler, images: Tensor) -> tuple[Tensor, Tensor]:
         stem = self.vit.embed
         assert isinstance(stem, ResNetStem)
         maps = stem.maps(images)
         tokens, grid, positions = self.vit.tokenise(images, stem.project(maps[-1]))
         patches = self.vit.encode(tokens, positions)[:, self.vit.num_prefix :]
-        return head(patches.transpose(1, 2).unflatten(2, grid), maps[-2::-1])
+        return head(patches.transpose(1, 2).unflatten(2, grid), maps[-2::-1]), patches.mean(dim=1)
 
 
-def _upsampler(vit: ViT, num_classes: int) -> CascadedUpsampler:
+def _upsampler(vit: ViT, hidden: int, num_classes: int) -> CascadedUpsampler:
     """TransUNet's decoder for this backbone.
 
     Raises:
@@ -187,5 +191,6 @@ def _upsampler(vit: ViT, num_classes: int) -> CascadedUpsampler:
             "embed.kind='resnet', embed.layers=[3,4,9] with patch_size=16; or choose decoder='multilevel'"
         )
     num_steps = patch[0].bit_length() - 1
-    widths = [WIDTHS[min(step, len(WIDTHS) - 1)] for step in range(num_steps)]
+    shares = [NARROWING[min(step, len(NARROWING) - 1)] for step in range(num_steps)]
+    widths = [max(8, round(hidden * share)) for share in shares]
     return CascadedUpsampler(vit.config.dim, stem.channels[-2::-1], widths, num_classes)

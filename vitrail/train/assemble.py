@@ -62,6 +62,9 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Sess
     complete = folder.read_summary() is not None
     run = world.agree(folder.admit(run, extend=extend) if world.first else run)
     saved = state.load(folder.state)
+    if run.task != "auto":
+        source = registry.load_from(TASKS, run.task).Task.source(run.data.source)
+        run = dataclasses.replace(run, data=dataclasses.replace(run.data, source=source))
     data = open_data(run.data)
     if run.task == "auto":
         run = dataclasses.replace(run, task=task_for(data.kind))
@@ -114,8 +117,9 @@ def task_for(kind: str) -> str:
     Raises:
         UserError: there is none.
     """
-    for name in registry.names("tasks"):
-        if kind in registry.load("tasks", name).Task.takes:
+    tasks = {name: registry.load("tasks", name).Task.takes for name in registry.names("tasks")}
+    for name in sorted(tasks, key=lambda name: tasks[name][:1] != (kind,)):  # those that take it first of all
+        if kind in tasks[name]:
             return name
     raise UserError(f"no task learns from data of kind {kind!r}; give labels, or learn without by `vitrail pretrain`")
 

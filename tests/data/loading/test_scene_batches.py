@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vitrail.config import override
-from vitrail.data import DataConfig, LoaderConfig, ObjectsBatch, PreprocessConfig, SourceConfig, open_data
+from vitrail.data import DataConfig, LoaderConfig, ObjectsBatch, Preprocess, PreprocessConfig, SourceConfig, open_data
 from vitrail.errors import UserError
 
 pytestmark = [
@@ -26,24 +26,36 @@ def config(scene_folder: Path, **settings: object) -> DataConfig:
     return DataConfig(source=source, preprocess=size, scenes="light", loader=loader)
 
 
-def test_evaluation_shows_every_object_in_the_inputs_pixels(scene_folder: Path) -> None:
+def test_evaluation_leaves_every_object_in_its_images_pixels(scene_folder: Path) -> None:
     data = open_data(config(scene_folder, kind="masks"))
     source = data.split("train")
-    loader = data.eval_loader("train")
     seen = 0
-    for batch in loader.batches():
+    for batch in data.eval_loader("train").batches():
         assert batch["images"].shape[1:] == (3, 32, 32)
         assert batch["padding"].shape == (*batch["images"].shape[:1], 32, 32)
-        assert isinstance(batch["targets"], ObjectsBatch)
-        for image, objects in zip(batch["index"].tolist(), batch["targets"], strict=True):
+        rows = zip(batch["index"].tolist(), batch["targets"], batch["frames"], batch["padding"], strict=True)
+        for image, objects, frame, padding in rows:
             original = source.targets[image]
-            frame = loader._assembly.transform.preprocess.frame(original.size)
-            torch.testing.assert_close(frame.original_boxes(objects.boxes_xyxy), original.boxes_xyxy, atol=1e-3, rtol=0)
-            assert torch.equal(objects.labels, original.labels)
-            assert objects.masks.shape[1:] == (32, 32)
-            assert objects.image_id == original.image_id
+            assert torch.equal(objects.boxes_xyxy, original.boxes_xyxy)
+            assert torch.equal(objects.masks, original.masks)
+            assert frame.original == original.size
+            assert torch.equal(frame.padding(), padding)
+            back = frame.original_boxes(frame.boxes(objects.boxes_xyxy))
+            torch.testing.assert_close(back, original.boxes_xyxy, atol=1e-3, rtol=0)
             seen += 1
     assert seen == len(source)
+
+
+def test_training_shows_objects_in_the_inputs_pixels(scene_folder: Path) -> None:
+    data = open_data(override(config(scene_folder, kind="masks"), ["scenes=none"]))
+    source = data.split("train")
+    batch = next(data.train_loader().batches())
+    assert isinstance(batch["targets"], ObjectsBatch)
+    for image, objects in zip(batch["index"].tolist(), batch["targets"], strict=True):
+        original = source.targets[image]
+        frame = Preprocess(data.config.preprocess).frame(original.size)
+        torch.testing.assert_close(objects.boxes_xyxy, frame.objects(original).boxes_xyxy, atol=1e-3, rtol=0)
+        assert objects.masks.shape[1:] == (32, 32)
 
 
 @pytest.mark.parametrize("kind", ["boxes", "masks", "semantic"])
@@ -70,7 +82,7 @@ def test_workers_change_nothing(scene_folder: Path, kind: str) -> None:
 
 def test_a_batch_splits_moves_and_travels(scene_folder: Path) -> None:
     data = open_data(config(scene_folder, kind="masks"))
-    batch = next(data.eval_loader("train").batches())["targets"]
+    batch = next(data.train_loader().batches())["targets"]
     pieces = batch.chunk(3)
     assert [len(piece) for piece in pieces] == [2, 2]
     assert [piece.counts for piece in batch.to("cpu").chunk(4)] == [(count,) for count in batch.counts]

@@ -21,7 +21,7 @@ from vitrail.data.source import Source
 from vitrail.data.targets import SCENES
 from vitrail.data.transforms.mix import Mix
 from vitrail.data.transforms.preprocess import Preprocess
-from vitrail.data.transforms.scene import ScenePreprocess
+from vitrail.data.transforms.scene import SceneEvaluation
 from vitrail.errors import UserError
 
 _CACHE_BYTES = 256 * 2**20
@@ -95,7 +95,7 @@ class Loader:
         )
         scenes = source.kind in SCENES
         if scenes and isinstance(transform, Preprocess):
-            transform = ScenePreprocess(transform.input)
+            transform = SceneEvaluation(transform.input)
         cached = _resolve_cache(config.cache, transform, len(source))
         self.workers = self._resolve_workers(cached, transform)
         assembly: Any = SceneAssembly if scenes else Assembly

@@ -37,7 +37,8 @@ class SceneTransform(Protocol):
 class SceneAssembly(Assembly):
     """Its batches hold ``images``, ``targets`` and, where images may have a border, ``padding`` bool (B, H, W).
 
-    ``targets`` is an :class:`ObjectsBatch`, or class maps int64 (B, H, W).
+    ``targets`` is an :class:`ObjectsBatch`, or class maps int64 (B, H, W). In evaluation it is a list of each image's
+    own :class:`Objects` or map uint8 (h, w), and ``frames`` says where the inputs lie in those images.
     """
 
     transform: Any
@@ -51,10 +52,11 @@ class SceneAssembly(Assembly):
 
     def _batch(self, rows: list[Scene], index: np.ndarray, keys: Keys) -> Batch:
         targets: list[Any] = [row.target for row in rows]
-        objects = isinstance(targets[0], Objects)
-        batch: Batch = {
-            "images": self.transform.finish(torch.stack([row.pixels for row in rows]), keys),
-            "targets": ObjectsBatch.of(targets) if objects else torch.stack(targets).long(),
-        }
+        batch: Batch = {"images": self.transform.finish(torch.stack([row.pixels for row in rows]), keys)}
+        if frames := [row.frame for row in rows if row.frame is not None]:
+            batch |= {"targets": targets, "frames": frames}
+        else:
+            objects = isinstance(targets[0], Objects)
+            batch["targets"] = ObjectsBatch.of(targets) if objects else torch.stack(targets).long()
         padding = [row.padding for row in rows if row.padding is not None]
         return batch | {"padding": torch.stack(padding)} if padding else batch

@@ -17,7 +17,7 @@ from vitrail.data.images.decode import BadImage
 from vitrail.data.targets import Objects
 from vitrail.data.transforms.batched import PositiveRange
 from vitrail.data.transforms.colour import ColourConfig, recolour
-from vitrail.data.transforms.frame import clipped, visible
+from vitrail.data.transforms.frame import Frame, clipped, visible
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, to_pixels
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops import boxes
@@ -35,12 +35,13 @@ class Scene:
         pixels: uint8 (C, H, W).
         target: in pixels of the input.
         padding: bool (H, W), true beyond the image; None where nothing can be.
+        frame: None, or where the input lies in the image; then the target is in the image's own pixels.
     """
 
-    __slots__ = ("padding", "pixels", "target")
+    __slots__ = ("frame", "padding", "pixels", "target")
 
-    def __init__(self, pixels: Tensor, target: Target, padding: Tensor | None) -> None:
-        self.pixels, self.target, self.padding = pixels, target, padding
+    def __init__(self, pixels: Tensor, target: Target, padding: Tensor | None, frame: Frame | None = None) -> None:
+        self.pixels, self.target, self.padding, self.frame = pixels, target, padding, frame
 
 
 class ScenePreprocess:
@@ -69,6 +70,18 @@ class ScenePreprocess:
     def finish(self, pixels: Tensor, keys: Keys) -> Tensor:
         """uint8 (B, C, H, W) → float32, normalised."""
         return self.preprocess.finish(pixels)
+
+
+class SceneEvaluation(ScenePreprocess):
+    """The same for measuring: an answer is compared with what the image shows, in the image's own pixels."""
+
+    def scene(self, image: Picture, target: Target, key: int = 0) -> Scene:
+        """The image at the input size with its target as it is. Raises as above."""
+        size = size_of(image)
+        _require_size(target, size)
+        frame = self.preprocess.frame(size)
+        padding = frame.padding() if self.input.resize == "pad" else None
+        return Scene(self.preprocess.pixels(image), target, padding, frame)
 
 
 @config

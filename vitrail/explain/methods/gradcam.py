@@ -51,12 +51,12 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     return [heat(f"Grad-CAM at layer {layer}", values, vit.embed.grid(images.shape[-2:]))]
 
 
-def _run(task: nn.Module, module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def _run(task: Any, module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """The outputs (K,) of one image and the tokens (1, T, D) that entered ``module`` on the way."""
     caught: list[Tensor] = []
     hook = module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     try:
-        outputs = task(images.clone().requires_grad_())  # a path for gradients even if all is frozen
+        outputs = task.evidence(task(images.clone().requires_grad_()))  # a path for gradients even if all is frozen
     finally:
         hook.remove()
     return outputs[0], caught[0]

@@ -5,7 +5,8 @@ A module provides
 - ``HEADLINES: dict[str, Headline]``, the scalars worth showing, in order;
 - ``columns(evaluation) -> dict[str, Sequence]``, one row an image for ``predictions.csv``, ``loss`` among them;
 - ``caption(evaluation, row) -> Caption``, what was true and what was said of one image;
-- ``figures(evaluation) -> dict[str, dict[str, Figure]]``, figures by section and name.
+- ``figures(evaluation) -> dict[str, dict[str, Figure]]``, figures by section and name;
+- perhaps ``drawn(evaluation, row, picture) -> Image``, where truth and prediction have places in the picture.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_ROWS = 20
-HEADINGS = {"f1": "F1 by class", "ap": "Average precision by class"}
+HEADINGS = {"f1": "F1 by class", "ap": "Average precision by class", "iou": "Intersection over union by class"}
 
 
 @style.styled

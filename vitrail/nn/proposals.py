@@ -1,0 +1,72 @@
+"""Queries that begin where the image has something: two-stage DETR.
+
+Every cell of the feature maps proposes a class and a box around itself; the best proposals become the queries (Zhu et
+al. 2021, Deformable DETR, section 4.2), with the cells' own features for content (Zhao et al. 2024, RT-DETR, section
+4.3). So a query need not learn to search the whole image, which is what takes DETR its many epochs.
+
+Shapes: B images, N cells of all maps, Q queries, D width. Boxes are ``cxcywh`` as shares of the image.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.nn.detr_decoder import BoxHead, Level, Queries, logit
+
+CELLS = 3.0  # side of the box that a proposal starts from
+
+
+class Proposed(NamedTuple):
+    """What all cells say, and the queries made of the best."""
+
+    logits: Tensor
+    """B N width, of the classes."""
+    boxes: Tensor
+    """B N 4."""
+    queries: Queries
+
+
+class Proposals(nn.Module):
+    """Feature maps → the proposals of their cells, and ``num_queries`` queries, of which an image has fewer if it has
+    fewer cells.
+
+    Args:
+        num_outputs: width of the class logits.
+    """
+
+    def __init__(self, dim: int, num_outputs: int, num_queries: int) -> None:
+        super().__init__()
+        self.num_queries = num_queries
+        self.norm = nn.LayerNorm(dim, 1e-6)
+        self.score = nn.Linear(dim, num_outputs)
+        self.box = BoxHead(dim)
+        self.content = nn.Linear(dim, dim)
+
+    def forward(self, levels: list[Level], num_classes: int) -> Proposed:
+        """Cells of padding propose nothing: their logits are those of no class.
+
+        Args:
+            num_classes: leading logits that stand for a class.
+        """
+        x = self.norm(torch.cat([level.map.flatten(2).transpose(1, 2) for level in levels], dim=1))
+        logits = self.score(x)
+        boxes = (logit(torch.cat([_around(level) for level in levels], dim=1)) + self.box(x).float()).sigmoid()
+        best = logits[..., :num_classes].amax(dim=-1).float()
+        if any(level.padding is not None for level in levels):
+            hidden = torch.cat([cast("Tensor", level.padding).flatten(1) for level in levels], dim=1)
+            best = best.masked_fill(hidden, -torch.inf)
+        chosen = best.topk(min(self.num_queries, best.shape[1]), dim=1).indices.unsqueeze(-1)
+        content = self.content(x.detach().gather(1, chosen.expand(-1, -1, x.shape[-1])))
+        return Proposed(logits, boxes, Queries(content, boxes.detach().gather(1, chosen.expand(-1, -1, 4))))
+
+
+def _around(level: Level) -> Tensor:
+    """A box of :data:`CELLS` cells a side around each cell, B h·w 4."""
+    rows, columns = level.y.shape[1], level.x.shape[1]
+    x, y = level.x.unsqueeze(1).expand(-1, rows, -1), level.y.unsqueeze(2).expand(-1, -1, columns)
+    step = [(each[:, -1:] - each[:, :1]) / max(each.shape[1] - 1, 1) for each in (level.x, level.y)]
+    width, height = (CELLS * each.unsqueeze(-1).expand_as(x) for each in step)
+    return torch.stack((x, y, width, height), dim=-1).flatten(1, 2)

@@ -1,0 +1,44 @@
+"""Handwritten digits on a canvas, embedded in scikit-learn: a class for every pixel, from scratch.
+
+vitrail train --recipe digit_scenes_segmentation --seed 0
+"""
+
+from __future__ import annotations
+
+from vitrail.data import DataConfig, LoaderConfig, PreprocessConfig, SourceConfig
+from vitrail.data.transforms.scene import SCENE_PRESETS
+from vitrail.nn.resnet_stem import ResNetStemConfig
+from vitrail.train.optimizer import OptimizerConfig
+from vitrail.train.run import Run
+from vitrail.train.schedule import ScheduleConfig
+from vitrail.vit import ViTConfig
+
+
+def run() -> Run:
+    """TransUNet, of a hundredth of its published size: strokes are two pixels wide and need the stem's finest maps."""
+    return Run(
+        task="segmentation",
+        task_options={"decoder": "transunet", "hidden": 32},
+        data=DataConfig(
+            source=SourceConfig(spec="digit_scenes", kind="semantic", val_fraction=0),
+            preprocess=PreprocessConfig(size=(64, 64), channels=1),
+            scenes=SCENE_PRESETS["digits"],
+            loader=LoaderConfig(batch_size=32, workers=0),
+        ),
+        model=ViTConfig(
+            image_size=(64, 64),
+            channels=1,
+            patch_size=(8, 8),
+            embed=ResNetStemConfig(layers=(1, 1), width=32),
+            dim=96,
+            depth=4,
+            heads=3,
+            mlp_dim=192,
+            positions="sincos_2d",
+            class_token=False,
+        ),
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05),
+        schedule=ScheduleConfig(warmup_epochs=2),
+        epochs=20,
+        precision="fp32",
+    )

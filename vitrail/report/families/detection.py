@@ -1,0 +1,109 @@
+"""Objects: what was found, wrong or missed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from vitrail.report.families import Caption, Headline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vitrail.evaluation import Evaluation
+    from vitrail.metrics.detection import Matched, Metrics
+    from vitrail.ops.detections import Detections
+
+HEADLINES = {
+    "ap": Headline("AP, mean of IoU 0.50 … 0.95", "{:.4f}"),
+    "ap50": Headline("AP at IoU 0.50", "{:.4f}"),
+    "ap75": Headline("AP at IoU 0.75", "{:.4f}"),
+    "ar100": Headline("AR of 100 objects", "{:.4f}"),
+    "map_voc": Headline("mAP of Pascal VOC", "{:.4f}"),
+}
+FOUND, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (0, 114, 178)
+HEIGHT = 288  # pixels of a strip
+
+
+def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
+    """Objects, how many were found and missed, and wrong detections, at the threshold; the loss is missed and wrong."""
+    fates = [_fate(evaluation, row) for row in range(len(evaluation.index))]
+    found, wrong = ([int(count(each.found).sum()) for each in fates] for count in (lambda f: f >= 0, lambda f: f == -1))
+    missed = [len(each.missed) for each in fates]
+    objects = [f + m for f, m in zip(found, missed, strict=True)]
+    loss = [float(w + m) for w, m in zip(wrong, missed, strict=True)]
+    return {"objects": objects, "found": found, "wrong": wrong, "missed": missed, "loss": loss}
+
+
+def caption(evaluation: Evaluation, row: int) -> Caption:
+    """The objects that are there, those that were said, and how many are missed or wrong."""
+    from vitrail.data.targets import in_words
+
+    names, fate, true = evaluation.family.names, _fate(evaluation, row), evaluation.targets[row]
+    texts = [in_words(labels.tolist(), names) for labels in (true.labels, _said(evaluation, row).labels)]
+    wrong, missed = int((fate.found == -1).sum()), len(fate.missed)
+    parts = [f"{count} {what}" for count, what in ((missed, "missed"), (wrong, "wrong")) if count]
+    return Caption(texts[0], texts[1], ", ".join(parts), not parts)
+
+
+def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image:
+    """The truth, and beside it what was said: right in green, wrong in orange, and what was missed in blue."""
+    from vitrail.data.drawing import draw_objects
+    from vitrail.data.inspection.drawn import on_picture
+    from vitrail.report.pictures import beside
+
+    names, fate, true = evaluation.family.names, _fate(evaluation, row), evaluation.targets[row]
+    said, missed = _said(evaluation, row), true.take(_places(fate.missed))
+    marked = [FOUND if each >= 0 else WRONG for each in fate.found.tolist()] + [MISSED] * len(missed)
+    answer = draw_objects(
+        picture,
+        np.concatenate((said.boxes_xyxy.numpy(), missed.boxes_xyxy.numpy())),
+        [*said.labels.tolist(), *missed.labels.tolist()],
+        names,
+        scores=[*said.scores.tolist(), *[None] * len(missed)],
+        colours=marked,
+    )
+    return beside([on_picture(picture, true, names), answer], HEIGHT)
+
+
+def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+    """Precision against recall, average precision by class, and what was taken for what."""
+    from vitrail.report.figures import classes, confusion, precision_recall
+
+    family, details = _family(evaluation), evaluation.details
+    curves = [
+        (name, curve.average_precision, curve.precision, curve.recall)
+        for name, curve in zip(family.names, family.curves(), strict=True)
+        if curve.num_objects and len(curve.scores)
+    ]
+    shown = {
+        "per_class": classes.per_class(details["classes"], "ap"),
+        "confusion": confusion.matrix(family.confusion(details["threshold"]), [*family.names, "nothing"]),
+    }
+    return {"Classes": {**({"precision_recall": precision_recall.precision_recall(curves)} if curves else {}), **shown}}
+
+
+def _family(evaluation: Evaluation) -> Metrics:
+    from vitrail.metrics.detection import Metrics
+
+    assert isinstance(evaluation.family, Metrics)
+    return evaluation.family
+
+
+def _fate(evaluation: Evaluation, row: int) -> Matched:
+    from vitrail.metrics.detection import match
+
+    return match(_said(evaluation, row), evaluation.targets[row])
+
+
+def _said(evaluation: Evaluation, row: int) -> Detections:
+    return _family(evaluation).detections[row].over(evaluation.details["threshold"])
+
+
+def _places(rows: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(rows)

@@ -1,0 +1,74 @@
+"""A class for every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from vitrail.report.families import Caption, Headline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vitrail.evaluation import Evaluation
+
+HEADLINES = {
+    "miou": Headline("mean IoU", "{:.4f}"),
+    "dice": Headline("mean Dice", "{:.4f}"),
+    "pixel_accuracy": Headline("accuracy of pixels", "{:.2%}"),
+    "class_accuracy": Headline("mean accuracy of classes", "{:.2%}"),
+    "boundary_f1": Headline("F1 of boundaries", "{:.4f}"),
+}
+HEIGHT = 288  # pixels of a strip
+RIGHT = 0.99  # share of an image's pixels from which it counts as right
+
+
+def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
+    """The classes that are there, those that were said, and the share of wrong pixels as the loss."""
+    true, said = ([_named(each, evaluation) for each in maps] for maps in (evaluation.targets, evaluation.outputs))
+    rows = range(len(evaluation.index))
+    return {"true": true, "predicted": said, "loss": [1 - _right(evaluation, row) for row in rows]}
+
+
+def caption(evaluation: Evaluation, row: int) -> Caption:
+    """The classes, and the share of right pixels."""
+    true, said = (_named(maps[row], evaluation) for maps in (evaluation.targets, evaluation.outputs))
+    right = _right(evaluation, row)
+    return Caption(true, said, f"{right:.1%} of the pixels", right >= RIGHT)
+
+
+def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image:
+    """The true map, and beside it what was said."""
+    from vitrail.data.drawing import draw_map
+    from vitrail.report.pictures import beside
+
+    maps = (np.asarray(each[row]) for each in (evaluation.targets, evaluation.outputs))
+    return beside([draw_map(picture, map_, evaluation.family.names) for map_ in maps], HEIGHT)
+
+
+def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+    """Intersection over union by class, and what was taken for what, in pixels."""
+    from vitrail.metrics.segmentation import Metrics
+    from vitrail.report.figures import classes, confusion
+
+    family = evaluation.family
+    assert isinstance(family, Metrics)
+    shown = {"per_class": classes.per_class(evaluation.details["classes"], "iou")}
+    return {"Classes": shown | {"confusion": confusion.matrix(family.confusion, family.names)}}
+
+
+def _right(evaluation: Evaluation, row: int) -> float:
+    """The share of the known pixels."""
+    from vitrail.ops.segmentation_losses import IGNORE
+
+    true, said = np.asarray(evaluation.targets[row]), np.asarray(evaluation.outputs[row])
+    known = true != IGNORE
+    return float((true == said)[known].mean()) if known.any() else 1.0
+
+
+def _named(map_: Any, evaluation: Evaluation) -> str:
+    names = evaluation.family.names
+    return ", ".join(names[label] for label in np.unique(map_) if label < len(names))
