@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from vitrail.data.images.decode import decode_map
 from vitrail.data.transforms.frame import Frame
 from vitrail.errors import UserError
 from vitrail.nn.windows import WindowConfig
@@ -118,6 +119,12 @@ def test_shares_and_the_png_hold_the_map():
     assert found.shares == {"bee": pytest.approx(4 / 6), "ground": pytest.approx(2 / 6)}
     assert found.to_dict()["size"] == [2, 3]
     np.testing.assert_array_equal(np.asarray(found.to_png()), found.map)
+
+
+def test_a_png_keeps_what_nobody_knows(tmp_path):
+    map_ = np.array([[0, 1], [255, 2]], dtype=np.uint8)
+    Prediction(NAMES, map_).to_png().save(tmp_path / "a.png")
+    np.testing.assert_array_equal(decode_map((tmp_path / "a.png").read_bytes()), map_)
 
 
 def test_drawing_tints_all_but_the_first_class():

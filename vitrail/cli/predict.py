@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ def predict(
     as_json: Json = False,
     as_csv: Annotated[bool, Parameter("--csv", show_default=False)] = False,
     annotate: Path | None = None,
+    out: Path | None = None,
     on_bad: OnBad = "error",
     batch_size: BatchSize = 32,
     running: Running = Running(),  # noqa: B008  frozen
@@ -31,6 +33,7 @@ def predict(
     Examples
       vitrail predict runs/birds photo.jpg
       vitrail predict runs/birds "in/**/*.jpg" --top 1 --csv > birds.csv
+      vitrail predict runs/detector photos --annotate drawn --out found.json
       find in -name "*.png" | vitrail predict runs/birds - --json
       curl -s https://example.org/bird.jpg | vitrail predict runs/birds -
 
@@ -39,9 +42,11 @@ def predict(
         top: How many classes to name.
         as_csv: Print CSV on stdout.
         annotate: A folder for the pictures with their predictions on them; nothing there is overwritten.
+        out: Boxes and maps in a file for other tools: COCO's .json, a .csv, or a new folder (YOLO's text, PNG maps).
     """
     if as_json and as_csv:
         raise UserError("--json and --csv exclude each other; choose one")
+    from vitrail.cli._findings import saving
     from vitrail.cli._pictures import BadPictures, pictures, save_new, stem_of
     from vitrail.cli._writers import csv_writer, json_writer, table_writer
     from vitrail.predictor import name_of
@@ -50,13 +55,15 @@ def predict(
     predictor = running.load(run)
     writer = json_writer if as_json else csv_writer if as_csv else table_writer
     bad, num_good = BadPictures(on_bad), 0
-    with writer(top) as write:
+    with writer(top) as write, saving(out, predictor.classes) if out is not None else nullcontext() as save:
         for image, prediction in predictor.stream(found, batch_size):
             if isinstance(prediction, UserError):
                 bad.add(prediction)
                 continue
             num_good += 1
             write(name_of(image), prediction)
+            if save is not None:
+                save(name_of(image), prediction)
             if annotate is not None:
                 drawing = prediction.draw(predictor.picture(image))
                 save_new(drawing, annotate / f"{stem_of(name_of(image))}.jpg")

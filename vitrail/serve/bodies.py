@@ -18,11 +18,12 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
-from torch import Tensor
 
 from vitrail.data.images.decode import BadImage, TooManyPixels, decode
 from vitrail.data.images.formats import Broken, sniff
+from vitrail.data.transforms.frame import Frame
 from vitrail.data.transforms.preprocess import Picture, Preprocess
+from vitrail.data.transforms.scene import size_of
 from vitrail.serve.limits import Limits
 from vitrail.serve.service import Service
 
@@ -128,20 +129,24 @@ def picture(data: bytes, number: int, channels: int, limits: Limits, smallest: i
         raise HTTPException(status, f"image {number} {cause}") from None
 
 
-def pixels(data: bytes, number: int, preprocess: Preprocess, limits: Limits) -> np.ndarray:
-    """One image at the model's input size, uint8 (C, H, W). Errors as :func:`picture`."""
-    return fitted(data, number, preprocess, limits)[0]
+def fitted(
+    data: bytes, number: int, preprocess: Preprocess, limits: Limits, whole: bool = False
+) -> tuple[np.ndarray, Frame]:
+    """One image at the model's input size, uint8 (C, H, W), and where that lies in it. Errors as :func:`picture`.
 
-
-def fitted(data: bytes, number: int, preprocess: Preprocess, limits: Limits) -> tuple[np.ndarray, list[float]]:
-    """:func:`pixels`, and the part of the image that they show: [left, top, right, bottom] as shares of its sides.
-
-    The part goes beyond 0 and 1 where a border is added.
+    Args:
+        whole: decode it in full, for answers in the image's own pixels.
     """
-    image = picture(data, number, preprocess.config.channels, limits, preprocess.sufficient)
-    height, width = image.shape[1:] if isinstance(image, Tensor) else (image.height, image.width)
-    left, top, right, bottom = preprocess.region((height, width))
-    return preprocess.pixels(image).numpy(), [left / width, top / height, right / width, bottom / height]
+    image = picture(data, number, preprocess.config.channels, limits, None if whole else preprocess.sufficient)
+    return preprocess.pixels(image).numpy(), preprocess.frame(size_of(image))
+
+
+def shares(frame: Frame) -> list[float]:
+    """The part of an image that a model sees, [left, top, right, bottom] as shares of its sides.
+
+    It goes beyond 0 and 1 where a border is added.
+    """
+    return [side / length for side, length in zip(frame.region, frame.original[::-1] * 2, strict=True)]
 
 
 async def _chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -14,14 +15,16 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from torch import Tensor
 
+from vitrail.data.transforms.frame import Frame
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import did_you_mean
 from vitrail.explain import Heat, method_names, method_options, named_output
 from vitrail.explain.overlay import overlay
-from vitrail.serve.bodies import OPENAPI, encoded_images, fitted, picture, pixels
+from vitrail.predictor import Predictor
+from vitrail.serve.bodies import OPENAPI, encoded_images, fitted, picture, shares
 from vitrail.serve.limits import Limits
 from vitrail.serve.service import Place, Service
-from vitrail.serve.worker import Kind, Served
+from vitrail.serve.worker import Served
 from vitrail.tasks import to_dict
 
 MAX_TOP = 1000
@@ -65,15 +68,22 @@ async def predict(
 ) -> JSONResponse:
     """What one or several images show."""
     served = service.model(model)
-    predictions = await _compute(request, service, place, served, "predict")
-    return JSONResponse({"model": served.name, "predictions": [to_dict(each, top) for each in predictions]})
+    images = await encoded_images(request, service)
+    place.need(len(images))
+    seen, frames = await decoded(images, service, served)
+    found = await service.compute(served.name, "predict", seen)
+    pairs = zip(found, frames, strict=True)
+    predictions = [await service.in_thread(answer, each, frame, top) for each, frame in pairs]
+    return JSONResponse({"model": served.name, "predictions": predictions})
 
 
 @router.post("/embed", openapi_extra=OPENAPI)
 async def embed(request: Request, service: TheService, place: APlace, model: Model = None) -> JSONResponse:
     """The feature vectors of one or several images."""
     served = service.model(model)
-    vectors = await _compute(request, service, place, served, "embed")
+    images = await encoded_images(request, service)
+    place.need(len(images))
+    vectors = await service.compute(served.name, "embed", (await decoded(images, service, served))[0])
     return JSONResponse({"model": served.name, "embeddings": [vector.tolist() for vector in vectors]})
 
 
@@ -118,7 +128,7 @@ def about(served: Served) -> dict[str, Any]:
         "name": served.name,
         "task": served.task,
         "classes": list(served.classes),
-        "predicts": bool(served.arrays),
+        "predicts": served.predicts,
         "image_size": list(served.preprocess.size),
         "channels": served.preprocess.channels,
         "dim": served.dim,
@@ -139,19 +149,28 @@ async def only_image(request: Request, service: Service, served: Served) -> tupl
     images = await encoded_images(request, service)
     if len(images) > 1:
         raise HTTPException(413, "one image at a time is looked into; send several requests")
-    return images[0], *await service.in_thread(fitted, images[0], 0, Preprocess(served.preprocess), service.limits)
+    seen, frame = await service.in_thread(fitted, images[0], 0, Preprocess(served.preprocess), service.limits)
+    return images[0], seen, shares(frame)
 
 
-async def decoded(images: Sequence[bytes], service: Service, served: Served) -> list[np.ndarray]:
-    """Each image at the model's input size. Raises HTTPException as ``bodies.picture``."""
-    convert = partial(pixels, preprocess=Preprocess(served.preprocess), limits=service.limits)
-    return list(await asyncio.gather(*(service.in_thread(convert, data, i) for i, data in enumerate(images))))
+async def decoded(images: Sequence[bytes], service: Service, served: Served) -> tuple[list[np.ndarray], list[Frame]]:
+    """Each image at the model's input size, and where that lies in it. Raises HTTPException as ``bodies.picture``."""
+    convert = partial(
+        fitted, preprocess=Preprocess(served.preprocess), limits=service.limits, whole=served.finds_places
+    )
+    found = await asyncio.gather(*(service.in_thread(convert, data, i) for i, data in enumerate(images)))
+    return [seen for seen, _ in found], [frame for _, frame in found]
 
 
-async def _compute(request: Request, service: Service, place: Place, served: Served, kind: Kind) -> list[Any]:
-    images = await encoded_images(request, service)
-    place.need(len(images))
-    return await service.compute(served.name, kind, await decoded(images, service, served))
+def answer(prediction: Any, frame: Frame, top: int) -> dict[str, Any]:
+    """A prediction as JSON types, in the pixels of its image; of a class map the picture too, PNG in base64."""
+    placed = Predictor.placed(prediction, frame)
+    said = to_dict(placed, top)
+    if not hasattr(placed, "to_png"):
+        return said
+    file = io.BytesIO()
+    placed.to_png().save(file, "PNG", transparency=0)  # the first class is the background
+    return said | {"map": base64.b64encode(file.getvalue()).decode()}
 
 
 def _drawn(data: bytes, heat: Heat, config: PreprocessConfig, limits: Limits) -> bytes:

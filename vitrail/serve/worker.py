@@ -28,6 +28,7 @@ from vitrail.errors import UserError
 from vitrail.explain import explain
 from vitrail.explain.gaze import gaze
 from vitrail.serve.merging import decided, merged
+from vitrail.tasks import Findings
 
 if TYPE_CHECKING:
     from vitrail.predictor import Predictor
@@ -64,7 +65,9 @@ class Served:
     """What the server says about a model.
 
     Attributes:
-        arrays: the numbers of a prediction by name, with how many there are an image.
+        predicts: it was trained to answer, not only to make features.
+        finds_places: its answers have places in the image.
+        arrays: the numbers of a prediction by name, with how many there are an image, where that is fixed.
         dim: width of an embedding.
     """
 
@@ -72,6 +75,8 @@ class Served:
     task: str
     classes: tuple[str, ...]
     preprocess: PreprocessConfig
+    predicts: bool
+    finds_places: bool
     arrays: dict[str, int]
     dim: int
     layers: int
@@ -89,6 +94,8 @@ class Served:
 def describe(name: str, predictor: Predictor) -> Served:
     """Looks at a model, and warms it up by one forward pass of each kind."""
     config, vit = predictor.preprocess.config, predictor.task.backbone
+    if config.resize == "pad" and predictor.task.finds_places():
+        raise UserError(f"{name} would take the border of images for a part of them; train with resize=square to serve")
     pixels = torch.randint(256, (1, config.channels, *config.size), dtype=torch.uint8)
     (embedding,) = predictor.describe(pixels)
     (prediction,) = decided(predictor, pixels) or [None]
@@ -97,6 +104,8 @@ def describe(name: str, predictor: Predictor) -> Served:
         task=predictor.task.name,
         classes=predictor.classes,
         preprocess=config,
+        predicts=prediction is not None,
+        finds_places=predictor.task.finds_places(),
         arrays={key: len(values) for key, values in arrays(prediction).items()} if prediction else {},
         dim=len(embedding),
         layers=len(vit.blocks),
@@ -108,7 +117,9 @@ def describe(name: str, predictor: Predictor) -> Served:
 
 
 def arrays(prediction: Any) -> dict[str, np.ndarray]:
-    """The numbers that a prediction holds, by name."""
+    """The numbers that a prediction holds, by name; none of what was found, whose count differs from image to image."""
+    if isinstance(prediction, Findings):
+        return {}
     return {key: value for key, value in vars(prediction).items() if isinstance(value, np.ndarray)}
 
 

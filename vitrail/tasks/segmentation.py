@@ -90,7 +90,7 @@ class Prediction:
     def to_png(self) -> Image.Image:
         """The map as a picture of mode P, whose pixels are the indices, in the colours of :meth:`draw`."""
         picture = Image.fromarray(self.map)
-        picture.putpalette([part for label in range(len(self.classes)) for part in colour(label)])
+        picture.putpalette([part for label in range(256) for part in colour(label)])  # whole, or a file has fewer bits
         return picture
 
     def draw(self, image: Image.Image) -> Image.Image:

@@ -4,6 +4,10 @@
 //   heat    a number for each patch, of any scale; `smooth` blends between patches
 //   tokens  for each patch the number of the token it is part of
 //   patch   the chosen one, outlined; with tokens, its whole token
+//   map     a class map as a picture, where nothing else covers the whole picture
+//   found   what was found, with its boxes; `classes` in the order of their colours
+
+import { paintMap, paintObjects } from "./places.js";
 
 const INFERNO = [
   [0, 0, 4], [33, 12, 74], [87, 16, 110], [138, 34, 106], [188, 55, 84],
@@ -27,6 +31,8 @@ export function draw(canvas, image, scene) {
   dim(pen, width, height, frame);
   if (scene.tokens) paintTokens(pen, frame, image, scene);
   if (scene.heat) paintHeat(pen, frame, scene);
+  if (scene.map && !scene.heat && !scene.tokens) paintMap(pen, scene.map, width, height);
+  if (scene.found?.objects) paintObjects(pen, scene.found, scene.classes, width, height);
   if (scene.patch != null) outline(pen, frame, scene);
 }
 

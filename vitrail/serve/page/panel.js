@@ -3,6 +3,7 @@
 import { ask } from "./api.js";
 import { draw } from "./draw.js";
 import { centreOf, patchAt, stepped } from "./grid.js";
+import { mapOf, ranked } from "./places.js";
 import * as result from "./result.js";
 
 const TOP = 5;
@@ -56,6 +57,8 @@ export class Panel {
       try {
         const prediction = (await this.#predict())?.predictions[0];
         const seen = await view.look((path, params) => this.#ask(path, params), this.model, state);
+        const [found, map] = [seen.merged ?? prediction, await mapOf(prediction)];
+        Object.assign(seen.scene, { found, map, classes: this.model.classes });
         if (picture === this.picture) this.#paint(seen, prediction, view, state);
       } catch (error) {
         if (picture === this.picture) this.#fail(error);
@@ -88,10 +91,11 @@ export class Panel {
     draw(this.canvas, this.image, scene);
     this.words.textContent = words;
     this.legend.hidden = !scene.heat;
-    const before = merged && prediction?.top ? new Map(prediction.top.map(({ label, score }) => [label, score])) : null;
+    const top = ranked(prediction, TOP);
+    const before = merged && top ? new Map(top.map(({ label, score }) => [label, score])) : null;
     this.title.textContent = merged ? "With merging" : "Prediction";
     this.title.classList.toggle("marked", Boolean(before));
-    const target = view.targets ? (state.target ?? prediction?.top?.[0].label) : null;
+    const target = view.targets ? (state.target ?? top?.[0]?.label) : null;
     result.show(this.answer, merged ?? prediction, { before, target, choose: (label) => this.on.target(label) });
     this.on.says(this.model.name, said ?? result.summary(prediction));
   }

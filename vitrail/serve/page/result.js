@@ -1,21 +1,26 @@
 // A prediction as something to read: bars, numbers, or a word on why there is nothing.
 
+import { ranked } from "./places.js";
+
 const DIGITS = 4;
+const MOST = 10; // objects or classes that are listed
 
 /**
  * Fills `place`. `before`: scores by label to mark beside the bars; `target`: the label that is being explained;
  * `choose(label)`: called when one is picked.
  */
 export function show(place, prediction, { before = null, target = null, choose = () => {} } = {}) {
-  if (prediction?.top) place.replaceChildren(bars(prediction.top, before, target, choose));
+  const top = ranked(prediction, MOST);
+  if (top) place.replaceChildren(top.length ? bars(top, before, target, choose) : nothing("Nothing was found."));
   else if (prediction?.values) place.replaceChildren(numbers(prediction.values));
-  else place.replaceChildren(element("p", "muted", "This model names nothing. Look into it with the views above."));
+  else place.replaceChildren(nothing("This model names nothing. Look into it with the views above."));
 }
 
 export const summary = (prediction) =>
-  prediction?.top?.slice(0, 3).map(({ label, score }) => `${label}, ${share(score)}`).join("; ") ?? "";
+  ranked(prediction, 3)?.slice(0, 3).map(({ label, score }) => `${label}, ${share(score)}`).join("; ") ?? "";
 
 const share = (score) => `${(100 * score).toFixed(1)} %`;
+const nothing = (text) => element("p", "muted", text);
 const length = (score) => `${100 * score}%`;
 
 function bars(top, before, target, choose) {

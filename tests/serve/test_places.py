@@ -1,0 +1,70 @@
+"""Models that say where things are: answers in the pixels of the picture that was sent."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi")
+
+from vitrail import registry
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.errors import UserError
+from vitrail.predictor import Predictor
+from vitrail.serve.worker import describe
+from vitrail.vit import ViTConfig
+
+MODEL = ViTConfig(image_size=(16, 24), patch_size=8, dim=16, depth=1, heads=2, mlp_dim=32)
+OPTIONS = {
+    "detection": {"decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}, "threshold": 0.005},
+    "segmentation": {},
+}
+
+
+def build(name, resize="crop"):
+    module = registry.load("tasks", name)
+    task = module.Task(module.Task.configure(MODEL, ("ant", "bee"), None, OPTIONS[name]))
+    return Predictor(task, PreprocessConfig(size=(16, 24), resize=resize, crop_pct=0.9), device="cpu")
+
+
+@pytest.fixture
+def predictors():
+    return {name: build(name) for name in OPTIONS}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_both_protocols_answer_in_the_pictures_pixels(talk, png, predictors, name):
+    data = png(size=(30, 50))
+    expected = json.loads(json.dumps(predictors[name].predict(data).to_dict()))
+
+    async def conversation(client, service):
+        plain = await client.post(f"/v1/predict?model={name}", content=data, headers={"content-type": "image/png"})
+        text = base64.b64encode(data).decode()
+        body = {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}]}
+        v2 = await client.post(f"/v2/models/{name}/infer", json=body)
+        about = await client.get("/v1/models")
+        return plain.json(), v2.json(), about.json()
+
+    plain, v2, about = talk(conversation)
+    (said,) = plain["predictions"]
+    map_ = said.pop("map", None)
+    assert said == expected
+    assert expected["size"] == [30, 50]
+    assert {key: value for key, value in json.loads(v2["outputs"][0]["data"][0]).items() if key != "map"} == expected
+    assert [each["predicts"] for each in about["models"]] == [True, True]
+    if name == "segmentation":
+        read = np.asarray(Image.open(io.BytesIO(base64.b64decode(map_))))
+        np.testing.assert_array_equal(read, predictors[name].predict(data).map)
+    else:
+        assert map_ is None
+        assert expected["objects"]
+
+
+def test_a_border_that_the_model_would_have_to_be_told_of_is_refused():
+    with pytest.raises(UserError, match=r"finder would take the border .* resize=square"):
+        describe("finder", build("detection", resize="pad"))
