@@ -24,19 +24,25 @@ def some_objects(count: int) -> SimpleNamespace:
     """Boxes that lie within 16 pixels."""
     sides = np.random.default_rng(count).uniform(0, 8, (count, 4)).astype(np.float32)
     boxes = np.concatenate((sides[:, :2], sides[:, :2] + sides[:, 2:]), axis=1)
-    return SimpleNamespace(boxes_xyxy=torch.from_numpy(boxes), labels=torch.arange(count) % len(NAMES))
+    masks = np.zeros((count, 16, 16), dtype=bool)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.round().astype(int), strict=True):
+        mask[top : bottom + 1, left : right + 1] = True
+    objects = {"boxes_xyxy": torch.from_numpy(boxes), "labels": torch.arange(count) % len(NAMES)}
+    return SimpleNamespace(**objects, masks=torch.from_numpy(masks))
 
 
 TARGETS: dict[str, Any] = {
     "class": np.array([0, 2, 1, 2]),
     "multilabel": np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]], dtype=np.float32),
     "boxes": [some_objects(count) for count in (2, 0, 3, 1)],
+    "masks": [some_objects(count) for count in (2, 0, 3, 1)],
     "semantic": np.random.default_rng(0).integers(0, len(NAMES), (4, 16, 16)),
     "number": np.array([[3, 100, -1], [4, 250, -2], [5, 130, 0], [6, 90, 1]], dtype=np.float32),
 }
 
 # random weights of this size in a deep decoder would make rounding errors large
-SMALL = {"detection": {"decoder": {"dim": 16, "depth": 2, "heads": 2, "mlp_dim": 32, "num_queries": 5}}}
+DECODER = {"decoder": {"dim": 16, "depth": 2, "heads": 2, "mlp_dim": 32, "num_queries": 5}}
+SMALL = {"detection": DECODER, "instances": DECODER}
 
 LEARNING = [name for name in registry.names("tasks") if registry.load("tasks", name).Task.takes]
 tasks = pytest.mark.parametrize("name", LEARNING)

@@ -74,7 +74,7 @@ class Metrics(Base):
         self.detections: list[Detections] = []
         self._true: list[Any] = []
 
-    def kept(self, outputs: Tensor, frames: Sequence[Any] | None = None) -> Tensor:
+    def kept(self, outputs: Tensor, frames: Sequence[Any] | None = None) -> Any:
         """All, boxes in the pixels of each image."""
         if frames is None:
             return outputs
@@ -82,7 +82,7 @@ class Metrics(Base):
         boxes = [frame.original_boxes(row) for frame, row in zip(frames, rows[..., -4:], strict=True)]
         return torch.cat((rows[..., :-4], torch.stack(boxes)), dim=-1)
 
-    def update(self, outputs: Tensor, targets: Any) -> None:
+    def update(self, outputs: Any, targets: Any) -> None:
         """Add one batch."""
         assert outputs.ndim == 3, f"outputs are (B, Q, K+4), got {tuple(outputs.shape)}"
         assert outputs.shape[2] == len(self.names) + 4, f"{outputs.shape[2]} columns for {len(self.names)} names"

@@ -54,8 +54,8 @@ class MultiLevelHead(nn.Module):
 class ConvBlock(nn.Sequential):
     """3×3 convolution, LayerNorm of each cell's channels in groups, ReLU: no cell knows another but its neighbours."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), CellNorm(outputs), nn.ReLU())
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), CellNorm(outputs), nn.ReLU())
 
 
 class CellNorm(nn.GroupNorm):

@@ -6,6 +6,8 @@ bits from the lowest, each in a printable character whose sixth bit says that mo
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -46,6 +48,11 @@ def to_text(counts: ArrayLike) -> str:
             if done:
                 break
     return text.decode("ascii")
+
+
+def compressed(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """bool (H, W) as COCO's ``segmentation``: ``size`` and ``counts``."""
+    return {"size": list(mask.shape), "counts": to_text(encode(mask))}
 
 
 def from_text(text: str) -> Counts:

@@ -21,6 +21,7 @@ def run() -> Run:
         task_options={
             "decoder": {"dim": 96, "depth": 2, "heads": 3, "mlp_dim": 192, "num_queries": 12},
             "denoising": None,
+            "threshold": 0.35,
         },
         data=DataConfig(
             source=SourceConfig(spec="digit_scenes", kind="boxes", val_fraction=0),

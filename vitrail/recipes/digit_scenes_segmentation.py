@@ -18,7 +18,7 @@ def run() -> Run:
     """TransUNet, of a hundredth of its published size: strokes are two pixels wide and need the stem's finest maps."""
     return Run(
         task="segmentation",
-        task_options={"decoder": "transunet", "hidden": 32},
+        task_options={"decoder": "transunet", "hidden": 16},
         data=DataConfig(
             source=SourceConfig(spec="digit_scenes", kind="semantic", val_fraction=0),
             preprocess=PreprocessConfig(size=(64, 64), channels=1),

@@ -16,6 +16,7 @@ from PIL import Image
 from vitrail.data.drawing import draw_objects
 from vitrail.data.transforms.frame import Frame
 from vitrail.errors import UserError
+from vitrail.ops import rle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +36,8 @@ class Prediction:
     """(n, 4), pixels of an image of ``size``."""
     size: tuple[int, int]
     """(height, width) of the image that the boxes are on."""
+    masks: NDArray[np.bool_] | None = None
+    """(n, H, W), the pixels of each object on an image of ``size``; None where only boxes are known."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,7 +54,11 @@ class Prediction:
     def placed(self, frame: Frame) -> Prediction:
         """The same objects on the image that was preprocessed; boxes end at its edges."""
         boxes = frame.original_boxes(torch.from_numpy(self.boxes_xyxy)).numpy()
-        return dataclasses.replace(self, boxes_xyxy=boxes, size=frame.original)
+        masks = self.masks
+        if masks is not None:  # of whatever size, they show what the input does
+            own = dataclasses.replace(frame, size=(masks.shape[1], masks.shape[2]))
+            masks = own.original_maps(torch.from_numpy(masks)).numpy()
+        return dataclasses.replace(self, boxes_xyxy=boxes, masks=masks, size=frame.original)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row an object: its class, score and sides in pixels."""
@@ -73,14 +80,13 @@ class Prediction:
         return {"size": list(self.size), "objects": objects}
 
     def draw(self, image: Image.Image) -> Image.Image:
-        """A copy of the image with a frame around each object, its class and its score."""
+        """A copy of the image with a frame around each object, its mask, its class and its score."""
         scale = np.array([image.width / self.size[1], image.height / self.size[0]] * 2)
-        return draw_objects(
-            image, self.boxes_xyxy * scale, self.labels.tolist(), self.classes, scores=self.scores.tolist()
-        )
+        boxes, labels, scores = self.boxes_xyxy * scale, self.labels.tolist(), self.scores.tolist()
+        return draw_objects(image, boxes, labels, self.classes, scores=scores, masks=self.masks)
 
     def to_coco(self, image_id: int | str = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """COCO's result format: one dict an object, ``bbox`` as left, top, width, height.
+        """COCO's result format: one dict an object, ``bbox`` as left, top, width, height, masks as run lengths.
 
         Args:
             category_ids: COCO's number of each class; default: its index.
@@ -89,9 +95,12 @@ class Prediction:
         boxes = np.concatenate((start, end - start), axis=1).tolist()
         ids = range(len(self.classes)) if category_ids is None else category_ids
         rows = zip(self.labels.tolist(), self.scores.tolist(), boxes, strict=True)
-        return [
+        found: list[dict[str, Any]] = [
             {"image_id": image_id, "category_id": ids[label], "bbox": box, "score": score} for label, score, box in rows
         ]
+        for entry, mask in zip(found, () if self.masks is None else self.masks, strict=self.masks is not None):
+            entry |= {"segmentation": rle.compressed(mask), "area": int(mask.sum())}
+        return found
 
     def to_yolo(self) -> str:
         """YOLO's text: a line an object, ``class centre_x centre_y width height score``, as shares of the image."""
@@ -126,11 +135,12 @@ class Prediction:
             xyxy=self.boxes_xyxy,
             confidence=self.scores,
             class_id=self.labels.astype(int),
+            mask=self.masks,
             data={"class_name": np.array(self.names, dtype=str)},
         )
 
     def _only(self, rows: NDArray[Any]) -> Prediction:
         """Some of the objects."""
-        return dataclasses.replace(
-            self, labels=self.labels[rows], scores=self.scores[rows], boxes_xyxy=self.boxes_xyxy[rows]
-        )
+        masks = None if self.masks is None else self.masks[rows]
+        kept = {name: getattr(self, name)[rows] for name in ("labels", "scores", "boxes_xyxy")}
+        return dataclasses.replace(self, **kept, masks=masks)

@@ -5,9 +5,8 @@ Shapes: B images, Q queries, K classes, n objects.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from vitrail.nn.object_queries import ObjectQueries, OneToManyConfig
 from vitrail.nn.proposals import Proposals, Proposed
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops import boxes as box_ops
-from vitrail.ops.detections import ranked
+from vitrail.ops.detections import Detections, ranked
 from vitrail.ops.matching import CostConfig, Pairs
 from vitrail.ops.set_losses import ClassRule, FocalRule, SoftmaxRule, Truth, matched_losses, set_losses, weighed
 from vitrail.tasks import Batch
@@ -36,6 +35,22 @@ from vitrail.vit import Features, ViT, ViTConfig
 __all__ = ["Config", "Prediction", "Task"]
 
 Layers = list[tuple[Tensor, Tensor]]
+
+
+class Seen(NamedTuple):
+    """What is known of a batch before queries look at it."""
+
+    images: Tensor
+    """B C H W."""
+    padding: Tensor | None
+    """bool (B, H, W), or None."""
+    region: Tensor
+    """What of each canvas is image: boxes_xyxy (B, 4) in pixels."""
+    features: Features
+    levels: list[Level]
+    """The feature maps that queries attend to."""
+
+
 PRIOR = 0.01  # of a class at the beginning (Lin et al. 2017, section 4.1)
 
 
@@ -73,7 +88,7 @@ class Task(Base):
     """
 
     monitor: ClassVar[str] = "ap"
-    takes = ("boxes", "masks")
+    takes: ClassVar[tuple[str, ...]] = ("boxes", "masks")
     config: Config
 
     def __init__(self, config: Config) -> None:
@@ -107,7 +122,7 @@ class Task(Base):
 
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the mean of the patches, B D."""
-        return self._features(images, None)[0].patches.mean(dim=1)
+        return encode(self.vit, images, None, self.config.window)[0][0].patches.mean(dim=1)
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
         """B C H W → B Q K+4."""
@@ -115,61 +130,52 @@ class Task(Base):
 
     def both(self, images: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What :meth:`forward` and :meth:`embed` give, in one pass."""
-        features, hidden = self._features(images, padding)
-        region = regions(images, padding)
-        levels = self._levels(features, hidden, images, region)
-        x, boxes = self.decoder(self._begin(levels)[0], levels)[-1]
-        return self._output(x, boxes, levels, region), features.patches.mean(dim=1)
-
-    def _output(self, x: Tensor, boxes: Tensor, levels: list[Level], region: Tensor) -> Tensor:
-        """Raw outputs from decoded queries B Q D and their boxes B Q 4."""
-        return torch.cat((self.rule.scores(self.head(x).float()), to_pixels(boxes, region)), dim=-1)
+        seen = self._see(images, padding)
+        x, boxes = self.decoder(self._begin(seen)[0], seen.levels)[-1]
+        return self._answer(x, boxes, seen), seen.features.patches.mean(dim=1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Matched losses of every layer and of the proposals, those of the denoising and of the one-to-many queries."""
-        images, padding = batch["images"], batch.get("padding")
-        region = regions(images, padding)
-        truth = truth_of(batch["targets"], region)
-        levels = self._levels(*self._features(images, padding), images, region)
-        first, proposed = self._begin(levels)
+        seen = self._see(batch["images"], batch.get("padding"))
+        truth = truth_of(batch["targets"], seen.region)
+        first, proposed = self._begin(seen)
         groups, noised = {"main": first}, None
         if self.many is not None:
-            groups["many"] = self.many(len(images))
+            groups["many"] = self.many(len(seen.images))
         if self.denoising is not None:
             groups["noised"], noised = self.denoising(truth)
-        found = self.decoder(joined(list(groups.values())), levels)
+        found = self.decoder(joined(list(groups.values())), seen.levels)
         answers = [(self.head(x), boxes) for x, boxes in found]
         parts: dict[str, Tensor] = {}
-        helpers: dict[str, Tensor] = {}
+        further: dict[str, Tensor] = {}
         start = 0
         for name, group in groups.items():
             end = start + group.content.shape[1]
             layers = [(logits[:, start:end], boxes[:, start:end]) for logits, boxes in answers]
             start = end
             if name == "main":
-                parts, _ = matched_losses(self.rule, layers, truth, self.weights)
+                parts, pairs = matched_losses(self.rule, layers, truth, self.weights)
+                further |= self._further_losses(found[-1][0], pairs, seen, batch["targets"])
             elif name == "many":
                 assert self.config.one_to_many is not None
                 several = truth.repeated(self.config.one_to_many.repeats)
-                helpers[name] = weighed(matched_losses(self.rule, layers, several, self.weights)[0], self.weights)
+                further[name] = weighed(matched_losses(self.rule, layers, several, self.weights)[0], self.weights)
             else:
                 assert noised is not None
-                helpers[name] = self._restored(layers, truth, noised)
+                further[name] = self._restored(layers, truth, noised)
         if proposed is not None:
             losses, _ = matched_losses(self.rule, [(proposed.logits, proposed.boxes)], truth, self.weights)
-            helpers["proposed"] = weighed(losses, self.weights)
+            further["proposed"] = weighed(losses, self.weights)
         own = weighed(parts, self.weights)
-        return {"loss": torch.stack([own, *helpers.values()]).sum(), **parts, **helpers}
+        return {"loss": torch.stack([own, *further.values()]).sum(), **parts, **further}
 
     def decode(self, outputs: Tensor) -> list[Prediction]:
         """The queries whose best class is over the threshold, best first, on an image of the native size."""
-        size = self.config.model.image_size
-        return [self._decide(row, size) for row in outputs.detach().float().cpu()]
+        return self._decoded(outputs, self.config.model.image_size)
 
     def predict(self, images: Tensor) -> list[Prediction]:
         """The same, for images of any size."""
-        size = (images.shape[-2], images.shape[-1])
-        return [dataclasses.replace(prediction, size=size) for prediction in self.decode(self(images))]
+        return self._decoded(self(images), (images.shape[-2], images.shape[-1]))
 
     def evidence(self, outputs: Tensor) -> Tensor:
         """The score of each class's surest object."""
@@ -179,32 +185,41 @@ class Task(Base):
         """COCO's average precision and recall, VOC's mAP."""
         return Metrics(self.config.classes)
 
-    def _features(self, images: Tensor, padding: Tensor | None) -> tuple[Features, Tensor | None]:
+    def _see(self, images: Tensor, padding: Tensor | None) -> Seen:
+        """The image and its feature maps."""
         (features,), hidden = encode(self.vit, images, padding, self.config.window)
-        return features, hidden
-
-    def _levels(self, features: Features, hidden: Tensor | None, images: Tensor, region: Tensor) -> list[Level]:
-        """The feature maps that queries attend to."""
+        region = regions(images, padding)
         patch = [pixels / cells for pixels, cells in zip(images.shape[-2:], features.grid, strict=True)]
         left, top, right, bottom = region.unbind(dim=1)
-        found = []
+        levels = []
         for (map_, padded), scale in zip(self.pyramid(features.map, hidden), self.config.scales, strict=True):
             y = centres(patch[0] / CELLS[scale], map_.shape[2], top, bottom)
             x = centres(patch[1] / CELLS[scale], map_.shape[3], left, right)
-            found.append(Level(map_, x, y, padded))
-        return found
+            levels.append(Level(map_, x, y, padded))
+        return Seen(images, padding, region, features, levels)
 
-    def _begin(self, levels: list[Level]) -> tuple[Queries, Proposed | None]:
+    def _begin(self, seen: Seen) -> tuple[Queries, Proposed | None]:
         """The queries that answer, and the proposals that they begin at."""
         if self.proposals is None:
             assert self.queries is not None
-            return self.queries(len(levels[0].map)), None
-        proposed = self.proposals(levels, len(self.config.classes))
+            return self.queries(seen.images.shape[0]), None
+        proposed = self.proposals(seen.levels, len(self.config.classes))
         return proposed.queries, proposed
 
-    def _decide(self, row: Tensor, size: tuple[int, int]) -> Prediction:
-        labels, scores, boxes, _ = (part.numpy() for part in ranked(row))
-        return Prediction(self.config.classes, labels, scores, boxes, size).over(self.config.threshold)
+    def _answer(self, x: Tensor, boxes: Tensor, seen: Seen) -> Tensor:
+        """Raw outputs from decoded queries B Q D and their boxes B Q 4."""
+        return torch.cat((self.rule.scores(self.head(x).float()), to_pixels(boxes, seen.region)), dim=-1)
+
+    def _further_losses(self, x: Tensor, pairs: Pairs, seen: Seen, targets: Sequence[Any]) -> dict[str, Tensor]:
+        """Of what else decoded queries B Q D say of their objects, with their weights."""
+        return {}
+
+    def _decoded(self, outputs: Tensor, size: tuple[int, int]) -> list[Prediction]:
+        return [self._told(ranked(row), size) for row in outputs.detach().float().cpu()]
+
+    def _told(self, found: Detections, size: tuple[int, int]) -> Prediction:
+        labels, scores, boxes, _ = (part.numpy() for part in found.over(self.config.threshold))
+        return Prediction(self.config.classes, labels, scores, boxes, size)
 
     def _restored(self, layers: Layers, truth: Truth, pairs: Pairs) -> Tensor:
         """The loss of noised queries, which know what they answer for; queries of no object are left out."""
@@ -223,8 +238,8 @@ def regions(images: Tensor, padding: Tensor | None) -> Tensor:
     """What of each canvas is image: boxes_xyxy (B, 4) in pixels."""
     if padding is not None:
         return box_ops.of_masks(~padding)
-    height, width = images.shape[-2:]
-    return torch.tensor([0.0, 0.0, width, height], device=images.device).expand(len(images), 4)
+    one = torch.ones(images.shape[0], device=images.device)  # sizes stay symbols in a graph
+    return torch.stack((0 * one, 0 * one, one * images.shape[-1], one * images.shape[-2]), dim=1)
 
 
 def to_pixels(boxes: Tensor, region: Tensor) -> Tensor:
@@ -242,13 +257,18 @@ def centres(step: float, count: int, start: Tensor, end: Tensor) -> Tensor:
 def truth_of(targets: Sequence[Any], region: Tensor) -> Truth:
     """The objects to find, as shares of the region; crowds and boxes without area are left out."""
     labels, boxes = [], []
-    for target, (left, top, right, bottom) in zip(targets, region.cpu(), strict=True):
-        start, extent = torch.stack((left, top)), torch.stack((right - left, bottom - top))
-        inside = ((target.boxes_xyxy.cpu().float() - start.repeat(2)) / extent.repeat(2)).clamp(0, 1)
-        good = box_ops.area(inside) > 0
-        if (crowd := getattr(target, "crowd", None)) is not None:
-            good &= ~crowd.cpu()
+    for target, own in zip(targets, region.cpu(), strict=True):
+        inside, good = within(target, own)
         labels.append(target.labels.cpu()[good])
         boxes.append(box_ops.xyxy_to_cxcywh(inside[good]))
     counts = tuple(len(each) for each in labels)
     return Truth(torch.cat(labels).to(region.device), torch.cat(boxes).to(region.device), counts)
+
+
+def within(target: Any, region: Tensor) -> tuple[Tensor, Tensor]:
+    """An image's boxes_xyxy as shares of its region (4,), and which of them are to be found, bool (n,)."""
+    start, end = region[:2].repeat(2), region[2:].repeat(2)
+    inside = ((target.boxes_xyxy.cpu().float() - start) / (end - start)).clamp(0, 1)
+    good = box_ops.area(inside) > 0
+    crowd = getattr(target, "crowd", None)
+    return inside, good if crowd is None else good & ~crowd.cpu()

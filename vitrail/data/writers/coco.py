@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vitrail.data.source import Source
 from vitrail.data.sources._annotated import Outlines
 from vitrail.data.targets import Annotations
@@ -63,11 +61,6 @@ def _entries(found: Annotations, index: int, image_id: int, *, start: int) -> li
         if isinstance(found.masks, Outlines):
             entry["segmentation"] = found.masks.shape(row)
         elif found.masks is not None:
-            entry["segmentation"] = run_lengths(masks[place])
+            entry["segmentation"] = rle.compressed(masks[place])
         entries.append(entry)
     return entries
-
-
-def run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """A mask bool (H, W) as COCO's compressed run lengths."""
-    return {"size": list(mask.shape), "counts": rle.to_text(rle.encode(mask))}

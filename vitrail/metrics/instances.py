@@ -1,0 +1,92 @@
+"""Objects found with their masks: the measures of detection, and COCO's average precision by the overlap of masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
+
+from vitrail.metrics.coco import coco_scores
+from vitrail.metrics.detection import Metrics as Base
+from vitrail.nn.dense_heads import resized
+from vitrail.ops import boxes, rle
+from vitrail.ops.detections import Detections, ranked
+from vitrail.ops.mask_outputs import unpack
+
+MOST = 100  # detections of an image that COCO counts
+
+
+class Row(NamedTuple):
+    """What is kept of one image."""
+
+    found: Detections
+    """The surest."""
+    masks: list[dict[str, Any]]
+    """Of each, COCO's compressed run lengths."""
+
+
+class Metrics(Base):
+    """From outputs with masks (:mod:`vitrail.ops.mask_outputs`) and a list of objects with ``masks`` bool (n, H, W).
+
+    ``compute()`` gives what detection does, of the boxes, and ``mask_ap``, ``mask_ap50``, ``mask_ap75``.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
+        self._masks: list[list[dict[str, Any]]] = []
+
+    def kept(self, outputs: Tensor, frames: Sequence[Any] | None = None) -> list[Row]:
+        """The surest objects of each image, with masks as run lengths."""
+        assert frames is not None, "masks are compared in the pixels of their images, which frames lead to"
+        return [
+            _row(found._replace(boxes_xyxy=frame.original_boxes(found.boxes_xyxy)), frame.original_maps(masks))
+            for frame, (found, masks) in zip(frames, self._read(outputs, [each.size for each in frames]), strict=True)
+        ]
+
+    def update(self, outputs: Any, targets: Any) -> None:
+        """Add one batch: what is kept, or raw outputs of inputs as large as the true masks."""
+        if isinstance(outputs, Tensor):
+            outputs = [_row(*each) for each in self._read(outputs, [true.masks.shape[-2:] for true in targets])]
+        assert len(outputs) == len(targets), f"{len(outputs)} outputs for {len(targets)} targets"
+        self.detections += [row.found for row in outputs]
+        self._masks += [row.masks for row in outputs]
+        self._true += list(targets)
+
+    def _read(self, outputs: Tensor, sizes: Sequence[Any]) -> Iterator[tuple[Detections, Tensor]]:
+        """The surest objects of each image and their masks bool (n, H, W), at the size of the input."""
+        for objects, masks, size in zip(*unpack(outputs.detach().float().cpu(), len(self.names)), sizes, strict=True):
+            found = Detections(*(part[:MOST] for part in ranked(objects)))
+            yield found, resized(masks[found.query, None], size)[:, 0] > 0
+
+    def compute(self) -> dict[str, float]:
+        masks = coco_scores(len(self.names), self.detections, self._true, Masks(self._masks))
+        return super().compute() | {f"mask_{name}": masks[name] for name in ("ap", "ap50", "ap75")}
+
+
+def _row(found: Detections, masks: Tensor) -> Row:
+    return Row(found, [rle.compressed(mask.numpy()) for mask in masks])
+
+
+class Masks:
+    """Masks, as :class:`vitrail.metrics.coco.Shape`.
+
+    Args:
+        found: of each image's detections, run lengths.
+    """
+
+    kind: Literal["bbox", "segm"] = "segm"
+
+    def __init__(self, found: Sequence[Sequence[dict[str, Any]]]) -> None:
+        self._found = found
+
+    def found(self, image: int, found: Detections) -> list[dict[str, Any]]:
+        return [{"segmentation": mask} for mask in self._found[image]]
+
+    def true(self, image: int, true: Any) -> list[dict[str, Any]]:
+        masks: Tensor = true.masks.cpu()
+        tight = boxes.xyxy_to_xywh(boxes.of_masks(masks)).tolist()
+        areas = masks.flatten(1).sum(dim=1).tolist() if len(masks) else []
+        shapes = [rle.compressed(mask.numpy()) for mask in masks]
+        parts = zip(shapes, tight, areas, strict=True)
+        return [{"segmentation": shape, "bbox": box, "area": area} for shape, box, area in parts]
