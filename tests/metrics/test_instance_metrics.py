@@ -82,11 +82,8 @@ def test_mask_ap_is_the_coco_apis(capsys):
 
 
 def test_nothing_to_find_is_undefined():
-    empty = Objects(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool), INPUT)
-    empty = Objects(
-        *(getattr(empty, n) for n in ("boxes_xyxy", "labels", "crowd", "size")), 0, torch.zeros(0, *INPUT) > 0
-    )
-    _, _, objects, logits = scene(0, INPUT)
+    some, _, objects, logits = scene(0, INPUT)
+    empty = some.take(torch.zeros(3, dtype=torch.bool))
     family = Metrics(NAMES)
     family.update(family.kept(pack(objects[None], logits[None]), [Frame((0, 0, 16, 16), INPUT, INPUT)]), [empty])
     assert math.isnan(family.compute()["mask_ap"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from cyclopts import Parameter
 
 from vitrail.cli._options import Set
-from vitrail.errors import UserError
+from vitrail.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from vitrail.train.folder import RunFolder
@@ -195,7 +195,10 @@ def _augmented(preset: str) -> list[str]:
     from vitrail.data.transforms.scene import SCENE_PRESETS
 
     known: dict[str, Any] = {"data.augment": PRESETS, "data.scenes": SCENE_PRESETS}
-    return [path for path, presets in known.items() if preset in presets] or SETTINGS["augment"]
+    found = [path for path, presets in known.items() if preset in presets]
+    if not found and preset.isidentifier():
+        raise UserError(f"unknown augmentation {preset!r}; {did_you_mean(preset, {**PRESETS, **SCENE_PRESETS})}")
+    return found or SETTINGS["augment"]
 
 
 def _resumed(place: RunFolder, given: dict[str, Any]) -> Run:

@@ -70,5 +70,6 @@ def _right(evaluation: Evaluation, row: int) -> float:
 
 
 def _named(map_: Any, evaluation: Evaluation) -> str:
+    """The classes on a map, all but the first, the background."""
     names = evaluation.family.names
-    return ", ".join(names[label] for label in np.unique(map_) if label < len(names))
+    return ", ".join(names[label] for label in np.unique(map_) if 0 < label < len(names)) or names[0]

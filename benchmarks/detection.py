@@ -1,0 +1,99 @@
+"""What does a training step of a detector cost, beside transformers' YOLOS of the same backbone?
+
+    python benchmarks/detection.py [--precisions fp32 bf16] [--rounds 7]
+
+Ti/16 at 320 px, 100 queries (YOLOS: detection tokens), 7 objects an image; forward, matching, loss and backward of a
+batch of 8, in processes that take turns. Ours has a decoder of 3 layers of 192 on top, proposals, and losses of every
+layer; YOLOS has neither. All processes keep freed memory as ``vitrail train`` does.
+
+Goal: ≥ 1.2 × transformers' throughput.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from matmul import matmul_rate
+from turns import Step, take_turns
+
+from vitrail import console
+from vitrail.nn.detr_decoder import DecoderConfig
+from vitrail.ops.boxes import cxcywh_to_xyxy
+from vitrail.tasks import detection
+from vitrail.train import precision
+from vitrail.train.allocator import keep_freed_memory
+from vitrail.vit import preset
+
+BATCH, SIZE, OBJECTS, QUERIES, CLASSES = 8, 320, 7, 100, 80
+MODEL = preset("Ti/16", image_size=SIZE, positions="sincos_2d")
+
+
+def build_step(contender: str, dtype: str) -> Step:
+    """What one contender repeats."""
+    keep_freed_memory()
+    torch.manual_seed(0)
+    images = torch.randn(BATCH, 3, SIZE, SIZE)
+    boxes = torch.cat((torch.rand(BATCH, OBJECTS, 2) * 0.5 + 0.25, torch.rand(BATCH, OBJECTS, 2) * 0.4 + 0.05), dim=2)
+    labels = torch.randint(CLASSES, (BATCH, OBJECTS))
+    module: Any
+    if contender == "vitrail":
+        pairs = zip(cxcywh_to_xyxy(boxes) * SIZE, labels, strict=True)
+        targets = [SimpleNamespace(boxes_xyxy=each, labels=own) for each, own in pairs]
+        decoder = DecoderConfig(dim=MODEL.dim, depth=3, heads=MODEL.heads, mlp_dim=768, num_queries=QUERIES)
+        names = tuple(map(str, range(CLASSES)))
+        module = detection.Task(detection.Config(model=MODEL, classes=names, decoder=decoder, denoising=None))
+        loss = lambda: module.loss({"images": images, "targets": targets})["loss"]  # noqa: E731
+    else:
+        from transformers import YolosConfig, YolosForObjectDetection
+
+        module = YolosForObjectDetection(
+            YolosConfig(
+                hidden_size=MODEL.dim,
+                num_hidden_layers=MODEL.depth,
+                num_attention_heads=MODEL.heads,
+                intermediate_size=MODEL.mlp_dim,
+                image_size=(SIZE, SIZE),
+                num_detection_tokens=QUERIES,
+                num_labels=CLASSES,
+                use_mid_position_embeddings=False,
+                attn_implementation="sdpa",
+            )
+        )
+        truth = [{"class_labels": own, "boxes": each} for each, own in zip(boxes, labels, strict=True)]
+        loss = lambda: module(images, labels=truth).loss  # noqa: E731
+    module.train()
+
+    def step() -> None:
+        with precision.autocast(dtype, torch.device("cpu")):
+            value = loss()
+        value.backward()
+        module.zero_grad()
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    for dtype in options.precisions:
+        names = ("vitrail", "transformers")
+        seconds, memory = take_turns({name: (build_step, (name, dtype)) for name in names}, options.rounds)
+        medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+        rate = matmul_rate(dtype) / 1e9
+        print(f"detection, Ti/16 at {SIZE} px, {dtype}, batch {BATCH}; matmul {rate:.0f} GFLOP/s")
+        rows = [
+            (name, f"{median * 1e3:.0f}", f"{BATCH / median:.1f}", f"{memory[name]:.1f}")
+            for name, median in medians.items()
+        ]
+        print(console.table(("", "ms", "images/s", "peak GB"), rows))
+        print(f"→ {medians['transformers'] / medians['vitrail']:.2f} × transformers' throughput\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

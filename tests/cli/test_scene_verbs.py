@@ -1,0 +1,132 @@
+"""The verbs on tasks that say where things are, from a folder of pictures to files of other tools."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitrail.cli import main
+from vitrail.data import SourceConfig, open_source
+from vitrail.data.images.decode import decode_map
+from vitrail.predictor import load
+
+TINY = [
+    *("--epochs", "1", "--batch-size", "4", "--device", "cpu", "--workers", "0", "--precision", "fp32", "--lr", "1e-3"),
+    *("--set=model.dim=16", "--set=model.depth=1", "--set=model.heads=2", "--set=model.mlp_dim=16"),
+    *("--set=model.patch_size=8", "--image-size", "32"),
+]
+DECODER = "{dim: 16, depth: 1, heads: 2, mlp_dim: 16, num_queries: 4}"
+OPTIONS = {
+    "detection": [f"--set=task_options.decoder={DECODER}", "--set=task_options.threshold=0.001"],
+    "instances": [
+        f"--set=task_options.decoder={DECODER}",
+        "--set=task_options.threshold=0.001",
+        "--set=task_options.masks={stride: 4, dim: 8}",
+    ],
+    "segmentation": [],
+}
+KINDS = {"detection": "boxes", "instances": "masks", "segmentation": "semantic"}
+HEADLINES = {"detection": "AP at IoU 0.50", "instances": "AP of masks at IoU 0.50", "segmentation": "mean IoU"}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(params=sorted(OPTIONS))
+def trained(request, scene_folder: Path, here):
+    task = request.param
+    assert (
+        main(["train", str(scene_folder), "--task", task, "--name", task, *TINY, "--augment", "light", *OPTIONS[task]])
+        == 0
+    )
+    return task
+
+
+def test_training_measuring_and_predicting(trained, scene_folder, tmp_path, capsys):
+    run = Path("runs") / trained
+    config = (run / "config.yaml").read_text()
+    assert f"kind: {KINDS[trained]}" in config
+    page = (run / "report.html").read_text()
+    assert "truth beside prediction" in page
+    assert HEADLINES[trained] in page
+
+    assert main(["evaluate", str(run), str(scene_folder), "--device", "cpu", "--out", "measured"]) == 0
+    assert HEADLINES[trained] in capsys.readouterr().out
+    (table,) = Path("measured").glob("*.csv")
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert len(rows) == 12
+    assert {"loss"} < set(rows[0])
+
+    pictures = str(scene_folder / "JPEGImages")
+    out = "found.json" if trained != "segmentation" else "maps"
+    assert main(["predict", str(run), pictures, "--device", "cpu", "--out", out, "--annotate", "drawn"]) == 0
+    assert len(list(Path("drawn").iterdir())) == 12
+    predictor = load(run, device="cpu")
+    if trained == "segmentation":
+        assert json.loads(Path("maps/classes.json").read_text()) == list(predictor.classes)
+        for name in ("00", "07"):
+            found = predictor.predict(scene_folder / f"JPEGImages/{name}.png")
+            np.testing.assert_array_equal(decode_map(Path(f"maps/{name}.png").read_bytes()), found.map)
+        return
+    read = open_source(SourceConfig(spec="found.json", val_fraction=0, kind=KINDS[trained])).train
+    assert read.classes == predictor.classes
+    for index in range(len(read)):
+        found, again = predictor.predict(read.name(index)), read.targets[index]
+        np.testing.assert_allclose(again.boxes_xyxy.numpy(), found.boxes_xyxy, atol=1e-3)
+        np.testing.assert_array_equal(again.labels.numpy(), found.labels)
+        if trained == "instances":
+            np.testing.assert_array_equal(again.masks.numpy(), found.masks)
+
+
+def test_boxes_go_to_csv_and_yolo_and_nothing_is_overwritten(trained, scene_folder, capsys):
+    run, pictures = str(Path("runs") / trained), str(scene_folder / "JPEGImages")
+    predictor = load(run, device="cpu")
+    assert main(["predict", run, pictures, "--device", "cpu", "--out", "found.csv"]) == 0
+    rows = list(csv.DictReader(Path("found.csv").read_text().splitlines()))
+    first = scene_folder / "JPEGImages/00.png"
+    own = [{k: v for k, v in row.items() if k != "path"} for row in rows if row["path"] == str(first)]
+    assert own == predictor.predict(first).rows()
+    if trained == "detection":
+        assert main(["predict", run, pictures, "--device", "cpu", "--out", "texts"]) == 0
+        text = Path("texts/labels/00.txt").read_text()
+        assert text == predictor.predict(first).to_yolo()
+        assert "names:" in Path("texts/data.yaml").read_text()
+    capsys.readouterr()
+    assert main(["predict", run, pictures, "--device", "cpu", "--out", "found.csv"]) == 2
+    assert "found.csv is there already" in capsys.readouterr().err
+    assert main(["predict", run, pictures, "--device", "cpu", "--out", "found.xml"]) == 2
+    assert "names no format" in capsys.readouterr().err
+    if trained == "segmentation":
+        assert main(["predict", run, pictures, "--device", "cpu", "--out", "found.json"]) == 2
+        assert "cannot hold these predictions; choose a folder" in capsys.readouterr().err
+
+
+def test_classes_do_not_go_where_boxes_do(tiny_predictor, here, capsys):
+    tiny_predictor().save("model.safetensors")
+    Image.new("RGB", (20, 20)).save("a.png")
+    assert main(["predict", "model.safetensors", "a.png", "--device", "cpu", "--out", "found.json"]) == 2
+    assert "choose --json or --csv" in capsys.readouterr().err
+    assert not Path("found.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["--task", "detection", "--set=data.source.kind=semantic"],
+            "learns from boxes or masks labels and",
+        ),
+        (["--task", "classification"], "choose another --task"),
+        (["--task", "detection", "--augment", "larg"], "did you mean 'large'"),
+    ],
+)
+def test_what_does_not_go_together_is_said(scene_folder, here, capsys, arguments, words):
+    assert main(["train", str(scene_folder), "--name", "bad", *TINY, *arguments]) == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]

@@ -1,0 +1,69 @@
+"""Models that say where things are, in exported files: the same answers on the same picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import vitrail
+from vitrail import registry
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.errors import UserError
+from vitrail.predictor import Predictor
+from vitrail.vit import ViTConfig
+
+MODEL = ViTConfig(image_size=(16, 24), patch_size=8, dim=16, depth=1, heads=2, mlp_dim=32)
+DECODER = {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}
+OPTIONS = {
+    "detection": {"decoder": DECODER, "threshold": 0.005},
+    "instances": {"decoder": DECODER, "threshold": 0.005, "masks": {"stride": 4, "dim": 8}},
+    "segmentation": {"decoder": "multilevel", "hidden": 8},
+}
+OUT = {"onnx": "model.onnx", "openvino": "model.xml"}
+
+
+def build(name, resize="square"):
+    module = registry.load("tasks", name)
+    task = module.Task(module.Task.configure(MODEL, ("ant", "bee"), None, OPTIONS[name]))
+    return Predictor(task, PreprocessConfig(size=(16, 24), resize=resize), device="cpu")
+
+
+@pytest.mark.parametrize("to", OUT)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_graph_says_what_the_model_does(name, to, tmp_path):
+    predictor = build(name)
+    predictor.save(tmp_path / "model.safetensors")
+    written = vitrail.export(tmp_path / "model.safetensors", tmp_path / OUT[to], to=to)
+    assert {row.size for row in written.rows} == {(16, 24), (24, 40)}  # any size of image
+    assert max(row.relative_error for row in written.rows) < 1e-5
+    picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    expected, found = predictor.predict(picture), vitrail.load(tmp_path / OUT[to]).predict(picture)
+    assert found.to_dict()["size"] == [50, 70]
+    if name == "segmentation":
+        assert (found.map == expected.map).mean() > 0.999
+        return
+    np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=1e-3)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    if name == "instances":
+        assert found.masks.shape == expected.masks.shape == (len(expected), 50, 70)
+        assert (found.masks == expected.masks).mean() > 0.999
+
+
+def test_another_size_of_image_returns_to_the_pictures_pixels(tmp_path):
+    predictor = build("instances")
+    predictor.save(tmp_path / "model.safetensors")
+    vitrail.export(tmp_path / "model.safetensors", tmp_path / "model.onnx", to="onnx")
+    picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    larger = vitrail.load(tmp_path / "model.onnx", image_size=(32, 48)).predict(picture)
+    assert larger.size == larger.masks.shape[1:] == (50, 70)
+    with torch.inference_mode():
+        preprocess = PreprocessConfig(size=(32, 48))
+        eager = Predictor(predictor.task, preprocess, device="cpu").predict(picture)
+    np.testing.assert_allclose(larger.boxes_xyxy, eager.boxes_xyxy, atol=1e-3)
+
+
+def test_a_border_that_a_graph_cannot_be_told_of_is_refused(tmp_path):
+    build("detection", resize="pad").save(tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"the border .*resize=square"):
+        vitrail.export(tmp_path / "model.safetensors", tmp_path / "model.onnx", to="onnx")
