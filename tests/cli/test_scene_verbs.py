@@ -108,6 +108,15 @@ def test_boxes_go_to_csv_and_yolo_and_nothing_is_overwritten(trained, scene_fold
         assert "cannot hold these predictions; choose a folder" in capsys.readouterr().err
 
 
+def test_a_detector_starts_from_a_classifiers_backbone(tiny_predictor, scene_folder, here, capsys):
+    tiny_predictor(pool="mean").save("model.safetensors")
+    shape = TINY[: TINY.index("--set=model.dim=16")]
+    call = ["train", str(scene_folder), "--task", "detection", "--init", "model.safetensors", "--no-report", *shape]
+    assert main([*call, "--name", "finder", "--image-size", "32", *OPTIONS["detection"]]) == 0
+    assert "backbone resized from (16, 24) pixels to (32, 32)" in capsys.readouterr().err
+    assert load("runs/finder", device="cpu").classes == ("ant", "bee", "cat")
+
+
 def test_classes_do_not_go_where_boxes_do(tiny_predictor, here, capsys):
     tiny_predictor().save("model.safetensors")
     Image.new("RGB", (20, 20)).save("a.png")

@@ -22,6 +22,11 @@ from vitrail.vit import ViTConfig
 MODEL = ViTConfig(image_size=(16, 24), patch_size=8, dim=16, depth=1, heads=2, mlp_dim=32)
 OPTIONS = {
     "detection": {"decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}, "threshold": 0.005},
+    "instances": {
+        "decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4},
+        "masks": {"stride": 4, "dim": 8},
+        "threshold": 0.005,
+    },
     "segmentation": {},
 }
 
@@ -56,10 +61,15 @@ def test_both_protocols_answer_in_the_pictures_pixels(talk, png, predictors, nam
     assert said == expected
     assert expected["size"] == [30, 50]
     assert {key: value for key, value in json.loads(v2["outputs"][0]["data"][0]).items() if key != "map"} == expected
-    assert [each["predicts"] for each in about["models"]] == [True, True]
+    assert [each["predicts"] for each in about["models"]] == [True] * len(OPTIONS)
     if name == "segmentation":
         read = np.asarray(Image.open(io.BytesIO(base64.b64decode(map_))))
         np.testing.assert_array_equal(read, predictors[name].predict(data).map)
+    elif name == "instances":
+        read = np.asarray(Image.open(io.BytesIO(base64.b64decode(map_))))
+        found = predictors[name].predict(data)
+        np.testing.assert_array_equal(read > 0, found.masks.any(axis=0))
+        assert (read[found.masks[0]] == 1 + found.labels[0]).all()
     else:
         assert map_ is None
         assert expected["objects"]

@@ -81,13 +81,18 @@ def _plain(given: dict[str, Any]) -> Run:
 
     model, preprocess, options = preset("S/16"), PreprocessConfig(), {}
     if "init" in given:
+        from dataclasses import fields
+
+        from vitrail import registry
         from vitrail.config import to_dict
         from vitrail.outline import outline
 
+        wanted = fields(registry.load("tasks", given.get("task", "classification")).Config)
         found = outline(given["init"])
         model, preprocess = found.task.vit.config, found.preprocess
         settings = to_dict(found.task.config)
-        options = {name: settings[name] for name in ("pool", "head") if settings.get(name) is not None}
+        kept = {"pool", "head"}.intersection(field.name for field in wanted)
+        options = {name: settings[name] for name in sorted(kept) if settings.get(name) is not None}
     data = DataConfig(
         source=SourceConfig(spec=given["data"]),
         preprocess=preprocess,

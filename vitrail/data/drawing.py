@@ -95,6 +95,17 @@ def draw_map(image: Image.Image, classes_at: np.ndarray, classes: Sequence[str])
     return whole
 
 
+def indexed(numbers: np.ndarray, first: int = 0) -> Image.Image:
+    """Numbers uint8 (H, W) as a picture of mode P with these very numbers, coloured as the classes are.
+
+    Args:
+        first: the number of class 0.
+    """
+    picture = Image.fromarray(numbers)
+    picture.putpalette([part for number in range(256) for part in colour(number - first)])  # whole, or bits are saved
+    return picture
+
+
 def _enlarged(image: Image.Image) -> tuple[Image.Image, float]:
     """A colour copy that is large enough, and how many times larger it is."""
     scale = max(1, -(-SMALLEST // max(image.size)))

@@ -163,13 +163,14 @@ async def decoded(images: Sequence[bytes], service: Service, served: Served) -> 
 
 
 def answer(prediction: Any, frame: Frame, top: int) -> dict[str, Any]:
-    """A prediction as JSON types, in the pixels of its image; of a class map the picture too, PNG in base64."""
+    """A prediction as JSON types, in the pixels of its image; of classes and masks a map too, PNG in base64."""
     placed = Predictor.placed(prediction, frame)
     said = to_dict(placed, top)
-    if not hasattr(placed, "to_png"):
+    draw = getattr(placed, "to_png", None) or getattr(placed, "mask_map", None)
+    if draw is None or (map_ := draw()) is None:
         return said
     file = io.BytesIO()
-    placed.to_png().save(file, "PNG", transparency=0)  # the first class is the background
+    map_.save(file, "PNG", transparency=0)  # the background
     return said | {"map": base64.b64encode(file.getvalue()).decode()}
 
 

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitrail.data.drawing import draw_objects
+from vitrail.data.drawing import draw_objects, indexed
 from vitrail.data.transforms.frame import Frame
 from vitrail.errors import UserError
 from vitrail.ops import rle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+MOST_COLOURS = 255  # classes that a map tells apart
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,16 @@ class Prediction:
         scale = np.array([image.width / self.size[1], image.height / self.size[0]] * 2)
         boxes, labels, scores = self.boxes_xyxy * scale, self.labels.tolist(), self.scores.tolist()
         return draw_objects(image, boxes, labels, self.classes, scores=scores, masks=self.masks)
+
+    def mask_map(self) -> Image.Image | None:
+        """Where masks are, as one picture of mode P in the colours of their classes; 0 where there is none, and the
+        surest on top."""
+        if self.masks is None:
+            return None
+        numbers = np.zeros(self.size, np.uint8)
+        for label, mask in zip(self.labels[::-1], self.masks[::-1], strict=True):
+            numbers[mask] = 1 + label % MOST_COLOURS
+        return indexed(numbers, first=1)
 
     def to_coco(self, image_id: int | str = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """COCO's result format: one dict an object, ``bbox`` as left, top, width, height, masks as run lengths.

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import config, from_dict, to_dict
-from vitrail.data.drawing import colour, draw_map
+from vitrail.data.drawing import draw_map, indexed
 from vitrail.data.transforms.frame import Frame
 from vitrail.errors import UserError
 from vitrail.metrics.segmentation import Metrics
@@ -89,9 +89,7 @@ class Prediction:
 
     def to_png(self) -> Image.Image:
         """The map as a picture of mode P, whose pixels are the indices, in the colours of :meth:`draw`."""
-        picture = Image.fromarray(self.map)
-        picture.putpalette([part for label in range(256) for part in colour(label)])  # whole, or a file has fewer bits
-        return picture
+        return indexed(self.map)
 
     def draw(self, image: Image.Image) -> Image.Image:
         """A copy of the image with its classes named below; the first one, the background, stays clear."""

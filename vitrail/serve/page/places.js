@@ -55,5 +55,5 @@ export function paintObjects(pen, { objects, size: [rows, columns] }, classes, w
 
 function colourOf(label) {
   const [hue, lightness] = [(0.58 + GOLDEN * label) % 1, LIGHTNESS[label % LIGHTNESS.length]];
-  return [`hsl(${360 * hue} 85% ${lightness}%)`, lightness > 55 || (hue > 0.1 && hue < 0.55)];
+  return [`hsl(${360 * hue} 85% ${lightness}%)`, hue > 0.08 && hue < 0.55]; // yellow to cyan take dark letters
 }
