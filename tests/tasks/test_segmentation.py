@@ -33,8 +33,9 @@ CASES = pytest.mark.parametrize(
         ("multilevel", {"hidden": 16}),
         ("multilevel", {"hidden": 16, "window": WindowConfig(size=3, num_global=1)}),
         ("transunet", {"model": HYBRID, "std": 0.05}),
+        ("detail", {"hidden": 16, "auxiliary": 0.4}),
     ],
-    ids=["linear", "multilevel", "windows", "transunet"],
+    ids=["linear", "multilevel", "windows", "transunet", "detail"],
 )
 
 
@@ -89,6 +90,27 @@ def test_the_decoder_of_transunet_sees_the_stem_at_every_resolution():
 def test_the_decoder_of_transunet_needs_its_stem():
     with pytest.raises(UserError, match="needs a ResNet stem that shrinks as much as a patch covers"):
         build("transunet")
+
+
+def test_the_detail_decoder_sees_the_pixels_and_each_halving():
+    task = build("detail", hidden=16)
+    assert task.stream.channels == [3, 16, 32]  # patches of 8 pixels: the image, its half and its quarter
+    images = torch.randn(1, 3, 16, 16)
+    maps = task.stream.maps(images)
+    assert maps[0] is images
+    assert [map_.shape[2] for map_ in maps] == [16, 8, 4]
+    with pytest.raises(UserError, match="doubles the grid up to the pixels"):
+        build("detail", model={"image_size": 24, "patch_size": 12})
+
+
+def test_an_auxiliary_head_learns_beside_and_says_nothing():
+    plain, helped = build("linear"), build("linear", auxiliary=0.5)
+    helped.load_state_dict(plain.state_dict(), strict=False)
+    images, labels = torch.randn(2, 3, 16, 16), torch.randint(3, (2, 16, 16))
+    torch.testing.assert_close(helped(images), plain(images))
+    losses = helped.loss({"images": images, "targets": labels})
+    expected = plain.loss({"images": images, "targets": labels})["loss"] + 0.5 * losses["auxiliary"]
+    torch.testing.assert_close(losses["loss"], expected)
 
 
 def test_losses_leave_out_what_nobody_knows():

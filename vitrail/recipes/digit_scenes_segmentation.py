@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from vitrail.data import DataConfig, LoaderConfig, PreprocessConfig, SourceConfig
 from vitrail.data.transforms.scene import SCENE_PRESETS
-from vitrail.nn.resnet_stem import ResNetStemConfig
+from vitrail.nn.conv_stem import ConvStemConfig
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.run import Run
 from vitrail.train.schedule import ScheduleConfig
@@ -15,10 +15,10 @@ from vitrail.vit import ViTConfig
 
 
 def run() -> Run:
-    """TransUNet, of a hundredth of its published size: strokes are two pixels wide and need the stem's finest maps."""
+    """ViTMatte's decoder on 8×8 tokens: strokes are two pixels wide, so their edges come from the pixels themselves."""
     return Run(
         task="segmentation",
-        task_options={"decoder": "transunet", "hidden": 16},
+        task_options={"decoder": "detail", "hidden": 16, "auxiliary": 1.0},
         data=DataConfig(
             source=SourceConfig(spec="digit_scenes", kind="semantic", val_fraction=0),
             preprocess=PreprocessConfig(size=(64, 64), channels=1),
@@ -29,7 +29,7 @@ def run() -> Run:
             image_size=(64, 64),
             channels=1,
             patch_size=(8, 8),
-            embed=ResNetStemConfig(layers=(1, 1), width=32),
+            embed=ConvStemConfig(),
             dim=96,
             depth=4,
             heads=3,
@@ -37,7 +37,7 @@ def run() -> Run:
             positions="sincos_2d",
             class_token=False,
         ),
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05),
+        optimizer=OptimizerConfig(lr=1.5e-3, weight_decay=0.05),
         schedule=ScheduleConfig(warmup_epochs=2),
         epochs=20,
         precision="fp32",

@@ -23,6 +23,7 @@ from vitrail.data.transforms.frame import Frame
 from vitrail.errors import UserError
 from vitrail.metrics.segmentation import Metrics
 from vitrail.nn.dense_heads import CascadedUpsampler, LinearHead, MultiLevelHead
+from vitrail.nn.detail_stream import DetailStream
 from vitrail.nn.init import initialise
 from vitrail.nn.resnet_stem import ResNetStem
 from vitrail.nn.windows import WindowConfig
@@ -40,18 +41,22 @@ NARROWING = (2.0, 1.0, 0.5, 0.125)  # of TransUNet's decoder, step by step: 256,
 class Config:
     """Args:
     classes: names in the order of the outputs.
-    decoder: ``linear`` (Segmenter), ``multilevel`` (SETR-MLA), or ``transunet``, which needs a ResNet stem.
-    hidden: width of the multi-level head, or of TransUNet's decoder at its second step.
+    decoder: ``linear`` (Segmenter), ``multilevel`` (SETR-MLA), ``transunet``, which needs a ResNet stem, or ``detail``
+        (ViTMatte), which reads the pixels beside the tokens.
+    hidden: width of the multi-level head, or of the decoders that upsample step by step at their second step.
     dice: share of the Dice loss; the rest is cross-entropy.
-    window: blocks that attend in windows, for large images; None: all attend to all. Not for ``transunet``.
+    window: blocks that attend in windows, for large images; None: all attend to all. For ``linear`` and ``multilevel``.
+    auxiliary: weight of a second, linear head's cross-entropy in training, by which tokens learn their class directly
+        (Zhao et al. 2017, PSPNet, section 3.3); 0: none.
     """
 
     model: ViTConfig
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=255)]
-    decoder: Literal["linear", "multilevel", "transunet"] = "linear"
+    decoder: Literal["linear", "multilevel", "transunet", "detail"] = "linear"
     hidden: Annotated[int, Field(gt=0, le=8192)] = 128
     dice: Annotated[float, Field(ge=0, le=1)] = 0.5
     window: WindowConfig | None = None
+    auxiliary: Annotated[float, Field(ge=0)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,8 +119,13 @@ class Task(Base):
         self.vit = ViT(model)
         self.layers = [model.depth - 1]
         self.head: LinearHead | MultiLevelHead | CascadedUpsampler
+        self.stream: DetailStream | None = None
         if config.decoder == "transunet":
-            self.head = _upsampler(self.vit, config.hidden, num_classes)
+            self.head = _upsampler(self.vit, _stem_of(self.vit).channels[:-1], config.hidden, num_classes)
+        elif config.decoder == "detail":
+            self.stream = DetailStream(model.channels, _widths(self.vit, config.hidden)[-2::-1])
+            self.head = _upsampler(self.vit, self.stream.channels, config.hidden, num_classes)
+            initialise(self.stream)
         elif config.decoder == "multilevel":
             count = min(LEVELS, model.depth)
             self.layers = [(level + 1) * model.depth // count - 1 for level in range(count)]
@@ -123,6 +133,9 @@ class Task(Base):
         else:
             self.head = LinearHead(model.dim, num_classes)
         initialise(self.head)
+        self.auxiliary = LinearHead(model.dim, num_classes) if config.auxiliary else None
+        if self.auxiliary is not None:
+            initialise(self.auxiliary)
 
     @classmethod
     def configure(cls, model: ViTConfig, names: Sequence[str], targets: Any, options: dict[str, Any]) -> Config:
@@ -140,18 +153,20 @@ class Task(Base):
 
     def both(self, images: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What :meth:`forward` and :meth:`embed` give, in one pass."""
-        if isinstance(self.head, CascadedUpsampler):
-            return self._upsampled(self.head, images)
-        found, hidden = encode(self.vit, images, padding, self.config.window, self.layers)
-        logits = self.head([features.map for features in found], hidden, (images.shape[-2], images.shape[-1]))
-        return logits, found[-1].patches.mean(dim=1)
+        logits, map_ = self._run(images, padding)
+        return logits, map_.flatten(2).mean(dim=2)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy and Dice, in the shares of the config."""
-        logits, labels = self(batch["images"], batch.get("padding")), batch["targets"]
-        entropy, dice = pixel_cross_entropy(logits, labels), dice_loss(logits, labels)
-        share = self.config.dice
-        return {"loss": (1 - share) * entropy + share * dice, "cross_entropy": entropy, "dice": dice}
+        """Cross-entropy and Dice, in the shares of the config, and perhaps the cross-entropy of the tokens."""
+        logits, map_ = self._run(batch["images"], batch.get("padding"))
+        labels, share = batch["targets"], self.config.dice
+        parts = {"cross_entropy": pixel_cross_entropy(logits, labels), "dice": dice_loss(logits, labels)}
+        loss = (1 - share) * parts["cross_entropy"] + share * parts["dice"]
+        if self.auxiliary is not None:
+            size = (labels.shape[-2], labels.shape[-1])
+            parts["auxiliary"] = pixel_cross_entropy(self.auxiliary([map_], None, size), labels)
+            loss = loss + self.config.auxiliary * parts["auxiliary"]
+        return {"loss": loss, **parts}
 
     def decode(self, outputs: Tensor) -> list[Prediction]:
         """The likeliest class of each pixel."""
@@ -167,28 +182,56 @@ class Task(Base):
         """Mean IoU, Dice, accuracy, boundary F1."""
         return Metrics(self.config.classes)
 
+    def _run(self, images: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Logits B K H W, and the map of the tokens B D h w that they come from."""
+        if isinstance(self.head, CascadedUpsampler):
+            return self._upsampled(self.head, images)
+        found, hidden = encode(self.vit, images, padding, self.config.window, self.layers)
+        maps = [features.map for features in found]
+        return self.head(maps, hidden, (images.shape[-2], images.shape[-1])), maps[-1]
+
     def _upsampled(self, head: CascadedUpsampler, images: Tensor) -> tuple[Tensor, Tensor]:
-        stem = self.vit.embed
-        assert isinstance(stem, ResNetStem)
-        maps = stem.maps(images)
-        tokens, grid, positions = self.vit.tokenise(images, stem.project(maps[-1]))
+        if self.stream is not None:
+            maps = self.stream.maps(images)
+            tokens, grid, positions = self.vit.tokenise(images)
+        else:
+            stem = _stem_of(self.vit)
+            *maps, last = stem.maps(images)
+            tokens, grid, positions = self.vit.tokenise(images, stem.project(last))
         patches = self.vit.encode(tokens, positions)[:, self.vit.num_prefix :]
-        return head(patches.transpose(1, 2).unflatten(2, grid), maps[-2::-1]), patches.mean(dim=1)
+        map_ = patches.transpose(1, 2).unflatten(2, grid)
+        return head(map_, maps[::-1]), map_
 
 
-def _upsampler(vit: ViT, hidden: int, num_classes: int) -> CascadedUpsampler:
-    """TransUNet's decoder for this backbone.
+def _upsampler(vit: ViT, skips: list[int], hidden: int, num_classes: int) -> CascadedUpsampler:
+    """A decoder from the tokens to the pixels; ``skips`` are the channels of the maps beside, the finest first."""
+    return CascadedUpsampler(vit.config.dim, skips[::-1], _widths(vit, hidden), num_classes)
+
+
+def _widths(vit: ViT, hidden: int) -> list[int]:
+    """Channels after each doubling of the tokens' grid.
 
     Raises:
-        UserError: its tokens do not come from a ResNet whose last stage has their resolution.
+        UserError: patches whose sides are no power of two.
+    """
+    height, width = vit.config.patch_size
+    num_steps = height.bit_length() - 1
+    if height != width or height != 2**num_steps or num_steps < 1:
+        raise UserError(f"this decoder doubles the grid up to the pixels; choose patch_size=16, not {height}×{width}")
+    shares = [NARROWING[min(step, len(NARROWING) - 1)] for step in range(num_steps)]
+    return [max(8, round(hidden * share)) for share in shares]
+
+
+def _stem_of(vit: ViT) -> ResNetStem:
+    """The stem that TransUNet reads.
+
+    Raises:
+        UserError: the tokens do not come from a ResNet whose last stage has their resolution.
     """
     stem, patch = vit.embed, vit.config.patch_size
     if not isinstance(stem, ResNetStem) or patch[0] != patch[1] or patch[0] != stem.stride:
         raise UserError(
             "decoder='transunet' needs a ResNet stem that shrinks as much as a patch covers, such as "
-            "embed.kind='resnet', embed.layers=[3,4,9] with patch_size=16; or choose decoder='multilevel'"
+            "embed.kind='resnet', embed.layers=[3,4,9] with patch_size=16; or choose decoder='detail'"
         )
-    num_steps = patch[0].bit_length() - 1
-    shares = [NARROWING[min(step, len(NARROWING) - 1)] for step in range(num_steps)]
-    widths = [max(8, round(hidden * share)) for share in shares]
-    return CascadedUpsampler(vit.config.dim, stem.channels[-2::-1], widths, num_classes)
+    return stem
