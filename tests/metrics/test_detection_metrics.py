@@ -120,6 +120,47 @@ def test_what_was_found_and_what_was_missed():
     assert matched.missed.tolist() == [1]
 
 
+def test_confusion_counts_pairs_misses_and_what_is_not_there():
+    outputs = torch.tensor([[
+        [0.9, 0.1, 0, 0, 0, 0, 10, 10],  # right
+        [0.1, 0.7, 0, 0, 20, 20, 30, 30],  # a 0 taken for a 1
+        [0.1, 0.6, 0, 0, 50, 50, 60, 60],  # in a crowd
+        [0.8, 0.1, 0, 0, 80, 80, 90, 90],  # nothing
+        [0.3, 0.1, 0, 0, 40, 0, 50, 10],  # right, and under the threshold
+    ]])  # fmt: skip
+    true = SimpleNamespace(
+        boxes_xyxy=torch.tensor([[0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60], [40, 0, 50, 10.0]]),
+        labels=torch.tensor([0, 0, 1, 2]),
+        crowd=torch.tensor([False, False, True, False]),
+    )
+    family = Metrics(NAMES)
+    family.update(outputs, [true])
+    expected = np.zeros((len(NAMES) + 1,) * 2, dtype=np.int64)
+    expected[0, 0] = expected[0, 1] = expected[2, -1] = expected[-1, 0] = 1
+    np.testing.assert_array_equal(family.confusion(0.5), expected)
+
+
+def test_the_threshold_has_the_best_f1():
+    outputs, targets = scenes(30)
+    family = Metrics(NAMES)
+    family.update(outputs, targets)
+
+    def f1(threshold):
+        fates = [match(found.over(threshold), true) for found, true in zip(family.detections, targets, strict=True)]
+        hits = sum(int((each.found >= 0).sum()) for each in fates)
+        wrong, missed = (sum(int(count(each)) for each in fates) for count in (
+            lambda each: (each.found == -1).sum(), lambda each: len(each.missed)))  # fmt: skip
+        return 2 * hits / (2 * hits + wrong + missed)
+
+    best = family.details()["threshold"]
+    scores = torch.cat([found.scores for found in family.detections]).tolist()
+    assert f1(best) == pytest.approx(max(map(f1, scores)))
+    for row, curve in zip(family.details()["classes"], family.curves(), strict=True):
+        kept = curve.scores >= best
+        if kept.any():
+            assert row["precision"] == pytest.approx(curve.right[kept].mean())
+
+
 def test_perfect_outputs_score_one_and_nothing_to_find_is_undefined():
     _, targets = scenes(6)
     targets = [t for t in targets if len(t.labels)]

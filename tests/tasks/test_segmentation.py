@@ -33,7 +33,7 @@ CASES = pytest.mark.parametrize(
         ("multilevel", {"hidden": 16}),
         ("multilevel", {"hidden": 16, "window": WindowConfig(size=3, num_global=1)}),
         ("transunet", {"model": HYBRID, "std": 0.05}),
-        ("detail", {"hidden": 16, "auxiliary": 0.4}),
+        ("detail", {"hidden": 16, "coarse": 0.4}),
     ],
     ids=["linear", "multilevel", "windows", "transunet", "detail"],
 )
@@ -103,13 +103,16 @@ def test_the_detail_decoder_sees_the_pixels_and_each_halving():
         build("detail", model={"image_size": 24, "patch_size": 12})
 
 
-def test_an_auxiliary_head_learns_beside_and_says_nothing():
-    plain, helped = build("linear"), build("linear", auxiliary=0.5)
-    helped.load_state_dict(plain.state_dict(), strict=False)
+def test_the_decoder_refines_what_the_tokens_say():
+    plain, refined = build("multilevel", hidden=16), build("multilevel", hidden=16, coarse=0.5)
+    refined.load_state_dict(plain.state_dict(), strict=False)
     images, labels = torch.randn(2, 3, 16, 16), torch.randint(3, (2, 16, 16))
-    torch.testing.assert_close(helped(images), plain(images))
-    losses = helped.loss({"images": images, "targets": labels})
-    expected = plain.loss({"images": images, "targets": labels})["loss"] + 0.5 * losses["auxiliary"]
+    tokens = refined.coarse.output(refined.vit(images).map)
+    coarse = F.interpolate(tokens, (16, 16), mode="bilinear")
+    torch.testing.assert_close(refined(images), plain(images) + coarse)
+    losses = refined.loss({"images": images, "targets": labels})
+    torch.testing.assert_close(losses["coarse"], F.cross_entropy(coarse, labels))
+    expected = 0.5 * (losses["cross_entropy"] + losses["dice"]) + 0.5 * losses["coarse"]
     torch.testing.assert_close(losses["loss"], expected)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from vitrail.cli._pictures import save_new, stem_of
 from vitrail.console import printable
 from vitrail.errors import UserError
-from vitrail.files import replacing, write_json
+from vitrail.files import replacing, write_json, write_text
 
 Write: TypeAlias = Callable[[str, Any], None]
 """Takes a picture's name and its prediction."""
@@ -46,7 +46,7 @@ def _coco(out: Path, classes: Sequence[str]) -> Iterator[Write]:
 
     def write(name: str, found: Any) -> None:
         image_id = len(images) + 1
-        height, width = _sized(found, "to_coco", out).size
+        height, width = _able(found, "to_coco", out).size
         images.append({"id": image_id, "file_name": name, "height": height, "width": width})
         for entry in found.to_coco(image_id, numbers):
             box = entry["bbox"]
@@ -69,7 +69,7 @@ def _csv(out: Path, classes: Sequence[str]) -> Iterator[Write]:
 
         def write(name: str, found: Any) -> None:
             nonlocal headed
-            rows = _sized(found, "rows", out).rows()
+            rows = _able(found, "rows", out).rows()
             if not headed:
                 writer.writerow(["path", *found.columns])
                 headed = True
@@ -82,28 +82,30 @@ def _csv(out: Path, classes: Sequence[str]) -> Iterator[Write]:
 def _folder(out: Path, classes: Sequence[str]) -> Iterator[Write]:
     """Boxes as ``labels/<picture>.txt`` beside ``data.yaml``, maps as ``<picture>.png`` beside ``classes.json``."""
     taken: set[str] = set()
+    with replacing(out) as folder:
+        (folder / "labels").mkdir(parents=True)
 
-    def write(name: str, found: Any) -> None:
-        stem = stem_of(name)
-        while stem in taken:
-            stem += "-2"
-        taken.add(stem)
-        if hasattr(found, "to_png"):
-            if len(taken) == 1:
-                write_json(out / "classes.json", list(classes))
-            save_new(found.to_png(), out / f"{stem}.png")
-            return
-        text = _sized(found, "to_yolo", out).to_yolo()
-        if len(taken) == 1:
-            (out / "labels").mkdir(parents=True)
-            (out / "data.yaml").write_text(f"names: {json.dumps(list(classes))}\n", encoding="utf-8")
-        (out / "labels" / f"{stem}.txt").write_text(text, encoding="utf-8")
+        def write(name: str, found: Any) -> None:
+            stem = stem_of(name)
+            while stem in taken:
+                stem += "-2"
+            taken.add(stem)
+            if hasattr(found, "to_png"):
+                save_new(found.to_png(), folder / f"{stem}.png")
+            else:
+                text = _able(found, "to_yolo", out).to_yolo()
+                (folder / "labels" / f"{stem}.txt").write_text(text, encoding="utf-8")
 
-    yield write
+        yield write
+        if any((folder / "labels").iterdir()):
+            write_text(folder / "data.yaml", f"names: {json.dumps(list(classes))}\n")
+        else:
+            (folder / "labels").rmdir()
+            write_json(folder / "classes.json", list(classes))
 
 
-def _sized(found: Any, method: str, out: Path) -> Any:
-    """The prediction, if it has that form."""
+def _able(found: Any, method: str, out: Path) -> Any:
+    """The prediction, if it can be written so."""
     if not hasattr(found, method):
         hint = "a folder" if hasattr(found, "to_png") else "--json or --csv"
         raise UserError(f"{printable(out.name)!r} cannot hold these predictions; choose {hint}")

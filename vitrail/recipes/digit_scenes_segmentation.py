@@ -1,6 +1,8 @@
 """Handwritten digits on a canvas, embedded in scikit-learn: a class for every pixel, from scratch.
 
-vitrail train --recipe digit_scenes_segmentation --seed 0
+    vitrail train --recipe digit_scenes_segmentation --seed 0
+
+Not measured to its end yet.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ def run() -> Run:
     """ViTMatte's decoder on 8×8 tokens: strokes are two pixels wide, so their edges come from the pixels themselves."""
     return Run(
         task="segmentation",
-        task_options={"decoder": "detail", "hidden": 16, "auxiliary": 1.0},
+        task_options={"decoder": "detail", "hidden": 16, "coarse": 1.0},
         data=DataConfig(
             source=SourceConfig(spec="digit_scenes", kind="semantic", val_fraction=0),
             preprocess=PreprocessConfig(size=(64, 64), channels=1),

@@ -46,8 +46,8 @@ class Config:
     hidden: width of the multi-level head, or of the decoders that upsample step by step at their second step.
     dice: share of the Dice loss; the rest is cross-entropy.
     window: blocks that attend in windows, for large images; None: all attend to all. For ``linear`` and ``multilevel``.
-    auxiliary: weight of a second, linear head's cross-entropy in training, by which tokens learn their class directly
-        (Zhao et al. 2017, PSPNet, section 3.3); 0: none.
+    coarse: weight of the cross-entropy of a linear head on the tokens, to whose logits the decoder's are added, so that
+        it has only to refine them (Ghiasi & Fowlkes 2016, LRR); 0: there is none.
     """
 
     model: ViTConfig
@@ -56,7 +56,7 @@ class Config:
     hidden: Annotated[int, Field(gt=0, le=8192)] = 128
     dice: Annotated[float, Field(ge=0, le=1)] = 0.5
     window: WindowConfig | None = None
-    auxiliary: Annotated[float, Field(ge=0)] = 0.0
+    coarse: Annotated[float, Field(ge=0)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,9 @@ class Task(Base):
         else:
             self.head = LinearHead(model.dim, num_classes)
         initialise(self.head)
-        self.auxiliary = LinearHead(model.dim, num_classes) if config.auxiliary else None
-        if self.auxiliary is not None:
-            initialise(self.auxiliary)
+        self.coarse = LinearHead(model.dim, num_classes) if config.coarse else None
+        if self.coarse is not None:
+            initialise(self.coarse)
 
     @classmethod
     def configure(cls, model: ViTConfig, names: Sequence[str], targets: Any, options: dict[str, Any]) -> Config:
@@ -153,19 +153,18 @@ class Task(Base):
 
     def both(self, images: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What :meth:`forward` and :meth:`embed` give, in one pass."""
-        logits, map_ = self._run(images, padding)
+        logits, _, map_ = self._run(images, padding)
         return logits, map_.flatten(2).mean(dim=2)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy and Dice, in the shares of the config, and perhaps the cross-entropy of the tokens."""
-        logits, map_ = self._run(batch["images"], batch.get("padding"))
+        logits, coarse, _ = self._run(batch["images"], batch.get("padding"))
         labels, share = batch["targets"], self.config.dice
         parts = {"cross_entropy": pixel_cross_entropy(logits, labels), "dice": dice_loss(logits, labels)}
         loss = (1 - share) * parts["cross_entropy"] + share * parts["dice"]
-        if self.auxiliary is not None:
-            size = (labels.shape[-2], labels.shape[-1])
-            parts["auxiliary"] = pixel_cross_entropy(self.auxiliary([map_], None, size), labels)
-            loss = loss + self.config.auxiliary * parts["auxiliary"]
+        if coarse is not None:
+            parts["coarse"] = pixel_cross_entropy(coarse, labels)
+            loss = loss + self.config.coarse * parts["coarse"]
         return {"loss": loss, **parts}
 
     def decode(self, outputs: Tensor) -> list[Prediction]:
@@ -182,13 +181,18 @@ class Task(Base):
         """Mean IoU, Dice, accuracy, boundary F1."""
         return Metrics(self.config.classes)
 
-    def _run(self, images: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Logits B K H W, and the map of the tokens B D h w that they come from."""
+    def _run(self, images: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Logits B K H W, those of the tokens alone, and the map of the tokens B D h w."""
+        size = (images.shape[-2], images.shape[-1])
         if isinstance(self.head, CascadedUpsampler):
-            return self._upsampled(self.head, images)
-        found, hidden = encode(self.vit, images, padding, self.config.window, self.layers)
-        maps = [features.map for features in found]
-        return self.head(maps, hidden, (images.shape[-2], images.shape[-1])), maps[-1]
+            logits, map_ = self._upsampled(self.head, images)
+        else:
+            found, hidden = encode(self.vit, images, padding, self.config.window, self.layers)
+            logits, map_ = self.head([features.map for features in found], hidden, size), found[-1].map
+        if self.coarse is None:
+            return logits, None, map_
+        coarse = self.coarse([map_], None, size)
+        return logits + coarse, coarse, map_
 
     def _upsampled(self, head: CascadedUpsampler, images: Tensor) -> tuple[Tensor, Tensor]:
         if self.stream is not None:
