@@ -42,5 +42,5 @@ def test_commands_are_understood(page: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["predict run photos --enginee torch", "trian photos", "predict"])
 def test_a_wrong_one_is_not(wrong: str) -> None:
-    with pytest.raises(Exception, match="(?i)unknown|unused|requires|missing"):
+    with pytest.raises(Exception, match=r"(?i)unknown|unused|requires|missing"):
         understand(wrong.split())
