@@ -26,9 +26,11 @@ def open_teacher(config: DistillConfig, student: PreprocessConfig, device: torch
     with torch.random.fork_rng(devices=[]):  # somebody's model draws first values, and the student's shall not change
         if config.function is not None:
             return _returned(*config.function).to(device)
-        if Path(config.teacher).suffix == program.SUFFIX:
-            return program.read(Path(config.teacher), student, device, allow_pickle=config.allow_pickle)
-        predictor = load(config.teacher, device=device, allow_pickle=config.allow_pickle)
+        path = Path(config.teacher)
+        if path.suffix == pt2.SUFFIX and not pt2.is_ours(path):
+            return program.read(path, student, device, allow_pickle=config.allow_pickle)
+        graph = engines.of_file(path) is not None
+        predictor = load(path if graph else config.teacher, device="cpu" if graph else device, allow_pickle=config.allow_pickle)
         return Teacher.of(predictor, config.teacher)
 
 
