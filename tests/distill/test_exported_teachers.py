@@ -108,8 +108,15 @@ def test_the_verb_trains_from_a_file(
 ) -> None:
     file, data = export("onnx"), class_folder(4)
     monkeypatch.chdir(tmp_path)
-    model = "--set=model.patch_size=8 --set=model.dim=32 --set=model.depth=1 --set=model.heads=2 --set=model.mlp_dim=32"
-    options = f"--image-size 16 --epochs 1 --batch-size 4 --workers 0 --device cpu --precision fp32 --no-report {model}".split()
+    options = ["--image-size", "16", "--epochs", "1", "--batch-size", "4", "--workers", "0", "--device", "cpu"]
+    options += [
+        "--precision",
+        "fp32",
+        "--no-report",
+        "--set=model.dim=32",
+        "--set=model.depth=1",
+        "--set=model.heads=2",
+    ]
     assert main(["train", str(data), "--distill", str(file), "--name", "student", *options]) == 0
     run = RunFolder("runs/student").run()
     assert run.distill is not None

@@ -8,6 +8,7 @@ https://github.com/triton-inference-server/core/blob/main/src/model_config_utils
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 
 import vitrail
 from vitrail.cli import main
+from vitrail.config import from_dict
+from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.engines.onnxruntime import silent as onnxruntime
 from vitrail.engines.openvino import silent as openvino
 from vitrail.errors import UserError
@@ -42,6 +45,8 @@ MESSAGES = {  # field: (number, type); a star marks a repeated one
         "preferred_batch_size": (1, "int32*"),
         "max_queue_delay_microseconds": (2, "uint64"),
     },
+    "ModelParameter": {"string_value": (1, "string")},
+    "ParametersEntry": {"key": (1, "string"), "value": (2, "ModelParameter")},  # which is how a map is sent
     "ModelConfig": {
         "name": (1, "string"),
         "platform": (2, "string"),
@@ -51,6 +56,7 @@ MESSAGES = {  # field: (number, type); a star marks a repeated one
         "output": (6, "ModelOutput*"),
         "instance_group": (7, "ModelInstanceGroup*"),
         "dynamic_batching": (11, "ModelDynamicBatching"),
+        "parameters": (14, "ParametersEntry*"),
         "backend": (17, "string"),
     },
 }
@@ -126,6 +132,9 @@ def test_onnx_runtime_gets_what_the_config_says(load: Any, tiny_predictor: Any, 
     assert config.instance_group[0].kind == ENUMS["Kind"]["KIND_AUTO"]
     assert config.dynamic_batching.max_queue_delay_microseconds == 5000
     assert [output.label_filename for output in config.output] == ["labels.txt", ""]
+    (parameter,) = config.parameters
+    assert parameter.key == "preprocess"
+    assert from_dict(PreprocessConfig, json.loads(parameter.value.string_value)) == predictor.preprocess.config
     assert tuple((out / "labels.txt").read_text().splitlines()) == predictor.classes
 
     session = onnxruntime().InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -198,6 +207,9 @@ def test_what_is_no_place_for_a_model_is_one_line(tiny_predictor: Any, tmp_path:
     source, model = weights(tmp_path, tiny_predictor(**SMALL)), tmp_path / "repository" / "bugs"
     vitrail.export(source, model, to="triton")
     wider = weights(tmp_path / "repository", tiny_predictor(**SMALL, dim=48))
+    other = tiny_predictor(**SMALL)
+    other = Predictor(other.task, replace(other.preprocess.config, mean=(0.25, 0.5, 0.5)))
+    paler = weights(tmp_path / "repository" / "bugs", other)
     (tmp_path / "file").write_text("")
     before = sorted(tmp_path.rglob("*"))
     for arguments, message in (
@@ -208,8 +220,9 @@ def test_what_is_no_place_for_a_model_is_one_line(tiny_predictor: Any, tmp_path:
         ([source, tmp_path / "a\nb", "--to", "triton"], "cannot name a model"),
         ([source, model.parent, "--to", "triton"], "repository is there and is no model of Triton's (it has no config"),
         ([source, tmp_path / "file", "--to", "triton"], "file is there and is no model of Triton's"),
-        ([wider, model, "--to", "triton"], "bugs holds a model of other tensors or classes"),
-        ([source, model, "--to", "triton-openvino"], "bugs holds a model of other tensors or classes"),
+        ([wider, model, "--to", "triton"], "bugs holds a model of other tensors, classes or preprocessing"),
+        ([paler, model, "--to", "triton"], "bugs holds a model of other tensors, classes or preprocessing"),
+        ([source, model, "--to", "triton-openvino"], "bugs holds a model of other tensors, classes or preprocessing"),
         ([source, tmp_path / "file" / "bugs", "--to", "triton"], "cannot write"),
         ([source, tmp_path / "bugs", "--to", "tritn"], "unknown format 'tritn'; did you mean 'triton'?"),
     ):
@@ -220,7 +233,7 @@ def test_what_is_no_place_for_a_model_is_one_line(tiny_predictor: Any, tmp_path:
         assert err.count("error:") == 1
     assert sorted(tmp_path.rglob("*")) == before
     (model / "labels.txt").write_text("ant\ncat\nbee\ndog\n")  # else its outputs would get other names
-    with pytest.raises(UserError, match="other tensors or classes"):
+    with pytest.raises(UserError, match="other tensors, classes or preprocessing"):
         vitrail.export(source, model, to="triton")
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -17,7 +17,9 @@ def export(
     out: Path,
     /,
     *,
-    to: Annotated[str, Parameter(help="onnx, openvino, pt2, triton, triton-openvino, or a library that vitrail convert knows.")],
+    to: Annotated[
+        str, Parameter(help="onnx, openvino, pt2, triton, triton-openvino, or a library that vitrail convert knows.")
+    ],
     images: Annotated[tuple[Path, ...], Parameter(help="Pictures to compare on, beside random ones.")] = (),
     as_json: Json = False,
     sizes: Sizes = Sizes(),  # noqa: B008  frozen

@@ -4,7 +4,7 @@
 
     models/               the repository: tritonserver --model-repository=$PWD/models
       birds/              a model, named by its folder
-        config.pbtxt      its tensors, and how it is served
+        config.pbtxt      its tensors, its preprocessing, and how it is served
         labels.txt        what its outputs are called, where they are classes
         1/model.onnx      a version; OpenVINO has model.xml and model.bin
 
@@ -14,6 +14,7 @@ message ``ModelConfig`` of https://github.com/triton-inference-server/common/blo
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from pathlib import Path
 import torch
 
 from vitrail import engines, files
+from vitrail.config import to_dict
 from vitrail.console import note, printable
 from vitrail.engines._files import Graph
 from vitrail.engines._onnx import INPUT, OUTPUTS
@@ -49,7 +51,7 @@ def writing(model: Predictor, to: str, out: Path) -> Iterator[Graph]:
 
     Raises:
         UserError: a name that no model can have, a folder that is no model of Triton's or one of other tensors or
-            classes, or a place that cannot be written.
+            classes or preprocessing, or a place that cannot be written.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", out.name):
         raise UserError(f"{printable(out.name)!r} cannot name a model; take letters, digits, '_', '-' and '.'")
@@ -59,12 +61,12 @@ def writing(model: Predictor, to: str, out: Path) -> Iterator[Graph]:
         inside = folder / "1" if version == 1 else folder
         with opened(model, engine, inside / f"model{engines.load(engine).SUFFIX}") as graph:
             yield graph
-            tensors, labels = _tensors(model, graph, engine, out.name)
+            described, labels = _described(model, graph, engine, out.name)
         if version > 1:
-            _require_same(out, tensors, labels)
+            _require_same(out, described, labels)
         else:
             served = f"max_batch_size: {MAX_BATCH[engine]}\n{SERVING[engine]}{VERSIONS}"
-            (folder / CONFIG).write_text(f"{tensors}\n# What follows is yours to change.\n{served}", encoding="utf-8")
+            (folder / CONFIG).write_text(f"{described}\n# What follows is yours to change.\n{served}", encoding="utf-8")
             if labels:
                 (folder / LABELS).write_text(labels, encoding="utf-8")
     note(f"version {version} of {printable(str(out))}")
@@ -84,8 +86,11 @@ def _next_version(out: Path) -> int:
     return 1 + max(versions, default=1)
 
 
-def _tensors(model: Predictor, graph: Graph, engine: str, name: str) -> tuple[str, str]:
-    """The part of the config that the graph decides, and the classes, one a line; none where outputs are no classes."""
+def _described(model: Predictor, graph: Graph, engine: str, name: str) -> tuple[str, str]:
+    """The part of the config that says what the model is, and the classes, one a line; none if outputs are no classes.
+
+    Triton tells its clients the parameters (``/v2/models/NAME/config``), so they know how to preprocess.
+    """
     dims = _dims(model, graph)
     classes = getattr(model.task.config, "classes", ())
     of_classes = dims[OUTPUTS[0]] == [-1, len(classes)]
@@ -95,17 +100,20 @@ def _tensors(model: Predictor, graph: Graph, engine: str, name: str) -> tuple[st
         shown = shape[1:] if MAX_BATCH[engine] else shape  # with batches, theirs goes without saying
         lines[tensor] = f'  {{ name: "{tensor}", data_type: TYPE_FP32, dims: {shown}{more} }}'
     outputs = ",\n".join(lines[tensor] for tensor in OUTPUTS)
-    text = f'name: "{name}"\nbackend: "{engine}"\ninput [\n{lines[INPUT]}\n]\noutput [\n{outputs}\n]\n'
+    preprocess = json.dumps(json.dumps(to_dict(model.preprocess.config)))  # a text of JSON, in quotes
+    text = (
+        f'name: "{name}"\nbackend: "{engine}"\ninput [\n{lines[INPUT]}\n]\noutput [\n{outputs}\n]\n'
+        f'parameters {{ key: "preprocess", value: {{ string_value: {preprocess} }} }}\n'
+    )
     return text, "".join(f"{printable(each)}\n" for each in classes) if of_classes else ""
 
 
 @torch.inference_mode()
 def _dims(model: Predictor, graph: Graph) -> dict[str, list[int]]:
     """The shape of each tensor; what differs between batches and sizes of images is -1."""
-    channels, (first, *more) = model.preprocess.config.channels, sizes(model, graph)
-    shapes = []
-    for batch, size in ((1, first), (2, [first, *more][-1])):
-        images = torch.zeros(batch, channels, *size)
+    every, shapes = sizes(model, graph), []
+    for batch, size in ((1, every[0]), (2, every[-1])):
+        images = torch.zeros(batch, model.preprocess.config.channels, *size)
         shapes.append([tensor.shape for tensor in (images, graph(images), graph.embed(images))])
     return {
         name: [a if a == b else -1 for a, b in zip(one, other, strict=True)]
@@ -113,15 +121,15 @@ def _dims(model: Predictor, graph: Graph) -> dict[str, list[int]]:
     }
 
 
-def _require_same(out: Path, tensors: str, labels: str) -> None:
-    """Do the config and the classes that are there fit a new version?
+def _require_same(out: Path, described: str, labels: str) -> None:
+    """Is the model that is there described like its new version?
 
     Raises:
-        UserError: they do not.
+        UserError: it is not.
     """
     found = (out / LABELS).read_bytes() if (out / LABELS).exists() else b""
-    if tensors.encode() not in (out / CONFIG).read_bytes() or found != labels.encode():
+    if described.encode() not in (out / CONFIG).read_bytes() or found != labels.encode():
         raise UserError(
-            f"{printable(str(out))} holds a model of other tensors or classes, or its {CONFIG} says more of them than "
-            "vitrail wrote; name another folder"
+            f"{printable(str(out))} holds a model of other tensors, classes or preprocessing, or what its {CONFIG} "
+            "says of them was changed; name another folder"
         )
