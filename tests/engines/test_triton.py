@@ -1,8 +1,9 @@
 """Triton's model repository: its config as the server parses it, and a model file that does what the config says.
 
-The server itself is not here. What it checks of a config is written down from its sources, so far as we write it:
-https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto and
-https://github.com/triton-inference-server/core/blob/main/src/model_config_utils.cc.
+The server itself is not here. What it checks of a config is written down from its sources, so far as we write it; the
+fields and numbers are those of tritonclient 2.73, too.
+https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
+https://github.com/triton-inference-server/core/blob/main/src/model_config_utils.cc
 """
 
 from __future__ import annotations
@@ -223,6 +224,7 @@ def test_what_is_no_place_for_a_model_is_one_line(tiny_predictor: Any, tmp_path:
         ([wider, model, "--to", "triton"], "bugs holds a model of other tensors, classes or preprocessing"),
         ([paler, model, "--to", "triton"], "bugs holds a model of other tensors, classes or preprocessing"),
         ([source, model, "--to", "triton-openvino"], "bugs holds a model of other tensors, classes or preprocessing"),
+        ([model / "1" / "model.onnx", tmp_path / "bugs", "--to", "triton"], "cannot be looked into or converted"),
         ([source, tmp_path / "file" / "bugs", "--to", "triton"], "cannot write"),
         ([source, tmp_path / "bugs", "--to", "tritn"], "unknown format 'tritn'; did you mean 'triton'?"),
     ):
