@@ -88,6 +88,8 @@ class Client:
         self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def post(self, image: bytes, due: float) -> Answer:
+        while self.idle and self.idle[-1][0].at_eof():  # closed by the server, having been idle for long
+            self.idle.pop()
         try:
             connection = self.idle.pop() if self.idle else await asyncio.open_connection(self.host, self.port)
             reader, writer = connection

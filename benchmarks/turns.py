@@ -10,7 +10,8 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 Step = Callable[[], None]
-PER_TURN = 3  # steps, of which the first finds cold caches and does not count
+PER_TURN = 3  # steps at least, of which the first finds cold caches and does not count
+SECONDS = 0.3  # of a turn at least, so that short steps find a clock that has sped up and threads that are awake
 
 
 class Measured(NamedTuple):
@@ -49,7 +50,7 @@ def _work(pipe: Connection, build: Callable[..., Step], arguments: tuple[Any, ..
     step = build(*arguments)
     while (num_steps := pipe.recv()) is not None:
         seconds = []
-        for _ in range(num_steps):
+        while len(seconds) < num_steps or sum(seconds) < SECONDS:
             started = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - started)

@@ -40,6 +40,12 @@ def test_the_error_names_path_bytes_and_reason(tmp_path: Path) -> None:
         write_and_fail(tmp_path / "x", OSError(28, "No space left on device"))
 
 
+def test_a_place_below_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*file/a\.json .*; free some space or choose another place"):
+        files.write_text(tmp_path / "file" / "a.json", "{}")
+
+
 def test_a_folder_appears_with_all_its_files(tmp_path: Path) -> None:
     with files.replacing(tmp_path / "folder") as temporary:
         (temporary / "deep").mkdir(parents=True)

@@ -103,16 +103,13 @@ def test_merging_costs_at_most_a_point(place: Path, photos: list[Path], truth: l
     assert 0.9 < float((plain == fewer).double().mean()) < 1
 
 
-@pytest.mark.parametrize("name", ["model.xml", "model.onnx"])
-def test_int8_costs_at_most_a_point(
-    place: Path, photos: list[Path], truth: list[int], name: str, tmp_path: Path
-) -> None:
-    """Calibrated on half of the photos, measured on all of them; most layers compute in int8."""
+def test_int8_costs_at_most_a_point(place: Path, photos: list[Path], truth: list[int], tmp_path: Path) -> None:
+    """Calibrated on a fifth of the photos, measured on all of them; most layers compute in int8."""
     predictor = vitrail.load(place / "vit_tiny_imagenet", device="cpu")
     table = _table(tmp_path, photos, [predictor.classes[label] for label in truth])
     config = SourceConfig(spec=str(table), classes=predictor.classes, val_fraction=0)
     labelled = open_source(config).split("train")
-    result = vitrail.quantize(predictor, tmp_path / name, list(photos[::2]), labelled=labelled, budget=1.0)
+    result = vitrail.quantize(predictor, tmp_path / "model.xml", list(photos[::5]), labelled=labelled, budget=1.0)
     assert result.layers >= 32
     opened = vitrail.load(result.path)
     with torch.inference_mode():

@@ -105,5 +105,5 @@ def remove(path: Path) -> None:
     """Delete a file or a whole folder; absent is fine."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
+    elif os.path.lexists(path):  # unlike unlink, it finds nothing below a file
         path.unlink(missing_ok=True)

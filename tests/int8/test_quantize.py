@@ -42,9 +42,9 @@ def num_int8(path):
         tensors = onnx.load(path).graph.initializer
         return sum(each.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8) and len(each.dims) > 1
                    and np.prod(each.dims) > 500 for each in tensors)  # fmt: skip
-    from vitrail.engines.openvino import silent
+    from vitrail.engines.openvino import core
 
-    constants = [op for op in silent().Core().read_model(path).get_ops() if op.get_type_name() == "Constant"]
+    constants = [op for op in core().read_model(path).get_ops() if op.get_type_name() == "Constant"]
     kinds = [(op.get_element_type().get_type_name(), int(np.prod(op.get_output_shape(0)))) for op in constants]
     return sum(kind in ("i8", "u8") and size > 500 for kind, size in kinds)
 

@@ -246,6 +246,16 @@ def brightness(colour):
     return sum(map(int, re.findall(r"\d+", colour)[:3]))
 
 
+def test_a_picture_that_comes_before_the_models_waits_for_them(visit, photo, predictors):
+    page, held = visit(), []
+    page.route("**/v1/models*", lambda route: held.append(route))
+    page.reload()
+    page.get_by_label("Choose a picture").set_input_files(photo)
+    expect(page.get_by_label("Choose a picture")).to_have_value("")  # it was taken
+    held[0].continue_()
+    expect_names(page, photo, predictors["small"])
+
+
 def test_nothing_moves_for_who_wants_it_still(visit, photo):
     page = visit(reduced_motion="reduce")
     choose(page, photo)

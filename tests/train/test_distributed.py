@@ -10,10 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from ranks import on_two_ranks
 from tiny import digests, start_ranks, tiny_run, train_in_child
+from torch.distributed.tensor import DTensor
 
 from vitrail.checkpoints import native
+from vitrail.tasks.classification import Config, Task
+from vitrail.train.distributed import World, shard, whole
 from vitrail.train.run import Run
+from vitrail.vit import ViTConfig
 
 TOLERANCE = 2e-6  # on weights of order 1 after 18 steps
 
@@ -89,3 +94,29 @@ def test_a_dead_rank_ends_all(run: Run, context: Any, tmp_path: Path) -> None:
     assert ranks[0].exitcode not in (0, None)
     assert "RankLost: another process of this training is gone" in (tmp_path / "run.log").read_text()
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def _left_whole(rank: int) -> list[list[str]]:
+    """The parameters that a forward pass leaves whole for its backward, before and after an evaluation."""
+    model = ViTConfig(image_size=8, patch_size=4, channels=1, dim=16, depth=2, heads=2, mlp_dim=32)
+    task = Task(Config(model=model, classes=("ant", "bee", "cat")))
+    shard(task, World(torch.device("cpu"), rank, 2))
+    images = torch.randn(2, 1, 8, 8)
+    found = []
+    for _ in range(2):
+        outputs = task(images)
+        found.append([name for name, parameter in task.named_parameters() if not isinstance(parameter, DTensor)])
+        outputs.square().sum().backward()
+        with whole(task), torch.no_grad():
+            task(images)
+            assert not any(isinstance(parameter, DTensor) for parameter in task.parameters())
+        assert all(isinstance(parameter, DTensor) for parameter in task.parameters())
+    return found
+
+
+def test_an_evaluation_leaves_the_sharding_as_it_was() -> None:
+    """FSDP frees a block after its forward pass, and keeps what is outside of them for backward, which begins there."""
+    for before, after in on_two_ranks(_left_whole):
+        assert "head.output.weight" in before
+        assert not [name for name in before if ".blocks." in name]
+        assert after == before

@@ -91,5 +91,5 @@ def _through_openvino(precision: str, n: int) -> Product:
         "INFERENCE_PRECISION_HINT": openvino_engine.HINTS[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
-    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    request = openvino_engine.core().compile_model(model, "CPU", settings).create_infer_request()
     return lambda: request.infer([a], share_inputs=True, share_outputs=True)

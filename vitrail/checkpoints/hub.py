@@ -36,7 +36,7 @@ CARD = """\
 
 # {name}
 
-A Vision Transformer, made with [Vitrail](https://pypi.org/project/vitrail/).
+A Vision Transformer, made with Vitrail.
 
 ```python
 import vitrail

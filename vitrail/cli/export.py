@@ -17,7 +17,9 @@ def export(
     out: Path,
     /,
     *,
-    to: Annotated[str, Parameter(help="onnx, openvino, pt2, or a library that vitrail convert knows.")],
+    to: Annotated[
+        str, Parameter(help="onnx, openvino, pt2, triton, triton-openvino, or a library that vitrail convert knows.")
+    ],
     images: Annotated[tuple[Path, ...], Parameter(help="Pictures to compare on, beside random ones.")] = (),
     as_json: Json = False,
     sizes: Sizes = Sizes(),  # noqa: B008  frozen
@@ -30,10 +32,12 @@ def export(
     Examples
       vitrail export runs/birds birds.onnx --to onnx
       vitrail export runs/birds birds.xml --to openvino --images a.jpg --images b.jpg
+      vitrail export runs/birds models/birds --to triton
       vitrail export runs/birds birds-hf --to huggingface
 
     Args:
-        out: A file (.onnx, .xml or .pt2), or for another library what vitrail convert takes; nothing is overwritten.
+        out: A file (.onnx, .xml or .pt2), a model's folder in a repository of Triton's, or for another library what
+            vitrail convert takes; nothing is overwritten.
     """
     import vitrail
     from vitrail.console import note, table

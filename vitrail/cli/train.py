@@ -45,8 +45,10 @@ def train(
 
     Args:
         data: A folder, .csv, .npz, .tar, COCO .json, YOLO .yaml or a data set's name.
-        task: classification, multilabel, regression, detection or segmentation; default: what the labels are.
-        distill: Learn from a trained model too: a run folder, a weights file, a .pt2, or my_pkg.my_module:function.
+        task: classification, multilabel, regression, detection, instances or segmentation; default: what the labels
+            are.
+        distill: Learn from a trained model too: a run folder, a weights file, an exported file (.onnx, .xml, .pt2), any
+            program of torch.export (.pt2), or my_pkg.my_module:function.
         distill_kind: hard, soft or features: its decisions, its probabilities, or what it sees; default: hard.
         distill_token: Give the model a distillation token, which learns from the teacher while the class token learns
             from the labels.

@@ -44,8 +44,9 @@ class DistillConfig:
     """From whom to learn, and how.
 
     Args:
-        teacher: a run folder, a weights file, another library's folder, ``hf://owner/name``, a program of torch.export
-            (``.pt2``), or ``my_pkg.my_module:function``, which returns a :class:`Teacher`.
+        teacher: a run folder, a weights file, another library's folder, ``hf://owner/name``, an exported or quantised
+            file, anybody's program of torch.export (``.pt2``), or ``my_pkg.my_module:function``, which returns a
+            :class:`Teacher`.
         kind: a file of ``vitrail/distill/kinds``, or a third party's module.
         weight: the teacher's share of the loss; default: the kind's.
         options: fields of the kind's ``Options``.

@@ -26,7 +26,7 @@ class Teacher:
         features: images B C H W → a feature map B D h w, or a vector an image, B D; default: what the model gives.
         vector: images B C H W → B D; default: the features, a map averaged over its places.
         name: what to call it in errors.
-        device: where its images have to be.
+        device: where its images are, and its answers shall be.
         autocast: run in the precision of the student; else in the teacher's own.
     """
 
@@ -50,17 +50,22 @@ class Teacher:
 
     @classmethod
     def of(cls, predictor: Predictor, name: str = "the teacher") -> Self:
-        """A model of ours; its feature map is that of its backbone, its vector what its head sees."""
+        """A model of ours; its feature map is that of its backbone, its vector what its head sees.
+
+        In another engine, or out of an exported file, it has no feature map, and runs in the precision of that engine.
+        """
         task: Any = predictor.task
-        classes = predictor.classes if "class" in task.takes else ()
+        engine: Any = predictor.engine
+        itself = engine is task
         return cls(
-            task,
+            engine,
             predictor.preprocess.config,
-            classes,
-            features=lambda images: task.backbone(images).map,
-            vector=task.embed,
+            predictor.classes if "class" in task.takes else (),
+            features=(lambda images: task.backbone(images).map) if itself else engine.embed,
+            vector=engine.embed,
             name=name,
             device=predictor.device,
+            autocast=itself,
         )
 
     def __deepcopy__(self, memo: object) -> Self:
@@ -114,4 +119,4 @@ class Teacher:
     def _run(self, function: Function, images: Tensor) -> Tensor:
         plain = nullcontext() if self.autocast else torch.autocast(self.device.type, enabled=False)
         with torch.no_grad(), plain:
-            return function(images).float()
+            return function(images).to(images.device, torch.float32)

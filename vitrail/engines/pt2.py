@@ -6,6 +6,7 @@ PyTorch unpickles parts of such a file, so that one from elsewhere can run code:
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,15 @@ FORMAT, SUFFIX = "pt2", ".pt2"
 PRECISIONS = ("fp32",)  # the graph checks the dtypes it was traced with
 PICKLED = True
 KEY = "vitrail.json"  # among the archive's extra files
+
+
+def is_ours(path: Path) -> bool:
+    """Is there meta of ours in the archive? Nothing in it is unpickled."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(f"/extra/{KEY}") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def write(program: Program, path: Path, meta: dict[str, Any]) -> None:

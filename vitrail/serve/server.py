@@ -14,6 +14,7 @@ from vitrail.serve.application import build
 from vitrail.serve.service import Service
 
 GRACE = 60  # seconds for accepted requests to be answered after the listening ends
+IDLE = 75  # seconds that an idle connection is kept: longer than proxies keep theirs, who would meet a closed one
 
 
 def run(service: Service, token: str | None, host: str, port: int) -> None:
@@ -36,6 +37,7 @@ async def _run(service: Service, token: str | None, listener: socket.socket) -> 
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=GRACE,
+                timeout_keep_alive=IDLE,
             )
             await _Server(config, service).serve([listener])
 

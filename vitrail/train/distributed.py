@@ -164,13 +164,13 @@ def whole(task: nn.Module) -> Iterator[nn.Module]:
     """The task with its parameters gathered, so that ranks may run different numbers of forward passes."""
     shards = [module for module in task.modules() if isinstance(module, FSDPModule)]
     for module in shards:
-        module.set_reshard_after_forward(False)
+        module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
     try:
         yield task
     finally:
         for module in shards:
-            module.set_reshard_after_forward(True)
+            module.set_reshard_after_forward(module is not task, recurse=False)  # FSDP's default: backward begins there
             module.reshard()
 
 

@@ -12,8 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.engines import library
-from vitrail.engines.openvino import silent
+from vitrail.engines.openvino import core, silent
 from vitrail.int8.formats._quiet import quiet
+from vitrail.int8.formats._signals import same_signal_stack
 
 
 def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor]) -> None:
@@ -23,8 +24,8 @@ def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor
         UserError: a library is not installed.
     """
     openvino = silent()
-    model = openvino.Core().read_model(plain)
-    with quiet():
+    model = core().read_model(plain)
+    with quiet(), same_signal_stack():
         nncf = library("nncf", "int8")
         unsmoothed = nncf.AdvancedSmoothQuantParameters(matmul=-1)
         quantised = nncf.quantize(
@@ -41,8 +42,8 @@ def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor
 def write_weights(plain: Path, out: Path, layers: Sequence[str]) -> None:
     """Store the weights of ``layers`` in 8 bits, with a scale and a zero point an output channel. Raises as above."""
     openvino = silent()
-    model = openvino.Core().read_model(plain)
-    with quiet():
+    model = core().read_model(plain)
+    with quiet(), same_signal_stack():
         nncf = library("nncf", "int8")
         compressed = nncf.compress_weights(
             model, mode=nncf.CompressWeightsMode.INT8_ASYM, ignored_scope=_others(nncf, model, layers)

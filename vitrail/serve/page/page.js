@@ -27,7 +27,6 @@ async function start() {
   first.addEventListener("change", choose);
   second.addEventListener("change", choose);
   await choose();
-  picture.listen(find("file"), (file) => guarded(() => open(file)));
 }
 
 function addView(name, title) {
@@ -141,4 +140,6 @@ for (const name of ["layer", "head", "r"]) {
 }
 find("reset").addEventListener("click", () => change({ point: null }));
 find("controls").addEventListener("submit", (event) => event.preventDefault());
-guarded(start);
+const ready = start();
+guarded(() => ready);
+picture.listen(find("file"), (file) => guarded(() => ready.then(() => open(file)))); // it may come before the models

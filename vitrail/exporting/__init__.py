@@ -3,6 +3,11 @@
 ::
 
     vitrail.export("runs/birds", "birds.onnx", to="onnx")
+
+An engine's file is a format. What another program wants around such a file is a module here:
+
+- ``FORMATS``: the engine of each format, by the format's name;
+- ``writing(model, format, out)``: a context that yields the graph, as :func:`opened` does.
 """
 
 from __future__ import annotations
@@ -11,8 +16,10 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
@@ -98,8 +105,9 @@ def export(
 
     Args:
         source: what :func:`vitrail.load` takes.
-        out: a new file with the suffix of the format; for another library, what :func:`vitrail.convert` takes.
-        to: ``onnx``, ``openvino``, ``pt2``, or what :func:`vitrail.convert` knows.
+        out: a new file with the suffix of the format; for Triton a folder of a model repository, new or with a model
+            that gets its next version; for another library, what :func:`vitrail.convert` takes.
+        to: ``onnx``, ``openvino``, ``pt2``, ``triton``, ``triton-openvino``, or what :func:`vitrail.convert` knows.
         images: to compare on, beside random ones.
         image_size: another native size, in pixels; positions are resampled by the rule of the source.
 
@@ -108,16 +116,17 @@ def export(
             eager fp32 by more than :data:`TOLERANCE`; then no file remains.
     """
     formats = {module.FORMAT: name for name, module in engines.with_files().items()}
-    sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
-    if to not in formats:
-        known = [*formats, *foreign.libraries(), NATIVE]
+    arranged = {each: module for module in _arrangements() for each in module.FORMATS}
+    shape: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+    if to not in (*formats, *arranged):
+        known = [*formats, *arranged, *foreign.libraries(), NATIVE]
         if to not in (*known, *registry.names("checkpoints.dialects")):
             raise UserError(f"unknown format {to!r}; {did_you_mean(to, known)}")
-        return Export(convert(source, out, to=to, allow_pickle=allow_pickle, **sizes))
-    name = formats[to]
-    model = load(source, device="cpu", allow_pickle=allow_pickle, **sizes)
-    with writing(model.task, model.preprocess.config, name, Path(out), model.metrics) as file:
-        graph = Graph(model.task, engines.load(name).read(file, "fp32"))
+        return Export(convert(source, out, to=to, allow_pickle=allow_pickle, **shape))
+    out = Path(out)
+    model = load(source, device="cpu", allow_pickle=allow_pickle, **shape)
+    written = arranged[to].writing(model, to, out) if to in arranged else opened(model, formats[to], out)
+    with written as graph:
         if graph.fixed:
             note(f"images of {'×'.join(map(str, model.preprocess.config.size))} pixels only: {graph.fixed}")
         rows = tuple(compare(model.task, graph, each, images) for each, images in _inputs(model, graph, images))
@@ -127,7 +136,18 @@ def export(
                 f"the {to} file differs from the model by {worst.relative_error:.1e} of the largest output "
                 f"(tolerance {TOLERANCE:.0e}) and was not kept; try another format, and report the model's config"
             )
-    return Export(Path(out), rows)
+    return Export(out, rows)
+
+
+@contextmanager
+def opened(model: Predictor, engine: str, out: Path) -> Iterator[Graph]:
+    """Write the model as a file of the engine and yield it open; the file appears if all goes well.
+
+    Raises:
+        UserError: the place is taken or cannot be written, or the engine is not installed or cannot hold the model.
+    """
+    with writing(model.task, model.preprocess.config, engine, out, model.metrics) as file:
+        yield Graph(model.task, engines.load(engine).read(file, "fp32"))
 
 
 @torch.inference_mode()
@@ -149,15 +169,23 @@ def compare(task: Task, graph: Graph, kind: str, images: Tensor) -> Row:
 
 
 def _inputs(model: Predictor, graph: Graph, images: Sequence[ImageLike]) -> Iterator[tuple[str, Tensor]]:
-    """Random images of the native size and, where the graph takes it, a larger one; then those given."""
+    """Random images of each size, then those given."""
     config, generator = model.preprocess.config, torch.Generator().manual_seed(0)
-    (down, right), (height, width) = model.task.vit.embed.patch_size, config.size
-    sizes = [config.size] if graph.size else [config.size, (height + down, width + 2 * right)]
-    for size in sizes:
+    for size in sizes(model, graph):
         for batch in BATCHES:
             yield "random", torch.randn(batch, config.channels, *size, generator=generator)
     for start in range(0, len(images), max(BATCHES)):
         yield "given", torch.cat([model.tensor(image) for image in images[start : start + max(BATCHES)]])
+
+
+def sizes(model: Predictor, graph: Graph) -> list[Pair]:
+    """The native (height, width) and, where the graph takes it, a larger one."""
+    (down, right), (height, width) = model.task.vit.embed.patch_size, model.preprocess.config.size
+    return [(height, width)] if graph.size else [(height, width), (height + down, width + 2 * right)]
+
+
+def _arrangements() -> list[ModuleType]:
+    return [registry.load("exporting", name) for name in registry.names("exporting")]
 
 
 def _milliseconds(run: Callable[[], Any]) -> float:

@@ -1,0 +1,58 @@
+"""A signal after OpenVINO's cores have come and gone is handled, and does not kill the process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from vitrail.int8.formats._signals import same_signal_stack
+
+PROGRAM = """
+import signal, sys, torch, vitrail
+source, out, way = sys.argv[1:]
+images = [torch.randint(256, (3, 20, 30), dtype=torch.uint8) for _ in range(3)]
+if way == "quantise":
+    vitrail.quantize(vitrail.load(source, device="cpu"), out, images, budget=100)
+else:
+    older = vitrail.load(source, device="cpu", engine="openvino")
+    older.predict(images)
+    younger = vitrail.load(source, device="cpu", engine="openvino")
+    younger.predict(images)
+    del older
+    del younger
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the stack is Linux's")
+@pytest.mark.parametrize("way", ["two engines", "quantise"])
+def test_a_signal_is_survived(way, tiny_predictor, tmp_path):
+    tiny_predictor().save(source := tmp_path / "weights.safetensors")
+    call = [sys.executable, "-X", "faulthandler", "-c", PROGRAM, source, tmp_path / "out.xml", way]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=250)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the stack is Linux's")
+def test_what_a_library_leaves_is_undone():
+    """Two cores that go in the order in which they came."""
+    from vitrail.engines.openvino import silent
+
+    openvino = silent()
+    given = openvino.opset13.parameter([2, 2])
+    model = openvino.Model([openvino.opset13.relu(given)], [given])
+    with same_signal_stack():
+        older, younger = (openvino.Core().compile_model(model, "CPU") for _ in range(2))
+        del older
+        del younger
+    heard = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(True))
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard
