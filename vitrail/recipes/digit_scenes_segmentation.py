@@ -2,8 +2,8 @@
 
     vitrail train --recipe digit_scenes_segmentation --seed 0
 
-With ``--epochs 14``, which with the report took 6.3 min of processor time in one thread, the mean IoU on the 400 test
-scenes is 69.2 % (seed 0). All 20 epochs are not measured yet.
+40 epochs and the report took 9 min 49 s on two cores. On the 400 test scenes the mean IoU is 78.0 %, the accuracy of
+pixels 97.0 % (seed 0).
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def run() -> Run:
             positions="sincos_2d",
             class_token=False,
         ),
-        optimizer=OptimizerConfig(lr=1.5e-3, weight_decay=0.05),
+        optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.05),
         schedule=ScheduleConfig(warmup_epochs=2),
-        epochs=20,
+        epochs=40,
         precision="fp32",
     )
