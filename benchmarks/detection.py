@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from matmul import matmul_rate
+from torch import Tensor, nn
 from turns import Step, take_turns
 
 from vitrail import console
@@ -28,6 +30,7 @@ from vitrail.train import precision
 from vitrail.train.allocator import keep_freed_memory
 from vitrail.vit import preset
 
+Loss: TypeAlias = Callable[[], Tensor]
 BATCH, SIZE, OBJECTS, QUERIES, CLASSES = 8, 320, 7, 100, 80
 MODEL = preset("Ti/16", image_size=SIZE, positions="sincos_2d")
 
@@ -39,32 +42,8 @@ def build_step(contender: str, dtype: str) -> Step:
     images = torch.randn(BATCH, 3, SIZE, SIZE)
     boxes = torch.cat((torch.rand(BATCH, OBJECTS, 2) * 0.5 + 0.25, torch.rand(BATCH, OBJECTS, 2) * 0.4 + 0.05), dim=2)
     labels = torch.randint(CLASSES, (BATCH, OBJECTS))
-    module: Any
-    if contender == "vitrail":
-        pairs = zip(cxcywh_to_xyxy(boxes) * SIZE, labels, strict=True)
-        targets = [SimpleNamespace(boxes_xyxy=each, labels=own) for each, own in pairs]
-        decoder = DecoderConfig(dim=MODEL.dim, depth=3, heads=MODEL.heads, mlp_dim=768, num_queries=QUERIES)
-        names = tuple(map(str, range(CLASSES)))
-        module = detection.Task(detection.Config(model=MODEL, classes=names, decoder=decoder, denoising=None))
-        loss = lambda: module.loss({"images": images, "targets": targets})["loss"]  # noqa: E731
-    else:
-        from transformers import YolosConfig, YolosForObjectDetection
-
-        module = YolosForObjectDetection(
-            YolosConfig(
-                hidden_size=MODEL.dim,
-                num_hidden_layers=MODEL.depth,
-                num_attention_heads=MODEL.heads,
-                intermediate_size=MODEL.mlp_dim,
-                image_size=(SIZE, SIZE),
-                num_detection_tokens=QUERIES,
-                num_labels=CLASSES,
-                use_mid_position_embeddings=False,
-                attn_implementation="sdpa",
-            )
-        )
-        truth = [{"class_labels": own, "boxes": each} for each, own in zip(boxes, labels, strict=True)]
-        loss = lambda: module(images, labels=truth).loss  # noqa: E731
+    build = _vitrail if contender == "vitrail" else _transformers
+    module, loss = build(images, boxes, labels)
     module.train()
 
     def step() -> None:
@@ -74,6 +53,35 @@ def build_step(contender: str, dtype: str) -> Step:
         module.zero_grad()
 
     return step
+
+
+def _vitrail(images: Tensor, boxes: Tensor, labels: Tensor) -> tuple[nn.Module, Loss]:
+    pairs = zip(cxcywh_to_xyxy(boxes) * SIZE, labels, strict=True)
+    targets = [SimpleNamespace(boxes_xyxy=each, labels=own) for each, own in pairs]
+    decoder = DecoderConfig(dim=MODEL.dim, depth=3, heads=MODEL.heads, mlp_dim=768, num_queries=QUERIES)
+    names = tuple(map(str, range(CLASSES)))
+    task = detection.Task(detection.Config(model=MODEL, classes=names, decoder=decoder, denoising=None))
+    return task, lambda: task.loss({"images": images, "targets": targets})["loss"]
+
+
+def _transformers(images: Tensor, boxes: Tensor, labels: Tensor) -> tuple[nn.Module, Loss]:
+    from transformers import YolosConfig, YolosForObjectDetection
+
+    yolos = YolosForObjectDetection(
+        YolosConfig(
+            hidden_size=MODEL.dim,
+            num_hidden_layers=MODEL.depth,
+            num_attention_heads=MODEL.heads,
+            intermediate_size=MODEL.mlp_dim,
+            image_size=(SIZE, SIZE),
+            num_detection_tokens=QUERIES,
+            num_labels=CLASSES,
+            use_mid_position_embeddings=False,
+            attn_implementation="sdpa",
+        )
+    )
+    truth = [{"class_labels": own, "boxes": each} for each, own in zip(boxes, labels, strict=True)]
+    return yolos, lambda: yolos(images, labels=truth).loss
 
 
 def main() -> None:

@@ -274,3 +274,25 @@ def test_masks_that_are_missing_or_damaged(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"masks/a\.png is missing"):
         open_source(SourceConfig(spec=spec))
     assert open_source(SourceConfig(spec=spec, labelled=False)).kind == "none"
+
+
+FIELDS = [("images", "id"), ("images", "file_name"), ("images", "height"), ("categories", "id"), ("annotations", "id"),
+          ("annotations", "image_id"), ("annotations", "category_id"), ("annotations", "bbox"),
+          ("annotations", "segmentation")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("section", "name"), FIELDS)
+def test_values_of_any_kind_are_read_or_refused_in_one_line(section: str, name: str, tmp_path: Path) -> None:
+    lengths = [{"size": size, "counts": counts} for size in (5, [20], [20, "x"]) for counts in ([0, 600], "x", None)]
+    refused = 0
+    for value in ([], [1], {}, {"a": 1}, None, "x", "a\0.png", -1, 1.5, float("inf"), *lengths):
+        spec = coco(tmp_path, lambda content, value=value: content[section][0].update({name: value}))
+        try:
+            split = open_source(SourceConfig(spec=spec, val_fraction=0)).split("train")
+            for index in range(len(split)):
+                split.read(index)
+                split.targets[index]
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1
+            refused += 1
+    assert refused

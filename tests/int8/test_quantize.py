@@ -104,7 +104,11 @@ def test_what_is_measured(tiny_predictor, class_folder, images):
     source = dict(open_source(SourceConfig(spec=str(class_folder(3)), val_fraction=0)).items())["train"]
     right = yardsticks.accuracy(predictor.task, predictor.preprocess, source)
     labels = [predictor.classes.index(os.path.basename(os.path.dirname(source.name(i)))) for i in range(12)]
-    engine = lambda batch: torch.eye(4)[torch.tensor([0] * len(batch))]  # noqa: E731  always the first class
+
+    def engine(batch):
+        """Always the first class."""
+        return torch.eye(4)[torch.tensor([0] * len(batch))]
+
     assert right.measure(engine) == pytest.approx(100 * np.mean(np.array(labels) == 0))
     tensors = [predictor.tensor(image) for image in images]
     same = yardsticks.agreement(predictor.task, tensors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,8 +117,10 @@ def shape_fault(shape: Any) -> str | None:
     if isinstance(shape, list):
         rings = all(isinstance(ring, list) and len(ring) >= 6 and len(ring) % 2 == 0 for ring in shape)
         return None if rings and all(map(finite, shape)) else "a polygon that is no list of three or more x, y"
-    if isinstance(shape, dict) and isinstance(shape.get("counts"), list | str) and len(shape.get("size", ())) == 2:
-        return None
+    if isinstance(shape, dict) and isinstance(shape.get("counts"), list | str):
+        size = shape.get("size")
+        if isinstance(size, list) and len(size) == 2:
+            return None
     return "a segmentation that is neither polygons nor run lengths"
 
 
@@ -150,3 +152,24 @@ def labelled(files: Source, found: Annotations, classes: tuple[str, ...], config
     if config.kind == "boxes":
         found = found.without_masks()
     return files.labelled(Labels("boxes" if found.masks is None else "masks", classes, found))
+
+
+def sources(
+    tables: Mapping[str, Columns],
+    roots: Mapping[str, Path],
+    category_ids: Sequence[int],
+    classes: tuple[str, ...],
+    config: SourceConfig,
+) -> dict[str, Source]:
+    """A source for each split: with masks where all splits have them.
+
+    Args:
+        roots: the folder that each split's paths begin at.
+
+    Raises:
+        UserError: masks are wanted of objects without.
+    """
+    found = {split: columns.close(category_ids) for split, columns in tables.items()}
+    if config.kind == "auto" and any(each.masks is None for each in found.values()):
+        found = {split: each.without_masks() for split, each in found.items()}
+    return {split: labelled(tables[split].files(roots[split]), each, classes, config) for split, each in found.items()}

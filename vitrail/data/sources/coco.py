@@ -18,11 +18,13 @@ from vitrail.data.images.decode import BadImage
 from vitrail.data.images.read import read_regular
 from vitrail.data.indexing.names import told_apart
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
-from vitrail.data.sources._annotated import Columns, finite, labelled, number_of, shape_fault, unknown_class
+from vitrail.data.sources._annotated import Columns, finite, number_of, shape_fault, sources, unknown_class
 from vitrail.data.targets import BadAnnotations, Flaw
 from vitrail.errors import UserError
 
 OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
+SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}
+IDS = {"id", "image_id", "category_id"}
 PLACES = ("annotations/*.json", "*.json", "*/_annotations.coco.json")
 
 
@@ -59,13 +61,8 @@ def load(config: SourceConfig) -> dict[str, Source]:
         flaws += columns.flaws
     if flaws:
         raise BadAnnotations(flaws)
-    found = {split: columns.close(ids) for split, columns in tables.items()}
-    if any(each.masks is None for each in found.values()) and config.kind == "auto":
-        found = {split: each.without_masks() for split, each in found.items()}
-    return {
-        split: labelled(columns.files(_root(files[split], split, columns, config)), found[split], classes, config)
-        for split, columns in tables.items()
-    }
+    roots = {split: _root(files[split], split, columns, config) for split, columns in tables.items()}
+    return sources(tables, roots, ids, classes, config)
 
 
 def _fill(
@@ -88,6 +85,7 @@ def _fill(
         if (
             not isinstance(number, int)
             or not isinstance(name, str)
+            or "\0" in name
             or not all(isinstance(s, int) and s > 0 for s in size)
         ):
             flaw(place, "image", "lacks an id, a file_name, a height or a width")
@@ -168,10 +166,19 @@ def _read(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} {error}; check the path") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is no JSON: {str(error).splitlines()[0]}; write it anew") from None
-    for key in ("images", "annotations", "categories"):
+    for key in SECTIONS:
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise UserError(f"{file} has no list {key!r}, as COCO's instances have; give such a file")
+    flaws = [
+        Flaw(str(file), place, f"{what} {place} has the {key} {entry[key]!r}, which is no number")
+        for section, what in SECTIONS.items()
+        for place, entry in enumerate(content[section])
+        for key in IDS.intersection(entry)
+        if isinstance(entry[key], list | dict)
+    ]
+    if flaws:
+        raise BadAnnotations(flaws)
     return content
 
 
@@ -182,7 +189,7 @@ def _root(file: Path, split: str, columns: Columns, config: SourceConfig) -> Pat
     near = [file.parent, file.parent / "images", file.parent.parent, file.parent.parent / "images"]
     of_split = [
         folder
-        for place in (near[0], near[1], near[2], near[3])
+        for place in near
         if place.is_dir()
         for folder in sorted(place.iterdir())
         if folder.is_dir() and split_called(re.sub(r"[^a-zA-Z]", "", folder.name)) == split

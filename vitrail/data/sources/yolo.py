@@ -23,7 +23,7 @@ from vitrail.data.images.read import read_regular
 from vitrail.data.indexing.index import Strings, Table, cached
 from vitrail.data.indexing.listing import scan
 from vitrail.data.source import SPLIT_NAMES, Source, SourceConfig
-from vitrail.data.sources._annotated import Columns, labelled, number_of, unknown_class
+from vitrail.data.sources._annotated import Columns, number_of, sources, unknown_class
 from vitrail.data.targets import BadAnnotations, Flaw
 from vitrail.errors import UserError
 
@@ -57,12 +57,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
         flaws += columns.flaws
     if flaws:
         raise BadAnnotations(flaws)
-    found = {split: columns.close(range(len(classes))) for split, columns in tables.items()}
-    if any(each.masks is None for each in found.values()) and config.kind == "auto":
-        found = {split: each.without_masks() for split, each in found.items()}
-    return {
-        split: labelled(columns.files(Path("/")), found[split], classes, config) for split, columns in tables.items()
-    }
+    return sources(tables, dict.fromkeys(tables, Path("/")), range(len(classes)), classes, config)
 
 
 def _settings(file: Path) -> dict[str, Any]:
