@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from vitrail import serve
 from vitrail.cli import main
 from vitrail.errors import UserError
 from vitrail.serve import Limits, named
+from vitrail.serve.worker import Job, perform
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,31 @@ def test_the_command_line_refuses(arguments, words, capsys):
     printed = capsys.readouterr().err
     assert words in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_models_run_in_the_engine_that_was_asked_for(tiny_predictor, tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(serve, "serve", lambda models, **options: asked.update(options, models=models))
+    tiny_predictor().save(tmp_path / "tiny.safetensors")
+    assert main(["serve", str(tmp_path / "tiny.safetensors"), "--engine", "onnxruntime"]) == 0
+    served = pickle.loads(pickle.dumps(asked["load"]))(*asked["models"])  # as it reaches the models' process
+    predictor = tiny_predictor()
+    assert served.engine is not served.task
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 16, 24), np.uint8)
+    for kind, options in (("predict", {}), ("embed", {}), ("explain", {}), ("attention", {}), ("merge", {"r": 1})):
+        job = Job("tiny", kind, pixels, options)
+        for mine, theirs in zip(perform(served, job), perform(predictor, job), strict=True):
+            for one, other in zip(numbers(mine), numbers(theirs), strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def numbers(result):
+    """The arrays of what a model's process answers for one image."""
+    if isinstance(result, np.ndarray):
+        return [result]
+    if isinstance(result, list):
+        return [heat.values for heat in result]
+    return [result.sources] if hasattr(result, "sources") else [result.probabilities]
 
 
 @pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client", "python_multipart"])

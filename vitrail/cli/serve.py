@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import Opening, Weights
+from vitrail.cli._options import Running, Weights
 from vitrail.errors import UserError
 from vitrail.serve.limits import Limits
 
@@ -23,7 +23,7 @@ def serve(
     port: int = 8000,
     token_file: Path | None = None,
     limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008  frozen
-    opening: Opening = Opening(),  # noqa: B008  frozen
+    running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
     """Answer HTTP requests with a model's predictions, and show a page to look with.
 
@@ -32,7 +32,7 @@ def serve(
 
     Examples
       vitrail serve runs/birds
-      vitrail serve runs/birds runs/other
+      vitrail serve runs/birds runs/other --engine auto
       vitrail serve small=runs/birds large=hf://google/vit-base-patch16-224 --port 9000 --batch-size 16
       curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" http://127.0.0.1:8000/v1/predict
 
@@ -44,7 +44,7 @@ def serve(
     """
     from vitrail.serve import serve
 
-    serve([run, *more], host=host, port=port, limits=limits, token=_token(token_file), load=opening.load)
+    serve([run, *more], host=host, port=port, limits=limits, token=_token(token_file), load=running.load)
 
 
 def _token(file: Path | None) -> str | None:
