@@ -15,6 +15,7 @@ pytest.importorskip("fastapi")
 from vitrail import registry
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
+from vitrail.explain import explain
 from vitrail.predictor import Predictor
 from vitrail.serve.worker import describe
 from vitrail.vit import ViTConfig
@@ -73,6 +74,29 @@ def test_both_protocols_answer_in_the_pictures_pixels(talk, png, predictors, nam
     else:
         assert map_ is None
         assert expected["objects"]
+
+
+def test_where_the_queries_of_a_detector_look(talk, png, predictors):
+    data = png(size=(30, 50))
+
+    async def conversation(client, service):
+        ask = "/v1/explain?method=queries&target=bee&model="
+        answers = [
+            await client.post(f"{ask}{name}", content=data, headers={"content-type": "image/png"}) for name in OPTIONS
+        ]
+        return answers, (await client.get("/v1/models")).json()
+
+    answers, about = talk(conversation)
+    assert [each.status_code for each in answers] == [200, 200, 422]
+    assert answers[2].json() == {"error": "segmentation has no queries to look after; choose another method"}
+    for answer, name in zip(answers, ("detection", "instances"), strict=False):
+        found = explain(predictors[name].task, predictors[name].tensor(data), "queries", target=1)
+        told = answer.json()["maps"]
+        assert [each["title"] for each in told] == [each.title for each in found]
+        for mine, theirs in zip(told, found, strict=True):
+            np.testing.assert_allclose(mine["values"], theirs.values, atol=1e-5)
+    assert [("queries" in each["methods"]) for each in about["models"]] == [True, True, False]
+    assert "queries" in {each["name"] for each in about["methods"]}
 
 
 def test_a_border_that_the_model_would_have_to_be_told_of_is_refused():

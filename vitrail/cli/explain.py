@@ -51,10 +51,10 @@ def explain(
 
     Args:
         inputs: Files, folders, quoted globs, or - for paths or one picture on standard input.
-        method: attention, rollout, gradcam, relevance, a third party's, or all.
+        method: attention, rollout, gradcam, relevance, queries (of detectors), a third party's, or all that suit.
         layer: One layer, 0 the first and -1 the last.
         head: One head of it (attention).
-        target: The class to explain, by name or number (gradcam, relevance); default the most probable.
+        target: The class to explain, by name or number (gradcam, relevance, queries); default the most probable.
         options: Another option of the method.
         out: A folder for the pictures; nothing there is overwritten.
     """

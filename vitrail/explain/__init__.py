@@ -1,6 +1,7 @@
 """Where a model looks, and what it has learned.
 
-``methods/`` holds one method a file: an ``Options`` config and ``explain(task, images, options) -> list[Heat]``.
+``methods/`` holds one method a file: an ``Options`` config, ``explain(task, images, options) -> list[Heat]`` and
+``suits(task)``, whether it has something to say of such a task.
 ``overlay`` puts a heat map on the picture it explains, ``anatomy`` draws the ViT paper's figure 7.
 """
 
@@ -41,6 +42,11 @@ def method_options() -> dict[str, list[str]]:
     return {name: [f.name for f in fields(registry.load("explain.methods", name).Options)] for name in method_names()}
 
 
+def methods_for(task: Any) -> list[str]:
+    """The names of the methods that have something to say of a task."""
+    return [name for name in method_names() if registry.load("explain.methods", name).suits(task)]
+
+
 def explain(task: Any, images: Tensor, method: str = "rollout", **options: Any) -> list[Heat]:
     """Heat maps of one preprocessed image.
 
@@ -58,9 +64,7 @@ def explain(task: Any, images: Tensor, method: str = "rollout", **options: Any) 
 
 
 def explain_all(task: Any, images: Tensor, **options: Any) -> list[Heat]:
-    """The heat maps of all methods, each given those options that it has.
-
-    Methods that explain an output are left out where outputs have no meaning of their own, as features and pixels.
+    """The heat maps of all methods that suit the task, each given those options that it has.
 
     Raises:
         UserError: as :func:`explain`, or an option that no method has.
@@ -68,13 +72,16 @@ def explain_all(task: Any, images: Tensor, **options: Any) -> list[Heat]:
     known = method_options()
     if strange := set(options).difference(*known.values()):
         raise UserError(f"unknown option {min(strange)!r}; {did_you_mean(min(strange), set().union(*known.values()))}")
-    named = any(getattr(task.config, outputs, ()) for outputs in ("classes", "targets"))
     return [
         heat
-        for name, fits in known.items()
-        if named or "target" not in fits
-        for heat in explain(task, images, name, **{k: v for k, v in options.items() if k in fits})
+        for name in methods_for(task)
+        for heat in explain(task, images, name, **{k: v for k, v in options.items() if k in known[name]})
     ]
+
+
+def has_answers(task: Any) -> bool:
+    """Do its outputs have a meaning of their own, unlike features and pixels?"""
+    return any(getattr(task.config, outputs, ()) for outputs in ("classes", "targets"))
 
 
 def layer_index(task: Any, layer: int) -> int:
@@ -83,9 +90,13 @@ def layer_index(task: Any, layer: int) -> int:
     Raises:
         UserError: the model has no such layer.
     """
-    depth = len(task.backbone.blocks)
+    return index_of_layer(layer, len(task.backbone.blocks), "this model")
+
+
+def index_of_layer(layer: int, depth: int, owner: str) -> int:
+    """The same for any stack of ``depth`` layers; ``owner`` says whose."""
     if not -depth <= layer < depth:
-        raise UserError(f"there is no layer {layer}; this model has layers 0 to {depth - 1}")
+        raise UserError(f"there is no layer {layer}; {owner} has layers 0 to {depth - 1}")
     return layer % depth
 
 

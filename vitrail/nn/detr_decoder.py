@@ -76,11 +76,17 @@ class QueryAttention(nn.Module):
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """B Q D, B N D, B N D → B Q D; the mask is one of scaled_dot_product_attention, bool or added."""
-        q, k, v = (
-            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for layer, x in ((self.q, queries), (self.k, keys), (self.v, values))
-        )
+        q, k, v = self._by_head(self.q(queries)), self._by_head(self.k(keys)), self._by_head(self.v(values))
         return self.out(attention(q, k, v, mask=mask).transpose(1, 2).flatten(2))
+
+    def weights(self, queries: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
+        """softmax(Q Kᵀ / √d + bias) alone, B H Q N."""
+        q, k = self._by_head(self.q(queries)), self._by_head(self.k(keys))
+        return (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + bias).softmax(dim=-1)
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """B N D → B H N d."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class DecoderLayer(nn.Module):

@@ -53,9 +53,10 @@ APlace = Annotated[Place, Depends(a_place)]
 @router.get("/models")
 async def models(service: TheService) -> JSONResponse:
     """The models that are served, the default one first, and the explain methods with their options."""
-    served = [about(each) for each in service.worker.served.values()]
-    methods = [{"name": name, "options": options} for name, options in method_options().items()]
-    return JSONResponse({"models": served, "methods": methods})
+    served = service.worker.served.values()
+    known = set().union(*(each.methods for each in served))
+    methods = [{"name": name, "options": options} for name, options in method_options().items() if name in known]
+    return JSONResponse({"models": [about(each) for each in served], "methods": methods})
 
 
 @router.post("/predict", openapi_extra=OPENAPI)
@@ -100,7 +101,7 @@ async def explain(
     method: Annotated[str, Query(json_schema_extra={"enum": METHODS})] = "rollout",
     layer: Annotated[int | None, Query(ge=-1000, le=1000, description="0 the first, -1 the last.")] = None,
     head: Annotated[int | None, Query(ge=0, le=1000, description="Of attention.")] = None,
-    target: Annotated[str | None, Query(max_length=1000, description="A class (gradcam, relevance).")] = None,
+    target: Annotated[str | None, Query(max_length=1000, description="A class (gradcam, relevance, queries).")] = None,
     format: Annotated[Literal["json", "png"], Query(description="All maps, or one drawn on the image.")] = "json",
     map: Annotated[int, Query(ge=-10_000, le=10_000, description="Which one to draw.")] = -1,
 ) -> Response:
@@ -136,6 +137,7 @@ def about(served: Served) -> dict[str, Any]:
         "heads": served.heads,
         "grid": list(served.grid),
         "class_token": served.class_token,
+        "methods": list(served.methods),
         "parameters": served.parameters,
     }
 

@@ -25,7 +25,7 @@ import torch
 from vitrail.console import warn
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
-from vitrail.explain import explain
+from vitrail.explain import explain, methods_for
 from vitrail.explain.gaze import gaze
 from vitrail.serve.merging import decided, merged
 from vitrail.tasks import Findings
@@ -69,6 +69,7 @@ class Served:
         finds_places: its answers have places in the image.
         arrays: the numbers of a prediction by name, with how many there are an image, where that is fixed.
         dim: width of an embedding.
+        methods: what explains it.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Served:
     heads: int
     grid: tuple[int, int]
     class_token: bool
+    methods: tuple[str, ...]
     parameters: int
 
     @property
@@ -112,6 +114,7 @@ def describe(name: str, predictor: Predictor) -> Served:
         heads=vit.config.heads,
         grid=vit.embed.grid(config.size),
         class_token=vit.config.class_token,
+        methods=tuple(methods_for(predictor.task)),
         parameters=sum(each.numel() for each in predictor.task.parameters()),
     )
 

@@ -27,6 +27,11 @@ class Options:
     head: Annotated[int, Field(ge=0)] | None = None
 
 
+def suits(task: Any) -> bool:
+    """Every ViT attends."""
+    return True
+
+
 @torch.no_grad()
 def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     """Attention to the patches from the class token, or from all patches on average where there is none.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.config import config
-from vitrail.explain import Heat, Target, chosen_output, heat, layer_index
+from vitrail.explain import Heat, Target, chosen_output, has_answers, heat, layer_index
 
 
 @config
@@ -26,6 +26,11 @@ class Options:
     target: Target = None
     layer: int = -1
     weights: Literal["token", "mean"] = "token"
+
+
+def suits(task: Any) -> bool:
+    """Does it have outputs to explain?"""
+    return has_answers(task)
 
 
 @torch.enable_grad()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.explain import Heat, Target, chosen_output, heat
+from vitrail.explain import Heat, Target, chosen_output, has_answers, heat
 from vitrail.ops.attention import from_queries
 from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation
@@ -25,6 +25,11 @@ class Options:
     """
 
     target: Target = None
+
+
+def suits(task: Any) -> bool:
+    """Does it have outputs to explain?"""
+    return has_answers(task)
 
 
 @torch.enable_grad()

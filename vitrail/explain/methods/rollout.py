@@ -31,6 +31,11 @@ class Options:
     discard: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
+def suits(task: Any) -> bool:
+    """Every ViT attends."""
+    return True
+
+
 @torch.no_grad()
 def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     """One map for the class token, or for the mean of the patches where there is none.

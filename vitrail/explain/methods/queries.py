@@ -1,0 +1,101 @@
+"""Where a detector's queries look for what they found (Carion et al. 2020, DETR, figure 6)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from vitrail.config import config
+from vitrail.errors import UserError
+from vitrail.explain import Heat, Target, heat, index_of_layer
+from vitrail.nn.detr_decoder import DecoderLayer, DetrDecoder
+from vitrail.ops.detections import Detections, ranked
+
+
+@config
+class Options:
+    """Of what, and where.
+
+    Args:
+        target: objects of this class alone; default: of any.
+        most: so many of the surest objects.
+        decoder_layer: of the decoder (0 is the first, -1 the last).
+    """
+
+    target: Target = None
+    most: Annotated[int, Field(gt=0, le=100)] = 4
+    decoder_layer: int = -1
+
+
+def suits(task: Any) -> bool:
+    """Does the task have queries?"""
+    return isinstance(getattr(task, "decoder", None), DetrDecoder)
+
+
+@torch.no_grad()
+def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
+    """The mean over heads of a query's attention to each token, a map an object, the surest last.
+
+    Of feature maps in several scales, each token has the sum of what its cells receive.
+
+    Args:
+        images: (1, C, H, W).
+
+    Raises:
+        UserError: no such layer or class, or a task without queries.
+    """
+    if not suits(task):
+        raise UserError(f"{task.name} has no queries to look after; choose another method")
+    classes = task.config.classes
+    if options.target is not None and options.target >= len(classes):
+        raise UserError(f"there is no class {options.target}; this model has classes 0 to {len(classes) - 1}")
+    layer = index_of_layer(options.decoder_layer, len(task.decoder.layers), "the decoder")
+    attention, outputs, grids = _run(task, task.decoder.layers[layer], images)
+    grid = task.backbone.embed.grid(images.shape[-2:])
+    maps = []
+    for place, label, score in reversed(_surest(ranked(outputs[0, :, : len(classes) + 4]), options)):
+        values = _on_tokens(attention[place], grids, grid)
+        maps.append(heat(f"{classes[label]} {score:.0%}, query {place} in decoder layer {layer}", values, grid))
+    return maps
+
+
+def _surest(found: Detections, options: Options) -> list[tuple[int, int, float]]:
+    """(query, label, score) of the objects to explain, the surest first."""
+    rows = zip(found.query.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
+    return [row for row in rows if options.target in (None, row[1])][: options.most]
+
+
+def _run(task: Any, layer: DecoderLayer, images: Tensor) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+    """Attention of each query Q N, the outputs, and the grids of the feature maps that the N tokens are from."""
+    caught: list[tuple[Any, ...]] = []
+    grids: list[tuple[int, int]] = []
+
+    def keep(_: Any, inputs: tuple[Any, ...]) -> None:
+        grids.extend((level.map.shape[2], level.map.shape[3]) for level in inputs[1])
+
+    hooks = [
+        task.decoder.register_forward_pre_hook(keep),
+        layer.image.register_forward_pre_hook(lambda _, inputs: caught.append(inputs)),
+    ]
+    try:
+        outputs = task(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    queries, keys, _, bias = caught[0]
+    return layer.image.weights(queries, keys, bias)[0].mean(dim=0), outputs, grids
+
+
+def _on_tokens(row: Tensor, grids: list[tuple[int, int]], grid: tuple[int, int]) -> Tensor:
+    """One query's attention (N,) to maps of several scales → what the tokens of ``grid`` receive, (h·w,)."""
+    parts = row.float().split([height * width for height, width in grids])
+    total = torch.zeros(grid)
+    for part, (height, width) in zip(parts, grids, strict=True):
+        cells = part.cpu().reshape(1, 1, height, width)
+        shared = F.interpolate(cells, grid) if height < grid[0] else F.adaptive_avg_pool2d(cells, grid)
+        total += shared[0, 0] * (height * width / (grid[0] * grid[1]))
+    return total.flatten()
