@@ -136,6 +136,19 @@ def test_objects_out_of_view_are_left_out() -> None:
     assert min(numbers) < 3
 
 
+def test_how_often_an_image_is_scaled_is_a_setting() -> None:
+    image, objects = scene(40, 40)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    for often in (0.0, 0.3, 1.0):
+        config = SceneAugmentConfig(scale=(0.5, 0.8), scale_probability=often)
+        made = [SceneAugment(config, PreprocessConfig(size=40)).scene(image, objects, key) for key in range(100)]
+        as_it_was = [
+            torch.equal(each.pixels, pixels) and torch.equal(each.target.masks, objects.masks) for each in made
+        ]
+        assert sum(as_it_was) == pytest.approx(100 * (1 - often), abs=12)
+        assert all(each.padding.any() != same for each, same in zip(made, as_it_was, strict=True))
+
+
 def test_class_maps_are_moved_and_bordered_with_no_class() -> None:
     image, objects = scene(40, 40)
     classes = (objects.masks * torch.tensor([2, 3, 4])[:, None, None]).sum(0).to(torch.uint8)

@@ -91,11 +91,14 @@ class SceneAugmentConfig:
     Attributes:
         scale: the image, fitted into the input, is resized by a factor from this range and then cropped or bordered at
             random (large-scale jitter, Ghiasi et al. 2021: 0.1 to 2); None: it is prepared as for inference.
+        scale_probability: how often; else the factor is 1. Resampling blurs: what must be seen to the pixel is learned
+            from images as they are.
         horizontal_flip, vertical_flip: probabilities.
         colour: of the pixels alone.
     """
 
     scale: PositiveRange | None = None
+    scale_probability: Probability = 1.0
     horizontal_flip: Probability = 0.0
     vertical_flip: Probability = 0.0
     colour: ColourConfig = ColourConfig()
@@ -181,8 +184,10 @@ class SceneAugment:
         moves: list[Any] = []
         if self.config.scale is not None:
             fill = {tv_tensors.Image: list(self._plain.preprocess.fill), "others": 0}
+            often, factors = self.config.scale_probability, (self.config.scale, (1.0, 1.0))
+            either = [v2.ScaleJitter(self.input.size, factor, antialias=True) for factor in factors]
             moves += [
-                v2.ScaleJitter(self.input.size, self.config.scale, antialias=True),
+                either[0] if often == 1 else v2.RandomChoice(either, [often, 1 - often]),
                 v2.RandomCrop(self.input.size, pad_if_needed=True, fill=fill),
             ]
         moves += [
