@@ -166,13 +166,16 @@ class ViT(nn.Module):
         """Tokens before the first patch: class token, distillation token, registers."""
         return self.config.class_token + self.config.distillation_token + self.config.registers
 
-    def forward(self, images: Tensor) -> Features:
+    def forward(self, images: Tensor, patches: Tensor | None = None) -> Features:
         """B C H W → Features.
+
+        Args:
+            patches: as of :meth:`tokenise`.
 
         Raises:
             UserError: a channel count or image size that the model cannot take.
         """
-        x, grid, positions = self.tokenise(images)
+        x, grid, positions = self.tokenise(images, patches)
         return self._features(self.encode(x, positions), grid)
 
     def grid(self, images: Tensor) -> Pair:

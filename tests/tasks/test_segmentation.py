@@ -6,11 +6,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from vitrail import compress
 from vitrail.data.images.decode import decode_map
 from vitrail.data.transforms.frame import Frame
+from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.segmentation_losses import dice_loss, pixel_cross_entropy
+from vitrail.predictor import Predictor
 from vitrail.tasks.segmentation import Config, Prediction, Task
 from vitrail.vit import ViTConfig
 
@@ -37,6 +40,21 @@ CASES = pytest.mark.parametrize(
     ],
     ids=["linear", "multilevel", "windows", "transunet", "detail"],
 )
+
+
+@CASES
+def test_merged_tokens_count_or_are_refused(decoder, options):
+    task = build(decoder, **options)
+    predictor = Predictor(task, PreprocessConfig(size=32), device="cpu")
+    same, fewer = (compress.apply(predictor, "tome", r=r).task for r in (0, 3))
+    images = torch.randn(2, 3, 32, 32)
+    if "window" in options:
+        with pytest.raises(UserError, match="attention in windows need all tokens"):
+            fewer(images)
+        return
+    torch.testing.assert_close(same(images), task(images))
+    assert (fewer(images) - task(images)).abs().mean() > 1e-4
+    assert fewer(images).shape == task(images).shape
 
 
 @CASES

@@ -80,9 +80,9 @@ class ReducedViT(ViT):
         vars(self).update(vars(vit))
         self.reduction = reduction
 
-    def forward(self, images: Tensor) -> ReducedFeatures:
+    def forward(self, images: Tensor, patches: Tensor | None = None) -> ReducedFeatures:
         """B C H W → features of the tokens that are left."""
-        (last,) = deque(self._layers_of(images), maxlen=1)
+        (last,) = deque(self._layers_of(images, patches), maxlen=1)
         return self._normed(last)
 
     def intermediates(
@@ -98,9 +98,13 @@ class ReducedViT(ViT):
         """Raises UserError: the matrices are over other tokens in each layer."""
         raise UserError("attention maps need all tokens; take the plain model, without merging")
 
-    def _layers_of(self, images: Tensor) -> Iterator[ReducedFeatures]:
+    def tokenise(self, images: Tensor, patches: Tensor | None = None) -> NoReturn:
+        """Raises UserError: whoever runs the blocks one by one would run them without the reduction."""
+        raise UserError("padding and attention in windows need all tokens; take the plain model, without merging")
+
+    def _layers_of(self, images: Tensor, embedded: Tensor | None = None) -> Iterator[ReducedFeatures]:
         """After each block."""
-        x, grid, whole = self.tokenise(images)
+        x, grid, whole = super().tokenise(images, embedded)
         count = x.shape[1] - self.num_prefix
         patches = Patches(x[:, self.num_prefix :], torch.arange(count, device=x.device).expand(x.shape[0], -1))
         positions = whole

@@ -196,14 +196,12 @@ class Task(Base):
 
     def _upsampled(self, head: CascadedUpsampler, images: Tensor) -> tuple[Tensor, Tensor]:
         if self.stream is not None:
-            maps = self.stream.maps(images)
-            tokens, grid, positions = self.vit.tokenise(images)
+            maps, patches = self.stream.maps(images), None
         else:
             stem = _stem_of(self.vit)
             *maps, last = stem.maps(images)
-            tokens, grid, positions = self.vit.tokenise(images, stem.project(last))
-        patches = self.vit.encode(tokens, positions)[:, self.vit.num_prefix :]
-        map_ = patches.transpose(1, 2).unflatten(2, grid)
+            patches = stem.project(last)
+        map_ = self.vit(images, patches).map
         return head(map_, maps[::-1]), map_
 
 

@@ -1,0 +1,45 @@
+"""Blood cells found, named and counted: object detection on 205 photographs, from the weights of an ImageNet ViT-Ti/16.
+
+vitrail train bccd/ --recipe bccd --init vit_tiny_imagenet/model.safetensors --on-bad skip
+"""
+
+from __future__ import annotations
+
+from vitrail.data import DataConfig, LoaderConfig, PreprocessConfig, SourceConfig
+from vitrail.data.transforms.colour import ColourConfig
+from vitrail.data.transforms.scene import SceneAugmentConfig
+from vitrail.train.ema import EmaConfig
+from vitrail.train.optimizer import OptimizerConfig
+from vitrail.train.run import Run
+from vitrail.train.schedule import ScheduleConfig
+from vitrail.vit import preset
+
+SIZE = (240, 320)
+
+
+def run() -> Run:
+    """Two-stage DETR on the 15×20 tokens of a plain ViT."""
+    return Run(
+        task="detection",
+        task_options={
+            "decoder": {"dim": 192, "depth": 3, "heads": 6, "mlp_dim": 768, "num_queries": 60},
+            "denoising": {"groups": 3},
+            "threshold": 0.4,
+        },
+        data=DataConfig(
+            source=SourceConfig(spec="bccd", kind="boxes", val_fraction=0),
+            preprocess=PreprocessConfig(size=SIZE),
+            scenes=SceneAugmentConfig(
+                scale=(0.7, 1.4),
+                horizontal_flip=0.5,
+                vertical_flip=0.5,
+                colour=ColourConfig(jitter=(0.2, 0.2, 0.2, 0.02)),
+            ),
+            loader=LoaderConfig(batch_size=8, workers=0),
+        ),
+        model=preset("Ti/16", image_size=SIZE),
+        optimizer=OptimizerConfig(lr=4e-4, weight_decay=0.05, backbone_lr=0.25),
+        schedule=ScheduleConfig(warmup_epochs=3),
+        ema=EmaConfig(decay=0.998),
+        epochs=120,
+    )
