@@ -1,0 +1,124 @@
+"""The programs of a page without waiting for PyTorch each time: a server that has imported it forks for each of them.
+
+    with preloaded(folder, environment):  # holds `vitrail` and `run-page`
+
+A program runs in the working directory, with the environment, the standard streams and the arguments of whoever called
+it, gets its signals, and leaves with its status: all that differs is that its libraries are there already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROGRAMS = ("vitrail", "run-page")
+CALL = """\
+#!{python} -IS
+import json, os, signal, socket, sys
+line = socket.socket(socket.AF_UNIX)
+line.connect({address!r})
+asked = json.dumps([os.path.basename(sys.argv[0]), sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(line, [len(asked).to_bytes(8, "big")], [0, 1, 2])
+line.sendall(asked)
+answers = line.makefile()
+child = int(answers.readline())
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    signal.signal(number, lambda number, _: os.kill(child, number))
+sys.exit(int(answers.readline()))
+"""
+
+
+@contextmanager
+def preloaded(folder: Path, environment: dict[str, str]) -> Iterator[Path]:
+    """Puts the programs into ``folder``, and serves them.
+
+    Args:
+        environment: of the libraries while they are imported.
+    """
+    address = str(folder / "socket")
+    for name in PROGRAMS:
+        (folder / name).write_text(CALL.format(python=sys.executable, address=address))
+        (folder / name).chmod(0o755)
+    with subprocess.Popen([sys.executable, __file__, address], stdout=subprocess.PIPE, env=environment) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        try:
+            yield folder
+        finally:
+            server.kill()
+
+
+def serve(address: str) -> None:
+    """Fork for each call, until killed."""
+    import torch
+    import torchvision.transforms.v2  # noqa: F401
+
+    import vitrail.cli
+    import vitrail.predictor
+    import vitrail.train.loop
+
+    del torch, vitrail
+    door = socket.socket(socket.AF_UNIX)
+    door.bind(address)
+    door.listen()
+    print("ready", flush=True)
+    while True:
+        line, _ = door.accept()
+        if os.fork() == 0:
+            door.close()
+            os._exit(_attend(line))
+        line.close()
+        while _is_over(-1):
+            pass
+
+
+def _is_over(child: int) -> bool:
+    try:
+        return os.waitpid(child, os.WNOHANG)[0] > 0
+    except ChildProcessError:
+        return False
+
+
+def _attend(line: socket.socket) -> int:
+    """Starts the program that is asked for, and says how it ended."""
+    size, streams, _, _ = socket.recv_fds(line, 8, 3)
+    program, arguments, place, environment = json.loads(line.makefile("rb").read(int.from_bytes(size, "big")))
+    child = os.fork()
+    if child == 0:
+        line.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.chdir(place)
+        os.environ.clear()
+        os.environ.update(environment)
+        _run(program, arguments)
+    line.sendall(f"{child}\n".encode())
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    line.sendall(f"{status if status >= 0 else 128 - status}\n".encode())
+    return 0
+
+
+def _run(program: str, arguments: list[str]) -> None:
+    """As the interpreter would: leaves with the program's status after everything that wants to be told of the end."""
+    sys.argv = [program, *arguments]
+    if program == "vitrail":
+        sys.path[:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        from vitrail.cli import main
+
+        sys.exit(main())
+    from blocks import run
+
+    sys.path[0] = ""  # as in an interactive session: modules lie in the current folder
+    run(Path(arguments[0]).resolve())
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
