@@ -112,11 +112,9 @@ def test_the_decoder_of_transunet_needs_its_stem():
 
 def test_the_detail_decoder_sees_the_pixels_and_each_halving():
     task = build("detail", hidden=16)
-    assert task.stream.channels == [3, 16, 32]  # patches of 8 pixels: the image, its half and its quarter
-    images = torch.randn(1, 3, 16, 16)
-    maps = task.stream.maps(images)
-    assert maps[0] is images
-    assert [map_.shape[2] for map_ in maps] == [16, 8, 4]
+    assert task.stream.channels == [8, 16, 32]  # patches of 8 pixels: of all pixels, and after two halvings
+    maps = task.stream.maps(torch.randn(1, 3, 16, 16))
+    assert [tuple(map_.shape[1:]) for map_ in maps] == [(8, 16, 16), (16, 8, 8), (32, 4, 4)]
     with pytest.raises(UserError, match="doubles the grid up to the pixels"):
         build("detail", model={"image_size": 24, "patch_size": 12})
 

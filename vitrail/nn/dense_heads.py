@@ -65,7 +65,10 @@ class CellNorm(nn.GroupNorm):
         super().__init__(num_groups(channels), channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        cells = x.movedim(1, -1).unflatten(-1, (self.num_groups, -1))
+        x = x.movedim(1, -1)
+        if self.num_groups == 1:
+            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps).movedim(-1, 1)
+        cells = x.unflatten(-1, (self.num_groups, -1))
         normed = F.layer_norm(cells, cells.shape[-1:], eps=self.eps).flatten(-2)  # group_norm of cells is slower
         return (normed * self.weight + self.bias).movedim(-1, 1)
 

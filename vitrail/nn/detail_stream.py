@@ -12,19 +12,21 @@ class DetailStream(nn.Module):
     ViTMatte, section 3.3).
 
     Args:
-        widths: channels after each halving, the finest first.
+        widths: channels of each map, the finest first; the first has the image's resolution.
     """
 
     def __init__(self, channels: int, widths: list[int]) -> None:
         super().__init__()
-        self.channels = [channels, *widths]
+        self.channels = widths
         """Of :meth:`maps`."""
-        pairs = zip(self.channels, widths, strict=False)
-        self.steps = nn.ModuleList(ConvBlock(inputs, width, stride=2) for inputs, width in pairs)
+        steps = enumerate(zip([channels, *widths], widths, strict=False))
+        self.steps = nn.ModuleList(ConvBlock(*pair, stride=2 if step else 1) for step, pair in steps)
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The image itself, and what remains after each halving."""
-        found = [images]
+        """What is seen at the image's resolution, and after each halving."""
+        found = []
+        x = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels last suits CPUs
         for step in self.steps:
-            found.append(step(found[-1]))
+            x = step(x)
+            found.append(x)
         return found

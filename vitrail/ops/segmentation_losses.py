@@ -18,9 +18,10 @@ def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """1 − mean over the classes of 2 Σ p·y / (Σ p² + Σ y²), sums over the labelled pixels of the batch, as in TransUNet
     (Milletari et al. 2016, equation 1)."""
-    known = (labels != IGNORE).unsqueeze(1)
-    probabilities = logits.float().softmax(dim=1) * known
-    truth = F.one_hot(labels.masked_fill(~known[:, 0], 0), logits.shape[1]).movedim(-1, 1) * known
-    over = (0, 2, 3)
-    joint, size = (probabilities * truth).sum(over), (probabilities**2).sum(over) + truth.sum(over)
+    known = labels != IGNORE
+    probabilities = logits.float().softmax(dim=1) * known.unsqueeze(1)
+    own = labels.masked_fill(~known, 0)
+    truth = F.one_hot(own, logits.shape[1]).flatten(0, 2).float() * known.reshape(-1, 1)
+    right = probabilities.gather(1, own.unsqueeze(1)).flatten()
+    joint, size = right @ truth, probabilities.square().sum((0, 2, 3)) + truth.sum(0)
     return 1 - ((2 * joint + 1e-5) / (size + 1e-5)).mean()

@@ -123,7 +123,7 @@ class Task(Base):
         if config.decoder == "transunet":
             self.head = _upsampler(self.vit, _stem_of(self.vit).channels[:-1], config.hidden, num_classes)
         elif config.decoder == "detail":
-            self.stream = DetailStream(model.channels, _widths(self.vit, config.hidden)[-2::-1])
+            self.stream = DetailStream(model.channels, _widths(self.vit, config.hidden)[::-1])
             self.head = _upsampler(self.vit, self.stream.channels, config.hidden, num_classes)
             initialise(self.stream)
         elif config.decoder == "multilevel":
