@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import vitrail
+from vitrail import compress
 from vitrail.cli import main
 from vitrail.engines import onnxruntime as ort_engine
 from vitrail.errors import UserError
@@ -149,6 +150,16 @@ def test_an_export_that_disagrees_leaves_nothing(weights, tmp_path, monkeypatch)
     with pytest.raises(UserError, match=r"differs from the model by 1\.0e-03 of the largest output"):
         vitrail.export(weights, tmp_path / "model.onnx", to="onnx")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_merged_tokens_are_part_of_the_file(weights, photo, tmp_path, capsys):
+    file = tmp_path / "merged.onnx"
+    assert main(["export", str(weights), str(file), "--to", "onnx", "--merge", "2"]) == 0
+    assert "images of 16×24 pixels only: its backbone is a ReducedViT" in capsys.readouterr().err
+    expected = compress.apply(vitrail.load(weights, device="cpu"), "tome", r=2).predict(photo)
+    np.testing.assert_allclose(vitrail.load(file).predict(photo).probabilities, expected.probabilities, atol=1e-5)
+    assert main(["export", str(weights), str(tmp_path / "merged"), "--to", "huggingface", "--merge", "2"]) == 2
+    assert "written from a file's weights, not from a model in memory" in capsys.readouterr().err
 
 
 def test_other_libraries_get_what_convert_writes(weights, tmp_path):

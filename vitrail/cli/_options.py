@@ -54,6 +54,11 @@ AllowPickle: TypeAlias = Annotated[
 ]
 
 
+Merge: TypeAlias = Annotated[
+    int, Parameter(metavar="R", help="Merge R patch tokens in each layer (ToMe): faster, a little less accurate.")
+]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Sizes:
@@ -111,9 +116,7 @@ class Running(Opening):
         bool,
         Parameter(help="Decode large JPEGs in full; else at a part of their size, if it suffices.", show_default=False),
     ] = False
-    merge: Annotated[
-        int, Parameter(metavar="R", help="Merge R patch tokens in each layer (ToMe): faster, a little less accurate.")
-    ] = 0
+    merge: Merge = 0
 
     def load(self, weights: str) -> Predictor:
         """The model in its engine, merging tokens if asked to."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import AllowPickle, Json, Sizes, Weights, print_json
+from vitrail.cli._options import AllowPickle, Json, Merge, Sizes, Weights, print_json
 
 GROUP = "Exchange weights"
 
@@ -21,6 +21,7 @@ def export(
         str, Parameter(help="onnx, openvino, pt2, triton, triton-openvino, or a library that vitrail convert knows.")
     ],
     images: Annotated[tuple[Path, ...], Parameter(help="Pictures to compare on, beside random ones.")] = (),
+    merge: Merge = 0,
     as_json: Json = False,
     sizes: Sizes = Sizes(),  # noqa: B008  frozen
     allow_pickle: AllowPickle = False,
@@ -32,6 +33,7 @@ def export(
     Examples
       vitrail export runs/birds birds.onnx --to onnx
       vitrail export runs/birds birds.xml --to openvino --images a.jpg --images b.jpg
+      vitrail export runs/birds fast.xml --to openvino --merge 8
       vitrail export runs/birds models/birds --to triton
       vitrail export runs/birds birds-hf --to huggingface
 
@@ -40,9 +42,15 @@ def export(
             vitrail convert takes; nothing is overwritten.
     """
     import vitrail
+    from vitrail.compress import apply
     from vitrail.console import note, table
 
-    result = vitrail.export(source, out, to=to, images=images, allow_pickle=allow_pickle, **sizes.read())
+    shape: dict[str, Any] = {"allow_pickle": allow_pickle, **sizes.read()}
+    if merge:
+        model = apply(vitrail.load(source, device="cpu", **shape), "tome", r=merge)
+        result = vitrail.export(model, out, to=to, images=images)
+    else:
+        result = vitrail.export(source, out, to=to, images=images, **shape)
     if as_json:
         print_json(result.to_dict())
     elif result.rows:

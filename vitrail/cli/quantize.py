@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeFloat, PositiveInt
 
-from vitrail.cli._options import AllowPickle, Json, Sizes, Weights, print_json
+from vitrail.cli._options import AllowPickle, Json, Merge, Sizes, Weights, print_json
 
 if TYPE_CHECKING:
     from vitrail.data.source import Source, SourceConfig
@@ -26,6 +26,7 @@ def quantize(
     budget: NonNegativeFloat = 1.0,
     calibration: Annotated[PositiveInt, Parameter(metavar="N")] = 300,
     weights_only: Annotated[bool, Parameter(show_default=False)] = False,
+    merge: Merge = 0,
     as_json: Json = False,
     sizes: Sizes = Sizes(),  # noqa: B008  frozen
     allow_pickle: AllowPickle = False,
@@ -40,6 +41,7 @@ def quantize(
       vitrail quantize runs/birds birds.xml
       vitrail quantize runs/birds birds.onnx photos/ --budget 0.5
       vitrail quantize runs/birds birds.xml photos/ --weights-only
+      vitrail quantize runs/birds fastest.xml --merge 8
 
     Args:
         out: A new file, .xml for OpenVINO or .onnx for ONNX Runtime.
@@ -51,12 +53,15 @@ def quantize(
     """
     import vitrail
     from vitrail.cli._measuring import source_and_folder
+    from vitrail.compress import apply
     from vitrail.console import note, table
     from vitrail.predictor import load
 
     config, _ = source_and_folder(run, data, out, "", val_fraction=0.5)
     options: dict[str, Any] = {**sizes.read()}
     predictor = load(run, device="cpu", allow_pickle=allow_pickle, **options)
+    if merge:
+        predictor = apply(predictor, "tome", r=merge)
     images, labelled = _divided(predictor, config, calibration)
     result = vitrail.quantize(predictor, out, images, labelled=labelled, budget=budget, weights_only=weights_only)
     if as_json:

@@ -92,7 +92,7 @@ class Export:
 
 
 def export(
-    source: str | Path,
+    source: str | Path | Predictor,
     out: str | Path,
     *,
     to: str,
@@ -104,12 +104,12 @@ def export(
     """Write the model of ``source`` for another program, and compare the two.
 
     Args:
-        source: what :func:`vitrail.load` takes.
+        source: what :func:`vitrail.load` takes, or what it gives, such as a model whose layers merge tokens.
         out: a new file with the suffix of the format; for Triton a folder of a model repository, new or with a model
             that gets its next version; for another library, what :func:`vitrail.convert` takes.
         to: ``onnx``, ``openvino``, ``pt2``, ``triton``, ``triton-openvino``, or what :func:`vitrail.convert` knows.
         images: to compare on, beside random ones.
-        image_size: another native size, in pixels; positions are resampled by the rule of the source.
+        image_size, patch_size, allow_pickle: of a source that is loaded, as :func:`vitrail.load` has them.
 
     Raises:
         UserError: the source cannot be read, the format's library is missing, or the written model disagrees with
@@ -122,9 +122,15 @@ def export(
         known = [*formats, *arranged, *foreign.libraries(), NATIVE]
         if to not in (*known, *registry.names("checkpoints.dialects")):
             raise UserError(f"unknown format {to!r}; {did_you_mean(to, known)}")
+        if isinstance(source, Predictor):
+            raise UserError(
+                f"{to} is written from a file's weights, not from a model in memory; save it, or export to onnx"
+            )
         return Export(convert(source, out, to=to, allow_pickle=allow_pickle, **shape))
     out = Path(out)
-    model = load(source, device="cpu", allow_pickle=allow_pickle, **shape)
+    model = source
+    if not isinstance(model, Predictor):
+        model = load(model, device="cpu", allow_pickle=allow_pickle, **shape)
     written = arranged[to].writing(model, to, out) if to in arranged else opened(model, formats[to], out)
     with written as graph:
         if graph.fixed:

@@ -71,7 +71,7 @@ class Attention(nn.Module):
         if self.qv_bias is not None:
             q_bias, v_bias = self.qv_bias.chunk(2)
             qkv = qkv + torch.cat((q_bias, torch.zeros_like(q_bias), v_bias))
-        q, k, v = qkv.unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (x.transpose(1, 2) for x in qkv.unflatten(-1, (3, self.heads, self.head_dim)).unbind(2))
         q, k = self.q_norm(q), self.k_norm(k)
         if positions is not None and not isinstance(positions, Offsets):
             num_prefix = x.shape[1] - positions[0].shape[-2]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vitrail.compress import Levels
-from vitrail.compress.reduced import Patches, places, reduced, take
+from vitrail.compress.reduced import Patches, reduced
 from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.tasks import Task
@@ -82,32 +82,36 @@ class Merging:
         if not amount:
             return patches
         # the paper's sets are every other token of all, so the first patch follows the last token before it
-        kept, moved, into = match(k[:, :, self.num_prefix :].mean(dim=1), amount, self.num_prefix % 2)
+        where = match(k[:, :, self.num_prefix :].mean(dim=1), amount, self.num_prefix % 2)
         size = torch.ones_like(patches.tokens[..., :1]) if patches.size is None else patches.size
-        total = _joined(size, kept, moved, into)
-        tokens = _joined(patches.tokens * size, kept, moved, into) / total
-        return Patches(tokens, places(kept, moved, into).gather(1, patches.source), total)
+        count = patches.tokens.shape[1] - amount
+        member = (where[:, None] == torch.arange(count, device=where.device)[:, None]).to(size.dtype)  # B K M
+        with torch.autocast(where.device.type, enabled=False):  # a product adds up faster than gather and scatter do
+            total = member @ size
+            tokens = member @ (patches.tokens * size) / total
+        return Patches(tokens, where.gather(1, patches.source), total)
 
 
-def _joined(values: Tensor, kept: Tensor, moved: Tensor, into: Tensor) -> Tensor:
-    """B M D → B K D: what is kept, with the sum of what moves into it."""
-    return take(values, kept).scatter_add(1, into[..., None].expand(-1, -1, values.shape[-1]), take(values, moved))
-
-
-def match(keys: Tensor, amount: int, first: int) -> tuple[Tensor, Tensor, Tensor]:
+def match(keys: Tensor, amount: int, first: int) -> Tensor:
     """Bipartite soft matching (their section 3): of set A the ``amount`` tokens most like one in B move into that.
+
+    All by comparisons, as runtimes are slow at sorting and scattering.
 
     Args:
         keys: B M d, whose cosine is the similarity.
         first: where A begins, 0 or 1; it has every other token from there on, B the rest.
 
     Returns:
-        The places that go on (B K, A's before B's), those that are moved (B amount), and into which of the K.
+        Which token each becomes part of, B M int64: those that stay of A come first, in their order, then B's.
     """
     keys = normalize(keys, dim=-1)
     best, partner = (keys[:, first::2] @ keys[:, 1 - first :: 2].mT).max(dim=-1)
-    order = best.argsort(dim=-1, descending=True)
-    moved, staying = order[:, :amount], order[:, amount:].sort(dim=-1).values
-    others = torch.arange(1 - first, keys.shape[1], 2, device=keys.device).expand(keys.shape[0], -1)
-    kept = torch.cat((2 * staying + first, others), dim=1)
-    return kept, 2 * moved + first, staying.shape[1] + partner.gather(1, moved)
+    order = torch.arange(best.shape[1], device=keys.device)
+    tied = (best[:, None] == best[..., None]) & (order < order[:, None])
+    moves = ((best[:, None] > best[..., None]) | tied).sum(dim=-1) < amount
+    staying = best.shape[1] - amount
+    of_a = torch.where(moves, staying + partner, (~moves).cumsum(dim=-1) - 1)
+    every = torch.arange(keys.shape[1], device=keys.device)
+    of_b = (staying + every[: keys.shape[1] - best.shape[1]]).expand(keys.shape[0], -1)
+    turn = every // 2 + torch.where(every % 2 == first, 0, best.shape[1])  # every token's place in A followed by B
+    return torch.cat((of_a, of_b), dim=1)[:, turn]
