@@ -43,7 +43,7 @@ OURS = [("eager", "fp32"), ("eager", "bf16"), ("torch", "fp32"), ("torch", "bf16
 INT8 = [("int8", "fp32"), ("int8", "bf16")]
 MERGES = (8, 16)  # tokens in each layer
 MERGED = [(f"{kind} r={r}", "bf16") for r in MERGES for kind in ("openvino", "int8")]
-RAW = [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), *INT8, *MERGED]
+RAW = [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), *INT8]
 PLAIN = {"onnxruntime": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 SUFFIXES = PLAIN | dict.fromkeys(("int8", *(name for name, _ in MERGED)), ".xml")
 CALIBRATION = 8  # images; speed does not hang on what they show
