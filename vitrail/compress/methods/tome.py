@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -86,10 +87,16 @@ class Merging:
         size = torch.ones_like(patches.tokens[..., :1]) if patches.size is None else patches.size
         count = patches.tokens.shape[1] - amount
         member = (where[:, None] == torch.arange(count, device=where.device)[:, None]).to(size.dtype)  # B K M
-        with torch.autocast(where.device.type, enabled=False):  # a product adds up faster than gather and scatter do
+        with _as_they_are(where.device):  # a product adds up faster than gather and scatter do
             total = member @ size
             tokens = member @ (patches.tokens * size) / total
         return Patches(tokens, where.gather(1, patches.source), total)
+
+
+def _as_they_are(device: torch.device) -> AbstractContextManager[None]:
+    """No product rounds the tokens: autocast would, to bf16."""
+    kind = device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def match(keys: Tensor, amount: int, first: int) -> Tensor:
