@@ -98,11 +98,10 @@ def test_a_hostile_file_is_one_line(folder: Path, case: str) -> None:
 @pytest.mark.parametrize("case", CLI)
 def test_on_the_command_line_too(folder: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
     target = HOSTILE[case][0](folder) or folder
-    for verb in ("predict", "explain"):
-        assert main([verb, str(target), "picture.png", "--device", "cpu", "--allow-pickle"]) == 2
-        lines = capsys.readouterr().err.splitlines()
-        assert lines[-1].startswith("vitrail: error: ")
-        assert sum("error" in line for line in lines) == 1
+    assert main(["predict", str(target), "picture.png", "--device", "cpu", "--allow-pickle"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("vitrail: error: ")
+    assert sum("error" in line for line in lines) == 1
     assert main(["inspect", str(target), "--allow-pickle"]) == 2
     assert not Path(CANARY).exists()
 

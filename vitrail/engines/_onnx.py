@@ -30,6 +30,13 @@ def write(program: Program, path: Path, metadata: Mapping[str, str]) -> None:
     size = sum(tensor.nbytes for tensor in program.graph.state_dict.values())
     if size > LIMIT:
         raise UserError(f"an ONNX file holds 2 GiB at most, and the model has {size / 2**30:.1f}; export it to pt2")
+    onnx = converted(program)
+    onnx.model.metadata_props.update(metadata)
+    onnx.save(path)
+
+
+def converted(program: Program) -> Any:
+    """The program as PyTorch's exporter writes it, its linear layers named as the task names them."""
     chatter = logging.getLogger("onnxscript")
     level = chatter.level
     chatter.setLevel(logging.ERROR)  # it tells of every constant that it does not fold
@@ -45,9 +52,8 @@ def write(program: Program, path: Path, metadata: Mapping[str, str]) -> None:
     finally:
         chatter.setLevel(level)
     assert onnx is not None
-    onnx.model.metadata_props.update(metadata)
     _name_layers(onnx.model.graph)
-    onnx.save(path)
+    return onnx
 
 
 def _attention(
