@@ -61,6 +61,8 @@ def test_the_matrix_of_many_classes_shows_those_with_the_most_mistakes(tmp_path)
 
 def test_the_matrix_writes_its_counts(tmp_path):
     svg = drawn(confusion.matrix(np.array([[101, 7], [13, 102]]), ["a", "b"]), tmp_path)
+    counts = [7, 9999, 10_000, 21_757, 999_499, 999_500, 1_411_810, 12_345_678]
+    assert [confusion.compact(n) for n in counts] == ["7", "9999", "10K", "22K", "999K", "1.0M", "1.4M", "12M"]
     assert all(f">{count}</text>" in svg for count in (101, 7, 13, 102))
 
 

@@ -88,7 +88,15 @@ def _shown(counts: np.ndarray) -> tuple[np.ndarray, str]:
 def _write_counts(axes: Axes, cells: list[tuple[int, int]], counts: np.ndarray, alphas: list[float]) -> None:
     for (row, column), alpha in zip(cells, alphas, strict=True):
         colour = style.PAPER if alpha > 0.72 else style.INK
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=7.5)
+        axes.text(column, row, compact(int(counts[row, column])), ha="center", va="center", color=colour, fontsize=7.5)
+
+
+def compact(count: int) -> str:
+    """Four characters at most, below a thousand million: 9999, 14K, 1.6M."""
+    if count < 10_000:
+        return str(count)
+    number, unit = (count / 1e3, "K") if count < 999_500 else (count / 1e6, "M")
+    return f"{number:.1f}{unit}" if number < 9.95 else f"{number:.0f}{unit}"
 
 
 def _name_axes(axes: Axes, names: Sequence[str]) -> None:
