@@ -2,8 +2,8 @@
 
     vitrail train --recipe digit_scenes --seed 0
 
-30 epochs in one thread: 12 min by the clock of a machine busy with other work, at 135 images/s (7.5 min) in the epochs
-in which it was not. On the 400 test scenes AP at IoU 0.50 is 94.2 %, AP 71.7 % (seed 0).
+30 epochs and the report took 6 min 54 s in one thread. On the 400 test scenes AP at IoU 0.50 is 94.2 %, AP 71.7 %
+(seed 0).
 """
 
 from __future__ import annotations
