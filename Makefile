@@ -17,7 +17,7 @@ demo: .venv/demo
 	@echo "The report: $(RUN)/report.html   The annotated pictures: $(RUN)/predictions/"
 
 test: .venv/test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: .venv/test
 	$(BIN)/ruff format --check .
