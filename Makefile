@@ -6,6 +6,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/demo
 
+# Tests start Python hundreds of times: without compiled files, which some machines forbid, each compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test bench lint clean
 
 demo: .venv/demo

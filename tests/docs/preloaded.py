@@ -8,6 +8,7 @@ it, gets its signals, and leaves with its status: all that differs is that its l
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import socket
@@ -56,14 +57,8 @@ def preloaded(folder: Path, environment: dict[str, str]) -> Iterator[Path]:
 
 def serve(address: str) -> None:
     """Fork for each call, until killed."""
-    import torch
-    import torchvision.transforms.v2  # noqa: F401
-
-    import vitrail.cli
-    import vitrail.predictor
-    import vitrail.train.loop
-
-    del torch, vitrail
+    for name in ("torch", "torchvision.transforms.v2", "vitrail.cli", "vitrail.predictor", "vitrail.train.loop"):
+        importlib.import_module(name)
     door = socket.socket(socket.AF_UNIX)
     door.bind(address)
     door.listen()

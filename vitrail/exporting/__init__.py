@@ -128,9 +128,12 @@ def export(
             )
         return Export(convert(source, out, to=to, allow_pickle=allow_pickle, **shape))
     out = Path(out)
-    model = source
-    if not isinstance(model, Predictor):
-        model = load(model, device="cpu", allow_pickle=allow_pickle, **shape)
+    if isinstance(source, Predictor):
+        if image_size or patch_size or allow_pickle:
+            raise UserError("the model is loaded already; give its sizes and allow_pickle to vitrail.load")
+        model = source
+    else:
+        model = load(source, device="cpu", allow_pickle=allow_pickle, **shape)
     written = arranged[to].writing(model, to, out) if to in arranged else opened(model, formats[to], out)
     with written as graph:
         if graph.fixed:

@@ -46,4 +46,5 @@ def run() -> Run:
         schedule=ScheduleConfig(warmup_epochs=3),
         ema=EmaConfig(decay=0.998),
         epochs=120,
+        precision="bf16",
     )

@@ -13,7 +13,6 @@ from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.explain import Heat, Target, heat, index_of_layer
 from vitrail.nn.detr_decoder import DecoderLayer, DetrDecoder
-from vitrail.ops.detections import Detections, ranked
 
 
 @config
@@ -21,8 +20,9 @@ class Options:
     """Of what, and where.
 
     Args:
-        target: objects of this class alone; default: of any.
-        most: so many of the surest objects.
+        target: the queries that give this class the highest scores, whatever they rank first; default: the objects
+            found, of any class.
+        most: so many of the surest.
         decoder_layer: of the decoder (0 is the first, -1 the last).
     """
 
@@ -57,16 +57,19 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     attention, outputs, grids = _run(task, task.decoder.layers[layer], images)
     grid = task.backbone.embed.grid(images.shape[-2:])
     maps = []
-    for place, label, score in reversed(_surest(ranked(outputs[0, :, : len(classes) + 4]), options)):
+    for place, label, score in reversed(_surest(outputs[0, :, : len(classes)], options)):
         values = _on_tokens(attention[place], grids, grid)
         maps.append(heat(f"{classes[label]} {score:.0%}, query {place} in decoder layer {layer}", values, grid))
     return maps
 
 
-def _surest(found: Detections, options: Options) -> list[tuple[int, int, float]]:
-    """(query, label, score) of the objects to explain, the surest first."""
-    rows = zip(found.query.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
-    return [row for row in rows if options.target in (None, row[1])][: options.most]
+def _surest(scores: Tensor, options: Options) -> list[tuple[int, int, float]]:
+    """Scores of each query and class (Q, C) → (query, label, score) of the queries to explain, the surest first."""
+    best, labels = scores.max(dim=1)
+    if options.target is not None:
+        best, labels = scores[:, options.target], torch.full_like(labels, options.target)
+    order = best.argsort(descending=True, stable=True)[: options.most].tolist()
+    return [(place, int(labels[place]), float(best[place])) for place in order]
 
 
 def _run(task: Any, layer: DecoderLayer, images: Tensor) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
