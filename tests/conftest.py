@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
 import random
+import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from preloaded import preloaded
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,6 +39,19 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real images and weights are not on this machine (looked for {folder})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of programs that need not wait for PyTorch (``preloaded.py``)."""
+    with preloaded(tmp_path_factory.mktemp("programs"), os.environ | {"OMP_NUM_THREADS": "1"}) as folder:
+        yield folder
+
+
+@pytest.fixture
+def forked_python(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts ``sys.executable`` gets an interpreter that has imported PyTorch already."""
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def remote(model: Path) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def run(remote: Hub, tmp_path: Path) -> Any:
+def run(remote: Hub, tmp_path: Path, forked_python: None) -> Any:
     """``run(*arguments, **environment)`` → the finished process, whose hub and cache are the test's own."""
 
     def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,42 +1,37 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from preloaded import preloaded
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = 6000  # characters of a failing page's output
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def environment(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What a page's programs see, those among them that are preloaded."""
-    folder = tmp_path_factory.mktemp("programs")
-    found = os.environ | {
-        "PATH": os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]]),
+    return os.environ | {
+        "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "XDG_CACHE_HOME": str(tmp_path_factory.getbasetemp() / "cache"),
         "MPLBACKEND": "Agg",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "120",
     }
-    with preloaded(folder, found):
-        yield found
 
 
 @pytest.fixture
-def run_page(tmp_path: Path, environment: dict[str, str]) -> Callable[[Path], Path]:
+def run_page(tmp_path: Path, programs: Path, environment: dict[str, str]) -> Callable[[Path], Path]:
     """``run_page(page)`` runs a page's blocks in an empty folder, which it returns, and fails with their output."""
 
     def run(page: Path) -> Path:
         done = subprocess.run(
-            [shutil.which("run-page", path=environment["PATH"]), str(page)],
+            [programs / "run-page", str(page)],
             cwd=tmp_path,
             env=environment,
             stdin=subprocess.DEVNULL,

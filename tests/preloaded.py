@@ -1,24 +1,31 @@
-"""The programs of a page without waiting for PyTorch each time: a server that has imported it forks for each of them.
+"""Programs that need not wait for PyTorch: a server that has imported it forks for each of them.
 
-    with preloaded(folder, environment):  # holds `vitrail` and `run-page`
+    with preloaded(folder, environment):  # holds `vitrail`, `python` and `run-page`
 
 A program runs in the working directory, with the environment, the standard streams and the arguments of whoever called
-it, gets its signals, and leaves with its status: all that differs is that its libraries are there already.
+it, gets its signals, and ends as it ended, by a status or a signal. All that differs is that its libraries are there
+already, and are not taken apart at its end, which takes PyTorch a second. ``python`` is an interpreter for ``-c`` and
+``-m``, with or without ``-I``.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
-PROGRAMS = ("vitrail", "run-page")
+LIBRARIES = ("torch", "torchvision.transforms.v2", "vitrail.cli", "vitrail.predictor", "vitrail.train.loop")
 CALL = """\
 #!{python} -IS
 import json, os, signal, socket, sys
@@ -31,7 +38,12 @@ answers = line.makefile()
 child = int(answers.readline())
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
     signal.signal(number, lambda number, _: os.kill(child, number))
-sys.exit(int(answers.readline()))
+status = int(answers.readline())
+if status < 0:
+    if -status != signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+sys.exit(status)
 """
 
 
@@ -57,8 +69,9 @@ def preloaded(folder: Path, environment: dict[str, str]) -> Iterator[Path]:
 
 def serve(address: str) -> None:
     """Fork for each call, until killed."""
-    for name in ("torch", "torchvision.transforms.v2", "vitrail.cli", "vitrail.predictor", "vitrail.train.loop"):
+    for name in LIBRARIES:
         importlib.import_module(name)
+    gc.freeze()
     door = socket.socket(socket.AF_UNIX)
     door.bind(address)
     door.listen()
@@ -96,24 +109,60 @@ def _attend(line: socket.socket) -> int:
         _run(program, arguments)
     line.sendall(f"{child}\n".encode())
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    line.sendall(f"{status if status >= 0 else 128 - status}\n".encode())
+    line.sendall(f"{status}\n".encode())
     return 0
 
 
-def _run(program: str, arguments: list[str]) -> None:
+def _run(program: str, arguments: list[str]) -> NoReturn:
     """As the interpreter would: leaves with the program's status after everything that wants to be told of the end."""
-    sys.argv = [program, *arguments]
-    if program == "vitrail":
-        sys.path[:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        from vitrail.cli import main
+    try:
+        PROGRAMS[program](arguments)
+        status = 0
+    except SystemExit as left:
+        status = left.code if isinstance(left.code, int) else int(left.code is not None)
+        if isinstance(left.code, str):
+            print(left.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = 120
+    os._exit(status)
 
-        sys.exit(main())
-    from blocks import run
 
+def _vitrail(arguments: list[str]) -> None:
+    sys.argv = ["vitrail", *arguments]
+    sys.path[:1] = _own_places()
+    sys.exit(importlib.import_module("vitrail.cli").main())
+
+
+def _page(arguments: list[str]) -> None:
+    run = importlib.import_module("docs.blocks").run
     sys.path[0] = ""  # as in an interactive session: modules lie in the current folder
     run(Path(arguments[0]).resolve())
-    sys.exit(0)
 
+
+def _interpret(arguments: list[str]) -> None:
+    isolated = arguments[0] == "-I"
+    option, code, *own = arguments[isolated:]
+    sys.argv = ["-c", *own]
+    sys.path[:1] = [] if isolated else ["", *_own_places()]
+    if option == "-m":
+        runpy.run_module(code, run_name="__main__", alter_sys=True)
+    else:
+        assert option == "-c", f"no interpreter for {option}"
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+
+
+def _own_places() -> list[str]:
+    return [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+
+
+PROGRAMS = {"vitrail": _vitrail, "python": _interpret, "run-page": _page}
 
 if __name__ == "__main__":
     serve(sys.argv[1])
