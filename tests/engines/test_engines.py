@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 
 import numpy as np
@@ -11,8 +10,6 @@ import torch
 
 from vitrail import engines, registry
 from vitrail.compress import apply
-from vitrail.engines import _onnx
-from vitrail.engines._program import trace
 from vitrail.engines._start import start
 from vitrail.errors import UserError
 from vitrail.nn.mlp import Mlp
@@ -84,11 +81,8 @@ def running(request, tiny_predictor, plain):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_engines_answer_as_the_task_at_any_batch_and_size(model, tiny_predictor, monkeypatch):
+def test_engines_answer_as_the_task_at_any_batch_and_size(model, tiny_predictor):
     predictor = tiny_predictor(depth=1, **MODELS[model])
-    program = trace(predictor.task, predictor.preprocess.config)
-    monkeypatch.setattr("vitrail.engines._files.trace", lambda task, preprocess: program)  # once is slow enough
-    monkeypatch.setattr(_onnx, "converted", functools.lru_cache(_onnx.converted))
     for name in NAMES:
         engine = engine_of(name, predictor)
         for batch, *size in SIZES:
