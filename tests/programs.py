@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-PROGRAMS: dict[str, Any] = {}
-GRAPHS: dict[int, Any] = {}
+PROGRAMS: dict[Any, Any] = {}
+GRAPHS: dict[Any, Any] = {}
 
 
 def share(setattr: Callable[[Any, str, Any], None] = setattr) -> None:
@@ -21,20 +21,17 @@ def share(setattr: Callable[[Any, str, Any], None] = setattr) -> None:
     trace, convert = _files.trace, _onnx.converted
 
     def traced(task, preprocess):
-        if type(task.vit) is not ViT:  # the fingerprint does not tell what became of its layers
-            return trace(task, preprocess)
-        key = f"{type(task)} {_fingerprint(task, preprocess)}"
+        # The fingerprint does not tell what became of a backbone's layers: such a task equals itself alone.
+        key = type(task), None if type(task.vit) is ViT else task, _fingerprint(task, preprocess)
         if key not in PROGRAMS:
             PROGRAMS[key] = trace(task, preprocess)
         return PROGRAMS[key]
 
     def converted(program):
-        if not any(program is each for each in PROGRAMS.values()):
-            return convert(program)
-        if id(program) not in GRAPHS:
-            GRAPHS[id(program)] = convert(program)
-        GRAPHS[id(program)].model.metadata_props.pop(KEY, None)  # of the last file
-        return GRAPHS[id(program)]
+        if program not in GRAPHS:
+            GRAPHS[program] = convert(program)
+        GRAPHS[program].model.metadata_props.pop(KEY, None)  # of the last file
+        return GRAPHS[program]
 
     setattr(_files, "trace", traced)
     setattr(_onnx, "converted", converted)

@@ -32,7 +32,7 @@ signal.raise_signal(signal.SIGUSR1)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the stack is Linux's")
 @pytest.mark.parametrize("way", ["two engines", "quantise"])
 def test_a_signal_is_survived(way, tiny_predictor, tmp_path):
-    predictor = tiny_predictor(depth=1)
+    predictor = tiny_predictor(depth=1, positions="none")
     predictor.save(source := tmp_path / "weights.safetensors")
     if way == "two engines":
         source = vitrail.export(predictor, tmp_path / "model.xml", to="openvino").path
