@@ -23,15 +23,22 @@ OPTIONS = {
 OUT = {"onnx": "model.onnx", "openvino": "model.xml"}
 
 
-def build(name, resize="square"):
-    module = registry.load("tasks", name)
-    task = module.Task(module.Task.configure(MODEL, ("ant", "bee"), None, OPTIONS[name]))
-    return Predictor(task, PreprocessConfig(size=(16, 24), resize=resize), device="cpu")
+@pytest.fixture
+def build(request):
+    """``build(task, resize="square")``: the same weights in every test, whose files share one program."""
+
+    def make(name, resize="square"):
+        torch.manual_seed(request.config.getoption("--draw"))
+        module = registry.load("tasks", name)
+        task = module.Task(module.Task.configure(MODEL, ("ant", "bee"), None, OPTIONS[name]))
+        return Predictor(task, PreprocessConfig(size=(16, 24), resize=resize), device="cpu")
+
+    return make
 
 
 @pytest.mark.parametrize("to", OUT)
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_graph_says_what_the_model_does(name, to, tmp_path):
+def test_a_graph_says_what_the_model_does(name, to, build, tmp_path):
     predictor = build(name)
     predictor.save(tmp_path / "model.safetensors")
     written = vitrail.export(tmp_path / "model.safetensors", tmp_path / OUT[to], to=to)
@@ -50,7 +57,7 @@ def test_a_graph_says_what_the_model_does(name, to, tmp_path):
         assert (found.masks == expected.masks).mean() > 0.999
 
 
-def test_another_size_of_image_returns_to_the_pictures_pixels(tmp_path):
+def test_another_size_of_image_returns_to_the_pictures_pixels(build, tmp_path):
     predictor = build("instances")
     predictor.save(tmp_path / "model.safetensors")
     vitrail.export(tmp_path / "model.safetensors", tmp_path / "model.onnx", to="onnx")
@@ -63,7 +70,7 @@ def test_another_size_of_image_returns_to_the_pictures_pixels(tmp_path):
     np.testing.assert_allclose(larger.boxes_xyxy, eager.boxes_xyxy, atol=1e-3)
 
 
-def test_a_border_that_a_graph_cannot_be_told_of_is_refused(tmp_path):
+def test_a_border_that_a_graph_cannot_be_told_of_is_refused(build, tmp_path):
     build("detection", resize="pad").save(tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"the border .*resize=square"):
         vitrail.export(tmp_path / "model.safetensors", tmp_path / "model.onnx", to="onnx")

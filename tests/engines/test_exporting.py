@@ -247,6 +247,8 @@ import socket, sys
 def refuse(*arguments): raise SystemExit("the network was asked for")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 import vitrail
+from programs import share
+share()
 vitrail.export(sys.argv[1], sys.argv[2], to="openvino")
 vitrail.export(sys.argv[1], sys.argv[3], to="onnx")
 import torch
@@ -258,7 +260,7 @@ assert type(telemetry).__module__ == "openvino.tools.ovc.telemetry_stub"
     home = tmp_path / "home"
     home.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"}
-    environment |= {"HOME": str(home)}
+    environment |= {"HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
     call = [sys.executable, "-c", program, weights, tmp_path / "silent.xml", tmp_path / "silent.onnx"]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr

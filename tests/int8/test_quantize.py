@@ -24,8 +24,10 @@ OUT = ["model.onnx", "model.xml"]
 
 
 @pytest.fixture
-def images():
-    return [torch.randint(256, (3, 20, 30), dtype=torch.uint8) for _ in range(12)]
+def images(request):
+    """The same in every test: a model that is smoothed for them becomes the same program."""
+    generator = torch.Generator().manual_seed(request.config.getoption("--draw"))
+    return list(torch.randint(256, (12, 3, 20, 30), generator=generator, dtype=torch.uint8))
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def test_the_noisiest_layers_go_back_until_the_budget_holds(tiny_predictor, imag
 def test_a_budget_that_cannot_hold_leaves_nothing(tiny_predictor, images, tmp_path, monkeypatch):
     fake(monkeypatch, [9, 8, 7])
     with pytest.raises(UserError, match=r"half of the layers in int8 still 7.00 points are lost, more than the budget"):
-        int8.quantize(tiny_predictor(depth=1), tmp_path / "model.onnx", images[:2], budget=1)
+        int8.quantize(tiny_predictor(depth=1), tmp_path / "model.onnx", images, budget=1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -190,7 +192,7 @@ def test_what_cannot_be_quantised_is_said(weights, class_folder, tiny_predictor,
 def test_a_missing_library_names_the_command(tiny_predictor, images, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(UserError, match=r"needs nncf; run: pip install 'vitrail\[int8\]'"):
-        int8.quantize(tiny_predictor(depth=1), tmp_path / "model.xml", images[:1])
+        int8.quantize(tiny_predictor(depth=1), tmp_path / "model.xml", images)
 
 
 def test_the_libraries_tell_nobody(weights, tmp_path):
@@ -200,6 +202,8 @@ import socket, sys
 def refuse(*arguments): raise SystemExit("the network was asked for")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 import torch, vitrail
+from programs import share
+share()
 images = [torch.randint(256, (3, 20, 30), dtype=torch.uint8) for _ in range(3)]
 for only in (False, True):
     for name in ("model.xml", "model.onnx"):
@@ -212,7 +216,7 @@ assert type(telemetry).__name__ == "MagicMock"
     home = tmp_path / "home"
     home.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"}
-    environment |= {"HOME": str(home)}
+    environment |= {"HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
     call = [sys.executable, "-W", "error", "-c", program, weights, tmp_path]
     done = subprocess.run(call, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr

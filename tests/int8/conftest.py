@@ -1,0 +1,1 @@
+from programs import _shared_programs  # noqa: F401
