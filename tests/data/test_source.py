@@ -63,13 +63,16 @@ def test_digits_are_the_same_on_every_machine() -> None:
 
 def test_digits_hold_scikit_learns_labels_and_images() -> None:
     from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
     digits = load_digits()
     test = open_source(SourceConfig(spec="digits")).test
-    for i in range(0, len(test), 40):
-        row = int(test.name(i)[len("digits[") : -1])
-        assert test.targets[i] == digits.target[row]
-        assert np.abs(test.read(i) / 255 * 16 - digits.images[row]).max() < 0.04
+    rows = [int(test.name(i)[len("digits[") : -1]) for i in range(len(test))]
+    drawn = train_test_split(np.arange(1797), test_size=360, stratify=digits.target, random_state=0)[1]
+    assert rows == sorted(drawn.tolist())
+    assert test.targets.tolist() == digits.target[rows].tolist()
+    pixels = np.stack([test.read(i) for i in range(len(test))])
+    assert np.abs(pixels / 255 * 16 - digits.images[rows]).max() < 0.04
 
 
 def test_the_automatic_split_follows_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
