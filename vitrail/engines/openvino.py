@@ -21,6 +21,7 @@ FORMAT, SUFFIX = "openvino", ".xml"
 PRECISIONS = ("fp32", "bf16")
 KEY = ["vitrail"]  # in the file's rt_info
 SIZES = 8  # of images, whose compiled graphs are kept
+STREAMS = 2  # parts of a batch at once: while one is bound by memory, another computes
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -86,16 +87,24 @@ def read(path: Path, precision: str) -> Opened:
         "PERFORMANCE_HINT": "LATENCY",
     }
 
-    @lru_cache(SIZES)
-    def request(channels: int, height: int, width: int) -> Any:
+    @lru_cache(2 * SIZES)
+    def requests(streams: int, channels: int, height: int, width: int) -> list[Any]:
         """With a known image size it is up to 1.3 times faster."""
         sized = model.clone()
         sized.reshape([-1, channels, height, width])
-        return runtime.compile_model(sized, "CPU", settings).create_infer_request()
+        compiled = runtime.compile_model(sized, "CPU", settings | {"NUM_STREAMS": streams})
+        return [compiled.create_infer_request() for _ in range(streams)]
 
     def run(images: Tensor) -> tuple[Tensor, Tensor]:
-        found = request(*images.shape[1:]).infer([images.numpy()], share_inputs=True)
-        outputs, embedding = (torch.from_numpy(found[name]) for name in _onnx.OUTPUTS)
+        parts = images.tensor_split(min(STREAMS, len(images)) or 1)
+        asked = requests(len(parts), *images.shape[1:])
+        for request, part in zip(asked, parts, strict=True):
+            request.start_async([part.numpy()], share_inputs=True)
+        for request in asked:
+            request.wait()
+        outputs, embedding = (
+            torch.cat([torch.from_numpy(request.results[name]) for request in asked]) for name in _onnx.OUTPUTS
+        )
         return outputs, embedding
 
     return Opened(meta, run)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from vitrail.console import warn
+from vitrail.machine import num_cores
 
 WATCHED = "VITRAIL_WATCHED"  # set in the environment of the processes that are started here
 GRACE = 40  # seconds for the other processes to leave after one has crashed, or all after a signal
@@ -72,7 +73,7 @@ def _start(command: list[str], processes: int) -> list[subprocess.Popen[bytes]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, num_cores() // processes)
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} | dict.fromkeys(
         ("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes)
     )

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from vitrail import registry
 from vitrail.errors import UserError
+from vitrail.machine import num_cores
 
-READERS = 4  # threads: the system copies out of its cache as fast as one core does
+READERS = 4  # threads at most: the system copies out of its cache as fast as one core does; more than cores are slower
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def fill(places: Mapping[str, Tensor], tensors: Tensors) -> None:
     def read(name: str) -> None:
         require_finite({name: tensors.read(name, places[name])}, tensors.path)
 
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(min(READERS, num_cores())) as pool:
         for _ in pool.map(read, places):
             pass
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +15,7 @@ from vitrail import console
 from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.source import Source
 from vitrail.errors import UserError
+from vitrail.machine import num_cores
 
 _CHUNK = 128
 _FEW = 512  # samples for which starting processes takes longer than decoding
@@ -53,8 +53,7 @@ def inspect(source: Source, label: str, *, channels: int | None = None, workers:
     channels = channels or source.channels or 3
     chunks = [range(start, min(start + _CHUNK, len(source))) for start in range(0, len(source), _CHUNK)]
     if workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = 0 if len(source) <= _FEW else cores
+        workers = 0 if len(source) <= _FEW else num_cores()
     parts = []
     with console.Progress(label, len(source)) as progress:
         for part in _run(source, channels, chunks, workers):

@@ -23,6 +23,7 @@ from vitrail.data.transforms.mix import Mix
 from vitrail.data.transforms.preprocess import Preprocess
 from vitrail.data.transforms.scene import SceneEvaluation
 from vitrail.errors import UserError
+from vitrail.machine import num_cores
 
 _CACHE_BYTES = 256 * 2**20
 _SMALL_PIXELS = 64 * 64  # up to here a cached batch takes the main process less time than a worker's hand-over
@@ -175,8 +176,8 @@ class Loader:
             workers, reason = 0, "small images, cached in memory"
         else:
             processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-            workers = max(1, min(_MAX_WORKERS, _num_cores() // processes))
-            reason = f"{_num_cores()} cores, {processes} process{'es' if processes > 1 else ''}"
+            workers = max(1, min(_MAX_WORKERS, num_cores() // processes))
+            reason = f"{num_cores()} cores, {processes} process{'es' if processes > 1 else ''}"
         if self.rank == 0:
             console.note(f"{'training' if self.train else 'evaluation'} loader: workers auto → {workers} ({reason})")
         return workers
@@ -209,10 +210,6 @@ def _resolve_cache(wanted: bool | Literal["auto"], transform: Transform | SceneT
     if wanted == "auto":
         wanted = num_samples * transform.input.channels * height * width <= _CACHE_BYTES
     return wanted and transform.deterministic
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _unchanged(batch: Any) -> Any:
