@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tiny import digests, tiny_run, train_in_child
 
+from vitrail.train import state
 from vitrail.train.run import Run
 
 RANDOM_KILLS, SAVE_KILLS = 20, 5
@@ -50,6 +51,13 @@ def _check_resumes(context: Any, run: Run, folder: Path, expected: dict[str, str
     assert digests(folder) == expected
     assert not list(folder.rglob("*.tmp")), "litter"
     assert len(list((folder / "state").iterdir())) == 2
+
+
+def test_killed_before_the_oldest_state_was_removed(tmp_path: Path) -> None:
+    for name in ["00000008", "00000010", "00000009", ".00000011.tmp"]:
+        (tmp_path / name).mkdir()
+    state.clean(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"00000009", "00000010"}
 
 
 @pytest.mark.parametrize("trial", range(RANDOM_KILLS))

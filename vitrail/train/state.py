@@ -111,8 +111,7 @@ def save(folder: Path, training: Training, world: World) -> None:
             (temporary / "state.json").write_text(json.dumps(_info(training, world), allow_nan=False))
             digests = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
             (temporary / "manifest.json").write_text(json.dumps({"sha256": digests}))
-        for old in _states(folder)[:-KEEP]:
-            files.remove(old)
+        _remove_old(folder)
     world.wait()
 
 
@@ -135,9 +134,10 @@ def load(folder: Path) -> Saved | None:
 
 
 def clean(folder: Path) -> None:
-    """Remove what a killed save left behind."""
+    """Remove what a killed save left behind, or had no time to remove."""
     for litter in folder.glob(".*.tmp"):
         files.remove(litter)
+    _remove_old(folder)
 
 
 def damage(path: Path) -> str | None:
@@ -154,6 +154,11 @@ def damage(path: Path) -> str | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return "manifest.json is not readable"
     return None
+
+
+def _remove_old(folder: Path) -> None:
+    for old in _states(folder)[:-KEEP]:
+        files.remove(old)
 
 
 def _states(folder: Path) -> list[Path]:
