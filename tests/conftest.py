@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from exported_once import share
 from hypothesis import settings
 from preloaded import preloaded
 
@@ -52,6 +53,12 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def forked_python(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever starts ``sys.executable`` gets an interpreter that has imported PyTorch already."""
     monkeypatch.setattr(sys, "executable", str(programs / "python"))
+
+
+@pytest.fixture
+def exported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal models are traced and converted once in this process (``exported_once.py``)."""
+    share(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from vitrail.engines._start import start
 from vitrail.errors import UserError
 from vitrail.nn.mlp import Mlp
 
+pytestmark = pytest.mark.usefixtures("exported_once")
 NAMES = registry.names("engines")
 GRAPHS = list(engines.with_files())
 SIZES = [(1, 16, 24), (3, 32, 48), (2, 16, 64)]

@@ -13,6 +13,7 @@ from vitrail.errors import UserError
 from vitrail.predictor import Predictor
 from vitrail.vit import ViTConfig
 
+pytestmark = pytest.mark.usefixtures("exported_once")
 MODEL = ViTConfig(image_size=(16, 24), patch_size=8, dim=16, depth=1, heads=2, mlp_dim=32)
 DECODER = {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}
 OPTIONS = {

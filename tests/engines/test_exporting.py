@@ -20,6 +20,7 @@ from vitrail.engines import onnxruntime as ort_engine
 from vitrail.errors import UserError
 from vitrail.explain import explain
 
+pytestmark = pytest.mark.usefixtures("exported_once")
 OUT = {"onnx": "model.onnx", "openvino": "model.xml", "pt2": "model.pt2"}
 
 
@@ -247,7 +248,7 @@ import socket, sys
 def refuse(*arguments): raise SystemExit("the network was asked for")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 import vitrail
-from programs import share
+from exported_once import share
 share()
 vitrail.export(sys.argv[1], sys.argv[2], to="openvino")
 vitrail.export(sys.argv[1], sys.argv[3], to="onnx")

@@ -27,6 +27,7 @@ from vitrail.engines.openvino import core
 from vitrail.errors import UserError
 from vitrail.predictor import Predictor
 
+pytestmark = pytest.mark.usefixtures("exported_once")
 ENUMS = {
     "DataType": {"TYPE_INVALID": 0, "TYPE_UINT8": 2, "TYPE_FP16": 10, "TYPE_FP32": 11},
     "Kind": {"KIND_AUTO": 0, "KIND_GPU": 1, "KIND_CPU": 2, "KIND_MODEL": 3},

@@ -19,6 +19,7 @@ from vitrail.data.source import SourceConfig, open_source
 from vitrail.errors import UserError
 from vitrail.int8 import yardsticks
 
+pytestmark = pytest.mark.usefixtures("exported_once")
 NUM_LAYERS = 4  # of a block
 OUT = ["model.onnx", "model.xml"]
 
@@ -202,7 +203,7 @@ import socket, sys
 def refuse(*arguments): raise SystemExit("the network was asked for")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 import torch, vitrail
-from programs import share
+from exported_once import share
 share()
 images = [torch.randint(256, (3, 20, 30), dtype=torch.uint8) for _ in range(3)]
 for only in (False, True):

@@ -11,6 +11,7 @@ import pytest
 import vitrail
 from vitrail.int8.formats._signals import same_signal_stack
 
+pytestmark = pytest.mark.usefixtures("exported_once")
 PROGRAM = """
 import signal, sys, torch, vitrail
 source, out, way = sys.argv[1:]

@@ -109,11 +109,12 @@ def export(
             that gets its next version; for another library, what :func:`vitrail.convert` takes.
         to: ``onnx``, ``openvino``, ``pt2``, ``triton``, ``triton-openvino``, or what :func:`vitrail.convert` knows.
         images: to compare on, beside random ones.
-        image_size, patch_size, allow_pickle: of a source that is loaded, as :func:`vitrail.load` has them.
+        image_size, patch_size, allow_pickle: of a source that is a path, as :func:`vitrail.load` has them.
 
     Raises:
-        UserError: the source cannot be read, the format's library is missing, or the written model disagrees with
-            eager fp32 by more than :data:`TOLERANCE`; then no file remains.
+        UserError: the source cannot be read, or is loaded already and shall have another size; the format's library
+            is missing; or the written model disagrees with eager fp32 by more than :data:`TOLERANCE`, and then no file
+            remains.
     """
     formats = {module.FORMAT: name for name, module in engines.with_files().items()}
     arranged = {each: module for module in _arrangements() for each in module.FORMATS}

@@ -72,12 +72,12 @@ def short(name: str, length: int = 20) -> str:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write the figure for reading on white paper."""
+    """Write the figure for reading on white paper; from now on its layout is fixed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # scripts without a local font
         figure.savefig(path, dpi=DPI, facecolor=PAPER, metadata={"Software": None})
-    figure.set_layout_engine("none")  # what is where stays as it is now, which took most of the time
+    figure.set_layout_engine("none")  # finding it took most of the time, and to_svg needs the same
 
 
 def to_svg(figure: Figure, label: str) -> str:

@@ -41,7 +41,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
 
 
 def _file() -> Path:
-    """Where ``load_digits`` reads it; importing scikit-learn takes two seconds, most of them for SciPy and pandas."""
+    """Where ``load_digits`` reads it; importing scikit-learn takes seconds, most of them for SciPy and pandas."""
     found = importlib.util.find_spec("sklearn")
     assert found is not None
     assert found.submodule_search_locations is not None

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 PROGRAMS: dict[Any, Any] = {}
 GRAPHS: dict[Any, Any] = {}
 
@@ -35,8 +33,3 @@ def share(setattr: Callable[[Any, str, Any], None] = setattr) -> None:
 
     setattr(_files, "trace", traced)
     setattr(_onnx, "converted", converted)
-
-
-@pytest.fixture(autouse=True)
-def _shared_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    share(monkeypatch.setattr)

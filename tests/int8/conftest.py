@@ -1,1 +1,0 @@
-from programs import _shared_programs  # noqa: F401
