@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 from collections import deque
@@ -86,7 +87,7 @@ class Predictor:
         self.device = pick_device(device)
         outlined = next(task.parameters()).is_meta
         self.task = task.eval() if outlined else task.to(self.device).eval()
-        self._engine = None if engine is task else engine
+        self._use(engine)
         self.preprocess = Preprocess(preprocess)
         self.metrics = metrics or {}
         self.exact = exact
@@ -164,15 +165,9 @@ class Predictor:
         Args:
             folder: keeps what the engine writes for the next time.
         """
-        started = start(engine, self.task, self.preprocess.config, precision, folder)
-        return Predictor(
-            self.task,
-            self.preprocess.config,
-            device=self.device,
-            metrics=self.metrics,
-            engine=started,
-            exact=self.exact,
-        )
+        other = copy.copy(self)
+        other._use(start(engine, self.task, self.preprocess.config, precision, folder))
+        return other
 
     @staticmethod
     def placed(result: Any, frame: Frame) -> Any:
@@ -232,6 +227,9 @@ class Predictor:
             "metrics": self.metrics,
         }
         native.save(path, self.task.state_dict(), meta)
+
+    def _use(self, engine: Engine | None) -> None:
+        self._engine = None if engine is self.task else engine
 
     def _all(self, images: Any, batch_size: int, *, embed: bool) -> Any:
         single = not isinstance(images, list | tuple)

@@ -142,8 +142,11 @@ def require_finite(state: Mapping[str, Tensor], where: str | Path) -> None:
 
 
 def _has_finite_sum(value: Tensor) -> bool:
-    """By NumPy where it has the type: torch would start a team of threads for each thread that asks."""
+    """By NumPy where it has the type: torch would start a team of threads for each thread that asks.
+
+    einsum adds up three times as fast as sum, which takes care to round little.
+    """
     if value.dtype not in (torch.float32, torch.float64) or value.device.type != "cpu":
         return bool(value.sum().isfinite())
     with np.errstate(all="ignore"):
-        return bool(np.isfinite(value.detach().numpy().sum()))
+        return bool(np.isfinite(np.einsum("i->", value.detach().reshape(-1).numpy())))
