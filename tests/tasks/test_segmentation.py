@@ -12,7 +12,7 @@ from vitrail.data.transforms.frame import Frame
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.nn.windows import WindowConfig
-from vitrail.ops.segmentation_losses import dice_loss, pixel_cross_entropy
+from vitrail.ops.segmentation_losses import cross_entropy_and_dice, pixel_cross_entropy
 from vitrail.predictor import Predictor
 from vitrail.tasks.segmentation import Config, Prediction, Task
 from vitrail.vit import ViTConfig
@@ -37,8 +37,9 @@ CASES = pytest.mark.parametrize(
         ("multilevel", {"hidden": 16, "window": WindowConfig(size=3, num_global=1)}),
         ("transunet", {"model": HYBRID, "std": 0.05}),
         ("detail", {"hidden": 16, "coarse": 0.4}),
+        ("detail", {"hidden": 16, "subpixel": 2}),
     ],
-    ids=["linear", "multilevel", "windows", "transunet", "detail"],
+    ids=["linear", "multilevel", "windows", "transunet", "detail", "squares of pixels"],
 )
 
 
@@ -119,6 +120,20 @@ def test_the_detail_decoder_sees_the_pixels_and_each_halving():
         build("detail", model={"image_size": 24, "patch_size": 12})
 
 
+def test_squares_of_pixels_are_read_and_told_at_once():
+    task = build("detail", hidden=16, subpixel=2)
+    assert task.stream.channels == [16, 32]
+    task.head.output.weight.data.zero_()
+    task.head.output.bias.data = torch.arange(12.0)  # for each class, the four pixels of a square row by row
+    expected = torch.arange(12.0).reshape(3, 2, 2).tile(1, 8, 12)
+    torch.testing.assert_close(task(torch.randn(1, 3, 16, 24))[0], expected)
+    for subpixel in (3, 8):
+        with pytest.raises(UserError, match=f"up to the pixels by squares of {subpixel} pixels"):
+            build("detail", hidden=16, subpixel=subpixel)
+    with pytest.raises(UserError, match="subpixel=2 is for decoder='detail'"):
+        build("linear", subpixel=2)
+
+
 def test_the_decoder_refines_what_the_tokens_say():
     plain, refined = build("multilevel", hidden=16), build("multilevel", hidden=16, coarse=0.5)
     refined.load_state_dict(plain.state_dict(), strict=False)
@@ -139,12 +154,18 @@ def test_losses_leave_out_what_nobody_knows():
     expected = 1 - torch.stack([
         2 * (p[:, k] * y[:, k]).sum() / ((p[:, k] ** 2).sum() + y[:, k].sum()) for k in range(3)
     ]).mean()  # fmt: skip
-    torch.testing.assert_close(dice_loss(logits, labels), expected)
+    cross_entropy, dice = cross_entropy_and_dice(logits, labels)
+    torch.testing.assert_close(dice, expected)
+    torch.testing.assert_close(cross_entropy, pixel_cross_entropy(logits, labels))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(cross_entropy_and_dice(logits, labels), (cross_entropy, dice))
     hidden = labels.clone()
     hidden[:, 2:] = 255
-    for loss in (pixel_cross_entropy, dice_loss):
+    for loss in (pixel_cross_entropy, cross_entropy_and_dice):
         torch.testing.assert_close(loss(logits, hidden), loss(logits[:, :, :2], labels[:, :2]))
-    assert pixel_cross_entropy(logits, torch.full_like(labels, 255)) == 0
+    nobody_knows = torch.full_like(labels, 255)
+    assert pixel_cross_entropy(logits, nobody_knows) == 0
+    assert all(loss == 0 for loss in cross_entropy_and_dice(logits, nobody_knows))
 
 
 def test_placing_puts_each_pixel_back():

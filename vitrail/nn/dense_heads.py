@@ -25,7 +25,7 @@ class LinearHead(nn.Module):
 
     def forward(self, maps: list[Tensor], padding: Tensor | None, size: Pair) -> Tensor:
         """The last map B D h w → logits B K H W."""
-        return resized(self.output(maps[-1]), size)
+        return resized(self.output(maps[-1]).contiguous(), size)  # class by class, as the losses read it
 
 
 class MultiLevelHead(nn.Module):
@@ -51,6 +51,9 @@ class MultiLevelHead(nn.Module):
         return resized(self.output(torch.cat(found, dim=1)), size)
 
 
+CACHE_LINE = 16  # numbers; threads that sum the gradients of fewer weights side by side wait for each other
+
+
 class ConvBlock(nn.Sequential):
     """3×3 convolution, LayerNorm of each cell's channels in groups, ReLU: no cell knows another but its neighbours."""
 
@@ -66,11 +69,11 @@ class CellNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.movedim(1, -1)
-        if self.num_groups == 1:
+        if self.num_groups == 1 and self.num_channels >= CACHE_LINE:
             return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps).movedim(-1, 1)
         cells = x.unflatten(-1, (self.num_groups, -1))
         normed = F.layer_norm(cells, cells.shape[-1:], eps=self.eps).flatten(-2)  # group_norm of cells is slower
-        return (normed * self.weight + self.bias).movedim(-1, 1)
+        return F.conv2d(normed.movedim(-1, 1), self.weight[:, None, None, None], self.bias, groups=self.num_channels)
 
 
 class CascadedUpsampler(nn.Module):
@@ -97,7 +100,8 @@ class CascadedUpsampler(nn.Module):
         """B D h w and maps of 2 h × 2 w, 4 h × 4 w … → logits B K H W."""
         x = self.entry(x)
         for number, step in enumerate(self.steps):
-            size = (2 * x.shape[-2], 2 * x.shape[-1])
-            beside = skips[number : number + 1]
-            x = step(torch.cat([resized(x, size), *beside], dim=1))
+            x = resized(x, (2 * x.shape[-2], 2 * x.shape[-1]))
+            if x.requires_grad:  # of torch.cat it is a part with gaps, which interpolation reads six times as slowly
+                x.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
+            x = step(torch.cat([x, *skips[number : number + 1]], dim=1))
         return self.output(x)

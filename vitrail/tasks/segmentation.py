@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
@@ -27,7 +28,7 @@ from vitrail.nn.detail_stream import DetailStream
 from vitrail.nn.init import initialise
 from vitrail.nn.resnet_stem import ResNetStem
 from vitrail.nn.windows import WindowConfig
-from vitrail.ops.segmentation_losses import IGNORE, dice_loss, pixel_cross_entropy
+from vitrail.ops.segmentation_losses import IGNORE, cross_entropy_and_dice, pixel_cross_entropy
 from vitrail.tasks import Batch
 from vitrail.tasks import Task as Base
 from vitrail.tasks._dense import encode
@@ -46,6 +47,8 @@ class Config:
     hidden: width of the multi-level head, or of the decoders that upsample step by step at their second step.
     dice: share of the Dice loss; the rest is cross-entropy.
     window: blocks that attend in windows, for large images; None: all attend to all. For ``linear`` and ``multilevel``.
+    subpixel: side of the squares of pixels that the decoder ``detail`` reads and tells at once, as channels, so that
+        its maps are so many times smaller (Shi et al. 2016, ESPCN); a power of two, at most half a patch.
     coarse: weight of the cross-entropy of a linear head on the tokens, to whose logits the decoder's are added, so that
         it has only to refine them (Ghiasi & Fowlkes 2016, LRR); 0: there is none.
     """
@@ -56,6 +59,7 @@ class Config:
     hidden: Annotated[int, Field(gt=0, le=8192)] = 128
     dice: Annotated[float, Field(ge=0, le=1)] = 0.5
     window: WindowConfig | None = None
+    subpixel: Annotated[int, Field(ge=1, le=64)] = 1
     coarse: Annotated[float, Field(ge=0)] = 0.0
 
 
@@ -115,16 +119,20 @@ class Task(Base):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        if config.subpixel > 1 and config.decoder != "detail":
+            raise UserError(f"subpixel={config.subpixel} is for decoder='detail', not {config.decoder!r}; leave it out")
         model, num_classes = config.model, len(config.classes)
         self.vit = ViT(model)
         self.layers = [model.depth - 1]
         self.head: LinearHead | MultiLevelHead | CascadedUpsampler
         self.stream: DetailStream | None = None
         if config.decoder == "transunet":
-            self.head = _upsampler(self.vit, _stem_of(self.vit).channels[:-1], config.hidden, num_classes)
+            skips = _stem_of(self.vit).channels[-2::-1]
+            self.head = CascadedUpsampler(model.dim, skips, _widths(self.vit, config.hidden), num_classes)
         elif config.decoder == "detail":
-            self.stream = DetailStream(model.channels, _widths(self.vit, config.hidden)[::-1])
-            self.head = _upsampler(self.vit, self.stream.channels, config.hidden, num_classes)
+            widths, area = _widths(self.vit, config.hidden, config.subpixel), config.subpixel**2
+            self.stream = DetailStream(model.channels * area, widths[::-1])
+            self.head = CascadedUpsampler(model.dim, widths, widths, num_classes * area)
             initialise(self.stream)
         elif config.decoder == "multilevel":
             count = min(LEVELS, model.depth)
@@ -160,8 +168,9 @@ class Task(Base):
         """Cross-entropy and Dice, in the shares of the config, and perhaps the cross-entropy of the tokens."""
         logits, coarse, _ = self._run(batch["images"], batch.get("padding"))
         labels, share = batch["targets"], self.config.dice
-        parts = {"cross_entropy": pixel_cross_entropy(logits, labels), "dice": dice_loss(logits, labels)}
-        loss = (1 - share) * parts["cross_entropy"] + share * parts["dice"]
+        cross_entropy, dice = cross_entropy_and_dice(logits, labels)
+        parts = {"cross_entropy": cross_entropy, "dice": dice}
+        loss = (1 - share) * cross_entropy + share * dice
         if coarse is not None:
             parts["coarse"] = pixel_cross_entropy(coarse, labels)
             loss = loss + self.config.coarse * parts["coarse"]
@@ -196,30 +205,27 @@ class Task(Base):
 
     def _upsampled(self, head: CascadedUpsampler, images: Tensor) -> tuple[Tensor, Tensor]:
         if self.stream is not None:
-            maps, patches = self.stream.maps(images), None
-        else:
-            stem = _stem_of(self.vit)
-            *maps, last = stem.maps(images)
-            patches = stem.project(last)
-        map_ = self.vit(images, patches).map
+            maps, map_ = self.stream.maps(F.pixel_unshuffle(images, self.config.subpixel)), self.vit(images).map
+            return F.pixel_shuffle(head(map_, maps[::-1]), self.config.subpixel), map_
+        stem = _stem_of(self.vit)
+        *maps, last = stem.maps(images)
+        map_ = self.vit(images, stem.project(last)).map
         return head(map_, maps[::-1]), map_
 
 
-def _upsampler(vit: ViT, skips: list[int], hidden: int, num_classes: int) -> CascadedUpsampler:
-    """A decoder from the tokens to the pixels; ``skips`` are the channels of the maps beside, the finest first."""
-    return CascadedUpsampler(vit.config.dim, skips[::-1], _widths(vit, hidden), num_classes)
-
-
-def _widths(vit: ViT, hidden: int) -> list[int]:
-    """Channels after each doubling of the tokens' grid.
+def _widths(vit: ViT, hidden: int, subpixel: int = 1) -> list[int]:
+    """Channels after each doubling of the tokens' grid, up to squares of ``subpixel``² pixels.
 
     Raises:
-        UserError: patches whose sides are no power of two.
+        UserError: patches whose sides are no power of two, or no multiple of two such squares.
     """
     height, width = vit.config.patch_size
-    num_steps = height.bit_length() - 1
-    if height != width or height != 2**num_steps or num_steps < 1:
-        raise UserError(f"this decoder doubles the grid up to the pixels; choose patch_size=16, not {height}×{width}")
+    num_steps = (height // subpixel).bit_length() - 1
+    if height != width or height != subpixel * 2**num_steps or num_steps < 1:
+        squares = f" by squares of {subpixel} pixels" if subpixel > 1 else ""
+        raise UserError(
+            f"this decoder doubles the grid up to the pixels{squares}; choose patch_size=16, not {height}×{width}"
+        )
     shares = [NARROWING[min(step, len(NARROWING) - 1)] for step in range(num_steps)]
     return [max(8, round(hidden * share)) for share in shares]
 
