@@ -10,6 +10,8 @@ from vitrail.nn.conv_stem import num_groups
 from vitrail.nn.feature_pyramid import cleared
 from vitrail.ops.patches import Pair
 
+CACHE_LINE = 16  # numbers; threads that sum the gradients of fewer weights side by side wait for each other
+
 
 def resized(x: Tensor, size: Pair) -> Tensor:
     """B C h w at another size, bilinearly."""
@@ -51,9 +53,6 @@ class MultiLevelHead(nn.Module):
         return resized(self.output(torch.cat(found, dim=1)), size)
 
 
-CACHE_LINE = 16  # numbers; threads that sum the gradients of fewer weights side by side wait for each other
-
-
 class ConvBlock(nn.Sequential):
     """3×3 convolution, LayerNorm of each cell's channels in groups, ReLU: no cell knows another but its neighbours."""
 
@@ -73,6 +72,7 @@ class CellNorm(nn.GroupNorm):
             return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps).movedim(-1, 1)
         cells = x.unflatten(-1, (self.num_groups, -1))
         normed = F.layer_norm(cells, cells.shape[-1:], eps=self.eps).flatten(-2)  # group_norm of cells is slower
+        # Weight and bias, as a convolution of each channel by itself.
         return F.conv2d(normed.movedim(-1, 1), self.weight[:, None, None, None], self.bias, groups=self.num_channels)
 
 

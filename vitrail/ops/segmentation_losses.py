@@ -17,7 +17,7 @@ def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def cross_entropy_and_dice(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """:func:`pixel_cross_entropy` and 1 − mean over the classes of 2 Σ p·y / (Σ p² + Σ y²), sums over the labelled
-    pixels of the batch, as in TransUNet (Milletari et al. 2016, equation 1); from one softmax, in half the time."""
+    pixels of the batch, as in TransUNet (Milletari et al. 2016, equation 1); from one softmax."""
     known = (labels != IGNORE).flatten(1).float()
     own = labels.masked_fill(labels == IGNORE, 0)
     log_probabilities = logits.float().log_softmax(dim=1)

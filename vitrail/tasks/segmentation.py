@@ -48,7 +48,7 @@ class Config:
     dice: share of the Dice loss; the rest is cross-entropy.
     window: blocks that attend in windows, for large images; None: all attend to all. For ``linear`` and ``multilevel``.
     subpixel: side of the squares of pixels that the decoder ``detail`` reads and tells at once, as channels, so that
-        its maps are so many times smaller (Shi et al. 2016, ESPCN); a power of two, at most half a patch.
+        its maps are so many times smaller (Shi et al. 2016, ESPCN); at most half a patch.
     coarse: weight of the cross-entropy of a linear head on the tokens, to whose logits the decoder's are added, so that
         it has only to refine them (Ghiasi & Fowlkes 2016, LRR); 0: there is none.
     """
@@ -59,7 +59,7 @@ class Config:
     hidden: Annotated[int, Field(gt=0, le=8192)] = 128
     dice: Annotated[float, Field(ge=0, le=1)] = 0.5
     window: WindowConfig | None = None
-    subpixel: Annotated[int, Field(ge=1, le=64)] = 1
+    subpixel: Literal[1, 2, 4, 8] = 1
     coarse: Annotated[float, Field(ge=0)] = 0.0
 
 
