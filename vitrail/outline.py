@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vitrail import registry
 from vitrail.checkpoints import foreign, hub, native
+from vitrail.checkpoints.containers import open_tensors
 from vitrail.checkpoints.foreign import Foreign
 from vitrail.checkpoints.model import Model, numbered
 from vitrail.config import from_dict, to_dict
@@ -75,8 +76,9 @@ def outline(path: str | Path, *, allow_pickle: bool = False) -> Outline:
         UserError: nothing there, or a file that is damaged, hostile or of no known dialect.
     """
     file = find_weights(path, allow_pickle=allow_pickle)
-    header = native.read_header(file) if file.suffix == ".safetensors" else None
-    found = _native(header) if header else _foreign(foreign.find(file, allow_pickle=allow_pickle))
+    with open_tensors(file, allow_pickle=allow_pickle) as tensors:
+        header = native.header(tensors)
+        found = _native(header) if header else _foreign(foreign.find(tensors, allow_pickle=allow_pickle))
     try:
         require_fit(found.preprocess, found.task)
     except UserError as error:

@@ -5,7 +5,7 @@ A dialect is one file in ``dialects/``, with these names::
     LIBRARY                            whose it is; ``--to`` takes the first dialect of a library that can hold a model
     FILE                               what a writer makes: "model.safetensors" or "model.npz"
     IGNORED                            patterns of tensors that a model can do without
-    matches(names, beside) -> bool     is this file of this dialect? (canonical names)
+    matches(names, beside) -> bool     is this file of this dialect? (canonical names, not of all later blocks)
     canonical(name) -> str             one name for what versions of the library name differently
     describe(shapes, beside) -> Model  the architecture, from shapes and JSON alone
     rules(model) -> list[Rule]         the two-way table
@@ -18,6 +18,7 @@ A dialect without ``lacks`` is only read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +39,7 @@ CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"  # the second holds a tokenizer's too
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "pytorch_model.bin")
 MAX_JSON = 10_000_000
+_REPEATED = re.compile(r"\.(?:[4-9]|\d\d+)\.")  # in the names of later blocks, which tell no more than the first's
 
 
 @dataclass(frozen=True)
@@ -69,18 +71,17 @@ class Foreign:
         return act(tensors, module.rules(self.model), like, canonical=module.canonical, ignored=module.IGNORED)
 
 
-def find(path: str | Path, *, allow_pickle: bool = False) -> Foreign:
-    """What a weights file, or the folder of one, is.
+def find(tensors: Tensors, *, allow_pickle: bool = False) -> Foreign:
+    """What an open weights file is.
 
     Raises:
-        UserError: damaged, hostile, or of no known dialect.
+        UserError: of no known dialect, or what lies beside it is damaged or hostile.
     """
-    path = weights_in(Path(path))
-    with open_tensors(path, allow_pickle=allow_pickle) as tensors:
-        beside = read_beside(path, tensors.metadata)
-        name = _dialect(tensors, beside, path)
-        module = registry.load(DIALECTS, name)
-        shapes = {module.canonical(key): entry.shape for key, entry in tensors.entries.items()}
+    path = tensors.path
+    beside = read_beside(path, tensors.metadata)
+    name = _dialect(tensors, beside, path)
+    module = registry.load(DIALECTS, name)
+    shapes = {module.canonical(key): entry.shape for key, entry in tensors.entries.items()}
     try:
         model = module.describe(shapes, beside)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
@@ -188,9 +189,10 @@ def _dropping(model: Model) -> Model:
 
 def _dialect(tensors: Tensors, beside: Beside, path: Path) -> str:
     found = []
+    told = [key for key in tensors.entries if not _REPEATED.search(key)]
     for name in registry.names(DIALECTS):
         module = registry.load(DIALECTS, name)
-        if module.matches({module.canonical(key) for key in tensors.entries}, beside):
+        if module.matches({module.canonical(key) for key in told}, beside):
             found.append(name)
     if not found:
         some = ", ".join(list(tensors.entries)[:3])

@@ -86,10 +86,9 @@ def load(path: str | Path, *, like: Mapping[str, Tensor] | None = None) -> Check
     return Checkpoint(state, meta)
 
 
-def read_header(path: str | Path) -> Header | None:
-    """What the file says, or None if we did not write it; no tensor is read. Errors as in :func:`load`."""
-    with safetensors.open_tensors(Path(path)) as file:
-        return Header(file.path, _meta(file), file.entries) if "vitrail" in file.metadata else None
+def header(file: Tensors) -> Header | None:
+    """What an open file says, or None if we did not write it; no tensor is read. Errors as in :func:`load`."""
+    return Header(file.path, _meta(file), file.entries) if "vitrail" in file.metadata else None
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:

@@ -120,12 +120,15 @@ def fill(places: Mapping[str, Tensor], tensors: Tensors) -> None:
     Raises:
         UserError: the file cannot be read to the end, or holds NaN or infinity.
     """
+    waiting = iter(places.items())  # shared: each thread takes the next
 
-    def read(name: str) -> None:
-        require_finite({name: tensors.read(name, places[name])}, tensors.path)
+    def read(_: int) -> None:
+        for name, place in waiting:
+            require_finite({name: tensors.read(name, place)}, tensors.path)
 
-    with ThreadPoolExecutor(min(READERS, num_cores())) as pool:
-        for _ in pool.map(read, places):
+    readers = min(READERS, num_cores())
+    with ThreadPoolExecutor(readers) as pool:
+        for _ in pool.map(read, range(readers)):
             pass
 
 
