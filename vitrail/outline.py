@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vitrail import registry
-from vitrail.checkpoints import foreign, hub, native
+from vitrail.checkpoints import foreign, hub, native, rules
 from vitrail.checkpoints.containers import open_tensors
 from vitrail.checkpoints.foreign import Foreign
 from vitrail.checkpoints.model import Model, numbered
@@ -32,9 +34,10 @@ TASKS = ("tasks", "pretrain")
 
 @dataclass(frozen=True)
 class Outline:
-    """A weights file whose header was checked; ``task`` is on the meta device.
+    """A weights file whose header was checked; it stays open. ``task`` is on the meta device.
 
     Attributes:
+        read: the state dict, from the open file.
         dialect: ``native``, or the library's whose names the file has.
         assumed: what another library's file does not say and how it was settled.
     """
@@ -42,13 +45,10 @@ class Outline:
     file: Path
     task: Task
     preprocess: PreprocessConfig
+    read: Callable[[], dict[str, Tensor]]
     metrics: dict[str, float] | None = None
-    foreign: Foreign | None = None
+    dialect: str = NATIVE
     assumed: tuple[str, ...] = ()
-
-    @property
-    def dialect(self) -> str:
-        return self.foreign.dialect if self.foreign else NATIVE
 
     def load(self) -> Task:
         """The task with its tensors, on the CPU.
@@ -56,12 +56,9 @@ class Outline:
         Raises:
             UserError: values that are not finite, or a file that changed.
         """
-        self.task.load_state_dict(self._state(self.task.state_dict()), assign=True)
+        self.task.load_state_dict(self.read(), assign=True)
         assert not any(buffer.is_meta for buffer in self.task.buffers()), "an unsaved buffer needs device='cpu'"
         return self.task
-
-    def _state(self, like: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.foreign.load(like) if self.foreign else native.load(self.file, like=like).state
 
 
 def outline(path: str | Path, *, allow_pickle: bool = False) -> Outline:
@@ -76,9 +73,9 @@ def outline(path: str | Path, *, allow_pickle: bool = False) -> Outline:
         UserError: nothing there, or a file that is damaged, hostile or of no known dialect.
     """
     file = find_weights(path, allow_pickle=allow_pickle)
-    with open_tensors(file, allow_pickle=allow_pickle) as tensors:
-        header = native.header(tensors)
-        found = _native(header) if header else _foreign(foreign.find(tensors, allow_pickle=allow_pickle))
+    tensors = open_tensors(file, allow_pickle=allow_pickle)
+    ours = native.find(tensors)
+    found = _native(ours) if ours else _foreign(foreign.find(tensors))
     try:
         require_fit(found.preprocess, found.task)
     except UserError as error:
@@ -195,20 +192,22 @@ def require_fit(preprocess: PreprocessConfig, task: Task) -> None:
     dataclasses.replace(model, image_size=preprocess.size)  # as bounded as a native size
 
 
-def _native(header: native.Header) -> Outline:
-    task, preprocess = described(header.meta, header.path)
-    header.require(task.state_dict())
-    return Outline(header.path, task, preprocess, header.meta.get("metrics"))
+def _native(found: native.Native) -> Outline:
+    path = found.tensors.path
+    task, preprocess = described(found.meta, path)
+    found.require(task.state_dict())
+    return Outline(path, task, preprocess, found.load, found.meta.get("metrics"))
 
 
 def _foreign(found: Foreign) -> Outline:
+    path = found.tensors.path
     name, settings, about_labels = _settings(found.model)
     preprocess, about_preprocessing = _preprocess(found.model)
     module = registry.load_from(TASKS, name)
-    task = _on_meta(module, from_dict(module.Config, settings, where=str(found.path)), found.path)
-    found.check(task.state_dict())
+    task = _on_meta(module, from_dict(module.Config, settings, where=str(path)), path)
+    read = partial(rules.load, found.plan(task.state_dict()))
     assumed = (*found.model.assumed, *about_labels, *about_preprocessing)
-    return Outline(found.path, task, preprocess, None, found, assumed)
+    return Outline(path, task, preprocess, read, dialect=found.dialect, assumed=assumed)
 
 
 def _settings(model: Model) -> tuple[str, dict[str, Any], list[str]]:

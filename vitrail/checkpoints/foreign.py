@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from vitrail import files, registry
 from vitrail.checkpoints import rules
-from vitrail.checkpoints.containers import Tensors, npz, open_tensors, safetensors
+from vitrail.checkpoints.containers import Tensors, npz, safetensors
 from vitrail.checkpoints.model import Beside, Model
 from vitrail.data.indexing.names import classes_beside
 from vitrail.errors import UserError, did_you_mean
@@ -44,34 +44,24 @@ _REPEATED = re.compile(r"\.(?:[4-9]|\d\d+)\.")  # in the names of later blocks, 
 
 @dataclass(frozen=True)
 class Foreign:
-    """A file of another library whose header and JSON have been read, and no tensor yet."""
+    """An open file of another library whose header and JSON have been read, and no tensor yet."""
 
-    path: Path
+    tensors: Tensors
     dialect: str
     model: Model
-    header: Tensors = field(repr=False)  # closed, and held: a pickle is converted but once
-    allow_pickle: bool = False
 
-    def check(self, like: Mapping[str, Tensor]) -> None:
-        """Does the file hold what a model like this needs? No tensor is read.
+    def plan(self, like: Mapping[str, Tensor]) -> rules.Plan:
+        """How the file becomes the state dict of a model like this; no tensor is read.
 
         Raises:
             UserError: tensors are missing, left over or of another shape.
         """
-        self._translate(rules.check, self.header, like)
-
-    def load(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Our state dict. Errors as in :meth:`check`, and for values that are not finite."""
-        with open_tensors(self.path, allow_pickle=self.allow_pickle) as tensors:
-            state: dict[str, Tensor] = self._translate(rules.load, tensors, like)
-        return state
-
-    def _translate(self, act: Any, tensors: Tensors, like: Mapping[str, Tensor]) -> Any:
         module = registry.load(DIALECTS, self.dialect)
-        return act(tensors, module.rules(self.model), like, canonical=module.canonical, ignored=module.IGNORED)
+        table = module.rules(self.model)
+        return rules.plan(self.tensors, table, like, canonical=module.canonical, ignored=module.IGNORED)
 
 
-def find(tensors: Tensors, *, allow_pickle: bool = False) -> Foreign:
+def find(tensors: Tensors) -> Foreign:
     """What an open weights file is.
 
     Raises:
@@ -88,7 +78,7 @@ def find(tensors: Tensors, *, allow_pickle: bool = False) -> Foreign:
         if isinstance(error, UserError):
             raise UserError(f"{path}: {error}") from None
         raise UserError(f"{path} looks like {name}, but its shapes or config do not tell a model: {error!r}") from None
-    return Foreign(path, name, _dropping(model), tensors, allow_pickle)
+    return Foreign(tensors, name, _dropping(model))
 
 
 def weights_in(path: Path) -> Path:

@@ -32,12 +32,11 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Header:
-    """What a file of ours says, before a tensor is read."""
+class Native:
+    """An open file of ours and what it says, before a tensor is read."""
 
-    path: Path
+    tensors: Tensors
     meta: dict[str, Any]
-    entries: dict[str, Entry]
 
     def require(self, like: Mapping[str, Tensor]) -> None:
         """Compare with what the file must hold.
@@ -45,7 +44,17 @@ class Header:
         Raises:
             UserError: a tensor is missing, unknown, or of another shape or dtype.
         """
-        _require_alike(like, self.entries, where=self.path)
+        _require_alike(like, self.tensors.entries, where=self.tensors.path)
+
+    def load(self) -> dict[str, Tensor]:
+        """The tensors by name, on the CPU.
+
+        Raises:
+            UserError: the file cannot be read to the end, or holds NaN or infinity.
+        """
+        state = room(self.tensors.entries)
+        fill(state, self.tensors)
+        return state
 
 
 def save(path: str | Path, state: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -68,27 +77,20 @@ def write(path: Path, state: dict[str, Tensor], meta: dict[str, Any]) -> None:
     safetensors.write(path, state, {"vitrail": text})
 
 
-def load(path: str | Path, *, like: Mapping[str, Tensor] | None = None) -> Checkpoint:
+def load(path: str | Path) -> Checkpoint:
     """Read a file that :func:`save` wrote.
-
-    Args:
-        like: what it must hold, by name; compared with the header before a tensor is read.
 
     Raises:
         UserError: absent, damaged, hostile, or not ours.
     """
     with safetensors.open_tensors(Path(path)) as file:
-        meta = _meta(file)
-        if like is not None:
-            _require_alike(like, file.entries, where=path)
-        state = room(file.entries)
-        fill(state, file)
-    return Checkpoint(state, meta)
+        found = Native(file, _meta(file))
+        return Checkpoint(found.load(), found.meta)
 
 
-def header(file: Tensors) -> Header | None:
+def find(tensors: Tensors) -> Native | None:
     """What an open file says, or None if we did not write it; no tensor is read. Errors as in :func:`load`."""
-    return Header(file.path, _meta(file), file.entries) if "vitrail" in file.metadata else None
+    return Native(tensors, _meta(tensors)) if "vitrail" in tensors.metadata else None
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:

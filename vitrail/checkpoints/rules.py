@@ -108,17 +108,31 @@ def nth(rule: Rule, i: int) -> Rule:
     return replace(rule, read=lambda parts: rule.read([part[i] for part in parts]), write=write, direct=False)
 
 
-def load(
+@dataclass(frozen=True)
+class Plan:
+    """How an open file of another library becomes our state dict; :func:`plan` makes it.
+
+    Attributes:
+        like: what we need, by name.
+        table: the rule for each of ours.
+        names: a name in the rules → the name in the file.
+    """
+
+    tensors: Tensors
+    like: Mapping[str, Tensor]
+    table: Mapping[str, Rule]
+    names: Mapping[str, str]
+
+
+def plan(
     tensors: Tensors,
     rules: Iterable[Rule],
     like: Mapping[str, Tensor],
     *,
     canonical: Callable[[str], str] = str,
     ignored: Collection[str] = (),
-) -> dict[str, Tensor]:
-    """Our state dict from an open file of another library, in the dtypes of ``like``.
-
-    Everything is compared on the meta device before a tensor is read.
+) -> Plan:
+    """Compare an open file with what we need, on the meta device: no tensor is read.
 
     Args:
         like: what we need, by name.
@@ -126,11 +140,36 @@ def load(
         ignored: patterns of canonical names that may be left over.
 
     Raises:
-        UserError: tensors are missing, left over, of a shape that does not fit, or not finite.
+        UserError: tensors are missing, left over, or of a shape that does not fit.
     """
     table = _needed(rules, like)
-    check(tensors, table, like, canonical=canonical, ignored=ignored)
-    found = {canonical(name): name for name in tensors.entries}
+    names = {canonical(name): name for name in tensors.entries}
+    entries = {name: tensors.entries[theirs] for name, theirs in names.items()}
+    if len(entries) < len(tensors.entries):
+        raise UserError(f"{tensors.path} holds tensors twice under different names; keep one of each")
+    _refuse(tensors.path, "has no counterpart of our", [name for name in like if name not in table])
+    used = {part for name in like for part in table[name].theirs}
+    _refuse(tensors.path, "lacks", sorted(used - entries.keys()))
+    left = [n for n in entries if n not in used and not any(fnmatchcase(n, pattern) for pattern in ignored)]
+    _refuse(tensors.path, "has the unknown", left)
+    wrong = []
+    for name, meta in like.items():
+        parts = [torch.empty(entries[part].shape, device="meta") for part in table[name].theirs]
+        if not all(entries[part].dtype.is_floating_point for part in table[name].theirs) or not _fits(
+            table[name], parts, meta
+        ):
+            wrong.append((table[name].theirs or (name,))[0])
+    _refuse(tensors.path, "has a shape or dtype that does not fit for", wrong)
+    return Plan(tensors, like, table, names)
+
+
+def load(plan: Plan) -> dict[str, Tensor]:
+    """Our state dict, in the dtypes of what we need.
+
+    Raises:
+        UserError: the file cannot be read to the end, or holds NaN or infinity.
+    """
+    tensors, like, table, found = plan.tensors, plan.like, plan.table, plan.names
     left = Counter(part for name in like for part in table[name].theirs)
     shared: dict[str, Tensor] = {}  # what several rules read is kept until the last of them
 
@@ -155,34 +194,6 @@ def load(
             state[name] = value.reshape(meta.shape).to(meta.dtype).contiguous()
             require_finite({name: state[name]}, tensors.path)
     return state
-
-
-def check(
-    tensors: Tensors,
-    rules: Iterable[Rule] | Mapping[str, Rule],
-    like: Mapping[str, Tensor],
-    *,
-    canonical: Callable[[str], str] = str,
-    ignored: Collection[str] = (),
-) -> None:
-    """Would :func:`load` work? Nothing is read. Errors as there."""
-    table = rules if isinstance(rules, Mapping) else _needed(rules, like)
-    entries = {canonical(name): entry for name, entry in tensors.entries.items()}
-    if len(entries) < len(tensors.entries):
-        raise UserError(f"{tensors.path} holds tensors twice under different names; keep one of each")
-    _refuse(tensors.path, "has no counterpart of our", [name for name in like if name not in table])
-    used = {part for name in like for part in table[name].theirs}
-    _refuse(tensors.path, "lacks", sorted(used - entries.keys()))
-    left = [n for n in entries if n not in used and not any(fnmatchcase(n, pattern) for pattern in ignored)]
-    _refuse(tensors.path, "has the unknown", left)
-    wrong = []
-    for name, meta in like.items():
-        parts = [torch.empty(entries[part].shape, device="meta") for part in table[name].theirs]
-        if not all(entries[part].dtype.is_floating_point for part in table[name].theirs) or not _fits(
-            table[name], parts, meta
-        ):
-            wrong.append((table[name].theirs or (name,))[0])
-    _refuse(tensors.path, "has a shape or dtype that does not fit for", wrong)
 
 
 def save(state: Mapping[str, Tensor], rules: Iterable[Rule], where: str) -> dict[str, Tensor]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import mmap
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,15 +121,20 @@ def fill(places: Mapping[str, Tensor], tensors: Tensors) -> None:
     Raises:
         UserError: the file cannot be read to the end, or holds NaN or infinity.
     """
-    waiting = iter(places.items())  # shared: each thread takes the next
+    waiting = deque(places)
 
-    def read(_: int) -> None:
-        for name, place in waiting:
-            require_finite({name: tensors.read(name, place)}, tensors.path)
+    def read(take: Callable[[], str]) -> None:
+        while True:
+            try:
+                name = take()
+            except IndexError:
+                return
+            require_finite({name: tensors.read(name, places[name])}, tensors.path)
 
     readers = min(READERS, num_cores())
+    ends = (waiting.popleft, waiting.pop)  # neighbours share a large page, and only one of them can ask for it
     with ThreadPoolExecutor(readers) as pool:
-        for _ in pool.map(read, range(readers)):
+        for _ in pool.map(read, [ends[number % 2] for number in range(readers)]):
             pass
 
 

@@ -44,14 +44,9 @@ class Converted:
 
 @dataclass
 class Pickle(safetensors.SafeTensors):
-    """Tensors of a pickle. Who opens a file again while one of these lives, as a header first and its tensors later,
-    gets the same conversion.
-    """
+    """Tensors of a pickle, and the file made of it."""
 
     converted: Converted | None = None
-
-
-_converted: weakref.WeakValueDictionary[tuple[str, int, int, int], Converted] = weakref.WeakValueDictionary()
 
 
 def open_tensors(path: Path) -> Pickle:
@@ -60,10 +55,8 @@ def open_tensors(path: Path) -> Pickle:
     Raises:
         UserError: absent, damaged or hostile.
     """
-    status = _regular(path)
-    key = (str(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns)
-    if (converted := _converted.get(key)) is None:
-        converted = _converted[key] = Converted(path)
+    _require_regular(path)
+    converted = Converted(path)
     try:
         opened = safetensors.open_tensors(converted.file)
     except UserError as error:
@@ -71,14 +64,13 @@ def open_tensors(path: Path) -> Pickle:
     return Pickle(path, opened.entries, {}, opened.file, converted)
 
 
-def _regular(path: Path) -> os.stat_result:
+def _require_regular(path: Path) -> None:
     try:
         status = path.stat()
     except OSError as error:
         raise UserError(f"cannot read the weights {path}: {error.strerror}; give a file of torch.save") from None
     if not stat.S_ISREG(status.st_mode):
         safetensors.refusal(path)("it is not a regular file")
-    return status
 
 
 def _convert(source: Path, out: Path) -> None:

@@ -5,13 +5,14 @@ each tensor's dtype, shape and byte range, then the bytes.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError
@@ -38,11 +39,18 @@ class Place(Entry):
     end: int
 
 
+class _Held(io.FileIO):
+    """Open as long as somebody holds it, without a warning that nobody closed it."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 @dataclass
 class SafeTensors(Tensors):
     """An open safetensors file whose header was checked."""
 
-    file: BinaryIO | None = None
+    file: io.FileIO | None = None
 
     def read(self, name: str, out: Tensor | None = None) -> Tensor:
         assert self.file is not None
@@ -71,7 +79,7 @@ def open_tensors(path: Path) -> SafeTensors:
         UserError: absent, damaged or hostile.
     """
     try:
-        file = open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115  kept open; a FIFO would wait
+        file = _Held(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # a FIFO would wait
     except OSError as error:
         raise UserError(f"cannot read the weights {path}: {error.strerror}; give a .safetensors file") from None
     try:
@@ -136,7 +144,7 @@ def _own_memory(tensors: dict[str, Tensor]) -> None:
         seen.add(pointer)
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Place], dict[str, str]]:
+def _read_header(file: io.FileIO, path: Path) -> tuple[dict[str, Place], dict[str, str]]:
     refuse = refusal(path)
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):

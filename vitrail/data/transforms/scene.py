@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import torch
 from PIL import Image
@@ -24,6 +24,7 @@ from vitrail.ops import boxes
 from vitrail.ops.segmentation_losses import IGNORE
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+Parts: TypeAlias = dict[str, Any]  # of a scene, each a tv_tensor
 Target = Objects | Tensor
 """The objects of an image, or its map of classes uint8 (H, W)."""
 
@@ -149,7 +150,6 @@ class SceneAugment:
             raise UserError(f"scenes.colour needs 1 or 3 channels, not {preprocess.channels}; set it to zeros")
         self.config, self.input = config, preprocess
         self._plain = ScenePreprocess(preprocess)
-        self._moves = self._compose()
 
     def scene(self, image: Picture, target: Target, key: int = 0) -> Scene:
         """The varied image with its moved target; objects that are out of view are left out.
@@ -157,19 +157,29 @@ class SceneAugment:
         Raises:
             BadImage: the target is that of an image of another size.
         """
+        from torchvision.transforms.v2 import functional as moves
+        from torchvision.tv_tensors import Mask
+
         if self.config.scale is None:
             made = self._plain.scene(image, target, key)
             pixels, target, padding = made.pixels, made.target, made.padding
         else:
             _require_size(target, size_of(image))
             pixels, padding = to_pixels(self._plain.preprocess.checked(image)), None
-        if padding is None:
-            padding = torch.zeros(pixels.shape[-2:], dtype=torch.bool)
         with draws.torch_seeded(key):
-            moved = self._moves(_wrapped(pixels, target, padding))
-        padding = ~moved["inside"].bool()
-        keep_padding = self.config.scale is not None or self.input.resize == "pad"
-        return Scene(moved["image"].as_subclass(Tensor), _unwrapped(moved, target), padding if keep_padding else None)
+            parts = _wrapped(pixels, target)
+            if self.config.scale is not None:
+                parts, padding = self._placed(parts, self.config.scale)
+            if padding is not None:
+                parts["padding"] = Mask(padding)
+            for flip, probability in (
+                (moves.horizontal_flip, self.config.horizontal_flip),
+                (moves.vertical_flip, self.config.vertical_flip),
+            ):
+                if torch.rand(1) < probability:
+                    parts = {name: flip(part) for name, part in parts.items()}
+        padding = None if padding is None else parts["padding"].as_subclass(Tensor)
+        return Scene(parts["image"].as_subclass(Tensor), _unwrapped(parts, target), padding)
 
     def finish(self, pixels: Tensor, keys: Keys) -> Tensor:
         """Colours on uint8 (B, C, H, W), then float32 normalised."""
@@ -177,24 +187,29 @@ class SceneAugment:
             pixels = recolour(pixels.float(), keys, self.config.colour)
         return self._plain.finish(pixels, keys)
 
-    def _compose(self) -> Any:
-        from torchvision import tv_tensors
-        from torchvision.transforms import v2
+    def _placed(self, parts: Parts, factors: tuple[float, float]) -> tuple[Parts, Tensor]:
+        """Resized by a random factor at a random place of the input; and which pixels (H, W) lie beyond the image."""
+        from torchvision.transforms.v2 import functional as moves
 
-        moves: list[Any] = []
-        if self.config.scale is not None:
-            fill = {tv_tensors.Image: list(self._plain.preprocess.fill), "others": 0}
-            often, factors = self.config.scale_probability, (self.config.scale, (1.0, 1.0))
-            either = [v2.ScaleJitter(self.input.size, factor, antialias=True) for factor in factors]
-            moves += [
-                either[0] if often == 1 else v2.RandomChoice(either, [often, 1 - often]),
-                v2.RandomCrop(self.input.size, pad_if_needed=True, fill=fill),
-            ]
-        moves += [
-            v2.RandomHorizontalFlip(self.config.horizontal_flip),
-            v2.RandomVerticalFlip(self.config.vertical_flip),
-        ]
-        return v2.Compose(moves)
+        size, wanted = parts["image"].shape[-2:], self.input.size
+        if self.config.scale_probability < 1 and torch.rand(1) >= self.config.scale_probability:
+            factors = (1.0, 1.0)
+        factor = factors[0] + torch.rand(1) * (factors[1] - factors[0])
+        factor = min(w / s for w, s in zip(wanted, size, strict=True)) * factor
+        resized = [max(int(length * factor), 1) for length in size]
+        top, left = (_start(length, want) for length, want in zip(resized, wanted, strict=True))
+        below, right = (begin + want - length for begin, want, length in zip((top, left), wanted, resized, strict=True))
+        border = [max(beyond, 0) for beyond in (-left, -top, right, below)]
+        for name, part in parts.items():
+            if resized != list(size):
+                part = moves.resize(part, resized, antialias=True)
+            if any(border):
+                fill = list(self._plain.preprocess.fill) if name == "image" else IGNORE if name == "map" else 0
+                part = moves.pad(part, border, fill=fill)
+            parts[name] = moves.crop(part, max(top, 0), max(left, 0), *wanted)
+        padding = torch.ones(wanted, dtype=torch.bool)
+        padding[border[1] : wanted[0] - border[3], border[0] : wanted[1] - border[2]] = False
+        return parts, padding
 
 
 def size_of(image: Picture) -> tuple[int, int]:
@@ -208,22 +223,28 @@ def _require_size(target: Target, size: tuple[int, int]) -> None:
         raise BadImage(f"has {size[1]} × {size[0]} pixels, and its annotations are of {own[1]} × {own[0]}")
 
 
-def _wrapped(pixels: Tensor, target: Target, padding: Tensor) -> dict[str, Any]:
-    """What torchvision moves. Maps are inverted, so that a border of zeros says nothing of classes (255)."""
+def _start(length: int, wanted: int) -> int:
+    """Where ``wanted`` pixels begin, of which as many as there can be lie within ``length``."""
+    drawn = int(torch.randint(0, abs(length - wanted) + 1, size=())) if length != wanted else 0
+    return drawn if length > wanted else drawn - (wanted - length)
+
+
+def _wrapped(pixels: Tensor, target: Target) -> Parts:
+    """What torchvision moves."""
     from torchvision import tv_tensors
 
-    size = pixels.shape[-2:]
-    parts = {"image": tv_tensors.Image(pixels), "inside": tv_tensors.Mask((~padding).to(torch.uint8))}
+    parts = {"image": tv_tensors.Image(pixels)}
     if not isinstance(target, Objects):
-        return parts | {"map": tv_tensors.Mask(IGNORE - target)}
+        return parts | {"map": tv_tensors.Mask(target)}
+    size = pixels.shape[-2:]
     box = tv_tensors.BoundingBoxes(target.boxes_xyxy, format="XYXY", canvas_size=size, clamping_mode=None)
     masks = {} if target.masks is None else {"masks": tv_tensors.Mask(target.masks.to(torch.uint8))}
     return parts | {"boxes": box} | masks
 
 
-def _unwrapped(moved: dict[str, Any], target: Target) -> Target:
+def _unwrapped(moved: Parts, target: Target) -> Target:
     if not isinstance(target, Objects):
-        return IGNORE - moved["map"].as_subclass(Tensor)
+        return moved["map"].as_subclass(Tensor)
     size = (moved["image"].shape[-2], moved["image"].shape[-1])
     whole = moved["boxes"].as_subclass(Tensor)
     cut = clipped(whole, size)
