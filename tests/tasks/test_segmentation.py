@@ -12,7 +12,7 @@ from vitrail.data.transforms.frame import Frame
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.nn.windows import WindowConfig
-from vitrail.ops.segmentation_losses import cross_entropy_and_dice, pixel_cross_entropy
+from vitrail.ops.segmentation_losses import cell_cross_entropy, cross_entropy_and_dice
 from vitrail.predictor import Predictor
 from vitrail.tasks.segmentation import Config, Prediction, Task
 from vitrail.vit import ViTConfig
@@ -137,34 +137,57 @@ def test_the_decoder_refines_what_the_tokens_say():
     plain, refined = build("multilevel", hidden=16), build("multilevel", hidden=16, coarse=0.5)
     refined.load_state_dict(plain.state_dict(), strict=False)
     images, labels = torch.randn(2, 3, 16, 16), torch.randint(3, (2, 16, 16))
-    tokens = refined.coarse.output(refined.vit(images).map)
-    coarse = F.interpolate(tokens, (16, 16), mode="bilinear")
-    torch.testing.assert_close(refined(images), plain(images) + coarse)
+    tokens = refined.coarse(refined.vit(images).map)
+    torch.testing.assert_close(refined(images), plain(images) + F.interpolate(tokens, (16, 16), mode="bilinear"))
     losses = refined.loss({"images": images, "targets": labels})
-    torch.testing.assert_close(losses["coarse"], F.cross_entropy(coarse, labels))
+    torch.testing.assert_close(losses["coarse"], F.cross_entropy(F.interpolate(tokens, (16, 16)), labels))
     expected = 0.5 * (losses["cross_entropy"] + losses["dice"]) + 0.5 * losses["coarse"]
     torch.testing.assert_close(losses["loss"], expected)
 
 
 def test_losses_leave_out_what_nobody_knows():
     logits, labels = torch.randn(2, 3, 5, 7), torch.randint(3, (2, 5, 7))
-    torch.testing.assert_close(pixel_cross_entropy(logits, labels), F.cross_entropy(logits, labels))
     p, y = logits.softmax(1), F.one_hot(labels, 3).movedim(-1, 1)
     expected = 1 - torch.stack([
         2 * (p[:, k] * y[:, k]).sum() / ((p[:, k] ** 2).sum() + y[:, k].sum()) for k in range(3)
     ]).mean()  # fmt: skip
     cross_entropy, dice = cross_entropy_and_dice(logits, labels)
     torch.testing.assert_close(dice, expected)
-    torch.testing.assert_close(cross_entropy, pixel_cross_entropy(logits, labels))
+    torch.testing.assert_close(cross_entropy, F.cross_entropy(logits, labels))
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(cross_entropy_and_dice(logits, labels), (cross_entropy, dice))
     hidden = labels.clone()
     hidden[:, 2:] = 255
-    for loss in (pixel_cross_entropy, cross_entropy_and_dice):
+    for loss in (cell_cross_entropy, cross_entropy_and_dice):
         torch.testing.assert_close(loss(logits, hidden), loss(logits[:, :, :2], labels[:, :2]))
     nobody_knows = torch.full_like(labels, 255)
-    assert pixel_cross_entropy(logits, nobody_knows) == 0
+    assert cell_cross_entropy(logits, nobody_knows) == 0
     assert all(loss == 0 for loss in cross_entropy_and_dice(logits, nobody_knows))
+
+
+def test_gradients_of_both_losses_are_those_of_their_definitions() -> None:
+    logits, labels = torch.randn(2, 4, 5, 7, dtype=torch.float64, requires_grad=True), torch.randint(4, (2, 5, 7))
+    labels[:, 1:3, 2:] = 255
+    known = (labels != 255).flatten()
+    p = logits.softmax(1).movedim(1, -1).reshape(-1, 4)[known]
+    y = F.one_hot(labels.flatten()[known], 4)
+    dice = 1 - (2 * (p * y).sum(0) / (p.square().sum(0) + y.sum(0))).mean()
+    expected = torch.autograd.grad(0.3 * F.cross_entropy(logits, labels, ignore_index=255) + 0.7 * dice, logits)[0]
+    cross_entropy, found = cross_entropy_and_dice(logits, labels)
+    gradient = torch.autograd.grad(0.3 * cross_entropy + 0.7 * found, logits)[0]
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-7)
+    assert not gradient.movedim(1, -1).reshape(-1, 4)[~known].any()
+
+
+@pytest.mark.parametrize("size", [(12, 20), (13, 22)])
+def test_a_cell_speaks_for_its_pixels(size: tuple[int, int]) -> None:
+    cells, labels = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(3, (2, *size))
+    labels[:, :2, 3:7] = 255
+    pixels = F.interpolate(cells, size)
+    expected, found = F.cross_entropy(pixels, labels, ignore_index=255), cell_cross_entropy(cells, labels)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(loss, cells)[0] for loss in (expected, found)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_placing_puts_each_pixel_back():

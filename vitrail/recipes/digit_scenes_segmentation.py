@@ -27,4 +27,5 @@ def run() -> Run:
         data=dataclasses.replace(run.data, source=source, scenes=scenes),
         optimizer=dataclasses.replace(run.optimizer, lr=2e-3),
         epochs=50,
+        precision="auto",
     )

@@ -16,19 +16,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitrail.config import config, from_dict, to_dict
 from vitrail.data.drawing import draw_map, indexed
 from vitrail.data.transforms.frame import Frame
 from vitrail.errors import UserError
 from vitrail.metrics.segmentation import Metrics
-from vitrail.nn.dense_heads import CascadedUpsampler, LinearHead, MultiLevelHead
+from vitrail.nn.dense_heads import CascadedUpsampler, LinearHead, MultiLevelHead, resized
 from vitrail.nn.detail_stream import DetailStream
 from vitrail.nn.init import initialise
 from vitrail.nn.resnet_stem import ResNetStem
 from vitrail.nn.windows import WindowConfig
-from vitrail.ops.segmentation_losses import IGNORE, cross_entropy_and_dice, pixel_cross_entropy
+from vitrail.ops.segmentation_losses import IGNORE, cell_cross_entropy, cross_entropy_and_dice
 from vitrail.tasks import Batch
 from vitrail.tasks import Task as Base
 from vitrail.tasks._dense import encode
@@ -141,7 +141,7 @@ class Task(Base):
         else:
             self.head = LinearHead(model.dim, num_classes)
         initialise(self.head)
-        self.coarse = LinearHead(model.dim, num_classes) if config.coarse else None
+        self.coarse = nn.Conv2d(model.dim, num_classes, 1) if config.coarse else None
         if self.coarse is not None:
             initialise(self.coarse)
 
@@ -172,7 +172,7 @@ class Task(Base):
         parts = {"cross_entropy": cross_entropy, "dice": dice}
         loss = (1 - share) * cross_entropy + share * dice
         if coarse is not None:
-            parts["coarse"] = pixel_cross_entropy(coarse, labels)
+            parts["coarse"] = cell_cross_entropy(coarse, labels)
             loss = loss + self.config.coarse * parts["coarse"]
         return {"loss": loss, **parts}
 
@@ -191,7 +191,7 @@ class Task(Base):
         return Metrics(self.config.classes)
 
     def _run(self, images: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Logits B K H W, those of the tokens alone, and the map of the tokens B D h w."""
+        """Logits B K H W, those of the tokens alone B K h w, and the map of the tokens B D h w."""
         size = (images.shape[-2], images.shape[-1])
         if isinstance(self.head, CascadedUpsampler):
             logits, map_ = self._upsampled(self.head, images)
@@ -200,8 +200,8 @@ class Task(Base):
             logits, map_ = self.head([features.map for features in found], hidden, size), found[-1].map
         if self.coarse is None:
             return logits, None, map_
-        coarse = self.coarse([map_], None, size)
-        return logits + coarse, coarse, map_
+        coarse = self.coarse(map_).contiguous()  # class by class, as the losses read it
+        return logits + resized(coarse, size), coarse, map_
 
     def _upsampled(self, head: CascadedUpsampler, images: Tensor) -> tuple[Tensor, Tensor]:
         if self.stream is not None:
