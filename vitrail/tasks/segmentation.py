@@ -23,7 +23,7 @@ from vitrail.data.drawing import draw_map, indexed
 from vitrail.data.transforms.frame import Frame
 from vitrail.errors import UserError
 from vitrail.metrics.segmentation import Metrics
-from vitrail.nn.dense_heads import CascadedUpsampler, LinearHead, MultiLevelHead, resized
+from vitrail.nn.dense_heads import CascadedUpsampler, LinearHead, MultiLevelHead, enlarged
 from vitrail.nn.detail_stream import DetailStream
 from vitrail.nn.init import initialise
 from vitrail.nn.resnet_stem import ResNetStem
@@ -200,8 +200,8 @@ class Task(Base):
             logits, map_ = self.head([features.map for features in found], hidden, size), found[-1].map
         if self.coarse is None:
             return logits, None, map_
-        coarse = self.coarse(map_).contiguous()  # class by class, as the losses read it
-        return logits + resized(coarse, size), coarse, map_
+        coarse = self.coarse(map_)
+        return logits + enlarged(coarse, size), coarse, map_
 
     def _upsampled(self, head: CascadedUpsampler, images: Tensor) -> tuple[Tensor, Tensor]:
         if self.stream is not None:

@@ -197,6 +197,8 @@ class SceneAugment:
         factor = factors[0] + torch.rand(1) * (factors[1] - factors[0])
         factor = min(w / s for w, s in zip(wanted, size, strict=True)) * factor
         resized = [max(int(length * factor), 1) for length in size]
+        if tuple(size) == tuple(resized) == wanted:
+            return parts, torch.zeros(wanted, dtype=torch.bool)
         top, left = (_start(length, want) for length, want in zip(resized, wanted, strict=True))
         below, right = (begin + want - length for begin, want, length in zip((top, left), wanted, resized, strict=True))
         border = [max(beyond, 0) for beyond in (-left, -top, right, below)]
