@@ -3,7 +3,8 @@
     python benchmarks/loading.py [--repeats 7] [--model B/16] [--touch]
 
 Random weights are written to a temporary folder and are in the page cache. Each load is the second of a fresh
-interpreter, after that of a tiny model, so that imports do not count and the process has no memory to use again. What
+interpreter, after that of a tiny model, so that imports do not count and the process has no memory to use again. They
+take turns in an order of its own for every round, for each finds the machine's memory as the one before left it. What
 safetensors and transformers map of the file is copied out, or it would not be read. The peak is that of the process
 above what it had before, as a multiple of the weights' bytes. Goals: time ≤ 1.2 × safetensors' and no more than that
 of transformers and timm, the peak ≤ 1.3.
@@ -19,6 +20,7 @@ import contextlib
 import dataclasses
 import json
 import mmap
+import random
 import re
 import resource
 import statistics
@@ -86,11 +88,11 @@ def main() -> None:
         size = write(Path(folder), options.model)
         found: dict[str, list[list[float]]] = {name: [] for name in LOADERS}
         for number in range(options.repeats + 1):
-            for name, values in found.items():
+            for name in random.Random(number).sample(list(found), len(found)):
                 command = [sys.executable, __file__, "--child", name, folder, *["--touch"][: options.touch]]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 if number:  # the first round fills the page cache
-                    values.append(json.loads(done.stdout.splitlines()[-1]))
+                    found[name].append(json.loads(done.stdout.splitlines()[-1]))
     seconds = {name: statistics.median(s for s, _ in values) for name, values in found.items()}
     print(f"{options.model}: {size / 1e6:.0f} MB, median of {options.repeats}")
     for name, values in found.items():
