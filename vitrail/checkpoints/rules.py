@@ -113,6 +113,7 @@ class Plan:
     """How an open file of another library becomes our state dict; :func:`plan` makes it.
 
     Attributes:
+        tensors: the open file.
         like: what we need, by name.
         table: the rule for each of ours.
         names: a name in the rules → the name in the file.

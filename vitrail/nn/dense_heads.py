@@ -20,8 +20,10 @@ def resized(x: Tensor, size: Pair) -> Tensor:
 
 
 def enlarged(logits: Tensor, size: Pair) -> Tensor:
-    """The same for B K h w whose classes lie one after the other, as losses read them: two matrix products, several
-    times as fast, and on a GPU their gradient is the same in every run."""
+    """Logits B K h w → B K H W, bilinearly as :func:`resized`, contiguous as losses read them.
+
+    Two matrix products: with so few channels several times as fast as interpolation, whose gradient is the slow part.
+    """
     rows, columns = (
         interpolation_matrix(old, new, "bilinear").to(logits) for old, new in zip(logits.shape[-2:], size, strict=True)
     )
