@@ -34,8 +34,8 @@ METHODS = method_names()
 router = APIRouter(prefix="/v1", tags=["v1"])
 
 
-def the_service(request: Request) -> Service:
-    """Of the application that the request came to."""
+async def the_service(request: Request) -> Service:
+    """Of the application that the request came to; a coroutine, since FastAPI gives plain functions to a thread."""
     service: Service = request.app.state.service
     return service
 
