@@ -38,8 +38,19 @@ CASES = pytest.mark.parametrize(
         ("transunet", {"model": HYBRID, "std": 0.05}),
         ("detail", {"hidden": 16, "coarse": 0.4}),
         ("detail", {"hidden": 16, "subpixel": 2}),
+        ("transunet", {"model": HYBRID, "std": 0.05, "window": WindowConfig(size=1, num_global=1)}),
+        ("detail", {"hidden": 16, "window": WindowConfig(size=3, num_global=1)}),
     ],
-    ids=["linear", "multilevel", "windows", "transunet", "detail", "squares of pixels"],
+    ids=[
+        "linear",
+        "multilevel",
+        "windows",
+        "transunet",
+        "detail",
+        "squares of pixels",
+        "transunet in windows",
+        "detail in windows",
+    ],
 )
 
 
@@ -66,6 +77,18 @@ def test_every_pixel_has_logits_and_every_parameter_learns(decoder, options):
     assert task(images).shape == (2, 3, 24, 40)
     task.loss({"images": images, "targets": labels})["loss"].backward()
     assert [n for n, p in task.named_parameters() if p.grad is None or p.grad.abs().sum() == 0] == []
+
+
+@pytest.mark.parametrize("decoder", ["linear", "multilevel", "transunet", "detail"])
+def test_windows_reach_every_decoder(decoder):
+    model, std = (HYBRID, 0.05) if decoder == "transunet" else ({}, 0.2)
+    whole = build(decoder, model=model, std=std)
+    windowed = build(decoder, model=model, std=std, window=WindowConfig(size=1, num_global=1))
+    windowed.load_state_dict(whole.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    logits, embedding = windowed.both(images)
+    assert (logits - whole(images)).abs().mean() > 1e-6
+    torch.testing.assert_close(embedding, windowed.embed(images))
 
 
 @CASES

@@ -23,6 +23,7 @@ def encode(
     padding: Tensor | None = None,
     window: WindowConfig | None = None,
     layers: Sequence[int] | None = None,
+    patches: Tensor | None = None,
 ) -> tuple[list[Features], Tensor | None]:
     """Normalised features of images B C H W after the given layers, and which cells of their map are padding: bool
     (B, h, w).
@@ -34,12 +35,13 @@ def encode(
         padding: bool (B, H, W), true where a pixel is none of the image's; such pixels are not read.
         window: None: every block attends to all tokens.
         layers: in ascending order; None: the last one.
+        patches: embedded patches B N D in place of the images' own, for the last layer.
     """
     if padding is None and window is None:
-        return [vit(images)] if layers is None else vit.intermediates(images, layers, norm=True), None
+        return [vit(images, patches)] if layers is None else vit.intermediates(images, layers, norm=True), None
     if padding is not None:
         images = images.masked_fill(padding.unsqueeze(1), 0)
-    x, grid, positions = vit.tokenise(images)
+    x, grid, positions = vit.tokenise(images, patches)
     hidden = padding if padding is None else F.adaptive_max_pool2d((~padding).float(), grid) == 0
     found: list[Features] = []
     cells = hidden if hidden is None else hidden.flatten(1)

@@ -46,7 +46,7 @@ class Config:
         (ViTMatte), which reads the pixels beside the tokens.
     hidden: width of the multi-level head, or of the decoders that upsample step by step at their second step.
     dice: share of the Dice loss; the rest is cross-entropy.
-    window: blocks that attend in windows, for large images; None: all attend to all. For ``linear`` and ``multilevel``.
+    window: blocks that attend in windows, for large images; None: all attend to all.
     subpixel: side of the squares of pixels that the decoder ``detail`` reads and tells at once, as channels, so that
         its maps are so many times smaller (Shi et al. 2016, ESPCN); at most half a patch.
     coarse: weight of the cross-entropy of a linear head on the tokens, to whose logits the decoder's are added, so that
@@ -205,12 +205,14 @@ class Task(Base):
 
     def _upsampled(self, head: CascadedUpsampler, images: Tensor) -> tuple[Tensor, Tensor]:
         if self.stream is not None:
-            maps, map_ = self.stream.maps(F.pixel_unshuffle(images, self.config.subpixel)), self.vit(images).map
-            return F.pixel_shuffle(head(map_, maps[::-1]), self.config.subpixel), map_
-        stem = _stem_of(self.vit)
-        *maps, last = stem.maps(images)
-        map_ = self.vit(images, stem.project(last)).map
-        return head(map_, maps[::-1]), map_
+            maps, patches = self.stream.maps(F.pixel_unshuffle(images, self.config.subpixel)), None
+        else:
+            stem = _stem_of(self.vit)
+            *maps, last = stem.maps(images)
+            patches = stem.project(last)
+        (features,), _ = encode(self.vit, images, None, self.config.window, patches=patches)
+        logits = head(features.map, maps[::-1])
+        return F.pixel_shuffle(logits, self.config.subpixel), features.map
 
 
 def _widths(vit: ViT, hidden: int, subpixel: int = 1) -> list[int]:
