@@ -5,8 +5,8 @@ An engine's module holds ``PRECISIONS`` and either
 - ``prepare(task, precision) -> Engine``, where the task itself is run, on its device; or
 - ``FORMAT`` and ``SUFFIX``, ``write(program, path, meta)`` and ``read(path, precision) -> Opened``, where a file holds
   the model as a graph. ``path`` ends with the suffix, and files beside it may share its stem. The graph takes
-  ``images`` float32 (B, C, H, W) on the CPU and gives ``outputs`` and ``embedding``, and the file says by ``meta`` what
-  they are. ``PICKLED``: opening such a file can run code.
+  ``images`` float32 (B, C, H, W) on the CPU and gives ``OUTPUTS``, and the file says by ``meta`` what they are.
+  ``PICKLED``: opening such a file can run code.
 
 An engine that lacks its library raises a :class:`UserError` that names the pip command.
 """
@@ -26,7 +26,9 @@ from vitrail import registry
 from vitrail.console import printable
 from vitrail.errors import UserError, did_you_mean
 
-Run = Callable[[Tensor], tuple[Tensor, Tensor]]
+OUTPUTS = ("outputs", "embedding")
+"""Of a graph: what ``Task.forward`` gives, and what ``Task.embed`` does."""
+Run = Callable[[Tensor, str], Tensor]
 
 
 class Engine(Protocol):
@@ -42,7 +44,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Opened:
-    """A file in an engine: what it says of itself, and its graph, which gives both outputs."""
+    """A file in an engine: what it says of itself, and its graph: ``run(images, output)``, one of ``OUTPUTS``."""
 
     meta: dict[str, Any]
     run: Run

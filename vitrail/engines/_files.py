@@ -38,15 +38,15 @@ class Graph:
 
     def __call__(self, images: Tensor, *padding: Tensor) -> Tensor:
         assert not padding, "a model that needs to be told of padding does not become a graph"
-        return self._both(images)[0]
+        return self._asked(images, "outputs")
 
     def embed(self, images: Tensor) -> Tensor:
-        return self._both(images)[1]
+        return self._asked(images, "embedding")
 
-    def _both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _asked(self, images: Tensor, output: str) -> Tensor:
         self._vit.grid(images)
         self.require((images.shape[-2], images.shape[-1]))
-        return self._run(images.detach().float().cpu().contiguous())
+        return self._run(images.detach().float().cpu().contiguous(), output)
 
     def require(self, size: Pair) -> None:
         """Does the graph take images of (height, width)?

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from vitrail.engines import library
+from vitrail.engines import OUTPUTS, library
 from vitrail.engines._program import Program
 from vitrail.errors import UserError
 
-INPUT, OUTPUTS = "images", ("outputs", "embedding")
+INPUT = "images"
 SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules that it comes from, and the call
 LIMIT = 2**31 - 2**20  # a protobuf message ends at 2 GiB
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.export import Dim, ExportedProgram
 
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
+from vitrail.nn.attention import Attention
 from vitrail.nn.patch_embed import PatchEmbed
 from vitrail.nn.positions import LearnedPositions, SinusoidalPositions
 from vitrail.nn.relative_bias import RelativeBias
@@ -69,6 +71,7 @@ def trace(task: Task, preprocess: PreprocessConfig) -> Program:
             "a graph would read the border of an image as part of it; train with data.preprocess.resize=square"
         )
     twin = copy.deepcopy(task).cpu().float().eval().requires_grad_(False)
+    _project_apart(twin)
     vit, size = twin.vit, preprocess.size
     fixed = _fixed(vit, size)
     dims: dict[int, Any] = {0: Dim("batch", min=1, max=2**20)}
@@ -118,6 +121,32 @@ def _another(vit: ViT, size: Pair) -> Pair:
     (down, right) = _stride(vit)
     height, width = vit.config.image_size
     return max(height, size[0]) + down, max(width, size[1]) + 2 * right
+
+
+def _project_apart(task: Task) -> None:
+    """A linear layer for queries, keys and values each: runtimes copy what is cut out of the product of all three."""
+    for module in task.modules():
+        if isinstance(module, Attention):
+            module.qkv = nn.ModuleList(_thirds(module))  # type: ignore[assignment]
+            module.separate = partial(_separate, module)  # type: ignore[method-assign]
+
+
+def _thirds(attention: Attention) -> Iterator[nn.Linear]:
+    biases: tuple[Tensor | None, ...] = (None, None, None)
+    if attention.qv_bias is not None:
+        q_bias, v_bias = attention.qv_bias.chunk(2)
+        biases = (q_bias, None, v_bias)
+    elif attention.qkv.bias is not None:
+        biases = attention.qkv.bias.chunk(3)
+    for kernel, bias in zip(attention.qkv_kernels(), biases, strict=True):
+        layer = nn.Linear(kernel.shape[1], kernel.shape[0], bias=bias is not None)
+        layer.load_state_dict({"weight": kernel} if bias is None else {"weight": kernel, "bias": bias})
+        yield layer.requires_grad_(False)
+
+
+def _separate(attention: Attention, x: Tensor) -> tuple[Tensor, ...]:
+    shape = (attention.heads, attention.head_dim)
+    return tuple(layer(x).unflatten(-1, shape) for layer in cast("nn.ModuleList", attention.qkv))
 
 
 def _position_any_grid(task: Task) -> None:

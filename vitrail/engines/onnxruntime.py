@@ -52,8 +52,8 @@ def read(path: Path, precision: str) -> Opened:
     except Exception as error:  # the runtime's own classes are not public
         raise not_ours(path, f"is no ONNX file that opens ({str(error).splitlines()[0][:200]})") from None
 
-    def run(images: Tensor) -> tuple[Tensor, Tensor]:
-        outputs, embedding = session.run(list(_onnx.OUTPUTS), {_onnx.INPUT: images.numpy()})
-        return torch.from_numpy(outputs), torch.from_numpy(embedding)
+    def run(images: Tensor, output: str) -> Tensor:
+        (found,) = session.run([output], {_onnx.INPUT: images.numpy()})
+        return torch.from_numpy(found)
 
     return Opened(meta, run)

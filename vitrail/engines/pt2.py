@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.engines import Opened, not_ours
+from vitrail.engines import OUTPUTS, Opened, not_ours
 from vitrail.engines._program import Program
 
 FORMAT, SUFFIX = "pt2", ".pt2"
@@ -51,8 +51,8 @@ def read(path: Path, precision: str) -> Opened:
     if meta is None:
         raise not_ours(path, "does not say what its outputs mean, so Vitrail cannot use it")
 
-    def run(images: Tensor) -> tuple[Tensor, Tensor]:
-        outputs, embedding = graph(images)
-        return outputs, embedding
+    def run(images: Tensor, output: str) -> Tensor:
+        found: Tensor = dict(zip(OUTPUTS, graph(images), strict=True))[output]
+        return found
 
     return Opened(meta, run)

@@ -25,8 +25,9 @@ import torch
 from vitrail import engines, files
 from vitrail.config import to_dict
 from vitrail.console import note, printable
+from vitrail.engines import OUTPUTS
 from vitrail.engines._files import Graph
-from vitrail.engines._onnx import INPUT, OUTPUTS
+from vitrail.engines._onnx import INPUT
 from vitrail.errors import UserError
 from vitrail.exporting import opened, sizes
 from vitrail.predictor import Predictor

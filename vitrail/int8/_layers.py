@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -22,6 +22,11 @@ def layers(task: Task) -> dict[str, nn.Linear]:
         for name, module in task.vit.blocks.named_modules()
         if isinstance(module, nn.Linear)
     }
+
+
+def belongs(product: str, layers: Collection[str]) -> bool:
+    """Is it the product of one of the layers, or of a part of one, such as ``…qkv.0``?"""
+    return product in layers or product.rpartition(".")[0] in layers
 
 
 @torch.inference_mode()

@@ -67,16 +67,20 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor, positions: Rotation | Offsets | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each B H T d, normalised and rotated where the model asks for it."""
-        qkv = self.qkv(x)
-        if self.qv_bias is not None:
-            q_bias, v_bias = self.qv_bias.chunk(2)
-            qkv = qkv + torch.cat((q_bias, torch.zeros_like(q_bias), v_bias))
-        q, k, v = (x.transpose(1, 2) for x in qkv.unflatten(-1, (3, self.heads, self.head_dim)).unbind(2))
+        q, k, v = (part.transpose(1, 2) for part in self.separate(x))
         q, k = self.q_norm(q), self.k_norm(k)
         if positions is not None and not isinstance(positions, Offsets):
             num_prefix = x.shape[1] - positions[0].shape[-2]
             q, k = rotate(q, positions, num_prefix), rotate(k, positions, num_prefix)
         return q, k, v
+
+    def separate(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values as the linear layer gives them, each B T H d."""
+        qkv = self.qkv(x)
+        if self.qv_bias is not None:
+            q_bias, v_bias = self.qv_bias.chunk(2)
+            qkv = qkv + torch.cat((q_bias, torch.zeros_like(q_bias), v_bias))
+        return qkv.unflatten(-1, (3, self.heads, self.head_dim)).unbind(2)
 
     def qkv_kernels(self) -> tuple[Tensor, Tensor, Tensor]:
         """Views on the query, key and value kernels, each (H·d, D)."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vitrail.engines._onnx import INPUT
 from vitrail.engines.onnxruntime import silent
+from vitrail.int8._layers import belongs
 from vitrail.int8.formats._quiet import quiet
 
 BLOCK = 128  # weights that share a scale where they alone are int8
@@ -23,16 +24,18 @@ def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor
         UserError: a library is not installed.
     """
     silent()
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_static
 
+    model = onnx.load(plain)
     feeds = ({INPUT: image.numpy()} for image in images)
     with quiet():
         quantize_static(
-            plain,
+            model,
             out,
             SimpleNamespace(get_next=partial(next, feeds, None)),
             op_types_to_quantize=["MatMul"],
-            nodes_to_quantize=list(layers),
+            nodes_to_quantize=[node.name for node in model.graph.node if belongs(node.name, layers)],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -47,7 +50,7 @@ def write_weights(plain: Path, out: Path, layers: Sequence[str]) -> None:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     model = onnx.load(plain)
-    others = [node.name for node in model.graph.node if node.name not in layers]
+    others = [node.name for node in model.graph.node if not belongs(node.name, layers)]
     with quiet():
         quantizer = MatMulNBitsQuantizer(model, bits=8, block_size=BLOCK, nodes_to_exclude=others)
         quantizer.process()

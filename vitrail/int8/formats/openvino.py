@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vitrail.engines import library
 from vitrail.engines.openvino import core, silent
+from vitrail.int8._layers import belongs
 from vitrail.int8.formats._quiet import quiet
 from vitrail.int8.formats._signals import same_signal_stack
 
@@ -54,4 +55,5 @@ def write_weights(plain: Path, out: Path, layers: Sequence[str]) -> None:
 def _others(nncf: Any, model: Any, layers: Sequence[str]) -> Any:
     """Every product that is none of the layers."""
     products = (op for op in model.get_ops() if op.get_type_name() in ("MatMul", "Convolution"))
-    return nncf.IgnoredScope(names=[op.get_friendly_name() for op in products if op.get_friendly_name() not in layers])
+    names = (op.get_friendly_name() for op in products)
+    return nncf.IgnoredScope(names=[name for name in names if not belongs(name, layers)])
