@@ -5,7 +5,7 @@
 Each contender lives in a process of its own, with as many threads as PyTorch takes, and they take turns; the median
 counts. "raw" is the exported file in the stock runtime as its own documentation opens it, with the same precision and
 threads: what Vitrail adds to it is the check of the images and a copy, and in OpenVINO that both halves of a batch run
-at once. bf16 stands beside fp32 where the engine has it.
+at once, and only the output that is asked for. bf16 stands beside fp32 where the engine has it.
 "int8" is OpenVINO's file from `vitrail quantize`, what is not int8 in it in the precision beside it; "r=8" merges 8
 tokens in every layer, which costs the real ViT-Ti/16 no point on the 200 photos, and "r=16" 16, which costs it three.
 

@@ -139,7 +139,7 @@ def _thirds(attention: Attention) -> Iterator[nn.Linear]:
     elif attention.qkv.bias is not None:
         biases = attention.qkv.bias.chunk(3)
     for kernel, bias in zip(attention.qkv_kernels(), biases, strict=True):
-        layer = nn.Linear(kernel.shape[1], kernel.shape[0], bias=bias is not None)
+        layer = nn.utils.skip_init(nn.Linear, kernel.shape[1], kernel.shape[0], bias=bias is not None)
         layer.load_state_dict({"weight": kernel} if bias is None else {"weight": kernel, "bias": bias})
         yield layer.requires_grad_(False)
 
