@@ -35,8 +35,9 @@ def encode(
         padding: bool (B, H, W), true where a pixel is none of the image's; such pixels are not read.
         window: None: every block attends to all tokens.
         layers: in ascending order; None: the last one.
-        patches: embedded patches B N D in place of the images' own, for the last layer.
+        patches: embedded patches B N D in place of the images' own; only where ``layers`` is None.
     """
+    assert layers is None or patches is None, "patches would be passed over"
     if padding is None and window is None:
         return [vit(images, patches)] if layers is None else vit.intermediates(images, layers, norm=True), None
     if padding is not None:
