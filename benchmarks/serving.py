@@ -192,7 +192,7 @@ def main() -> None:
         server, url = start(weights, Path(folder) / "log")
         try:
             for _ in range(options.rounds):
-                rates["bare"].append(images_per_second(lambda: predictor.decide(pixels), options.seconds / 2))
+                rates["bare"].append(images_per_second(lambda: predictor.predict_pixels(pixels), options.seconds / 2))
                 rates["from JPEG"].append(
                     images_per_second(lambda: predictor.predict(images[:BATCH]), options.seconds / 2)
                 )

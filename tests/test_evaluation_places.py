@@ -37,25 +37,25 @@ class Knowing(nn.Module):
             target = self.source.targets[self.next]
             self.next += 1
             size = target.size if self.kind != "semantic" else target.shape
-            frame = self.preprocess.frame(tuple(size))
+            geometry = self.preprocess.geometry(tuple(size))
             if padding is not None:
-                assert torch.equal(padding[number], frame.padding())
-            rows.append(self.answer(target, frame))
+                assert torch.equal(padding[number], geometry.padding())
+            rows.append(self.answer(target, geometry))
         return torch.stack(rows)
 
-    def answer(self, target, frame):
+    def answer(self, target, geometry):
         names = self.source.classes
         if self.kind == "semantic":
-            map_ = frame.maps(torch.from_numpy(target), 0).long()
+            map_ = geometry.maps(torch.from_numpy(target), 0).long()
             return torch.nn.functional.one_hot(map_, len(names)).movedim(-1, 0).float()
         objects = torch.zeros(4, len(names) + 4)
         count = len(target)
         objects[torch.arange(count), target.labels] = 0.9
-        objects[:count, -4:] = frame.boxes(target.boxes_xyxy)
+        objects[:count, -4:] = geometry.boxes(target.boxes_xyxy)
         if self.kind == "boxes":
             return objects
         logits = torch.full((4, *SIZE), -1.0)
-        logits[:count] = frame.maps(target.masks).float() * 2 - 1
+        logits[:count] = geometry.maps(target.masks).float() * 2 - 1
         return pack(objects[None], logits[None])[0]
 
 

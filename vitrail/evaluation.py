@@ -78,7 +78,7 @@ def evaluate(
             images = batch["images"].to(device, non_blocking=True)
             with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
                 found = forward(images, batch["padding"].to(device)) if "padding" in batch else forward(images)
-                outputs.append(family.kept(found.float(), batch.get("frames")))
+                outputs.append(family.reduce(found.float(), batch.get("geometries")))
             targets.append(batch["targets"] if "targets" in batch else torch.full_like(batch["index"], -1))
             index.append(batch["index"])
             bar.advance()

@@ -22,7 +22,7 @@ from vitrail.config import from_dict, to_dict
 from vitrail.console import printable
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError, did_you_mean
-from vitrail.nn.init import Undrawn
+from vitrail.nn.init import skip_init
 from vitrail.nn.pooling import PoolKind
 from vitrail.ops.patches import Pair
 from vitrail.tasks import Task
@@ -239,7 +239,7 @@ def _preprocess(model: Model) -> tuple[PreprocessConfig, list[str]]:
 
 def _on_meta(module: Any, config: Any, file: Path) -> Task:
     try:
-        with torch.device("meta"), Undrawn():
+        with torch.device("meta"), skip_init():
             task: Task = module.Task(config)
             return task
     except (ValueError, RuntimeError, OverflowError) as error:

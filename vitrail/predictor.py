@@ -29,7 +29,7 @@ from vitrail.config import to_dict
 from vitrail.console import note, printable
 from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.images.read import read_regular
-from vitrail.data.transforms.frame import Frame
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
 from vitrail.data.transforms.scene import size_of
 from vitrail.engines import Engine
@@ -38,7 +38,7 @@ from vitrail.engines._start import PLAIN, start
 from vitrail.errors import UserError
 from vitrail.ops.patches import Pair
 from vitrail.outline import outline, require_fit, resize
-from vitrail.tasks import Findings, Task
+from vitrail.tasks import SpatialPrediction, Task
 from vitrail.vit import as_pair
 
 
@@ -139,23 +139,23 @@ class Predictor:
                     yield image, (seen if isinstance(seen, UserError) else next(results))
 
     @torch.inference_mode()
-    def decide(self, pixels: Tensor, frames: Sequence[Frame] | None = None) -> list[Any]:
+    def predict_pixels(self, pixels: Tensor, geometries: Sequence[ImageGeometry] | None = None) -> list[Any]:
         """One ``Prediction`` an image of a batch uint8 (B, C, H, W) from :meth:`pixels`.
 
         Args:
-            frames: where these lie in their images (``Preprocess.frame``). A prediction of places then is in the pixels
-                of its image, and borders that preprocessing added are not looked at.
+            geometries: where these lie in their images (``Preprocess.geometry``). A spatial prediction then is in the
+                pixels of its image, and borders that preprocessing added are not attended to.
         """
-        images = self.preprocess.finish(pixels).to(self.device)
-        if frames is None:
-            return self.task.decode(self.engine(images))
-        places = self.preprocess.config.resize == "pad" and self.task.finds_places()
-        padding = (torch.stack([frame.padding() for frame in frames]).to(self.device),) if places else ()
-        found = self.task.decode(self.engine(images, *padding))
-        return [self.placed(each, frame) for each, frame in zip(found, frames, strict=True)]
+        images, size = self.preprocess.finish(pixels).to(self.device), (pixels.shape[-2], pixels.shape[-1])
+        if geometries is None:
+            return self.task.decode(self.engine(images), size)
+        places = self.preprocess.config.resize == "pad" and self.task.spatial()
+        padding = (torch.stack([geometry.padding() for geometry in geometries]).to(self.device),) if places else ()
+        found = self.task.decode(self.engine(images, *padding), size)
+        return [self.to_original(each, geometry) for each, geometry in zip(found, geometries, strict=True)]
 
     @torch.inference_mode()
-    def describe(self, pixels: Tensor) -> list[np.ndarray]:
+    def embed_pixels(self, pixels: Tensor) -> list[np.ndarray]:
         """One feature vector float32 (D,) an image, of the same."""
         return list(self.engine.embed(self.preprocess.finish(pixels).to(self.device)).float().cpu().numpy())
 
@@ -170,9 +170,9 @@ class Predictor:
         return other
 
     @staticmethod
-    def placed(result: Any, frame: Frame) -> Any:
+    def to_original(result: Any, geometry: ImageGeometry) -> Any:
         """A prediction of places in the pixels of its image; any other as it is."""
-        return result.placed(frame) if isinstance(result, Findings) else result
+        return result.to_original(geometry) if isinstance(result, SpatialPrediction) else result
 
     def tensor(self, image: ImageLike) -> Tensor:
         """The model's input of one image, (1, C, H, W) on the device."""
@@ -190,11 +190,11 @@ class Predictor:
         """
         return self._decoded(image, None)
 
-    def _framed(self, image: ImageLike) -> tuple[Tensor, Frame]:
+    def _framed(self, image: ImageLike) -> tuple[Tensor, ImageGeometry]:
         """Its pixels at the input size, and where they lie in it; decoded in full where places are asked for."""
-        whole = self.exact or self.task.finds_places()
+        whole = self.exact or self.task.spatial()
         picture = self._decoded(image, None if whole else self.preprocess.sufficient)
-        return self.preprocess.pixels(picture), self.preprocess.frame(size_of(picture))
+        return self.preprocess.pixels(picture), self.preprocess.geometry(size_of(picture))
 
     def _decoded(self, image: ImageLike, smallest: int | None) -> Picture:
         try:
@@ -239,14 +239,14 @@ class Predictor:
             results += self._run([self._framed(image) for image in batch], embed)
         return results[0] if single else results
 
-    def _run(self, seen: list[tuple[Tensor, Frame]], embed: bool) -> list[Any]:
-        """A result for each pair of pixels and frame."""
+    def _run(self, seen: list[tuple[Tensor, ImageGeometry]], embed: bool) -> list[Any]:
+        """A result for each pair of pixels and geometry."""
         if not seen:
             return []
-        pixels, frames = torch.stack([each for each, _ in seen]), [frame for _, frame in seen]
-        return self.describe(pixels) if embed else self.decide(pixels, frames)
+        pixels, geometries = torch.stack([each for each, _ in seen]), [geometry for _, geometry in seen]
+        return self.embed_pixels(pixels) if embed else self.predict_pixels(pixels, geometries)
 
-    def _try(self, image: ImageLike) -> tuple[ImageLike, tuple[Tensor, Frame] | UserError]:
+    def _try(self, image: ImageLike) -> tuple[ImageLike, tuple[Tensor, ImageGeometry] | UserError]:
         try:
             return image, self._framed(image)
         except UserError as error:

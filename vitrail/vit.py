@@ -20,6 +20,7 @@ from vitrail.config import Size, config
 from vitrail.errors import UserError, did_you_mean
 from vitrail.nn.block import Block, BlockConfig
 from vitrail.nn.conv_stem import ConvStem, ConvStemConfig
+from vitrail.nn.encoder import Encoder
 from vitrail.nn.init import initialise
 from vitrail.nn.patch_embed import PatchEmbed, PatchEmbedConfig
 from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
@@ -134,7 +135,7 @@ class Features:
         return self.patches.transpose(1, 2).unflatten(2, self.grid)
 
 
-class ViT(nn.Module):
+class ViT(Encoder):
     """Images B C H W → :class:`Features`. Any H W that the patches cover works; positions follow the grid."""
 
     embed: PatchEmbed | ConvStem | ResNetStem
@@ -165,6 +166,22 @@ class ViT(nn.Module):
     def num_prefix(self) -> int:
         """Tokens before the first patch: class token, distillation token, registers."""
         return self.config.class_token + self.config.distillation_token + self.config.registers
+
+    def parameters_by_layer(self) -> list[list[nn.Parameter]]:
+        """The parameters of the embedding with all tokens and positions, then of each block; the final norm's go with
+        the last block."""
+        blocks = [list(block.parameters()) for block in self.blocks]
+        blocks[-1] += self.norm.parameters()
+        later = {id(parameter) for block in blocks for parameter in block}
+        return [[parameter for parameter in self.parameters() if id(parameter) not in later], *blocks]
+
+    def require_size(self, size: Pair) -> None:
+        """Check that the patches cover an image of this (height, width).
+
+        Raises:
+            UserError: they do not.
+        """
+        self.embed.grid(size)
 
     def forward(self, images: Tensor, patches: Tensor | None = None) -> Features:
         """B C H W → Features.

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from vitrail.data.targets import Objects
-from vitrail.data.transforms.frame import Frame
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.instances import Metrics
 from vitrail.nn.dense_heads import resized
 from vitrail.ops.boxes import of_masks
@@ -33,21 +33,21 @@ def scene(number, size):
     true = torch.from_numpy(masks)
     labels = torch.from_numpy(random.integers(0, len(NAMES), 3))
     objects = Objects(of_masks(true), labels, torch.tensor([False, False, number % 2 == 1]), size, number, true)
-    frame = Frame((0, 0, size[1], size[0]), INPUT, size)
-    seen = frame.maps(true).float()
+    geometry = ImageGeometry((0, 0, size[1], size[0]), INPUT, size)
+    seen = geometry.maps(true).float()
     logits = torch.roll(seen, int(random.integers(0, 3)), dims=2) - 0.5
     scores = torch.zeros(3, len(NAMES))
     said = torch.where(torch.from_numpy(random.random(3)) < 0.8, labels, 1 - labels)
     scores[torch.arange(3), said] = torch.from_numpy(random.random(3)).float()
-    return objects, frame, torch.cat((scores, frame.boxes(objects.boxes_xyxy)), dim=1), logits
+    return objects, geometry, torch.cat((scores, geometry.boxes(objects.boxes_xyxy)), dim=1), logits
 
 
 def test_mask_ap_is_the_coco_apis(capsys):
     scenes = [scene(number, SIZES[number % len(SIZES)]) for number in range(12)]
-    targets, frames = [each[0] for each in scenes], [each[1] for each in scenes]
+    targets, geometries = [each[0] for each in scenes], [each[1] for each in scenes]
     outputs = pack(torch.stack([each[2] for each in scenes]), torch.stack([each[3] for each in scenes]))
     family = Metrics(NAMES)
-    family.update(family.kept(outputs, frames), targets)
+    family.update(family.reduce(outputs, geometries), targets)
     own = family.compute()
 
     truth, results = COCO(), []
@@ -60,8 +60,8 @@ def test_mask_ap_is_the_coco_apis(capsys):
             entry = {"id": len(annotations) + 1, "image_id": i, "category_id": label, "iscrowd": int(crowd)}
             annotations.append(entry | {"segmentation": shape, "area": int(mask.sum()), "bbox": [0, 0, 1, 1]})
     objects, logits = unpack(outputs, len(NAMES))
-    for i, frame in enumerate(frames):
-        masks = frame.original_maps(resized(logits[i, :, None], INPUT)[:, 0] > 0).numpy()
+    for i, geometry in enumerate(geometries):
+        masks = geometry.original_maps(resized(logits[i, :, None], INPUT)[:, 0] > 0).numpy()
         for row, mask in zip(objects[i], masks, strict=True):
             shape = coco_mask.encode(np.asfortranarray(mask))
             label = int(row[:-4].argmax())
@@ -85,5 +85,7 @@ def test_nothing_to_find_is_undefined():
     some, _, objects, logits = scene(0, INPUT)
     empty = some.take(torch.zeros(3, dtype=torch.bool))
     family = Metrics(NAMES)
-    family.update(family.kept(pack(objects[None], logits[None]), [Frame((0, 0, 16, 16), INPUT, INPUT)]), [empty])
+    family.update(
+        family.reduce(pack(objects[None], logits[None]), [ImageGeometry((0, 0, 16, 16), INPUT, INPUT)]), [empty]
+    )
     assert math.isnan(family.compute()["mask_ap"])

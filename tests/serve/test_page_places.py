@@ -37,7 +37,7 @@ def test_what_was_found_is_painted_and_read_out(visit, photo, predictors, name):
     share, colours = stage(page).evaluate(PAINTED)
     if name == "detection":
         assert 0.01 < share < 0.9
-        assert colours > 2  # frames, plates, letters
+        assert colours > 2  # geometries, plates, letters
     else:
         background = found.shares.get(found.classes[0], 0.0)
         assert share == pytest.approx(1 - background, abs=0.02)

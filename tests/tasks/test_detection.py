@@ -117,7 +117,7 @@ def test_predictions_are_on_the_image_that_was_given():
     (found,) = task.predict(images)
     assert found.size == (24, 40)
     assert (np.diff(found.scores) <= 0).all()
-    (native,) = task.decode(task(images))
+    (native,) = task.decode(task(images), task.config.model.image_size)
     assert native.size == (32, 32)
     np.testing.assert_array_equal(native.boxes_xyxy, found.boxes_xyxy)
     assert len(found.over(float(found.scores[1]))) == 2
@@ -132,7 +132,7 @@ def test_placing_undoes_the_preprocessing():
     from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 
     size = (100, 300)
-    placed = prediction().placed(Preprocess(PreprocessConfig(size=(20, 40), resize="pad")).frame(size))
+    placed = prediction().to_original(Preprocess(PreprocessConfig(size=(20, 40), resize="pad")).geometry(size))
     assert placed.size == size
     # 300 pixels became 40, so 100 became 13, with 3 of border above
     np.testing.assert_allclose(placed.boxes_xyxy[0], [15, (4 - 3) * 100 / 13, 90, 100], rtol=1e-5)

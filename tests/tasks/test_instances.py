@@ -96,7 +96,7 @@ def prediction():
 
 
 def test_masks_return_to_the_image_and_go_to_coco():
-    placed = prediction().placed(Preprocess(PreprocessConfig(size=(16, 16))).frame((32, 48)))
+    placed = prediction().to_original(Preprocess(PreprocessConfig(size=(16, 16))).geometry((32, 48)))
     np.testing.assert_array_equal(placed.masks, np.kron(prediction().masks, np.ones((1, 2, 3), bool)))
     assert placed.over(0.5).masks.shape == (1, 32, 48)
     entries = placed.to_coco(image_id=5)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from vitrail import compress
 from vitrail.data.images.decode import decode_map
-from vitrail.data.transforms.frame import Frame
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.nn.windows import WindowConfig
@@ -86,7 +86,7 @@ def test_windows_reach_every_decoder(decoder):
     windowed = build(decoder, model=model, std=std, window=WindowConfig(size=1, num_global=1))
     windowed.load_state_dict(whole.state_dict())
     images = torch.randn(2, 3, 64, 64)
-    logits, embedding = windowed.both(images)
+    logits, embedding = windowed.forward_with_embedding(images)
     assert (logits - whole(images)).abs().mean() > 1e-6
     torch.testing.assert_close(embedding, windowed.embed(images))
 
@@ -215,9 +215,9 @@ def test_a_cell_speaks_for_its_pixels(size: tuple[int, int]) -> None:
 
 def test_placing_puts_each_pixel_back():
     map_ = np.array([[0, 1], [2, 1]], dtype=np.uint8)
-    stretched = Prediction(NAMES, map_).placed(Frame((0, 0, 6, 4), (2, 2), (4, 6)))
+    stretched = Prediction(NAMES, map_).to_original(ImageGeometry((0, 0, 6, 4), (2, 2), (4, 6)))
     np.testing.assert_array_equal(stretched.map, np.kron(map_, np.ones((2, 3), dtype=np.uint8)))
-    bordered = Prediction(NAMES, map_).placed(Frame((-2, 0, 2, 4), (2, 2), (4, 3)))
+    bordered = Prediction(NAMES, map_).to_original(ImageGeometry((-2, 0, 2, 4), (2, 2), (4, 3)))
     np.testing.assert_array_equal(bordered.map, [[1, 1, 255]] * 4)
 
 

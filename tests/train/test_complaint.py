@@ -28,7 +28,7 @@ from vitrail.vit import ViTConfig
 )
 def test_what_counts_as_a_collapse(means: dict[str, float], said: str | None) -> None:
     model = ViTConfig(image_size=8, patch_size=4, dim=16, depth=1, heads=2, mlp_dim=32)
-    complaint = simmim.Task(simmim.Config(model=model, mask_size=4)).complaint(means)
+    complaint = simmim.Task(simmim.Config(model=model, mask_size=4)).diagnose(means)
     assert complaint is None if said is None else said in str(complaint)
 
 

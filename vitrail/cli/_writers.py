@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from vitrail.console import table
-from vitrail.tasks import Findings, to_dict
+from vitrail.tasks import SpatialPrediction, to_dict
 
 ROWS_AT_ONCE = 64  # of the table: as many are held back to align them
 
@@ -46,7 +46,7 @@ def csv_writer(top: int) -> Iterator[Writer]:
     def write(name: str, prediction: Any) -> None:
         rows = _rows(prediction, top)
         if not header:
-            header.extend(["path", *(prediction.columns if isinstance(prediction, Findings) else rows[0])])
+            header.extend(["path", *(prediction.columns if isinstance(prediction, SpatialPrediction) else rows[0])])
             writer.writerow(header)
         writer.writerows([name, *row.values()] for row in rows)
 
@@ -79,7 +79,7 @@ def table_writer(top: int) -> Iterator[Writer]:
 
 
 def _rows(prediction: Any, top: int) -> list[dict[str, Any]]:
-    if isinstance(prediction, Findings):
+    if isinstance(prediction, SpatialPrediction):
         return prediction.rows()
     if hasattr(prediction, "top"):
         ranked = enumerate(prediction.top(top), start=1)
@@ -88,7 +88,7 @@ def _rows(prediction: Any, top: int) -> list[dict[str, Any]]:
 
 
 def _line(prediction: Any, top: int) -> dict[str, Any]:
-    if isinstance(prediction, Findings):
+    if isinstance(prediction, SpatialPrediction):
         return dict(prediction.summary(top))
     if not hasattr(prediction, "top"):
         return {name: f"{value:.4g}" for name, value in _numbers(prediction).items()}

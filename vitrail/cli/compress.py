@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vitrail.compress.curve import Point
+    from vitrail.data.batch import Batch
     from vitrail.data.source import Source, SourceConfig
     from vitrail.predictor import Predictor
-    from vitrail.tasks import Batch
 
 GROUP = "Use a model"
 

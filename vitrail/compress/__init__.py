@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 
 from vitrail import registry
 from vitrail.config import from_dict
+from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.predictor import Predictor
-from vitrail.tasks import Batch
 
 Levels: TypeAlias = tuple[float, ...]
 PLAIN = "plain"

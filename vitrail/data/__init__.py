@@ -8,15 +8,16 @@ from typing import Any
 from pydantic import Field
 
 from vitrail.config import config
+from vitrail.data.batch import views_of
 from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.loading.loader import Loader, LoaderConfig
 from vitrail.data.source import Kind, Source, SourceConfig, Splits, open_source
-from vitrail.data.targets import SCENES, Annotations, Objects, ObjectsBatch
+from vitrail.data.targets import SPATIAL, Annotations, Objects, ObjectsBatch
 from vitrail.data.transforms.augment import Augment, Augmentation, AugmentConfig, augmentation
 from vitrail.data.transforms.mix import Mix, MixConfig
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.data.transforms.scene import SceneAugment, SceneAugmentation, SceneAugmentConfig
-from vitrail.data.transforms.views import ViewConfig, Views, views_of
+from vitrail.data.transforms.views import ViewConfig, Views
 
 __all__ = [
     "Annotations",
@@ -92,7 +93,7 @@ class Data:
         """Shuffled, augmented and mixed batches of the training split, or such of several views."""
         config = self.config
         at: Any = {"seed": seed, "rank": rank, "world_size": world_size}
-        if self.kind in SCENES:
+        if self.kind in SPATIAL:
             scenes = SceneAugment(config.scenes, config.preprocess)
             return Loader(self.split("train"), scenes, config.loader, train=True, **at)
         return Loader(

@@ -17,7 +17,7 @@ from pydantic import Field
 from vitrail import console, registry
 from vitrail.config import config
 from vitrail.data.indexing.split import share, stratified
-from vitrail.data.targets import SCENES, Annotations
+from vitrail.data.targets import SPATIAL, Annotations
 from vitrail.errors import UserError, did_you_mean
 
 Kind = Literal["class", "multilabel", "number", "boxes", "masks", "semantic", "none"]
@@ -270,7 +270,7 @@ def open_source(config: SourceConfig) -> Splits:
         found["train"] = found["train"].subset(share(found["train"], config.train_fraction, config.split_seed))
         how_split += f" (train is {config.train_fraction:.2%} of all, seed {config.split_seed})"
     splits = Splits(**found)
-    if config.labelled and config.kind in SCENES and splits.kind != config.kind:
+    if config.labelled and config.kind in SPATIAL and splits.kind != config.kind:
         raise UserError(
             f"{config.spec!r} has no {config.kind} but {splits.kind} labels; give other data, or leave kind out"
         )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vitrail.errors import UserError
 
-SCENES = ("boxes", "masks", "semantic")
+SPATIAL = ("boxes", "masks", "semantic")
 """The kinds of targets that have a place in the image: objects, objects with their masks, a class for each pixel."""
 
 

@@ -26,12 +26,13 @@ from torch import Tensor, nn
 
 from vitrail import registry
 from vitrail.config import config, from_dict
+from vitrail.data.batch import Batch
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.distill.seen import Seen, watching
 from vitrail.distill.sight import Sight
 from vitrail.distill.teacher import Teacher
 from vitrail.errors import UserError
-from vitrail.tasks import Batch, Task
+from vitrail.tasks import Task
 from vitrail.tasks._pooled import PooledTask
 
 __all__ = ["DistillConfig", "Seen", "Teacher", "apply", "released"]

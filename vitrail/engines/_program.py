@@ -50,7 +50,7 @@ class _Answer(nn.Module):
         self.task = task
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        outputs, embedding = self.task.both(images)
+        outputs, embedding = self.task.forward_with_embedding(images)
         return outputs, embedding
 
 
@@ -64,9 +64,9 @@ def trace(task: Task, preprocess: PreprocessConfig) -> Program:
         UserError: the task does not give its outputs and feature vectors in one pass, or needs to be told of padding,
             or PyTorch cannot trace it.
     """
-    if not hasattr(task, "both"):
-        raise UserError(f"the task {task.name!r} cannot become a graph: give it both(images), outputs and embedding")
-    if preprocess.resize == "pad" and task.finds_places():
+    if not hasattr(task, "forward_with_embedding"):
+        raise UserError(f"the task {task.name!r} cannot become a graph: give it forward_with_embedding(images)")
+    if preprocess.resize == "pad" and task.spatial():
         raise UserError(
             "a graph would read the border of an image as part of it; train with data.preprocess.resize=square"
         )

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+
+Rows: TypeAlias = Tensor | list[Any]
+"""What an evaluation gathers of a batch, an entry an image."""
 
 
 class Metrics(ABC):
@@ -26,11 +29,11 @@ class Metrics(ABC):
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
 
-    def kept(self, outputs: Tensor, frames: Sequence[Any] | None = None) -> Any:
+    def reduce(self, outputs: Tensor, geometries: Sequence[Any] | None = None) -> Any:
         """What an evaluation gathers of outputs for :meth:`update`, an entry an image: all, unless they are too large.
 
         Args:
-            frames: where outputs have places, what leads from the inputs' pixels to those of each image.
+            geometries: where outputs have places, what leads from the inputs' pixels to those of each image.
         """
         return outputs
 

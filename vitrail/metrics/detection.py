@@ -74,12 +74,12 @@ class Metrics(Base):
         self.detections: list[Detections] = []
         self._true: list[Any] = []
 
-    def kept(self, outputs: Tensor, frames: Sequence[Any] | None = None) -> Any:
+    def reduce(self, outputs: Tensor, geometries: Sequence[Any] | None = None) -> Any:
         """All, boxes in the pixels of each image."""
-        if frames is None:
+        if geometries is None:
             return outputs
         rows = outputs.cpu()
-        boxes = [frame.original_boxes(row) for frame, row in zip(frames, rows[..., -4:], strict=True)]
+        boxes = [geometry.original_boxes(row) for geometry, row in zip(geometries, rows[..., -4:], strict=True)]
         return torch.cat((rows[..., :-4], torch.stack(boxes)), dim=-1)
 
     def update(self, outputs: Any, targets: Any) -> None:

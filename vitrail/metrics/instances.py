@@ -36,12 +36,14 @@ class Metrics(Base):
         super().__init__(names)
         self._masks: list[list[dict[str, Any]]] = []
 
-    def kept(self, outputs: Tensor, frames: Sequence[Any] | None = None) -> list[Row]:
+    def reduce(self, outputs: Tensor, geometries: Sequence[Any] | None = None) -> list[Row]:
         """The surest objects of each image, with masks as run lengths."""
-        assert frames is not None, "masks are compared in the pixels of their images, which frames lead to"
+        assert geometries is not None, "masks are compared in the pixels of their images, which geometries lead to"
         return [
-            _row(found._replace(boxes_xyxy=frame.original_boxes(found.boxes_xyxy)), frame.original_maps(masks))
-            for frame, (found, masks) in zip(frames, self._read(outputs, [each.size for each in frames]), strict=True)
+            _row(found._replace(boxes_xyxy=geometry.original_boxes(found.boxes_xyxy)), geometry.original_maps(masks))
+            for geometry, (found, masks) in zip(
+                geometries, self._read(outputs, [each.size for each in geometries]), strict=True
+            )
         ]
 
     def update(self, outputs: Any, targets: Any) -> None:

@@ -32,14 +32,18 @@ class Metrics(Base):
         self._boundaries: list[float] = []
         self._num_images = 0
 
-    def kept(self, outputs: Tensor, frames: Sequence[Any] | None = None) -> list[Tensor]:
+    def reduce(self, outputs: Tensor, geometries: Sequence[Any] | None = None) -> list[Tensor]:
         """The likeliest class of each pixel, uint8 (H, W) an image; in an image's own, 255 where it was cut off."""
         maps = outputs.argmax(dim=1).to(torch.uint8).cpu()
-        return list(maps) if frames is None else [f.original_maps(m, IGNORE) for m, f in zip(maps, frames, strict=True)]
+        return (
+            list(maps)
+            if geometries is None
+            else [f.original_maps(m, IGNORE) for m, f in zip(maps, geometries, strict=True)]
+        )
 
     def update(self, outputs: Any, targets: Any) -> None:
         """Add one batch."""
-        maps = self.kept(outputs) if isinstance(outputs, Tensor) and outputs.ndim == 4 else outputs
+        maps = self.reduce(outputs) if isinstance(outputs, Tensor) and outputs.ndim == 4 else outputs
         for said, true in zip(maps, targets, strict=True):
             self._add(said.long().cpu(), true.long().cpu())
 

@@ -77,7 +77,7 @@ def initialise(model: nn.Module) -> None:
                 _lecun_normal(module.hidden.weight)
 
 
-class Undrawn(TorchFunctionMode):
+class skip_init(TorchFunctionMode):
     """Layers built within it draw no random first values, where weights from a file are to come.
 
     On the meta device there is nothing to draw, and yet torch takes as long for it as for all else of a layer.

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from vitrail.config import from_dict, to_dict
-from vitrail.data import draws
+from vitrail.data import keyed_random
+from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.metrics import representation
-from vitrail.tasks import Batch, Task
+from vitrail.ops.patches import Pair
+from vitrail.tasks import Task
 from vitrail.vit import Features, ViTConfig
 
 COLLAPSED = 0.02  # spread of features, or share of the largest entropy
@@ -47,10 +49,6 @@ class Pretraining(Task):
     monitor_mode: ClassVar[Literal["max", "min"]] = "max"
     takes = ("none", "class", "multilabel", "number")
 
-    @property
-    def name(self) -> str:
-        return type(self).__module__.removeprefix("vitrail.pretrain.")
-
     @classmethod
     def configure(
         cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
@@ -66,11 +64,11 @@ class Pretraining(Task):
         """The same."""
         return self(images)
 
-    def answer(self, vectors: Tensor) -> Tensor:
+    def forward_head(self, vectors: Tensor) -> Tensor:
         """The same."""
         return vectors
 
-    def complaint(self, means: Mapping[str, float]) -> str | None:
+    def diagnose(self, means: Mapping[str, float]) -> str | None:
         """A collapse: all images have the same features, or the teacher says the same of all."""
         spread, entropy = means.get("feature_std", 1.0), means.get("teacher_entropy", 0.5)
         what = None
@@ -85,7 +83,7 @@ class Pretraining(Task):
     def show(self, batch: Batch) -> list[Panel]:
         """What it makes of some ``images`` (with their ``keys``), in evaluation mode and without gradients."""
 
-    def decode(self, outputs: Tensor) -> NoReturn:
+    def decode(self, outputs: Tensor, size: Pair) -> NoReturn:
         """Raises UserError: there is nothing to predict."""
         raise UserError(f"a model of the method {self.name!r} {_NO_LABELS}")
 
@@ -105,5 +103,7 @@ def uniform(batch: Batch, stream: str, num: int, like: Tensor) -> Tensor:
     Neither the batch nor the rank that a sample is in changes them, so several processes learn what one learns.
     """
     keys = batch["keys"].numpy().view(np.uint64)
-    numbers = torch.from_numpy(draws.uniform(keys, stream, num)).float().clamp_(max=1 - 2**-24)  # rounding could make 1
+    numbers = (
+        torch.from_numpy(keyed_random.uniform(keys, stream, num)).float().clamp_(max=1 - 2**-24)
+    )  # rounding could make 1
     return numbers.to(like.device, non_blocking=True)

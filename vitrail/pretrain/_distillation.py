@@ -5,6 +5,7 @@ B batch, C channels, D width, K outputs; crops of one size stand in one tensor, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, cast
 
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.data import views_of
+from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.metrics.representation import feature_std
+from vitrail.nn.encoder import Encoder
 from vitrail.nn.prototypes import PrototypeHead
 from vitrail.ops.collective import gathered
 from vitrail.ops.distillation import relative_entropy_of
@@ -22,7 +25,6 @@ from vitrail.ops.schedules import cosine, warmed_up
 from vitrail.pretrain import Panel, Pretraining
 from vitrail.pretrain._maps import attention_and_pca
 from vitrail.pretrain._teacher import follow, teacher_of
-from vitrail.tasks import Batch
 from vitrail.vit import ViT, ViTConfig
 
 Width = Annotated[int, Field(gt=1, le=1048576)]
@@ -70,6 +72,10 @@ class SelfDistillation(Pretraining):
         self.teacher = nn.ModuleDict({name: teacher_of(getattr(self, name)) for name in ("vit", "head")})
         self.register_buffer("temperature", torch.empty(()))
         self.prepare(0.0)
+
+    def encoders(self) -> Mapping[str, Encoder]:
+        """The teacher's, whose features are used later, and the student's."""
+        return {"teacher.vit": self.backbone, "vit": self.vit}
 
     @property
     def backbone(self) -> ViT:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from vitrail.data import views_of
+from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.ops.collective import num_ranks
-from vitrail.tasks import Batch, Task
+from vitrail.tasks import Task
 
 
 def pair_of(batch: Batch, task: Task) -> tuple[Tensor, Tensor]:

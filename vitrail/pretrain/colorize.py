@@ -13,12 +13,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vitrail.config import config
+from vitrail.data.batch import Batch
 from vitrail.ops.collective import mean_over_ranks
 from vitrail.ops.lab import gamut, lab_to_srgb, srgb_to_lab
 from vitrail.ops.patches import Pair, patchify, unpatchify
 from vitrail.pretrain import Panel, Pretraining
 from vitrail.pretrain._pixels import PixelsConfig
-from vitrail.tasks import Batch
 from vitrail.vit import ViT
 
 RANGE = 110.0  # about the largest |a| and |b| of sRGB: regression learns from -1 to 1

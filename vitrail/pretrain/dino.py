@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config
+from vitrail.data.batch import Batch
 from vitrail.ops.collective import mean_over_ranks
 from vitrail.ops.distillation import cross_entropy_of_pairs
 from vitrail.pretrain import pooled
 from vitrail.pretrain._distillation import DistillationConfig, SelfDistillation
-from vitrail.tasks import Batch
 
 
 @config

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from vitrail.config import config
+from vitrail.data.batch import Batch
 from vitrail.ops.distillation import cross_entropy_of_pairs, koleo, sinkhorn_knopp
 from vitrail.ops.masking import mask_lowest, mask_rectangles
 from vitrail.ops.patches import Pair
 from vitrail.pretrain import pooled, uniform
 from vitrail.pretrain._distillation import DistillationConfig, SelfDistillation, Share
 from vitrail.pretrain._teacher import teacher_of
-from vitrail.tasks import Batch
 from vitrail.vit import Features
 
 NUM_RECTANGLES = 16

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, mse_loss
 
 from vitrail.config import config
+from vitrail.data.batch import Batch
 from vitrail.nn.block import Block, BlockConfig
 from vitrail.nn.init import initialise
 from vitrail.ops.masking import Mask, mask_by_noise, take
 from vitrail.ops.patches import Pair, patchify, unpatchify
 from vitrail.ops.positions import sincos_2d
 from vitrail.pretrain import Panel, Pretraining, uniform
-from vitrail.tasks import Batch
 from vitrail.vit import ViT, ViTConfig
 
 EPS = 1e-6  # of the normalised pixels

@@ -13,11 +13,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vitrail.config import config
+from vitrail.data.batch import Batch
 from vitrail.ops.masking import mask_by_noise, take
 from vitrail.ops.patches import patchify, unpatchify
 from vitrail.pretrain import Panel, Pretraining, uniform
 from vitrail.pretrain._pixels import PixelsConfig
-from vitrail.tasks import Batch
 from vitrail.vit import ViT
 
 LEVELS = 8  # of a channel: 3 bits

@@ -5,14 +5,17 @@ B batch, C channels, D width.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config
+from vitrail.data.batch import Batch
 from vitrail.metrics.representation import feature_std
+from vitrail.nn.encoder import Encoder
 from vitrail.nn.projector import Projector
 from vitrail.ops.collective import gathered
 from vitrail.ops.contrastive import info_nce
@@ -21,7 +24,6 @@ from vitrail.pretrain import Panel, Pretraining, pooled
 from vitrail.pretrain._maps import attention_and_pca
 from vitrail.pretrain._pair import pair_of
 from vitrail.pretrain._teacher import follow, teacher_of
-from vitrail.tasks import Batch
 from vitrail.vit import ViT, ViTConfig
 
 Width = Annotated[int, Field(gt=0, le=131072)]
@@ -62,6 +64,10 @@ class Task(Pretraining):
         self.projector = Projector(config.model.dim, hidden, hidden, output)
         self.predictor = Projector(output, hidden, output)
         self.teacher = nn.ModuleDict({name: teacher_of(getattr(self, name)) for name in ("vit", "projector")})
+
+    def encoders(self) -> Mapping[str, Encoder]:
+        """The query encoder, and the momentum encoder that follows it."""
+        return {"vit": self.vit, "teacher.vit": cast("ViT", self.teacher["vit"])}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """``loss``; ``accuracy`` of picking the key; ``feature_std``, which is 0 if the features collapsed.

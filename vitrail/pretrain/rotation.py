@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.config import config
+from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.pretrain import Panel, Pretraining, uniform
-from vitrail.tasks import Batch
 from vitrail.vit import ViT, ViTConfig
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import config
+from vitrail.data.batch import Batch
 from vitrail.metrics.representation import feature_std
 from vitrail.nn.projector import Projector
 from vitrail.ops.collective import gathered
@@ -19,7 +20,6 @@ from vitrail.ops.contrastive import nt_xent
 from vitrail.pretrain import Panel, Pretraining, pooled
 from vitrail.pretrain._maps import attention_and_pca
 from vitrail.pretrain._pair import pair_of
-from vitrail.tasks import Batch
 from vitrail.vit import ViT, ViTConfig
 
 Width = Annotated[int, Field(gt=0, le=131072)]

@@ -12,11 +12,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vitrail.config import config
+from vitrail.data.batch import Batch
 from vitrail.ops.collective import mean_over_ranks
 from vitrail.ops.masking import mask_blocks
 from vitrail.ops.patches import patchify, unpatchify
 from vitrail.pretrain import Panel, Pretraining, uniform
-from vitrail.tasks import Batch
 from vitrail.vit import ViT, ViTConfig
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.console import Progress
+from vitrail.data.batch import tensor_targets
 from vitrail.data.loading.assembly import Transform
 from vitrail.data.loading.loader import Loader, LoaderConfig
 from vitrail.data.loading.sampler import Sampler
@@ -121,7 +122,7 @@ class Computed(Features):
         try:
             for epoch in range(epochs):
                 for batch in loader.batches(epoch):
-                    yield self.reader(batch["images"], [self.layer])[0].float(), batch["targets"].to(device)
+                    yield self.reader(batch["images"], [self.layer])[0].float(), tensor_targets(batch).to(device)
         finally:
             loader.close()
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from vitrail.data import draws
+from vitrail.data import keyed_random
+from vitrail.data.batch import Batch
 from vitrail.pretrain import Pretraining
 from vitrail.report import pictures
 from vitrail.report.figures.tiles import Tile
@@ -28,7 +29,7 @@ def strips(measured: Measured) -> tuple[str, list[Tile]]:
     assert isinstance(task, Pretraining)
     some = index[np.random.default_rng(0).permutation(len(index))[:NUM_STRIPS]]
     images = torch.cat([predictor.tensor(measured.source.read(int(each))) for each in some])
-    batch = {"images": images, "keys": torch.from_numpy(draws.keys(0, "report", some).view(np.int64))}
+    batch: Batch = {"images": images, "keys": torch.from_numpy(keyed_random.keys(0, "report", some).view(np.int64))}
     with torch.inference_mode():
         panels = task.show(batch)
     columns = [_pictures(panel, measured) for panel in panels]

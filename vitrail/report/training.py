@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitrail import registry
+from vitrail.data.batch import Batch, tensor_targets, views_of
 from vitrail.data.inspection.drawn import on_picture
-from vitrail.data.targets import SCENES
-from vitrail.data.transforms.views import views_of
+from vitrail.data.targets import SPATIAL
 from vitrail.outline import TASKS
 from vitrail.report.figures import curves
 from vitrail.report.figures.tiles import Tile
@@ -52,10 +52,11 @@ def samples(record: Record) -> list[Tile]:
     if record.data.views:
         return _views(batch, record)
     images = denormalised(batch["images"][:NUM_SAMPLES], record.data.preprocess)
-    if data.kind in SCENES:
-        shown = (on_picture(image, batch["targets"][i], data.classes) for i, image in enumerate(images))
+    if data.kind in SPATIAL:
+        objects: Any = batch["targets"]
+        shown = (on_picture(image, objects[i], data.classes) for i, image in enumerate(images))
         return [Tile(image, "") for image in shown]
-    targets = batch["targets"][:NUM_SAMPLES].numpy() if "targets" in batch else [None] * len(images)
+    targets = tensor_targets(batch)[:NUM_SAMPLES].numpy() if "targets" in batch else [None] * len(images)
     return [
         Tile(image, *_described(target, data.kind, data.classes)) for image, target in zip(images, targets, strict=True)
     ]
@@ -83,7 +84,7 @@ def _logged(record: Record) -> list[str]:
     return list(dict.fromkeys(column.partition("_")[2] for column in columns))
 
 
-def _views(batch: dict[str, Any], record: Record) -> list[Tile]:
+def _views(batch: Batch, record: Record) -> list[Tile]:
     """The views of the first images, an image a strip."""
     views = [denormalised(view[:NUM_STRIPS], record.data.preprocess) for view in views_of(batch)]
     return [Tile(beside(list(strip), STRIP_HEIGHT), "") for strip in zip(*views, strict=True)]

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from vitrail.data.images.decode import BadImage, TooManyPixels, decode
 from vitrail.data.images.formats import Broken, sniff
-from vitrail.data.transforms.frame import Frame
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, Preprocess
 from vitrail.data.transforms.scene import size_of
 from vitrail.serve.limits import Limits
@@ -131,22 +131,22 @@ def picture(data: bytes, number: int, channels: int, limits: Limits, smallest: i
 
 def fitted(
     data: bytes, number: int, preprocess: Preprocess, limits: Limits, whole: bool = False
-) -> tuple[np.ndarray, Frame]:
+) -> tuple[np.ndarray, ImageGeometry]:
     """One image at the model's input size, uint8 (C, H, W), and where that lies in it. Errors as :func:`picture`.
 
     Args:
         whole: decode it in full, for answers in the image's own pixels.
     """
     image = picture(data, number, preprocess.config.channels, limits, None if whole else preprocess.sufficient)
-    return preprocess.pixels(image).numpy(), preprocess.frame(size_of(image))
+    return preprocess.pixels(image).numpy(), preprocess.geometry(size_of(image))
 
 
-def shares(frame: Frame) -> list[float]:
+def shares(geometry: ImageGeometry) -> list[float]:
     """The part of an image that a model sees, [left, top, right, bottom] as shares of its sides.
 
     It goes beyond 0 and 1 where a border is added.
     """
-    return [side / length for side, length in zip(frame.region, frame.original[::-1] * 2, strict=True)]
+    return [side / length for side, length in zip(geometry.region, geometry.original[::-1] * 2, strict=True)]
 
 
 async def _chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:

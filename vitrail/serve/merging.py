@@ -45,6 +45,6 @@ def merged(predictor: Predictor, pixels: Tensor, r: int) -> list[Merged]:
 def decided(predictor: Predictor, pixels: Tensor) -> list[Any] | None:
     """Its predictions; None where it was pretrained without labels and can only be asked for embeddings and maps."""
     try:
-        return predictor.decide(pixels)
+        return predictor.predict_pixels(pixels)
     except UserError:
         return None

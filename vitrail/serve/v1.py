@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from torch import Tensor
 
-from vitrail.data.transforms.frame import Frame
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import did_you_mean
 from vitrail.explain import Heat, method_names, method_options, named_output
@@ -71,10 +71,10 @@ async def predict(
     served = service.model(model)
     images = await encoded_images(request, service)
     place.need(len(images))
-    seen, frames = await decoded(images, service, served)
+    seen, geometries = await decoded(images, service, served)
     found = await service.compute(served.name, "predict", seen)
-    pairs = zip(found, frames, strict=True)
-    predictions = [await service.in_thread(answer, each, frame, top) for each, frame in pairs]
+    pairs = zip(found, geometries, strict=True)
+    predictions = [await service.in_thread(answer, each, geometry, top) for each, geometry in pairs]
     return JSONResponse({"model": served.name, "predictions": predictions})
 
 
@@ -151,22 +151,22 @@ async def only_image(request: Request, service: Service, served: Served) -> tupl
     images = await encoded_images(request, service)
     if len(images) > 1:
         raise HTTPException(413, "one image at a time is looked into; send several requests")
-    seen, frame = await service.in_thread(fitted, images[0], 0, Preprocess(served.preprocess), service.limits)
-    return images[0], seen, shares(frame)
+    seen, geometry = await service.in_thread(fitted, images[0], 0, Preprocess(served.preprocess), service.limits)
+    return images[0], seen, shares(geometry)
 
 
-async def decoded(images: Sequence[bytes], service: Service, served: Served) -> tuple[list[np.ndarray], list[Frame]]:
+async def decoded(
+    images: Sequence[bytes], service: Service, served: Served
+) -> tuple[list[np.ndarray], list[ImageGeometry]]:
     """Each image at the model's input size, and where that lies in it. Raises HTTPException as ``bodies.picture``."""
-    convert = partial(
-        fitted, preprocess=Preprocess(served.preprocess), limits=service.limits, whole=served.finds_places
-    )
+    convert = partial(fitted, preprocess=Preprocess(served.preprocess), limits=service.limits, whole=served.spatial)
     found = await asyncio.gather(*(service.in_thread(convert, data, i) for i, data in enumerate(images)))
-    return [seen for seen, _ in found], [frame for _, frame in found]
+    return [seen for seen, _ in found], [geometry for _, geometry in found]
 
 
-def answer(prediction: Any, frame: Frame, top: int) -> dict[str, Any]:
+def answer(prediction: Any, geometry: ImageGeometry, top: int) -> dict[str, Any]:
     """A prediction as JSON types, in the pixels of its image; of classes and masks a map too, PNG in base64."""
-    placed = Predictor.placed(prediction, frame)
+    placed = Predictor.to_original(prediction, geometry)
     said = to_dict(placed, top)
     draw = getattr(placed, "to_png", None) or getattr(placed, "mask_map", None)
     if draw is None or (map_ := draw()) is None:

@@ -114,11 +114,11 @@ async def infer(name: str, request: Request, service: TheService, place: APlace)
     tensor = _only_input(body)
     images = await service.in_thread(_pixels, tensor, served, service.limits)
     place.need(len(images))
-    frames: list[Any] = [Preprocess(served.preprocess).frame(served.preprocess.size)] * len(images)
+    geometries: list[Any] = [Preprocess(served.preprocess).geometry(served.preprocess.size)] * len(images)
     if tensor["name"] == "image":
-        images, frames = await decoded(images, service, served)
+        images, geometries = await decoded(images, service, served)
     predictions = await service.compute(served.name, "predict", images)
-    found = {each["name"]: each for each in _outputs(predictions, frames)}
+    found = {each["name"]: each for each in _outputs(predictions, geometries)}
     answer = {"model_name": served.name, "outputs": [found[key] for key in wanted]}
     return JSONResponse(answer | ({"id": body["id"]} if isinstance(body.get("id"), str) else {}))
 
@@ -172,12 +172,12 @@ def _pixels(tensor: dict[str, Any], served: Served, limits: Limits) -> list[Any]
     return list(values.astype(np.uint8).reshape(shape))
 
 
-def _outputs(predictions: list[Any], frames: list[Any]) -> list[dict[str, Any]]:
+def _outputs(predictions: list[Any], geometries: list[Any]) -> list[dict[str, Any]]:
     tensors = []
     for key in arrays(predictions[0]):
         rows = np.stack([arrays(each)[key] for each in predictions])
         shape = {"shape": list(rows.shape), "data": rows.reshape(-1).tolist()}
         tensors.append({"name": key, "datatype": "FP32"} | shape)
-    said = (answer(each, frame, TOP) for each, frame in zip(predictions, frames, strict=True))
+    said = (answer(each, geometry, TOP) for each, geometry in zip(predictions, geometries, strict=True))
     texts = [json.dumps(each, ensure_ascii=False) for each in said]
     return [*tensors, {"name": "prediction", "datatype": "BYTES", "shape": [len(texts)], "data": texts}]

@@ -28,7 +28,7 @@ from vitrail.errors import UserError
 from vitrail.explain import explain, methods_for
 from vitrail.explain.gaze import gaze
 from vitrail.serve.merging import decided, merged
-from vitrail.tasks import Findings
+from vitrail.tasks import SpatialPrediction
 
 if TYPE_CHECKING:
     from vitrail.predictor import Predictor
@@ -66,7 +66,7 @@ class Served:
 
     Attributes:
         predicts: it was trained to answer, not only to make features.
-        finds_places: its answers have places in the image.
+        spatial: its answers have places in the image.
         arrays: the numbers of a prediction by name, with how many there are an image, where that is fixed.
         dim: width of an embedding.
         methods: what explains it.
@@ -77,7 +77,7 @@ class Served:
     classes: tuple[str, ...]
     preprocess: PreprocessConfig
     predicts: bool
-    finds_places: bool
+    spatial: bool
     arrays: dict[str, int]
     dim: int
     layers: int
@@ -96,10 +96,10 @@ class Served:
 def describe(name: str, predictor: Predictor) -> Served:
     """Looks at a model, and warms it up by one forward pass of each kind."""
     config, vit = predictor.preprocess.config, predictor.task.backbone
-    if config.resize == "pad" and predictor.task.finds_places():
+    if config.resize == "pad" and predictor.task.spatial():
         raise UserError(f"{name} would take the border of images for a part of them; train with resize=square to serve")
     pixels = torch.randint(256, (1, config.channels, *config.size), dtype=torch.uint8)
-    (embedding,) = predictor.describe(pixels)
+    (embedding,) = predictor.embed_pixels(pixels)
     (prediction,) = decided(predictor, pixels) or [None]
     return Served(
         name=name,
@@ -107,7 +107,7 @@ def describe(name: str, predictor: Predictor) -> Served:
         classes=predictor.classes,
         preprocess=config,
         predicts=prediction is not None,
-        finds_places=predictor.task.finds_places(),
+        spatial=predictor.task.spatial(),
         arrays={key: len(values) for key, values in arrays(prediction).items()} if prediction else {},
         dim=len(embedding),
         layers=len(vit.blocks),
@@ -121,7 +121,7 @@ def describe(name: str, predictor: Predictor) -> Served:
 
 def arrays(prediction: Any) -> dict[str, np.ndarray]:
     """The numbers that a prediction holds, by name; none of what was found, whose count differs from image to image."""
-    if isinstance(prediction, Findings):
+    if isinstance(prediction, SpatialPrediction):
         return {}
     return {key: value for key, value in vars(prediction).items() if isinstance(value, np.ndarray)}
 
@@ -131,9 +131,9 @@ def perform(predictor: Predictor, job: Job) -> list[Any]:
     what :func:`merged` gives."""
     pixels = torch.from_numpy(job.pixels)
     if job.kind == "predict":
-        return predictor.decide(pixels)
+        return predictor.predict_pixels(pixels)
     if job.kind == "embed":
-        return predictor.describe(pixels)
+        return predictor.embed_pixels(pixels)
     if job.kind == "merge":
         return merged(predictor, pixels, **job.options)
     images = predictor.preprocess.finish(pixels).to(predictor.device)

@@ -6,26 +6,26 @@ A task's module defines three classes: ``Config`` (frozen, JSON), ``Prediction``
 from __future__ import annotations
 
 import dataclasses
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
-from vitrail.data.targets import SCENES
+from vitrail.data.batch import Batch
+from vitrail.data.targets import SPATIAL
+from vitrail.metrics import Rows
+from vitrail.nn.encoder import Encoder
+from vitrail.ops.patches import Pair
+from vitrail.trainable import Forward, Trainable
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
     from vitrail.data.source import SourceConfig
-    from vitrail.data.transforms.frame import Frame
+    from vitrail.data.transforms.geometry import ImageGeometry
     from vitrail.vit import ViT, ViTConfig
-
-Batch = dict[str, Any]
-"""``images`` float32 (B C H W) or ``view0``, ``view1`` …, ``targets`` (see the task: a tensor, or a list of objects, an
-image each, which stays on the host), ``index`` int64 (B,), and on the host ``keys`` int64 (B,), from which a loss draws
-its random numbers. Where images have borders, ``padding`` bool (B H W) is true there."""
 
 
 class Prediction(Protocol):
@@ -39,7 +39,7 @@ class Prediction(Protocol):
 
 
 @runtime_checkable
-class Findings(Protocol):
+class SpatialPrediction(Protocol):
     """A prediction of what is where in an image: any number of rows, each with its place or extent."""
 
     columns: ClassVar[tuple[str, ...]]
@@ -50,11 +50,11 @@ class Findings(Protocol):
     def summary(self, top: int) -> dict[str, str]:
         """One line for people, naming ``top`` at most."""
 
-    def placed(self, frame: Frame) -> Any:
+    def to_original(self, geometry: ImageGeometry) -> Any:
         """The same on the image that was preprocessed.
 
         Args:
-            frame: where the model's input lies in it (``Preprocess.frame``).
+            geometry: where the model's input lies in it (``Preprocess.geometry``).
         """
 
 
@@ -64,46 +64,39 @@ def to_dict(prediction: Any, top: int) -> dict[str, Any]:
     return data
 
 
-class Task(nn.Module, ABC):
-    """A backbone, a head, a loss, and the one definition of the output.
+P = TypeVar("P", bound=Prediction)
+
+
+class Task(Trainable, Generic[P]):
+    """An encoder and a head: images in, one :class:`Prediction` an image out.
 
     Attributes:
-        monitor: the metric that tells the best weights, and whether more (``max``) or less (``min``) is better.
-            None: nothing tells, so the last weights are released.
-        takes: the kinds of targets it learns from (``Source.kind``).
         repeats: settings of the preprocessing that its ``Config`` repeats, so that it can undo them.
-        num_views: how many views of an image it needs at least; 0: it learns from one image, ``images``.
     """
 
-    monitor: ClassVar[str | None]
-    monitor_mode: ClassVar[Literal["max", "min"]] = "max"
-    takes: ClassVar[tuple[str, ...]]
     repeats: ClassVar[tuple[str, ...]] = ()
-    num_views: ClassVar[int] = 0
     config: Any
     vit: ViT
     head: nn.Module
-
-    @property
-    def name(self) -> str:
-        """The registry name: the file's for our tasks, the dotted module for a third party's."""
-        module = type(self).__module__
-        return module.removeprefix("vitrail.tasks.")
 
     @property
     def backbone(self) -> ViT:
         """What its features come from, and what later trainings start from."""
         return self.vit
 
+    def encoders(self) -> Mapping[str, Encoder]:
+        """The backbone alone."""
+        return {"vit": self.vit}
+
     @classmethod
-    def finds_places(cls) -> bool:
-        """Its targets and answers have places in the image: boxes, masks, a class for each pixel."""
-        return any(kind in SCENES for kind in cls.takes)
+    def spatial(cls) -> bool:
+        """Whether its targets and predictions have places in the image: boxes, masks, a class for each pixel."""
+        return any(kind in SPATIAL for kind in cls.takes)
 
     @classmethod
     def source(cls, config: SourceConfig) -> SourceConfig:
         """The source read for this task: scenes hold targets of several kinds, and ``auto`` is the first it takes."""
-        if config.kind != "auto" or not cls.finds_places():
+        if config.kind != "auto" or not cls.spatial():
             return config
         kind: Any = cls.takes[0]
         return dataclasses.replace(config, kind=kind)
@@ -126,27 +119,31 @@ class Task(nn.Module, ABC):
         """B C H W → raw outputs; what an engine replaces."""
 
     @abstractmethod
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """``{"loss": scalar, …}`` with any parts worth logging."""
+    def embed(self, images: Tensor) -> Tensor:
+        """B C H W → one feature vector an image, B D."""
 
     @abstractmethod
-    def decode(self, outputs: Tensor) -> list[Any]:
-        """Raw outputs → one :class:`Prediction` an image."""
+    def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What :meth:`forward` and :meth:`embed` give, in one pass."""
 
     @abstractmethod
-    def metrics(self) -> Any:
-        """A fresh metric family of ``vitrail.metrics`` with ``update(outputs, targets)``."""
+    def decode(self, outputs: Tensor, size: Pair) -> list[P]:
+        """Raw outputs → one prediction an image.
 
-    def evidence(self, outputs: Tensor) -> Tensor:
+        Args:
+            size: (height, width) of the model's input, which spatial predictions are in the pixels of.
+        """
+
+    def class_scores(self, outputs: Tensor) -> Tensor:
         """Raw outputs → one number for each name, B K, which explanations follow back into the image."""
         return outputs
 
-    def predict(self, images: Tensor) -> list[Any]:
-        """B C H W → one :class:`Prediction` an image."""
-        return self.decode(self(images))
+    def evaluate_batch(self, batch: Batch, forward: Forward | None = None) -> Rows:
+        """What the metrics keep of the raw outputs."""
+        padding = (batch["padding"],) if "padding" in batch else ()
+        outputs = (forward or self)(batch["images"], *padding)
+        return self.metrics().reduce(outputs.float(), batch.get("geometries"))
 
-    def complaint(self, means: Mapping[str, float]) -> str | None:
-        """What people should hear about an epoch that had these mean losses, such as a collapse; said once a run."""
-
-    def after_step(self, step: int, num_steps: int) -> None:
-        """Called after each optimizer step; EMA teachers live here."""
+    def predict(self, images: Tensor) -> list[P]:
+        """B C H W → one prediction an image."""
+        return self.decode(self(images), (images.shape[-2], images.shape[-1]))

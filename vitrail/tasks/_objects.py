@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from vitrail.data.drawing import draw_objects, indexed
-from vitrail.data.transforms.frame import Frame
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import UserError
 from vitrail.ops import rle
 
@@ -53,14 +53,14 @@ class Prediction:
         """The objects whose score is at least ``threshold``."""
         return self._only(self.scores >= threshold)
 
-    def placed(self, frame: Frame) -> Prediction:
+    def to_original(self, geometry: ImageGeometry) -> Prediction:
         """The same objects on the image that was preprocessed; boxes end at its edges."""
-        boxes = frame.original_boxes(torch.from_numpy(self.boxes_xyxy)).numpy()
+        boxes = geometry.original_boxes(torch.from_numpy(self.boxes_xyxy)).numpy()
         masks = self.masks
         if masks is not None:  # of whatever size, they show what the input does
-            own = dataclasses.replace(frame, size=(masks.shape[1], masks.shape[2]))
+            own = dataclasses.replace(geometry, size=(masks.shape[1], masks.shape[2]))
             masks = own.original_maps(torch.from_numpy(masks)).numpy()
-        return dataclasses.replace(self, boxes_xyxy=boxes, masks=masks, size=frame.original)
+        return dataclasses.replace(self, boxes_xyxy=boxes, masks=masks, size=geometry.original)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row an object: its class, score and sides in pixels."""

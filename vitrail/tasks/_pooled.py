@@ -61,18 +61,18 @@ class PooledTask(Task):
         features = self.vit(images)
         return self.pool(features.prefix, features.patches)
 
-    def answer(self, vectors: Tensor) -> Tensor:
+    def forward_head(self, vectors: Tensor) -> Tensor:
         """What :meth:`embed` gives, B D → raw outputs, B K."""
         return self.head(vectors)
 
-    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Raw outputs and the pooled vector, in one pass."""
         vectors = self.embed(images)
-        return self.answer(vectors), vectors
+        return self.forward_head(vectors), vectors
 
     def forward(self, images: Tensor) -> Tensor:
         """B C H W → B K."""
-        return self.answer(self.embed(images))
+        return self.forward_head(self.embed(images))
 
 
 def draw_caption(image: Image.Image, lines: list[str]) -> Image.Image:

@@ -12,9 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import config, from_dict, to_dict
+from vitrail.data.batch import Batch, tensor_targets
 from vitrail.metrics.classification import Metrics
 from vitrail.ops.losses import binary_cross_entropy, cross_entropy
-from vitrail.tasks import Batch
+from vitrail.ops.patches import Pair
 from vitrail.tasks._pooled import PooledConfig, PooledTask, draw_caption
 from vitrail.vit import ViTConfig
 
@@ -87,9 +88,9 @@ class Task(PooledTask):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy or binary cross-entropy of the config."""
         loss = cross_entropy if self.config.loss == "ce" else binary_cross_entropy
-        return {"loss": loss(self(batch["images"]), batch["targets"], self.config.label_smoothing)}
+        return {"loss": loss(self(batch["images"]), tensor_targets(batch), self.config.label_smoothing)}
 
-    def decode(self, outputs: Tensor) -> list[Prediction]:
+    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
         """Softmax, whatever the loss: sigmoids would rank the classes alike."""
         probabilities = outputs.detach().float().softmax(dim=1).cpu().numpy()
         return [Prediction(self.config.classes, row) for row in probabilities]

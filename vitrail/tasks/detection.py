@@ -6,7 +6,7 @@ Shapes: B images, Q queries, K classes, n objects.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config, from_dict, to_dict
+from vitrail.data.batch import Batch
+from vitrail.data.targets import Objects
 from vitrail.metrics.detection import Metrics
 from vitrail.nn.denoising import Denoising, DenoisingConfig, joined
 from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Level, Queries
@@ -25,8 +27,8 @@ from vitrail.nn.windows import WindowConfig
 from vitrail.ops import boxes as box_ops
 from vitrail.ops.detections import Detections, ranked
 from vitrail.ops.matching import CostConfig, Pairs
+from vitrail.ops.patches import Pair
 from vitrail.ops.set_losses import ClassRule, FocalRule, SoftmaxRule, Truth, matched_losses, set_losses, weighed
-from vitrail.tasks import Batch
 from vitrail.tasks import Task as Base
 from vitrail.tasks._dense import encode
 from vitrail.tasks._objects import Prediction
@@ -126,9 +128,9 @@ class Task(Base):
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
         """B C H W → B Q K+4."""
-        return self.both(images, padding)[0]
+        return self.forward_with_embedding(images, padding)[0]
 
-    def both(self, images: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward_with_embedding(self, images: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What :meth:`forward` and :meth:`embed` give, in one pass."""
         seen = self._see(images, padding)
         x, boxes = self.decoder(self._begin(seen)[0], seen.levels)[-1]
@@ -137,7 +139,8 @@ class Task(Base):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Matched losses of every layer and of the proposals, those of the denoising and of the one-to-many queries."""
         seen = self._see(batch["images"], batch.get("padding"))
-        truth = truth_of(batch["targets"], seen.region)
+        targets = cast("Sequence[Objects]", batch["targets"])
+        truth = truth_of(targets, seen.region)
         first, proposed = self._begin(seen)
         groups, noised = {"main": first}, None
         if self.many is not None:
@@ -155,7 +158,7 @@ class Task(Base):
             start = end
             if name == "main":
                 parts, pairs = matched_losses(self.rule, layers, truth, self.weights)
-                further |= self._further_losses(found[-1][0], pairs, seen, batch["targets"])
+                further |= self._further_losses(found[-1][0], pairs, seen, targets)
             elif name == "many":
                 assert self.config.one_to_many is not None
                 several = truth.repeated(self.config.one_to_many.repeats)
@@ -169,15 +172,11 @@ class Task(Base):
         own = weighed(parts, self.weights)
         return {"loss": torch.stack([own, *further.values()]).sum(), **parts, **further}
 
-    def decode(self, outputs: Tensor) -> list[Prediction]:
-        """The queries whose best class is over the threshold, best first, on an image of the native size."""
-        return self._decoded(outputs, self.config.model.image_size)
+    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
+        """The queries whose best class is over the threshold, best first."""
+        return [self._told(ranked(row), size) for row in outputs.detach().float().cpu()]
 
-    def predict(self, images: Tensor) -> list[Prediction]:
-        """The same, for images of any size."""
-        return self._decoded(self(images), (images.shape[-2], images.shape[-1]))
-
-    def evidence(self, outputs: Tensor) -> Tensor:
+    def class_scores(self, outputs: Tensor) -> Tensor:
         """The score of each class's surest object."""
         return outputs[..., : len(self.config.classes)].amax(dim=1)
 
@@ -213,9 +212,6 @@ class Task(Base):
     def _further_losses(self, x: Tensor, pairs: Pairs, seen: Seen, targets: Sequence[Any]) -> dict[str, Tensor]:
         """Of what else decoded queries B Q D say of their objects, with their weights."""
         return {}
-
-    def _decoded(self, outputs: Tensor, size: tuple[int, int]) -> list[Prediction]:
-        return [self._told(ranked(row), size) for row in outputs.detach().float().cpu()]
 
     def _told(self, found: Detections, size: tuple[int, int]) -> Prediction:
         labels, scores, boxes, _ = (part.numpy() for part in found.over(self.config.threshold))

@@ -12,8 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import config
+from vitrail.data.batch import Batch
 from vitrail.errors import UserError
-from vitrail.tasks import Batch
+from vitrail.ops.patches import Pair
 from vitrail.tasks._pooled import PooledConfig, PooledTask, draw_caption
 from vitrail.vit import ViTConfig
 
@@ -69,7 +70,7 @@ class Task(PooledTask):
         """B C H W → B D, normalised and projected where the model does so."""
         return self.head(super().embed(images))
 
-    def answer(self, vectors: Tensor) -> Tensor:
+    def forward_head(self, vectors: Tensor) -> Tensor:
         """The same."""
         return vectors
 
@@ -77,7 +78,7 @@ class Task(PooledTask):
         """Raises UserError: no targets."""
         raise UserError(_NO_HEAD)
 
-    def decode(self, outputs: Tensor) -> list[Prediction]:
+    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
         """The rows."""
         return [Prediction(row) for row in outputs.detach().float().cpu().numpy()]
 

@@ -22,6 +22,7 @@ from vitrail.ops.detections import ranked
 from vitrail.ops.mask_losses import mask_cross_entropy, mask_dice
 from vitrail.ops.mask_outputs import pack, unpack
 from vitrail.ops.matching import Pairs
+from vitrail.ops.patches import Pair
 from vitrail.tasks import detection
 from vitrail.tasks._objects import Prediction
 from vitrail.tasks.detection import Seen, within
@@ -67,7 +68,8 @@ class Task(detection.Task):
         """COCO's average precision of boxes and of masks."""
         return Metrics(self.config.classes)
 
-    def _decoded(self, outputs: Tensor, size: tuple[int, int]) -> list[Prediction]:
+    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
+        """As of detection, with the masks at the size of the input."""
         said = []
         for objects, logits in zip(*unpack(outputs.detach().float().cpu(), len(self.config.classes)), strict=True):
             found = ranked(objects)

@@ -12,9 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import config, from_dict, to_dict
+from vitrail.data.batch import Batch, tensor_targets
 from vitrail.metrics.multilabel import Metrics
 from vitrail.ops.losses import binary_cross_entropy
-from vitrail.tasks import Batch
+from vitrail.ops.patches import Pair
 from vitrail.tasks._pooled import PooledConfig, PooledTask, draw_caption
 from vitrail.vit import ViTConfig
 
@@ -86,9 +87,9 @@ class Task(PooledTask):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Mean binary cross-entropy."""
         logits = self(batch["images"])
-        return {"loss": binary_cross_entropy(logits, batch["targets"], self.config.label_smoothing)}
+        return {"loss": binary_cross_entropy(logits, tensor_targets(batch), self.config.label_smoothing)}
 
-    def decode(self, outputs: Tensor) -> list[Prediction]:
+    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
         """One sigmoid a class."""
         probabilities = outputs.detach().float().sigmoid().cpu().numpy()
         return [Prediction(self.config.classes, row, self.config.threshold) for row in probabilities]

@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from vitrail.config import config, from_dict, to_dict
+from vitrail.data.batch import Batch, tensor_targets
 from vitrail.metrics.regression import Metrics
-from vitrail.tasks import Batch
+from vitrail.ops.patches import Pair
 from vitrail.tasks._pooled import PooledConfig, PooledTask, draw_caption
 from vitrail.vit import ViTConfig
 
@@ -90,17 +91,17 @@ class Task(PooledTask):
         """K numbers."""
         return len(self.config.targets)
 
-    def answer(self, vectors: Tensor) -> Tensor:
+    def forward_head(self, vectors: Tensor) -> Tensor:
         """B D → B K in the units of the data."""
-        return super().answer(vectors).float() * self.std + self.mean
+        return super().forward_head(vectors).float() * self.std + self.mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The config's loss on standardised numbers."""
-        outputs, targets = ((y - self.mean) / self.std for y in (self(batch["images"]), batch["targets"]))
+        outputs, targets = ((y - self.mean) / self.std for y in (self(batch["images"]), tensor_targets(batch)))
         function = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}[self.config.loss]
         return {"loss": function(outputs, targets)}
 
-    def decode(self, outputs: Tensor) -> list[Prediction]:
+    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
         """The outputs are the numbers."""
         return [Prediction(self.config.targets, row) for row in outputs.detach().float().cpu().numpy()]
 

@@ -19,8 +19,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config, from_dict, to_dict
+from vitrail.data.batch import Batch, tensor_targets
 from vitrail.data.drawing import draw_map, indexed
-from vitrail.data.transforms.frame import Frame
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import UserError
 from vitrail.metrics.segmentation import Metrics
 from vitrail.nn.dense_heads import CascadedUpsampler, LinearHead, MultiLevelHead, enlarged
@@ -28,8 +29,8 @@ from vitrail.nn.detail_stream import DetailStream
 from vitrail.nn.init import initialise
 from vitrail.nn.resnet_stem import ResNetStem
 from vitrail.nn.windows import WindowConfig
+from vitrail.ops.patches import Pair
 from vitrail.ops.segmentation_losses import IGNORE, cell_cross_entropy, cross_entropy_and_dice
-from vitrail.tasks import Batch
 from vitrail.tasks import Task as Base
 from vitrail.tasks._dense import encode
 from vitrail.vit import ViT, ViTConfig
@@ -79,9 +80,9 @@ class Prediction:
         order = np.argsort(-counts, kind="stable")
         return {self.classes[label]: float(counts[label]) for label in order if counts[label]}
 
-    def placed(self, frame: Frame) -> Prediction:
+    def to_original(self, geometry: ImageGeometry) -> Prediction:
         """The same classes on the image that was preprocessed; what the model did not see is 255."""
-        whole = frame.original_maps(torch.from_numpy(self.map), IGNORE)
+        whole = geometry.original_maps(torch.from_numpy(self.map), IGNORE)
         return dataclasses.replace(self, map=whole.numpy())
 
     def rows(self) -> list[dict[str, Any]]:
@@ -157,9 +158,9 @@ class Task(Base):
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
         """B C H W → logits B K H W."""
-        return self.both(images, padding)[0]
+        return self.forward_with_embedding(images, padding)[0]
 
-    def both(self, images: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward_with_embedding(self, images: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What :meth:`forward` and :meth:`embed` give, in one pass."""
         logits, _, map_ = self._run(images, padding)
         return logits, map_.flatten(2).mean(dim=2)
@@ -167,7 +168,7 @@ class Task(Base):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy and Dice, in the shares of the config, and perhaps the cross-entropy of the tokens."""
         logits, coarse, _ = self._run(batch["images"], batch.get("padding"))
-        labels, share = batch["targets"], self.config.dice
+        labels, share = tensor_targets(batch), self.config.dice
         cross_entropy, dice = cross_entropy_and_dice(logits, labels)
         parts = {"cross_entropy": cross_entropy, "dice": dice}
         loss = (1 - share) * cross_entropy + share * dice
@@ -176,12 +177,12 @@ class Task(Base):
             loss = loss + self.config.coarse * parts["coarse"]
         return {"loss": loss, **parts}
 
-    def decode(self, outputs: Tensor) -> list[Prediction]:
+    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
         """The likeliest class of each pixel."""
         maps = outputs.detach().argmax(dim=1).cpu().numpy().astype(np.uint8)
         return [Prediction(self.config.classes, row) for row in maps]
 
-    def evidence(self, outputs: Tensor) -> Tensor:
+    def class_scores(self, outputs: Tensor) -> Tensor:
         """The logits of each class where it was said, summed (Vinogradova et al. 2020, Seg-Grad-CAM)."""
         classes = torch.arange(outputs.shape[1], device=outputs.device)[:, None, None]
         return (outputs * (outputs.argmax(dim=1, keepdim=True) == classes)).sum(dim=(2, 3))

@@ -15,13 +15,14 @@ from vitrail import distill, registry
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.data import AugmentConfig, Data, Loader, MixConfig, open_data
+from vitrail.data.batch import Batch, to_device
 from vitrail.distill.opening import open_teacher
 from vitrail.errors import UserError
 from vitrail.outline import TASKS, backbones, outline
 from vitrail.tasks import Task
 from vitrail.train import optimizer, precision, state
 from vitrail.train.allocator import keep_freed_memory
-from vitrail.train.distributed import Batch, Engine, World, shard
+from vitrail.train.distributed import Engine, World, shard
 from vitrail.train.ema import Ema
 from vitrail.train.folder import RunFolder
 from vitrail.train.precision import Precision
@@ -238,12 +239,6 @@ def _precision(run: Run, task: Task, loader: Loader, world: World) -> Precision:
         return trial.loss(first[0])["loss"]  # type: ignore[operator]
 
     return precision.resolve(run.precision, task, loss, world.device)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """What the loss needs, on the device. Keys stay on the host, where numbers are drawn; the index is left behind."""
-    wanted = {key: value for key, value in batch.items() if key not in ("index", "bad")}
-    return {k: v if k == "keys" else v.to(device, non_blocking=True) for k, v in wanted.items()}
 
 
 def _differing(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from vitrail.data import Loader
+from vitrail.data.batch import single, to_device
 from vitrail.evaluation import evaluation_mode
 from vitrail.tasks import Task
-from vitrail.train.assemble import to_device
 
 MAX_FAULTS = 3  # in a row
 MAX_NAMES = 8
@@ -19,9 +19,7 @@ def culprits(task: Task, loader: Loader, epoch: int, step: int, device: torch.de
     A batch is a function of (epoch, step), so none need be kept: this loads it again.
     """
     batch = next(loader.batches(epoch, step))
-    rows = [
-        {name: value[i, None] for name, value in batch.items() if name != "bad"} for i in range(len(batch["index"]))
-    ]
+    rows = [single(batch, i) for i in range(len(batch["index"]))]
     with evaluation_mode(task), torch.no_grad():
         losses = [task.loss(to_device(row, device))["loss"] for row in rows]
     index = batch["index"][~torch.stack(losses).isfinite().cpu()].tolist()

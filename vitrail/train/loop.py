@@ -143,7 +143,7 @@ class Loop:
         metrics = self.evaluate() if self.wants_evaluation() else {}
         self.judge(metrics)
         means = {name.removeprefix("train_"): value for name, value in self.means().items()}
-        if at.epoch and not self.complained and (complaint := self.task.complaint(means)):
+        if at.epoch and not self.complained and (complaint := self.task.diagnose(means)):
             self.say(f"warning: {complaint}")
             self.complained = True
         outcome.save_weights(self.session, "last", metrics)

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vitrail.data import draws
+from vitrail.data import keyed_random
+from vitrail.data.batch import Batch, chunks, to_device
 from vitrail.train import optimizer, precision
-from vitrail.train.assemble import Session, to_device
-from vitrail.train.distributed import Batch
+from vitrail.train.assemble import Session
 from vitrail.train.schedule import factor
 
 
@@ -62,14 +62,13 @@ class Stepper:
 
     def seed(self, what: str, number: int) -> None:
         """Set torch's generators to a function of the run's seed, what comes next, and this rank."""
-        torch.manual_seed(draws.key(self.run.seed, what, number, self.world.rank) >> 1)
+        torch.manual_seed(keyed_random.key(self.run.seed, what, number, self.world.rank) >> 1)
 
     def gradients(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
         """Backward through the batch in pieces; the losses' names and means, the one to minimise first."""
         size, count = len(batch["keys"]), self.run.accumulate
         total: dict[str, Tensor] = {}
-        chunks = zip(*(value.chunk(count) for value in batch.values()), strict=True)
-        pieces = [dict(zip(batch, chunk, strict=True)) for chunk in chunks]
+        pieces = chunks(batch, count)
         for piece in pieces:
             share = len(piece["keys"]) / size
             with self.engine.sharing(piece is pieces[-1]):

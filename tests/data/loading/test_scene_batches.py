@@ -33,14 +33,14 @@ def test_evaluation_leaves_every_object_in_its_images_pixels(scene_folder: Path)
     for batch in data.eval_loader("train").batches():
         assert batch["images"].shape[1:] == (3, 32, 32)
         assert batch["padding"].shape == (*batch["images"].shape[:1], 32, 32)
-        rows = zip(batch["index"].tolist(), batch["targets"], batch["frames"], batch["padding"], strict=True)
-        for image, objects, frame, padding in rows:
+        rows = zip(batch["index"].tolist(), batch["targets"], batch["geometries"], batch["padding"], strict=True)
+        for image, objects, geometry, padding in rows:
             original = source.targets[image]
             assert torch.equal(objects.boxes_xyxy, original.boxes_xyxy)
             assert torch.equal(objects.masks, original.masks)
-            assert frame.original == original.size
-            assert torch.equal(frame.padding(), padding)
-            back = frame.original_boxes(frame.boxes(objects.boxes_xyxy))
+            assert geometry.original == original.size
+            assert torch.equal(geometry.padding(), padding)
+            back = geometry.original_boxes(geometry.boxes(objects.boxes_xyxy))
             torch.testing.assert_close(back, original.boxes_xyxy, atol=1e-3, rtol=0)
             seen += 1
     assert seen == len(source)
@@ -53,8 +53,8 @@ def test_training_shows_objects_in_the_inputs_pixels(scene_folder: Path) -> None
     assert isinstance(batch["targets"], ObjectsBatch)
     for image, objects in zip(batch["index"].tolist(), batch["targets"], strict=True):
         original = source.targets[image]
-        frame = Preprocess(data.config.preprocess).frame(original.size)
-        torch.testing.assert_close(objects.boxes_xyxy, frame.objects(original).boxes_xyxy, atol=1e-3, rtol=0)
+        geometry = Preprocess(data.config.preprocess).geometry(original.size)
+        torch.testing.assert_close(objects.boxes_xyxy, geometry.objects(original).boxes_xyxy, atol=1e-3, rtol=0)
         assert objects.masks.shape[1:] == (32, 32)
 
 

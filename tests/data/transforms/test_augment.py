@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from vitrail.config import from_dict, to_dict
-from vitrail.data import draws
+from vitrail.data import keyed_random
 from vitrail.data.transforms import policies
 from vitrail.data.transforms.augment import PRESETS, Augment, AugmentConfig, augmentation
 from vitrail.data.transforms.batched import AffineConfig, ErasingConfig
@@ -81,7 +81,7 @@ def test_resized_crop_is_torchvisions():
     theirs = v2.RandomResizedCrop((24, 32), scale=(0.2, 0.9), ratio=(0.5, 2.0), antialias=True)
     augment = Augment(AugmentConfig(crop="resized", area=(0.2, 0.9), aspect=(0.5, 2.0)), RGB)
     for key in range(20):
-        with draws.torch_seeded(key):
+        with keyed_random.torch_seeded(key):
             expected = v2.functional.pil_to_tensor(theirs(image))
         assert torch.equal(augment.pixels(image, key), expected)
 
@@ -89,7 +89,7 @@ def test_resized_crop_is_torchvisions():
 @pytest.mark.parametrize(("height", "width"), [(60, 100), (100, 60), (7, 5), (224, 224)])
 def test_inception_crop_draws_the_aspect_linearly_and_the_height_uniformly(height, width):
     area, aspect = (0.05, 1.0), (0.75, 1.33)
-    with draws.torch_seeded(1):
+    with keyed_random.torch_seeded(1):
         boxes = np.array([policies.inception_crop(height, width, area, aspect) for _ in range(1500)])
     top, left, h, w = boxes.T
     assert (top >= 0).all()
@@ -112,7 +112,7 @@ def test_inception_crop_draws_the_aspect_linearly_and_the_height_uniformly(heigh
 
 
 def test_inception_crop_falls_back_to_the_whole_image():
-    with draws.torch_seeded(0):
+    with keyed_random.torch_seeded(0):
         assert policies.inception_crop(10, 1000, (0.5, 1.0), (0.75, 1.33)) == (0, 0, 10, 1000)
 
 
@@ -130,7 +130,7 @@ def test_three_augment_is_one_of_grey_solarised_and_blurred():
     grey, solar = v2.Grayscale(3)(image), v2.functional.solarize(image, 128)
     kinds = []
     for key in range(60):
-        with draws.torch_seeded(key):
+        with keyed_random.torch_seeded(key):
             out = policy(image)
         known = [
             name for name, it in (("grey", grey), ("solar", solar)) if not ImageChops.difference(out, it).getbbox()

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import v2
 
-from vitrail.data import draws
+from vitrail.data import keyed_random
 from vitrail.data.transforms import batched
 from vitrail.data.transforms.batched import AffineConfig, ErasingConfig
 
-KEYS = draws.keys(0, "sample", 0, np.arange(400))
+KEYS = keyed_random.keys(0, "sample", 0, np.arange(400))
 
 
 def random_images(num: int, height: int = 9, width: int = 12, channels: int = 2) -> torch.Tensor:
@@ -65,7 +65,7 @@ def test_shift_moves_each_image_by_its_own_offset_within_the_padding():
 def test_affine_is_torchvisions(config, angle, shift, scale, shear, monkeypatch):
     """With the parameters that our draws give, each image is what torchvision makes of it alone."""
     images, keys = random_images(12, 20, 30).float(), KEYS[:12]
-    parameters = draws.uniform(keys, "affine", 5)
+    parameters = keyed_random.uniform(keys, "affine", 5)
     # torchvision translates by whole pixels only
     parameters[:, 3:] = [[0.75, 0.25]] if config.translate == 0.2 else [[0.5, 0.5]]
     monkeypatch.setattr(batched, "uniform", lambda *_: parameters)

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as theirs
 
-from vitrail.data import draws
+from vitrail.data import keyed_random
 from vitrail.data.transforms import colour
 from vitrail.data.transforms.batched import window
 from vitrail.data.transforms.colour import ColourConfig, recolour
 
-KEYS = draws.keys(0, "sample", 0, np.arange(300))
+KEYS = keyed_random.keys(0, "sample", 0, np.arange(300))
 
 
 def images(num: int, channels: int = 3, height: int = 20, width: int = 26) -> torch.Tensor:
@@ -56,7 +56,7 @@ def test_shares_are_kept_and_the_order_of_the_jitter_varies():
     assert 0.7 < (some != x).any(dim=(1, 2, 3)).float().mean() < 0.9
     assert some.min() >= 0
     assert some.max() <= 255.01
-    orders = draws.uniform(KEYS, "jitter order", 4).argsort(axis=1)
+    orders = keyed_random.uniform(KEYS, "jitter order", 4).argsort(axis=1)
     assert len({tuple(row) for row in orders.tolist()}) == 24
 
 

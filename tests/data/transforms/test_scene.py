@@ -14,7 +14,7 @@ from PIL import Image
 from vitrail.data import Objects, Preprocess, PreprocessConfig, SceneAugment, SceneAugmentConfig
 from vitrail.data.images.decode import BadImage
 from vitrail.data.transforms.colour import ColourConfig
-from vitrail.data.transforms.frame import Frame
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.scene import SCENE_PRESETS, ScenePreprocess
 from vitrail.errors import UserError
 from vitrail.ops import boxes as box_ops
@@ -46,10 +46,10 @@ regions = st.tuples(*[st.floats(-20, 60)] * 2, *[st.floats(5, 90)] * 2)
 @given(regions, st.tuples(st.integers(8, 64), st.integers(8, 64)))
 def test_boxes_come_back_where_they_were(region: tuple[float, ...], size: tuple[int, int]) -> None:
     left, top, width, height = region
-    frame = Frame((left, top, left + width, top + height), size, (100, 120))
+    geometry = ImageGeometry((left, top, left + width, top + height), size, (100, 120))
     inside = torch.tensor([[left + 0.2 * width, top + 0.3 * height, left + 0.7 * width, top + 0.9 * height]])
     inside = torch.stack([inside[:, 0::2].clamp(0, 120), inside[:, 1::2].clamp(0, 100)], -1).reshape(-1, 4)
-    torch.testing.assert_close(frame.original_boxes(frame.boxes(inside)), inside, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(geometry.original_boxes(geometry.boxes(inside)), inside, atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("resize", ["square", "crop", "pad"])
@@ -73,8 +73,8 @@ def test_what_inference_sees_is_where_the_frame_says(resize: str, size: tuple[in
 
 def test_masks_return_to_the_original_pixels() -> None:
     _, objects = scene(48, 80)
-    frame = Preprocess(PreprocessConfig(size=96, resize="pad")).frame((48, 80))
-    back = frame.original_objects(frame.objects(objects))
+    geometry = Preprocess(PreprocessConfig(size=96, resize="pad")).geometry((48, 80))
+    back = geometry.original_objects(geometry.objects(objects))
     torch.testing.assert_close(back.boxes_xyxy, objects.boxes_xyxy, atol=1e-4, rtol=0)
     assert torch.equal(back.masks, objects.masks)  # enlarged and reduced again
     assert back.size == objects.size

@@ -20,7 +20,7 @@ from vitrail.data import (
     SourceConfig,
     ViewConfig,
     Views,
-    draws,
+    keyed_random,
     open_data,
     views_of,
 )
@@ -28,7 +28,7 @@ from vitrail.data.transforms.colour import ColourConfig
 
 INPUT = PreprocessConfig(size=(24, 32))
 COLOUR = ColourConfig(jitter=(0.4, 0.4, 0.2, 0.1), grey=0.2, blur=0.5, solarise=0.2)
-KEYS = draws.keys(0, "sample", 0, np.arange(6))
+KEYS = keyed_random.keys(0, "sample", 0, np.arange(6))
 
 
 def several(crop: str) -> tuple[ViewConfig, ...]:
@@ -45,7 +45,7 @@ def images(num: int = 6) -> list[Image.Image]:
     return [Image.fromarray(each).resize((60 + i, 45)) for i, each in enumerate(noise)]
 
 
-def made(views: Views, keys: draws.Keys = KEYS, rows: slice = slice(None)) -> list[torch.Tensor]:
+def made(views: Views, keys: keyed_random.Keys = KEYS, rows: slice = slice(None)) -> list[torch.Tensor]:
     pixels = [views.pixels(image, int(key)) for image, key in zip(images()[rows], keys[rows], strict=True)]
     return views_of(views.finish(torch.stack(pixels), keys[rows]))
 
@@ -63,7 +63,7 @@ def test_the_views_of_an_image_hang_on_its_key_alone(crop: str) -> None:
         alone = made(views, rows=slice(i, i + 1))
         for view, own in zip(together, alone, strict=True):
             torch.testing.assert_close(view[i, None], own, atol=1e-4, rtol=0)
-    for view, other in zip(together, made(views, draws.keys(0, "sample", 1, np.arange(6))), strict=True):
+    for view, other in zip(together, made(views, keyed_random.keys(0, "sample", 1, np.arange(6))), strict=True):
         assert (view != other).flatten(1).any(dim=1).all()
 
 
@@ -113,7 +113,7 @@ def test_crops_are_cut_from_the_original_and_packed() -> None:
     for number, (view, config) in enumerate(zip(finished, made_by, strict=True)):
         size = (8, 12) if config is small else (24, 32)
         single = Augment(config.augment, PreprocessConfig(size=size))
-        keys = draws.salted(KEYS, f"view {number}")
+        keys = keyed_random.salted(KEYS, f"view {number}")
         expected = [single(image, int(key)) for image, key in zip(images(), keys, strict=True)]
         torch.testing.assert_close(view, torch.stack(expected), atol=1e-4, rtol=0)
 

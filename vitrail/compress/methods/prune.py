@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from vitrail.compress import Levels
 from vitrail.compress.reduced import require_plain
 from vitrail.config import config
+from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.evaluation import evaluation_mode
-from vitrail.nn.init import Undrawn
-from vitrail.tasks import Batch, Task
+from vitrail.nn.init import skip_init
+from vitrail.tasks import Task
 from vitrail.vit import ViT, ViTConfig
 
 STRENGTH = "share"
@@ -90,12 +91,13 @@ def calibrate(task: Task, batches: Iterable[Batch]) -> Importance:
     try:
         with evaluation_mode(task):
             for batch in batches:
-                images, targets = (batch[name].to(totals[0].device) for name in ("images", "targets"))
-                loss = len(images) * task.loss({"images": images, "targets": targets})["loss"]  # a sum, not the mean
+                device, count = totals[0].device, len(batch["images"])
+                moved: Batch = {"images": batch["images"].to(device), "targets": batch["targets"].to(device)}
+                loss = count * task.loss(moved)["loss"]  # a sum, not the mean
                 gradients = torch.autograd.grad(loss, [gates[module] for module, _ in gated])
                 for total, gradient in zip(totals, gradients, strict=True):
                     total += gradient.abs().sum(dim=(0, 1, 3))
-                seen += len(images)
+                seen += count
     finally:
         for hook in hooks:
             hook.remove()
@@ -121,7 +123,7 @@ def apply(task: Task, options: Options, found: Importance) -> Task:
     block = dataclasses.replace(before.block, head_dim=before.head_dim)
     after = dataclasses.replace(before, heads=len(kept["heads"][0]), mlp_dim=len(kept["units"][0]), block=block)
     state = {name: _rest(name, value, kept, before) for name, value in task.state_dict().items()}
-    with torch.device("meta"), Undrawn():
+    with torch.device("meta"), skip_init():
         smaller: Task = type(task)(dataclasses.replace(task.config, model=after))
     smaller.load_state_dict(state, assign=True)
     return smaller.train(task.training)

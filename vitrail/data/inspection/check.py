@@ -11,7 +11,7 @@ import numpy as np
 from vitrail.data.inspection.inspect import inspect
 from vitrail.data.inspection.places import faults
 from vitrail.data.source import Source, SourceConfig, Splits, case_twins, open_source
-from vitrail.data.targets import SCENES, Annotations, BadAnnotations, in_words
+from vitrail.data.targets import SPATIAL, Annotations, BadAnnotations, in_words
 
 Place = tuple[str, int]  # (split, position in it)
 
@@ -103,7 +103,7 @@ def check(data: Splits | SourceConfig | str, *, channels: int | None = None, wor
         seen = inspect(source, f"check {split}", channels=channels, workers=workers)
         bad += [Finding(split, i, source.name(i), text) for i, text in seen.bad]
         warned += [Finding(split, i, source.name(i), text) for i, text in seen.warned]
-        if source.kind in SCENES:
+        if source.kind in SPATIAL:
             bad += [Finding(split, i, source.name(i), text) for i, text in faults(source, seen.sizes)]
         readable = np.setdiff1d(np.arange(len(source)), [i for i, _ in seen.bad])
         digests.append(seen.digests[readable])

@@ -11,7 +11,7 @@ from PIL import Image
 from vitrail.data.drawing import draw_map, draw_objects
 from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.source import Source
-from vitrail.data.targets import SCENES, Objects
+from vitrail.data.targets import SPATIAL, Objects
 from vitrail.errors import UserError
 
 
@@ -38,7 +38,7 @@ def draw(source: Source, index: int) -> Image.Image:
     image = decode(source.read(index), 3 if source.channels in (None, 1, 3) else source.channels)
     if not isinstance(image, Image.Image):
         raise UserError(f"{source.name(index)} has {len(image)} channels and cannot be drawn; choose other data")
-    return on_picture(image, source.targets[index], source.classes) if source.kind in SCENES else image
+    return on_picture(image, source.targets[index], source.classes) if source.kind in SPATIAL else image
 
 
 def on_picture(image: Image.Image, target: Objects | Any, classes: Sequence[str]) -> Image.Image:

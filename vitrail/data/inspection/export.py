@@ -11,7 +11,7 @@ from PIL import Image
 from vitrail.console import track
 from vitrail.data.images.decode import decode
 from vitrail.data.source import Source
-from vitrail.data.targets import SCENES
+from vitrail.data.targets import SPATIAL
 from vitrail.errors import UserError
 
 
@@ -24,7 +24,7 @@ def export(source: Source, folder: Path, *, limit: int | None = None) -> int:
     Raises:
         UserError: the folder is not empty, or an image cannot be read.
     """
-    if source.kind in SCENES:
+    if source.kind in SPATIAL:
         raise UserError(f"the data has {source.kind}; write it with `vitrail data convert`")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty; name a new folder")

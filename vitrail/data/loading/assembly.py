@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vitrail.data import draws
-from vitrail.data.draws import Keys
+from vitrail.data import keyed_random
+from vitrail.data.batch import Batch, tensor_targets
 from vitrail.data.images.decode import BadImage, decode
+from vitrail.data.keyed_random import Keys
 from vitrail.data.loading.sampler import Step
 from vitrail.data.source import Source
 from vitrail.data.transforms.mix import Mix
 from vitrail.data.transforms.preprocess import Picture, PreprocessConfig
 from vitrail.errors import UserError
-
-Batch: TypeAlias = dict[str, Any]
 
 
 class Transform(Protocol):
@@ -65,7 +64,7 @@ class Assembly:
             return error
 
     def _assemble(self, step: Step) -> Batch:
-        keys = draws.keys(self.seed, "sample", step.epoch, step.index, step.repeat)
+        keys = keyed_random.keys(self.seed, "sample", step.epoch, step.index, step.repeat)
         rows: list[Any] = []
         good: list[int] = []
         bad: list[tuple[int, str]] = []
@@ -83,14 +82,14 @@ class Assembly:
         batch = self._batch(rows, index, keys[good])
         batch |= {"index": torch.from_numpy(index), "keys": torch.from_numpy(keys[good].view(np.int64))}
         if self.mix is not None:
-            key = draws.key(self.seed, "mix", step.epoch, step.step)
-            batch["images"], batch["targets"] = self.mix(batch["images"], batch["targets"], key)
+            key = keyed_random.key(self.seed, "mix", step.epoch, step.step)
+            batch["images"], batch["targets"] = self.mix(batch["images"], tensor_targets(batch), key)
         return batch | {"bad": bad} if bad else batch
 
     def _batch(self, rows: list[Any], index: np.ndarray, keys: Keys) -> Batch:
         """The finished images of samples that were read, with their targets."""
         finished = self.transform.finish(torch.stack(rows), keys)
-        batch: Batch = finished if isinstance(finished, dict) else {"images": finished}
+        batch = cast("Batch", finished) if isinstance(finished, dict) else Batch(images=finished)
         if self.source.kind != "none":
             batch["targets"] = torch.from_numpy(self.source.targets[index])
         return batch

@@ -14,11 +14,12 @@ from torch.utils.data import DataLoader
 
 from vitrail import console
 from vitrail.config import config
-from vitrail.data.loading.assembly import Assembly, Batch, Transform
+from vitrail.data.batch import Batch
+from vitrail.data.loading.assembly import Assembly, Transform
 from vitrail.data.loading.sampler import Sampler, Step
 from vitrail.data.loading.scenes import SceneAssembly, SceneTransform
 from vitrail.data.source import Source
-from vitrail.data.targets import SCENES
+from vitrail.data.targets import SPATIAL
 from vitrail.data.transforms.mix import Mix
 from vitrail.data.transforms.preprocess import Preprocess
 from vitrail.data.transforms.scene import SceneEvaluation
@@ -94,7 +95,7 @@ class Loader:
                 world_size=world_size,
             )
         )
-        scenes = source.kind in SCENES
+        scenes = source.kind in SPATIAL
         if scenes and isinstance(transform, Preprocess):
             transform = SceneEvaluation(transform.input)
         cached = _resolve_cache(config.cache, transform, len(source))

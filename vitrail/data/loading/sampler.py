@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data import draws
+from vitrail.data import keyed_random
 from vitrail.errors import UserError
 
 
@@ -65,7 +65,7 @@ class Sampler:
         """The epoch's samples for all ranks: (index, repeat), each (num_samples,)."""
         if not self.train:
             return np.arange(self.num_samples), np.zeros(self.num_samples, dtype=np.int64)
-        shuffled = draws.permutation(self.num_samples, draws.key(self.seed, "order", epoch))
+        shuffled = keyed_random.permutation(self.num_samples, keyed_random.key(self.seed, "order", epoch))
         shown = np.arange(self.num_samples)
         return shuffled[shown // self.repeats], shown % self.repeats
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vitrail.data.draws import Keys
+from vitrail.data.batch import Batch, TargetBatch
 from vitrail.data.images.decode import decode
-from vitrail.data.loading.assembly import Assembly, Batch
+from vitrail.data.keyed_random import Keys
+from vitrail.data.loading.assembly import Assembly
 from vitrail.data.targets import Objects, ObjectsBatch
 from vitrail.data.transforms.preprocess import Picture, PreprocessConfig
 from vitrail.data.transforms.scene import Scene, Target
@@ -38,7 +39,7 @@ class SceneAssembly(Assembly):
     """Its batches hold ``images``, ``targets`` and, where images may have a border, ``padding`` bool (B, H, W).
 
     ``targets`` is an :class:`ObjectsBatch`, or class maps int64 (B, H, W). In evaluation it is a list of each image's
-    own :class:`Objects` or map uint8 (h, w), and ``frames`` says where the inputs lie in those images.
+    own :class:`Objects` or map uint8 (h, w), and ``geometries`` says where the inputs lie in those images.
     """
 
     transform: Any
@@ -53,8 +54,8 @@ class SceneAssembly(Assembly):
     def _batch(self, rows: list[Scene], index: np.ndarray, keys: Keys) -> Batch:
         targets: list[Any] = [row.target for row in rows]
         batch: Batch = {"images": self.transform.finish(torch.stack([row.pixels for row in rows]), keys)}
-        if frames := [row.frame for row in rows if row.frame is not None]:
-            batch |= {"targets": targets, "frames": frames}
+        if geometries := [row.geometry for row in rows if row.geometry is not None]:
+            batch |= {"targets": cast("TargetBatch", targets), "geometries": geometries}
         else:
             objects = isinstance(targets[0], Objects)
             batch["targets"] = ObjectsBatch.of(targets) if objects else torch.stack(targets).long()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from vitrail.data import draws
+from vitrail.data import keyed_random
 from vitrail.data.source import Labels, Source, SourceConfig
 from vitrail.data.sources import digits
 from vitrail.data.sources._annotated import labelled
@@ -72,7 +72,7 @@ class _Scene(NamedTuple):
 def _scenes(split: str) -> tuple[_Scene, ...]:
     single = digits.load(SourceConfig(spec="digits"))[split]
     glyphs = np.stack([np.asarray(single.read(i)) for i in range(len(single))])
-    keys = draws.keys(0, f"digit scenes {split}", np.arange(NUM_SCENES[split]))
+    keys = keyed_random.keys(0, f"digit scenes {split}", np.arange(NUM_SCENES[split]))
     return tuple(_scene(key, glyphs, single.targets) for key in keys)
 
 
@@ -82,12 +82,12 @@ def _scene(key: np.uint64, glyphs: Grey, labels: NDArray[np.int64]) -> _Scene:
     canvas = _clutter(own)
     numbers = np.zeros((SIDE, SIDE), np.uint8)
     chosen: list[int] = []
-    for slot in range(1 + int(draws.uniform(own, "count", 1)[0, 0] * MOST)):
-        which, size, strength = draws.uniform(own, f"digit {slot}", 3)[0]
+    for slot in range(1 + int(keyed_random.uniform(own, "count", 1)[0, 0] * MOST)):
+        which, size, strength = keyed_random.uniform(own, f"digit {slot}", 3)[0]
         index, side = int(which * len(glyphs)), SMALLEST + int(size * (LARGEST - SMALLEST + 1))
         glyph = np.asarray(Image.fromarray(glyphs[index]).resize((side, side), Image.Resampling.BICUBIC))
         ink = glyph >= INK
-        places = draws.uniform(own, f"place {slot}", 2 * TRIES).reshape(-1, 2) * (SIDE - side + 1)
+        places = keyed_random.uniform(own, f"place {slot}", 2 * TRIES).reshape(-1, 2) * (SIDE - side + 1)
         for top, left in places.astype(int):
             window = (slice(top, top + side), slice(left, left + side))
             if _covers_little(numbers, window, ink):
@@ -96,7 +96,7 @@ def _scene(key: np.uint64, glyphs: Grey, labels: NDArray[np.int64]) -> _Scene:
                 level = (glyph * (0.6 + 0.4 * strength)).astype(np.uint8)
                 canvas[window] = np.maximum(canvas[window], level)
                 break
-    noise = draws.uniform(own, "noise", SIDE * SIDE).reshape(SIDE, SIDE) * 48 - 24
+    noise = keyed_random.uniform(own, "noise", SIDE * SIDE).reshape(SIDE, SIDE) * 48 - 24
     return _Scene(np.clip(canvas + noise, 0, 255).astype(np.uint8), numbers, labels[chosen])
 
 
@@ -111,7 +111,7 @@ def _covers_little(numbers: Grey, window: tuple[slice, slice], ink: NDArray[np.b
 
 def _clutter(own: NDArray[np.uint64]) -> Grey:
     """A dim ground with a few short strokes."""
-    level, *ends = draws.uniform(own, "clutter", 1 + 4 * 6)[0]
+    level, *ends = keyed_random.uniform(own, "clutter", 1 + 4 * 6)[0]
     ground = Image.new("L", (SIDE, SIDE), 16 + int(level * 32))
     pen = ImageDraw.Draw(ground)
     for x, y, across, down in np.reshape(ends, (-1, 4)):

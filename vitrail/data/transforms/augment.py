@@ -14,8 +14,8 @@ from pydantic import BeforeValidator, Field, PositiveInt
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.data import draws
-from vitrail.data.draws import Keys
+from vitrail.data import keyed_random
+from vitrail.data.keyed_random import Keys
 from vitrail.data.transforms import batched, policies
 from vitrail.data.transforms.batched import AffineConfig, ErasingConfig, PositiveRange
 from vitrail.data.transforms.colour import ColourConfig, recolour
@@ -136,7 +136,7 @@ class Augment:
         """The image at the input size, cropped and changed by the policy: uint8 (C, H, W)."""
         if self.deterministic:
             return self.preprocess.pixels(image)
-        with draws.torch_seeded(key):
+        with keyed_random.torch_seeded(key):
             image = self._cropped(image)
             if self._policy is not None:
                 image = self._policy(image)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
 from vitrail.config import config
-from vitrail.data.draws import Keys, uniform
+from vitrail.data.keyed_random import Keys, uniform
 
 Floats: TypeAlias = NDArray[np.float64]
 Pair: TypeAlias = tuple[int, int]

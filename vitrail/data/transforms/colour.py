@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from vitrail.config import config
-from vitrail.data.draws import Keys, uniform
+from vitrail.data.keyed_random import Keys, uniform
 from vitrail.data.transforms.batched import PositiveRange
 
 Probability = Annotated[float, Field(ge=0, le=1)]

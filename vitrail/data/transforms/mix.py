@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from vitrail.config import config
-from vitrail.data import draws
+from vitrail.data import keyed_random
 from vitrail.errors import UserError
 
 Alpha = Annotated[float, Field(ge=0)]
@@ -61,7 +61,7 @@ class Mix:
             v2.MixUp(alpha=self.config.mixup or 1),
             v2.CutMix(alpha=self.config.cutmix or 1),
         )
-        with draws.torch_seeded(key):
+        with keyed_random.torch_seeded(key):
             if float(torch.rand(())) >= chosen.probability:
                 return images, targets
             if not chosen.cutmix or (chosen.mixup and float(torch.rand(())) >= chosen.cutmix_share):

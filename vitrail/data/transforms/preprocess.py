@@ -19,8 +19,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.data.draws import Keys
-from vitrail.data.transforms.frame import Frame
+from vitrail.data.keyed_random import Keys
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import UserError
 
 Picture: TypeAlias = Image.Image | Tensor
@@ -139,9 +139,9 @@ class Preprocess:
         top, left = (start * scale for start, scale in zip(starts, scales, strict=True))
         return left, top, left + self.config.size[1] * scales[1], top + self.config.size[0] * scales[0]
 
-    def frame(self, size: tuple[int, int]) -> Frame:
+    def geometry(self, size: tuple[int, int]) -> ImageGeometry:
         """Where the input's pixels lie in an image of this (height, width)."""
-        return Frame(self.region(size), self.config.size, size)
+        return ImageGeometry(self.region(size), self.config.size, size)
 
     def _fit(self, image: Image.Image, fill: tuple[int, ...]) -> Image.Image:
         if self.config.resize == "crop":

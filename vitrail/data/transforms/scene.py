@@ -11,13 +11,13 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.data import draws
-from vitrail.data.draws import Keys
+from vitrail.data import keyed_random
 from vitrail.data.images.decode import BadImage
+from vitrail.data.keyed_random import Keys
 from vitrail.data.targets import Objects
 from vitrail.data.transforms.batched import PositiveRange
 from vitrail.data.transforms.colour import ColourConfig, recolour
-from vitrail.data.transforms.frame import Frame, clipped, visible
+from vitrail.data.transforms.geometry import ImageGeometry, clipped, visible
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, to_pixels
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops import boxes
@@ -36,13 +36,15 @@ class Scene:
         pixels: uint8 (C, H, W).
         target: in pixels of the input.
         padding: bool (H, W), true beyond the image; None where nothing can be.
-        frame: None, or where the input lies in the image; then the target is in the image's own pixels.
+        geometry: None, or where the input lies in the image; then the target is in the image's own pixels.
     """
 
-    __slots__ = ("frame", "padding", "pixels", "target")
+    __slots__ = ("geometry", "padding", "pixels", "target")
 
-    def __init__(self, pixels: Tensor, target: Target, padding: Tensor | None, frame: Frame | None = None) -> None:
-        self.pixels, self.target, self.padding, self.frame = pixels, target, padding, frame
+    def __init__(
+        self, pixels: Tensor, target: Target, padding: Tensor | None, geometry: ImageGeometry | None = None
+    ) -> None:
+        self.pixels, self.target, self.padding, self.geometry = pixels, target, padding, geometry
 
 
 class ScenePreprocess:
@@ -63,9 +65,9 @@ class ScenePreprocess:
         """
         size = size_of(image)
         _require_size(target, size)
-        frame = self.preprocess.frame(size)
-        padding = frame.padding() if self.input.resize == "pad" else None
-        moved = frame.objects(target) if isinstance(target, Objects) else frame.maps(target, IGNORE)
+        geometry = self.preprocess.geometry(size)
+        padding = geometry.padding() if self.input.resize == "pad" else None
+        moved = geometry.objects(target) if isinstance(target, Objects) else geometry.maps(target, IGNORE)
         return Scene(self.preprocess.pixels(image), moved, padding)
 
     def finish(self, pixels: Tensor, keys: Keys) -> Tensor:
@@ -80,9 +82,9 @@ class SceneEvaluation(ScenePreprocess):
         """The image at the input size with its target as it is. Raises as above."""
         size = size_of(image)
         _require_size(target, size)
-        frame = self.preprocess.frame(size)
-        padding = frame.padding() if self.input.resize == "pad" else None
-        return Scene(self.preprocess.pixels(image), target, padding, frame)
+        geometry = self.preprocess.geometry(size)
+        padding = geometry.padding() if self.input.resize == "pad" else None
+        return Scene(self.preprocess.pixels(image), target, padding, geometry)
 
 
 @config
@@ -166,7 +168,7 @@ class SceneAugment:
         else:
             _require_size(target, size_of(image))
             pixels, padding = to_pixels(self._plain.preprocess.checked(image)), None
-        with draws.torch_seeded(key):
+        with keyed_random.torch_seeded(key):
             parts = _wrapped(pixels, target)
             if self.config.scale is not None:
                 parts, padding = self._placed(parts, self.config.scale)

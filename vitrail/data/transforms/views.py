@@ -6,7 +6,7 @@ V views of an image stand in the batch as ``view0`` … ``view{V-1}``, each floa
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.data import draws
-from vitrail.data.draws import Keys
+from vitrail.data import keyed_random
+from vitrail.data.keyed_random import Keys
 from vitrail.data.transforms.augment import Augment, Augmentation, AugmentConfig
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
 
@@ -83,9 +83,4 @@ class Views:
         }
 
     def _keys(self, keys: Keys, view: int) -> Keys:
-        return draws.salted(keys, f"view {view}")
-
-
-def views_of(batch: dict[str, Any]) -> list[Tensor]:
-    """The views of a batch, in order."""
-    return [batch[f"view{i}"] for i in range(sum(name.startswith("view") for name in batch))]
+        return keyed_random.salted(keys, f"view {view}")

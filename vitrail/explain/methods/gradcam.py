@@ -61,7 +61,7 @@ def _run(task: Any, module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     caught: list[Tensor] = []
     hook = module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     try:
-        outputs = task.evidence(task(images.clone().requires_grad_()))  # a path for gradients even if all is frozen
+        outputs = task.class_scores(task(images.clone().requires_grad_()))  # a path for gradients even if all is frozen
     finally:
         hook.remove()
     return outputs[0], caught[0]

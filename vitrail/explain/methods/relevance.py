@@ -44,7 +44,9 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     """
     vit = task.backbone
     with _watched([block.attention for block in vit.blocks]) as attentions:
-        outputs = task.evidence(task(images.clone().requires_grad_()))[0]  # a path for gradients even if all is frozen
+        outputs = task.class_scores(task(images.clone().requires_grad_()))[
+            0
+        ]  # a path for gradients even if all is frozen
     gradients = torch.autograd.grad(chosen_output(outputs, options.target), attentions)
     flow = relevance([a.detach()[0] for a in attentions], [g[0] for g in gradients])
     patches = from_queries(flow, vit.config.class_token, vit.num_prefix)

@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from vitrail.config import config
-from vitrail.data import draws
+from vitrail.data import keyed_random
 from vitrail.errors import UserError
 from vitrail.nn.init import initialise
 from vitrail.nn.pooling import AttentionPool
@@ -67,7 +67,7 @@ def measure(sets: Sets, options: Options, seed: int) -> Outcome:
     attention_heads = options.heads or next(h for h in range(max(1, sets.width // 64), 0, -1) if sets.width % h == 0)
     if sets.width % attention_heads:
         raise UserError(f"{attention_heads} heads do not divide a width of {sets.width}; set heads to a divisor")
-    with draws.torch_seeded(draws.key(seed, "attentive probe")):
+    with keyed_random.torch_seeded(keyed_random.key(seed, "attentive probe")):
         heads = AttentiveHeads(len(options.grid), sets.width, sets.num_classes, attention_heads).to(sets.device)
     optimizer = torch.optim.AdamW(groups(heads, options))
     train(heads, optimizer, sets.train, options, seed)

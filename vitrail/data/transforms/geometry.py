@@ -1,6 +1,6 @@
 """Where the pixels of a model's input lie in the image that it was made of: the way there, and the way back.
 
-Every place that moves boxes or masks between the two asks a :class:`Frame`; ``Preprocess.frame`` makes it.
+Every place that moves boxes or masks between the two asks a :class:`ImageGeometry`; ``Preprocess.geometry`` makes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Frame:
+class ImageGeometry:
     """A part of an image, seen at the model's size.
 
     Attributes:
