@@ -64,6 +64,11 @@ class Pretraining(Task):
         """The same."""
         return self(images)
 
+    def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, twice."""
+        features = self(images)
+        return features, features
+
     def forward_head(self, vectors: Tensor) -> Tensor:
         """The same."""
         return vectors
