@@ -100,5 +100,5 @@ def test_where_the_queries_of_a_detector_look(talk, png, predictors):
 
 
 def test_a_border_that_the_model_would_have_to_be_told_of_is_refused():
-    with pytest.raises(UserError, match=r"finder would take the border .* resize=square"):
+    with pytest.raises(UserError, match=r"finder would read padding .* resize=square"):
         describe("finder", build("detection", resize="pad"))

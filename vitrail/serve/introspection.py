@@ -1,4 +1,4 @@
-"""What happens in a model while it looks at one image: whom a token attends to, and which tokens are merged."""
+"""Attention weights and token merging of one image, layer by layer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from vitrail.serve.bodies import OPENAPI
-from vitrail.serve.v1 import MAX_TOP, APlace, Model, TheService, only_image
+from vitrail.serve.jobs.attention import Attention
+from vitrail.serve.jobs.merge import Merge
+from vitrail.serve.requests import OPENAPI
+from vitrail.serve.v1 import MAX_TOP, CurrentService, Model, ReservedSlot, only_image
 from vitrail.tasks import to_dict
 
-MAX_TOKENS = 1_000_000  # no model has as many
+MAX_TOKENS = 1_000_000  # more than any model has
 
 router = APIRouter(prefix="/v1", tags=["v1"])
 
@@ -20,18 +22,18 @@ router = APIRouter(prefix="/v1", tags=["v1"])
 @router.post("/attention", openapi_extra=OPENAPI)
 async def attention(
     request: Request,
-    service: TheService,
-    place: APlace,
+    service: CurrentService,
+    slot: ReservedSlot,
     model: Model = None,
     patch: Annotated[
         int | None,
         Query(ge=0, le=MAX_TOKENS, description="The patch that attends, row by row; default the class token."),
     ] = None,
 ) -> JSONResponse:
-    """What one token attends to: weights on the patches, of all layers and heads, as base64 of float32."""
+    """The attention weights of one token on the patches, of all layers and heads, as base64 of float32."""
     served = service.model(model)
     _, seen, region = await only_image(request, service, served)
-    (weights,) = await service.compute(served.name, "attention", [seen], {"patch": patch})
+    (weights,) = await service.compute(served.name, Attention(patch), [seen])
     data = base64.b64encode(weights.astype("<f4").tobytes()).decode()
     return JSONResponse(
         {"model": served.name, "patch": patch, "region": region, "shape": weights.shape, "weights": data}
@@ -41,16 +43,16 @@ async def attention(
 @router.post("/merge", openapi_extra=OPENAPI)
 async def merge(
     request: Request,
-    service: TheService,
-    place: APlace,
+    service: CurrentService,
+    slot: ReservedSlot,
     model: Model = None,
     r: Annotated[int, Query(ge=0, le=MAX_TOKENS, description="Patch tokens to merge in each layer.")] = 8,
     top: Annotated[int, Query(ge=1, le=MAX_TOP, description="How many classes to name.")] = 5,
 ) -> JSONResponse:
-    """Token merging: which token each patch is part of after each layer, and the prediction that is left."""
+    """Token merging: which token each patch is part of after each layer, and the prediction with merging."""
     served = service.model(model)
     _, seen, region = await only_image(request, service, served)
-    (merged,) = await service.compute(served.name, "merge", [seen], {"r": r})
+    (merged,) = await service.compute(served.name, Merge(r), [seen])
     return JSONResponse(
         {
             "model": served.name,

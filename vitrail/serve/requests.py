@@ -1,6 +1,6 @@
-"""From a request's body to images: bounded while it arrives, and nothing of it ever touches the disk.
+"""Request bodies to images, within limits of size and time, in memory only.
 
-No address and no path that a client names is looked up; images come as bytes or not at all.
+URLs and paths that a client names are never opened; images arrive as bytes.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ OPENAPI: dict[str, Any] = {
         },
     }
 }
-"""What the routes that take images say of their body."""
+"""The request body of the routes that take images."""
 
 
 class _InMemory(MultiPartParser):
-    spool_max_size = sys.maxsize  # the body's bound is the memory's
+    spool_max_size = sys.maxsize  # the limit of the body bounds the memory
 
 
 async def encoded_images(request: Request, service: Service) -> list[bytes]:
     """The images of a request as they came, at least one.
 
     Raises:
-        HTTPException: 400 it is not what it says, 408 too slow, 413 too large or too many, 415 of another type.
+        HTTPException: 400 malformed, 408 too slow, 413 too large or too many, 415 of another type.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -112,7 +112,7 @@ def parsed(body: bytes) -> dict[str, Any]:
 
 
 def picture(data: bytes, number: int, channels: int, limits: Limits, smallest: int | None = None) -> Picture:
-    """One image decoded (``smallest``: see :func:`decode`), with the causes of a failure in public words.
+    """One image decoded (``smallest``: see :func:`decode`), with errors that reveal nothing of the server.
 
     Raises:
         HTTPException: 413 too many pixels, 415 no image of a format that is read, 422 damaged.
@@ -129,7 +129,7 @@ def picture(data: bytes, number: int, channels: int, limits: Limits, smallest: i
         raise HTTPException(status, f"image {number} {cause}") from None
 
 
-def fitted(
+def fit_image(
     data: bytes, number: int, preprocess: Preprocess, limits: Limits, whole: bool = False
 ) -> tuple[np.ndarray, ImageGeometry]:
     """One image at the model's input size, uint8 (C, H, W), and where that lies in it. Errors as :func:`picture`.
@@ -150,9 +150,9 @@ def shares(geometry: ImageGeometry) -> list[float]:
 
 
 async def _chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives; stops in the middle where it grows too large."""
+    """The body as it arrives; stops where it exceeds a limit."""
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise HTTPException(415, "compressed bodies are not read; send it as it is")
+        raise HTTPException(415, "compressed bodies are not supported; send it uncompressed")
     too_large = HTTPException(413, f"the body has more than {limits.max_body} bytes")
     if int(request.headers.get("content-length", 0)) > limits.max_body:
         raise too_large

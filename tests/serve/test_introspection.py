@@ -1,4 +1,4 @@
-"""What the server tells of a model's inside, against the library."""
+"""Attention and merging over HTTP, against the library."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 import torch
 from asking import PNG, TOLERANCE, files
 
-from vitrail import compress
-from vitrail.errors import UserError
+from vitrail import compress, registry
+from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.explain import method_names
 from vitrail.explain.gaze import gaze
 from vitrail.predictor import Predictor
+from vitrail.vit import ViTConfig
 
 
 @pytest.fixture
@@ -65,13 +66,13 @@ def test_merging_layer_by_layer(r, talk, png, predictors):
     )
 
 
-def test_a_model_that_predicts_nothing_still_merges(talk, png, predictors, monkeypatch):
-    def refuse(self, pixels):
-        raise UserError("it names nothing")
+def test_a_pretrained_model_without_a_head_still_merges(talk, png, predictors):
+    model = ViTConfig(image_size=(16, 24), patch_size=8, dim=32, depth=2, heads=2, mlp_dim=48)
+    module = registry.load("pretrain", "simmim")
+    task = module.Task(module.Config(model=model))
+    predictors["headless"] = Predictor(task, PreprocessConfig(size=(16, 24)), device="cpu")
 
-    monkeypatch.setattr(Predictor, "decide", refuse)
-
-    merged = talk(lambda client, _: client.post("/v1/merge?r=1", content=png(), headers=PNG))
+    merged = talk(lambda client, _: client.post("/v1/merge?r=1&model=headless", content=png(), headers=PNG))
     assert merged.json()["prediction"] is None
     assert len(merged.json()["sources"]) == 2
 
@@ -102,7 +103,7 @@ def test_one_good_image_at_a_time_and_a_place_for_it(path, talk, png):
         post = client.post
         several = await post(f"/v1/{path}", files=files(png(), png()))
         damaged = await post(f"/v1/{path}", content=png()[:200], headers=PNG)
-        service.taken = service.limits.places
+        service.taken = service.limits.queue_size
         full = await post(f"/v1/{path}", content=png(), headers=PNG)
         return several, damaged, full
 

@@ -1,4 +1,4 @@
-"""What every request passes before its route: the token, and being counted."""
+"""The middleware around all routes: token check, response headers and request metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vitrail.serve.service import Service
 
 OPEN = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/")
 """Paths that need no token."""
-OPEN_BELOW = "/page/"  # what the page is made of; it holds nothing of the models and asks for the token itself
+OPEN_BELOW = "/page/"  # files of the page, which hold nothing of the models; the page asks for the token itself
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -25,11 +25,11 @@ HEADERS = [
 ]
 
 
-class Door:
-    """ASGI middleware around all routes.
+class RequestMiddleware:
+    """ASGI middleware: requests without the token are refused, and every response is counted.
 
     Args:
-        token: what ``Authorization: Bearer`` must carry; None: nothing is asked.
+        token: required in ``Authorization: Bearer``; None: no check.
     """
 
     def __init__(self, app: ASGIApp, service: Service, token: str | None) -> None:
@@ -54,17 +54,17 @@ class Door:
                 message["headers"] = [*message.get("headers", ()), *HEADERS, *close]
             await send(message)
 
-        if not self._may(scope):
+        if not self._is_allowed(scope):
             refusal = JSONResponse({"error": "a token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
             return await refusal(scope, receive, send_counted)
         try:
             await self.app(scope, receive, send_counted)
         except Exception:
             if not answered:
-                count(500)  # which the server around us sends
+                count(500)  # sent by the server around this middleware
             raise
 
-    def _may(self, scope: Scope) -> bool:
+    def _is_allowed(self, scope: Scope) -> bool:
         if self.expected is None or scope["path"] in OPEN or scope["path"].startswith(OPEN_BELOW):
             return True
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
