@@ -96,6 +96,7 @@ def test_a_hostile_file_is_one_line(folder: Path, case: str) -> None:
     assert not {os.path.realpath(path) for path in ("secret.safetensors", "/etc/passwd")} & set(opened)
 
 
+@pytest.mark.fuzz
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("case", CLI)
 def test_on_the_command_line_too(folder: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,6 +141,7 @@ def bases(sound: Path, peak: Any, tmp_path_factory: pytest.TempPathFactory) -> d
     return {False: peak(sound, False), True: peak(pickled, True)}
 
 
+@pytest.mark.fuzz
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
 @pytest.mark.parametrize("case", BIG)
 def test_memory_stays_within_twice_the_file(folder: Path, peak: Any, bases: dict[bool, int], case: str) -> None:
