@@ -12,7 +12,7 @@ from vitrail.compress.curve import cost, measure
 from vitrail.compress.mosaic import mosaic
 from vitrail.data import SourceConfig, open_source
 from vitrail.errors import UserError
-from vitrail.vit import count
+from vitrail.presets import count
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from pydantic import Field
@@ -17,6 +18,8 @@ from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
+AttentionFunction: TypeAlias = Callable[[Attention, Tensor, Rotation | Offsets | None], Tensor]
+"""(the block's attention module, its input B T D, positions) → B T D."""
 
 
 @config
@@ -100,9 +103,22 @@ class Block(nn.Module):
         self.branch1 = _branch(dim, config, drop_path)
         self.branch2 = _branch(dim, config, drop_path)
 
-    def forward(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
-        """B T D → B T D."""
-        return self.feed_forward(self.add_attention(x, self.attention(self.before_attention(x), positions)))
+    def forward(
+        self,
+        x: Tensor,
+        positions: Rotation | Offsets | None = None,
+        attention: AttentionFunction | None = None,
+    ) -> Tensor:
+        """B T D → B T D.
+
+        Args:
+            attention: in place of the attention of all tokens to all tokens.
+        """
+        before = self.before_attention(x)
+        attended = (
+            self.attention(before, positions) if attention is None else attention(self.attention, before, positions)
+        )
+        return self.feed_forward(self.add_attention(x, attended))
 
     def before_attention(self, x: Tensor) -> Tensor:
         """What attention reads of the block's input, B T D."""

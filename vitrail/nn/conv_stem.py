@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.nn.standardized_conv import StandardizedConv
-from vitrail.ops.patches import Pair, grid_size
+from vitrail.ops.grid import Pair
+from vitrail.ops.patches import grid_size
 
 WEIGHT_EPS = 1e-8
 GROUP = 16  # channels

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from vitrail.nn.conv_stem import num_groups
 from vitrail.nn.feature_pyramid import cleared
+from vitrail.ops.grid import Pair
 from vitrail.ops.interpolation import interpolation_matrix
-from vitrail.ops.patches import Pair
 
 CACHE_LINE = 16  # numbers; threads that sum the gradients of fewer weights side by side wait for each other
 

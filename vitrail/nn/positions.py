@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vitrail.ops.positions import Pair, Resampling, resample, sincos_1d, sincos_2d
+from vitrail.ops.grid import Pair
+from vitrail.ops.positions import Resampling, resample, sincos_1d, sincos_2d
 
 
 class NoPositions(nn.Module):

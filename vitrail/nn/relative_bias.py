@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vitrail.ops.grid import Pair
 from vitrail.ops.positions import Resampling, resample
-from vitrail.ops.relative import Offsets, Pair, num_entries
+from vitrail.ops.relative import Offsets, num_entries
 
 
 class RelativeBias(nn.Module):

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.nn.standardized_conv import StandardizedConv, same_padding
-from vitrail.ops.patches import Pair, grid_size
+from vitrail.ops.grid import Pair
+from vitrail.ops.patches import grid_size
 
 NUM_GROUPS = 32
 EXPANSION = 4
