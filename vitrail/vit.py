@@ -23,7 +23,7 @@ from vitrail.nn.attend import Attend, Positions, full
 from vitrail.nn.block import Block, BlockConfig
 from vitrail.nn.conv_stem import ConvStem, ConvStemConfig
 from vitrail.nn.encoder import Encoder
-from vitrail.nn.init import initialise
+from vitrail.nn.init import Initialised, initialise
 from vitrail.nn.patch_embed import PatchEmbed, PatchEmbedConfig
 from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
 from vitrail.nn.relative_bias import RelativeBias
@@ -140,7 +140,7 @@ class Features:
         return self.patches.transpose(1, 2).unflatten(2, self.grid)
 
 
-class ViT(Encoder):
+class ViT(Encoder, Initialised):
     """Images B C H W → :class:`Features`. Any H W that the patches cover works; positions follow the grid."""
 
     embed: PatchEmbed | ConvStem | ResNetStem
@@ -171,6 +171,14 @@ class ViT(Encoder):
     def num_prefix(self) -> int:
         """Tokens before the first patch: class token, distillation token, registers."""
         return self.config.class_token + self.config.distillation_token + self.config.registers
+
+    def finish_reset(self) -> None:
+        """Class and distillation token are zero, registers near zero."""
+        for token in (self.class_token, self.distillation_token):
+            if token is not None:
+                nn.init.zeros_(token)
+        if self.registers is not None:
+            nn.init.normal_(self.registers, std=1e-6)
 
     def parameters_by_layer(self) -> list[list[nn.Parameter]]:
         """The parameters of the embedding with all tokens and positions, then of each block; the final norm's go with

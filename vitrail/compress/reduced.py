@@ -21,8 +21,8 @@ from vitrail.errors import UserError
 from vitrail.nn.attend import Positions
 from vitrail.nn.block import Block
 from vitrail.ops.rope import Rotation
-from vitrail.outline import backbones
 from vitrail.tasks import Task
+from vitrail.trainable import Trainable
 from vitrail.vit import Features, ViT
 
 
@@ -39,7 +39,7 @@ class Patches:
 
 
 class Reduction(Protocol):
-    """What a method does in each layer."""
+    """What a method does between attention and MLP of each layer."""
 
     def __call__(self, layer: int, patches: Patches, q: Tensor, k: Tensor) -> Patches:
         """As many patch tokens or fewer; all images keep equally many.
@@ -155,31 +155,34 @@ class ReducedViT(ViT):
 
 
 def reduced(task: Task, reduction: Reduction) -> Task:
-    """A copy of the task whose backbone reduces its tokens; both share their weights.
+    """A copy of the task whose encoder reduces its tokens; both share their weights.
 
     Raises:
-        UserError: see :func:`require_plain`, or positions that cannot follow tokens which stand for several patches.
+        UserError: see :func:`only_encoder`, or positions that cannot follow tokens which stand for several patches.
     """
-    require_plain(task)
-    if task.vit.config.positions == "relative":
+    path, vit = only_encoder(task)
+    if vit.config.positions == "relative":
         raise UserError("relative positions belong to pairs of patches, and merged tokens have none; use method=prune")
     shared = {id(tensor): tensor for tensor in (*task.parameters(), *task.buffers())}
     task = copy.deepcopy(task, shared)
-    task.vit = ReducedViT(task.vit, reduction)
+    _, vit = only_encoder(task)
+    task.set_submodule(path, ReducedViT(vit, reduction))
     return task
 
 
-def require_plain(task: Task) -> None:
-    """Can the task be compressed?
+def only_encoder(task: Trainable) -> tuple[str, ViT]:
+    """The one encoder of a task and its module path.
 
     Raises:
-        UserError: it has not one backbone that all comes from, or its tokens are reduced already.
+        UserError: the task has several encoders or none of images, or the encoder's tokens are reduced already.
     """
-    vit = getattr(task, "vit", None)
-    if not isinstance(vit, ViT) or task.backbone is not vit or backbones(task) != [vit]:
-        raise UserError(f"{task.name} has not one backbone that all its outputs come from; compress a task that has")
-    if isinstance(vit, ReducedViT):
+    encoders = list(task.encoders().items())
+    path, vit = encoders[0]
+    if len(encoders) > 1 or not isinstance(vit, ViT):
+        raise UserError(f"{task.name} has not one encoder that all its outputs come from; compress a task that has")
+    if not vit.fixed_token_count:
         raise UserError("this model's tokens are reduced already; start from the plain one")
+    return path, vit
 
 
 def take(tokens: Tensor, where: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vitrail.config import config
 from vitrail.nn.attention import Attention
 from vitrail.nn.drop import DropPath
+from vitrail.nn.init import Initialised
 from vitrail.nn.mlp import Mlp, MlpKind, SwiGLU
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.ops.relative import Offsets
@@ -50,13 +51,17 @@ class BlockConfig:
     drop_path: Rate = 0.0
 
 
-class LayerScale(nn.Module):
+class LayerScale(Initialised):
     """x · γ, one learned factor a channel."""
 
     def __init__(self, dim: int, initial: float) -> None:
         super().__init__()
         self.initial = initial
         self.gamma = nn.Parameter(torch.full((dim,), initial))
+
+    def reset_parameters(self) -> None:
+        """The initial value."""
+        nn.init.constant_(self.gamma, self.initial)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gamma

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config
+from vitrail.nn.init import Initialised
 from vitrail.nn.mlp import Mlp
 from vitrail.ops import boxes as box_ops
 from vitrail.ops.attention import attention
@@ -136,13 +137,17 @@ class BoxBias(nn.Module):
         return (row.unsqueeze(3) + column.unsqueeze(2)).flatten(2, 3).permute(0, 3, 1, 2)
 
 
-class BoxHead(nn.Module):
+class BoxHead(Initialised):
     """Queries B Q D → how the logits of their boxes change, B Q 4; nothing at first."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU())
         self.output = nn.Linear(dim, 4)
+
+    def finish_reset(self) -> None:
+        """Boxes stay as they are at first."""
+        nn.init.zeros_(self.output.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.output(self.layers(x))

@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import nn
 
 from vitrail.config import config
-from vitrail.nn.detr_decoder import Queries
+from vitrail.nn.detr_decoder import Queries, logit
+from vitrail.nn.init import Initialised
 
 
 @config
@@ -25,13 +26,19 @@ class OneToManyConfig:
     repeats: Annotated[int, Field(gt=0, le=100)] = 6
 
 
-class ObjectQueries(nn.Module):
+class ObjectQueries(Initialised):
     """A learned vector and a learned box a query (Liu et al. 2022, DAB-DETR)."""
 
     def __init__(self, count: int, dim: int) -> None:
         super().__init__()
         self.content = nn.Parameter(torch.empty(count, dim))
         self.box_logits = nn.Parameter(torch.empty(count, 4))
+
+    def reset_parameters(self) -> None:
+        """Standard normal vectors; boxes with random centres, a quarter of the image on each side."""
+        nn.init.normal_(self.content)
+        centres, sizes = torch.rand(len(self.content), 2), torch.full((len(self.content), 2), 0.25)
+        self.box_logits.copy_(logit(torch.cat((centres, sizes), dim=1)))
 
     def forward(self, num_images: int) -> Queries:
         """The same for each image."""

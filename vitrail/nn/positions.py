@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vitrail.nn.init import Initialised
 from vitrail.ops.grid import Pair
 from vitrail.ops.positions import Resampling, resample, sincos_1d, sincos_2d
 
@@ -20,7 +21,7 @@ class NoPositions(nn.Module):
         """Nothing is tied to a grid."""
 
 
-class LearnedPositions(nn.Module):
+class LearnedPositions(Initialised):
     """One learned vector a token; on another grid the patches' vectors are resampled.
 
     Args:
@@ -31,6 +32,10 @@ class LearnedPositions(nn.Module):
         super().__init__()
         self.grid, self.num_prefix, self.resampling = grid, num_prefix, resampling
         self.embedding = nn.Parameter(torch.empty(1, num_prefix + grid[0] * grid[1], dim))
+
+    def reset_parameters(self) -> None:
+        """Truncated normal of deviation 0.02."""
+        nn.init.trunc_normal_(self.embedding, std=0.02)
 
     def forward(self, prefix: Tensor, patches: Tensor, grid: Pair) -> Tensor:
         """(B P D, B N D) → B P+N D."""

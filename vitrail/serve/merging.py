@@ -12,6 +12,7 @@ from torch import Tensor
 from vitrail.compress import apply
 from vitrail.compress.reduced import ReducedFeatures
 from vitrail.errors import UserError
+from vitrail.trainable import image_encoder
 
 if TYPE_CHECKING:
     from vitrail.predictor import Predictor
@@ -36,7 +37,7 @@ def merged(predictor: Predictor, pixels: Tensor, r: int) -> list[Merged]:
     """
     smaller = apply(predictor, "tome", r=r)
     images = smaller.preprocess.finish(pixels).to(smaller.device)
-    layers = cast("list[ReducedFeatures]", smaller.task.vit.intermediates(images))
+    layers = cast("list[ReducedFeatures]", image_encoder(smaller.task).intermediates(images))
     sources = torch.stack([each.source for each in layers], dim=1).unflatten(2, layers[0].grid)
     predictions = decided(smaller, pixels) or [None] * len(pixels)
     return [Merged(*each) for each in zip(sources.cpu().numpy(), predictions, strict=True)]

@@ -26,7 +26,7 @@ from vitrail.console import warn
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.explain import explain, methods_for
-from vitrail.explain.gaze import gaze
+from vitrail.explain.query_attention import query_attention
 from vitrail.serve.merging import decided, merged
 from vitrail.tasks import SpatialPrediction
 
@@ -51,7 +51,7 @@ class Job:
 
     Attributes:
         pixels: uint8 (B, C, H, W), from ``Preprocess.pixels``.
-        options: of the explain method, of ``gaze``, or of ``merged``.
+        options: of the explain method, of ``query_attention``, or of ``merged``.
     """
 
     model: str
@@ -127,8 +127,8 @@ def arrays(prediction: Any) -> dict[str, np.ndarray]:
 
 
 def perform(predictor: Predictor, job: Job) -> list[Any]:
-    """One result an image: the task's ``Prediction``, a vector float32 (D,), a list of ``Heat``, what :func:`gaze` or
-    what :func:`merged` gives."""
+    """One result an image: the task's ``Prediction``, a vector float32 (D,), a list of ``Heat``, what
+    :func:`query_attention` or what :func:`merged` gives."""
     pixels = torch.from_numpy(job.pixels)
     if job.kind == "predict":
         return predictor.predict_pixels(pixels)
@@ -137,7 +137,7 @@ def perform(predictor: Predictor, job: Job) -> list[Any]:
     if job.kind == "merge":
         return merged(predictor, pixels, **job.options)
     images = predictor.preprocess.finish(pixels).to(predictor.device)
-    look: Callable[..., Any] = gaze if job.kind == "attention" else explain
+    look: Callable[..., Any] = query_attention if job.kind == "attention" else explain
     return [look(predictor.task, image[None], **job.options) for image in images]
 
 
