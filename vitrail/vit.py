@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +22,10 @@ from vitrail.nn.attend import Attend, Positions, full
 from vitrail.nn.block import Block, BlockConfig
 from vitrail.nn.conv_stem import ConvStem, ConvStemConfig
 from vitrail.nn.encoder import Encoder
+from vitrail.nn.features import Features as Features
 from vitrail.nn.init import Initialised, initialise
 from vitrail.nn.patch_embed import PatchEmbed, PatchEmbedConfig
-from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
+from vitrail.nn.positions import LearnedPositions, NoPositions, PositionKind, SinusoidalPositions, build_positions
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.nn.resnet_stem import ResNetStem, ResNetStemConfig
 from vitrail.nn.windows import WindowConfig, Windows
@@ -65,7 +65,7 @@ class ViTConfig:
     mlp_dim: Annotated[int, Field(gt=0, le=131072)] = 768
     embed: EmbedConfig = PatchEmbedConfig()
     block: BlockConfig = BlockConfig()
-    positions: Literal["learned", "sincos_1d", "sincos_2d", "rope_2d", "relative", "none"] = "learned"
+    positions: PositionKind = "learned"
     resampling: Resampling = "bicubic_antialias"
     class_token: bool = True
     class_position: bool = True
@@ -102,44 +102,6 @@ class ViTConfig:
         return self
 
 
-@dataclass(frozen=True)
-class Features:
-    """What the backbone makes of images."""
-
-    tokens: Tensor
-    """B T D: class token and distillation token (if any), registers, patches."""
-    grid: Grid
-    """Patches along each axis, such as (h, w)."""
-    has_class_token: bool
-    num_prefix: int
-    num_registers: int
-
-    @property
-    def cls(self) -> Tensor | None:
-        """The class token, B D."""
-        return self.tokens[:, 0] if self.has_class_token else None
-
-    @property
-    def prefix(self) -> Tensor:
-        """All tokens before the patches, B P D."""
-        return self.tokens[:, : self.num_prefix]
-
-    @property
-    def registers(self) -> Tensor:
-        """B R D."""
-        return self.tokens[:, self.num_prefix - self.num_registers : self.num_prefix]
-
-    @property
-    def patches(self) -> Tensor:
-        """B N D, the last axis of the grid fastest."""
-        return self.tokens[:, self.num_prefix :]
-
-    @property
-    def map(self) -> Tensor:
-        """The patches as a feature map, B D h w (B D t h w of a clip)."""
-        return self.patches.transpose(1, 2).unflatten(2, self.grid)
-
-
 class ViT(Encoder, Initialised):
     """Images B C H W → :class:`Features`. Any H W that the patches cover works; positions follow the grid."""
 
@@ -157,7 +119,9 @@ class ViT(Encoder, Initialised):
         self.class_token = nn.Parameter(torch.empty(1, 1, dim)) if config.class_token else None
         self.distillation_token = nn.Parameter(torch.empty(1, 1, dim)) if config.distillation_token else None
         self.registers = nn.Parameter(torch.empty(1, config.registers, dim)) if config.registers else None
-        self.positions = _build_positions(config, self.embed.grid(config.image_size))
+        grid = self.embed.grid(config.image_size)
+        num_positioned = config.class_token + config.distillation_token if config.class_position else 0
+        self.positions = build_positions(config.positions, grid, dim, num_positioned, config.resampling)
         self.dropout = nn.Dropout(block.dropout)
         self.pre_norm = nn.LayerNorm(dim, block.norm_eps) if config.pre_norm else nn.Identity()
         rates = torch.linspace(0, block.drop_path, config.depth, device="cpu").tolist()
@@ -382,12 +346,3 @@ class ViT(Encoder, Initialised):
         if bad := [layer for layer in asked if not -depth <= layer < depth]:
             raise UserError(f"there is no layer {bad[0]}; this model has layers 0 to {depth - 1}")
         return [layer % depth for layer in asked]
-
-
-def _build_positions(config: ViTConfig, grid: Pair) -> LearnedPositions | SinusoidalPositions | NoPositions:
-    if config.positions == "learned":
-        num_prefix = (config.class_token + config.distillation_token) if config.class_position else 0
-        return LearnedPositions(grid, config.dim, num_prefix, config.resampling)
-    if config.positions in ("sincos_1d", "sincos_2d"):
-        return SinusoidalPositions(grid, config.dim, num_axes=1 if config.positions == "sincos_1d" else 2)
-    return NoPositions()

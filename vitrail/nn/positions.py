@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from vitrail.nn.init import Initialised
 from vitrail.ops.grid import Pair
 from vitrail.ops.positions import Resampling, resample, sincos_1d, sincos_2d
+
+PositionKind = Literal["learned", "sincos_1d", "sincos_2d", "rope_2d", "relative", "none"]
 
 
 class NoPositions(nn.Module):
@@ -91,3 +95,18 @@ class SinusoidalPositions(nn.Module):
             if self.num_axes == 1:
                 return sincos_1d(grid[0] * grid[1], self.dim)
             return sincos_2d(grid, self.dim)
+
+
+def build_positions(
+    kind: PositionKind, grid: Pair, dim: int, num_prefix: int, resampling: Resampling
+) -> LearnedPositions | SinusoidalPositions | NoPositions:
+    """What is added to the tokens; nothing where positions act inside attention.
+
+    Args:
+        num_prefix: prefix tokens with a learned position of their own.
+    """
+    if kind == "learned":
+        return LearnedPositions(grid, dim, num_prefix, resampling)
+    if kind in ("sincos_1d", "sincos_2d"):
+        return SinusoidalPositions(grid, dim, num_axes=1 if kind == "sincos_1d" else 2)
+    return NoPositions()
