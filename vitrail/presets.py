@@ -50,7 +50,7 @@ def presets() -> list[str]:
     return plain + list(HYBRIDS)
 
 
-def preset(name: str, **overrides: Any) -> ViTConfig:
+def preset(name: str, **overrides: object) -> ViTConfig:
     """The config of a published model, e.g. ``preset("S/16", image_size=384)``.
 
     Args:
@@ -68,7 +68,7 @@ def preset(name: str, **overrides: Any) -> ViTConfig:
     else:
         raise UserError(f"unknown model {name!r}; {did_you_mean(name, presets())}")
     dim, depth, heads, mlp_dim, extra = SIZES[size]
-    fields = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": mlp_dim, "patch_size": patch}
+    fields: dict[str, Any] = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": mlp_dim, "patch_size": patch}
     known = [f.name for f in dataclasses.fields(ViTConfig)]
     if unknown := [key for key in overrides if key not in known]:
         raise UserError(f"unknown model setting {unknown[0]!r}; {did_you_mean(unknown[0], known)}")

@@ -44,7 +44,7 @@ class ViTConfig:
 
     Args:
         image_size: native (height, width) in pixels; other sizes work at run time by resampling positions.
-        patch_size: pixels a token covers, (height, width); with a stem, its whole downsampling.
+        patch_size: pixels per token, (height, width); with a stem, its total downsampling.
         embed: what makes tokens of pixels: ``patch``, ``conv`` or ``resnet`` (the hybrids).
         positions: ``learned``, ``sincos_1d``, ``sincos_2d``, ``rope_2d`` (rotary, in attention), ``relative`` (a bias
             of attention in every block, BEiT) or ``none``.

@@ -31,7 +31,7 @@ class Method(Protocol):
     def levels(self, vit: ViT) -> Levels:
         """Values of that option for a curve."""
 
-    def apply(self, task: Task, options: Any, found: Any) -> Task:
+    def apply(self, task: Task, options: object, found: object) -> Task:
         """A compressed copy; the task itself stays as it is.
 
         Args:

@@ -32,7 +32,7 @@ class BlockConfig:
             (N(x + f(x)), Vaswani et al. 2017).
         head_dim: width of a head; default dim / heads.
         key_bias: with ``qkv_bias``, whether keys have one too (BEiT's have none).
-        layer_scale: initial value of a learned factor a channel on each branch (Touvron et al. 2021), or None.
+        layer_scale: initial value of a learned factor per channel on each branch (Touvron et al. 2021), or None.
         dropout: after the attention output and both MLP layers (and after adding positions, in ViT).
         drop_path: stochastic depth rate of the last block; it grows linearly from 0 at the first.
     """
@@ -52,7 +52,7 @@ class BlockConfig:
 
 
 class LayerScale(Initialised):
-    """x · γ, one learned factor a channel."""
+    """x · γ, one learned factor per channel."""
 
     def __init__(self, dim: int, initial: float) -> None:
         super().__init__()

@@ -35,8 +35,8 @@ class ConvStem(nn.Module):
     """B C H W → tokens B N D: log2(patch) stages of 3×3 convolutions (the first of stride 2), each with GroupNorm and
     ReLU, widths doubling up to D, then a 1×1 convolution.
 
-    Standardised kernels and GroupNorm stand where the paper has BatchNorm (Kolesnikov et al. 2020), so that a batch
-    never changes a result.
+    Standardised kernels and GroupNorm stand where the paper has BatchNorm (Kolesnikov et al. 2020), so that results
+    do not depend on the batch.
     """
 
     def __init__(self, channels: int, patch_size: Pair, dim: int, config: ConvStemConfig) -> None:

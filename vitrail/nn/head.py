@@ -1,4 +1,4 @@
-"""From one vector an image to the outputs of a task."""
+"""From one vector per image to the outputs of a task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learned queries: what each looks for, and where it begins to look."""
+"""Learned queries: a vector and an initial box each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vitrail.nn.init import Initialised
 
 @config
 class OneToManyConfig:
-    """A second group of queries in training, of which several answer for each object (Jia et al. 2023, H-DETR).
+    """A second group of queries in training, of which several are matched to each object (Jia et al. 2023, H-DETR).
 
     Args:
         num_queries: of that group.
@@ -27,7 +27,7 @@ class OneToManyConfig:
 
 
 class ObjectQueries(Initialised):
-    """A learned vector and a learned box a query (Liu et al. 2022, DAB-DETR)."""
+    """A learned vector and a learned box per query (Liu et al. 2022, DAB-DETR)."""
 
     def __init__(self, count: int, dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""From tokens to one vector an image. Each pool maps (prefix B P D, patches B N D) → B D, or B 2D where it says so."""
+"""From tokens to one vector per image. Each pool maps (prefix B P D, patches B N D) → B D, or B 2D where it says so."""
 
 from __future__ import annotations
 

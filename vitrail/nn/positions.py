@@ -26,7 +26,7 @@ class NoPositions(nn.Module):
 
 
 class LearnedPositions(Initialised):
-    """One learned vector a token; on another grid the patches' vectors are resampled.
+    """One learned vector per token; on another grid the patches' vectors are resampled.
 
     Args:
         num_prefix: how many of the leading prefix tokens have a vector too (registers have none).

@@ -12,7 +12,7 @@ from vitrail.ops.relative import Offsets, num_entries
 
 
 class RelativeBias(Initialised):
-    """One number a head and offset, added to q·k/√d; on another grid the table of offsets is resampled.
+    """One number per head and offset, added to q·k/√d; on another grid the table of offsets is resampled.
 
     Args:
         class_token: three more entries, for the class token's pairs.

@@ -1,4 +1,4 @@
-"""Structured pruning: whole attention heads and MLP units go, by a first-order Taylor importance.
+"""Structured pruning: attention heads and MLP units are removed by a first-order Taylor importance.
 
 The loss change when a gate ξ in front of a head or unit closes is |∂L/∂ξ| to first order (Molchanov et al. 2019; for
 heads Michel et al. 2019); its mean over labelled images is the importance. All layers lose equally many, the least
