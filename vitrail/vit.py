@@ -83,7 +83,7 @@ class ViTConfig:
     def _consistent(self) -> ViTConfig:
         if max(self.image_size) > 16384:
             raise ValueError(f"image_size {self.image_size} is over the limit of 16384 pixels a side")
-        stride = getattr(self.embed, "stride", None) or self.patch_size
+        stride = (self.embed.stride if isinstance(self.embed, PatchEmbedConfig) else None) or self.patch_size
         num_patches = (self.image_size[0] // stride[0] + 1) * (self.image_size[1] // stride[1] + 1)
         if num_patches * self.dim > 2**27:  # half a gigabyte a layer; a file can claim any size
             raise ValueError(f"some {num_patches:,} patches of dim {self.dim} are too many; enlarge patch_size")

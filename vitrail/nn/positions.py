@@ -71,8 +71,8 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, grid: Pair, dim: int, num_axes: int) -> None:
         super().__init__()
-        self.num_axes, self.dim = num_axes, dim
-        self.resize(grid)
+        self.num_axes, self.dim, self.grid = num_axes, dim, grid
+        self.register_buffer("embedding", self.table(grid), persistent=False)
 
     def forward(self, prefix: Tensor, patches: Tensor, grid: Pair) -> Tensor:
         """(B P D, B N D) → B P+N D."""
@@ -85,8 +85,7 @@ class SinusoidalPositions(nn.Module):
     def resize(self, grid: Pair) -> None:
         """Another native grid."""
         self.grid = grid
-        device = self.embedding.device if hasattr(self, "embedding") else None
-        self.register_buffer("embedding", self.table(grid).to(device), persistent=False)
+        self.embedding = self.table(grid).to(self.embedding.device)
 
     def table(self, grid: Pair) -> Tensor:
         """(h·w, D), computed anew."""
