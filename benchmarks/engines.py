@@ -35,8 +35,8 @@ from vitrail.engines.openvino import HINTS
 from vitrail.engines.openvino import silent as openvino_silent
 from vitrail.int8 import quantize
 from vitrail.predictor import Predictor
+from vitrail.presets import preset
 from vitrail.tasks import classification
-from vitrail.vit import preset
 
 PEER = "timm"
 OURS = [("eager", "fp32"), ("eager", "bf16"), ("torch", "fp32"), ("torch", "bf16"), ("pt2", "fp32"),

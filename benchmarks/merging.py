@@ -20,8 +20,8 @@ from vitrail.compress import Levels
 from vitrail.compress.curve import cost
 from vitrail.compress.methods import tome
 from vitrail.console import table
+from vitrail.presets import preset
 from vitrail.tasks import Task, classification
-from vitrail.vit import preset
 
 LEVELS: Levels = (0, 8, 13, 16)
 TIMM = {"Ti": "tiny", "S": "small", "B": "base", "L": "large"}

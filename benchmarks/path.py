@@ -32,7 +32,7 @@ from vitrail import console
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.int8 import quantize
 from vitrail.predictor import Predictor, load
-from vitrail.vit import preset
+from vitrail.presets import preset
 
 PEER = "Hugging Face pipeline"
 INT8 = "int8.xml"

@@ -36,8 +36,8 @@ from PIL import Image
 from vitrail.console import table
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.predictor import Predictor
+from vitrail.presets import preset
 from vitrail.tasks import classification
-from vitrail.vit import preset
 
 BATCH, WAIT, QUEUE = 8, 0.005, 64
 NUM_IMAGES = 64

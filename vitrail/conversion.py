@@ -20,7 +20,7 @@ from vitrail.errors import UserError
 from vitrail.ops.patches import Pair
 from vitrail.outline import NATIVE, as_model, is_shared, outline, resize
 from vitrail.predictor import load
-from vitrail.vit import count
+from vitrail.presets import count
 
 
 def convert(

@@ -36,10 +36,10 @@ from vitrail.engines import Engine
 from vitrail.engines._files import open_file
 from vitrail.engines._start import PLAIN, start
 from vitrail.errors import UserError
+from vitrail.ops.grid import as_pair
 from vitrail.ops.patches import Pair
 from vitrail.outline import outline, require_fit, resize
 from vitrail.tasks import SpatialPrediction, Task
-from vitrail.vit import as_pair
 
 
 @dataclass(frozen=True)

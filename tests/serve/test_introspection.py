@@ -12,7 +12,7 @@ from asking import PNG, TOLERANCE, files
 from vitrail import compress, registry
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.explain import method_names
-from vitrail.explain.gaze import gaze
+from vitrail.explain.query_attention import query_attention
 from vitrail.predictor import Predictor
 from vitrail.vit import ViTConfig
 
@@ -35,7 +35,7 @@ def test_attention_of_any_token(model, patch, talk, png, predictors):
     assert (said["model"], said["patch"], said["shape"]) == (model, patch, [2, 2, 2, 3])
     weights = np.frombuffer(base64.b64decode(said["weights"]), "<f4").reshape(said["shape"])
     predictor = predictors[model]
-    np.testing.assert_allclose(weights, gaze(predictor.task, predictor.tensor(png()), patch), atol=1e-6)
+    np.testing.assert_allclose(weights, query_attention(predictor.task, predictor.tensor(png()), patch), atol=1e-6)
 
 
 @pytest.mark.parametrize("model", ["first", "numbers", "bordered"])

@@ -88,7 +88,7 @@ def test_where_the_queries_of_a_detector_look(talk, png, predictors):
 
     answers, about = talk(conversation)
     assert [each.status_code for each in answers] == [200, 200, 422]
-    assert answers[2].json() == {"error": "segmentation has no queries to look after; choose another method"}
+    assert answers[2].json() == {"error": "segmentation has no queries to explain; choose another method"}
     for answer, name in zip(answers, ("detection", "instances"), strict=False):
         found = explain(predictors[name].task, predictors[name].tensor(data), "queries", target=1)
         told = answer.json()["maps"]

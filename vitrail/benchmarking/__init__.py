@@ -30,11 +30,11 @@ from vitrail.config import to_dict
 from vitrail.data.source import SourceConfig
 from vitrail.engines._files import Graph
 from vitrail.errors import UserError
+from vitrail.ops.grid import as_pair
 from vitrail.ops.patches import Pair
 from vitrail.outline import require_fit
 from vitrail.predictor import Predictor, load
 from vitrail.report.measured import find_split
-from vitrail.vit import as_pair
 
 Found = tuple[list[Row], list[LeftOut]]
 

@@ -78,8 +78,8 @@ def _plain(given: dict[str, Any]) -> Run:
     """The defaults for a data set: S/16 on lightly augmented images, or the model and preprocessing of ``--init``."""
     from vitrail.data import DataConfig, PreprocessConfig, SourceConfig, augmentation
     from vitrail.data.transforms.scene import SCENE_PRESETS
+    from vitrail.presets import preset
     from vitrail.train.run import Run
-    from vitrail.vit import preset
 
     model, preprocess, options = preset("S/16"), PreprocessConfig(), {}
     if "init" in given:

@@ -19,6 +19,7 @@ from vitrail.data.source import Source
 from vitrail.evaluation import Evaluation, evaluate
 from vitrail.predictor import Predictor
 from vitrail.tasks import Task
+from vitrail.trainable import image_encoder
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def measure(models: Mapping[str, Predictor], source: Source, *, batch_size: int 
     Args:
         source: labelled images for the accuracy.
         batch_size: images per forward pass.
-        rounds: in which the models take turns, so that all meet the machine in the same moods; the median counts.
+        rounds: in which the models take turns, so that slow moments of the machine fall on all; the median counts.
 
     Raises:
         UserError: a task that has nothing to measure, no images, or an unreadable one.
@@ -79,7 +80,7 @@ def measure(models: Mapping[str, Predictor], source: Source, *, batch_size: int 
 
 def cost(task: Task) -> Cost:
     """Counted on a copy without memory (meta device)."""
-    config = task.vit.config
+    config = image_encoder(task).config
     without: dict[int, Any] = {id(each): nn.Parameter(each.to("meta"), False) for each in task.parameters()}
     without |= {id(each): each.to("meta") for each in task.buffers()}
     twin = copy.deepcopy(task, without)
@@ -87,7 +88,8 @@ def cost(task: Task) -> Cost:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         twin(images)
     with torch.no_grad():
-        tokens = twin.vit(images).tokens.shape[1] - twin.vit.num_prefix
+        vit = image_encoder(twin)
+        tokens = vit(images).tokens.shape[1] - vit.num_prefix
     return Cost(counter.get_total_flops() // 2, tokens, sum(each.numel() for each in task.parameters()))
 
 
@@ -97,8 +99,9 @@ def _speeds(models: Mapping[str, Predictor], batch_size: int, rounds: int) -> di
     taken: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(1 + rounds):  # the first warms up
         for name, model in models.items():
-            config = model.task.vit.config
-            images = torch.randn(batch_size, config.channels, *model.preprocess.config.size, device=model.device)
+            images = torch.randn(
+                batch_size, model.task.inputs.channels, *model.preprocess.config.size, device=model.device
+            )
             seconds = _seconds(model.task, images)
             taken[name] += [seconds] if turn else []
     return {name: batch_size / median(each) for name, each in taken.items()}

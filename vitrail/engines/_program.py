@@ -91,7 +91,7 @@ def trace(task: Task, preprocess: PreprocessConfig) -> Program:
 
 def _fixed(vit: ViT, size: Pair) -> str:
     """Why the graph can take one image size only; empty: it can take others."""
-    if type(vit) is not ViT:  # such as one whose layers merge tokens: their count would be an endless formula
+    if not vit.fixed_token_count:  # such as one whose layers merge tokens: their count would be an endless formula
         return f"its backbone is a {type(vit).__name__}"
     if vit.config.positions in ("learned", "relative") and vit.config.resampling == "bicubic_offset":
         return "its positions are resampled by bicubic_offset, which treats the native grid apart"

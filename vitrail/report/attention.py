@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitrail.explain import anatomy as fig7
-from vitrail.explain import explain
+from vitrail.explain import explain, vit_figures
 from vitrail.explain.overlay import outline, overlay
 from vitrail.report import pictures, style
 from vitrail.report.figures.tiles import Tile
@@ -54,5 +53,5 @@ def anatomy(measured: Measured) -> dict[str, Figure]:
     predictor, index = measured.predictor, measured.evaluation.index
     some = index[np.random.default_rng(0).permutation(len(index))[:NUM_FOR_DISTANCE]].tolist()
     images = torch.cat([predictor.tensor(measured.source.read(each)) for each in some])
-    distances = fig7.attention_distances(predictor.task.backbone, images.split(BATCH))
-    return {"anatomy": style.styled(fig7.figure)(predictor.task.backbone, distances)}
+    distances = vit_figures.attention_distances(predictor.task.backbone, images.split(BATCH))
+    return {"anatomy": style.styled(vit_figures.figure)(predictor.task.backbone, distances)}

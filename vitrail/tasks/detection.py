@@ -30,7 +30,6 @@ from vitrail.ops.matching import CostConfig, Pairs
 from vitrail.ops.patches import Pair
 from vitrail.ops.set_losses import ClassRule, FocalRule, SoftmaxRule, Truth, matched_losses, set_losses, weighed
 from vitrail.tasks import Task as Base
-from vitrail.tasks._dense import encode
 from vitrail.tasks._objects import Prediction
 from vitrail.vit import Features, ViT, ViTConfig
 
@@ -124,7 +123,7 @@ class Task(Base):
 
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the mean of the patches, B D."""
-        return encode(self.vit, images, None, self.config.window)[0][0].patches.mean(dim=1)
+        return self.vit.dense(images, None, self.config.window)[0][0].patches.mean(dim=1)
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
         """B C H W → B Q K+4."""
@@ -186,7 +185,7 @@ class Task(Base):
 
     def _see(self, images: Tensor, padding: Tensor | None) -> Seen:
         """The image and its feature maps."""
-        (features,), hidden = encode(self.vit, images, padding, self.config.window)
+        (features,), hidden = self.vit.dense(images, padding, self.config.window)
         region = regions(images, padding)
         patch = [pixels / cells for pixels, cells in zip(images.shape[-2:], features.grid, strict=True)]
         left, top, right, bottom = region.unbind(dim=1)

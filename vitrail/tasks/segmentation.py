@@ -32,7 +32,6 @@ from vitrail.nn.windows import WindowConfig
 from vitrail.ops.patches import Pair
 from vitrail.ops.segmentation_losses import IGNORE, cell_cross_entropy, cross_entropy_and_dice
 from vitrail.tasks import Task as Base
-from vitrail.tasks._dense import encode
 from vitrail.vit import ViT, ViTConfig
 
 LEVELS = 4  # layers that the multi-level head reads, spread evenly
@@ -153,7 +152,7 @@ class Task(Base):
 
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the mean of the patches, B D."""
-        (features,), _ = encode(self.vit, images, None, self.config.window)
+        (features,), _ = self.vit.dense(images, None, self.config.window)
         return features.patches.mean(dim=1)
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
@@ -197,7 +196,7 @@ class Task(Base):
         if isinstance(self.head, CascadedUpsampler):
             logits, map_ = self._upsampled(self.head, images)
         else:
-            found, hidden = encode(self.vit, images, padding, self.config.window, self.layers)
+            found, hidden = self.vit.dense(images, padding, self.config.window, self.layers)
             logits, map_ = self.head([features.map for features in found], hidden, size), found[-1].map
         if self.coarse is None:
             return logits, None, map_
@@ -211,7 +210,7 @@ class Task(Base):
             stem = _stem_of(self.vit)
             *maps, last = stem.maps(images)
             patches = stem.project(last)
-        (features,), _ = encode(self.vit, images, None, self.config.window, patches=patches)
+        (features,), _ = self.vit.dense(images, None, self.config.window, patches=patches)
         logits = head(features.map, maps[::-1])
         return F.pixel_shuffle(logits, self.config.subpixel), features.map
 

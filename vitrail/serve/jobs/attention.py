@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from vitrail.explain.gaze import gaze
+from vitrail.explain.query_attention import query_attention
 from vitrail.serve.jobs import Job
 
 if TYPE_CHECKING:
@@ -28,4 +28,4 @@ class Attention(Job[np.ndarray]):
     def run(self, predictor: Predictor, pixels: Tensor) -> list[np.ndarray]:
         """Errors as :meth:`Job.run`: there is no such patch."""
         images = predictor.preprocess.finish(pixels).to(predictor.device)
-        return [gaze(predictor.task, image[None], self.patch) for image in images]
+        return [query_attention(predictor.task, image[None], self.patch) for image in images]

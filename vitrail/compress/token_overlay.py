@@ -1,4 +1,4 @@
-"""A picture as its tokens see it: patches that became one token have one colour."""
+"""An image in which patches that became one token have one colour."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vitrail.explain.overlay import Region, fit
 EDGE = 0.6  # how far a border between two tokens is lightened
 
 
-def mosaic(picture: Image.Image, source: np.ndarray, region: Region) -> Image.Image:
+def token_overlay(picture: Image.Image, source: np.ndarray, region: Region) -> Image.Image:
     """The part of the picture that the model saw, RGB, each token in the mean colour of its patches.
 
     Args:

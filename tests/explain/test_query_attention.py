@@ -6,7 +6,7 @@ import torch
 
 from vitrail.errors import UserError
 from vitrail.explain import explain
-from vitrail.explain.gaze import gaze
+from vitrail.explain.query_attention import query_attention
 
 GRID = (2, 3)
 MODELS = {
@@ -33,7 +33,7 @@ def matrices(vit, images):
 @pytest.mark.parametrize("model", list(MODELS))
 def test_a_patch_attends_as_its_row_of_the_matrix_says(model, tiny_predictor):
     task, picture = tiny_predictor(**MODELS[model]).task, images()
-    found = np.stack([gaze(task, picture, patch) for patch in range(6)])
+    found = np.stack([query_attention(task, picture, patch) for patch in range(6)])
     prefix = task.vit.num_prefix
     with torch.no_grad():
         expected = matrices(task.vit, picture)[:, :, prefix:, prefix:]
@@ -43,7 +43,7 @@ def test_a_patch_attends_as_its_row_of_the_matrix_says(model, tiny_predictor):
 @pytest.mark.parametrize("model", list(MODELS))
 def test_without_a_patch_it_is_what_the_attention_method_shows(model, tiny_predictor):
     task, picture = tiny_predictor(**MODELS[model]).task, images()
-    found = gaze(task, picture)
+    found = query_attention(task, picture)
     assert found.shape == (2, 2, *GRID)
     assert found.dtype == np.float32
     for layer in range(2):
@@ -55,4 +55,4 @@ def test_without_a_patch_it_is_what_the_attention_method_shows(model, tiny_predi
 @pytest.mark.parametrize("patch", [-1, 6])
 def test_a_patch_that_is_not_there(patch, tiny_predictor):
     with pytest.raises(UserError, match=f"there is no patch {patch}; this image has patches 0 to 5"):
-        gaze(tiny_predictor().task, images(), patch)
+        query_attention(tiny_predictor().task, images(), patch)

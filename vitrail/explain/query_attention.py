@@ -1,8 +1,6 @@
-"""What one token attends to, in every layer and head at once."""
+"""What one token attends to, in every layer and head."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,10 +8,11 @@ from torch import Tensor
 
 from vitrail.errors import UserError
 from vitrail.ops.attention import from_queries
+from vitrail.trainable import Trainable, image_encoder
 
 
 @torch.no_grad()
-def gaze(task: Any, images: Tensor, patch: int | None = None) -> np.ndarray:
+def query_attention(task: Trainable, images: Tensor, patch: int | None = None) -> np.ndarray:
     """The attention that the patches of one image receive from a token: float32 (layers, heads, h, w).
 
     What is missing from 1 goes to the tokens before the patches: class token, distillation token, registers.
@@ -26,8 +25,8 @@ def gaze(task: Any, images: Tensor, patch: int | None = None) -> np.ndarray:
     Raises:
         UserError: there is no such patch.
     """
-    vit = task.backbone
-    grid: tuple[int, int] = vit.embed.grid(images.shape[-2:])
+    vit = image_encoder(task)
+    grid = vit.grid(images)
     count = grid[0] * grid[1]
     if patch is not None and not 0 <= patch < count:
         raise UserError(f"there is no patch {patch}; this image has patches 0 to {count - 1}")

@@ -1,17 +1,21 @@
-"""What a Vision Transformer has learned: figure 7 of Dosovitskiy et al. 2021, for any model.
+"""Figures of what a Vision Transformer has learned: figure 7 of Dosovitskiy et al. 2021, for any model.
 
 Left: principal components of the patch embedding's filters. Centre: how alike the position embeddings of the patches
-are. Right: how far each head of each layer looks.
+are. Right: the mean attention distance of each head of each layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from vitrail.nn.positions import LearnedPositions, SinusoidalPositions
+from vitrail.ops.grid import Pair
+from vitrail.vit import ViT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +25,7 @@ NUM_FILTERS = 28
 MAX_PANELS = 8  # position panels a side; a finer grid is shown at evenly spaced places
 
 
-def filters(vit: Any, count: int = NUM_FILTERS) -> np.ndarray:
+def filters(vit: ViT, count: int = NUM_FILTERS) -> np.ndarray:
     """Principal components of the first layer's filters, strongest first: (count, h, w, C), each from 0 to 1.
 
     The components are those of the D filters as vectors of C·h·w numbers; with a stem, of its first convolution.
@@ -37,11 +41,11 @@ def filters(vit: Any, count: int = NUM_FILTERS) -> np.ndarray:
     return scaled
 
 
-def position_similarity(vit: Any) -> np.ndarray | None:
+def position_similarity(vit: ViT) -> np.ndarray | None:
     """Cosine similarity of each patch's position embedding with all others, (h, w, h, w); None without embeddings."""
-    embedding = getattr(vit.positions, "embedding", None)
-    if embedding is None:
+    if not isinstance(vit.positions, LearnedPositions | SinusoidalPositions):
         return None
+    embedding = vit.positions.embedding
     height, width = vit.positions.grid
     table = embedding.detach().float().cpu().reshape(-1, embedding.shape[-1])[-height * width :]
     table = nn.functional.normalize(table, dim=1)
@@ -49,10 +53,10 @@ def position_similarity(vit: Any) -> np.ndarray | None:
     return similarity
 
 
-def attention_distance(attentions: Tensor, num_prefix: int, grid: tuple[int, int], stride: Any) -> Tensor:
+def attention_distance(attentions: Tensor, num_prefix: int, grid: Pair, stride: tuple[float, float]) -> Tensor:
     """Mean distance in pixels between a patch and what it attends to: B heads T T → heads.
 
-    Weights on class token and registers, which lie nowhere, are left out and the others sum to 1 again.
+    Weights on class token and registers, which have no place, are left out and the others sum to 1 again.
 
     Args:
         stride: (vertical, horizontal) pixels from one patch to the next.
@@ -65,11 +69,11 @@ def attention_distance(attentions: Tensor, num_prefix: int, grid: tuple[int, int
 
 
 @torch.no_grad()
-def attention_distances(vit: Any, batches: Iterable[Tensor]) -> np.ndarray:
+def attention_distances(vit: ViT, batches: Iterable[Tensor]) -> np.ndarray:
     """:func:`attention_distance` of every layer over batches of preprocessed images: (depth, heads) in pixels."""
-    total, count = torch.zeros(len(vit.blocks), vit.config.heads, dtype=torch.float64), 0
+    total, count = torch.zeros(vit.depth, vit.config.heads, dtype=torch.float64), 0
     for images in batches:
-        size = images.shape[-2:]
+        size = (images.shape[-2], images.shape[-1])
         grid = vit.embed.grid(size)
         stride = size[0] / grid[0], size[1] / grid[1]
         layers = [attention_distance(a, vit.num_prefix, grid, stride) for a in vit.attentions(images)]
@@ -80,7 +84,7 @@ def attention_distances(vit: Any, batches: Iterable[Tensor]) -> np.ndarray:
     return distances
 
 
-def figure(vit: Any, distances: np.ndarray | None = None) -> Figure:
+def figure(vit: ViT, distances: np.ndarray | None = None) -> Figure:
     """Figure 7. The right part appears where :func:`attention_distances` are given."""
     from matplotlib.figure import Figure
 
@@ -100,11 +104,11 @@ def _draw_filters(axis: Axes, images: np.ndarray, columns: int = 4) -> None:
     axis.set_title("Patch embedding filters:\nprincipal components", fontsize=11)
     rows, (_, height, width, channels) = -(-len(images) // columns), images.shape
     gap = max(width // 8, 1)
-    mosaic = np.ones((rows * (height + gap), columns * (width + gap), channels), images.dtype)
+    sheet = np.ones((rows * (height + gap), columns * (width + gap), channels), images.dtype)
     for place, image in enumerate(images):
         top, left = place // columns * (height + gap), place % columns * (width + gap)
-        mosaic[top : top + height, left : left + width] = image
-    axis.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        sheet[top : top + height, left : left + width] = image
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.axis("off")
 
 
