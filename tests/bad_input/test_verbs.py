@@ -20,7 +20,7 @@ from corpus import CASES, Case, dataset_with, good_folder, image_cases, without_
 from vitrail.cli import main
 from vitrail.console import printable
 from vitrail.data import source
-from vitrail.data.images.decode import _warn_once
+from vitrail.data.media.decode import _warn_once
 from vitrail.train.loggers import Row
 from vitrail.train.loop import Loop
 

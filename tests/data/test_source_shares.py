@@ -13,7 +13,7 @@ from PIL import Image
 from vitrail.config import from_dict, to_dict
 from vitrail.data.indexing.split import share
 from vitrail.data.source import Source, SourceConfig, open_source
-from vitrail.data.sources._arrays import Arrays
+from vitrail.data.storage.arrays import Arrays
 from vitrail.errors import UserError
 
 

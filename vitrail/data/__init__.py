@@ -9,8 +9,8 @@ from pydantic import Field
 
 from vitrail.config import config
 from vitrail.data.batch import views_of
-from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.loading.loader import Loader, LoaderConfig
+from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.source import Kind, Source, SourceConfig, Splits, open_source
 from vitrail.data.targets import SPATIAL, Annotations, Objects, ObjectsBatch
 from vitrail.data.transforms.augment import Augment, Augmentation, AugmentConfig, augmentation

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from vitrail.data.indexing.split import stratified
 from vitrail.data.source import Source
-from vitrail.data.sources._arrays import Arrays
+from vitrail.data.storage.arrays import Arrays
 
 
 def labelled(labels: list[int]) -> Source:

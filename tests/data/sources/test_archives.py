@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitrail.data.images.decode import BadImage, decode
+from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.source import SourceConfig, Splits, open_source
 from vitrail.errors import UserError
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitrail.data import Objects, Preprocess, PreprocessConfig, SceneAugment, SceneAugmentConfig
-from vitrail.data.images.decode import BadImage
+from vitrail.data.media.decode import BadImage
 from vitrail.data.transforms.colour import ColourConfig
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.scene import SCENE_PRESETS, ScenePreprocess

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitrail import console
-from vitrail.data.images.formats import CANDIDATE_SUFFIXES
 from vitrail.data.indexing.index import Strings, Table, cached
+from vitrail.data.media.formats import CANDIDATE_SUFFIXES
 from vitrail.errors import UserError
 
 

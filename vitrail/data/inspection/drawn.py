@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vitrail.data.drawing import draw_map, draw_objects
-from vitrail.data.images.decode import BadImage, decode
+from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.source import Source
 from vitrail.data.targets import SPATIAL, Objects
 from vitrail.errors import UserError

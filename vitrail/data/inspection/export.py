@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vitrail.console import track
-from vitrail.data.images.decode import decode
+from vitrail.data.media.decode import decode
 from vitrail.data.source import Source
 from vitrail.data.targets import SPATIAL
 from vitrail.errors import UserError

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vitrail import console
-from vitrail.data.images.decode import BadImage, decode
+from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.source import Source
 from vitrail.errors import UserError
 from vitrail.machine import num_cores

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from vitrail.console import track
-from vitrail.data.images.decode import BadImage
+from vitrail.data.media.decode import BadImage
 from vitrail.data.source import Source
 from vitrail.data.targets import Annotations
 from vitrail.ops.segmentation_losses import IGNORE

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from vitrail.data import keyed_random
 from vitrail.data.batch import Batch, tensor_targets
-from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.keyed_random import Keys
 from vitrail.data.loading.sampler import Step
+from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.source import Source
 from vitrail.data.transforms.mix import Mix
 from vitrail.data.transforms.preprocess import Picture, PreprocessConfig

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from vitrail.data.batch import Batch, TargetBatch
-from vitrail.data.images.decode import decode
 from vitrail.data.keyed_random import Keys
 from vitrail.data.loading.assembly import Assembly
+from vitrail.data.media.decode import decode
 from vitrail.data.targets import Objects, ObjectsBatch
 from vitrail.data.transforms.preprocess import Picture, PreprocessConfig
 from vitrail.data.transforms.scene import Scene, Target

@@ -18,7 +18,7 @@ from vitrail.data.indexing.index import Strings
 from vitrail.data.indexing.labels import Raw, encode, from_cells
 from vitrail.data.indexing.names import classes_beside
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
-from vitrail.data.sources._files import Files
+from vitrail.data.storage.files import Files
 from vitrail.errors import UserError, did_you_mean
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path")

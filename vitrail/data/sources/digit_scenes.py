@@ -19,9 +19,9 @@ from PIL import Image, ImageDraw
 from vitrail.data import keyed_random
 from vitrail.data.source import Labels, Source, SourceConfig
 from vitrail.data.sources import digits
-from vitrail.data.sources._annotated import labelled
-from vitrail.data.sources._arrays import Arrays
-from vitrail.data.sources._maps import NumberedMasks
+from vitrail.data.storage.arrays import Arrays
+from vitrail.data.storage.maps import NumberedMasks
+from vitrail.data.storage.objects import labelled
 from vitrail.data.targets import Annotations
 
 SIDE = 64

@@ -14,7 +14,7 @@ from vitrail import console
 from vitrail.data.indexing.classes import choose_level, class_list, name_classes
 from vitrail.data.indexing.listing import Listing, scan
 from vitrail.data.source import SPLITS, Labels, Source, SourceConfig, split_called
-from vitrail.data.sources._files import Files
+from vitrail.data.storage.files import Files
 from vitrail.errors import UserError
 
 

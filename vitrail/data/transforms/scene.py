@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.data import keyed_random
-from vitrail.data.images.decode import BadImage
 from vitrail.data.keyed_random import Keys
+from vitrail.data.media.decode import BadImage
 from vitrail.data.targets import Objects
 from vitrail.data.transforms.batched import PositiveRange
 from vitrail.data.transforms.colour import ColourConfig, recolour

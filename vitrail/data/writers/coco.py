@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.data.source import Source
-from vitrail.data.sources._annotated import Outlines
+from vitrail.data.storage import copies
+from vitrail.data.storage.decimals import start_and_size
+from vitrail.data.storage.objects import Outlines
 from vitrail.data.targets import Annotations
-from vitrail.data.writers import _files
-from vitrail.data.writers._numbers import start_and_size
 from vitrail.ops import rle
 
 KINDS = ("boxes", "masks")
@@ -34,13 +34,13 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
                 for number, name in zip(found.category_ids, source.classes, strict=True)
             ],
         }
-        for index, name in _files.copy(source, folder / split, taken):
+        for index, name in copies.copy(source, folder / split, taken):
             image = found.rows[index]
             height, width = found.sizes[image].tolist()
             number = int(found.image_ids[image])
             content["images"].append({"id": number, "file_name": name, "height": height, "width": width})
             content["annotations"] += _entries(found, index, number, start=len(content["annotations"]) + 1)
-        _files.write_text(folder / "annotations" / f"instances_{split}.json", json.dumps(content))
+        copies.write_text(folder / "annotations" / f"instances_{split}.json", json.dumps(content))
     return []
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import yaml
 
 from vitrail.data.source import Source
-from vitrail.data.sources._annotated import Outlines
+from vitrail.data.storage import copies
+from vitrail.data.storage.objects import Outlines
 from vitrail.data.targets import Annotations
-from vitrail.data.writers import _files
 from vitrail.ops import polygons
 
 KINDS = ("boxes", "masks")
@@ -24,7 +24,7 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
     classes: tuple[str, ...] = ()
     for split, source in splits.items():
         classes = source.classes
-        for index, name in _files.copy(source, folder / "images" / split, taken):
+        for index, name in copies.copy(source, folder / "images" / split, taken):
             found: Annotations = source.targets
             lines = []
             masks = None if found.masks is None else found[index].masks
@@ -41,9 +41,9 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
                 if len(shares):
                     lines.append(" ".join([str(int(found.labels[row])), *map(repr, shares.tolist())]))
             text = "".join(f"{line}\n" for line in lines)
-            _files.write_text(folder / "labels" / split / f"{Path(name).stem}.txt", text)
+            copies.write_text(folder / "labels" / split / f"{Path(name).stem}.txt", text)
     settings = {**{split: f"images/{split}" for split in splits}, "names": list(classes)}
-    _files.write_text(folder / "data.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    copies.write_text(folder / "data.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     lost = [f"{crowds:,} crowds, which YOLO does not know"] if crowds else []
     lost += [f"{empty:,} objects whose masks have no pixel"] if empty else []
     boxes = ["the boxes of outlines, which are read again as the tightest around them"]

@@ -28,7 +28,7 @@ from PIL import (
 )
 
 from vitrail import console
-from vitrail.data.images.formats import (
+from vitrail.data.media.formats import (
     Broken,
     jpeg_pixels,
     npy_pixels,

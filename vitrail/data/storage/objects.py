@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.data.images.decode import BadImage
 from vitrail.data.indexing.index import Strings
+from vitrail.data.media.decode import BadImage
 from vitrail.data.source import Labels, Source, SourceConfig
-from vitrail.data.sources._files import Files
+from vitrail.data.storage.files import Files
 from vitrail.data.targets import Annotations, BadAnnotations, Flaw
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops import polygons, rle

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from vitrail.console import printable
-from vitrail.data.images.decode import BadImage, decode_map
-from vitrail.data.images.read import read_regular
 from vitrail.data.indexing.index import Strings
+from vitrail.data.media.decode import BadImage, decode_map
+from vitrail.data.media.read import read_regular
 
 
 @dataclass(frozen=True, eq=False)

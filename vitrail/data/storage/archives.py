@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vitrail import console
-from vitrail.data.images.decode import BadImage
-from vitrail.data.images.formats import MAX_FILE_BYTES
-from vitrail.data.images.read import read_regular
 from vitrail.data.indexing.index import Strings, Table
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.formats import MAX_FILE_BYTES
+from vitrail.data.media.read import read_regular
 from vitrail.data.source import Source
 from vitrail.errors import UserError
 
