@@ -107,6 +107,10 @@ class ObjectsBatch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> ObjectsBatch:
-        masks = None if self.masks is None else function(self.masks)
-        rows = {name: function(getattr(self, name)) for name in ("boxes_xyxy", "labels", "crowd")}
-        return dataclasses.replace(self, **rows, masks=masks)
+        return dataclasses.replace(
+            self,
+            boxes_xyxy=function(self.boxes_xyxy),
+            labels=function(self.labels),
+            crowd=function(self.crowd),
+            masks=None if self.masks is None else function(self.masks),
+        )

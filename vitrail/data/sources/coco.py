@@ -14,12 +14,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.names import told_apart
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.read import read_regular
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
 from vitrail.data.storage.objects import Columns, finite, number_of, shape_fault, sources, unknown_class
-from vitrail.data.targets import BadAnnotations, Flaw
 from vitrail.errors import UserError
 
 OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")

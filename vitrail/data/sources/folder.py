@@ -13,8 +13,9 @@ import numpy as np
 from vitrail import console
 from vitrail.data.indexing.classes import choose_level, class_list, name_classes
 from vitrail.data.indexing.listing import Listing, scan
-from vitrail.data.source import SPLITS, Labels, Source, SourceConfig, split_called
+from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
 from vitrail.data.storage.files import Files
+from vitrail.data.targets import Labels
 from vitrail.errors import UserError
 
 

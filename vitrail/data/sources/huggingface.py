@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from vitrail import console
-from vitrail.data.indexing.labels import Raw, encode, from_values
+from vitrail.data.indexing.labels import encode, from_values
 from vitrail.data.media.read import read_regular
 from vitrail.data.source import Source, SourceConfig, split_called
+from vitrail.data.targets import Raw
 from vitrail.errors import UserError, did_you_mean
 
 

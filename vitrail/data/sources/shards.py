@@ -20,12 +20,13 @@ import numpy as np
 
 from vitrail import console
 from vitrail.data.indexing.index import Strings, Table, cached
-from vitrail.data.indexing.labels import Raw, encode, from_values
+from vitrail.data.indexing.labels import encode, from_values
 from vitrail.data.indexing.names import classes_beside
 from vitrail.data.media.formats import SUFFIXES
 from vitrail.data.media.read import read_regular
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
 from vitrail.data.storage.archives import Archived, Member, members
+from vitrail.data.targets import Raw
 from vitrail.errors import UserError
 
 LABELS = ("cls", "json", "txt")

@@ -19,14 +19,15 @@ from pathlib import Path
 import numpy as np
 
 from vitrail import console
+from vitrail.data.annotations import Annotations, BadAnnotations, Flaw
 from vitrail.data.indexing.names import classes_beside
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.formats import SUFFIXES
 from vitrail.data.media.read import read_regular
-from vitrail.data.source import Labels, Source, SourceConfig
+from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.maps import MapFiles, NumberedMasks
 from vitrail.data.storage.objects import Columns, labelled, number_of, unknown_class
-from vitrail.data.targets import Annotations, BadAnnotations, Flaw
+from vitrail.data.targets import Labels
 from vitrail.errors import UserError
 
 XML, IMAGES, LISTS = "Annotations", "JPEGImages", "ImageSets"

@@ -18,13 +18,13 @@ import numpy as np
 import yaml
 
 from vitrail import console
+from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.index import Strings, Table, cached
 from vitrail.data.indexing.listing import scan
 from vitrail.data.media.decode import BadImage, upright_size
 from vitrail.data.media.read import read_regular
 from vitrail.data.source import SPLIT_NAMES, Source, SourceConfig
 from vitrail.data.storage.objects import Columns, number_of, sources, unknown_class
-from vitrail.data.targets import BadAnnotations, Flaw
 from vitrail.errors import UserError
 
 FILES = ("data.yaml", "data.yml", "dataset.yaml")

@@ -56,7 +56,7 @@ class NumberedMasks:
     maps: MapFiles | np.ndarray
 
     def read(self, image: int, objects: range, size: tuple[int, int]) -> np.ndarray:
-        """As :class:`vitrail.data.targets.Masks`."""
+        """As :class:`vitrail.data.annotations.Masks`."""
         found = np.asarray(self.maps[image])
         if found.shape != size:
             raise BadImage(f"has a mask of {found.shape[1]} × {found.shape[0]} pixels and is {size[1]} × {size[0]}")

@@ -8,15 +8,16 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from vitrail.data.annotations import Annotations, BadAnnotations, Flaw
 from vitrail.data.indexing.index import Strings
 from vitrail.data.media.decode import BadImage
-from vitrail.data.source import Labels, Source, SourceConfig
+from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.files import Files
-from vitrail.data.targets import Annotations, BadAnnotations, Flaw
+from vitrail.data.targets import Labels
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops import polygons, rle
 
@@ -86,12 +87,17 @@ class Outlines:
     texts: Strings
 
     def read(self, image: int, objects: range, size: tuple[int, int]) -> np.ndarray:
-        """As :class:`vitrail.data.targets.Masks`."""
+        """As :class:`vitrail.data.annotations.Masks`."""
         return np.stack([to_mask(self.shape(i), size) for i in objects]) if objects else np.zeros((0, *size), bool)
 
     def shape(self, row: int) -> Any:
         """The ``segmentation`` as it was written."""
         return json.loads(self.texts[row])
+
+
+def annotations_of(source: Source) -> Annotations:
+    """The objects of a source whose kind is boxes or masks."""
+    return cast("Annotations", source.targets)
 
 
 def to_mask(shape: Any, size: tuple[int, int]) -> np.ndarray:

@@ -12,6 +12,7 @@ from abc import ABC
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -73,7 +74,7 @@ class TargetKind(ABC, Generic[T, C]):
         fills: of the parts that are not bordered with 0, the value beyond the image.
     """
 
-    wording: ClassVar[str]
+    wording: str
     noun: ClassVar[str] = "class"
     labelled: ClassVar[bool] = True
     exclusive: ClassVar[bool] = False
@@ -81,7 +82,7 @@ class TargetKind(ABC, Generic[T, C]):
     spatial: ClassVar[bool] = False
     numeric: ClassVar[bool] = False
     separated: ClassVar[bool] = False
-    fills: ClassVar[Mapping[str, float]] = {}
+    fills: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -101,7 +102,9 @@ class TargetKind(ABC, Generic[T, C]):
         Raises:
             UserError: a label that is missing, not finite, out of range or unknown; labels are no such targets.
         """
-        raise UserError(f"{where(next(iter(raw)), 0)}: labels are no {self.wording}; give other data, or leave kind out")
+        raise UserError(
+            f"{where(next(iter(raw)), 0)}: labels are no {self.wording}; give other data, or leave kind out"
+        )
 
     def check_classes(self, classes: Sequence[str], spec: str) -> None:
         """Refuse class names that nothing can be learned from.

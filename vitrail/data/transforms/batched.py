@@ -17,9 +17,9 @@ from torch.nn.functional import grid_sample, pad
 
 from vitrail.config import config
 from vitrail.data.keyed_random import Keys, uniform
+from vitrail.ops.patches import Pair
 
 Floats: TypeAlias = NDArray[np.float64]
-Pair: TypeAlias = tuple[int, int]
 
 
 def _ordered(ends: tuple[float, float]) -> tuple[float, float]:

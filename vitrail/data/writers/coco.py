@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vitrail.data.annotations import Annotations
 from vitrail.data.source import Source
 from vitrail.data.storage import copies
 from vitrail.data.storage.decimals import start_and_size
-from vitrail.data.storage.objects import Outlines
-from vitrail.data.targets import Annotations
+from vitrail.data.storage.objects import Outlines, annotations_of
 from vitrail.ops import rle
 
 KINDS = ("boxes", "masks")
@@ -25,7 +25,7 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
     """Write the splits into a folder; what the format cannot hold is told in the lines that come back."""
     taken: set[str] = set()
     for split, source in splits.items():
-        found: Annotations = source.targets
+        found = annotations_of(source)
         content: dict[str, list[Any]] = {
             "images": [],
             "annotations": [],

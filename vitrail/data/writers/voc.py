@@ -13,10 +13,11 @@ from xml.sax.saxutils import escape
 import numpy as np
 from PIL import Image
 
+from vitrail.data.objects import Objects
 from vitrail.data.source import Source
 from vitrail.data.storage import copies
 from vitrail.data.storage.decimals import decimals
-from vitrail.data.targets import Objects
+from vitrail.data.storage.objects import annotations_of
 from vitrail.errors import UserError
 from vitrail.ops.segmentation_losses import IGNORE
 
@@ -41,7 +42,7 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
             if objects.masks is not None:
                 overlaps += _write_maps(folder, stems[-1], objects, source.name(index))
         listed = "".join(f"{stem}\n" for stem in stems)
-        for lists in ("Main", *(["Segmentation"] if source.kind == "masks" else [])):
+        for lists in ("Main", *(["Segmentation"] if annotations_of(source).masks is not None else [])):
             copies.write_text(folder / "ImageSets" / lists / f"{split}.txt", listed)
         copies.write_text(folder / "classes.json", json.dumps(list(source.classes)))
     return [f"{overlaps:,} masks lie under others, where Pascal VOC holds the upper one alone"] if overlaps else []

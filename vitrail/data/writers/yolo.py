@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from vitrail.data.annotations import Annotations
 from vitrail.data.source import Source
 from vitrail.data.storage import copies
-from vitrail.data.storage.objects import Outlines
-from vitrail.data.targets import Annotations
+from vitrail.data.storage.objects import Outlines, annotations_of
 from vitrail.ops import polygons
 
 KINDS = ("boxes", "masks")
@@ -25,7 +25,7 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
     for split, source in splits.items():
         classes = source.classes
         for index, name in copies.copy(source, folder / "images" / split, taken):
-            found: Annotations = source.targets
+            found = annotations_of(source)
             lines = []
             masks = None if found.masks is None else found[index].masks
             for place, row in enumerate(found.objects(index)):
@@ -46,8 +46,9 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
     copies.write_text(folder / "data.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     lost = [f"{crowds:,} crowds, which YOLO does not know"] if crowds else []
     lost += [f"{empty:,} objects whose masks have no pixel"] if empty else []
-    boxes = ["the boxes of outlines, which are read again as the tightest around them"]
-    return [f"left out: {each}" for each in lost + (boxes if next(iter(splits.values())).kind == "masks" else [])]
+    if any(annotations_of(source).masks is not None for source in splits.values()):
+        lost.append("the boxes of outlines, which are read again as the tightest around them")
+    return [f"left out: {each}" for each in lost]
 
 
 def _box(box: np.ndarray) -> np.ndarray:
