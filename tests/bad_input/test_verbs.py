@@ -278,12 +278,12 @@ def test_a_file_deleted_before_it_is_read(
 
 
 def test_a_fifo_never_blocks(root: Path, vitrail: Vitrail, weights: Path) -> None:
-    """Case 46: passed over in a folder, refused by name, met in place of a file that was listed."""
+    """Case 46: skipped in a folder, refused by name, met in place of a file that was listed."""
     folder = good_folder(root / "photos", splits=())
     pipe = folder / "cat" / "pipe.png"
     os.mkfifo(pipe)
     told = vitrail("predict", weights, folder, "--device", "cpu").accepted().err
-    assert "passed over FIFOs, devices or sockets (1)" in told
+    assert "skipped FIFOs, devices or sockets (1)" in told
     for path in (pipe, Path("/dev/zero")):
         vitrail("predict", weights, path, "--device", "cpu").rejected(f"{path} is not a regular file")
     (root / "labels.csv").write_text(

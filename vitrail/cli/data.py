@@ -1,4 +1,4 @@
-"""Check a data set, describe it in numbers, look at it, or write it as files."""
+"""Check a data set, compute its statistics, draw samples, or write it as files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ Spec = Annotated[
 ]
 Kind = Annotated[
     str,
-    Parameter("--kind", help="Of scenes: boxes, masks, or a class for each pixel; auto: what there is."),
+    Parameter(
+        "--kind",
+        help="Of spatial targets: boxes, masks, semantic (a class for each pixel); auto: as found.",
+    ),
 ]
 Unlabelled = Annotated[
     bool, Parameter("--unlabelled", help="Take the images alone, wherever they lie.", show_default=False)

@@ -98,7 +98,7 @@ def _columns(splits: Splits, kept: list[tuple[str, int]], vectors: list[Any]) ->
     }
     if not splits.target_kind.labelled:
         return columns
-    columns["target"] = np.stack([sources[split].targets[index] for split, index in kept])
+    columns["target"] = np.stack([np.asarray(sources[split].targets[index]) for split, index in kept])
     if splits.target_kind.exclusive:
         columns["label"] = np.array(splits.classes)[columns["target"]]
     return columns

@@ -22,7 +22,7 @@ class Masks(Protocol):
         """bool (n, H, W) of an image's objects.
 
         Args:
-            image: its position in the whole data set.
+            image: its position in the complete data set.
             objects: their rows among all objects.
             size: (height, width) of the image.
 
@@ -128,6 +128,6 @@ class BadAnnotations(UserError):
 
 
 def in_words(labels: Sequence[int], classes: Sequence[str]) -> str:
-    """Objects of an image for people: ``2 ant, 1 bee``."""
+    """Objects of an image in words: ``2 ant, 1 bee``."""
     counts = Counter(labels)
     return ", ".join(f"{count} {classes[label]}" for label, count in sorted(counts.items())) or "no objects"

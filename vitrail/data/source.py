@@ -31,7 +31,7 @@ Wanted = Annotated[str, AfterValidator(_known_kind)]
 """``auto``, or the name of a target kind (:mod:`vitrail.data.targets`), a third party's too."""
 
 SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {  # what people call them
+SPLIT_NAMES = {  # accepted names
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
@@ -56,7 +56,7 @@ class SourceConfig:
         follow_symlinks: follow links that lead out of the folder.
         class_level: in nested folders, is a class a ``top`` folder or each ``leaf``? ``auto``: leaf when unambiguous.
         path_column, label_columns: the columns of a table (CSV, ``datasets``); default: found by their names.
-        label_separator: what stands between several labels in one cell; default: ``|`` or ``;`` where present.
+        label_separator: the separator of several labels in one cell; default: ``|`` or ``;`` where present.
         root: the folder that relative paths of a CSV start from, or that holds a named data set.
         download: fetch a named data set that is not there yet.
     """
@@ -86,6 +86,11 @@ class SourceConfig:
     def module(self) -> str:
         """The source's name where the specification begins with one, dotted for a third party's; else empty."""
         return _parse(self.spec)[0] or ""
+
+    @property
+    def modules(self) -> tuple[str, str]:
+        """The source and the target kind as registry names; dotted ones are third parties' modules."""
+        return self.module, self.kind
 
     @property
     def path(self) -> Path:
@@ -122,7 +127,7 @@ class Source(ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """What to call the sample before people: a printable path, or ``train.npz[17]``."""
+        """The printable name of a sample: a path, or ``train.npz[17]``."""
 
     @abstractmethod
     def read(self, index: int) -> bytes | np.ndarray:
@@ -250,7 +255,7 @@ def open_source(config: SourceConfig) -> Splits:
     """Find the source that ``config.spec`` means, open it, and split off a validation set where there is none.
 
     Raises:
-        UserError: nothing is there, or it breaks a rule (the message says which, and what to do).
+        UserError: nothing is there, or it breaks a rule (named in the message, with the remedy).
     """
     if config.labelled == "auto":
         try:
@@ -287,7 +292,7 @@ def open_source(config: SourceConfig) -> Splits:
 
 
 def split_called(name: str) -> str | None:
-    """The split that people mean by ``name``, e.g. "val" by "Validation"; None for any other word."""
+    """The split that ``name`` means, e.g. "val" by "Validation"; None for any other word."""
     return next((split for split, names in SPLIT_NAMES.items() if name.lower() in names), None)
 
 

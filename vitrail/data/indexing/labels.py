@@ -1,9 +1,8 @@
-"""From labels as people store them (names, integers, lists, numbers) to target columns, checked value by value."""
+"""From labels as they are stored (names, integers, lists, numbers) to target columns, checked value by value."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -54,12 +53,13 @@ def from_cells(cells: list[str], separator: str | None) -> Raw:
     return np.array(cells)
 
 
-def from_values(values: list[Any]) -> Raw:
+def from_values(values: Sequence[object]) -> Raw:
     """Labels from JSON values: lists, integers, numbers, else names."""
-    if all(isinstance(value, list) for value in values):
-        if values and all(isinstance(part, int | float) for value in values for part in value):
-            return np.array(values)
-        return [tuple(map(str, value)) for value in values]
+    lists = [value for value in values if isinstance(value, list)]
+    if len(lists) == len(values):
+        if lists and all(isinstance(part, int | float) for value in lists for part in value):
+            return np.array(lists)
+        return [tuple(map(str, value)) for value in lists]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return np.array(values)
     return np.array([str(value) for value in values])

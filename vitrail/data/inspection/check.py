@@ -63,7 +63,7 @@ class Report:
         return {"ok": self.ok, **asdict(self)}
 
     def lines(self) -> Iterator[str]:
-        """The report for people, one finding a line."""
+        """The report as text, one finding a line."""
         yield from (f"bad: {finding}" for finding in self.bad)
         yield from (f"warning: {finding}" for finding in self.warned)
         for twins in self.conflicts:

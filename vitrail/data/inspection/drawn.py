@@ -1,4 +1,4 @@
-"""``vitrail data inspect``: samples with their targets on them, to look at before training."""
+"""``vitrail data inspect``: samples with their targets drawn on them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def drawn(source: Source, limit: int | None = None) -> Iterator[tuple[str, Image
 
 
 def draw(source: Source, index: int) -> Image.Image:
-    """The picture at ``index`` with its target; of whole-image labels nothing but the picture.
+    """The picture at ``index`` with its target; where that is not spatial, the picture alone.
 
     Raises:
         BadImage: it cannot be read.

@@ -58,7 +58,7 @@ def stats(
 
 
 def lines(result: dict[str, SplitStats]) -> str:
-    """The numbers as tables for people."""
+    """The numbers as text tables."""
     overview = table(
         ["split", "images", "bad", "height", "width", "mean", "std"],
         [

@@ -1,7 +1,7 @@
 """A table of paths and labels, ``.csv`` or ``.tsv``, or a folder of ``train.csv``, ``val.csv`` and ``test.csv``.
 
 One label column holds a class, several labels with ``|`` or ``;`` between them, or a decimal number; several label
-columns hold 0 and 1 for each class, or a number each. A column ``split`` says train, val or test. Relative paths
+columns hold 0 and 1 for each class, or a number each. A column ``split`` holds train, val or test. Relative paths
 start from the table's folder, or from ``root``.
 """
 

@@ -56,7 +56,7 @@ def _split_folders(folders: list[str], config: SourceConfig) -> dict[str, str]:
         if len(names) > 1:
             raise UserError(f"{config.spec!r} holds {' and '.join(names)}; keep one of them as the {split} split")
     if others:
-        console.note(f"{config.path}: passed over {', '.join(sorted(others))} beside the folders of the splits")
+        console.note(f"{config.path}: skipped {', '.join(sorted(others))} beside the folders of the splits")
     return {split: names[0] for split, names in found.items()}
 
 

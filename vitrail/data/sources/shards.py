@@ -47,7 +47,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
     key = "shards " + "\0".join(map(str, shards))
     table = cached(key, lambda: (_scan(shards), [bytes(shard) for shard in shards]))
     if num_skipped := int(table["num_skipped"]):
-        console.note(f"{config.location}: passed over {num_skipped:,} files that are no images or labels")
+        console.note(f"{config.location}: skipped {num_skipped:,} files that are no images or labels")
     whole = Archived(
         archives=tuple(map(str, shards)),
         names=Strings.from_table(table, "names"),

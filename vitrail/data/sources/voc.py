@@ -1,7 +1,7 @@
 """Pascal VOC: a folder with ``Annotations/*.xml``, ``JPEGImages/``, and lists of the splits in ``ImageSets/``.
 
 Objects are in the XML files; ``kind=masks`` takes their masks from ``SegmentationObject/``, and ``kind=semantic`` reads
-``SegmentationClass/``, where 0 is the background, then come the classes in their order, and 255 says nothing.
+``SegmentationClass/``, where 0 is the background, then come the classes in their order, and 255 is unknown.
 ``difficult`` objects are neither learned from nor counted, as in VOC's own measure: they become ``Objects.crowd``.
 Corners are taken as they are written, but the challenge's own files count pixels from 1. Class names are those of the
 training split, sorted (which is the challenge's order), or of ``classes.json``.

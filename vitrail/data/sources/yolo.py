@@ -37,7 +37,7 @@ def matches(spec: str) -> bool:
 
 
 def load(config: SourceConfig) -> dict[str, Source]:
-    """Raises UserError for settings that say too little, and with all flaws for lines that cannot be read."""
+    """Raises UserError for incomplete settings, and with all flaws for lines that cannot be read."""
     file = config.path
     if file.is_dir():
         file = next((file / name for name in FILES if (file / name).is_file()), file / FILES[0])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 from torch import Tensor
@@ -29,15 +29,20 @@ if TYPE_CHECKING:
     from vitrail.data.transforms.geometry import ImageGeometry
 
 
-class Column(Protocol):
+class StoredColumn(Protocol):
     """The targets of N images: by position one of them, by an int64 array those of some images, as a column."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: Any, /) -> Any: ...
+    @overload
+    def __getitem__(self, index: int, /) -> object: ...
+    @overload
+    def __getitem__(self, index: np.ndarray, /) -> Column: ...
     def tobytes(self) -> bytes:
         """What tells these targets from others."""
 
 
+Column: TypeAlias = np.ndarray | StoredColumn
+"""The targets of a data set: an array with a row for each image, or an object of its own."""
 T = TypeVar("T")
 """The target of one image."""
 C = TypeVar("C", bound=Column)
@@ -59,7 +64,7 @@ class Labels:
 
 
 class TargetKind(ABC, Generic[T, C]):
-    """What the targets of one kind are and do. The defaults are those of labels of the image as a whole.
+    """What the targets of one kind are and do. The defaults are those of image-level labels.
 
     Attributes:
         name: as files and configs write it; of a third party's kind the module's name.
@@ -115,8 +120,7 @@ class TargetKind(ABC, Generic[T, C]):
 
     def take(self, column: C, indices: np.ndarray) -> C:
         """The targets of the images at ``indices`` int64 (n,), in that order."""
-        taken: C = column[indices]
-        return taken
+        return cast("C", column[indices])
 
     def read(self, column: C, index: int) -> T:
         """The target of one image.
@@ -124,8 +128,7 @@ class TargetKind(ABC, Generic[T, C]):
         Raises:
             BadImage: it is stored in a file that cannot be read.
         """
-        target: T = column[index]
-        return target
+        return cast("T", column[index])
 
     def fingerprint(self, column: C) -> bytes:
         """What tells these targets from others."""
@@ -140,7 +143,7 @@ class TargetKind(ABC, Generic[T, C]):
         return {}
 
     def describe(self, classes: Sequence[str]) -> str:
-        """What there is to learn, in a line: ``3 classes (a, b, c)``."""
+        """The classes or numbers in a line: ``3 classes (a, b, c)``."""
         count = len(classes)
         plural = "" if count == 1 else "es" if self.noun.endswith("s") else "s"
         shown = ", ".join(classes[:5]) + (", …" if count > 5 else "")

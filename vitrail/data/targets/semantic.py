@@ -29,7 +29,7 @@ class ClassMaps(MapTargets[Column]):
         return super().collate(targets).long()
 
     def text(self, column: Column, index: int, classes: Sequence[str]) -> str:
-        return ", ".join(classes[i] for i in np.unique(column[index]) if i < len(classes)) or "no class"
+        return ", ".join(classes[i] for i in np.unique(np.asarray(column[index])) if i < len(classes)) or "no class"
 
     def draw(self, image: Image.Image, target: Tensor, classes: Sequence[str]) -> Image.Image:
         return draw_map(image, np.asarray(target), classes)

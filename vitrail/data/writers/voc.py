@@ -26,7 +26,7 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
-    """Write the splits into a folder; what the format cannot hold is told in the lines that come back.
+    """Write the splits into a folder; the lines that come back say what the format cannot hold.
 
     Raises:
         UserError: an image of more objects than a map of their masks has numbers.
@@ -36,7 +36,7 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
     for split, source in splits.items():
         stems = []
         for index, name in copies.copy(source, folder / "JPEGImages", taken):
-            objects: Objects = source.targets[index]
+            objects = annotations_of(source)[index]
             stems.append(Path(name).stem)
             copies.write_text(folder / "Annotations" / f"{stems[-1]}.xml", _xml(name, objects, source.classes))
             if objects.masks is not None:

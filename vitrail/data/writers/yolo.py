@@ -18,7 +18,7 @@ KINDS = ("boxes", "masks")
 
 
 def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
-    """Write the splits into a folder; what the format cannot hold is told in the lines that come back."""
+    """Write the splits into a folder; the lines that come back say what the format cannot hold."""
     taken: set[str] = set()
     crowds = empty = 0
     classes: tuple[str, ...] = ()
