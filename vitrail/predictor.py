@@ -27,8 +27,8 @@ from vitrail import engines
 from vitrail.checkpoints import native
 from vitrail.config import to_dict
 from vitrail.console import note, printable
-from vitrail.data.images.decode import BadImage, decode
-from vitrail.data.images.read import read_regular
+from vitrail.data.media.decode import BadImage, decode
+from vitrail.data.media.read import read_regular
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
 from vitrail.data.transforms.scene import size_of

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vitrail.data.drawing import colour
-from vitrail.data.targets import Objects
+from vitrail.data.objects import Objects
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.nn.detr_decoder import DecoderConfig
 from vitrail.nn.mask_head import MaskConfig

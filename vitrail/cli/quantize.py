@@ -81,11 +81,12 @@ def _divided(predictor: Predictor, config: SourceConfig, count: int) -> tuple[li
     import numpy as np
 
     from vitrail.console import note
+    from vitrail.data import targets
     from vitrail.data.source import open_source
     from vitrail.predictor import Sample
 
     task = predictor.task
-    classes = () if "number" in task.takes else predictor.classes
+    classes = () if any(targets.load(kind).numeric for kind in task.takes) else predictor.classes
     splits = dict(open_source(dataclasses.replace(config, labelled="auto", classes=classes)).items())
     source = splits.get("train") or next(iter(splits.values()))
     held_out = splits.get("test") or splits.get("val")

@@ -35,7 +35,7 @@ def accuracy(task: Task, preprocess: Preprocess, source: Source) -> Yardstick:
     Raises:
         UserError: the images have no labels, or the measure is no share of something.
     """
-    if task.monitor_mode != "max" or source.kind not in task.takes or source.kind == "none":
+    if task.monitor_mode != "max" or source.kind not in task.takes or not source.target_kind.labelled:
         raise UserError(
             f"these labels (of kind {source.kind!r}) give the task {task.name!r} no accuracy; leave them out, and "
             "the answers are compared with the model's"

@@ -21,9 +21,9 @@ from pydantic import Field, PositiveInt
 from vitrail import registry
 from vitrail.config import config, from_dict, to_dict
 from vitrail.console import note, warn
-from vitrail.data.loading.assembly import Transform
 from vitrail.data.source import SourceConfig
 from vitrail.data.transforms.augment import Augment, AugmentConfig
+from vitrail.data.transforms.scene import ImageTransform
 from vitrail.errors import UserError
 from vitrail.metrics.representation import feature_std
 from vitrail.nn.pooling import build_pool, pooled_dim
@@ -155,7 +155,7 @@ def _read(
     """The features of each layer, kept in memory where they fit."""
     vit, plain = predictor.task.backbone, predictor.preprocess
     reader = Reader(vit, build_pool(pool, vit.config.dim, 1, 1, "gelu", 0.0) if pool else None, predictor.device)
-    augmented: Transform = Augment(AUGMENT, plain.config) if protocol.augment else plain
+    augmented: ImageTransform = Augment(AUGMENT, plain.config) if protocol.augment else plain
     plan = (
         (roles.train, augmented, max(1, protocol.augment), "train"),
         (roles.val, plain, 1, "val"),

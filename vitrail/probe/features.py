@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from vitrail.console import Progress
 from vitrail.data.batch import tensor_targets
-from vitrail.data.loading.assembly import Transform
 from vitrail.data.loading.loader import Loader, LoaderConfig
 from vitrail.data.loading.sampler import Sampler
 from vitrail.data.source import Source
+from vitrail.data.transforms.scene import ImageTransform
 from vitrail.vit import ViT
 
 Batches: TypeAlias = Iterator[tuple[Tensor, Tensor]]
@@ -105,10 +105,10 @@ class Computed(Features):
     reader: Reader
     layer: int
     source: Source
-    transform: Transform
+    transform: ImageTransform
 
     @classmethod
-    def of(cls, reader: Reader, source: Source, transform: Transform, layer: int) -> Computed:
+    def of(cls, reader: Reader, source: Source, transform: ImageTransform, layer: int) -> Computed:
         """Those of a whole source."""
         labels = torch.tensor(source.targets)
         return cls(labels=labels, reader=reader, layer=layer, source=source, transform=transform)
@@ -130,7 +130,7 @@ class Computed(Features):
 def store(
     reader: Reader,
     source: Source,
-    transform: Transform,
+    transform: ImageTransform,
     num_views: int,
     layers: Sequence[int],
     batch_size: int,

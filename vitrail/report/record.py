@@ -50,7 +50,7 @@ class Record:
         """The run's data section, ready to be opened."""
         where = str(self.folder / "config.yaml")
         data = from_dict(DataConfig, self.config["data"], where=where)
-        registry.refuse_foreign([data.source.module], where)
+        registry.refuse_foreign(data.source.modules, where)
         return data
 
     @cached_property

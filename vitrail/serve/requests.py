@@ -19,8 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from vitrail.data.images.decode import BadImage, TooManyPixels, decode
-from vitrail.data.images.formats import Broken, sniff
+from vitrail.data.media.decode import BadImage, TooManyPixels, decode
+from vitrail.data.media.formats import Broken, sniff
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, Preprocess
 from vitrail.data.transforms.scene import size_of

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, run
 
 from torch import Tensor, nn
 
+from vitrail.data import targets
 from vitrail.data.batch import Batch
-from vitrail.data.targets import SPATIAL
 from vitrail.metrics import Rows
 from vitrail.nn.encoder import Encoder
 from vitrail.ops.patches import Pair
@@ -91,15 +91,14 @@ class Task(Trainable, Generic[P]):
     @classmethod
     def spatial(cls) -> bool:
         """Whether its targets and predictions have places in the image: boxes, masks, a class for each pixel."""
-        return any(kind in SPATIAL for kind in cls.takes)
+        return any(targets.load(kind).spatial for kind in cls.takes)
 
     @classmethod
     def source(cls, config: SourceConfig) -> SourceConfig:
         """The source read for this task: scenes hold targets of several kinds, and ``auto`` is the first it takes."""
         if config.kind != "auto" or not cls.spatial():
             return config
-        kind: Any = cls.takes[0]
-        return dataclasses.replace(config, kind=kind)
+        return dataclasses.replace(config, kind=cls.takes[0])
 
     @classmethod
     @abstractmethod

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vitrail.config import config, from_dict, to_dict
 from vitrail.data.batch import Batch
-from vitrail.data.targets import Objects
+from vitrail.data.objects import Objects
 from vitrail.metrics.detection import Metrics
 from vitrail.nn.denoising import Denoising, DenoisingConfig, joined
 from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Level, Queries
@@ -82,7 +82,7 @@ class Config:
 
 
 class Task(Base):
-    """Targets: one :class:`~vitrail.data.targets.Objects` an image, boxes in pixels of the model's input.
+    """Targets: one :class:`~vitrail.data.Objects` an image, boxes in pixels of the model's input.
 
     Outputs: B Q K+4, the scores of the classes and boxes_xyxy in pixels of the input; one tensor, so that every engine
     runs it. ``batch["padding"]`` bool (B, H, W), where there is one, tells which pixels are none of the image's.

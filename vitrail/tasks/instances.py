@@ -45,7 +45,7 @@ class Config(detection.Config):
 
 
 class Task(detection.Task):
-    """Targets: :class:`~vitrail.data.targets.Objects` with masks. Outputs: as of detection, with masks packed along.
+    """Targets: :class:`~vitrail.data.Objects` with masks. Outputs: as of detection, with masks packed along.
 
     The last layer's queries have masks, matched as their boxes are.
     """

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from vitrail.data.images.decode import BadImage, decode
-from vitrail.data.images.formats import Broken, jpeg_pixels, orientation, png_pixels, sniff, webp_size
+from vitrail.data.media.decode import BadImage, decode
+from vitrail.data.media.formats import Broken, jpeg_pixels, orientation, png_pixels, sniff, webp_size
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 14, 4), np.uint8)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from vitrail.console import printable
-from vitrail.data.images.decode import BadImage, decode_map
-from vitrail.data.images.read import read_regular
 from vitrail.data.indexing.index import Strings
+from vitrail.data.media.decode import BadImage, decode_map
+from vitrail.data.media.read import read_regular
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class NumberedMasks:
     maps: MapFiles | np.ndarray
 
     def read(self, image: int, objects: range, size: tuple[int, int]) -> np.ndarray:
-        """As :class:`vitrail.data.targets.Masks`."""
+        """As :class:`vitrail.data.annotations.Masks`."""
         found = np.asarray(self.maps[image])
         if found.shape != size:
             raise BadImage(f"has a mask of {found.shape[1]} × {found.shape[0]} pixels and is {size[1]} × {size[0]}")

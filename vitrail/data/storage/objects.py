@@ -8,24 +8,36 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, TypedDict, cast
 
 import numpy as np
 
-from vitrail.data.images.decode import BadImage
+from vitrail.data.annotations import Annotations, BadAnnotations, Flaw
 from vitrail.data.indexing.index import Strings
-from vitrail.data.source import Labels, Source, SourceConfig
-from vitrail.data.sources._files import Files
-from vitrail.data.targets import Annotations, BadAnnotations, Flaw
+from vitrail.data.media.decode import BadImage
+from vitrail.data.source import Source, SourceConfig
+from vitrail.data.storage.files import Files
+from vitrail.data.targets import Labels
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops import polygons, rle
+
+
+class RunLengths(TypedDict):
+    """A mask of ``size`` (height, width) as COCO's run lengths, in numbers or compressed to text."""
+
+    size: list[int]
+    counts: list[int] | str
+
+
+Shape: TypeAlias = list[list[float]] | RunLengths
+"""A mask as COCO's ``segmentation`` holds it: polygons of x, y, x, y, …, or run lengths."""
 
 
 @dataclass(eq=False)
 class Columns:
     """Images in their order, and the objects of the last of them, as they are read.
 
-    ``flaws`` collects what is wrong, so that all of it can be told at once; :meth:`close` raises it.
+    ``flaws`` collects what is wrong, so that all of it is reported at once; :meth:`close` raises it.
     """
 
     paths: list[bytes] = field(default_factory=list)
@@ -45,7 +57,7 @@ class Columns:
         self.image_ids.append(len(self.image_ids) if image_id is None else image_id)
         self.ends.append(len(self.labels))
 
-    def add(self, box_xyxy: Sequence[float], label: int, *, crowd: bool = False, shape: Any = None) -> None:
+    def add(self, box_xyxy: Sequence[float], label: int, *, crowd: bool = False, shape: Shape | None = None) -> None:
         """An object of the image; ``shape`` is its mask, as :class:`Outlines` reads it."""
         self.boxes.append(box_xyxy)
         self.labels.append(label)
@@ -86,15 +98,21 @@ class Outlines:
     texts: Strings
 
     def read(self, image: int, objects: range, size: tuple[int, int]) -> np.ndarray:
-        """As :class:`vitrail.data.targets.Masks`."""
+        """As :class:`vitrail.data.annotations.Masks`."""
         return np.stack([to_mask(self.shape(i), size) for i in objects]) if objects else np.zeros((0, *size), bool)
 
-    def shape(self, row: int) -> Any:
+    def shape(self, row: int) -> Shape:
         """The ``segmentation`` as it was written."""
-        return json.loads(self.texts[row])
+        shape: Shape = json.loads(self.texts[row])
+        return shape
 
 
-def to_mask(shape: Any, size: tuple[int, int]) -> np.ndarray:
+def annotations_of(source: Source) -> Annotations:
+    """The objects of a source whose kind is boxes or masks."""
+    return cast("Annotations", source.targets)
+
+
+def to_mask(shape: Shape, size: tuple[int, int]) -> np.ndarray:
     """A COCO ``segmentation`` → bool (H, W).
 
     Raises:
@@ -103,8 +121,8 @@ def to_mask(shape: Any, size: tuple[int, int]) -> np.ndarray:
     if isinstance(shape, list):
         return polygons.fill([np.asarray(ring, np.float64).reshape(-1, 2) for ring in shape], size)
     if tuple(shape["size"]) != size:
-        own, whole = (f"{s[1]} × {s[0]}" for s in (shape["size"], size))
-        raise BadImage(f"has a mask of {own} pixels and is {whole}")
+        own, image = (f"{s[1]} × {s[0]}" for s in (shape["size"], size))
+        raise BadImage(f"has a mask of {own} pixels and is {image}")
     counts = shape["counts"]
     try:
         return rle.decode(rle.from_text(counts) if isinstance(counts, str) else counts, size)
@@ -112,7 +130,7 @@ def to_mask(shape: Any, size: tuple[int, int]) -> np.ndarray:
         raise BadImage(f"has a broken mask: {error}") from None
 
 
-def shape_fault(shape: Any) -> str | None:
+def shape_fault(shape: object) -> str | None:
     """Why a COCO ``segmentation`` cannot be read, if so."""
     if isinstance(shape, list):
         rings = all(isinstance(ring, list) and len(ring) >= 6 and len(ring) % 2 == 0 for ring in shape)
@@ -124,7 +142,7 @@ def shape_fault(shape: Any) -> str | None:
     return "a segmentation that is neither polygons nor run lengths"
 
 
-def finite(values: Any) -> bool:
+def finite(values: object) -> bool:
     """Are these numbers, none of them infinite or NaN?"""
     return isinstance(values, list) and all(
         isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
@@ -137,7 +155,7 @@ def number_of(classes: Sequence[str]) -> dict[str, int]:
 
 
 def unknown_class(name: str, classes: Iterable[str]) -> str:
-    """What to say of a class that is not in the list."""
+    """The text about a class that is not in the list."""
     return f"unknown class {name!r} ({did_you_mean(name, classes)})"
 
 

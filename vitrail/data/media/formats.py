@@ -1,4 +1,4 @@
-"""The encoded side of an image: which format its bytes are, whether they are whole, and what of them is pixels.
+"""The encoded side of an image: which format its bytes are, whether they are complete, and what of them is pixels.
 
 Only what decides the pixels is handed to the decoder: metadata (text, ICC profiles, thumbnails) is cut away, so
 that it can neither grow nor mislead.
@@ -44,7 +44,7 @@ _MAX_DEFLATE_RATIO = 1032
 
 
 class Broken(ValueError):
-    """The bytes are not a whole, valid file of their format; the message says how."""
+    """The bytes are not a complete, valid file of their format; the message says how."""
 
 
 def sniff(data: bytes) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vitrail import console
-from vitrail.data.images.read import read_regular
+from vitrail.data.media.read import read_regular
 from vitrail.data.source import Source
 
 

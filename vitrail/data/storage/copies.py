@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from vitrail.console import track
-from vitrail.data.images.decode import BadImage, decode
-from vitrail.data.images.formats import SUFFIXES
+from vitrail.data.media.decode import BadImage, decode
+from vitrail.data.media.formats import SUFFIXES
 from vitrail.data.source import Source
 from vitrail.errors import UserError
 

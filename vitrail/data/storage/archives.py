@@ -1,7 +1,6 @@
 """The members of tar and zip archives, read in place by their offsets: nothing is ever extracted to disk.
 
-An archive with a member that is a link or a device, leads out of it, comes twice, or expands beyond reason is refused
-as a whole.
+An archive with a member that is a link or a device, leads out of it, comes twice, or expands beyond reason is refused.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vitrail import console
-from vitrail.data.images.decode import BadImage
-from vitrail.data.images.formats import MAX_FILE_BYTES
-from vitrail.data.images.read import read_regular
 from vitrail.data.indexing.index import Strings, Table
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.formats import MAX_FILE_BYTES
+from vitrail.data.media.read import read_regular
 from vitrail.data.source import Source
 from vitrail.errors import UserError
 
@@ -42,7 +41,7 @@ def members(path: Path) -> list[Member]:
     """The regular files of a ``.tar`` or ``.zip``, in archive order.
 
     Raises:
-        UserError: the archive is damaged, compressed as a whole, or holds a member that is refused.
+        UserError: the archive is damaged, compressed (``.tar.gz``), or holds a member that is refused.
     """
     try:
         listed = list(_zip_members(path) if path.suffix.lower() == ".zip" else _tar_members(path))

@@ -1,6 +1,6 @@
 """From the bytes or the array of one sample to an image: one policy for every place that reads images.
 
-Formats are an allow-list told by content. Size and wholeness are checked before any pixel is allocated. Pixels come
+Formats are an allow-list told by content. Size and completeness are checked before any pixel is allocated. Pixels come
 out as 8 bits: 16-bit samples keep their high byte, transparency is composited on ``background``, CMYK becomes
 (255 - ink)(255 - black) / 255 with embedded ICC profiles ignored, EXIF orientation is applied, and of several
 frames or pages the first is taken. Flipped bits inside a JPEG's image data cannot be told from a picture and pass.
@@ -28,7 +28,7 @@ from PIL import (
 )
 
 from vitrail import console
-from vitrail.data.images.formats import (
+from vitrail.data.media.formats import (
     Broken,
     jpeg_pixels,
     npy_pixels,
@@ -77,7 +77,7 @@ class BadImage(UserError):
         super().__init__(console.printable(cause))
 
     def named(self, name: str) -> UserError:
-        """The one-line error for people: which image, why, and what to do."""
+        """The one-line error for users: which image, why, and what to do."""
         return UserError(f"{name} {self}; repair or remove it")
 
 
@@ -107,7 +107,7 @@ def decode(
         background: the colour behind transparent pixels, where ``channels`` is not 4.
         smallest: a JPEG may come out at a half, a quarter or an eighth of its size, where that divides both sides and
             leaves them no shorter than this; its decoder then computes only the coarse part of each block.
-        warn: told about images that are accepted with a reservation (damaged EXIF, several pages).
+        warn: called for images that are accepted with a reservation (damaged EXIF, several pages).
 
     Raises:
         BadImage: the cause, without the sample's name.

@@ -8,7 +8,7 @@ import numpy as np
 
 from vitrail.data.indexing.index import cache_dir
 from vitrail.data.source import Source, SourceConfig
-from vitrail.data.sources._arrays import Arrays
+from vitrail.data.storage.arrays import Arrays
 from vitrail.errors import UserError
 
 

@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from vitrail.data.images.decode import BadImage
-from vitrail.data.images.formats import MAX_FILE_BYTES
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.formats import MAX_FILE_BYTES
 
 
 def read_regular(path: bytes | str | Path, offset: int = 0, size: int | None = None) -> bytes:
