@@ -24,15 +24,15 @@ from typing import Any
 import numpy as np
 import torch
 from turns import Step, take_turns
-
-from vitrail import console
-from vitrail.compress import apply
-from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.engines._files import open_file, writing
 from vitrail.engines._start import start
 from vitrail.engines.onnxruntime import silent as onnxruntime_silent
 from vitrail.engines.openvino import HINTS
 from vitrail.engines.openvino import silent as openvino_silent
+
+from vitrail import console
+from vitrail.compress import apply
+from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.int8 import quantize
 from vitrail.predictor import Predictor
 from vitrail.tasks import classification

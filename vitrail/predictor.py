@@ -32,9 +32,9 @@ from vitrail.data.images.read import read_regular
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
 from vitrail.data.transforms.scene import size_of
-from vitrail.engines import Engine
-from vitrail.engines._files import open_file
-from vitrail.engines._start import PLAIN, start
+from vitrail.engines import Engine, FileFormat
+from vitrail.engines.choose import PLAIN, start
+from vitrail.engines.graph import open_file
 from vitrail.errors import UserError
 from vitrail.ops.patches import Pair
 from vitrail.outline import outline, require_fit, resize
@@ -163,7 +163,7 @@ class Predictor:
         """The same in an engine. Arguments and errors as in :func:`load`.
 
         Args:
-            folder: keeps what the engine writes for the next time.
+            folder: a run's ``engines/``, where a graph may lie already.
         """
         other = copy.copy(self)
         other._use(start(engine, self.task, self.preprocess.config, precision, folder))
@@ -276,7 +276,7 @@ def load(
             files, which can run code.
         engine: what runs the model (:mod:`vitrail.engines`), or ``auto`` for the one that is measured to be the
             fastest; default: PyTorch, ``eager``, and for an exported file its own. Graphs and measurements are kept in
-            a run folder's ``engines/``.
+            the user's cache (:mod:`vitrail.engines.cache`).
         precision: ``fp32``, or ``bf16`` and ``fp16`` where the engine has them.
         exact: decode large JPEGs in full; see :class:`Predictor`.
 
@@ -284,10 +284,10 @@ def load(
         UserError: nothing there, a file that is damaged, hostile or of no known dialect, or an engine that is not
             installed or cannot hold the model.
     """
-    if (own := engines.of_file(path)) is not None:
+    if (own := engines.of_file(path, engine)) is not None:
         if engine not in (None, "auto", own) or patch_size is not None or str(device) not in ("auto", "cpu"):
             raise UserError(f"{name_of(path)} runs in {own} on the CPU; leave out engine, device and patch size")
-        file = open_file(path, precision, allow_pickle=allow_pickle)
+        file = open_file(path, precision, engine=own, allow_pickle=allow_pickle)
         size = file.preprocess.size if image_size is None else as_pair(image_size)
         file.engine.require(size)
         preprocess = dataclasses.replace(file.preprocess, size=size)
@@ -350,7 +350,7 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 def _device_for(engine: str | None, precision: str, device: str | torch.device) -> torch.device:
     """The device, if the engine runs on it; graphs run on the CPU."""
-    if engine in (None, "auto") or not hasattr(engines.load(engine, precision), "SUFFIX"):
+    if engine is None or engine == "auto" or not isinstance(engines.load(engine, precision), FileFormat):
         return pick_device(device)
     if str(device) not in ("auto", "cpu"):
         raise UserError(f"the engine {engine!r} runs on the CPU, not on {str(device)!r}; leave out one of the two")

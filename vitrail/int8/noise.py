@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.int8._layers import layers, watch
+from vitrail.int8.layers import layers, watch
 from vitrail.tasks import Task
 
 NUM_IMAGES = 32
@@ -25,13 +25,13 @@ def worst_first(task: Task, images: Sequence[Tensor]) -> tuple[str, ...]:
     energy = dict.fromkeys(layers(task), 0.0)
     noise = dict.fromkeys(energy, 0.0)
 
-    def see(name: str, layer: nn.Linear, x: Tensor) -> None:
+    def observe(name: str, layer: nn.Linear, x: Tensor) -> None:
         exact = F.linear(x, layer.weight)
         energy[name] += float(exact.square().sum())
         rounded = F.linear(round_activations(x), round_weights(layer.weight))
         noise[name] += float((rounded - exact).square().sum())
 
-    watch(task, images[:NUM_IMAGES], see)
+    watch(task, images[:NUM_IMAGES], observe)
     return tuple(sorted(noise, key=lambda name: -noise[name] / max(energy[name], 1e-30)))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vitrail.int8._layers import layers, watch
+from vitrail.int8.layers import layers, watch
 from vitrail.nn.block import Block
 from vitrail.tasks import Task
 
@@ -30,14 +30,14 @@ def smooth(task: Task, images: Sequence[Tensor]) -> Task:
     """
     largest: dict[str, Tensor] = {}
 
-    def see(name: str, layer: nn.Linear, x: Tensor) -> None:
+    def observe(name: str, layer: nn.Linear, x: Tensor) -> None:
         found = x.abs().flatten(0, -2).amax(0)
         largest[name] = torch.maximum(largest[name], found) if name in largest else found
 
-    watch(task, images, see)
+    watch(task, images, observe)
     twin = copy.deepcopy(task)
     names = {id(layer): name for name, layer in layers(twin).items()}
-    for block in twin.vit.blocks:
+    for block in (block for encoder in twin.encoders().values() for block in encoder.blocks):
         if isinstance(block, Block) and block.order == "pre":
             _divide(block.norm1, block.attention.qkv, largest[names[id(block.attention.qkv)]])
             _divide(block.norm2, block.mlp.fc1, largest[names[id(block.mlp.fc1)]])

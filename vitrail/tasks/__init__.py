@@ -65,6 +65,8 @@ def to_dict(prediction: Any, top: int) -> dict[str, Any]:
 
 
 P = TypeVar("P", bound=Prediction)
+OUTPUTS, EMBEDDING = "outputs", "embedding"
+"""Outputs that every graph has: what ``Task.forward`` gives, and what ``Task.embed`` does."""
 
 
 class Task(Trainable, Generic[P]):
@@ -125,6 +127,14 @@ class Task(Trainable, Generic[P]):
     @abstractmethod
     def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What :meth:`forward` and :meth:`embed` give, in one pass."""
+
+    def graph_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """B C H W → every output of an exported graph by its name, in the order of the graph.
+
+        A task with more outputs, such as one a level or a tower, adds them; ``outputs`` and ``embedding`` stay.
+        """
+        outputs, embedding = self.forward_with_embedding(images)
+        return {OUTPUTS: outputs, EMBEDDING: embedding}
 
     @abstractmethod
     def decode(self, outputs: Tensor, size: Pair) -> list[P]:

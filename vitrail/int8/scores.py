@@ -1,10 +1,9 @@
-"""What a quantised model is held against, in points from 0 to 100."""
+"""Scores of a quantised model, in points from 0 to 100."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,14 +21,19 @@ BATCH = 8
 
 
 @dataclass(frozen=True)
-class Yardstick:
-    """What is measured, in words, and the measuring."""
+class Score:
+    """A number from 0 to 100 that a model reaches.
+
+    Attributes:
+        name: for people, with the number of images.
+        measure: of an engine.
+    """
 
     name: str
     measure: Callable[[Engine], float]
 
 
-def accuracy(task: Task, preprocess: Preprocess, source: Source) -> Yardstick:
+def accuracy(task: Task, preprocess: Preprocess, source: Source) -> Score:
     """The task's own measure on labelled images.
 
     Raises:
@@ -45,17 +49,16 @@ def accuracy(task: Task, preprocess: Preprocess, source: Source) -> Yardstick:
     def measure(engine: Engine) -> float:
         return 100 * evaluate(task, loader, forward=engine, progress=False).metrics[str(task.monitor)]
 
-    return Yardstick(f"{task.monitor} of {len(source):,} images", measure)
+    return Score(f"{task.monitor} of {len(source):,} images", measure)
 
 
-def agreement(task: Task, images: Sequence[Tensor]) -> Yardstick:
+def agreement(task: Task, images: Sequence[Tensor]) -> Score:
     """With the task itself: how often the first class is the same; without classes to choose among, how far the
     feature vectors point the same way (cosine similarity).
 
     Args:
         images: preprocessed, each (1, C, H, W).
     """
-    model: Any = task
     classes = task.monitor == "top1"
     batches = [torch.cat(tuple(images[start : start + BATCH])) for start in range(0, len(images), BATCH)]
 
@@ -63,7 +66,7 @@ def agreement(task: Task, images: Sequence[Tensor]) -> Yardstick:
     def answers(engine: Engine) -> Tensor:
         return torch.cat([(engine if classes else engine.embed)(batch) for batch in batches])
 
-    expected = answers(model)
+    expected = answers(task)
 
     @torch.inference_mode()
     def measure(engine: Engine) -> float:
@@ -71,4 +74,4 @@ def agreement(task: Task, images: Sequence[Tensor]) -> Yardstick:
         same = found.argmax(1) == expected.argmax(1) if classes else F.cosine_similarity(found, expected)
         return 100 * float(same.double().mean())
 
-    return Yardstick(f"{'top1' if classes else 'features'} as before of {len(images):,} images", measure)
+    return Score(f"{'top1' if classes else 'features'} as before of {len(images):,} images", measure)

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from vitrail.engines import Opened, _onnx, library, not_ours
-from vitrail.engines._program import Program
+from vitrail.engines import INPUT, FileFormat, Meta, Opened, libraries, not_ours, onnx
+from vitrail.engines.program import Program
 
-FORMAT, SUFFIX = "onnx", ".onnx"
-PRECISIONS = ("fp32",)
 KEY = "vitrail"  # in the file's metadata_props
 ERRORS_ONLY = 3
 
 
-def silent() -> Any:
-    """The library without its telemetry, which its import would start, with files in the home folder.
-
-    Raises:
-        UserError: the library is not installed.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    return library("onnxruntime", "onnx")
-
-
-def write(program: Program, path: Path, meta: dict[str, Any]) -> None:
+def write(program: Program, path: Path, meta: Meta) -> None:
     """Write the graph with our meta among its properties."""
-    _onnx.write(program, path, {KEY: json.dumps(meta, allow_nan=False)})
+    onnx.write(program, path, {KEY: json.dumps(meta, allow_nan=False)})
 
 
 def read(path: Path, precision: str) -> Opened:
@@ -40,7 +26,7 @@ def read(path: Path, precision: str) -> Opened:
     Raises:
         UserError: the library is not installed, or the file is not ours.
     """
-    runtime = silent()
+    runtime = libraries.onnxruntime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = ERRORS_ONLY
@@ -53,7 +39,10 @@ def read(path: Path, precision: str) -> Opened:
         raise not_ours(path, f"is no ONNX file that opens ({str(error).splitlines()[0][:200]})") from None
 
     def run(images: Tensor, output: str) -> Tensor:
-        (found,) = session.run([output], {_onnx.INPUT: images.numpy()})
+        (found,) = session.run([output], {INPUT: images.numpy()})
         return torch.from_numpy(found)
 
     return Opened(meta, run)
+
+
+RUNTIME = FileFormat(format="onnx", suffix=".onnx", precisions=("fp32",), write=write, read=read)

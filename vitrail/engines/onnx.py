@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from vitrail.engines import OUTPUTS, library
-from vitrail.engines._program import Program
+from vitrail.engines import INPUT
+from vitrail.engines.libraries import library
+from vitrail.engines.program import Program
 from vitrail.errors import UserError
 
-INPUT = "images"
 SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules that it comes from, and the call
 LIMIT = 2**31 - 2**20  # a protobuf message ends at 2 GiB
 
@@ -44,7 +44,7 @@ def converted(program: Program) -> Any:
         onnx = torch.onnx.export(
             program.graph,
             input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            output_names=list(program.outputs),
             dynamo=True,
             verbose=False,
             custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: _attention},

@@ -1,4 +1,4 @@
-"""The layers that become int8, and what goes into them."""
+"""The layers that become int8, and their inputs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from vitrail.tasks import Task
 
 BATCH = 8
-See: TypeAlias = Callable[[str, nn.Linear, Tensor], None]
+Observe: TypeAlias = Callable[[str, nn.Linear, Tensor], None]
 
 
 def layers(task: Task) -> dict[str, nn.Linear]:
     """The linear layers of the blocks by their names in ``task``."""
     return {
-        f"vit.blocks.{name}": module
-        for name, module in task.vit.blocks.named_modules()
+        f"{path}.blocks.{name}": module
+        for path, encoder in task.encoders().items()
+        for name, module in encoder.blocks.named_modules()
         if isinstance(module, nn.Linear)
     }
 
@@ -30,11 +31,15 @@ def belongs(product: str, layers: Collection[str]) -> bool:
 
 
 @torch.inference_mode()
-def watch(task: Task, images: Sequence[Tensor], see: See) -> None:
-    """Run ``task`` on images, each (1, C, H, W), and let ``see(name, layer, x)`` have each layer's input (…, D)."""
+def watch(task: Task, images: Sequence[Tensor], observe: Observe) -> None:
+    """Run ``task`` on images, each (1, C, H, W).
+
+    Args:
+        observe: called with (name, layer, x): the input x (…, D) of each layer.
+    """
 
     def hook(name: str, layer: Any, arguments: tuple[Tensor, ...]) -> None:
-        see(name, layer, arguments[0])
+        observe(name, layer, arguments[0])
 
     handles = [layer.register_forward_pre_hook(partial(hook, name)) for name, layer in layers(task).items()]
     try:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from torch import Tensor
 
@@ -16,37 +16,49 @@ from vitrail import engines
 from vitrail.config import to_dict
 from vitrail.console import printable
 from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.engines import Opened
-from vitrail.engines._program import trace
+from vitrail.engines import DEFAULT_OUTPUTS, Meta, Opened
+from vitrail.engines.program import output_names, trace
 from vitrail.errors import UserError
 from vitrail.files import sync
 from vitrail.ops.patches import Pair
 from vitrail.outline import described
-from vitrail.tasks import Task
+from vitrail.tasks import EMBEDDING, OUTPUTS, Task
+from vitrail.trainable import image_encoder
 
 FORMAT, VERSION = "vitrail program", 1
 
 
 class Graph:
-    """An engine that runs a graph on the CPU; it takes what the graph takes and says what it does not."""
+    """An engine that runs a graph on the CPU. It takes images of any size that the graph takes.
+
+    Attributes:
+        outputs: the names of its outputs.
+        size: the only (height, width) that it takes; None: any that patches cover, from two patches a side.
+        fixed: why there is only one.
+    """
 
     def __init__(self, task: Task, opened: Opened) -> None:
-        self._vit, self._run = task.vit, opened.run
-        size = opened.meta.get("size")
-        self.size: Pair | None = (size[0], size[1]) if size else None
+        self._encoder, self._run = image_encoder(task), opened.run
+        self.outputs = output_names(opened.meta)
+        self.size = _size(opened.meta)
         self.fixed = str(opened.meta.get("fixed", ""))
 
     def __call__(self, images: Tensor, *padding: Tensor) -> Tensor:
-        assert not padding, "a model that needs to be told of padding does not become a graph"
-        return self._asked(images, "outputs")
+        assert not padding, "a model that needs to know of padding does not become a graph"
+        return self.output(images, OUTPUTS)
 
     def embed(self, images: Tensor) -> Tensor:
-        return self._asked(images, "embedding")
+        return self.output(images, EMBEDDING)
 
-    def _asked(self, images: Tensor, output: str) -> Tensor:
-        self._vit.grid(images)
+    def output(self, images: Tensor, name: str) -> Tensor:
+        """Images (B, C, H, W) → one of ``outputs``.
+
+        Raises:
+            UserError: images that the graph does not take.
+        """
+        self._encoder.grid(images)
         self.require((images.shape[-2], images.shape[-1]))
-        return self._run(images.detach().float().cpu().contiguous(), output)
+        return self._run(images.detach().float().cpu().contiguous(), name)
 
     def require(self, size: Pair) -> None:
         """Does the graph take images of (height, width)?
@@ -59,7 +71,7 @@ class Graph:
                 f"the exported model takes images of {_times(self.size)} pixels only, not {_times(size)}, because "
                 f"{self.fixed}; export it again with --image-size"
             )
-        if 1 in self._vit.embed.grid(size) and self.size is None:
+        if 1 in self._encoder.embed.grid(size) and self.size is None:
             raise UserError(
                 f"an exported model takes two patches a side or more, not {_times(size)} pixels; enlarge it"
             )
@@ -67,7 +79,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class File:
-    """What a file holds, ready to use: ``task`` has no weights and serves to read the engine's outputs."""
+    """An opened file: ``task`` has no weights and decodes the outputs of ``engine``."""
 
     task: Task
     preprocess: PreprocessConfig
@@ -75,30 +87,35 @@ class File:
     engine: Graph
 
 
-def open_file(path: str | Path, precision: str = "fp32", *, allow_pickle: bool = False) -> File:
+def open_file(
+    path: str | Path, precision: str = "fp32", *, engine: str | None = None, allow_pickle: bool = False
+) -> File:
     """A file that :func:`writing` made.
+
+    Args:
+        engine: a third party's, whose file it may be.
 
     Raises:
         UserError: absent, damaged, not ours, or of a kind that can run code.
     """
     path = Path(path)
-    name = engines.of_file(path)
+    name = engines.of_file(path, engine)
     assert name is not None
     if not path.is_file():
         raise UserError(f"there is no file {printable(str(path))!r}; correct the path")
-    module = engines.load(name, precision)
-    if getattr(module, "PICKLED", False) and not allow_pickle:
+    runtime = engines.load_format(name, precision)
+    if runtime.pickled and not allow_pickle:
         raise UserError(
             f"{printable(str(path))} can run code when it is opened; if you trust its source, say --allow-pickle"
         )
-    opened: Opened = module.read(path, precision)
+    opened = runtime.read(path, precision)
     meta = opened.meta
     if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("version") != VERSION:
         raise engines.not_ours(path, "was written by another version of Vitrail")
     if not _is_size(meta.get("size")):
         raise engines.not_ours(path, "says no image size that can be read")
     task, preprocess = described(meta, path)
-    task.eval().vit.embed.register_forward_pre_hook(_refuse)
+    image_encoder(task.eval()).embed.register_forward_pre_hook(_refuse)
     task.register_state_dict_pre_hook(_refuse)
     return File(task, preprocess, meta.get("metrics"), Graph(task, opened))
 
@@ -114,9 +131,9 @@ def writing(
     Raises:
         UserError: a file is there already, the place cannot be written, or the engine cannot hold the model.
     """
-    module = engines.load(name)
-    if out.suffix != module.SUFFIX:
-        raise UserError(f"{name} files end with {module.SUFFIX}, not {out.name!r}; name it {out.stem}{module.SUFFIX}")
+    runtime = engines.load_format(name)
+    if out.suffix != runtime.suffix:
+        raise UserError(f"{name} files end with {runtime.suffix}, not {out.name!r}; name it {out.stem}{runtime.suffix}")
     if next(task.parameters()).is_meta:
         _refuse()
     require_free(out)
@@ -131,11 +148,13 @@ def writing(
         "size": list(program.size) if program.size else None,
         "fixed": program.fixed,
     }
+    if program.outputs != DEFAULT_OUTPUTS:
+        meta["outputs"] = list(program.outputs)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.stem}.", dir=out.parent) as folder:
             file = Path(folder) / out.name
-            module.write(program, file, meta)
+            runtime.write(program, file, meta)
             yield file
             parts = sorted(Path(folder).iterdir(), key=lambda part: part == file)  # the file itself last
             for part in parts:
@@ -149,7 +168,12 @@ def writing(
         ) from error
 
 
-def _is_size(size: Any) -> bool:
+def _size(meta: Meta) -> Pair | None:
+    size = meta.get("size")
+    return (size[0], size[1]) if isinstance(size, list) else None
+
+
+def _is_size(size: object) -> bool:
     """A pair of pixels as JSON has it, or None."""
     return size is None or (isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size))
 
@@ -168,5 +192,5 @@ def require_free(path: Path) -> None:
         raise UserError(f"{printable(str(path))} is there already; name another file or remove it")
 
 
-def _refuse(*_: Any) -> NoReturn:
+def _refuse(*_: object) -> NoReturn:
     raise UserError("an exported model cannot be looked into or converted; give the run or the weights it came from")

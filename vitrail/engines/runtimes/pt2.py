@@ -13,12 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.engines import OUTPUTS, Opened, not_ours
-from vitrail.engines._program import Program
+from vitrail.engines import FileFormat, Meta, Opened, not_ours
+from vitrail.engines.program import Program, output_names
 
-FORMAT, SUFFIX = "pt2", ".pt2"
-PRECISIONS = ("fp32",)  # the graph checks the dtypes it was traced with
-PICKLED = True
 KEY = "vitrail.json"  # among the archive's extra files
 
 
@@ -31,7 +28,7 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def write(program: Program, path: Path, meta: dict[str, Any]) -> None:
+def write(program: Program, path: Path, meta: Meta) -> None:
     """Write the archive with our meta as an extra file."""
     torch.export.save(program.graph, path, extra_files={KEY: json.dumps(meta, allow_nan=False)})
 
@@ -52,7 +49,17 @@ def read(path: Path, precision: str) -> Opened:
         raise not_ours(path, "does not say what its outputs mean, so Vitrail cannot use it")
 
     def run(images: Tensor, output: str) -> Tensor:
-        found: Tensor = dict(zip(OUTPUTS, graph(images), strict=True))[output]
+        found: Tensor = dict(zip(output_names(meta), graph(images), strict=True))[output]
         return found
 
     return Opened(meta, run)
+
+
+RUNTIME = FileFormat(
+    format="pt2",
+    suffix=".pt2",
+    precisions=("fp32",),  # the graph checks the dtypes it was traced with
+    write=write,
+    read=read,
+    pickled=True,
+)

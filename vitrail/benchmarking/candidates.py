@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 
-from vitrail import engines, registry
+from vitrail import engines
 from vitrail.compress import apply
 from vitrail.compress.curve import cost
-from vitrail.engines._files import writing
-from vitrail.engines._start import PLAIN
+from vitrail.engines import FileFormat
+from vitrail.engines.choose import PLAIN
+from vitrail.engines.graph import writing
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops.patches import Pair
 from vitrail.predictor import Predictor, name_of
@@ -36,7 +37,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """A model and how to run it, in a process of its own.
 
     Attributes:
@@ -60,8 +61,8 @@ class LeftOut:
     reason: str
 
 
-class Workshop:
-    """Makes contenders of one model at one size.
+class CandidateBuilder:
+    """Makes candidates of one model at one size.
 
     Args:
         model: its native size is the one to measure at.
@@ -74,12 +75,12 @@ class Workshop:
         self._models = {0: model}
         self._files: dict[tuple[str, int], str] = {}
 
-    def make(self, way: Way) -> Contender | LeftOut:
-        """A contender, or why there can be none."""
+    def make(self, way: Way) -> Candidate | LeftOut:
+        """A candidate, or why there can be none."""
         try:
-            module = engines.load(way.engine, way.precision)
-            source = self._graph(way.engine, way.merge) if hasattr(module, "SUFFIX") else self.source
-            return Contender(way, source, self.size, self._macs(way.merge))
+            has_files = isinstance(engines.load(way.engine, way.precision), FileFormat)
+            source = self._graph(way.engine, way.merge) if has_files else self.source
+            return Candidate(way, source, self.size, self._macs(way.merge))
         except UserError as error:
             return LeftOut(way, self.size, str(error))
 
@@ -94,7 +95,7 @@ class Workshop:
         if self.model.device.type != "cpu":
             raise UserError(f"the engine {engine!r} runs on the CPU, not on {str(self.model.device)!r}")
         if (engine, merge) not in self._files:
-            path = self.folder / f"{engine}-{merge}-{self.size[0]}x{self.size[1]}{engines.load(engine).SUFFIX}"
+            path = self.folder / f"{engine}-{merge}-{self.size[0]}x{self.size[1]}{engines.load_format(engine).suffix}"
             with writing(self._merged(merge).task, self.model.preprocess.config, engine, path):
                 pass
             self._files[engine, merge] = str(path)
@@ -122,8 +123,8 @@ def ways(source: str, names: tuple[str, ...], precisions: tuple[str, ...], merge
     own = engines.of_file(source)
     if own is not None and (set(names) - {own} or any(merges)):
         raise UserError(f"{name_of(source)} runs in {own}, as it is; give the run for other engines and for merging")
-    chosen = names or ((own,) if own else tuple(registry.names("engines")))
-    known = dict.fromkeys(each for name in chosen for each in registry.load("engines", name).PRECISIONS)
+    chosen = names or ((own,) if own else tuple(engines.names()))
+    known = dict.fromkeys(each for name in chosen for each in engines.load(name).precisions)
     if strange := [each for each in precisions if each not in known]:
         raise UserError(f"no engine here has the precision {strange[0]!r}; {did_you_mean(strange[0], known)}")
     asked = [Way(engine, precision, merge) for merge, engine, precision in product(merges, chosen, precisions)]

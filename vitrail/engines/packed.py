@@ -1,4 +1,4 @@
-"""PyTorch prepared for inference: on a CPU, linear layers by oneDNN on weights that are packed once.
+"""Linear layers by oneDNN on weights that are packed once, for inference on a CPU.
 
 PyTorch's own linear layer calls another library in fp32, at a lower rate on many CPUs, and packs bf16 weights anew at
 each call. GELU is computed in the same pass as the layer before it. The operators are those that PyTorch's compiler
@@ -7,18 +7,11 @@ uses, without its minute of compiling.
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from vitrail.engines import Engine
-from vitrail.engines.eager import DTYPES, Autocast
 from vitrail.nn.mlp import Mlp
-from vitrail.tasks import Task
 
-PRECISIONS = ("fp32", "bf16")
 FUSED = {"gelu": "none", "gelu_tanh": "tanh"}  # GELU's form, as oneDNN's operator calls it
 
 
@@ -45,29 +38,16 @@ class PackedLinear(nn.Module):
         return out
 
 
-def prepare(task: Task, precision: str) -> Engine:
-    """A prepared copy of ``task``; where it is on an accelerator, or oneDNN is not there, the task itself.
-
-    In bf16 the linear layers and attention compute in it; the residual stream and the head stay in fp32.
-    """
-    original: Any = task
-    dtype = DTYPES.get(precision, torch.float32)
-    if not has_onednn(next(task.parameters()).device, dtype):
-        return original if precision == "fp32" else Autocast(original, dtype)
-    twin: Any = copy.deepcopy(task).eval().requires_grad_(False)
-    twin.backbone.blocks = _packed(twin.backbone.blocks, dtype)
-    return _packed(twin, torch.float32)
-
-
-def _packed(module: nn.Module, dtype: torch.dtype) -> Any:
-    """``module`` with all its linear layers packed, those of a task in place."""
-    if type(module) is nn.Linear:
-        return PackedLinear(module, dtype)
-    if type(module) is Mlp and module.kind in FUSED:
-        return nn.Sequential(PackedLinear(module.fc1, dtype, FUSED[module.kind]), PackedLinear(module.fc2, dtype))
+def pack(module: nn.Module, dtype: torch.dtype) -> None:
+    """Replace all linear layers in ``module``, in place."""
     for name, child in module.named_children():
-        setattr(module, name, _packed(child, dtype))
-    return module
+        if type(child) is nn.Linear:
+            setattr(module, name, PackedLinear(child, dtype))
+        elif type(child) is Mlp and child.kind in FUSED:
+            gelu = FUSED[child.kind]
+            setattr(module, name, nn.Sequential(PackedLinear(child.fc1, dtype, gelu), PackedLinear(child.fc2, dtype)))
+        else:
+            pack(child, dtype)
 
 
 def has_onednn(device: torch.device, dtype: torch.dtype) -> bool:

@@ -1,4 +1,4 @@
-"""The rate of matrix products on this machine, the ceiling of every transformer."""
+"""The rate of matrix products on this machine, the roofline of a transformer."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from vitrail.engines import openvino as openvino_engine
-from vitrail.engines.eager import DTYPES
-from vitrail.engines.torch import PackedLinear, has_onednn
+from vitrail.engines import libraries
+from vitrail.engines.autocast import DTYPES
+from vitrail.engines.packed import PackedLinear, has_onednn
 from vitrail.errors import UserError
 
 SIZES = {"cpu": 2048}  # rows and columns of the factors
 ELSEWHERE = 8192
 SECONDS = 0.5  # for each library and precision
-Product = Callable[[], Any]
+Product = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Ceiling:
-    """What one library reaches.
+class Roofline:
+    """The peak rate of one library in one precision.
 
     Attributes:
         library: ``torch`` (``torch.mm``), ``onednn`` (as the engine ``torch`` calls it) or ``openvino``.
@@ -35,10 +34,10 @@ class Ceiling:
     gflops: float
 
 
-def measure(precisions: Iterable[str], device: torch.device) -> list[Ceiling]:
-    """Of every library that is here, for the precisions that have a floating point type of PyTorch's."""
+def measure(precisions: Iterable[str], device: torch.device) -> list[Roofline]:
+    """Of every library that is installed, for the precisions that have a floating point type of PyTorch's."""
     return [
-        Ceiling(library, precision, rate(products, n, device))
+        Roofline(library, precision, rate(products, n, device))
         for precision in precisions
         if precision == "fp32" or precision in DTYPES
         for n in (SIZES.get(device.type, ELSEWHERE),)
@@ -49,7 +48,7 @@ def measure(precisions: Iterable[str], device: torch.device) -> list[Ceiling]:
 def rate(products: Iterable[Product], n: int, device: torch.device) -> float:
     """GFLOP/s of the fastest call of any of some n × n products.
 
-    A ceiling is what the machine can do, so neighbours that slow some of the calls down do not count.
+    The fastest call counts, because other processes slow some of the calls down.
     """
     fastest = float("inf")
     for product in products:
@@ -73,7 +72,7 @@ def _products(precision: str, n: int, device: torch.device) -> Iterator[tuple[st
     dtype = DTYPES.get(precision, torch.float32)
     a, b, out = (torch.randn(n, n, device=device).to(dtype) for _ in range(3))
     yield "torch", [lambda: torch.mm(a, b, out=out), lambda: torch.mm(a, b.T, out=out)]
-    if device.type == "cpu" and precision in openvino_engine.PRECISIONS:
+    if device.type == "cpu" and precision in libraries.OPENVINO_PRECISIONS:
         if has_onednn(device, dtype):
             linear = PackedLinear(torch.nn.Linear(n, n, bias=False), dtype)
             yield "onednn", [torch.inference_mode()(lambda: linear(a))]
@@ -82,14 +81,14 @@ def _products(precision: str, n: int, device: torch.device) -> Iterator[tuple[st
 
 
 def _through_openvino(precision: str, n: int) -> Product:
-    openvino = openvino_engine.silent()
+    openvino = libraries.openvino()
     operators = openvino.opset13
     a, b = (torch.randn(n, n).numpy() for _ in range(2))
     given = operators.parameter([n, n])
     model = openvino.Model([operators.matmul(given, operators.constant(b), False, True)], [given])
     settings = {
-        "INFERENCE_PRECISION_HINT": openvino_engine.HINTS[precision],
+        "INFERENCE_PRECISION_HINT": libraries.OPENVINO_PRECISIONS[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
-    request = openvino_engine.core().compile_model(model, "CPU", settings).create_infer_request()
+    request = libraries.openvino_core().compile_model(model, "CPU", settings).create_infer_request()
     return lambda: request.infer([a], share_inputs=True, share_outputs=True)

@@ -1,27 +1,17 @@
-"""The task as it is, on its device."""
+"""Engines in lower precision by PyTorch's autocast."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitrail.engines import Engine
-from vitrail.tasks import Task
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-PRECISIONS = ("fp32", *DTYPES)
-
-
-def prepare(task: Task, precision: str) -> Engine:
-    """In fp32 the very task, else the task under autocast."""
-    eager: Any = task
-    return eager if precision == "fp32" else Autocast(eager, DTYPES[precision])
 
 
 class Autocast:
-    """An engine under autocast, answering in float32."""
+    """An engine under autocast; its results are float32."""
 
     def __init__(self, engine: Engine, dtype: torch.dtype) -> None:
         self.engine, self.dtype = engine, dtype

@@ -6,7 +6,6 @@ The runtime reads ONNX by itself, so ``openvino.convert_model`` is not needed.
 from __future__ import annotations
 
 import json
-import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,58 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.engines import OUTPUTS, Opened, _onnx, library, not_ours
-from vitrail.engines._program import Program
+from vitrail.engines import FileFormat, Meta, Opened, libraries, not_ours, onnx
+from vitrail.engines.program import Program, output_names
 
-FORMAT, SUFFIX = "openvino", ".xml"
-PRECISIONS = ("fp32", "bf16")
 KEY = ["vitrail"]  # in the file's rt_info
 SIZES = 8  # of images, whose compiled graphs are kept
 STREAMS = 2  # parts of a batch at once: while one is bound by memory, another computes
-HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
-def silent() -> Any:
-    """The library without its telemetry, which would tell its vendor of the import and write into the home folder.
-
-    Where that package cannot be imported, the library takes a stub of its own; so here for the whole process, unless
-    the program has imported it by itself.
-
-    Raises:
-        UserError: the library is not installed.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    return library("openvino", "openvino")
-
-
-def core() -> Any:
-    """The library's core, one for the whole process.
-
-    A core that compiles keeps a stack for signals while it lives. Of two, of which the older goes first, the younger
-    leaves that one's freed stack behind, and the next signal kills the process (OpenVINO 2026.4).
-
-    Raises:
-        UserError: the library is not installed.
-    """
-    return _core(silent())
-
-
-@lru_cache(1)
-def _core(openvino: Any) -> Any:
-    return openvino.Core()
-
-
-def write(program: Program, path: Path, meta: dict[str, Any]) -> None:
+def write(program: Program, path: Path, meta: Meta) -> None:
     """Write the graph, in full precision, with our meta as runtime information."""
-    openvino = silent()
-    onnx = path.with_suffix(".onnx")
+    openvino = libraries.openvino()
+    converted = path.with_suffix(".onnx")
     try:
-        _onnx.write(program, onnx, {})
-        model = core().read_model(onnx)
+        onnx.write(program, converted, {})
+        model = libraries.openvino_core().read_model(converted)
         model.set_rt_info(json.dumps(meta, allow_nan=False), KEY)
         openvino.save_model(model, path, compress_to_fp16=False)
     finally:
-        onnx.unlink(missing_ok=True)
+        converted.unlink(missing_ok=True)
 
 
 def read(path: Path, precision: str) -> Opened:
@@ -74,15 +40,16 @@ def read(path: Path, precision: str) -> Opened:
     Raises:
         UserError: the library is not installed, or the file is not ours.
     """
-    runtime = core()
+    runtime = libraries.openvino_core()
     try:
         model = runtime.read_model(path)
         meta = json.loads(model.get_rt_info(KEY).astype(str))
     except Exception as error:  # of a file without our key, too
         reason = (str(error).strip().splitlines() or [""])[-1][:200]
         raise not_ours(path, f"is no OpenVINO file of Vitrail's that opens ({reason})") from None
+    names = set(output_names(meta))
     settings = {
-        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "INFERENCE_PRECISION_HINT": libraries.OPENVINO_PRECISIONS[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
@@ -95,7 +62,7 @@ def read(path: Path, precision: str) -> Opened:
         an embedding that is the whole residual stream.
         """
         sized = model.clone()
-        for other in set(OUTPUTS) - {output}:
+        for other in names - {output}:
             sized.remove_result(sized.output(other).node)
         sized.reshape([-1, channels, height, width])
         compiled = runtime.compile_model(sized, "CPU", settings | {"NUM_STREAMS": streams})
@@ -111,3 +78,8 @@ def read(path: Path, precision: str) -> Opened:
         return torch.cat([torch.from_numpy(request.results[output]) for request in asked])
 
     return Opened(meta, run)
+
+
+RUNTIME = FileFormat(
+    format="openvino", suffix=".xml", precisions=tuple(libraries.OPENVINO_PRECISIONS), write=write, read=read
+)

@@ -1,9 +1,9 @@
-"""A task as a graph that other programs can run: what every engine with a file format is written from."""
+"""A task as a graph that other programs can run: what every file format is written from."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.engines import DEFAULT_OUTPUTS, Meta
 from vitrail.errors import UserError
 from vitrail.nn.attention import Attention
 from vitrail.nn.patch_embed import PatchEmbed
@@ -22,6 +23,7 @@ from vitrail.ops.interpolation import interpolate
 from vitrail.ops.patches import Pair
 from vitrail.ops.relative import num_entries
 from vitrail.tasks import Task
+from vitrail.trainable import image_encoder
 from vitrail.vit import ViT
 
 EXAMPLE_BATCH = 2  # a graph takes a size of 1 in its example for a constant
@@ -32,26 +34,33 @@ class Program:
     """A traced task.
 
     Attributes:
-        graph: ``images`` float32 (B, C, H, W) → ``outputs`` as ``Task.forward`` and ``embedding`` as ``Task.embed``.
+        graph: ``images`` float32 (B, C, H, W) → a tuple of ``outputs``.
+        outputs: their names, as ``Task.graph_outputs`` gives them.
         size: the only (height, width) that it takes; None: any that patches cover, from two patches a side.
         fixed: why there is only one.
     """
 
     graph: ExportedProgram
+    outputs: tuple[str, ...]
     size: Pair | None
     fixed: str
 
 
-class _Answer(nn.Module):
-    """Both outputs in one pass."""
+def output_names(meta: Meta) -> tuple[str, ...]:
+    """The names of the outputs of a file with this meta, in the order of the graph."""
+    named = meta.get("outputs") if isinstance(meta, Mapping) else None
+    return tuple(map(str, named)) if isinstance(named, list) else DEFAULT_OUTPUTS
 
-    def __init__(self, task: Any) -> None:
+
+class _Outputs(nn.Module):
+    """All outputs in one pass, as a tuple."""
+
+    def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        outputs, embedding = self.task.forward_with_embedding(images)
-        return outputs, embedding
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.task.graph_outputs(images).values())
 
 
 def trace(task: Task, preprocess: PreprocessConfig) -> Program:
@@ -61,18 +70,15 @@ def trace(task: Task, preprocess: PreprocessConfig) -> Program:
         preprocess: its size is the one that remains where there can be only one.
 
     Raises:
-        UserError: the task does not give its outputs and feature vectors in one pass, or needs to be told of padding,
-            or PyTorch cannot trace it.
+        UserError: the task needs to know which pixels are padding, or PyTorch cannot trace it.
     """
-    if not hasattr(task, "forward_with_embedding"):
-        raise UserError(f"the task {task.name!r} cannot become a graph: give it forward_with_embedding(images)")
     if preprocess.resize == "pad" and task.spatial():
         raise UserError(
             "a graph would read the border of an image as part of it; train with data.preprocess.resize=square"
         )
     twin = copy.deepcopy(task).cpu().float().eval().requires_grad_(False)
     _project_apart(twin)
-    vit, size = twin.vit, preprocess.size
+    vit, size = image_encoder(twin), preprocess.size
     fixed = _fixed(vit, size)
     dims: dict[int, Any] = {0: Dim("batch", min=1, max=2**20)}
     if not fixed:
@@ -82,11 +88,12 @@ def trace(task: Task, preprocess: PreprocessConfig) -> Program:
     images = torch.randn(EXAMPLE_BATCH, vit.config.channels, *size)
     try:
         with torch.no_grad():
-            graph = torch.export.export(_Answer(twin), (images,), dynamic_shapes=(dims,))
+            names = tuple(twin.graph_outputs(images))
+            graph = torch.export.export(_Outputs(twin), (images,), dynamic_shapes=(dims,))
     except Exception as error:  # of a task or a part that is not ours
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"the task {task.name!r} cannot become a graph ({reason}); run it in eager or torch") from error
-    return Program(graph, size if fixed else None, fixed)
+    return Program(graph, names, size if fixed else None, fixed)
 
 
 def _fixed(vit: ViT, size: Pair) -> str:

@@ -1,4 +1,4 @@
-"""Both quantisers talk: bars on stdout, which is for results, and advice in the log at import and at work."""
+"""Silence for quantisers, which print bars on stdout, which is for results, and log advice."""
 
 from __future__ import annotations
 
