@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import TypeAlias
 
 import torch
+from common import backward_step
 from matmul import matmul_rate
 from torch import Tensor, nn
 from turns import Step, take_turns
@@ -28,7 +29,6 @@ from vitrail.nn.detr_decoder import DecoderConfig
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.boxes import cxcywh_to_xyxy
 from vitrail.tasks import detection
-from vitrail.train import precision
 from vitrail.train.allocator import keep_freed_memory
 from vitrail.vit import ViTConfig, preset
 
@@ -50,15 +50,7 @@ def build_step(contender: str, dtype: str, size: int, batch: int) -> Step:
         module, loss = _transformers(model, images, boxes, labels)
     else:
         module, loss = _vitrail(model, images, boxes, labels, WINDOWS[contender])
-    module.train()
-
-    def step() -> None:
-        with precision.autocast(dtype, torch.device("cpu")):
-            value = loss()
-        value.backward()
-        module.zero_grad()
-
-    return step
+    return backward_step(module, loss, dtype)
 
 
 def _vitrail(

@@ -16,12 +16,12 @@ import statistics
 from typing import Any
 
 import torch
+from common import backward_step
 from matmul import matmul_rate
 from turns import Step, take_turns
 
 from vitrail import console
 from vitrail.pretrain import mae
-from vitrail.train import precision
 from vitrail.train.allocator import keep_freed_memory
 from vitrail.vit import ViT, preset
 
@@ -65,15 +65,7 @@ def build_step(contender: str, dtype: str, dim: int, depth: int) -> Step:
             )
         )
         loss = lambda: module(images).loss  # noqa: E731
-    module.train()
-
-    def step() -> None:
-        with precision.autocast(dtype, torch.device("cpu")):
-            value = loss()
-        value.backward()
-        module.zero_grad()
-
-    return step
+    return backward_step(module, loss, dtype)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from common import timm_vit
 from matmul import matmul_rate
 from torch import Tensor, nn
 from turns import Step, take_turns
@@ -79,17 +80,8 @@ def build_vitrail(model: Model) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
 
 
 def build_timm(model: Model) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    from timm.models.vision_transformer import VisionTransformer
-
-    vit = VisionTransformer(
-        img_size=model.image_size,
-        patch_size=model.patch_size,
-        embed_dim=model.dim,
-        depth=model.depth,
-        num_heads=model.heads,
-        mlp_ratio=model.mlp_dim / model.dim,
-        num_classes=model.num_classes,
-    )
+    sizes = (model.image_size, model.patch_size, model.dim, model.depth, model.heads, model.mlp_dim)
+    vit = timm_vit(*sizes, model.num_classes)
     return vit, vit
 
 

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own that take turns, so that all of them meet the machine in the same moods."""
+"""Contenders in processes of their own that take turns, so that all of them run under the same load of the machine."""
 
 from __future__ import annotations
 

@@ -168,9 +168,8 @@ def test_a_pretraining_is_probed(bands):
     class Student(Task):
         """What is kept is not the network that learns."""
 
-        @property
-        def backbone(self):
-            return self.teacher
+        def encoders(self):
+            return {"teacher": self.teacher, "vit": self.vit}
 
     task = Student(Config(model=model, **small))
     task.teacher = Task(Config(model=model, **small)).vit

@@ -16,10 +16,10 @@ Observe: TypeAlias = Callable[[str, nn.Linear, Tensor], None]
 
 
 def layers(task: Task) -> dict[str, nn.Linear]:
-    """The linear layers of the blocks by their names in ``task``."""
+    """The linear layers of the blocks of the first encoder, by their names in ``task``."""
+    path, encoder = next(iter(task.encoders().items()))
     return {
         f"{path}.blocks.{name}": module
-        for path, encoder in task.encoders().items()
         for name, module in encoder.blocks.named_modules()
         if isinstance(module, nn.Linear)
     }

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vitrail.int8.layers import layers, watch
 from vitrail.nn.block import Block
 from vitrail.tasks import Task
+from vitrail.trainable import image_encoder
 
 ALPHA = 0.5  # the share of the difficulty that moves to the weights; the paper's choice
 SMALLEST = 1e-5
@@ -37,7 +38,7 @@ def smooth(task: Task, images: Sequence[Tensor]) -> Task:
     watch(task, images, observe)
     twin = copy.deepcopy(task)
     names = {id(layer): name for name, layer in layers(twin).items()}
-    for block in (block for encoder in twin.encoders().values() for block in encoder.blocks):
+    for block in image_encoder(twin).blocks:
         if isinstance(block, Block) and block.order == "pre":
             _divide(block.norm1, block.attention.qkv, largest[names[id(block.attention.qkv)]])
             _divide(block.norm2, block.mlp.fc1, largest[names[id(block.mlp.fc1)]])
