@@ -36,6 +36,7 @@ from vitrail.engines import Engine
 from vitrail.engines._files import open_file
 from vitrail.engines._start import PLAIN, start
 from vitrail.errors import UserError
+from vitrail.machine import pick_device
 from vitrail.ops.patches import Pair
 from vitrail.outline import outline, require_fit, resize
 from vitrail.tasks import SpatialPrediction, Task
@@ -329,23 +330,6 @@ def adapt(
     if changed:
         note(f"adapted: {', '.join(changed)}; positions resampled ({after.resampling})")
     return dataclasses.replace(preprocess, size=after.image_size)
-
-
-def pick_device(device: str | torch.device) -> torch.device:
-    """``auto`` takes the accelerator that is there, else the CPU, and says which.
-
-    Raises:
-        UserError: no such device.
-    """
-    if device != "auto":
-        try:
-            return torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"device {str(device)!r} cannot be used ({reason}); try --device auto") from None
-    found = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    note(f"device auto: {found.type}")
-    return found
 
 
 def _device_for(engine: str | None, precision: str, device: str | torch.device) -> torch.device:
