@@ -19,7 +19,7 @@ from vitrail.data import ViewConfig, open_data
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.metrics import representation
 from vitrail.outline import outline
-from vitrail.pretrain._maps import attention_and_pca
+from vitrail.self_supervision.panels import attention_and_pca
 from vitrail.tasks import classification
 from vitrail.train.assemble import build_task, initialise_from
 from vitrail.train.loop import fit

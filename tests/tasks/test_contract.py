@@ -28,6 +28,7 @@ def some_objects(count: int) -> SimpleNamespace:
     for mask, (left, top, right, bottom) in zip(masks, boxes.round().astype(int), strict=True):
         mask[top : bottom + 1, left : right + 1] = True
     objects = {"boxes_xyxy": torch.from_numpy(boxes), "labels": torch.arange(count) % len(NAMES)}
+    objects["crowd"] = torch.zeros(count, dtype=torch.bool)
     return SimpleNamespace(**objects, masks=torch.from_numpy(masks))
 
 

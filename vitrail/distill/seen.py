@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from vitrail.nn.head import Head
-from vitrail.tasks._pooled import PooledTask
+from vitrail.pooled import PooledModel
 
 
 class Seen:
@@ -27,7 +27,7 @@ class Seen:
 
 
 @contextmanager
-def watching(task: PooledTask, *, apart: bool) -> Iterator[Seen]:
+def watching(task: PooledModel, *, apart: bool) -> Iterator[Seen]:
     """Within, the task's forward passes leave what they see.
 
     Args:
