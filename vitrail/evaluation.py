@@ -20,7 +20,7 @@ from vitrail.console import Progress
 from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.metrics import Metrics, Rows
-from vitrail.trainable import Forward, Trainable
+from vitrail.trainable import EncoderModule, Forward, require_trainable
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Results: TypeAlias = tuple[Rows, Rows, Tensor]
@@ -66,7 +66,7 @@ class Evaluation(Generic[O, T]):
 
 
 def evaluate(
-    model: Trainable,
+    model: EncoderModule,
     loader: EvaluationLoader,
     *,
     device: str | torch.device = "cpu",
@@ -83,9 +83,9 @@ def evaluate(
         forward: images to outputs, run instead of the model's own (a compiled or exported twin).
 
     Raises:
-        UserError: nothing to evaluate, or an image that cannot be read.
+        UserError: a model without metrics, nothing to evaluate, or an image that cannot be read.
     """
-    device = torch.device(device)
+    model, device = require_trainable(model), torch.device(device)
     started = time.perf_counter()
     outputs: list[Rows] = []
     targets: list[Rows] = []

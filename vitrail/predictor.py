@@ -52,6 +52,8 @@ READERS = 4  # threads that read and decode ahead of the model
 P = TypeVar("P", bound=Prediction, default=Prediction)
 A = PlainTypeVar("A")
 R = PlainTypeVar("R")
+I = PlainTypeVar("I", bound=ImageLike)  # noqa: E741
+Images: TypeAlias = list[I] | tuple[I, ...]
 Vector: TypeAlias = NDArray[np.float32]
 Framed: TypeAlias = tuple[Tensor, ImageGeometry]
 """An image's pixels uint8 (C, H, W) at the input size, and where they lie in it."""
@@ -106,8 +108,8 @@ class Predictor(Generic[P]):
     @overload
     def predict(self, images: ImageLike, batch_size: int = ...) -> P: ...
     @overload
-    def predict(self, images: Sequence[ImageLike], batch_size: int = ...) -> list[P]: ...
-    def predict(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 32) -> P | list[P]:
+    def predict(self, images: Images[I], batch_size: int = ...) -> list[P]: ...
+    def predict(self, images: ImageLike | Images[I], batch_size: int = 32) -> P | list[P]:
         """The prediction of one image, or a list of them for a list or tuple of images.
 
         Raises:
@@ -117,14 +119,15 @@ class Predictor(Generic[P]):
             return self._each(images, batch_size, self.predict_pixels)
         return self._each([images], 1, self.predict_pixels)[0]
 
-    def embed(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 32) -> Vector:
+    def embed(self, images: ImageLike | Images[I], batch_size: int = 32) -> Vector:
         """The pooled feature vector before the head: (D,) of one image, (N, D) of a list or tuple.
 
         Raises:
             UserError: an image that cannot be read, named.
         """
         if isinstance(images, list | tuple):
-            return np.stack(self._each(images, batch_size, self._embed_framed))
+            vectors: list[Vector] = self._each(images, batch_size, self._embed_framed)
+            return np.stack(vectors)
         return self._each([images], 1, self._embed_framed)[0]
 
     @overload
@@ -145,7 +148,7 @@ class Predictor(Generic[P]):
         Args:
             embed: feature vectors instead of predictions.
         """
-        compute: Compute[P | Vector] = self._embed_framed if embed else self.predict_pixels
+        compute: Compute[Any] = self._embed_framed if embed else self.predict_pixels
         with ThreadPoolExecutor(READERS) as pool:
             for batch in _ahead(pool, self._try, iter(images), batch_size):
                 framed = [each for _, each in batch if not isinstance(each, UserError)]

@@ -25,10 +25,13 @@ from vitrail.vit import ViT
 
 if TYPE_CHECKING:
     from vitrail.data.source import SourceConfig
+    from vitrail.data.transforms.preprocess import PreprocessConfig
     from vitrail.vit import ViTConfig
 
 Losses: TypeAlias = dict[str, Tensor]
 """``{"loss": the scalar to minimise, …}`` with any parts that are worth logging."""
+OUTPUTS, EMBEDDING = "outputs", "embedding"
+"""Outputs that every exported graph has: what ``Embedder.forward`` returns, and what ``Embedder.embed`` does."""
 Forward: TypeAlias = Callable[..., Tensor]
 """Images (B, C, H, W) and, where there is one, their padding (B, H, W) → raw outputs."""
 
@@ -64,9 +67,13 @@ class EncoderModule(nn.Module, ABC):
 
     Attributes:
         takes: names of the target kinds that it learns from (``vitrail.data.targets``); empty: it cannot be trained.
+        monitor: the metric that selects the best weights, and whether larger (``max``) or smaller (``min``) is better.
+            None: no metric does, so the last weights are released.
     """
 
     takes: ClassVar[tuple[str, ...]] = ()
+    monitor: ClassVar[str | None] = None
+    monitor_mode: ClassVar[Literal["max", "min"]] = "max"
 
     @property
     def name(self) -> str:
@@ -101,13 +108,8 @@ class EncoderModule(nn.Module, ABC):
 
 
 class Embedder(EncoderModule):
-    """A model that turns images into feature vectors, and into outputs that a :class:`vitrail.tasks.Task` decodes.
+    """A model that turns images into feature vectors, and into outputs that a :class:`vitrail.tasks.Task` decodes."""
 
-    Attributes:
-        graph_outputs: names of what :meth:`forward_with_embedding` returns, in an exported graph.
-    """
-
-    graph_outputs: ClassVar[tuple[str, str]] = ("outputs", "embedding")
     config: ModelConfig
     vit: ViT  # of our own entries; other packages use encoders()
 
@@ -133,21 +135,28 @@ class Embedder(EncoderModule):
     def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What :meth:`forward` and :meth:`embed` return, in one pass."""
 
+    def graph_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """B C H W → every output of an exported graph by its name, in the order of the graph.
+
+        A model with more outputs, such as one per level or tower, adds them; ``outputs`` and ``embedding`` stay.
+        """
+        outputs, embedding = self.forward_with_embedding(images)
+        return {OUTPUTS: outputs, EMBEDDING: embedding}
+
 
 class Trainable(EncoderModule):
     """A module with a loss and metrics.
 
     Attributes:
-        monitor: the metric that selects the best weights, and whether larger (``max``) or smaller (``min``) is better.
-            None: no metric does, so the last weights are released.
         num_views: how many views of an image it needs at least; 0: it learns from one image, ``images``.
-        repeats: settings of the preprocessing that its ``Config`` repeats, so that it can undo them.
     """
 
-    monitor: ClassVar[str | None]
-    monitor_mode: ClassVar[Literal["max", "min"]] = "max"
     num_views: ClassVar[int] = 0
-    repeats: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def derived_options(cls, preprocess: PreprocessConfig) -> dict[str, Any]:
+        """Fields of ``Config`` that follow from the preprocessing, unless the user sets them."""
+        return {}
 
     @abstractmethod
     def loss(self, batch: Batch) -> Losses:
@@ -182,6 +191,20 @@ def image_encoder(model: EncoderModule) -> ViT:
     if not isinstance(encoder, ViT):
         raise UserError(f"{model.name!r} has no image encoder; choose a model that has one")
     return encoder
+
+
+def require_trainable(model: EncoderModule) -> Trainable:
+    """The model as a trainable one.
+
+    Raises:
+        UserError: it has neither loss nor metrics.
+    """
+    if not isinstance(model, Trainable):
+        raise UserError(
+            f"a model of {model.name!r} has no trained head and cannot be measured: fine-tune it with `vitrail train "
+            "DATA --init`"
+        )
+    return model
 
 
 def config_class(kind: type[EncoderModule]) -> type[Any]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
-from vitrail.nn.head import Head
 from vitrail.pooled import PooledModel
 
 
@@ -34,7 +33,7 @@ def watching(task: PooledModel, *, apart: bool) -> Iterator[Seen]:
         apart: of two heads, the one of the class token alone gives the task's outputs. Else it is the mean of both, as
             when it predicts.
     """
-    seen, head = Seen(), cast(Head, task.head)
+    seen, head = Seen(), task.head
 
     def pooled(_: nn.Module, inputs: tuple[Tensor, Tensor], vector: Tensor) -> None:
         seen.patches, seen.vector = inputs[1], vector

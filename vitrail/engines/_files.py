@@ -22,7 +22,7 @@ from vitrail.errors import UserError
 from vitrail.files import sync
 from vitrail.ops.patches import Pair
 from vitrail.outline import described
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 FORMAT, VERSION = "vitrail program", 1
 
@@ -30,7 +30,7 @@ FORMAT, VERSION = "vitrail program", 1
 class Graph:
     """An engine that runs a graph on the CPU; it takes what the graph takes and says what it does not."""
 
-    def __init__(self, task: Task, opened: Opened) -> None:
+    def __init__(self, task: Embedder, opened: Opened) -> None:
         self._vit, self._run = task.vit, opened.run
         size = opened.meta.get("size")
         self.size: Pair | None = (size[0], size[1]) if size else None
@@ -69,7 +69,7 @@ class Graph:
 class File:
     """What a file holds, ready to use: ``task`` has no weights and serves to read the engine's outputs."""
 
-    task: Task
+    task: Embedder
     preprocess: PreprocessConfig
     metrics: dict[str, float] | None
     engine: Graph
@@ -105,7 +105,7 @@ def open_file(path: str | Path, precision: str = "fp32", *, allow_pickle: bool =
 
 @contextmanager
 def writing(
-    task: Task, preprocess: PreprocessConfig, name: str, out: Path, metrics: dict[str, float] | None = None
+    task: Embedder, preprocess: PreprocessConfig, name: str, out: Path, metrics: dict[str, float] | None = None
 ) -> Iterator[Path]:
     """Write ``task`` in the format of engine ``name`` and yield the file, which takes its place if all goes well.
 

@@ -21,7 +21,7 @@ from vitrail.nn.relative_bias import RelativeBias
 from vitrail.ops.interpolation import interpolate
 from vitrail.ops.patches import Pair
 from vitrail.ops.relative import num_entries
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 from vitrail.vit import ViT
 
 EXAMPLE_BATCH = 2  # a graph takes a size of 1 in its example for a constant
@@ -54,7 +54,7 @@ class _Answer(nn.Module):
         return outputs, embedding
 
 
-def trace(task: Task, preprocess: PreprocessConfig) -> Program:
+def trace(task: Embedder, preprocess: PreprocessConfig) -> Program:
     """Trace a copy of ``task`` with a dynamic batch and, where its positions allow, a dynamic image size.
 
     Args:
@@ -123,7 +123,7 @@ def _another(vit: ViT, size: Pair) -> Pair:
     return max(height, size[0]) + down, max(width, size[1]) + 2 * right
 
 
-def _project_apart(task: Task) -> None:
+def _project_apart(task: Embedder) -> None:
     """A linear layer for queries, keys and values each: runtimes copy what is cut out of the product of all three."""
     for module in task.modules():
         if isinstance(module, Attention):
@@ -149,7 +149,7 @@ def _separate(attention: Attention, x: Tensor) -> tuple[Tensor, ...]:
     return tuple(layer(x).unflatten(-1, shape) for layer in cast("nn.ModuleList", attention.qkv))
 
 
-def _position_any_grid(task: Task) -> None:
+def _position_any_grid(task: Embedder) -> None:
     """Positions computed in the graph for the grid of the images, without the native grid's short cut."""
     for module in task.modules():
         if isinstance(module, LearnedPositions):

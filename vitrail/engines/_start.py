@@ -23,7 +23,7 @@ from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.engines import Engine
 from vitrail.engines._files import Graph, writing
 from vitrail.errors import UserError
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 PLAIN = "eager"
 GAIN = 1.15  # below it, auto stays with the task as it is
@@ -31,7 +31,7 @@ BATCH, ROUNDS = 8, 5
 LIBRARIES = ("torch", "onnxruntime", "openvino")
 
 
-def start(name: str, task: Task, preprocess: PreprocessConfig, precision: str, folder: Path | None) -> Engine:
+def start(name: str, task: Embedder, preprocess: PreprocessConfig, precision: str, folder: Path | None) -> Engine:
     """The engine ``name``, or the one that ``auto`` finds to be the fastest, for ``task``.
 
     Args:
@@ -51,7 +51,7 @@ def start(name: str, task: Task, preprocess: PreprocessConfig, precision: str, f
 
 
 @contextmanager
-def _exported(name: str, task: Task, preprocess: PreprocessConfig, folder: Path | None) -> Iterator[Path]:
+def _exported(name: str, task: Embedder, preprocess: PreprocessConfig, folder: Path | None) -> Iterator[Path]:
     """The file of this very model, written if need be."""
     suffix = engines.load(name).SUFFIX
     if folder is None:
@@ -68,7 +68,7 @@ def _exported(name: str, task: Task, preprocess: PreprocessConfig, folder: Path 
     yield file
 
 
-def _fastest(task: Task, preprocess: PreprocessConfig, precision: str, folder: Path | None) -> Engine:
+def _fastest(task: Embedder, preprocess: PreprocessConfig, precision: str, folder: Path | None) -> Engine:
     key = _fingerprint(task, preprocess, precision, _machine())
     choices = folder / "auto.json" if folder is not None else None
     known: dict[str, Any] = files.read_json(choices) if choices is not None and choices.exists() else {}
@@ -87,7 +87,7 @@ def _fastest(task: Task, preprocess: PreprocessConfig, precision: str, folder: P
     return found[name]
 
 
-def _candidates(task: Task, preprocess: PreprocessConfig, precision: str, folder: Path | None) -> dict[str, Engine]:
+def _candidates(task: Embedder, preprocess: PreprocessConfig, precision: str, folder: Path | None) -> dict[str, Engine]:
     """Every engine that is there and can hold the model; none whose files can run code."""
     on_cpu = next(task.parameters()).device.type == "cpu"
     found: dict[str, Engine] = {}
@@ -105,7 +105,7 @@ def _candidates(task: Task, preprocess: PreprocessConfig, precision: str, folder
 
 
 @torch.inference_mode()
-def measure(found: dict[str, Engine], task: Task, preprocess: PreprocessConfig) -> dict[str, float]:
+def measure(found: dict[str, Engine], task: Embedder, preprocess: PreprocessConfig) -> dict[str, float]:
     """Median seconds of a batch of the model's own input; the engines take turns."""
     device = next(task.parameters()).device
     images = torch.randn(BATCH, preprocess.channels, *preprocess.size, device=device)
@@ -118,7 +118,7 @@ def measure(found: dict[str, Engine], task: Task, preprocess: PreprocessConfig) 
     return {name: statistics.median(each) for name, each in taken.items()}
 
 
-def _fingerprint(task: Task, preprocess: PreprocessConfig, *more: str) -> str:
+def _fingerprint(task: Embedder, preprocess: PreprocessConfig, *more: str) -> str:
     """Of the weights, what they are for, and the libraries that make something of them."""
     digest = hashlib.sha256()
     for name, tensor in task.state_dict().items():

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from vitrail.engines import Engine
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = ("fp32", *DTYPES)
 
 
-def prepare(task: Task, precision: str) -> Engine:
+def prepare(task: Embedder, precision: str) -> Engine:
     """In fp32 the very task, else the task under autocast."""
     eager: Any = task
     return eager if precision == "fp32" else Autocast(eager, DTYPES[precision])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vitrail.engines import Engine
 from vitrail.engines.eager import DTYPES, Autocast
 from vitrail.nn.mlp import Mlp
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 PRECISIONS = ("fp32", "bf16")
 FUSED = {"gelu": "none", "gelu_tanh": "tanh"}  # GELU's form, as oneDNN's operator calls it
@@ -45,7 +45,7 @@ class PackedLinear(nn.Module):
         return out
 
 
-def prepare(task: Task, precision: str) -> Engine:
+def prepare(task: Embedder, precision: str) -> Engine:
     """A prepared copy of ``task``; where it is on an accelerator, or oneDNN is not there, the task itself.
 
     In bf16 the linear layers and attention compute in it; the residual stream and the head stay in fp32.

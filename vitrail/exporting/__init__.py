@@ -34,7 +34,7 @@ from vitrail.errors import UserError, did_you_mean
 from vitrail.ops.patches import Pair
 from vitrail.outline import NATIVE
 from vitrail.predictor import ImageLike, Predictor, load
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 TOLERANCE = 1e-4  # of the largest output; fp32 sums in another order differ by 1e-6 to 1e-5
 BATCHES = (1, 4)
@@ -161,7 +161,7 @@ def opened(model: Predictor, engine: str, out: Path) -> Iterator[Graph]:
 
 
 @torch.inference_mode()
-def compare(task: Task, graph: Graph, kind: str, images: Tensor) -> Row:
+def compare(task: Embedder, graph: Graph, kind: str, images: Tensor) -> Row:
     """One batch B C H W in both."""
     eager: Any = task
     pairs = [(graph(images), eager(images)), (graph.embed(images), eager.embed(images))]

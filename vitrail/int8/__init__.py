@@ -35,7 +35,7 @@ from vitrail.int8.noise import worst_first
 from vitrail.int8.smoothing import smooth
 from vitrail.int8.yardsticks import Yardstick, accuracy, agreement
 from vitrail.predictor import ImageLike, Predictor
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,11 @@ def _fallbacks(worst: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def _rows(
-    files: dict[str, tuple[Path, float]], yardstick: Yardstick, task: Task, preprocess: PreprocessConfig, engine: Any
+    files: dict[str, tuple[Path, float]],
+    yardstick: Yardstick,
+    task: Embedder,
+    preprocess: PreprocessConfig,
+    engine: Any,
 ) -> tuple[Row, ...]:
     """Each file, whose points in fp32 are known, in every precision that the engine has for what is not int8."""
     graphs: dict[str, Any] = {}

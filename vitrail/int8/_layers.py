@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 BATCH = 8
 See: TypeAlias = Callable[[str, nn.Linear, Tensor], None]
 
 
-def layers(task: Task) -> dict[str, nn.Linear]:
+def layers(task: Embedder) -> dict[str, nn.Linear]:
     """The linear layers of the blocks by their names in ``task``."""
     return {
         f"vit.blocks.{name}": module
@@ -30,7 +30,7 @@ def belongs(product: str, layers: Collection[str]) -> bool:
 
 
 @torch.inference_mode()
-def watch(task: Task, images: Sequence[Tensor], see: See) -> None:
+def watch(task: Embedder, images: Sequence[Tensor], see: See) -> None:
     """Run ``task`` on images, each (1, C, H, W), and let ``see(name, layer, x)`` have each layer's input (…, D)."""
 
     def hook(name: str, layer: Any, arguments: tuple[Tensor, ...]) -> None:

@@ -16,7 +16,7 @@ from vitrail.data.transforms.preprocess import Preprocess
 from vitrail.engines import Engine
 from vitrail.errors import UserError
 from vitrail.evaluation import evaluate
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 BATCH = 8
 
@@ -29,7 +29,7 @@ class Yardstick:
     measure: Callable[[Engine], float]
 
 
-def accuracy(task: Task, preprocess: Preprocess, source: Source) -> Yardstick:
+def accuracy(task: Embedder, preprocess: Preprocess, source: Source) -> Yardstick:
     """The task's own measure on labelled images.
 
     Raises:
@@ -48,7 +48,7 @@ def accuracy(task: Task, preprocess: Preprocess, source: Source) -> Yardstick:
     return Yardstick(f"{task.monitor} of {len(source):,} images", measure)
 
 
-def agreement(task: Task, images: Sequence[Tensor]) -> Yardstick:
+def agreement(task: Embedder, images: Sequence[Tensor]) -> Yardstick:
     """With the task itself: how often the first class is the same; without classes to choose among, how far the
     feature vectors point the same way (cosine similarity).
 

@@ -15,6 +15,7 @@ from vitrail.ops import boxes, rle
 from vitrail.ops.detections import Detections, ranked
 from vitrail.ops.mask_outputs import unpack
 from vitrail.ops.objects import TrueObjects
+from vitrail.ops.patches import Pair
 
 if TYPE_CHECKING:
     from vitrail.data.transforms.geometry import ImageGeometry
@@ -55,14 +56,14 @@ class Metrics(Base):
         """Add images: what is kept, or raw outputs of inputs as large as the true masks."""
         true = cast("Sequence[TrueObjects]", targets)
         if isinstance(rows, Tensor):
-            rows = [_row(*each) for each in self._read(rows, [_masks(each).shape[-2:] for each in true])]
+            rows = [_row(*each) for each in self._read(rows, [_size(_masks(each)) for each in true])]
         assert len(rows) == len(true), f"{len(rows)} outputs for {len(true)} targets"
         kept = cast("Sequence[Row]", rows)
         self.detections += [row.found for row in kept]
         self._masks += [row.masks for row in kept]
         self._true += true
 
-    def _read(self, outputs: Tensor, sizes: Sequence[tuple[int, ...]]) -> Iterator[tuple[Detections, Tensor]]:
+    def _read(self, outputs: Tensor, sizes: Sequence[Pair]) -> Iterator[tuple[Detections, Tensor]]:
         """The surest objects of each image and their masks bool (n, H, W), at the size of the input."""
         for objects, masks, size in zip(*unpack(outputs.detach().float().cpu(), len(self.names)), sizes, strict=True):
             found = Detections(*(part[:MOST] for part in ranked(objects)))
@@ -80,6 +81,10 @@ def _row(found: Detections, masks: Tensor) -> Row:
 def _masks(true: TrueObjects) -> Tensor:
     assert true.masks is not None, "instances are measured by their masks"
     return true.masks
+
+
+def _size(masks: Tensor) -> Pair:
+    return masks.shape[-2], masks.shape[-1]
 
 
 class Masks:

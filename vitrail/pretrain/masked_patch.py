@@ -5,7 +5,7 @@ B batch, C channels, N patches of P pixels, D width.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.ops.masking import mask_by_noise, take
 from vitrail.ops.patches import patchify, unpatchify
 from vitrail.pretrain import Pretraining
@@ -90,8 +91,12 @@ def corrupt(noise: Tensor, ratio: float) -> Corruption:
 class Task(Pretraining):
     """An encoder with a mask token, and a linear layer to the classes of colours."""
 
-    repeats: ClassVar[tuple[str, ...]] = ("mean", "std")
     config: Config
+
+    @classmethod
+    def derived_options(cls, preprocess: PreprocessConfig) -> dict[str, Any]:
+        """Mean and standard deviation, to turn the input back into colours."""
+        return {"mean": preprocess.mean, "std": preprocess.std}
 
     def __init__(self, config: Config) -> None:
         super().__init__()

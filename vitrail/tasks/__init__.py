@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.config import from_dict, to_dict
 from vitrail.data.batch import Batch
@@ -27,8 +27,6 @@ P = TypeVar("P", bound=Prediction)
 
 class Task(Embedder, Trainable, Generic[P]):
     """An encoder and a head: images in, one prediction ``P`` per image out."""
-
-    head: nn.Module
 
     def encoders(self) -> Mapping[str, Encoder]:
         """The only one."""
