@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from vitrail.console import table
-from vitrail.tasks import SpatialPrediction, to_dict
+from vitrail.predictions import RankedPrediction, SpatialPrediction
 
 ROWS_AT_ONCE = 64  # of the table: as many are held back to align them
 
@@ -28,7 +28,7 @@ def json_writer(top: int) -> Iterator[Writer]:
 
     def write(name: str, prediction: Any) -> None:
         nonlocal separator
-        print(separator, json.dumps({"path": name, **to_dict(prediction, top)}), sep="", end="", flush=True)
+        print(separator, json.dumps({"path": name, **prediction.to_dict(top)}), sep="", end="", flush=True)
         separator = ",\n"
 
     try:
@@ -81,7 +81,7 @@ def table_writer(top: int) -> Iterator[Writer]:
 def _rows(prediction: Any, top: int) -> list[dict[str, Any]]:
     if isinstance(prediction, SpatialPrediction):
         return prediction.rows()
-    if hasattr(prediction, "top"):
+    if isinstance(prediction, RankedPrediction):
         ranked = enumerate(prediction.top(top), start=1)
         return [{"rank": rank, "label": label, "score": f"{score:.6g}"} for rank, (label, score) in ranked]
     return [_numbers(prediction)]
@@ -90,7 +90,7 @@ def _rows(prediction: Any, top: int) -> list[dict[str, Any]]:
 def _line(prediction: Any, top: int) -> dict[str, Any]:
     if isinstance(prediction, SpatialPrediction):
         return dict(prediction.summary(top))
-    if not hasattr(prediction, "top"):
+    if not isinstance(prediction, RankedPrediction):
         return {name: f"{value:.4g}" for name, value in _numbers(prediction).items()}
     (label, score), *others = prediction.top(top)
     then = ", ".join(f"{name} {value:.1%}" for name, value in others)

@@ -19,7 +19,7 @@ from vitrail.data.source import Source
 from vitrail.evaluation import Evaluation, evaluate
 from vitrail.predictor import Predictor
 from vitrail.results import Column, ResultTable
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def measure(models: Mapping[str, Predictor], source: Source, *, batch_size: int 
     ]
 
 
-def cost(task: Task) -> Cost:
+def cost(task: Embedder) -> Cost:
     """Counted on a copy without memory (meta device)."""
     config = task.vit.config
     without: dict[int, Any] = {id(each): nn.Parameter(each.to("meta"), False) for each in task.parameters()}
@@ -116,7 +116,7 @@ def _speeds(models: Mapping[str, Predictor], batch_size: int, rounds: int) -> di
     return {name: batch_size / median(each) for name, each in taken.items()}
 
 
-def _seconds(task: Task, images: Tensor) -> float:
+def _seconds(task: Embedder, images: Tensor) -> float:
     """Of one forward pass."""
     started = time.perf_counter()
     outputs = task(images)

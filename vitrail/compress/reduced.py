@@ -21,7 +21,7 @@ from vitrail.errors import UserError
 from vitrail.nn.block import Block
 from vitrail.ops.rope import Rotation
 from vitrail.outline import backbones
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 from vitrail.vit import Features, ViT
 
 
@@ -134,7 +134,7 @@ class ReducedViT(ViT):
         return dataclasses.replace(features, tokens=self.norm(features.tokens))
 
 
-def reduced(task: Task, reduction: Reduction) -> Task:
+def reduced(task: Embedder, reduction: Reduction) -> Embedder:
     """A copy of the task whose backbone reduces its tokens; both share their weights.
 
     Raises:
@@ -149,7 +149,7 @@ def reduced(task: Task, reduction: Reduction) -> Task:
     return task
 
 
-def require_plain(task: Task) -> None:
+def require_plain(task: Embedder) -> None:
     """Can the task be compressed?
 
     Raises:

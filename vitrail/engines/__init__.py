@@ -25,7 +25,7 @@ from torch import Tensor
 from vitrail import registry
 from vitrail.console import printable
 from vitrail.errors import UserError, did_you_mean
-from vitrail.tasks import EMBEDDING, OUTPUTS, Task
+from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder
 
 if TYPE_CHECKING:
     from vitrail.engines.program import Program
@@ -43,11 +43,11 @@ class Engine(Protocol):
     """What a task computes at prediction time, in any runtime."""
 
     def __call__(self, images: Tensor, *padding: Tensor) -> Tensor:
-        """Images float32 (B, C, H, W) → raw outputs, as ``Task.forward``. Spatial tasks may also be given which pixels
-        are padding, bool (B, H, W), except in a graph."""
+        """Images float32 (B, C, H, W) → raw outputs, as ``Embedder.forward``. Spatial models may be given which
+        pixels are padding, bool (B, H, W), except in a graph."""
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images float32 (B, C, H, W) → feature vectors (B, D), as ``Task.embed``."""
+        """Images float32 (B, C, H, W) → feature vectors (B, D), as ``Embedder.embed``."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class InProcess:
     """
 
     precisions: tuple[str, ...]
-    prepare: Callable[[Task, str], Engine]
+    prepare: Callable[[Embedder, str], Engine]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from vitrail.engines import Engine, FileFormat, InProcess, Opened, cache
 from vitrail.engines.fingerprint import cache_key, fingerprint
 from vitrail.engines.graph import Graph, writing
 from vitrail.errors import UserError
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 PLAIN = "eager"
 GAIN = 1.15  # below it, auto stays with the task as it is
@@ -26,7 +26,9 @@ BATCH, ROUNDS = 8, 5
 CHOICE = "choice.json"
 
 
-def start(name: str, task: Task, preprocess: PreprocessConfig, precision: str, folder: Path | None = None) -> Engine:
+def start(
+    name: str, task: Embedder, preprocess: PreprocessConfig, precision: str, folder: Path | None = None
+) -> Engine:
     """The engine ``name``, or the one that ``auto`` finds to be the fastest, for ``task``.
 
     Graphs and what ``auto`` measured are kept in the user's cache (:mod:`vitrail.engines.cache`).
@@ -46,7 +48,7 @@ def start(name: str, task: Task, preprocess: PreprocessConfig, precision: str, f
 
 
 def _opened(
-    name: str, runtime: FileFormat, task: Task, preprocess: PreprocessConfig, precision: str, folder: Path | None
+    name: str, runtime: FileFormat, task: Embedder, preprocess: PreprocessConfig, precision: str, folder: Path | None
 ) -> Opened:
     """The graph of this very model, written if need be. What can run code when it is opened is written anew."""
     found = None if runtime.pickled else fingerprint(task, preprocess)
@@ -68,7 +70,7 @@ def _opened(
 
 
 def _written(
-    folder: Path, name: str, runtime: FileFormat, task: Task, preprocess: PreprocessConfig, precision: str
+    folder: Path, name: str, runtime: FileFormat, task: Embedder, preprocess: PreprocessConfig, precision: str
 ) -> Opened:
     file = folder / f"model{runtime.suffix}"
     with writing(task, preprocess, name, file):
@@ -76,7 +78,7 @@ def _written(
     return runtime.read(file, precision)
 
 
-def _fastest(task: Task, preprocess: PreprocessConfig, precision: str, folder: Path | None) -> Engine:
+def _fastest(task: Embedder, preprocess: PreprocessConfig, precision: str, folder: Path | None) -> Engine:
     found = fingerprint(task, preprocess, precision, _machine())
     key = cache_key(task, found)
     if (name := _known(found, key, folder)) in engines.names():
@@ -110,7 +112,7 @@ def _known(found: str, key: str | None, folder: Path | None) -> str:
     return ""
 
 
-def _candidates(task: Task, preprocess: PreprocessConfig, precision: str, folder: Path | None) -> dict[str, Engine]:
+def _candidates(task: Embedder, preprocess: PreprocessConfig, precision: str, folder: Path | None) -> dict[str, Engine]:
     """Every engine that is installed and can hold the model; none whose files can run code."""
     on_cpu = next(task.parameters()).device.type == "cpu"
     found: dict[str, Engine] = {}
@@ -128,7 +130,7 @@ def _candidates(task: Task, preprocess: PreprocessConfig, precision: str, folder
 
 
 @torch.inference_mode()
-def measure(found: Mapping[str, Engine], task: Task, preprocess: PreprocessConfig) -> dict[str, float]:
+def measure(found: Mapping[str, Engine], task: Embedder, preprocess: PreprocessConfig) -> dict[str, float]:
     """Median seconds of a batch of the model's own input size; the engines take turns."""
     device = next(task.parameters()).device
     images = torch.randn(BATCH, preprocess.channels, *preprocess.size, device=device)

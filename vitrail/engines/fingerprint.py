@@ -12,13 +12,13 @@ import torch
 
 from vitrail.config import to_dict
 from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 LIBRARIES = ("torch", "onnxruntime", "openvino")
 VERSION = 1  # of what an entry of the cache holds
 
 
-def fingerprint(task: Task, preprocess: PreprocessConfig, *more: str) -> str:
+def fingerprint(task: Embedder, preprocess: PreprocessConfig, *more: str) -> str:
     """Of the weights, the settings, and the libraries that make a graph of them; names the files in a run's folder."""
     digest = hashlib.sha256()
     for name, tensor in task.state_dict().items():
@@ -29,7 +29,7 @@ def fingerprint(task: Task, preprocess: PreprocessConfig, *more: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def cache_key(task: Task, fingerprint: str) -> str | None:
+def cache_key(task: Embedder, fingerprint: str) -> str | None:
     """The fingerprint together with the source code of the modules; None where these do not say everything.
 
     A task that was changed after it was made, such as one whose layers merge tokens, has the config of a plain one.
@@ -44,7 +44,7 @@ def cache_key(task: Task, fingerprint: str) -> str | None:
     return digest.hexdigest()[:16]
 
 
-def _is_as_configured(task: Task) -> bool:
+def _is_as_configured(task: Embedder) -> bool:
     """Does the config of the task lead to the same modules?"""
     try:
         with torch.device("meta"):

@@ -22,8 +22,7 @@ from vitrail.errors import UserError
 from vitrail.files import sync
 from vitrail.ops.patches import Pair
 from vitrail.outline import described
-from vitrail.tasks import EMBEDDING, OUTPUTS, Task
-from vitrail.trainable import image_encoder
+from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder, image_encoder
 
 FORMAT, VERSION = "vitrail program", 1
 
@@ -37,7 +36,7 @@ class Graph:
         fixed: why there is only one.
     """
 
-    def __init__(self, task: Task, opened: Opened) -> None:
+    def __init__(self, task: Embedder, opened: Opened) -> None:
         self._encoder, self._run = image_encoder(task), opened.run
         self.outputs = output_names(opened.meta)
         self.size = _size(opened.meta)
@@ -81,7 +80,7 @@ class Graph:
 class File:
     """An opened file: ``task`` has no weights and decodes the outputs of ``engine``."""
 
-    task: Task
+    task: Embedder
     preprocess: PreprocessConfig
     metrics: dict[str, float] | None
     engine: Graph
@@ -122,7 +121,7 @@ def open_file(
 
 @contextmanager
 def writing(
-    task: Task, preprocess: PreprocessConfig, name: str, out: Path, metrics: dict[str, float] | None = None
+    task: Embedder, preprocess: PreprocessConfig, name: str, out: Path, metrics: dict[str, float] | None = None
 ) -> Iterator[Path]:
     """Write ``task`` in the format of engine ``name`` and yield the file, which takes its place if all goes well.
 

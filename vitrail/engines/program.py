@@ -22,8 +22,7 @@ from vitrail.nn.relative_bias import RelativeBias
 from vitrail.ops.interpolation import interpolate
 from vitrail.ops.patches import Pair
 from vitrail.ops.relative import num_entries
-from vitrail.tasks import Task
-from vitrail.trainable import image_encoder
+from vitrail.trainable import Embedder, image_encoder
 from vitrail.vit import ViT
 
 EXAMPLE_BATCH = 2  # a graph takes a size of 1 in its example for a constant
@@ -35,7 +34,7 @@ class Program:
 
     Attributes:
         graph: ``images`` float32 (B, C, H, W) → a tuple of ``outputs``.
-        outputs: their names, as ``Task.graph_outputs`` gives them.
+        outputs: their names, as ``Embedder.graph_outputs`` gives them.
         size: the only (height, width) that it takes; None: any that patches cover, from two patches a side.
         fixed: why there is only one.
     """
@@ -55,7 +54,7 @@ def output_names(meta: Meta) -> tuple[str, ...]:
 class _Outputs(nn.Module):
     """All outputs in one pass, as a tuple."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Embedder) -> None:
         super().__init__()
         self.task = task
 
@@ -63,7 +62,7 @@ class _Outputs(nn.Module):
         return tuple(self.task.graph_outputs(images).values())
 
 
-def trace(task: Task, preprocess: PreprocessConfig) -> Program:
+def trace(task: Embedder, preprocess: PreprocessConfig) -> Program:
     """Trace a copy of ``task`` with a dynamic batch and, where its positions allow, a dynamic image size.
 
     Args:
@@ -130,7 +129,7 @@ def _another(vit: ViT, size: Pair) -> Pair:
     return max(height, size[0]) + down, max(width, size[1]) + 2 * right
 
 
-def _project_apart(task: Task) -> None:
+def _project_apart(task: Embedder) -> None:
     """A linear layer for queries, keys and values each: runtimes copy what is cut out of the product of all three."""
     for module in task.modules():
         if isinstance(module, Attention):
@@ -156,7 +155,7 @@ def _separate(attention: Attention, x: Tensor) -> tuple[Tensor, ...]:
     return tuple(layer(x).unflatten(-1, shape) for layer in cast("nn.ModuleList", attention.qkv))
 
 
-def _position_any_grid(task: Task) -> None:
+def _position_any_grid(task: Embedder) -> None:
     """Positions computed in the graph for the grid of the images, without the native grid's short cut."""
     for module in task.modules():
         if isinstance(module, LearnedPositions):

@@ -31,8 +31,7 @@ from vitrail.ops.patches import Pair
 from vitrail.outline import NATIVE
 from vitrail.predictor import ImageLike, Predictor, load
 from vitrail.results import Column, ResultTable, size_text
-from vitrail.tasks import EMBEDDING, OUTPUTS, Task
-from vitrail.trainable import image_encoder
+from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder, image_encoder
 
 TOLERANCE = 1e-4  # of the largest output; fp32 sums in another order differ by 1e-6 to 1e-5
 BATCHES = (1, 4)
@@ -163,7 +162,7 @@ def opened(model: Predictor, engine: str, out: Path) -> Iterator[Graph]:
 
 
 @torch.inference_mode()
-def compare(task: Task, graph: Graph, kind: str, images: Tensor) -> Row:
+def compare(task: Embedder, graph: Graph, kind: str, images: Tensor) -> Row:
     """One batch B C H W in both."""
     # what makes the two outputs of every task in one pass is compared with each of them made alone
     expected = task.graph_outputs(images) | {OUTPUTS: task(images), EMBEDDING: task.embed(images)}

@@ -30,7 +30,7 @@ from vitrail.engines.graph import Graph
 from vitrail.errors import UserError
 from vitrail.exporting import Arrangement, opened, sizes
 from vitrail.predictor import Predictor
-from vitrail.tasks import OUTPUTS
+from vitrail.trainable import OUTPUTS
 
 FORMATS = {"triton": "onnxruntime", "triton-openvino": "openvino"}  # Triton calls its backends as we our engines
 CONFIG, LABELS = "config.pbtxt", "labels.txt"

@@ -34,7 +34,7 @@ from vitrail.int8.scores import Score, accuracy, agreement
 from vitrail.int8.smoothing import smooth
 from vitrail.predictor import ImageLike, Predictor
 from vitrail.results import Column, ResultTable, size_text
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,11 @@ def _fallbacks(worst: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def _rows(
-    files: dict[str, tuple[Path, float]], score: Score, task: Task, preprocess: PreprocessConfig, runtime: FileFormat
+    files: dict[str, tuple[Path, float]],
+    score: Score,
+    task: Embedder,
+    preprocess: PreprocessConfig,
+    runtime: FileFormat,
 ) -> tuple[Row, ...]:
     """Each file, whose points in fp32 are known, in every precision that the engine has for what is not int8."""
     graphs: dict[str, Engine] = {}

@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 BATCH = 8
 Observe: TypeAlias = Callable[[str, nn.Linear, Tensor], None]
 
 
-def layers(task: Task) -> dict[str, nn.Linear]:
+def layers(task: Embedder) -> dict[str, nn.Linear]:
     """The linear layers of the blocks of the first encoder, by their names in ``task``."""
     path, encoder = next(iter(task.encoders().items()))
     return {
@@ -31,7 +31,7 @@ def belongs(product: str, layers: Collection[str]) -> bool:
 
 
 @torch.inference_mode()
-def watch(task: Task, images: Sequence[Tensor], observe: Observe) -> None:
+def watch(task: Embedder, images: Sequence[Tensor], observe: Observe) -> None:
     """Run ``task`` on images, each (1, C, H, W).
 
     Args:

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.int8.layers import layers, watch
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 NUM_IMAGES = 32
 
 
-def worst_first(task: Task, images: Sequence[Tensor]) -> tuple[str, ...]:
+def worst_first(task: Embedder, images: Sequence[Tensor]) -> tuple[str, ...]:
     """The names of the layers by falling noise, which is what int8 changes of a layer's outputs over their energy.
 
     Each is looked at alone, with exact inputs, on the first images.

@@ -15,7 +15,7 @@ from vitrail.data.transforms.preprocess import Preprocess
 from vitrail.engines import Engine
 from vitrail.errors import UserError
 from vitrail.evaluation import evaluate
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 BATCH = 8
 
@@ -33,7 +33,7 @@ class Score:
     measure: Callable[[Engine], float]
 
 
-def accuracy(task: Task, preprocess: Preprocess, source: Source) -> Score:
+def accuracy(task: Embedder, preprocess: Preprocess, source: Source) -> Score:
     """The task's own measure on labelled images.
 
     Raises:
@@ -52,7 +52,7 @@ def accuracy(task: Task, preprocess: Preprocess, source: Source) -> Score:
     return Score(f"{task.monitor} of {len(source):,} images", measure)
 
 
-def agreement(task: Task, images: Sequence[Tensor]) -> Score:
+def agreement(task: Embedder, images: Sequence[Tensor]) -> Score:
     """With the task itself: how often the first class is the same; without classes to choose among, how far the
     feature vectors point the same way (cosine similarity).
 

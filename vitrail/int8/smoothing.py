@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from vitrail.int8.layers import layers, watch
 from vitrail.nn.block import Block
-from vitrail.tasks import Task
-from vitrail.trainable import image_encoder
+from vitrail.trainable import Embedder, image_encoder
 
 ALPHA = 0.5  # the share of the difficulty that moves to the weights; the paper's choice
 SMALLEST = 1e-5
 
 
-def smooth(task: Task, images: Sequence[Tensor]) -> Task:
+def smooth(task: Embedder, images: Sequence[Tensor]) -> Embedder:
     """A copy of ``task`` that computes the same with smoother inputs of the layers behind a LayerNorm.
 
     Blocks whose LayerNorm comes after the sum stay as they are: the residual stream reads it, too.

@@ -31,8 +31,7 @@ from vitrail.predictor import Predictor
 from vitrail.probe.features import Computed, Features, Reader, sample, store
 from vitrail.probe.result import Result, Score, Trial
 from vitrail.probe.sources import Roles, draw, find
-from vitrail.tasks import Task
-from vitrail.trainable import image_encoder
+from vitrail.trainable import Embedder, image_encoder
 
 Pool = Literal["cls", "mean", "cls_mean"]
 # the published linear protocols' augmentation: random crops of 8 to 100 %, half of them mirrored
@@ -132,7 +131,7 @@ def probe(
     )
 
 
-def _layers(task: Task, protocol: Protocol) -> list[int]:
+def _layers(task: Embedder, protocol: Protocol) -> list[int]:
     """Counted from 0, each once, in the order asked for."""
     depth = image_encoder(task).depth
     asked = range(depth) if protocol.layers == "all" else protocol.layers
@@ -141,7 +140,7 @@ def _layers(task: Task, protocol: Protocol) -> list[int]:
     return list(dict.fromkeys(layer % depth for layer in asked))
 
 
-def _pool(task: Task, protocol: Protocol) -> Pool:
+def _pool(task: Embedder, protocol: Protocol) -> Pool:
     has_class_token = image_encoder(task).config.class_token
     own: Any = getattr(task.config, "pool", None)
     pool: Pool = protocol.pool or (own if own in get_args(Pool) else "cls" if has_class_token else "mean")

@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse
 
 from vitrail.serve.bodies import OPENAPI
 from vitrail.serve.v1 import MAX_TOP, APlace, Model, TheService, only_image
-from vitrail.tasks import to_dict
 
 MAX_TOKENS = 1_000_000  # no model has as many
 
@@ -57,6 +56,6 @@ async def merge(
             "r": r,
             "region": region,
             "sources": merged.sources.tolist(),
-            "prediction": None if merged.prediction is None else to_dict(merged.prediction, top),
+            "prediction": None if merged.prediction is None else merged.prediction.to_dict(top),
         }
     )

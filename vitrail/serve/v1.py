@@ -25,7 +25,6 @@ from vitrail.serve.bodies import OPENAPI, encoded_images, fitted, picture, share
 from vitrail.serve.limits import Limits
 from vitrail.serve.service import Place, Service
 from vitrail.serve.worker import Served
-from vitrail.tasks import to_dict
 
 MAX_TOP = 1000
 Model = Annotated[str | None, Query(description="A name of /v1/models; default the first.")]
@@ -167,7 +166,7 @@ async def decoded(
 def answer(prediction: Any, geometry: ImageGeometry, top: int) -> dict[str, Any]:
     """A prediction as JSON types, in the pixels of its image; of classes and masks a map too, PNG in base64."""
     placed = Predictor.to_original(prediction, geometry)
-    said = to_dict(placed, top)
+    said = placed.to_dict(top)
     draw = getattr(placed, "to_png", None) or getattr(placed, "mask_map", None)
     if draw is None or (map_ := draw()) is None:
         return said

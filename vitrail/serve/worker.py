@@ -27,8 +27,8 @@ from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.explain import explain, methods_for
 from vitrail.explain.gaze import gaze
+from vitrail.predictions import SpatialPrediction
 from vitrail.serve.merging import decided, merged
-from vitrail.tasks import SpatialPrediction
 
 if TYPE_CHECKING:
     from vitrail.predictor import Predictor

@@ -27,7 +27,7 @@ from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.evaluation import evaluation_mode
 from vitrail.nn.init import skip_init
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder, require_trainable
 from vitrail.vit import ViT, ViTConfig
 
 STRENGTH = "share"
@@ -71,7 +71,7 @@ def levels(vit: ViT) -> Levels:
 
 
 @torch.enable_grad()
-def calibrate(task: Task, batches: Iterable[Batch]) -> Importance:
+def calibrate(task: Embedder, batches: Iterable[Batch]) -> Importance:
     """The importance, measured with the task's own loss.
 
     Args:
@@ -93,7 +93,7 @@ def calibrate(task: Task, batches: Iterable[Batch]) -> Importance:
             for batch in batches:
                 device, count = totals[0].device, len(batch["images"])
                 moved: Batch = {"images": batch["images"].to(device), "targets": batch["targets"].to(device)}
-                loss = count * task.loss(moved)["loss"]  # a sum, not the mean
+                loss = count * require_trainable(task).loss(moved)["loss"]  # a sum, not the mean
                 gradients = torch.autograd.grad(loss, [gates[module] for module, _ in gated])
                 for total, gradient in zip(totals, gradients, strict=True):
                     total += gradient.abs().sum(dim=(0, 1, 3))
@@ -107,7 +107,7 @@ def calibrate(task: Task, batches: Iterable[Batch]) -> Importance:
     return Importance(means[: len(blocks)], means[len(blocks) :])
 
 
-def apply(task: Task, options: Options, found: Importance) -> Task:
+def apply(task: Embedder, options: Options, found: Importance) -> Embedder:
     """A smaller task that computes what the larger one would with those heads and units closed.
 
     Raises:
@@ -124,7 +124,7 @@ def apply(task: Task, options: Options, found: Importance) -> Task:
     after = dataclasses.replace(before, heads=len(kept["heads"][0]), mlp_dim=len(kept["units"][0]), block=block)
     state = {name: _rest(name, value, kept, before) for name, value in task.state_dict().items()}
     with torch.device("meta"), skip_init():
-        smaller: Task = type(task)(dataclasses.replace(task.config, model=after))
+        smaller: Embedder = type(task)(dataclasses.replace(task.config, model=after))
     smaller.load_state_dict(state, assign=True)
     return smaller.train(task.training)
 

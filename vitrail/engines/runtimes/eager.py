@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from vitrail.engines import Engine, InProcess
 from vitrail.engines.autocast import DTYPES, Autocast
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 
-def prepare(task: Task, precision: str) -> Engine:
+def prepare(task: Embedder, precision: str) -> Engine:
     """The task itself in fp32, under autocast in any other precision."""
     return task if precision == "fp32" else Autocast(task, DTYPES[precision])
 

@@ -9,10 +9,10 @@ import torch
 from vitrail.engines import Engine, InProcess
 from vitrail.engines.autocast import DTYPES, Autocast
 from vitrail.engines.packed import has_onednn, pack
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 
 
-def prepare(task: Task, precision: str) -> Engine:
+def prepare(task: Embedder, precision: str) -> Engine:
     """A packed copy of ``task``; where it is on an accelerator, or oneDNN is not available, the task itself.
 
     In bf16 the linear layers and attention of the blocks compute in it; the residual stream and the head stay in fp32.

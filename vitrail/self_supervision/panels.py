@@ -1,17 +1,31 @@
-"""Pictures of what a backbone has learned: where it looks, and which patches it finds alike.
+"""Images that show what a method learns; of an encoder, its attention and which patches have similar features.
 
 B batch, C channels, N patches on a grid (h, w), D width.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vitrail.ops.attention import from_queries
-from vitrail.pretrain import Panel
 from vitrail.vit import ViT
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One column of the figure.
+
+    Attributes:
+        images: B C H W, normalised as the model's input; else, if not ``normalised``, grey or RGB from 0 to 1.
+    """
+
+    title: str
+    images: Tensor
+    normalised: bool = True
 
 
 def attention_and_pca(vit: ViT, images: Tensor) -> list[Panel]:

@@ -1,4 +1,4 @@
-"""What methods share whose targets are colours: a model takes normalised images, and colours are those of pixels."""
+"""What methods share whose targets are colours: models take normalised images, and targets are pixels from 0 to 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects found in one image: what people get, and the formats that other tools read."""
+"""Objects found in one image, and the file formats of other tools for them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from vitrail.data.drawing import draw_objects, indexed
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import UserError
 from vitrail.ops import rle
+from vitrail.predictions.pictures import blank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 MOST_COLOURS = 255  # classes that a map tells apart
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
-    """The objects of one image, the surest first."""
+    """The objects of one image, best score first."""
 
     columns: ClassVar[tuple[str, ...]] = ("label", "score", "left", "top", "right", "bottom")
     classes: tuple[str, ...]
@@ -71,11 +72,11 @@ class Prediction:
         ]
 
     def summary(self, top: int) -> dict[str, str]:
-        """How many objects, and the surest."""
+        """How many objects, and those with the best scores."""
         best = zip(self.names[:top], self.scores.tolist(), strict=False)
         return {"objects": str(len(self)), "surest": ", ".join(f"{label} {score:.1%}" for label, score in best)}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
         """``size`` (height, width) and ``objects``, each with ``label``, ``score`` and ``box_xyxy`` in pixels."""
         rows = zip(self.names, self.scores.tolist(), self.boxes_xyxy.tolist(), strict=True)
         objects = [{"label": label, "score": score, "box_xyxy": box} for label, score, box in rows]
@@ -87,9 +88,16 @@ class Prediction:
         boxes, labels, scores = self.boxes_xyxy * scale, self.labels.tolist(), self.scores.tolist()
         return draw_objects(image, boxes, labels, self.classes, scores=scores, masks=self.masks)
 
+    def __repr__(self) -> str:
+        best = ", ".join(f"{label} {score:.1%}" for label, score in zip(self.names[:3], self.scores, strict=False))
+        return f"<{len(self)} objects{': ' if best else ''}{best}>"
+
+    def _repr_png_(self) -> bytes:
+        return blank(self.draw, self.size)
+
     def mask_map(self) -> Image.Image | None:
-        """Where masks are, as one picture of mode P in the colours of their classes; 0 where there is none, and the
-        surest on top."""
+        """The masks as one picture of mode P in the colours of their classes; 0 where there is none, and the best
+        score on top."""
         if self.masks is None:
             return None
         numbers = np.zeros(self.size, np.uint8)

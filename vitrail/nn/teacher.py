@@ -1,4 +1,4 @@
-"""A slowly moving average of a module, which teaches it (Tarvainen & Valpola 2017)."""
+"""A teacher that is the moving average of its student (Tarvainen & Valpola 2017)."""
 
 from __future__ import annotations
 

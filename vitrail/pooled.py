@@ -1,26 +1,26 @@
-"""What the tasks that give one vector an image share: backbone → pool → head."""
+"""Models that make one vector of an image: encoder → pool → head."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Mapping
 
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vitrail.config import config
 from vitrail.errors import UserError
+from vitrail.nn.encoder import Encoder
 from vitrail.nn.head import Head, HeadConfig
 from vitrail.nn.init import initialise
 from vitrail.nn.mlp import MlpKind
 from vitrail.nn.pooling import PoolKind, build_pool, pooled_dim
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 from vitrail.vit import ViT, ViTConfig
 
 
 @config
 class PooledConfig:
-    """A backbone, how its tokens become one vector, and the head.
+    """An encoder, how its tokens become one vector, and the head.
 
     Args:
         pool: default: the class token where the model has one, else the mean of the patches.
@@ -31,13 +31,15 @@ class PooledConfig:
     head: HeadConfig = HeadConfig()
 
 
-class PooledTask(Task):
-    """backbone → pool → head, with ``num_outputs`` numbers an image."""
+class PooledModel(Embedder):
+    """encoder → pool → head, with ``num_outputs`` numbers per image."""
 
-    def __init__(self, config: Any) -> None:
+    config: PooledConfig
+
+    def __init__(self, config: PooledConfig) -> None:
         super().__init__()
         self.config = config
-        model: ViTConfig = config.model
+        model = config.model
         kind: PoolKind = config.pool or ("cls" if model.class_token else "mean")
         if kind.startswith("cls") and not model.class_token:
             raise UserError(f"pool={kind!r} needs a model with class_token=true; choose pool='mean'")
@@ -56,13 +58,17 @@ class PooledTask(Task):
     def num_outputs(self) -> int:
         """K, the width of the head's output."""
 
+    def encoders(self) -> Mapping[str, Encoder]:
+        """The only one."""
+        return {"vit": self.vit}
+
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the pooled vector before the head, B D."""
         features = self.vit(images)
         return self.pool(features.prefix, features.patches)
 
     def forward_head(self, vectors: Tensor) -> Tensor:
-        """What :meth:`embed` gives, B D → raw outputs, B K."""
+        """What :meth:`embed` returns, B D → raw outputs, B K."""
         return self.head(vectors)
 
     def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,21 +79,3 @@ class PooledTask(Task):
     def forward(self, images: Tensor) -> Tensor:
         """B C H W → B K."""
         return self.forward_head(self.embed(images))
-
-
-def draw_caption(image: Image.Image, lines: list[str]) -> Image.Image:
-    """A copy of the image with a band of text below it."""
-    image = image.convert("RGB")
-    width = max(image.width, 224)
-    if image.width < width:
-        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.NEAREST)
-    size = max(width // 22, 12)
-    font = ImageFont.load_default(size)
-    step = round(size * 1.35)
-    canvas = Image.new("RGB", (image.width, image.height + step * len(lines) + size // 2), (24, 24, 27))
-    canvas.paste(image, (0, 0))
-    pen = ImageDraw.Draw(canvas)
-    for row, line in enumerate(lines):
-        colour = (255, 255, 255) if row == 0 else (178, 178, 186)
-        pen.text((size // 2, image.height + size // 5 + step * row), line, fill=colour, font=font)
-    return canvas

@@ -1,4 +1,4 @@
-"""What DINO and iBOT share: a student, the teacher that slowly follows it, and the crops of an image that they see.
+"""What DINO and iBOT share: a student, a teacher that is its moving average, and the crops that they encode.
 
 B batch, C channels, D width, K outputs; crops of one size stand in one tensor, crop by crop.
 """
@@ -13,18 +13,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config
-from vitrail.data import views_of
-from vitrail.data.batch import Batch
+from vitrail.data.batch import Batch, views_of
 from vitrail.errors import UserError
 from vitrail.metrics.representation import feature_std
 from vitrail.nn.encoder import Encoder
 from vitrail.nn.prototypes import PrototypeHead
+from vitrail.nn.teacher import follow, teacher_of
 from vitrail.ops.collective import gathered
 from vitrail.ops.distillation import relative_entropy_of
 from vitrail.ops.schedules import cosine, warmed_up
-from vitrail.pretrain import Panel, Pretraining
-from vitrail.pretrain._maps import attention_and_pca
-from vitrail.pretrain._teacher import follow, teacher_of
+from vitrail.self_supervision.panels import Panel, attention_and_pca
+from vitrail.trainable import Embedder, Trainable
 from vitrail.vit import ViT, ViTConfig
 
 Width = Annotated[int, Field(gt=1, le=1048576)]
@@ -52,8 +51,8 @@ class DistillationConfig:
     freeze_prototypes: Share = 0.01
 
 
-class SelfDistillation(Pretraining):
-    """A student and its teacher, a backbone with a head each. What is kept is the teacher's backbone.
+class SelfDistillation(Embedder, Trainable):
+    """A student and its teacher, each an encoder with a head. The released encoder is the teacher's.
 
     Attributes:
         teacher: moving averages of those submodules of the student that have the same names.
@@ -75,11 +74,11 @@ class SelfDistillation(Pretraining):
 
     def encoders(self) -> Mapping[str, Encoder]:
         """The teacher's, whose features are used later, and the student's."""
-        return {"teacher.vit": self.backbone, "vit": self.vit}
+        return {"teacher.vit": self.teacher_vit, "vit": self.vit}
 
     @property
-    def backbone(self) -> ViT:
-        """The teacher's."""
+    def teacher_vit(self) -> ViT:
+        """The teacher's encoder."""
         return cast("ViT", self.teacher["vit"])
 
     def new_head(self) -> PrototypeHead:
@@ -115,19 +114,19 @@ class SelfDistillation(Pretraining):
         whole, *parts = crops.values()
         if len(whole) < 2:
             raise UserError(
-                f"{self.name!r} compares at least two views of the whole size, {size[0]}×{size[1]} pixels, and there "
+                f"{self.name!r} compares at least two views of the full size, {size[0]}×{size[1]} pixels, and there "
                 f"are {len(whole)}; give data.views two with scale=1"
             )
         return torch.cat(whole), [torch.cat(part) for part in parts]
 
     def monitors(self, features: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """What tells a collapse: the entropy of the teacher's outputs, a share of log K, at 0 or 1; or the spread of
-        its features at 0."""
+        """Signs of a collapse: the entropy of the teacher's outputs, a share of log K, at 0 or 1; or the spread of its
+        features at 0."""
         return {
             "teacher_entropy": relative_entropy_of(targets),
             "feature_std": feature_std(gathered(features.float())),
         }
 
     def show(self, batch: Batch) -> list[Panel]:
-        """Where the teacher looks, and what it finds alike."""
-        return attention_and_pca(self.backbone, batch["images"])
+        """The teacher's attention, and which patches have similar features."""
+        return attention_and_pca(self.teacher_vit, batch["images"])
