@@ -38,13 +38,11 @@ class Process:
         task = model.task.name
         self.child = self._start()
         engine, merge = ("", 0) if is_graph else (way.engine, way.merge)
-        self._say("load", candidate.source, engine, way.precision, merge, {
-            "image_size": list(candidate.size),
-            "device": str(model.device),
-            "allow_pickle": allow_pickle or is_graph,  # of our own making, or opened before
-            "threads": torch.get_num_threads(),
-            "module": task if "." in task else None,
-        })  # fmt: skip
+        trusted = allow_pickle or is_graph  # of our own making, or opened before
+        module = task if "." in task else None
+        threads = torch.get_num_threads()
+        how = (list(candidate.size), str(model.device), trusted, threads, module)
+        self._say("load", candidate.source, engine, way.precision, merge, *how)
 
     def __enter__(self) -> Process:
         return self

@@ -16,8 +16,9 @@ import re
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import torch
 from torch import Tensor
@@ -40,19 +41,38 @@ class Worker:
     def __init__(self) -> None:
         self.start = resident()
 
-    def load(self, source: str, engine: str, precision: str, merge: int, options: dict[str, Any]) -> None:
+    def load(
+        self,
+        source: str,
+        engine: str,
+        precision: str,
+        merge: int,
+        image_size: Sequence[int],
+        device: str,
+        allow_pickle: bool,
+        threads: int,
+        module: str | None,
+    ) -> None:
         """Make the model ready.
 
         Args:
             engine: of a model that is no graph, else empty.
             merge: tokens that are still to be merged.
-            options: of :func:`vitrail.load`, ``threads``, and ``module``, what the task may need to be imported.
+            module: of a third party's task, imported first.
+
+        The rest as for :func:`vitrail.load`.
         """
-        torch.set_num_threads(options.pop("threads"))
-        if module := options.pop("module"):
+        torch.set_num_threads(threads)
+        if module is not None:
             importlib.import_module(module)
-        options["image_size"] = tuple(options["image_size"])
-        model = load(source, precision="fp32" if engine else precision, **options)
+        height, width = image_size
+        model = load(
+            source,
+            image_size=(height, width),
+            device=device,
+            allow_pickle=allow_pickle,
+            precision="fp32" if engine else precision,
+        )
         if merge:
             from vitrail.compress import apply
 

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 from vitrail.errors import UserError
@@ -14,7 +15,7 @@ OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 """OpenVINO's ``INFERENCE_PRECISION_HINT`` by our names."""
 
 
-def library(name: str, extra: str) -> Any:
+def library(name: str, extra: str) -> ModuleType:
     """A library that only some runtimes need.
 
     Raises:
@@ -26,7 +27,7 @@ def library(name: str, extra: str) -> Any:
         raise UserError(f"this engine needs {name}; run: pip install 'vitrail[{extra}]'") from None
 
 
-def onnxruntime() -> Any:
+def onnxruntime() -> ModuleType:
     """ONNX Runtime without its telemetry, which its import would start, with files in the home folder.
 
     Raises:
@@ -36,7 +37,7 @@ def onnxruntime() -> Any:
     return library("onnxruntime", "onnx")
 
 
-def openvino() -> Any:
+def openvino() -> ModuleType:
     """OpenVINO without its telemetry, which would report the import to its vendor and write into the home folder.
 
     Where that package cannot be imported, the library uses a stub of its own; so here for the entire process, unless
@@ -50,7 +51,7 @@ def openvino() -> Any:
 
 
 def openvino_core() -> Any:
-    """OpenVINO's core, one for the entire process.
+    """OpenVINO's ``Core``, one for the entire process.
 
     A core that compiles keeps a stack for signals while it lives. Of two, of which the older is freed first, the
     younger leaves the freed stack of the other behind, and the next signal kills the process (OpenVINO 2026.4).
@@ -62,5 +63,5 @@ def openvino_core() -> Any:
 
 
 @lru_cache(1)
-def _core(openvino: Any) -> Any:
+def _core(openvino: ModuleType) -> Any:
     return openvino.Core()

@@ -35,7 +35,7 @@ def write(program: Program, path: Path, metadata: Mapping[str, str]) -> None:
     onnx.save(path)
 
 
-def converted(program: Program) -> Any:
+def converted(program: Program) -> torch.onnx.ONNXProgram:
     """The program as PyTorch's exporter writes it, its linear layers named as the task names them."""
     chatter = logging.getLogger("onnxscript")
     level = chatter.level
