@@ -38,18 +38,18 @@ WINDOWS = {"vitrail": None, "vitrail, windows": WindowConfig(size=10)}
 PEER = "transformers"
 
 
-def build_step(contender: str, dtype: str, size: int, batch: int) -> Step:
-    """What one contender repeats."""
+def build_step(candidate: str, dtype: str, size: int, batch: int) -> Step:
+    """What one candidate repeats."""
     keep_freed_memory()
     torch.manual_seed(0)
     model = preset("Ti/16", image_size=size, positions="sincos_2d")
     images = torch.randn(batch, 3, size, size)
     boxes = torch.cat((torch.rand(batch, OBJECTS, 2) * 0.5 + 0.25, torch.rand(batch, OBJECTS, 2) * 0.4 + 0.05), dim=2)
     labels = torch.randint(CLASSES, (batch, OBJECTS))
-    if contender == PEER:
+    if candidate == PEER:
         module, loss = _transformers(model, images, boxes, labels)
     else:
-        module, loss = _vitrail(model, images, boxes, labels, WINDOWS[contender])
+        module, loss = _vitrail(model, images, boxes, labels, WINDOWS[candidate])
     return backward_step(module, loss, dtype)
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/engines.py [--models S/16] [--batches 1 8] [--rounds 7]
 
-Each contender lives in a process of its own, with as many threads as PyTorch takes, and they take turns; the median
+Each candidate lives in a process of its own, with as many threads as PyTorch takes, and they take turns; the median
 counts. "raw" is the exported file in the stock runtime as its own documentation opens it, with the same precision and
 threads: what Vitrail adds to it is the check of the images and a copy, and in OpenVINO that both halves of a batch run
 at once, and only the output that is asked for. bf16 stands beside fp32 where the engine has it.
@@ -95,12 +95,12 @@ def inferring(run: Any) -> Step:
 
 
 def report(model: str, batch: int, folder: str, rounds: int) -> None:
-    contenders: dict[str, Any] = {PEER: (build_timm, (model, batch))}
-    contenders |= {
+    candidates: dict[str, Any] = {PEER: (build_timm, (model, batch))}
+    candidates |= {
         f"{name} {dtype}": (build_ours, (name, dtype, model, folder, batch)) for name, dtype in OURS + INT8 + MERGED
     }
-    contenders |= {f"raw {name} {dtype}": (build_raw, (name, dtype, model, folder, batch)) for name, dtype in RAW}
-    seconds, memory = take_turns(contenders, rounds)
+    candidates |= {f"raw {name} {dtype}": (build_raw, (name, dtype, model, folder, batch)) for name, dtype in RAW}
+    seconds, memory = take_turns(candidates, rounds)
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     rows = [
         [

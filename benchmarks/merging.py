@@ -67,9 +67,9 @@ def main() -> None:
     for precision in options.precisions:
         for batch_size in options.batch_sizes:
             how = batch_size, precision
-            contenders = {name: (ours, (options.model, r, *how)) for name, r in levels.items()}
-            contenders["timm"] = (timms, (options.model, *how))
-            seconds = {n: median(s) for n, s in take_turns(contenders, options.rounds).seconds.items()}
+            candidates = {name: (ours, (options.model, r, *how)) for name, r in levels.items()}
+            candidates["timm"] = (timms, (options.model, *how))
+            seconds = {n: median(s) for n, s in take_turns(candidates, options.rounds).seconds.items()}
             rows = [
                 (
                     name,

@@ -2,7 +2,7 @@
 
     python benchmarks/path.py [--model S/16] [--images 1000] [--batch 8] [--rounds 3] [--photos FOLDER]
 
-Each contender reads the files from disk, decodes, resizes, batches and ranks, in a process of its own with as many
+Each candidate reads the files from disk, decodes, resizes, batches and ranks, in a process of its own with as many
 threads as PyTorch takes; they take turns, and the median counts. Weights are random, for 1,000 classes; "int8.xml" is
 OpenVINO's file from `vitrail quantize`, what is not int8 in it in bf16. Beside each engine stands its bare rate on a
 batch that is in memory. The photos are those of a folder, again and again until there are enough, or smooth noise of
@@ -120,12 +120,12 @@ def main() -> None:
         files = write_files(Path(folder), options.images, options.photos)
         quantize(classifier(options.model), Path(folder) / INT8, files[:CALIBRATION], budget=100)
         part = files[: max(options.batch, options.images // (PER_TURN * options.rounds))]
-        contenders: dict[str, Any] = {PEER: (build_pipeline, (options.model, part, options.batch))}
+        candidates: dict[str, Any] = {PEER: (build_pipeline, (options.model, part, options.batch))}
         for name, precision in OURS:
             for kind in ("", "bare "):
                 arguments = (name, precision, options.model, part, options.batch, bool(kind))
-                contenders[f"{kind}{name} {precision}"] = (build_ours, arguments)
-        seconds = take_turns(contenders, options.rounds).seconds
+                candidates[f"{kind}{name} {precision}"] = (build_ours, arguments)
+        seconds = take_turns(candidates, options.rounds).seconds
         decoded = decoding_rate(part, options.model)
     rates = {name: len(part) / statistics.median(taken) for name, taken in seconds.items()}
     cores = torch.get_num_threads()

@@ -29,16 +29,16 @@ BATCH, HEAD_DIM = 32, 64
 MODEL = preset("S/16", positions="sincos_2d")
 
 
-def build_step(contender: str, dtype: str, dim: int, depth: int) -> Step:
-    """What one contender repeats."""
+def build_step(candidate: str, dtype: str, dim: int, depth: int) -> Step:
+    """What one candidate repeats."""
     keep_freed_memory()
     torch.manual_seed(0)
     images, keys = torch.randn(BATCH, 3, 224, 224), torch.randint(2**62, (BATCH,))
     module: Any
-    if contender == "encoder alone, all patches":
+    if candidate == "encoder alone, all patches":
         module = ViT(MODEL)
         loss = lambda: module(images).tokens.square().mean()  # noqa: E731
-    elif contender == "vitrail":
+    elif candidate == "vitrail":
         sizes = {
             "decoder_dim": dim,
             "decoder_depth": depth,

@@ -156,7 +156,7 @@ def loader(model, data):
     return Loader(source, model.preprocess, LoaderConfig(batch_size=8), train=False)
 
 
-def test_sizes_are_native_ones_and_a_lost_contender_is_named(weights, inline):
+def test_sizes_are_native_ones_and_a_lost_candidate_is_named(weights, inline):
     inline.add("torch")
     sizes = [(16, 24), (32, 24)]
     found = vitrail.benchmark(
@@ -221,7 +221,7 @@ def test_a_process_that_cannot_go_on_says_why(tiny_predictor, tmp_path):
             process.memory()
 
 
-def test_a_bar_for_each_contender_and_batch():
+def test_a_bar_for_each_candidate_and_batch():
     speeds = {"16×24": {"eager fp32": {1: 10.0, 8: 30.0}, "torch bf16": {1: 20.0}}, "32×32": {"eager fp32": {1: 5.0}}}
     figure = throughput(speeds, "cpu")
     assert [[bar.get_width() for bar in axes.patches] for axes in figure.axes] == [[10, 20, 30], [5]]
