@@ -1,4 +1,4 @@
-"""What tells one model from another, so that its graph can be found again."""
+"""Fingerprints of models, by which their graphs are found again."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def converted(program: Program) -> torch.onnx.ONNXProgram:
     """The program as PyTorch's exporter writes it, its linear layers named as the task names them."""
     chatter = logging.getLogger("onnxscript")
     level = chatter.level
-    chatter.setLevel(logging.ERROR)  # it tells of every constant that it does not fold
+    chatter.setLevel(logging.ERROR)  # it reports every constant that it does not fold
     try:
         onnx = torch.onnx.export(
             program.graph,

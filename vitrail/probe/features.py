@@ -109,7 +109,7 @@ class Computed(Features):
 
     @classmethod
     def of(cls, reader: Reader, source: Source, transform: Transform, layer: int) -> Computed:
-        """Those of a whole source."""
+        """Those of all images of a source."""
         labels = torch.tensor(source.targets)
         return cls(labels=labels, reader=reader, layer=layer, source=source, transform=transform)
 

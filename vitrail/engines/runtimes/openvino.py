@@ -59,7 +59,7 @@ def read(path: Path, precision: str) -> Opened:
         """With a known image size it is up to 1.3 times faster.
 
         In bf16 a graph has its own output alone: what leads to an output from the last product on stays in fp32, and to
-        an embedding that is the whole residual stream.
+        an embedding that is the entire residual stream.
         """
         sized = model.clone()
         for other in names - {output}:
