@@ -16,8 +16,9 @@ import vitrail
 from vitrail.checkpoints import native
 from vitrail.config import to_dict
 from vitrail.errors import UserError
+from vitrail.machine import pick_device
 from vitrail.outline import find_weights
-from vitrail.predictor import Predictor, Sample, load, pick_device
+from vitrail.predictor import Predictor, Sample, load
 
 rng = np.random.default_rng(0)
 TOLERANCE = 2e-6  # of a probability, between an image alone and in a batch: sums in another order

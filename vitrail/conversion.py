@@ -95,7 +95,7 @@ def inspect(
         "task": task.name,
         "parameters": sum(parameter.numel() for parameter in task.parameters()),
         "macs": count(after).macs,
-        "classes": list(getattr(task.config, "classes", ())),
+        "classes": list(task.names),
         "config": to_dict(task.config),
         "preprocess": to_dict(found.preprocess),
         "adapted": adapted,

@@ -25,7 +25,7 @@ from vitrail.errors import UserError, did_you_mean
 from vitrail.nn.init import skip_init
 from vitrail.nn.pooling import PoolKind
 from vitrail.ops.patches import Pair
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 from vitrail.vit import ViT
 
 NATIVE = "native"
@@ -43,14 +43,14 @@ class Outline:
     """
 
     file: Path
-    task: Task
+    task: Embedder
     preprocess: PreprocessConfig
     read: Callable[[], dict[str, Tensor]]
     metrics: dict[str, float] | None = None
     dialect: str = NATIVE
     assumed: tuple[str, ...] = ()
 
-    def load(self) -> Task:
+    def load(self) -> Embedder:
         """The task with its tensors, on the CPU.
 
         Raises:
@@ -113,7 +113,7 @@ def find_weights(path: str | Path, *, allow_pickle: bool = False) -> Path:
     return foreign.weights_in(path)
 
 
-def described(meta: dict[str, Any], file: Path) -> tuple[Task, PreprocessConfig]:
+def described(meta: dict[str, Any], file: Path) -> tuple[Embedder, PreprocessConfig]:
     """The task of a file of ours, on the meta device, and its preprocessing, as the meta in it says.
 
     Raises:
@@ -130,7 +130,7 @@ def described(meta: dict[str, Any], file: Path) -> tuple[Task, PreprocessConfig]
     return task, from_dict(PreprocessConfig, meta["preprocess"], where=str(file))
 
 
-def as_model(task: Task, preprocess: PreprocessConfig | None) -> Model:
+def as_model(task: Embedder, preprocess: PreprocessConfig | None) -> Model:
     """A pooled task in the terms that other libraries share.
 
     Raises:
@@ -155,12 +155,12 @@ def as_model(task: Task, preprocess: PreprocessConfig | None) -> Model:
     )
 
 
-def is_shared(task: Task) -> bool:
+def is_shared(task: Embedder) -> bool:
     """Do other libraries have such a task?"""
     return task.name in ("classification", "features", *registry.names("pretrain"))
 
 
-def resize(task: Task, image_size: int | Pair | None = None, patch_size: int | Pair | None = None) -> None:
+def resize(task: Embedder, image_size: int | Pair | None = None, patch_size: int | Pair | None = None) -> None:
     """Give a task another native image or patch size in place: positions and patch kernels are resampled.
 
     Raises:
@@ -171,12 +171,12 @@ def resize(task: Task, image_size: int | Pair | None = None, patch_size: int | P
     task.config = dataclasses.replace(task.config, model=task.backbone.config)
 
 
-def backbones(task: Task) -> list[ViT]:
+def backbones(task: Embedder) -> list[ViT]:
     """The backbone and its copies, as a student's and its teacher's."""
     return [module for module in task.modules() if isinstance(module, ViT)]
 
 
-def require_fit(preprocess: PreprocessConfig, task: Task) -> None:
+def require_fit(preprocess: PreprocessConfig, task: Embedder) -> None:
     """Does the preprocessing make what the task takes? Another size than the native one goes, where patches cover it.
 
     Raises:
@@ -237,10 +237,10 @@ def _preprocess(model: Model) -> tuple[PreprocessConfig, list[str]]:
     return model.preprocess, []
 
 
-def _on_meta(module: Any, config: Any, file: Path) -> Task:
+def _on_meta(module: Any, config: Any, file: Path) -> Embedder:
     try:
         with torch.device("meta"), skip_init():
-            task: Task = module.Task(config)
+            task: Embedder = module.Task(config)
             return task
     except (ValueError, RuntimeError, OverflowError) as error:
         raise UserError(f"{file}: its config builds no model: {error}; fetch or train it again") from None
@@ -255,5 +255,5 @@ def _task_module(name: Any) -> Any:
         return registry.load_from(TASKS, name)
     module = sys.modules.get(name) if isinstance(name, str) else None
     task = getattr(module, "Task", None)
-    own = isinstance(task, type) and issubclass(task, Task) and task.__module__ == name
+    own = isinstance(task, type) and issubclass(task, Embedder) and task.__module__ == name
     return module if own and hasattr(module, "Config") else None

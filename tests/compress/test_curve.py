@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from vitrail import compress
-from vitrail.compress.curve import cost, measure
+from vitrail.compress.curve import cost, curve_table, measure
 from vitrail.compress.token_overlay import token_overlay
 from vitrail.data import SourceConfig, open_source
 from vitrail.errors import UserError
@@ -52,7 +52,7 @@ def test_a_curve_has_the_plain_model_and_one_point_a_level(tiny_predictor, photo
             said = model.predict([photos.read(i) for i in range(12)])
             top1 = np.mean([each.label == photos.classes[photos.targets[i]] for i, each in enumerate(said)])
             assert point.evaluation.metrics["top1"] == pytest.approx(top1)
-            assert point.to_dict()["metrics"] == point.evaluation.metrics
+            assert curve_table([point]).to_dict()[0]["metrics"] == point.evaluation.metrics
 
 
 @pytest.mark.parametrize("method", compress.method_names())

@@ -13,7 +13,7 @@ from vitrail.cli._pictures import save_new, stem_of
 from vitrail.console import printable
 from vitrail.errors import UserError
 from vitrail.files import replacing, write_json, write_text
-from vitrail.tasks import Prediction, SpatialPrediction
+from vitrail.predictions import Prediction, SpatialPrediction
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,10 +7,10 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from vitrail.console import table
-from vitrail.tasks import Prediction, SpatialPrediction, to_dict
+from vitrail.predictions import Prediction, RankedPrediction, SpatialPrediction
 
 ROWS_AT_ONCE = 64  # of the table: as many are held back to align them
 
@@ -21,14 +21,6 @@ class Writer(Protocol):
     def __call__(self, name: str, prediction: Prediction) -> None: ...
 
 
-@runtime_checkable
-class RankedPrediction(Protocol):
-    """A prediction that orders its classes by their scores."""
-
-    def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """The best ``k`` classes with their scores."""
-
-
 @contextmanager
 def json_writer(top: int) -> Iterator[Writer]:
     """One array, an object a line."""
@@ -36,7 +28,7 @@ def json_writer(top: int) -> Iterator[Writer]:
 
     def write(name: str, prediction: Prediction) -> None:
         nonlocal separator
-        print(separator, json.dumps({"path": name, **to_dict(prediction, top)}), sep="", end="", flush=True)
+        print(separator, json.dumps({"path": name, **prediction.to_dict(top)}), sep="", end="", flush=True)
         separator = ",\n"
 
     try:

@@ -108,32 +108,22 @@ def _calibration(predictor: Predictor, config: SourceConfig, count: int, batch_s
 
 
 def _plain(points: list[Point], source: Source, split: str, batch_size: int) -> dict[str, Any]:
+    from vitrail.compress.curve import curve_table
     from vitrail.report.plain import plain
 
     measured = {"split": split, "images": len(source), "batch_size": batch_size}
-    result: dict[str, Any] = plain(measured | {"points": [point.to_dict() for point in points]})
+    result: dict[str, Any] = plain(measured | {"points": curve_table(points).to_dict()})
     return result
 
 
 def _table(points: list[Point], monitor: str) -> str:
-    from vitrail.console import table
+    from vitrail.compress.curve import curve_table
     from vitrail.report.families import family_of
+    from vitrail.results import Column
 
     headline = family_of(points[0].evaluation).HEADLINES[monitor]
-    columns = ("model", "tokens", "parameters", "GMACs", "images/s", "speed", headline.label)
-    rows = [
-        (
-            point.name,
-            point.cost.tokens,
-            f"{point.cost.parameters:,}",
-            f"{point.cost.macs / 1e9:.3g}",
-            f"{point.images_per_second:.1f}",
-            f"{point.speedup:.2f} ×",
-            headline.show(point.evaluation.metrics[monitor]),
-        )
-        for point in points
-    ]
-    return table(columns, rows)
+    metric: Column[Point] = Column(lambda point: headline.show(point.evaluation.metrics[monitor]), headline.label)
+    return str(curve_table(points, metric))
 
 
 def _write(

@@ -54,7 +54,7 @@ def quantize(
     import vitrail
     from vitrail.cli._measuring import source_and_folder
     from vitrail.compress import apply
-    from vitrail.console import note, table
+    from vitrail.console import note
     from vitrail.predictor import load
 
     config, _ = source_and_folder(run, data, out, "", val_fraction=0.5)
@@ -67,7 +67,7 @@ def quantize(
     if as_json:
         print_json(result.to_dict())
     else:
-        print(table(result.columns, result.cells()))
+        print(result.table)
     if result.kept:
         note(f"{len(result.kept)} of {len(result.kept) + result.layers} layers kept: {', '.join(result.kept)}")
     note(f"written: {result.path}")

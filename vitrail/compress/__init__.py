@@ -13,8 +13,7 @@ from vitrail.config import from_dict
 from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.predictor import Predictor
-from vitrail.tasks import Task
-from vitrail.trainable import image_encoder
+from vitrail.trainable import Embedder, image_encoder
 from vitrail.vit import ViT
 
 Levels: TypeAlias = tuple[float, ...]
@@ -31,7 +30,7 @@ class Method(Protocol):
     def levels(self, vit: ViT) -> Levels:
         """Values of that option for a curve."""
 
-    def apply(self, task: Task, options: object, found: object) -> Task:
+    def apply(self, task: Embedder, options: object, found: object) -> Embedder:
         """A compressed copy; the task itself stays as it is.
 
         Args:
@@ -44,7 +43,7 @@ class Method(Protocol):
 class Calibrated(Protocol):
     """A method that measures on labelled images first."""
 
-    def calibrate(self, task: Task, batches: Iterable[Batch]) -> object:
+    def calibrate(self, task: Embedder, batches: Iterable[Batch]) -> object:
         """What ``apply`` gets as ``found``."""
 
 

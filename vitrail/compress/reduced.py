@@ -21,8 +21,7 @@ from vitrail.errors import UserError
 from vitrail.nn.attend import Positions
 from vitrail.nn.block import Block
 from vitrail.ops.rope import Rotation
-from vitrail.tasks import Task
-from vitrail.trainable import Trainable
+from vitrail.trainable import Embedder, EncoderModule
 from vitrail.vit import Features, ViT
 
 
@@ -154,7 +153,7 @@ class ReducedViT(ViT):
         return dataclasses.replace(features, tokens=self.norm(features.tokens))
 
 
-def reduced(task: Task, reduction: Reduction) -> Task:
+def reduced(task: Embedder, reduction: Reduction) -> Embedder:
     """A copy of the task whose encoder reduces its tokens; both share their weights.
 
     Raises:
@@ -170,7 +169,7 @@ def reduced(task: Task, reduction: Reduction) -> Task:
     return task
 
 
-def only_encoder(task: Trainable) -> tuple[str, ViT]:
+def only_encoder(task: EncoderModule) -> tuple[str, ViT]:
     """The one encoder of a task and its module path.
 
     Raises:

@@ -32,8 +32,8 @@ from vitrail.distill.seen import Seen, watching
 from vitrail.distill.sight import Sight
 from vitrail.distill.teacher import Teacher
 from vitrail.errors import UserError
+from vitrail.pooled import PooledModel
 from vitrail.tasks import Task
-from vitrail.tasks._pooled import PooledTask
 
 __all__ = ["DistillConfig", "Seen", "Teacher", "apply", "released"]
 
@@ -101,7 +101,7 @@ def apply(task: Task, teacher: Teacher, config: DistillConfig, preprocess: Prepr
         UserError: a task without pool and head, an unknown kind or option, or a teacher of other classes, channels or
             outputs than the kind needs.
     """
-    if not isinstance(task, PooledTask):
+    if not isinstance(task, PooledModel):
         raise UserError(f"{task.name!r} cannot learn from a teacher; leave distill out, or choose another --task")
     kind = registry.load("distill.kinds", config.kind)
     sight = Sight(preprocess, teacher.preprocess, teacher.device)

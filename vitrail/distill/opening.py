@@ -10,7 +10,7 @@ from vitrail import engines, registry
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.distill import DistillConfig, program
 from vitrail.distill.teacher import Teacher
-from vitrail.engines import pt2
+from vitrail.engines.runtimes import pt2
 from vitrail.errors import UserError
 from vitrail.predictor import load
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
-from vitrail.nn.head import Head
-from vitrail.tasks._pooled import PooledTask
+from vitrail.pooled import PooledModel
 
 
 class Seen:
@@ -27,14 +26,14 @@ class Seen:
 
 
 @contextmanager
-def watching(task: PooledTask, *, apart: bool) -> Iterator[Seen]:
+def watching(task: PooledModel, *, apart: bool) -> Iterator[Seen]:
     """Within, the task's forward passes leave what they see.
 
     Args:
         apart: of two heads, the one of the class token alone gives the task's outputs. Else it is the mean of both, as
             when it predicts.
     """
-    seen, head = Seen(), cast(Head, task.head)
+    seen, head = Seen(), task.head
 
     def pooled(_: nn.Module, inputs: tuple[Tensor, Tensor], vector: Tensor) -> None:
         seen.patches, seen.vector = inputs[1], vector

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -20,20 +20,10 @@ from vitrail.config import from_dict
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops.grid import Grid
 from vitrail.tasks import Task
-from vitrail.trainable import Trainable, image_encoder
+from vitrail.trainable import EncoderModule, image_encoder
 
 Target = Annotated[int, Field(ge=0)] | None
 """The index of an output; None for the largest."""
-
-
-@runtime_checkable
-class _Classes(Protocol):
-    classes: Sequence[str]
-
-
-@runtime_checkable
-class _Targets(Protocol):
-    targets: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -55,12 +45,12 @@ def method_options() -> dict[str, list[str]]:
     return {name: [f.name for f in fields(registry.load("explain.methods", name).Options)] for name in method_names()}
 
 
-def methods_for(task: Trainable) -> list[str]:
+def methods_for(task: EncoderModule) -> list[str]:
     """The names of the methods that apply to a task."""
     return [name for name in method_names() if registry.load("explain.methods", name).suits(task)]
 
 
-def explain(task: Trainable, images: Tensor, method: str = "rollout", **options: object) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, method: str = "rollout", **options: object) -> list[Heat]:
     """Heat maps of one preprocessed image.
 
     Args:
@@ -76,7 +66,7 @@ def explain(task: Trainable, images: Tensor, method: str = "rollout", **options:
     return maps
 
 
-def explain_all(task: Trainable, images: Tensor, **options: object) -> list[Heat]:
+def explain_all(task: EncoderModule, images: Tensor, **options: object) -> list[Heat]:
     """The heat maps of all methods that suit the task, each given those options that it has.
 
     Raises:
@@ -92,16 +82,12 @@ def explain_all(task: Trainable, images: Tensor, **options: object) -> list[Heat
     ]
 
 
-def has_answers(task: Trainable) -> bool:
+def has_answers(task: EncoderModule) -> bool:
     """Whether its outputs have names, unlike features and pixels."""
-    if not isinstance(task, Task):
-        return False
-    config: object = task.config
-    names = config.classes if isinstance(config, _Classes) else config.targets if isinstance(config, _Targets) else ()
-    return bool(names)
+    return bool(task.names)
 
 
-def layer_index(task: Trainable, layer: int) -> int:
+def layer_index(task: EncoderModule, layer: int) -> int:
     """The layer counted from 0, where -1 is the last.
 
     Raises:
@@ -141,7 +127,7 @@ def chosen_output(outputs: Tensor, target: int | None) -> Tensor:
     return outputs[outputs.argmax() if target is None else target]
 
 
-def class_scores(task: Trainable, images: Tensor) -> Tensor:
+def class_scores(task: EncoderModule, images: Tensor) -> Tensor:
     """One number for each output of one image, (K,), with a path for gradients even where all weights are frozen.
 
     Raises:

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from vitrail.errors import UserError
 from vitrail.ops.attention import from_queries
-from vitrail.trainable import Trainable, image_encoder
+from vitrail.trainable import EncoderModule, image_encoder
 
 
 @torch.no_grad()
-def query_attention(task: Trainable, images: Tensor, patch: int | None = None) -> np.ndarray:
+def query_attention(task: EncoderModule, images: Tensor, patch: int | None = None) -> np.ndarray:
     """The attention that the patches of one image receive from a token: float32 (layers, heads, h, w).
 
     What is missing from 1 goes to the tokens before the patches: class token, distillation token, registers.

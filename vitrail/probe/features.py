@@ -1,4 +1,4 @@
-"""What a frozen backbone makes of a split's images, kept in memory or computed anew each time.
+"""Features of a frozen backbone for the images of a split, kept in memory or computed anew each time.
 
 N images, each in V views, D width, T patch tokens: a vector (D,) or tokens (T, D) a view.
 """
@@ -27,7 +27,7 @@ Batches: TypeAlias = Iterator[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Reader:
-    """A frozen backbone and what is read off it: a vector an image, or with ``pool`` None its patch tokens."""
+    """A frozen backbone and what is taken from it: a vector an image, or with ``pool`` None its patch tokens."""
 
     vit: ViT
     pool: nn.Module | None
@@ -41,7 +41,7 @@ class Reader:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What keeps the features: tokens in half precision, where no norm bounds them in that of the wider range."""
+        """Of stored features: tokens in half precision, bfloat16 where no norm bounds them."""
         if self.pool is not None:
             return torch.float32
         return torch.float16 if self.vit.config.final_norm else torch.bfloat16

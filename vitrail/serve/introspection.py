@@ -12,7 +12,6 @@ from vitrail.serve.jobs.attention import Attention
 from vitrail.serve.jobs.merge import Merge
 from vitrail.serve.requests import OPENAPI
 from vitrail.serve.v1 import MAX_TOP, CurrentService, Model, ReservedSlot, only_image
-from vitrail.tasks import to_dict
 
 MAX_TOKENS = 1_000_000  # more than any model has
 
@@ -59,6 +58,6 @@ async def merge(
             "r": r,
             "region": region,
             "sources": merged.sources.tolist(),
-            "prediction": None if merged.prediction is None else to_dict(merged.prediction, top),
+            "prediction": None if merged.prediction is None else merged.prediction.to_dict(top),
         }
     )

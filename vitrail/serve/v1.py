@@ -20,6 +20,7 @@ from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import did_you_mean
 from vitrail.explain import Heat, method_names, method_options, named_output
 from vitrail.explain.overlay import overlay
+from vitrail.predictions import Prediction
 from vitrail.predictor import Predictor
 from vitrail.serve.jobs.embed import Embed
 from vitrail.serve.jobs.explain import Explain
@@ -28,7 +29,6 @@ from vitrail.serve.limits import Limits
 from vitrail.serve.requests import OPENAPI, encoded_images, fit_image, picture, shares
 from vitrail.serve.service import QueueSlot, Service
 from vitrail.serve.worker import ServedModel
-from vitrail.tasks import Prediction, to_dict
 
 MAX_TOP = 1000
 Model = Annotated[str | None, Query(description="A name of /v1/models; default the first.")]
@@ -170,7 +170,7 @@ async def decoded(
 def prediction_json(prediction: Prediction, geometry: ImageGeometry, top: int) -> dict[str, Any]:
     """A prediction as JSON types, in the pixels of its image; of classes and masks a map too, PNG in base64."""
     placed = Predictor.to_original(prediction, geometry)
-    values = to_dict(placed, top)
+    values = placed.to_dict(top)
     draw = getattr(placed, "to_png", None) or getattr(placed, "mask_map", None)
     if draw is None or (map_ := draw()) is None:
         return values

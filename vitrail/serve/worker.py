@@ -26,9 +26,9 @@ from vitrail.console import warn
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.explain import methods_for
+from vitrail.predictions import Prediction, SpatialPrediction
 from vitrail.serve.jobs import Job
 from vitrail.serve.jobs.merge import predict_if_trained
-from vitrail.tasks import Prediction, SpatialPrediction
 from vitrail.trainable import image_encoder
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ from vitrail.train.folder import RunFolder
 from vitrail.train.precision import Precision
 from vitrail.train.run import Run
 from vitrail.train.state import Position, Training
+from vitrail.trainable import Embedder
 from vitrail.vit import ViT
 
 
@@ -143,7 +144,7 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:
         wanted = f"at least {module.Task.num_views} views" if module.Task.num_views else "one view"
         raise UserError(f"{run.task!r} learns from {wanted} of an image and data.views has {num_views}; see its recipe")
     torch.manual_seed(run.seed)
-    options = {name: getattr(run.data.preprocess, name) for name in module.Task.repeats} | run.task_options
+    options = module.Task.derived_options(run.data.preprocess) | run.task_options
     task: Task = module.Task(module.Task.configure(run.model, train.classes, train.targets, options))
     _require_views_fit(run, task)
     if fresh and run.init is not None:
@@ -247,12 +248,11 @@ def _differing(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]
     return sorted((found.keys() | wanted.keys()) - both)
 
 
-def _beside_backbone(task: Task) -> dict[str, Tensor]:
+def _beside_backbone(task: Embedder) -> dict[str, Tensor]:
     """The state without that of backbones."""
     inside = tuple(f"{name}." for name, module in task.named_modules() if isinstance(module, ViT))
     return {name: value for name, value in task.state_dict().items() if not name.startswith(inside)}
 
 
-def _outputs(task: Task) -> tuple[str, ...]:
-    names: tuple[str, ...] = getattr(task.config, "classes", ()) or getattr(task.config, "targets", ())
-    return names
+def _outputs(task: Embedder) -> tuple[str, ...]:
+    return task.names

@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from vitrail.data.batch import Batch
 from vitrail.distill import PART
-from vitrail.predictor import pick_device
+from vitrail.machine import pick_device
 
 T = TypeVar("T")
 

@@ -11,9 +11,10 @@ import time
 from collections import deque
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 from vitrail.console import Progress, duration, note
-from vitrail.data.loading.loader import worker_failure
+from vitrail.data.loading.loader import Loader, worker_failure
 from vitrail.errors import UserError
 from vitrail.evaluation import evaluate
 from vitrail.train import faults, optimizer, outcome, state
@@ -25,6 +26,7 @@ from vitrail.train.outcome import Result
 from vitrail.train.run import Run
 from vitrail.train.signals import Asked, Signals
 from vitrail.train.step import Reading, Stepper
+from vitrail.trainable import Trainable
 
 
 def fit(run: Run, folder: str | Path, *, extend: bool = False) -> Result:
@@ -165,7 +167,11 @@ class Loop:
         loader = self.signals.watch(self.val) if self.world.size == 1 else self.val
         with whole(self.task if ema is None else ema.module) as task:
             found = evaluate(
-                task, loader, device=self.world.device, precision=self.run.precision, progress=self.world.first
+                cast("Trainable", task),
+                cast("Loader", loader),
+                device=self.world.device,
+                precision=self.run.precision,
+                progress=self.world.first,
             )
         return {name: value for name, value in found.metrics.items() if math.isfinite(value)}
 

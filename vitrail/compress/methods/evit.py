@@ -14,7 +14,7 @@ from vitrail.compress import Levels
 from vitrail.compress.reduced import Patches, only_encoder, places, reduced, take
 from vitrail.config import config
 from vitrail.errors import UserError
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 from vitrail.vit import ViT
 
 STRENGTH = "keep"
@@ -39,7 +39,7 @@ def levels(vit: ViT) -> Levels:
     return (0.9, 0.7, 0.5, 0.3)
 
 
-def apply(task: Task, options: Options, found: None = None) -> Task:
+def apply(task: Embedder, options: Options, found: None = None) -> Embedder:
     """A copy that prunes; class token, distillation token and registers are kept.
 
     Raises:

@@ -28,7 +28,7 @@ from vitrail.evaluation import evaluation_mode
 from vitrail.nn.block import Block
 from vitrail.nn.init import skip_init
 from vitrail.nn.pooling import AttentionPool
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder, require_trainable
 from vitrail.vit import ViT
 
 STRENGTH = "share"
@@ -72,7 +72,7 @@ def levels(vit: ViT) -> Levels:
 
 
 @torch.enable_grad()
-def calibrate(task: Task, batches: Iterable[Batch]) -> Importance:
+def calibrate(task: Embedder, batches: Iterable[Batch]) -> Importance:
     """The importance, measured with the task's own loss.
 
     Args:
@@ -94,7 +94,7 @@ def calibrate(task: Task, batches: Iterable[Batch]) -> Importance:
             for batch in batches:
                 device, count = totals[0].device, len(batch["images"])
                 moved: Batch = {"images": batch["images"].to(device), "targets": batch["targets"].to(device)}
-                loss = count * task.loss(moved)["loss"]  # a sum, not the mean
+                loss = count * require_trainable(task).loss(moved)["loss"]  # a sum, not the mean
                 gradients = torch.autograd.grad(loss, [gates[module] for module, _ in gated])
                 for total, gradient in zip(totals, gradients, strict=True):
                     total += gradient.abs().sum(dim=(0, 1, 3))
@@ -108,7 +108,7 @@ def calibrate(task: Task, batches: Iterable[Batch]) -> Importance:
     return Importance(means[: len(blocks)], means[len(blocks) :])
 
 
-def apply(task: Task, options: Options, found: Importance) -> Task:
+def apply(task: Embedder, options: Options, found: Importance) -> Embedder:
     """A smaller task that computes what the larger one would with those heads and units closed.
 
     Raises:
@@ -133,7 +133,7 @@ def apply(task: Task, options: Options, found: Importance) -> Task:
                 width = before.head_dim if part == "heads" and name != "attention.relative.table" else 1
                 state[full] = _rest(state[full], kept[part][layer], counts[part], width, axis)
     with torch.device("meta"), skip_init():
-        smaller: Task = type(task)(dataclasses.replace(task.config, model=after))
+        smaller: Embedder = type(task)(dataclasses.replace(task.config, model=after))
     smaller.load_state_dict(state, assign=True)
     return smaller.train(task.training)
 

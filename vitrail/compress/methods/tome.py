@@ -16,7 +16,7 @@ from vitrail.compress import Levels
 from vitrail.compress.reduced import Patches, only_encoder, reduced
 from vitrail.config import config
 from vitrail.errors import UserError
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 from vitrail.vit import ViT
 
 STRENGTH = "r"
@@ -42,7 +42,7 @@ def levels(vit: ViT) -> Levels:
     return tuple(sorted({round(most * share) for share in (0.25, 0.5, 0.75, 1)} - {0}))
 
 
-def apply(task: Task, options: Options, found: None = None) -> Task:
+def apply(task: Embedder, options: Options, found: None = None) -> Embedder:
     """A copy that merges; class token, distillation token and registers are kept.
 
     Raises:

@@ -25,7 +25,7 @@ class Answers(nn.Module):
         super().__init__()
         if "class" not in task.takes:
             raise UserError(f"{task.name!r} has no class that a teacher could name; choose distill.kind=features")
-        own, others = task.config.classes, teacher.classes
+        own, others = task.names, teacher.classes
         if not others:
             raise UserError(
                 f"{teacher.name} does not name its classes; put their list into classes.json beside its file, or "

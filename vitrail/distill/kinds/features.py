@@ -15,7 +15,7 @@ from vitrail.config import config
 from vitrail.distill import Seen, Teacher
 from vitrail.nn.init import initialise
 from vitrail.nn.pooling import pooled_dim
-from vitrail.tasks import Task
+from vitrail.pooled import PooledModel
 
 WEIGHT = 0.5
 BETA = 2.0  # the paper's: where the distance turns from squares to absolute values
@@ -40,7 +40,7 @@ class Objective(nn.Module):
 
     APART: ClassVar[bool] = False
 
-    def __init__(self, task: Task, teacher: Teacher, options: Options) -> None:
+    def __init__(self, task: PooledModel, teacher: Teacher, options: Options) -> None:
         super().__init__()
         dim = task.vit.config.dim
         self.grid = task.vit.embed.grid(task.vit.config.image_size)

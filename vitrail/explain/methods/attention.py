@@ -12,7 +12,7 @@ from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.explain import Heat, heat, layer_index
 from vitrail.ops.attention import from_queries
-from vitrail.trainable import Trainable, image_encoder
+from vitrail.trainable import EncoderModule, image_encoder
 
 
 @config
@@ -28,13 +28,13 @@ class Options:
     head: Annotated[int, Field(ge=0)] | None = None
 
 
-def suits(task: Trainable) -> bool:
+def suits(task: EncoderModule) -> bool:
     """Every ViT attends."""
     return True
 
 
 @torch.no_grad()
-def explain(task: Trainable, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
     """Attention to the patches from the class token, or from all patches on average where there is none.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitrail.config import config
 from vitrail.explain import Heat, Target, chosen_output, class_scores, has_answers, heat, layer_index
 from vitrail.nn.block import Block
-from vitrail.trainable import Trainable, image_encoder
+from vitrail.trainable import EncoderModule, image_encoder
 
 
 @config
@@ -30,13 +30,13 @@ class Options:
     weights: Literal["token", "mean"] = "token"
 
 
-def suits(task: Trainable) -> bool:
+def suits(task: EncoderModule) -> bool:
     """Does it have outputs to explain?"""
     return has_answers(task)
 
 
 @torch.enable_grad()
-def explain(task: Trainable, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
     """One map: ReLU(Σ_c α_nc A_nc), A the patch tokens that enter the layer's attention, α_nc = ∂y/∂A_nc or its mean.
 
     These tokens reach the output whether it is read from the class token or pooled from the patches.
@@ -58,7 +58,7 @@ def explain(task: Trainable, images: Tensor, options: Options) -> list[Heat]:
     return [heat(f"Grad-CAM at layer {layer}", values, vit.grid(images))]
 
 
-def _run(task: Trainable, module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def _run(task: EncoderModule, module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """The outputs (K,) of one image and the tokens (1, T, D) that entered ``module`` on the way."""
     caught: list[Tensor] = []
     hook = module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))

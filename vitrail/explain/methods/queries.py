@@ -15,7 +15,7 @@ from vitrail.explain import Heat, Target, heat, index_of_layer
 from vitrail.nn.detr_decoder import DecoderLayer, DetrDecoder
 from vitrail.ops.grid import Pair
 from vitrail.tasks import Task
-from vitrail.trainable import Trainable, image_encoder
+from vitrail.trainable import EncoderModule, image_encoder
 
 
 @config
@@ -34,13 +34,13 @@ class Options:
     decoder_layer: int = -1
 
 
-def suits(task: Trainable) -> bool:
+def suits(task: EncoderModule) -> bool:
     """Whether the task has a decoder with queries."""
     return _decoder(task) is not None
 
 
 @torch.no_grad()
-def explain(task: Trainable, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
     """The mean over heads of a query's attention to each token, a map an object, the surest last.
 
     Of feature maps in several scales, each token has the sum of what its cells receive.
@@ -54,7 +54,7 @@ def explain(task: Trainable, images: Tensor, options: Options) -> list[Heat]:
     decoder = _decoder(task)
     if decoder is None or not isinstance(task, Task):
         raise UserError(f"{task.name} has no queries to explain; choose another method")
-    classes = task.config.classes
+    classes = task.names
     if options.target is not None and options.target >= len(classes):
         raise UserError(f"there is no class {options.target}; this model has classes 0 to {len(classes) - 1}")
     layer = index_of_layer(options.decoder_layer, len(decoder.layers), "the decoder")
@@ -67,7 +67,7 @@ def explain(task: Trainable, images: Tensor, options: Options) -> list[Heat]:
     return maps
 
 
-def _decoder(task: Trainable) -> DetrDecoder | None:
+def _decoder(task: EncoderModule) -> DetrDecoder | None:
     return next((module for module in task.modules() if isinstance(module, DetrDecoder)), None)
 
 
@@ -81,7 +81,7 @@ def _surest(scores: Tensor, options: Options) -> list[tuple[int, int, float]]:
 
 
 def _run(
-    task: Trainable, decoder: DetrDecoder, layer: DecoderLayer, images: Tensor
+    task: EncoderModule, decoder: DetrDecoder, layer: DecoderLayer, images: Tensor
 ) -> tuple[Tensor, Tensor, list[Pair]]:
     """Attention of each query Q N, the outputs, and the grids of the feature maps that the N tokens are from."""
     caught: list[tuple[Any, ...]] = []

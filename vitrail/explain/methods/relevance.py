@@ -15,7 +15,7 @@ from vitrail.nn.attend import Positions
 from vitrail.nn.attention import Attention
 from vitrail.nn.block import Block
 from vitrail.ops.attention import from_queries
-from vitrail.trainable import Trainable, image_encoder
+from vitrail.trainable import EncoderModule, image_encoder
 
 
 @config
@@ -29,13 +29,13 @@ class Options:
     target: Target = None
 
 
-def suits(task: Trainable) -> bool:
+def suits(task: EncoderModule) -> bool:
     """Does it have outputs to explain?"""
     return has_answers(task)
 
 
 @torch.enable_grad()
-def explain(task: Trainable, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
     """One map: R ← R + E_heads[(∇A ⊙ A)⁺] R from the first layer to the last, R₀ = I (their equations 5 and 6).
 
     Args:

@@ -12,7 +12,7 @@ from torch import Tensor
 from vitrail.config import config
 from vitrail.explain import Heat, heat, layer_index
 from vitrail.ops.attention import from_queries
-from vitrail.trainable import Trainable, image_encoder
+from vitrail.trainable import EncoderModule, image_encoder
 
 Fusion = Literal["mean", "max", "min"]
 
@@ -32,13 +32,13 @@ class Options:
     discard: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-def suits(task: Trainable) -> bool:
+def suits(task: EncoderModule) -> bool:
     """Every ViT attends."""
     return True
 
 
 @torch.no_grad()
-def explain(task: Trainable, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
     """One map for the class token, or for the mean of the patches where there is none.
 
     Args:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from vitrail.compress import apply
 from vitrail.compress.reduced import ReducedFeatures
+from vitrail.predictions import Prediction
 from vitrail.pretrain import Pretraining
 from vitrail.serve.jobs import Job
-from vitrail.tasks import Prediction
 from vitrail.trainable import image_encoder
 
 if TYPE_CHECKING:

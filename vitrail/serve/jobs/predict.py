@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from vitrail.predictions import Prediction
 from vitrail.serve.jobs import Job
-from vitrail.tasks import Prediction
 
 if TYPE_CHECKING:
     from vitrail.predictor import Predictor
