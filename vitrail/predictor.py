@@ -28,10 +28,10 @@ from vitrail import engines
 from vitrail.checkpoints import native
 from vitrail.config import to_dict
 from vitrail.console import note
-from vitrail.data.image_like import ImageLike as ImageLike
-from vitrail.data.image_like import Sample as Sample
-from vitrail.data.image_like import name_of as name_of
-from vitrail.data.image_like import open_image
+from vitrail.data.media.image_like import ImageLike as ImageLike
+from vitrail.data.media.image_like import Sample as Sample
+from vitrail.data.media.image_like import name_of as name_of
+from vitrail.data.media.image_like import open_image
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
 from vitrail.data.transforms.scene import size_of

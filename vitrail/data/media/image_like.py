@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.console import printable
-from vitrail.data.images.decode import BadImage, decode
-from vitrail.data.images.read import read_regular
+from vitrail.data.media.decode import BadImage, decode
+from vitrail.data.media.read import read_regular
 from vitrail.data.transforms.preprocess import Picture
 from vitrail.errors import UserError
 
