@@ -120,7 +120,8 @@ PLACES: dict[str, dict[str, Any]] = {
         "task": "detection",
         "augment": "none",
         "settings": {
-            **SCENES, **CONV, "task_options.window": {"size": 2, "num_global": 1}, "task_options.scales": ["2", "1", "1/2"],
+            **SCENES, **CONV, "task_options.window": {"size": 2, "num_global": 1},
+            "task_options.scales": ["2", "1", "1/2"],
             "model.class_token": False, "model.positions": "sincos_2d",
         },
     },
@@ -184,7 +185,7 @@ SMALLER_CROPS = {"data.views.2.scale": 0.5, "data.views.2.count": 2, "data.views
 
 
 def of_classes(name: str) -> list[str]:
-    return arguments("photos", **CLASSES[name])
+    return arguments("classes.csv", **CLASSES[name])
 
 
 def of_places(name: str) -> list[str]:
@@ -198,7 +199,7 @@ def of_table(name: str, **settings: Any) -> list[str]:
 
 def of_method(method: str, settings: dict[str, Any]) -> list[str]:
     crops = SMALLER_CROPS if method in ("dino", "ibot") else {}
-    return arguments("photos", {**settings, **crops}, method=method)
+    return arguments("classes.csv", {**settings, **crops}, method=method)
 
 
 def trained(verb: str, words: list[str]) -> Case:
@@ -247,7 +248,7 @@ def prepare(work: Work) -> None:
         shutil.move(train(work, verb, short, name=f"start-{name}"), START / name)
     for name, source in (("google", "timm_vit_tanh"), ("dinov2", "hf_dinov2_swiglu")):
         if source == "timm_vit_tanh":
-            words = arguments("photos", {"model.block.mlp": "gelu_tanh"})
+            words = arguments("classes.csv", {"model.block.mlp": "gelu_tanh"})
             source_path = train(work, "train", words, name="start-tanh")
         else:
             source_path = Path("inputs/foreign", source)
@@ -283,14 +284,15 @@ for _name in STARTS:
 
 def _tuned(work: Work) -> None:
     """Pretrained weights, then labels, at another size of images."""
-    words = arguments("photos", {"optimizer.layer_decay": 0.75}, init=START / "mae", image_size=48)
+    words = arguments("classes.csv", {"optimizer.layer_decay": 0.75}, init=START / "mae", image_size=48)
     work.run("mae at 48", train(work, "train", words, name="tuned-mae"))
-    words = arguments("photos", init=START / "classification_registers", image_size=64)
-    words = [word for word in words if not word.startswith("model.")]
-    work.run("registers at 64", train(work, "train", _without_model(words), name="tuned-registers"))
-    words = _without_model(arguments("photos", init=START / "classification_relative", image_size=24))
+    words = _without_model(arguments("classes.csv", init=START / "classification_registers", image_size=64))
+    work.run("registers at 64", train(work, "train", words, name="tuned-registers"))
+    words = _without_model(arguments("classes.csv", init=START / "classification_relative", image_size=24))
     work.run("relative at 24", train(work, "train", words, name="tuned-relative"))
-    words = _without_model(arguments("photos", init="inputs/foreign/hf_vit", image_size=40, freeze="vit.blocks.0.*"))
+    words = _without_model(
+        arguments("classes.csv", init="inputs/foreign/hf_vit", image_size=40, freeze="vit.blocks.0.*")
+    )
     work.run("hf_vit at 40", train(work, "train", words, name="tuned-hf"))
     words = arguments("scenes", **{**PLACES["detection"], "init": START / "mae", "image_size": 48})
     work.run("detection from mae", train(work, "train", words, name="tuned-detection"))
@@ -313,21 +315,24 @@ def _distilled(work: Work) -> None:
     """Every kind of teaching, by models of several kinds, with and without the token."""
     teacher = START / "classification"
     for name, words in {
-        "hard": arguments("photos", distill=teacher, distill_kind="hard"),
-        "hard token": arguments("photos", distill=teacher, distill_token=True),
-        "soft": arguments("photos", {"distill.weight": 0.8}, distill=teacher, distill_kind="soft"),
+        "hard": arguments("classes.csv", distill=teacher, distill_kind="hard"),
+        "hard token": arguments("classes.csv", distill=teacher, distill_token=True),
+        "soft": arguments("classes.csv", {"distill.weight": 0.8}, distill=teacher, distill_kind="soft"),
         "soft token": arguments(
-            "photos", {"ema": {"decay": 0.9}}, distill=teacher, distill_kind="soft", distill_token=True
+            "classes.csv", {"ema": {"decay": 0.9}}, distill=teacher, distill_kind="soft", distill_token=True
         ),
-        "features": arguments("photos", distill=START / "dino", distill_kind="features"),
+        "features": arguments("classes.csv", distill=START / "dino", distill_kind="features"),
         "pooled features": arguments(
-            "photos", {"distill.options": {"of": "pooled"}}, distill="inputs/foreign/hf_clip", distill_kind="features"
+            "classes.csv",
+            {"distill.options": {"of": "pooled"}},
+            distill="inputs/foreign/hf_clip",
+            distill_kind="features",
         ),
-        "larger images": arguments("photos", distill="inputs/foreign/timm_hybrid", distill_kind="features"),
-        "accumulated": arguments("photos", {"accumulate": 2}, distill=teacher),
-        "from the same start": arguments("photos", distill=teacher, init=START / "classification_registers"),
+        "larger images": arguments("classes.csv", distill="inputs/foreign/timm_hybrid", distill_kind="features"),
+        "accumulated": arguments("classes.csv", {"accumulate": 2}, distill=teacher),
+        "from the same start": arguments("classes.csv", distill=teacher, init=START / "classification_registers"),
         "token from the same start": arguments(
-            "photos", distill=teacher, distill_token=True, init=START / "classification_distilled"
+            "classes.csv", distill=teacher, distill_token=True, init=START / "classification_distilled"
         ),
     }.items():
         work.run(name, train(work, "train", words, name="distilled-" + name.replace(" ", "-")))
@@ -336,7 +341,7 @@ def _distilled(work: Work) -> None:
 def _two_processes(strategy: str) -> Case:
     def run(work: Work) -> None:
         settings = {"strategy": strategy, "ema": {"decay": 0.9}}
-        words = arguments("photos", settings, processes=2, augment="deit")
+        words = arguments("classes.csv", settings, processes=2, augment="deit")
         words += ["--set", "data.augment.repeats=1"]
         work.run("run", train(work, "train", words))
 
@@ -344,13 +349,13 @@ def _two_processes(strategy: str) -> Case:
 
 
 def _two_processes_of_places(work: Work) -> None:
-    words = [*of_places("detection"), "--processes", "2", "--set", "strategy=fsdp"]
+    words = [*of_places("detection"), "--processes", "2"]
     work.run("run", train(work, "train", words))
 
 
 def _interrupted(work: Work) -> None:
     """SIGTERM at whatever step, then on to the same end."""
-    words = [*arguments("photos", {"ema": {"decay": 0.9}}, batch_size=8, epochs=10), "--no-report"]
+    words = [*arguments("classes.csv", {"ema": {"decay": 0.9}}, batch_size=8, epochs=10), "--no-report"]
     work.vitrail("train", *words, "--name", "uninterrupted")
     work.run("uninterrupted", Path("runs/uninterrupted"))
     folder = Path("runs/interrupted")
@@ -399,12 +404,19 @@ def _whole(work: Work) -> None:
     work.run("run", folder, state=False)
 
 
+def _folder(work: Work) -> None:
+    """A folder a class. Its hash is of the names, which are absolute."""
+    work.run("run", train(work, "train", arguments("photos")))
+    del work.items["run data.sha256"]
+
+
 def _read(path: Path) -> Any:
     import json
 
     return json.loads(path.read_text())
 
 
+case("train/folder", _folder)
 case("tune", _tuned)
 case("distill", _distilled)
 case("two processes/ddp", _two_processes("ddp"))

@@ -43,7 +43,7 @@ def data_of(name: str) -> str:
     """What a model of :data:`cases.STARTS` is measured on."""
     kind = name.partition("_")[0]
     tables = {"multilabel": "multilabel.csv", "regression": "regression.csv"}
-    return f"inputs/{tables.get(kind, 'photos' if kind == 'classification' else 'scenes')}"
+    return f"inputs/{tables.get(kind, 'classes.csv' if kind == 'classification' else 'scenes')}"
 
 
 def predicted(work: Work, name: str, weights: Path | str, *options: object, maps: bool = False) -> None:
@@ -100,16 +100,18 @@ def _foreign(name: str) -> Case:
         source = Path("inputs/foreign", name)
         found = work.json("inspect", source)
         work.record("inspect", found)
-        work.record("inspect at 48", work.json("inspect", source, "--image-size", 48))
+        other = 96 if name == "timm_hybrid" else 48  # its patches are of 32 pixels
+        work.record("inspect at another size", work.json("inspect", source, "--image-size", other))
         if found["task"] == "classification":
             predicted(work, "predict", source)
-            predicted(work, "predict at 48", source, "--image-size", 48)
+            predicted(work, "predict at another size", source, "--image-size", other)
         embedded(work, "embed", source)
         native = work.here / "native.safetensors"
         work.vitrail("convert", source, native, "--to", "native")
         work.weights("native", native)
-        work.vitrail("convert", source, work.here / "native-40.safetensors", "--to", "native", "--image-size", 40)
-        work.weights("native at 40", work.here / "native-40.safetensors")
+        resized = work.here / "resized.safetensors"
+        work.vitrail("convert", source, resized, "--to", "native", "--image-size", other)
+        work.weights("native at another size", resized)
         for library, dialect in found["writes_as"].items():
             if " " not in dialect:
                 work.vitrail("convert", native, work.here / library, "--to", library)

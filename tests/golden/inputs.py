@@ -49,17 +49,19 @@ def _picture(draw: np.random.Generator, size: tuple[int, int], label: int) -> Im
 
 
 def _tables(folder: Path) -> None:
-    """The same pictures with several labels, and with two numbers."""
+    """Tables of the same pictures: a class, several labels, two numbers each."""
     paths = sorted((folder / "photos").rglob("*.png"))
     draw = np.random.default_rng(1)
+    classes = [("path", "label")]
     several = [("path", "labels")]
     numbers = [("path", "height", "weight")]
     for path in paths:
         name = str(path.relative_to(folder))
         chosen = [label for label in NAMES if label == path.parent.name or draw.random() < 0.3]
+        classes.append((name, path.parent.name))
         several.append((name, "|".join(chosen)))
         numbers.append((name, f"{draw.normal(1.5, 0.3):.3f}", f"{draw.normal(60, 9):.2f}"))
-    for name, rows in (("multilabel.csv", several), ("regression.csv", numbers)):
+    for name, rows in (("classes.csv", classes), ("multilabel.csv", several), ("regression.csv", numbers)):
         with (folder / name).open("w", newline="") as file:
             csv.writer(file).writerows(rows)
 

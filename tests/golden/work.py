@@ -29,6 +29,12 @@ PLACES = {"path", "file", "device", "created", "weights"}
 VERSIONS = {"vitrail", "version"}
 EXCLUDED = TIMES | SPEEDS | PLACES | VERSIONS
 """Keys of JSON and columns of CSV whose values may differ: times, paths, the version."""
+LIBRARIES = (
+    "torch", "torch._dynamo", "torch.export", "torch.onnx", "torchvision.transforms.v2", "torchmetrics",
+    "safetensors.numpy", "PIL.Image", "matplotlib.figure", "matplotlib.backends.backend_agg", "onnx", "onnxscript",
+    "scipy.optimize", "sklearn.metrics",
+)  # fmt: skip
+"""Imported once, before the forks. Not the runtimes: they have threads."""
 LONGEST = 160  # characters of a recorded value; longer ones are recorded as their SHA-256
 
 
@@ -246,7 +252,7 @@ def _parsed(text: str) -> Any:
 
 def preload() -> None:
     """Import what every command needs, so that a fork has it."""
-    for name in ("torch", "torchvision.transforms.v2", "safetensors.numpy", "PIL.Image", "torchmetrics"):
+    for name in LIBRARIES:
         importlib.import_module(name)
     package: Any = importlib.import_module("vitrail")
     importlib.import_module("vitrail.cli")
