@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from vitrail.checkpoints import native
 from vitrail.tasks.classification import Config, Task
-from vitrail.train.distributed import World, shard, whole
+from vitrail.train.distributed import World, shard, unsharded
 from vitrail.train.run import Run
 from vitrail.vit import ViTConfig
 
@@ -107,7 +107,7 @@ def _left_whole(rank: int) -> list[list[str]]:
         outputs = task(images)
         found.append([name for name, parameter in task.named_parameters() if not isinstance(parameter, DTensor)])
         outputs.square().sum().backward()
-        with whole(task), torch.no_grad():
+        with unsharded(task), torch.no_grad():
             task(images)
             assert not any(isinstance(parameter, DTensor) for parameter in task.parameters())
         assert all(isinstance(parameter, DTensor) for parameter in task.parameters())
