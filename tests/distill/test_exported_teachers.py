@@ -59,7 +59,7 @@ def test_a_file_of_ours_teaches_what_the_model_teaches(to: str, export: Any, ori
     task: Any = original.task
     teacher = opened(export(to), allow_pickle=True)
     assert (teacher.classes, teacher.preprocess) == (original.classes, original.preprocess.config)
-    assert "mean and standard deviation as the student's" not in capsys.readouterr().err
+    assert "mean and std as the student's" not in capsys.readouterr().err
     images = torch.randn(3, 3, 16, 24)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):  # as a student's training may be
         logits, vector = teacher.logits(images), teacher.vector(images)

@@ -82,7 +82,7 @@ def test_a_cnn_as_a_program(beside: bool, tmp_path: Path, capsys: Any) -> None:
     teacher = opened(file, allow_pickle=True)
     preprocess = OTHER if beside else PreprocessConfig(size=24)
     assert teacher.preprocess == preprocess
-    assert ("mean and standard deviation as the student's" in capsys.readouterr().err) is not beside
+    assert ("mean and std as the student's" in capsys.readouterr().err) is not beside
     task, given = student(), batch()
     view = TeacherPreprocess(SEEN, preprocess, CPU)(given["images"])
     expected = nn.functional.cross_entropy(task(given["images"]), model(view).argmax(1))

@@ -66,6 +66,7 @@ def _changed(run: Run, **changes: Any) -> Run:
 )
 def test_two_processes_are_one(changes: Any, run: Run, alone: Any, context: Any, tmp_path: Path) -> None:
     both = _train(context, _changed(run, **changes), tmp_path / "run")
+    assert native.read_meta(tmp_path / "run" / "weights" / "last.safetensors")["task"] == "classification"
     assert both.keys() == alone.keys()
     for name, value in both.items():
         torch.testing.assert_close(value, alone[name], rtol=0, atol=TOLERANCE, msg=lambda m, name=name: f"{name}: {m}")

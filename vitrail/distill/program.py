@@ -59,9 +59,7 @@ def read(path: Path, student: PreprocessConfig, device: torch.device, *, allow_p
         preprocess = from_huggingface(beside.preprocessor)
     else:
         preprocess = dataclasses.replace(student, size=_native_size(program) or student.size)
-        note(
-            f"{name}: mean and standard deviation as the student's; if they differ, put preprocessor_config.json beside it"
-        )
+        note(f"{name}: mean and std as the student's; put preprocessor_config.json beside it if they differ")
     return Teacher(run, preprocess, beside.classes, name=name, device=device, autocast=False)
 
 

@@ -155,7 +155,9 @@ def shard(model: Trainable, world: World) -> None:
     for encoder in model.encoders().values():
         for block in encoder.blocks:
             fully_shard(block, mesh=mesh)
+    module = type(model).__module__
     fully_shard(model, mesh=mesh)
+    type(model).__module__ = module  # FSDP's subclass; a trainable is named after its module
     register_fsdp_forward_method(model, "loss")
 
 

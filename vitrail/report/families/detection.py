@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from vitrail.report.families import Caption, Headline
+from vitrail.report.families import Caption, Columns, Family, Figures, Headline
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vitrail.evaluation import Evaluation
     from vitrail.metrics.detection import Matched, Metrics
     from vitrail.ops.detections import Detections
@@ -28,7 +26,7 @@ FOUND, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (0, 114, 178)
 HEIGHT = 288  # pixels of a strip
 
 
-def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
+def columns(evaluation: Evaluation) -> Columns:
     """Objects, how many were found and missed, and wrong detections, at the threshold; the loss is missed and wrong."""
     fates = [_fate(evaluation, row) for row in range(len(evaluation.index))]
     found, wrong = ([int(count(each.found).sum()) for each in fates] for count in (lambda f: f >= 0, lambda f: f == -1))
@@ -69,7 +67,7 @@ def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image
     return beside([on_picture(picture, true, names), answer], HEIGHT)
 
 
-def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+def figures(evaluation: Evaluation) -> Figures:
     """Precision against recall, average precision by class, and what was taken for what."""
     from vitrail.report.figures import classes, confusion, precision_recall
 
@@ -107,3 +105,6 @@ def _places(rows: np.ndarray) -> Any:
     import torch
 
     return torch.from_numpy(rows)
+
+
+FAMILY = Family(HEADLINES, columns, caption, figures, drawn)

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitrail.report.families import Caption, Headline
+from vitrail.report.families import Caption, Columns, Family, Figures, Headline
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vitrail.evaluation import Evaluation
 
 HEADLINES = {
@@ -25,7 +23,7 @@ HEADLINES = {
 }
 
 
-def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
+def columns(evaluation: Evaluation) -> Columns:
     """Present and predicted labels joined by ``|``, and the mean binary cross-entropy."""
     names = evaluation.family.names
     return {
@@ -44,7 +42,7 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
     return Caption(shown[0], shown[1], f"{wrong} wrong" if wrong else "", wrong == 0)
 
 
-def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+def figures(evaluation: Evaluation) -> Figures:
     """Average precision and precision-recall curves of every class."""
     import torch
 
@@ -70,3 +68,6 @@ def _losses(evaluation: Evaluation) -> np.ndarray:
     logits, targets = evaluation.outputs.astype(np.float64), evaluation.targets
     losses: np.ndarray = (np.logaddexp(0, logits) - targets * logits).mean(axis=1)
     return losses
+
+
+FAMILY = Family(HEADLINES, columns, caption, figures)

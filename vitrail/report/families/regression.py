@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitrail.report.families import Caption, Headline
+from vitrail.report.families import Caption, Columns, Family, Figures, Headline
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vitrail.evaluation import Evaluation
 
 HEADLINES = {
@@ -22,9 +20,9 @@ HEADLINES = {
 }
 
 
-def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
+def columns(evaluation: Evaluation) -> Columns:
     """True and predicted value of every target, and the mean squared error in units of the family's scale."""
-    result: dict[str, Sequence[Any]] = {}
+    result: Columns = {}
     for name, true, said in zip(evaluation.family.names, _targets(evaluation).T, evaluation.outputs.T, strict=True):
         result |= {f"true {name}": true.tolist(), f"predicted {name}": said.tolist()}
     return result | {"loss": _losses(evaluation).tolist()}
@@ -39,7 +37,7 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
     return Caption(text[0], text[1], f"{name}{said[worst] - true[worst]:+.3g}", False)
 
 
-def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+def figures(evaluation: Evaluation) -> Figures:
     """Predicted against true, and the distribution of errors."""
     from vitrail.report.figures import numbers
 
@@ -62,3 +60,6 @@ def _scale(evaluation: Evaluation) -> np.ndarray:
 
     assert isinstance(evaluation.family, Metrics)
     return evaluation.family.scale.numpy()
+
+
+FAMILY = Family(HEADLINES, columns, caption, figures)

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitrail.report.families import Caption, Headline
+from vitrail.report.families import Caption, Columns, Family, Figures, Headline
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vitrail.evaluation import Evaluation
 
 HEADLINES = {
@@ -21,7 +19,7 @@ HEADLINES = {
 }
 
 
-def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
+def columns(evaluation: Evaluation) -> Columns:
     """True and voted class, and the vote's loss; without labels nothing but zeros."""
     if (votes := _votes(evaluation)) is None:
         return {"loss": [0.0] * len(evaluation.index)}
@@ -38,7 +36,7 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
     return Caption(names[true], names[said], f"{votes[row, said]:.0%} of the vote", true == said)
 
 
-def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+def figures(evaluation: Evaluation) -> Figures:
     """The first two principal components."""
     from vitrail.report.figures.projection import projection
 
@@ -52,3 +50,6 @@ def _votes(evaluation: Evaluation) -> np.ndarray | None:
 
     assert isinstance(evaluation.family, Metrics)
     return None if evaluation.family.votes is None else evaluation.family.votes.numpy()
+
+
+FAMILY = Family(HEADLINES, columns, caption, figures)

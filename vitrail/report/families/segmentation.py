@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from vitrail.report.families import Caption, Headline
+from vitrail.report.families import Caption, Columns, Family, Figures, Headline
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vitrail.evaluation import Evaluation
 
 HEADLINES = {
@@ -26,7 +24,7 @@ HEIGHT = 288  # pixels of a strip
 RIGHT = 0.99  # share of an image's pixels from which it counts as right
 
 
-def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
+def columns(evaluation: Evaluation) -> Columns:
     """The classes that are there, those that were said, and the share of wrong pixels as the loss."""
     true, said = ([_named(each, evaluation) for each in maps] for maps in (evaluation.targets, evaluation.outputs))
     rows = range(len(evaluation.index))
@@ -49,7 +47,7 @@ def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image
     return beside([draw_map(picture, map_, evaluation.family.names) for map_ in maps], HEIGHT)
 
 
-def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+def figures(evaluation: Evaluation) -> Figures:
     """Intersection over union by class, and what was taken for what, in pixels."""
     from vitrail.metrics.segmentation import Metrics
     from vitrail.report.figures import classes, confusion
@@ -73,3 +71,6 @@ def _named(map_: Any, evaluation: Evaluation) -> str:
     """The classes on a map, all but the first, the background."""
     names = evaluation.family.names
     return ", ".join(names[label] for label in np.unique(map_) if 0 < label < len(names)) or names[0]
+
+
+FAMILY = Family(HEADLINES, columns, caption, figures, drawn)
