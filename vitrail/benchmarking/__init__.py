@@ -33,7 +33,7 @@ from vitrail.errors import UserError
 from vitrail.ops.patches import Pair
 from vitrail.outline import require_fit
 from vitrail.predictor import Predictor, load
-from vitrail.report.measured import find_split
+from vitrail.report.evaluated import find_split
 from vitrail.vit import as_pair
 
 Found = tuple[list[Row], list[LeftOut]]

@@ -1,9 +1,8 @@
-"""One label an image."""
+"""One label per image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 

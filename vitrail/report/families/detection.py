@@ -1,8 +1,7 @@
-"""Objects: what was found, wrong or missed."""
+"""Objects: matched and wrong detections, and missed objects."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +26,7 @@ HEIGHT = 288  # pixels of a strip
 
 
 def columns(evaluation: Evaluation) -> Columns:
-    """Objects, how many were found and missed, and wrong detections, at the threshold; the loss is missed and wrong."""
+    """Objects; matched, wrong and missed ones at the score threshold; the loss counts wrong and missed ones."""
     fates = [_fate(evaluation, row) for row in range(len(evaluation.index))]
     found, wrong = ([int(count(each.found).sum()) for each in fates] for count in (lambda f: f >= 0, lambda f: f == -1))
     missed = [len(each.missed) for each in fates]
@@ -68,7 +67,7 @@ def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image
 
 
 def figures(evaluation: Evaluation) -> Figures:
-    """Precision against recall, average precision by class, and what was taken for what."""
+    """Precision against recall, average precision per class, and the confusion matrix."""
     from vitrail.report.figures import classes, confusion, precision_recall
 
     family, details = _family(evaluation), evaluation.details

@@ -1,9 +1,9 @@
-"""Any number of labels an image."""
+"""Any number of labels per image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +24,7 @@ HEADLINES = {
 
 
 def columns(evaluation: Evaluation) -> Columns:
-    """Present and predicted labels joined by ``|``, and the mean binary cross-entropy."""
+    """True and predicted labels joined by ``|``, and the mean binary cross-entropy."""
     names = evaluation.family.names
     return {
         "true": ["|".join(_chosen(names, row > 0.5)) for row in evaluation.targets],
@@ -34,7 +34,7 @@ def columns(evaluation: Evaluation) -> Columns:
 
 
 def caption(evaluation: Evaluation, row: int) -> Caption:
-    """The labels that are there, those that were said, and how many differ."""
+    """True and predicted labels, and how many differ."""
     present, said = evaluation.targets[row] > 0.5, evaluation.outputs[row] > 0
     names = evaluation.family.names
     wrong = int((present != said).sum())

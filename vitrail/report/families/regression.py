@@ -1,9 +1,8 @@
-"""Numbers."""
+"""One or several numbers per image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +20,7 @@ HEADLINES = {
 
 
 def columns(evaluation: Evaluation) -> Columns:
-    """True and predicted value of every target, and the mean squared error in units of the family's scale."""
+    """True and predicted value of every target, and the mean squared error in units of the metrics' scale."""
     result: Columns = {}
     for name, true, said in zip(evaluation.family.names, _targets(evaluation).T, evaluation.outputs.T, strict=True):
         result |= {f"true {name}": true.tolist(), f"predicted {name}": said.tolist()}
@@ -29,7 +28,7 @@ def columns(evaluation: Evaluation) -> Columns:
 
 
 def caption(evaluation: Evaluation, row: int) -> Caption:
-    """The numbers and the largest error, by the family's scale."""
+    """The numbers, and the largest error relative to the scale of the metrics."""
     true, said = _targets(evaluation)[row], evaluation.outputs[row]
     worst = int(np.abs((said - true) / _scale(evaluation)).argmax())
     text = [", ".join(f"{value:.3g}" for value in values[:4]) for values in (true, said)]

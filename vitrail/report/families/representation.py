@@ -1,9 +1,8 @@
-"""Features: how they spread, and what the nearest neighbours say."""
+"""Features: their spread, and the classes of nearest neighbours."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +19,7 @@ HEADLINES = {
 
 
 def columns(evaluation: Evaluation) -> Columns:
-    """True and voted class, and the vote's loss; without labels nothing but zeros."""
+    """True class, class voted for by neighbours, and the loss of the vote; without labels only zeros."""
     if (votes := _votes(evaluation)) is None:
         return {"loss": [0.0] * len(evaluation.index)}
     said, true = votes.argmax(axis=1), evaluation.targets
@@ -29,7 +28,7 @@ def columns(evaluation: Evaluation) -> Columns:
 
 
 def caption(evaluation: Evaluation, row: int) -> Caption:
-    """What the neighbours vote for."""
+    """The true class, and the class that the neighbours vote for."""
     if (votes := _votes(evaluation)) is None:
         return Caption("", "", "", True)
     true, said, names = int(evaluation.targets[row]), int(votes[row].argmax()), evaluation.family.names
@@ -45,7 +44,7 @@ def figures(evaluation: Evaluation) -> Figures:
 
 
 def _votes(evaluation: Evaluation) -> np.ndarray | None:
-    """Of each image's neighbours, (N, K); None without labels."""
+    """The votes of each image's neighbours, (N, K); None without labels."""
     from vitrail.metrics.representation import Metrics
 
     assert isinstance(evaluation.family, Metrics)
