@@ -33,7 +33,7 @@ def summary(run: RunReader, evaluated: EvaluatedModel | None) -> Section:
         rate = f"{evaluation.images_per_second:,.0f}"
         numbers.append((f"images/s on {evaluated.predictor.device.type}", rate))
         images = f"{len(evaluation.index):,} images of the {evaluated.split} split"
-        parts.append(page.paragraph(f"EvaluatedModel on the {images} with the released weights."))
+        parts.append(page.paragraph(f"Evaluated on the {images} with the released weights."))
     numbers += training_numbers(run)
     return Section("Summary", [*parts, page.cards(numbers)])
 
