@@ -179,6 +179,10 @@ class Trainable(EncoderModule):
     def after_step(self, step: int, num_steps: int) -> None:
         """Called after each optimizer step; EMA teachers live here."""
 
+    def released(self) -> Trainable:
+        """What is evaluated during training and written to weights files: the module itself, or what it wraps."""
+        return self
+
 
 def image_encoder(model: EncoderModule) -> ViT:
     """The first encoder, which features are read from.

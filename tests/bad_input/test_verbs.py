@@ -92,7 +92,7 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("vitrail.report.measured.Measured.save_plots", lambda *_: None)
+    monkeypatch.setattr("vitrail.report.evaluated.EvaluatedModel.save_plots", lambda *_: None)
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def test_a_file_deleted_before_it_is_read(
         return splits
 
     open_source = source.open_source
-    for module in ("vitrail.data.source", "vitrail.data", "vitrail.data.inspection.check", "vitrail.report.measured"):
+    for module in ("vitrail.data.source", "vitrail.data", "vitrail.data.inspection.check", "vitrail.report.evaluated"):
         monkeypatch.setattr(f"{module}.open_source", opened)
     for command in (
         ("data", "check", folder, "--workers", "0"),

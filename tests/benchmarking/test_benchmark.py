@@ -150,7 +150,7 @@ def test_merged_tokens_are_another_dimension(weights, class_folder, inline):
 def loader(model, data):
     from vitrail.data import SourceConfig
     from vitrail.data.loading.loader import Loader, LoaderConfig
-    from vitrail.report.measured import find_split
+    from vitrail.report.evaluated import find_split
 
     source, _ = find_split(model, SourceConfig(spec=data, val_fraction=0))
     return Loader(source, model.preprocess, LoaderConfig(batch_size=8), train=False)

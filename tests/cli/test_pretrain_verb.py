@@ -81,7 +81,7 @@ def test_mistakes_are_explained(capsys: Any) -> None:
     for arguments, said in (
         (["flat", "--method", "mea"], "unknown method 'mea'; did you mean 'mae'?"),
         ([], "nothing to learn from; give a folder of pictures"),
-        (["flat", "--set=patience=3", *OPTIONS, *DECODER], "patience waits for a better measure and 'mae' has none"),
+        (["flat", "--set=patience=3", *OPTIONS, *DECODER], "patience waits for a better metric and 'mae' has none"),
         (["flat", "--set=data.views=[{count: 2}]", *OPTIONS, *DECODER], "'mae' learns from one view of an image"),
         (["--resume", "runs/none"], "holds no run"),
         (["flat", "--set=data.augment.mix.mixup=0.5", *OPTIONS, *DECODER], "needs targets to blend"),

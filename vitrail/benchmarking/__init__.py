@@ -32,7 +32,7 @@ from vitrail.ops.grid import as_pair
 from vitrail.ops.patches import Pair
 from vitrail.outline import require_fit
 from vitrail.predictor import Predictor, load
-from vitrail.report.measured import find_split
+from vitrail.report.evaluated import find_split
 
 Found = tuple[list[Row], list[LeftOut]]
 

@@ -106,12 +106,12 @@ class Worker:
 
     def evaluate(self, data: dict[str, object], split: str | None) -> dict[str, object]:
         """``metrics``, and the one that counts as text: its ``label`` and how it is ``shown``."""
-        from vitrail.report.measured import measure
+        from vitrail.report.evaluated import measure
         from vitrail.report.plain import plain
 
         measured = measure(self.model, from_dict(SourceConfig, data), split, batch_size=32, progress=False)
         metrics, monitor = measured.evaluation.metrics, self.model.task.monitor or "loss"
-        headline = measured.family.HEADLINES[monitor]
+        headline = measured.family.headlines[monitor]
         return {"metrics": plain(metrics), "label": headline.label, "shown": headline.show(metrics[monitor])}
 
     def _step(self) -> None:

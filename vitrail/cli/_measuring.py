@@ -24,12 +24,12 @@ def source_and_folder(
         UserError: weights that are no run have neither.
     """
     from vitrail.data.source import SourceConfig
-    from vitrail.report.record import Record
+    from vitrail.report.run_reader import RunReader
 
     folder = Path(weights)
     if not (folder / "config.yaml").is_file() and (data is None or out is None):
         raise UserError(
             f"the weights {printable(weights)!r} have neither data nor a folder for results; give DATA and --out FOLDER"
         )
-    source = Record(folder).data.source if data is None else SourceConfig(spec=data, **settings)
+    source = RunReader(folder).data.source if data is None else SourceConfig(spec=data, **settings)
     return source, folder / inside if out is None else out

@@ -64,7 +64,7 @@ def compress(
     from vitrail.compress.curve import measure
     from vitrail.config import read_scalar, split_assignment
     from vitrail.console import note
-    from vitrail.report.measured import find_split
+    from vitrail.report.evaluated import find_split
 
     chosen = _levels(levels)
     assigned = dict(split_assignment(option) for option in options)
@@ -98,7 +98,7 @@ def _calibration(predictor: Predictor, config: SourceConfig, count: int, batch_s
 
     from vitrail.console import note
     from vitrail.data.loading.loader import Loader, LoaderConfig
-    from vitrail.report.measured import find_split
+    from vitrail.report.evaluated import find_split
 
     source, _ = find_split(predictor, config, "train")
     source = source.subset(np.linspace(0, len(source) - 1, min(len(source), count)).astype(np.int64))
@@ -121,7 +121,7 @@ def _table(points: list[Point], monitor: str) -> str:
     from vitrail.report.families import family_of
     from vitrail.results import Column
 
-    headline = family_of(points[0].evaluation).HEADLINES[monitor]
+    headline = family_of(points[0].evaluation).headlines[monitor]
     metric: Column[Point] = Column(lambda point: headline.show(point.evaluation.metrics[monitor]), headline.label)
     return str(curve_table(points, metric))
 
@@ -154,7 +154,7 @@ def _curve(points: list[Point], models: dict[str, Predictor], note: str) -> Figu
     from vitrail.report.figures.tradeoff import tradeoff
 
     monitor = models[points[0].name].task.monitor or "loss"
-    label = family_of(points[0].evaluation).HEADLINES[monitor].label
+    label = family_of(points[0].evaluation).headlines[monitor].label
     scores = [point.evaluation.metrics[monitor] for point in points]
     return tradeoff([point.name for point in points], [point.speedup for point in points], scores, label, note)
 

@@ -29,7 +29,7 @@ def evaluate(
     """
     from vitrail.cli._measuring import source_and_folder
     from vitrail.console import note, table
-    from vitrail.report.measured import measure
+    from vitrail.report.evaluated import measure
 
     model = running.load(run)
     # of other data all images count: nothing is split off
@@ -44,7 +44,7 @@ def evaluate(
         print_json(measured.to_dict())
     else:
         metrics = measured.evaluation.metrics
-        rows = [(line.label, line.show(metrics[key])) for key, line in measured.family.HEADLINES.items()]
+        rows = [(line.label, line.show(metrics[key])) for key, line in measured.family.headlines.items()]
         rows += [
             ("images", str(len(measured.evaluation.index))),
             ("images/s", f"{measured.evaluation.images_per_second:.1f}"),

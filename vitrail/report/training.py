@@ -1,12 +1,11 @@
-"""What happened while a run learned: its curves, and a batch as the model saw it."""
+"""The training of a run: its curves, and a batch after augmentation."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from vitrail import registry
 from vitrail.data.batch import Batch, views_of
-from vitrail.outline import TASKS
+from vitrail.report.families import find, load
 from vitrail.report.figures import curves
 from vitrail.report.figures.tiles import Tile
 from vitrail.report.pictures import beside, denormalised
@@ -14,14 +13,14 @@ from vitrail.report.pictures import beside, denormalised
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vitrail.report.record import Record
+    from vitrail.report.run_reader import RunReader
 
 NUM_SAMPLES = 24
 NUM_STRIPS, STRIP_HEIGHT = 6, 96
 
 
-def figures(record: Record) -> dict[str, Figure]:
-    """Loss, its parts, learning rate, and the metric that decided which weights are best; what was logged of them."""
+def figures(record: RunReader) -> dict[str, Figure]:
+    """Loss, its parts, learning rate, and the metric that selects the best weights; those that were logged."""
     monitor, mode = monitored(record)
     drawn = {}
     losses = {label: record.curve(f"{split}_loss") for split, label in (("train", "train"), ("val", "validation"))}
@@ -38,7 +37,7 @@ def figures(record: Record) -> dict[str, Figure]:
     return drawn
 
 
-def samples(record: Record) -> list[Tile]:
+def samples(record: RunReader) -> list[Tile]:
     """The first images of the first training batch, augmented as the run did, with their targets."""
     from vitrail.data import open_data
 
@@ -55,14 +54,14 @@ def samples(record: Record) -> list[Tile]:
     ]
 
 
-def _parts(record: Record) -> dict[str, curves.Curve]:
-    """What the training loss was made of, as that of the labels and that of a teacher."""
+def _parts(record: RunReader) -> dict[str, curves.Curve]:
+    """The parts of the training loss, such as those of labels and of a teacher."""
     named = {name: record.curve(f"train_{name}") for name in _logged(record) if name.endswith("_loss")}
     return {name.removesuffix("_loss"): curve for name, curve in named.items() if curve is not None}
 
 
-def _monitors(record: Record) -> dict[str, Figure]:
-    """Every other number that was logged of losses and features, in training and validation."""
+def _monitors(record: RunReader) -> dict[str, Figure]:
+    """All other numbers logged in training and validation."""
     drawn = {}
     for name in _logged(record):
         both = {label: record.curve(f"{split}_{name}") for split, label in (("train", "train"), ("val", "validation"))}
@@ -71,27 +70,25 @@ def _monitors(record: Record) -> dict[str, Figure]:
     return drawn
 
 
-def _logged(record: Record) -> list[str]:
-    """What was logged of training or validation, in order."""
+def _logged(record: RunReader) -> list[str]:
+    """The names of what was logged in training or validation, in order."""
     columns = (column for column in record.history if column.startswith(("train_", "val_")))
     return list(dict.fromkeys(column.partition("_")[2] for column in columns))
 
 
-def _views(batch: Batch, record: Record) -> list[Tile]:
-    """The views of the first images, an image a strip."""
+def _views(batch: Batch, record: RunReader) -> list[Tile]:
+    """The views of the first images, a strip per image."""
     views = [denormalised(view[:NUM_STRIPS], record.data.preprocess) for view in views_of(batch)]
     return [Tile(beside(list(strip), STRIP_HEIGHT), "") for strip in zip(*views, strict=True)]
 
 
-def monitored(record: Record) -> tuple[str | None, Any]:
-    """The metric that the task watches, if any, and whether ``max`` or ``min`` is best."""
-    task = registry.load_from(TASKS, record.config["task"]).Task
-    return task.monitor, task.monitor_mode
+def monitored(record: RunReader) -> tuple[str | None, Literal["max", "min"]]:
+    """The metric that selects the best weights, if any, and whether ``max`` or ``min`` is best."""
+    return record.task_class.monitor, record.task_class.monitor_mode
 
 
-def label_of(record: Record, metric: str) -> str:
-    """A metric's name for people."""
-    task = record.config["task"]
-    family = "representation" if task in registry.names("pretrain") else task
-    known = registry.load("report.families", family).HEADLINES if family in registry.names("report.families") else {}
+def label_of(record: RunReader, metric: str) -> str:
+    """A metric's label."""
+    family = load("representation") if record.pretrained else find(record.task_class)
+    known = family.headlines if family is not None else {}
     return known[metric].label if metric in known else metric.replace("_", " ")

@@ -1,11 +1,10 @@
-"""A model measured on a split of some data, and the files that say so."""
+"""A model evaluated on a split of some data, and the files with the results."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -23,21 +22,21 @@ from vitrail.errors import UserError, did_you_mean
 from vitrail.evaluation import Evaluation, evaluate
 from vitrail.predictor import Predictor
 from vitrail.report import pictures, style
-from vitrail.report.families import Family, family_of
+from vitrail.report.families import Columns, Family, Figures, family_of
 from vitrail.report.figures.confusion import most_confused
 from vitrail.report.figures.tiles import Tile, sheet
 from vitrail.report.plain import plain
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 NUM_TILES = 24
 NUM_LISTED = 50  # mistakes and confusions named in the JSON
 
 
 @dataclass(frozen=True)
-class Measured:
-    """An evaluation with what it was made of."""
+class EvaluatedModel:
+    """An evaluation with its model and data."""
 
     evaluation: Evaluation
     predictor: Predictor
@@ -45,24 +44,24 @@ class Measured:
     data: str  # the specification of the data
     split: str
 
-    @property
+    @cached_property
     def family(self) -> Family:
         """How this kind of result is shown."""
         return family_of(self.evaluation)
 
     @cached_property
-    def columns(self) -> dict[str, Sequence[Any]]:
-        """One row an image: truth, prediction, loss."""
+    def columns(self) -> Columns:
+        """One row per image: target, prediction, loss."""
         return self.family.columns(self.evaluation)
 
     @cached_property
-    def figures(self) -> dict[str, dict[str, Figure]]:
+    def figures(self) -> Figures:
         """The family's figures by section and name."""
         return self.family.figures(self.evaluation)
 
     @cached_property
     def worst_first(self) -> np.ndarray:
-        """Rows in the order of falling loss."""
+        """Rows by descending loss."""
         return np.argsort(-np.asarray(self.columns["loss"]), kind="stable")
 
     def mistakes(self, count: int = NUM_TILES) -> list[int]:
@@ -74,24 +73,23 @@ class Measured:
         return self._first(np.random.default_rng(0).permutation(len(self.worst_first)), count, right=True)
 
     def tile(self, row: int) -> Tile:
-        """The image of a row with what was true and what was said."""
+        """The image of a row with its target and prediction."""
         caption = self.family.caption(self.evaluation, row)
         channels = self.predictor.preprocess.config.channels
         index = int(self.evaluation.index[row])
-        if self.draws_places:
-            module: Any = self.family
-            image = module.drawn(self.evaluation, row, pictures.whole(self.source, index, channels))
+        if self.family.draw is not None:
+            image = self.family.draw(self.evaluation, row, pictures.whole(self.source, index, channels))
         else:
             image = pictures.sample(self.source, index, channels)
         return Tile(image, caption.title, caption.score, caption.right)
 
     @property
-    def draws_places(self) -> bool:
-        """Truth and prediction are drawn on the images, side by side."""
-        return hasattr(self.family, "drawn")
+    def spatial(self) -> bool:
+        """Whether target and prediction are drawn on the images, side by side."""
+        return self.family.draw is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """All numbers as JSON types; what is undefined is null."""
+        """All numbers as JSON types; undefined ones are null."""
         evaluation, details = self.evaluation, self.evaluation.details
         result = {
             "data": self.data,
@@ -112,7 +110,7 @@ class Measured:
         return plain(result | {name: part for name, part in details.items() if name != "confusion"})
 
     def save(self, folder: Path, name: str) -> None:
-        """Write ``<name>.json`` and ``<name>.csv``, one row an image."""
+        """Write ``<name>.json`` and ``<name>.csv``, one row per image."""
         files.write_json(folder / f"{name}.json", self.to_dict())
         files.write_text(folder / f"{name}.csv", self._predictions())
 
@@ -122,7 +120,7 @@ class Measured:
             for name, figure in figures.items():
                 style.save_png(figure, folder / f"{name}.png")
         if mistakes := self.mistakes():
-            tiles, columns = [self.tile(row) for row in mistakes], 2 if self.draws_places else 6
+            tiles, columns = [self.tile(row) for row in mistakes], 2 if self.spatial else 6
             style.save_png(sheet(tiles, "Worst mistakes", columns), folder / "worst_mistakes.png")
 
     def _row(self, row: int) -> dict[str, Any]:
@@ -149,12 +147,12 @@ def measure(
     *,
     batch_size: int = 128,
     progress: bool = True,
-) -> Measured:
+) -> EvaluatedModel:
     """Evaluate on one split.
 
     Args:
         config: the data; its classes are read as the model's.
-        split: default: test where there is one, else val, else what there is.
+        split: default: test if there is one, else val, else train.
 
     Raises:
         UserError: no such split, other classes or another kind of label than the model's, an unreadable image.
@@ -163,11 +161,11 @@ def measure(
     loader = Loader(source, predictor.preprocess, LoaderConfig(batch_size=batch_size), train=False)
     evaluation = evaluate(predictor.task, loader, device=predictor.device, forward=predictor.engine, progress=progress)
     evaluation.family.names = evaluation.family.names or source.classes  # a model without classes names the data's
-    return Measured(evaluation, predictor, source, config.spec, split)
+    return EvaluatedModel(evaluation, predictor, source, config.spec, split)
 
 
 def find_split(predictor: Predictor, config: SourceConfig, split: str | None = None) -> tuple[Source, str]:
-    """The images to measure a model on, with their labels in the model's order, and the split's name.
+    """The images to evaluate a model on, with their labels in the model's order, and the split's name.
 
     Args, Raises: as :func:`measure`.
     """

@@ -1,4 +1,4 @@
-"""Finding the teacher that a config names."""
+"""Loading the teacher that a config names."""
 
 from __future__ import annotations
 
@@ -9,22 +9,42 @@ import torch
 from vitrail import engines, registry
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.distill import DistillConfig, program
+from vitrail.distill.distilled import Distilled
 from vitrail.distill.teacher import Teacher
 from vitrail.engines.runtimes import pt2
 from vitrail.errors import UserError
 from vitrail.predictor import load
+from vitrail.trainable import Trainable
 
 
-def open_teacher(config: DistillConfig, student: PreprocessConfig, device: torch.device) -> Teacher:
+def with_teacher(
+    task: Trainable, config: DistillConfig | None, preprocess: PreprocessConfig, device: torch.device
+) -> Trainable:
+    """The task with the teacher of the config; without a config, the task itself.
+
+    Args:
+        preprocess: of the student's images.
+
+    Raises:
+        UserError: as :func:`load_teacher` and :class:`Distilled`.
+    """
+    if config is None:
+        return task
+    return Distilled(task, load_teacher(config, preprocess, device), config, preprocess)
+
+
+def load_teacher(config: DistillConfig, student: PreprocessConfig, device: torch.device) -> Teacher:
     """The teacher, on the device.
 
     Args:
-        student: the preprocessing of the student's images, which somebody's program that says none is taken to share.
+        student: the preprocessing of the student's images; a program whose own is not known is assumed to share it.
 
     Raises:
         UserError: nothing there, a file that is damaged or hostile, or a function that returns no :class:`Teacher`.
     """
-    with torch.random.fork_rng(devices=[]):  # somebody's model draws first values, and the student's shall not change
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # a third party's model draws initial weights; the student's must not change
         if config.function is not None:
             return _returned(*config.function).to(device)
         path = Path(config.teacher)

@@ -1,30 +1,29 @@
-"""What the kinds share that compare answers: the teacher's logits, for the student's classes in their order."""
+"""What the kinds that compare logits share: the teacher's, for the student's classes in their order."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vitrail.distill import Teacher
+from vitrail.distill import Objective, Teacher
 from vitrail.errors import UserError, did_you_mean
-from vitrail.tasks import Task
 
 
-class Answers(nn.Module):
-    """``answers(images)``: logits B K of the teacher. One that knows more classes is asked about the student's alone.
+class LogitObjective(Objective):
+    """``teacher_logits(images)``: B K, of the student's classes; a teacher may have more.
 
     Raises:
         UserError: the student chooses no class, or the teacher does not know one of its classes.
     """
 
-    APART: ClassVar[bool] = True
+    separate_heads: ClassVar[bool] = True
 
-    def __init__(self, task: Task, teacher: Teacher) -> None:
+    def __init__(self, task: PooledModel, teacher: Teacher) -> None:
         super().__init__()
         if "class" not in task.takes:
-            raise UserError(f"{task.name!r} has no class that a teacher could name; choose distill.kind=features")
+            raise UserError(f"{task.name!r} has no classes to compare with a teacher's; choose distill.kind=features")
         own, others = task.names, teacher.classes
         if not others:
             raise UserError(
@@ -45,6 +44,6 @@ class Answers(nn.Module):
         self._teacher = teacher
         self._order = torch.tensor([others.index(name) for name in own], device=teacher.device)
 
-    def answers(self, images: Tensor) -> Tensor:
+    def teacher_logits(self, images: Tensor) -> Tensor:
         """B C H W → B K, without gradient."""
         return self._teacher.logits(images)[:, self._order]

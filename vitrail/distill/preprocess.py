@@ -1,4 +1,4 @@
-"""The picture that the student sees, as the teacher takes it."""
+"""The student's images, preprocessed for the teacher."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 
 
-class Sight:
-    """``sight(images)``: augmented and mixed images of the student, B C H W, at the teacher's size, mean and deviation.
+class TeacherPreprocess:
+    """``preprocess(images)``: augmented and mixed images of the student, B C H W, at the teacher's size and normalised
+    by its mean and standard deviation.
 
-    A teacher that sees another crop than the student makes a worse one (Beyer et al. 2022, "a good teacher is patient
-    and consistent"), so both see the same.
+    Both get the same crop: a teacher that sees another one than the student is worse (Beyer et al. 2022, "a good
+    teacher is patient and consistent").
 
     Raises:
-        UserError: the two take images of another channel count.
+        UserError: the two take images of another number of channels.
     """
 
     def __init__(self, student: PreprocessConfig, teacher: PreprocessConfig, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""What a run left behind: the files of its folder, read without the model."""
+"""The files of a run folder, read without loading the model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import yaml
@@ -17,11 +17,14 @@ from vitrail.console import printable
 from vitrail.data import DataConfig
 from vitrail.errors import UserError
 from vitrail.files import read_json
+from vitrail.outline import TASKS
+from vitrail.pretrain import Pretraining
+from vitrail.trainable import Trainable
 
 
 @dataclass(frozen=True)
-class Record:
-    """A run folder. Files that a run has not written yet read as empty.
+class RunReader:
+    """A run folder. Files that the run has not written yet are read as empty.
 
     Raises:
         UserError: on opening a folder without config.yaml.
@@ -44,6 +47,31 @@ class Record:
         """The resolved run."""
         config: dict[str, Any] = yaml.safe_load(self._text("config.yaml"))
         return config
+
+    @property
+    def task(self) -> str:
+        """The name of its task or pretraining method."""
+        return str(self.config["task"])
+
+    @cached_property
+    def task_class(self) -> type[Trainable]:
+        """The class of its task or pretraining method.
+
+        Raises:
+            UserError: a third party's module that is not imported yet.
+        """
+        registry.refuse_foreign([self.task], str(self.folder / "config.yaml"))
+        return cast("type[Trainable]", registry.load_from(TASKS, self.task).Task)
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it was trained by a self-supervised method."""
+        return issubclass(self.task_class, Pretraining)
+
+    @property
+    def outputs(self) -> str:
+        """What ``classes`` in data.json names: classes or targets."""
+        return "targets" if self.dataset.get("kind") == "number" else "classes"
 
     @cached_property
     def data(self) -> DataConfig:
@@ -76,11 +104,11 @@ class Record:
 
     @property
     def commands(self) -> list[str]:
-        """The command lines that made the run, one a session."""
+        """The command lines of the run, one per session."""
         return self._text("command.txt").splitlines()
 
     def curve(self, column: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """Epochs and values of a column where it was measured; None if it never was."""
+        """Epochs and finite values of a column; None if there are none."""
         if column not in self.history:
             return None
         measured = np.isfinite(self.history[column])
