@@ -14,9 +14,9 @@ from PIL import Image
 
 import vitrail
 from vitrail.checkpoints import native
+from vitrail.checkpoints.locate import find_weights
 from vitrail.config import to_dict
 from vitrail.errors import UserError
-from vitrail.outline import find_weights
 from vitrail.predictor import Predictor, Sample, load, pick_device
 
 rng = np.random.default_rng(0)

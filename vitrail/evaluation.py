@@ -15,12 +15,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vitrail.console import Progress
+from vitrail.dtypes import AUTOCAST_DTYPES
 from vitrail.errors import UserError
 from vitrail.metrics import Metrics
 
 Rows: TypeAlias = Tensor | list[Any]
 """An entry an image."""
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def evaluate(
         for batch in loader.batches(epoch=0):
             _refuse_bad(batch)
             images = batch["images"].to(device, non_blocking=True)
-            with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+            with torch.autocast(device.type, AUTOCAST_DTYPES.get(precision), enabled=precision in AUTOCAST_DTYPES):
                 found = forward(images, batch["padding"].to(device)) if "padding" in batch else forward(images)
                 outputs.append(family.reduce(found.float(), batch.get("geometries")))
             targets.append(batch["targets"] if "targets" in batch else torch.full_like(batch["index"], -1))

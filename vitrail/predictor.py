@@ -24,8 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail import engines
+from vitrail.build import open_checkpoint
 from vitrail.checkpoints import native
-from vitrail.config import to_dict
 from vitrail.console import note, printable
 from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.images.read import read_regular
@@ -37,7 +37,7 @@ from vitrail.engines._files import open_file
 from vitrail.engines._start import PLAIN, start
 from vitrail.errors import UserError
 from vitrail.ops.patches import Pair
-from vitrail.outline import outline, require_fit, resize
+from vitrail.sizes import require_fit, resize
 from vitrail.tasks import SpatialPrediction, Task
 from vitrail.vit import as_pair
 
@@ -85,8 +85,8 @@ class Predictor:
     ) -> None:
         require_fit(preprocess, task)
         self.device = pick_device(device)
-        outlined = next(task.parameters()).is_meta
-        self.task = task.eval() if outlined else task.to(self.device).eval()
+        on_meta = next(task.parameters()).is_meta
+        self.task = task.eval() if on_meta else task.to(self.device).eval()
         self._use(engine)
         self.preprocess = Preprocess(preprocess)
         self.metrics = metrics or {}
@@ -220,13 +220,7 @@ class Predictor:
         path = Path(path)
         if path.suffix != ".safetensors":
             raise UserError(f"weights are saved as .safetensors, not {path.name!r}; name it {path.stem}.safetensors")
-        meta = {
-            "task": self.task.name,
-            "config": to_dict(self.task.config),
-            "preprocess": to_dict(self.preprocess.config),
-            "metrics": self.metrics,
-        }
-        native.save(path, self.task.state_dict(), meta)
+        native.save(path, self.task.state_dict(), native.meta_of(self.task, self.preprocess.config, self.metrics))
 
     def _use(self, engine: Engine | None) -> None:
         self._engine = None if engine is self.task else engine
@@ -293,7 +287,7 @@ def load(
         preprocess = dataclasses.replace(file.preprocess, size=size)
         return Predictor(file.task, preprocess, device="cpu", metrics=file.metrics, engine=file.engine, exact=exact)
     device = _device_for(engine, precision, device)
-    found = outline(path, allow_pickle=allow_pickle)
+    found = open_checkpoint(path, allow_pickle=allow_pickle)
     for line in found.assumed:
         note(line)
     task, preprocess = found.load(), found.preprocess

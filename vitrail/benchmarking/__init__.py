@@ -31,9 +31,9 @@ from vitrail.data.source import SourceConfig
 from vitrail.engines._files import Graph
 from vitrail.errors import UserError
 from vitrail.ops.patches import Pair
-from vitrail.outline import require_fit
 from vitrail.predictor import Predictor, load
 from vitrail.report.measured import find_split
+from vitrail.sizes import require_fit
 from vitrail.vit import as_pair
 
 Found = tuple[list[Row], list[LeftOut]]

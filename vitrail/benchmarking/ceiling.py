@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from vitrail.dtypes import AUTOCAST_DTYPES
 from vitrail.engines import openvino as openvino_engine
-from vitrail.engines.eager import DTYPES
 from vitrail.engines.torch import PackedLinear, has_onednn
 from vitrail.errors import UserError
 
@@ -40,7 +40,7 @@ def measure(precisions: Iterable[str], device: torch.device) -> list[Ceiling]:
     return [
         Ceiling(library, precision, rate(products, n, device))
         for precision in precisions
-        if precision == "fp32" or precision in DTYPES
+        if precision == "fp32" or precision in AUTOCAST_DTYPES
         for n in (SIZES.get(device.type, ELSEWHERE),)
         for library, products in _products(precision, n, device)
     ]
@@ -70,7 +70,7 @@ def synchronise(device: torch.device) -> None:
 
 
 def _products(precision: str, n: int, device: torch.device) -> Iterator[tuple[str, list[Product]]]:
-    dtype = DTYPES.get(precision, torch.float32)
+    dtype = AUTOCAST_DTYPES.get(precision, torch.float32)
     a, b, out = (torch.randn(n, n, device=device).to(dtype) for _ in range(3))
     yield "torch", [lambda: torch.mm(a, b, out=out), lambda: torch.mm(a, b.T, out=out)]
     if device.type == "cpu" and precision in openvino_engine.PRECISIONS:

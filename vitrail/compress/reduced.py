@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from vitrail.errors import UserError
 from vitrail.nn.block import Block
 from vitrail.ops.rope import Rotation
-from vitrail.outline import backbones
 from vitrail.tasks import Task
 from vitrail.vit import Features, ViT
 
@@ -156,7 +155,7 @@ def require_plain(task: Task) -> None:
         UserError: it has not one backbone that all comes from, or its tokens are reduced already.
     """
     vit = getattr(task, "vit", None)
-    if not isinstance(vit, ViT) or task.backbone is not vit or backbones(task) != [vit]:
+    if not isinstance(vit, ViT) or task.backbone is not vit or list(task.encoders().values()) != [vit]:
         raise UserError(f"{task.name} has not one backbone that all its outputs come from; compress a task that has")
     if isinstance(vit, ReducedViT):
         raise UserError("this model's tokens are reduced already; start from the plain one")

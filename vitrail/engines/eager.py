@@ -7,17 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitrail.dtypes import AUTOCAST_DTYPES
 from vitrail.engines import Engine
 from vitrail.tasks import Task
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-PRECISIONS = ("fp32", *DTYPES)
+PRECISIONS = ("fp32", *AUTOCAST_DTYPES)
 
 
 def prepare(task: Task, precision: str) -> Engine:
     """In fp32 the very task, else the task under autocast."""
     eager: Any = task
-    return eager if precision == "fp32" else Autocast(eager, DTYPES[precision])
+    return eager if precision == "fp32" else Autocast(eager, AUTOCAST_DTYPES[precision])
 
 
 class Autocast:

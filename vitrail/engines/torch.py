@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitrail.dtypes import AUTOCAST_DTYPES
 from vitrail.engines import Engine
-from vitrail.engines.eager import DTYPES, Autocast
+from vitrail.engines.eager import Autocast
 from vitrail.nn.mlp import Mlp
 from vitrail.tasks import Task
 
@@ -51,7 +52,7 @@ def prepare(task: Task, precision: str) -> Engine:
     In bf16 the linear layers and attention compute in it; the residual stream and the head stay in fp32.
     """
     original: Any = task
-    dtype = DTYPES.get(precision, torch.float32)
+    dtype = AUTOCAST_DTYPES.get(precision, torch.float32)
     if not has_onednn(next(task.parameters()).device, dtype):
         return original if precision == "fp32" else Autocast(original, dtype)
     twin: Any = copy.deepcopy(task).eval().requires_grad_(False)

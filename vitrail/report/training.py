@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitrail import registry
+from vitrail.build import REGISTRIES
 from vitrail.data.batch import Batch, tensor_targets, views_of
 from vitrail.data.inspection.drawn import on_picture
 from vitrail.data.targets import SPATIAL
-from vitrail.outline import TASKS
 from vitrail.report.figures import curves
 from vitrail.report.figures.tiles import Tile
 from vitrail.report.pictures import beside, denormalised
@@ -92,7 +92,7 @@ def _views(batch: Batch, record: Record) -> list[Tile]:
 
 def monitored(record: Record) -> tuple[str | None, Any]:
     """The metric that the task watches, if any, and whether ``max`` or ``min`` is best."""
-    task = registry.load_from(TASKS, record.config["task"]).Task
+    task = registry.load_from(REGISTRIES, record.config["task"]).Task
     return task.monitor, task.monitor_mode
 
 

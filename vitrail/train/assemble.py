@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from vitrail import distill, registry
+from vitrail.build import REGISTRIES, open_checkpoint
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.data import AugmentConfig, Data, Loader, MixConfig, open_data
 from vitrail.data.batch import Batch, to_device
 from vitrail.distill.opening import open_teacher
 from vitrail.errors import UserError
-from vitrail.outline import TASKS, backbones, outline
 from vitrail.tasks import Task
 from vitrail.train import optimizer, precision, state
 from vitrail.train.allocator import keep_freed_memory
@@ -64,7 +64,7 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Sess
     run = world.agree(folder.admit(run, extend=extend) if world.first else run)
     saved = state.load(folder.state)
     if run.task != "auto":
-        source = registry.load_from(TASKS, run.task).Task.source(run.data.source)
+        source = registry.load_from(REGISTRIES, run.task).Task.source(run.data.source)
         run = dataclasses.replace(run, data=dataclasses.replace(run.data, source=source))
     data = open_data(run.data)
     if run.task == "auto":
@@ -96,7 +96,7 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Sess
     val = data.eval_loader("val", **ranks) if data.splits.val is not None else None
     run = dataclasses.replace(run, precision=world.agree(_precision(run, task, loader, world)))
     if run.compile:
-        for vit in backbones(task):
+        for vit in task.encoders().values():
             vit.compile()
     engine = Engine(task, world, run.strategy)
     if ema is not None and engine.sharded:
@@ -132,7 +132,7 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:
         UserError: no training data, labels that the task does not take, or weights that do not fit.
     """
     train = data.split("train")
-    module: Any = registry.load_from(TASKS, run.task)
+    module: Any = registry.load_from(REGISTRIES, run.task)
     if train.kind not in module.Task.takes:
         raise UserError(
             f"the task {run.task!r} learns from {' or '.join(module.Task.takes)} labels and the data has "
@@ -187,7 +187,7 @@ def initialise_from(task: Task, path: str) -> None:
     Raises:
         UserError: no weights there, or of another architecture.
     """
-    found = outline(path)
+    found = open_checkpoint(path)
     for line in found.assumed:
         note(line)
     source = found.load()
@@ -206,7 +206,7 @@ def initialise_from(task: Task, path: str) -> None:
     keep_head = not differing and _outputs(source) == _outputs(task)
     kept = set(rest) if keep_head else {name for name in rest if name.startswith("pool.")}.difference(differing)
     task.load_state_dict({name: rest[name] for name in kept}, strict=False)
-    for vit in backbones(task):
+    for vit in task.encoders().values():
         vit.load_state_dict(weights)
     outputs = len(_outputs(task))
     head = "head kept" if keep_head else f"fresh head for {outputs} outputs" if outputs else "the rest begins afresh"

@@ -8,7 +8,6 @@ from typing import Any
 
 from vitrail import __version__
 from vitrail.checkpoints import native
-from vitrail.config import to_dict
 from vitrail.console import warn
 from vitrail.distill import released
 from vitrail.train.assemble import Session
@@ -39,21 +38,16 @@ def save_weights(session: Session, name: str, metrics: dict[str, float]) -> None
     if broken := [key for key, value in state.items() if not bool(value.isfinite().all())]:
         warn(f"{name} weights not saved: {broken[0]} is not finite")
         return
-    meta = {
-        "task": session.task.name,
-        "config": to_dict(session.task.config),
-        "preprocess": to_dict(run.data.preprocess),
-        "metrics": metrics,
-        "training": {
-            "epoch": at.epoch + 1,
-            "step": at.step,
-            "seed": run.seed,
-            "averaged": ema is not None,
-            "precision": run.precision,
-            "data": run.data.source.spec,
-            "vitrail": __version__,
-        },
+    training: dict[str, native.Json] = {
+        "epoch": at.epoch + 1,
+        "step": at.step,
+        "seed": run.seed,
+        "averaged": ema is not None,
+        "precision": run.precision,
+        "data": run.data.source.spec,
+        "vitrail": __version__,
     }
+    meta = native.meta_of(session.task, run.data.preprocess, metrics, training=training)
     native.save(session.folder.weights(name), state, meta)
 
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.console import note
+from vitrail.dtypes import AUTOCAST_DTYPES
 from vitrail.errors import UserError
-from vitrail.evaluation import AUTOCAST
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """The context in which losses are computed."""
-    return torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST)
+    return torch.autocast(device.type, AUTOCAST_DTYPES.get(precision), enabled=precision in AUTOCAST_DTYPES)
 
 
 def scaler(precision: str, device: torch.device) -> torch.amp.GradScaler | None:
