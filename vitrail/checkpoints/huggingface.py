@@ -121,6 +121,7 @@ def settings(
     num_prefix: int | None,
     swiglu: bool = False,
     heads: int | None = None,
+    mlp_dim: int | None = None,
 ) -> dict[str, Any]:
     """What :class:`ViTConfig` takes, from shapes first, then the config, then the library's defaults.
 
@@ -129,7 +130,7 @@ def settings(
         eps: the library's default of ``layer_norm_eps``.
         num_prefix: tokens that have a position beside the patches; None: there are no positions of tokens.
         swiglu: the MLP is one, whatever ``hidden_act`` says.
-        heads: where the shapes tell them.
+        heads, mlp_dim: where they are not those of the config and of ``intermediate.dense``.
 
     Raises:
         UserError: an activation that we do not have, or sizes that contradict each other.
@@ -144,6 +145,7 @@ def settings(
         "head_dim": width // heads if width != kernel[0] else None,
     }
     found = {"depth": depth_of(shapes, f"{prefix}encoder.layer."), "heads": heads, "block": block}
+    found["mlp_dim"] = mlp_dim or shapes[f"{prefix}encoder.layer.0.intermediate.dense.weight"][0]
     if num_prefix is not None:
         positions = shapes[f"{prefix}embeddings.position_embeddings"]
         found |= geometry(kernel, positions[-2] - num_prefix, config.values.get("image_size"))

@@ -68,3 +68,12 @@ def lacks(model: PooledModel) -> str | None:
             ("head with a GELU layer", head.hidden is not None and head.activation == "gelu"),
         )
     )
+
+
+def beyond_a_linear_head(model: PooledModel) -> Wanted:
+    """What a head has that is more, or less, than a linear layer with a bias to classes."""
+    return (
+        ("head with a norm", model.head.norm),
+        ("head without bias", bool(model.outputs) and not model.head.bias),
+        ("projection of its features", bool(model.outputs) and not model.labels),
+    )

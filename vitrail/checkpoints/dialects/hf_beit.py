@@ -66,7 +66,6 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
         raise UserError("it has positions of more than one kind, which cannot be computed here; use transformers")
     num_prefix, heads = 1 if learned else None, tables[0][1] if tables else None
     vit = hf.settings(shapes, config, prefix="beit.", eps=1e-12, num_prefix=num_prefix, heads=heads)
-    vit["mlp_dim"] = shapes["beit.encoder.layer.0.intermediate.dense.weight"][0]
     vit["block"]["key_bias"] = False
     if "beit.encoder.layer.0.lambda_1" in shapes:
         vit["block"]["layer_scale"] = float(beside.config.get("layer_scale_init_value", 0.1))

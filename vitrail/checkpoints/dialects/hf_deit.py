@@ -42,7 +42,6 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     """A ViT with a distillation token, and one head or two."""
     config = hf.Config(beside.config)
     vit = hf.settings(shapes, config, prefix="deit.", eps=1e-12, num_prefix=2)
-    vit["mlp_dim"] = shapes["deit.encoder.layer.0.intermediate.dense.weight"][0]
     vit["distillation_token"] = True
     teacher = "distillation_classifier.weight" in shapes
     outputs = shapes.get("cls_classifier.weight" if teacher else "classifier.weight", (0,))[0]

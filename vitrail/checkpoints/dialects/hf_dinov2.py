@@ -60,12 +60,10 @@ def describe_as(prefix: str, shapes: Shapes, beside: Beside, **more: Any) -> Des
     config, mlp = hf.Config(beside.config), f"{prefix}encoder.layer.0.mlp"
     packed, split = f"{mlp}.weights_in.weight", f"{mlp}.gate_proj.weight"
     swiglu = packed in shapes or split in shapes
-    vit = hf.settings(shapes, config, prefix=prefix, eps=1e-6, num_prefix=1, swiglu=swiglu)
+    hidden = split if swiglu else f"{mlp}.fc1.weight"
+    mlp_dim = shapes[packed][0] // 2 if packed in shapes else shapes[hidden][0]
+    vit = hf.settings(shapes, config, prefix=prefix, eps=1e-6, num_prefix=1, swiglu=swiglu, mlp_dim=mlp_dim)
     vit["block"]["layer_scale"] = float(beside.config.get("layerscale_value", 1.0))
-    if packed in shapes:
-        vit["mlp_dim"] = shapes[packed][0] // 2
-    else:
-        vit["mlp_dim"] = shapes[split if swiglu else f"{mlp}.fc1.weight"][0]
     outputs = shapes.get("classifier.weight", (0,))[0]
     pool: PoolKind = "cls_mean" if outputs else "cls"
     layout = ["split"] if split in shapes else []

@@ -36,7 +36,6 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     """The encoder as a ViT's; the decoder from its shapes and the config."""
     config = hf.Config(beside.config)
     vit = hf.settings(shapes, config, prefix="vit.", eps=1e-12, num_prefix=1)
-    vit["mlp_dim"] = shapes["vit.encoder.layer.0.intermediate.dense.weight"][0]
     method = mae.Config(
         model=vit_config(vit),
         mask_ratio=config.get("mask_ratio", 0.75),

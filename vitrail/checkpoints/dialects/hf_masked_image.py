@@ -36,7 +36,6 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     """The encoder as a ViT's."""
     config = hf.Config(beside.config)
     vit = hf.settings(shapes, config, prefix="vit.", eps=1e-12, num_prefix=1)
-    vit["mlp_dim"] = shapes["vit.encoder.layer.0.intermediate.dense.weight"][0]
     patch = vit["patch_size"][0]
     if beside.config.get("encoder_stride", patch) != patch:
         raise UserError(f"its encoder_stride is not the patch size {patch}; such a decoder cannot be computed here")

@@ -44,7 +44,6 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     config = hf.Config(beside.config)
     eps = EPS[beside.config.get("model_type", "vit")]
     vit = hf.settings(shapes, config, prefix="vit.", eps=eps, num_prefix=1)
-    vit["mlp_dim"] = shapes["vit.encoder.layer.0.intermediate.dense.weight"][0]
     outputs = shapes.get("classifier.weight", (0,))[0]
     return hf.describe(vit, config, beside, pool="cls", outputs=outputs)
 

@@ -127,9 +127,7 @@ def lacks(description: Description) -> str | None:
             ("attention without bias", not (block.qkv_bias and block.out_bias)),
             ("heads of a width of their own", vit.head_dim * vit.heads != vit.dim),
             (f"{model.pool} pooling", model.pool != "cls"),
-            ("head with a norm", model.head.norm),
-            ("head without bias", bool(model.outputs) and not model.head.bias),
-            ("projection of its features", bool(model.outputs) and not model.labels),
+            *tensors_only.beyond_a_linear_head(model),
         )
     )
 

@@ -159,10 +159,8 @@ def lacks(description: Description) -> str | None:
             ("LayerScale", block.layer_scale is not None),
             ("mean pooling beside a class token", vit.class_token and model.pool != "cls"),
             ("attention pooling", model.pool == "attention"),
-            ("head with a norm", model.head.norm),
             ("head with a hidden layer", model.head.hidden is not None),
-            ("head without bias", bool(model.outputs) and not model.head.bias),
-            ("projection of its features", bool(model.outputs) and not model.labels),
+            *tensors_only.beyond_a_linear_head(model),
         )
     )
 
