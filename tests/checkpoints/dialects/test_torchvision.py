@@ -112,10 +112,11 @@ def test_published_models_are_recognised(name: str, weights: str, seen: int) -> 
         "encoder.layers.encoder_layer_0.mlp.0.weight": (4 * dim, dim),
         "heads.head.weight": (1000, dim),
     }
-    model = pooled.read(dialect.describe(shapes, Beside()))
+    found = dialect.describe(shapes, Beside())
+    model = pooled.read(found)
     published = get_model_weights(name)[weights]
     assert model.classes == tuple(published.meta["categories"])
-    assert any(f"{name} {weights}" in line for line in model.assumed)
+    assert any(f"{name} {weights}" in line for line in found.assumed)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 401, 3), np.uint8))
     assert model.preprocess is not None
     made, expected = Preprocess(model.preprocess)(image), published.transforms()(image)
