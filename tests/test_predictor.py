@@ -14,10 +14,10 @@ from PIL import Image
 
 import vitrail
 from vitrail.checkpoints import native
+from vitrail.checkpoints.locate import find_weights
 from vitrail.config import to_dict
 from vitrail.errors import UserError
 from vitrail.machine import pick_device
-from vitrail.outline import find_weights
 from vitrail.predictor import Predictor, Sample, load
 
 rng = np.random.default_rng(0)

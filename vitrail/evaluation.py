@@ -18,11 +18,11 @@ from typing_extensions import TypeVar
 
 from vitrail.console import Progress
 from vitrail.data.batch import Batch
+from vitrail.dtypes import AUTOCAST_DTYPES
 from vitrail.errors import UserError
 from vitrail.metrics import Metrics, Rows
 from vitrail.trainable import EncoderModule, Forward, require_trainable
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Results: TypeAlias = tuple[Rows, Rows, Tensor]
 
 O = TypeVar("O", default=Any)  # noqa: E741
@@ -97,7 +97,7 @@ def evaluate(
     ):
         for batch in loader.batches(epoch=0):
             _refuse_bad(batch)
-            with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+            with torch.autocast(device.type, AUTOCAST_DTYPES.get(precision), enabled=precision in AUTOCAST_DTYPES):
                 outputs.append(model.evaluate_batch(_inputs_on(batch, device), forward))
             index.append(batch["index"])
             targets.append(cast("Rows", batch["targets"]) if "targets" in batch else torch.full_like(index[-1], -1))

@@ -25,8 +25,8 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from vitrail import engines
+from vitrail.build import open_checkpoint
 from vitrail.checkpoints import native
-from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.data.media.image_like import ImageLike as ImageLike
 from vitrail.data.media.image_like import Sample as Sample
@@ -42,8 +42,8 @@ from vitrail.errors import UserError
 from vitrail.machine import pick_device
 from vitrail.ops.grid import as_pair
 from vitrail.ops.patches import Pair
-from vitrail.outline import outline, require_fit, resize
 from vitrail.predictions import Prediction, SpatialPrediction
+from vitrail.sizes import require_fit, resize
 from vitrail.tasks import Task, require_task
 from vitrail.trainable import Embedder, image_encoder
 
@@ -234,13 +234,7 @@ class Predictor(Generic[P]):
         path = Path(path)
         if path.suffix != ".safetensors":
             raise UserError(f"weights are saved as .safetensors, not {path.name!r}; name it {path.stem}.safetensors")
-        meta = {
-            "task": self.task.name,
-            "config": to_dict(self.task.config),
-            "preprocess": to_dict(self.preprocess.config),
-            "metrics": self.metrics,
-        }
-        native.save(path, self.task.state_dict(), meta)
+        native.save(path, self.task.state_dict(), native.meta_of(self.task, self.preprocess.config, self.metrics))
 
     def _use(self, engine: Engine | None) -> None:
         self._engine = None if engine is self.task else engine
@@ -301,7 +295,7 @@ def load(
         preprocess = dataclasses.replace(file.preprocess, size=size)
         return Predictor(file.task, preprocess, device="cpu", metrics=file.metrics, engine=file.engine, exact=exact)
     device = _device_for(engine, precision, device)
-    found = outline(path, allow_pickle=allow_pickle)
+    found = open_checkpoint(path, allow_pickle=allow_pickle)
     for line in found.assumed:
         note(line)
     task: Embedder = found.load()

@@ -25,10 +25,10 @@ from spoiling import CANARY, FIRST, weights
 
 import vitrail
 from vitrail.checkpoints import foreign
+from vitrail.checkpoints.description import Description
 from vitrail.cli import main
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
-from vitrail.outline import as_model
 from vitrail.tasks import classification
 from vitrail.vit import ViTConfig
 
@@ -54,7 +54,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for parameter in task.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     out = tmp_path_factory.mktemp("sound") / "model"
-    return foreign.save("hf_vit", out, as_model(task, PreprocessConfig(size=(32, 32))), task.state_dict())
+    return foreign.save("hf_vit", out, Description.of(task, PreprocessConfig(size=(32, 32))), task.state_dict())
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from torch import Tensor
 
 import vitrail
 from vitrail import registry
+from vitrail.build import open_checkpoint
 from vitrail.config import to_dict
 from vitrail.data import ViewConfig, open_data
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.metrics import representation
-from vitrail.outline import outline
 from vitrail.self_supervision.panels import attention_and_pca
 from vitrail.tasks import classification
 from vitrail.train.assemble import build_task, initialise_from
@@ -198,7 +198,7 @@ def test_the_recipes_crops_are_the_papers(name: str) -> None:
 @pytest.mark.parametrize("name", ["dino", "ibot"])
 def test_the_loop_trains_it(name: str, tmp_path: Path) -> None:
     fit(tiny_run(name), tmp_path / "run")
-    assert outline(tmp_path / "run").metrics["feature_std"] > 0.01
+    assert open_checkpoint(tmp_path / "run").metrics["feature_std"] > 0.01
     header = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0]
     assert {"train_loss", "train_teacher_entropy", "train_feature_std"} <= set(header.split(","))
 
@@ -220,7 +220,7 @@ def assert_same_weights(found: Any, wanted: Any) -> None:
 def test_other_libraries_get_the_teacher(library: str, saved: Any, tmp_path: Path) -> None:
     task, file = saved
     vitrail.convert(file, tmp_path / library, to=library)
-    found = outline(tmp_path / library).load()
+    found = open_checkpoint(tmp_path / library).load()
     assert found.name == "features"
     assert_same_weights(found.vit, task.teacher["vit"])
 

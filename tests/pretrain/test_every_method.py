@@ -11,10 +11,10 @@ import torch
 
 import vitrail
 from vitrail import registry
+from vitrail.build import open_checkpoint
 from vitrail.config import from_dict, to_dict
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.ops.masking import mask_blocks, mask_by_noise, take
-from vitrail.outline import outline
 from vitrail.pretrain import Pretraining
 from vitrail.self_supervision.views import pooled
 from vitrail.tasks import Task
@@ -172,7 +172,7 @@ def test_a_pretrained_file_opens_embeds_and_converts(
         vitrail.convert(tmp_path / "own.safetensors", tmp_path / library, to=library)
         whole = library == "huggingface" and name in KEPT_WHOLE
         assert (f"of {name} is left out" in capsys.readouterr().err) != whole
-        found = outline(tmp_path / library).load()
+        found = open_checkpoint(tmp_path / library).load()
         assert found.name == (name if whole else "features")
         kept, expected = (found, task) if whole else (found.vit, image_encoder(task))
         assert all(torch.equal(value, expected.state_dict()[key]) for key, value in kept.state_dict().items())

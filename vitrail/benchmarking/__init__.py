@@ -30,9 +30,9 @@ from vitrail.engines.graph import Graph
 from vitrail.errors import UserError
 from vitrail.ops.grid import as_pair
 from vitrail.ops.patches import Pair
-from vitrail.outline import require_fit
 from vitrail.predictor import Predictor, load
 from vitrail.report.evaluated import find_split
+from vitrail.sizes import require_fit
 
 Found = tuple[list[Row], list[LeftOut]]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from vitrail.dtypes import AUTOCAST_DTYPES
 from vitrail.engines import libraries
-from vitrail.engines.autocast import DTYPES
 from vitrail.engines.packed import PackedLinear, has_onednn
 from vitrail.errors import UserError
 
@@ -39,7 +39,7 @@ def measure(precisions: Iterable[str], device: torch.device) -> list[Roofline]:
     return [
         Roofline(library, precision, rate(products, n, device))
         for precision in precisions
-        if precision == "fp32" or precision in DTYPES
+        if precision == "fp32" or precision in AUTOCAST_DTYPES
         for n in (SIZES.get(device.type, ELSEWHERE),)
         for library, products in _products(precision, n, device)
     ]
@@ -69,7 +69,7 @@ def synchronise(device: torch.device) -> None:
 
 
 def _products(precision: str, n: int, device: torch.device) -> Iterator[tuple[str, list[Product]]]:
-    dtype = DTYPES.get(precision, torch.float32)
+    dtype = AUTOCAST_DTYPES.get(precision, torch.float32)
     a, b, out = (torch.randn(n, n, device=device).to(dtype) for _ in range(3))
     yield "torch", [lambda: torch.mm(a, b, out=out), lambda: torch.mm(a, b.T, out=out)]
     if device.type == "cpu" and precision in libraries.OPENVINO_PRECISIONS:

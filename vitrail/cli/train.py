@@ -86,11 +86,11 @@ def _plain(given: dict[str, Any]) -> Run:
         from dataclasses import fields
 
         from vitrail import registry
+        from vitrail.build import open_checkpoint
         from vitrail.config import to_dict
-        from vitrail.outline import outline
 
         wanted = fields(registry.load("tasks", given.get("task", "classification")).Config)
-        found = outline(given["init"])
+        found = open_checkpoint(given["init"])
         model, preprocess = found.task.vit.config, found.preprocess
         settings = to_dict(found.task.config)
         kept = {"pool", "head"}.intersection(field.name for field in wanted)

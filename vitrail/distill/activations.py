@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 from torch import Tensor, nn
 
-from vitrail.nn.head import Head
 from vitrail.pooled import PooledModel
 
 
@@ -33,7 +31,7 @@ def record(task: PooledModel, *, separate_heads: bool) -> Iterator[Activations]:
     Args:
         separate_heads: a task with two heads outputs that of the class token alone, instead of the mean of both.
     """
-    found, head = Activations(), cast(Head, task.head)
+    found, head = Activations(), task.head
 
     def pool(_: nn.Module, inputs: tuple[Tensor, Tensor], pooled: Tensor) -> None:
         found.patches, found.pooled = inputs[1], pooled

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vitrail.distill import Objective, Teacher
 from vitrail.errors import UserError, did_you_mean
+from vitrail.pooled import PooledModel
 
 
 class LogitObjective(Objective):

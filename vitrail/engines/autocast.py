@@ -7,8 +7,6 @@ from torch import Tensor
 
 from vitrail.engines import Engine
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 class Autocast:
     """An engine under autocast; its results are float32."""

@@ -13,7 +13,8 @@ from typing import NoReturn
 from torch import Tensor
 
 from vitrail import engines
-from vitrail.config import to_dict
+from vitrail.build import build_described
+from vitrail.checkpoints import native
 from vitrail.console import printable
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.engines import DEFAULT_OUTPUTS, Meta, Opened
@@ -21,7 +22,6 @@ from vitrail.engines.program import output_names, trace
 from vitrail.errors import UserError
 from vitrail.files import sync
 from vitrail.ops.patches import Pair
-from vitrail.outline import described
 from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder, image_encoder
 
 FORMAT, VERSION = "vitrail program", 1
@@ -113,7 +113,7 @@ def open_file(
         raise engines.not_ours(path, "was written by another version of Vitrail")
     if not _is_size(meta.get("size")):
         raise engines.not_ours(path, "says no image size that can be read")
-    task, preprocess = described(meta, path)
+    task, preprocess = build_described(meta, path)
     image_encoder(task.eval()).embed.register_forward_pre_hook(_refuse)
     task.register_state_dict_pre_hook(_refuse)
     return File(task, preprocess, meta.get("metrics"), Graph(task, opened))
@@ -140,10 +140,7 @@ def writing(
     meta = {
         "format": FORMAT,
         "version": VERSION,
-        "task": task.name,
-        "config": to_dict(task.config),
-        "preprocess": to_dict(preprocess),
-        "metrics": metrics or {},
+        **native.meta_of(task, preprocess, metrics),
         "size": list(program.size) if program.size else None,
         "fixed": program.fixed,
     }

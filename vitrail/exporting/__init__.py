@@ -22,13 +22,12 @@ import torch
 from torch import Tensor
 
 from vitrail import engines, registry
-from vitrail.checkpoints import foreign
+from vitrail.checkpoints import foreign, native
 from vitrail.console import note
 from vitrail.conversion import convert
 from vitrail.engines.graph import Graph, writing
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops.patches import Pair
-from vitrail.outline import NATIVE
 from vitrail.predictor import ImageLike, Predictor, load
 from vitrail.results import Column, ResultTable, size_text
 from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder, image_encoder
@@ -121,8 +120,8 @@ def export(
     arranged = {each: arrangement for arrangement in _arrangements() for each in arrangement.engines}
     shape: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
     if to not in (*formats, *arranged):
-        known = [*formats, *arranged, *foreign.libraries(), NATIVE]
-        if to not in (*known, *registry.names("checkpoints.dialects")):
+        known = [*formats, *arranged, *foreign.libraries(), native.NAME]
+        if "." not in to and to not in (*known, *foreign.names()):
             raise UserError(f"unknown format {to!r}; {did_you_mean(to, known)}")
         if isinstance(source, Predictor):
             raise UserError(

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from vitrail import registry
+from vitrail.build import REGISTRIES, open_checkpoint
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.data import AugmentConfig, Data, Loader, MixConfig, open_data
 from vitrail.data.batch import Batch, to_device
 from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
-from vitrail.outline import TASKS, outline
 from vitrail.train import optimizer, precision, state
 from vitrail.train.allocator import keep_freed_memory
 from vitrail.train.distributed import Parallel, World, shard
@@ -67,7 +67,7 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Trai
     run = world.broadcast(folder.reconcile(run, extend=extend) if world.is_main else run)
     saved = state.load(folder.state)
     if run.task != "auto":
-        source = registry.load_from(TASKS, run.task).Task.source(run.data.source)
+        source = registry.load_from(REGISTRIES, run.task).Task.source(run.data.source)
         run = dataclasses.replace(run, data=dataclasses.replace(run.data, source=source))
     data = open_data(run.data)
     if run.task == "auto":
@@ -129,7 +129,7 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Trainable:
         UserError: no training data, labels that the task does not take, or weights that do not fit.
     """
     train = data.split("train")
-    module: Any = registry.load_from(TASKS, run.task)
+    module: Any = registry.load_from(REGISTRIES, run.task)
     if train.kind not in module.Task.takes:
         raise UserError(
             f"the task {run.task!r} learns from {' or '.join(module.Task.takes)} labels and the data has "
@@ -200,7 +200,7 @@ def initialise_from(task: Trainable, path: str) -> None:
     Raises:
         UserError: no weights there, or of another architecture.
     """
-    found = outline(path)
+    found = open_checkpoint(path)
     for line in found.assumed:
         note(line)
     source = found.load()

@@ -6,8 +6,9 @@ import copy
 
 import torch
 
+from vitrail.dtypes import AUTOCAST_DTYPES
 from vitrail.engines import Engine, InProcess
-from vitrail.engines.autocast import DTYPES, Autocast
+from vitrail.engines.autocast import Autocast
 from vitrail.engines.packed import has_onednn, pack
 from vitrail.trainable import Embedder
 
@@ -17,7 +18,7 @@ def prepare(task: Embedder, precision: str) -> Engine:
 
     In bf16 the linear layers and attention of the blocks compute in it; the residual stream and the head stay in fp32.
     """
-    dtype = DTYPES.get(precision, torch.float32)
+    dtype = AUTOCAST_DTYPES.get(precision, torch.float32)
     if not has_onednn(next(task.parameters()).device, dtype):
         return task if precision == "fp32" else Autocast(task, dtype)
     twin = copy.deepcopy(task).eval().requires_grad_(False)

@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from vitrail.checkpoints.model import Beside, Model
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.pooled import PooledModel
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import from_huggingface, to_huggingface
 from vitrail.ops.patches import Pair
@@ -26,7 +27,7 @@ def preprocess(beside: Beside) -> PreprocessConfig | None:
     return dataclasses.replace(from_huggingface(beside.preprocessor), crop_rounding="nearest")
 
 
-def sidecars(model: Model, config: dict[str, Any] | None = None) -> dict[str, Any]:
+def sidecars(model: PooledModel, config: dict[str, Any] | None = None) -> dict[str, Any]:
     """``config.json`` where a constructor has arguments, and preprocessing and class names where they are known."""
     found: dict[str, Any] = {"config.json": config} if config else {}
     if model.preprocess is not None:
@@ -46,7 +47,7 @@ def first(wanted: Wanted) -> str | None:
     return next((name for name, there in wanted if there), None)
 
 
-def lacks(model: Model) -> str | None:
+def lacks(model: PooledModel) -> str | None:
     """What none of these libraries has."""
     vit, block, head = model.vit, model.vit.block, model.head
     return first(
@@ -66,4 +67,13 @@ def lacks(model: Model) -> str | None:
             (f"{model.pool} pooling", model.pool in ("max", "cls_mean", "cls_distillation")),
             ("head with a GELU layer", head.hidden is not None and head.activation == "gelu"),
         )
+    )
+
+
+def beyond_a_linear_head(model: PooledModel) -> Wanted:
+    """What a head has that is more, or less, than a linear layer with a bias to classes."""
+    return (
+        ("head with a norm", model.head.norm),
+        ("head without bias", bool(model.outputs) and not model.head.bias),
+        ("projection of its features", bool(model.outputs) and not model.labels),
     )

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
 
-from vitrail.checkpoints.model import Beside, Model, Shapes, depth_of, geometry, usual_heads
+from vitrail.checkpoints import pooled
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
+from vitrail.checkpoints.pooled import PooledModel
 from vitrail.checkpoints.rules import Rule, layer, same, stacked_layer
+from vitrail.checkpoints.shapes import Shapes, depth_of, geometry, usual_heads, vit_config
 from vitrail.data.indexing.names import told_apart
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import from_huggingface, to_huggingface
 from vitrail.errors import UserError
+from vitrail.nn.head import HeadConfig
+from vitrail.nn.pooling import PoolKind
 
 FILE = "model.safetensors"
 _ACTIVATIONS = {
@@ -40,33 +46,18 @@ BLOCK = [
 ]
 
 
-@dataclass(frozen=True)
-class Found(Model):
-    """A model that was read from a file: its names depend on more than our terms tell. A model to write is none.
-
-    Attributes:
-        split: a SwiGLU's gate and value are two layers (transformers 5 in memory).
-        shared: one table of relative positions serves all blocks.
-        norm: the name of the final norm, where it is not the backbone's.
-    """
-
-    split: bool = False
-    shared: bool = False
-    norm: str | None = None
-
-
 class Config:
-    """``config.json``, or a part of it, that keeps in mind which of the library's defaults were needed.
+    """``config.json``, or a part of it, that records which of the library's defaults were needed.
 
     Attributes:
-        assumed: a line for people for each of them.
+        assumed: one sentence for each of them.
     """
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = values
         self.assumed: list[str] = []
 
-    def get(self, name: str, default: Any) -> Any:
+    def get(self, name: str, default: object) -> Any:
         """What it says, or the library's default."""
         if name in self.values:
             return self.values[name]
@@ -130,6 +121,7 @@ def settings(
     num_prefix: int | None,
     swiglu: bool = False,
     heads: int | None = None,
+    mlp_dim: int | None = None,
 ) -> dict[str, Any]:
     """What :class:`ViTConfig` takes, from shapes first, then the config, then the library's defaults.
 
@@ -138,7 +130,7 @@ def settings(
         eps: the library's default of ``layer_norm_eps``.
         num_prefix: tokens that have a position beside the patches; None: there are no positions of tokens.
         swiglu: the MLP is one, whatever ``hidden_act`` says.
-        heads: where the shapes tell them.
+        heads, mlp_dim: where they are not those of the config and of ``intermediate.dense``.
 
     Raises:
         UserError: an activation that we do not have, or sizes that contradict each other.
@@ -153,6 +145,7 @@ def settings(
         "head_dim": width // heads if width != kernel[0] else None,
     }
     found = {"depth": depth_of(shapes, f"{prefix}encoder.layer."), "heads": heads, "block": block}
+    found["mlp_dim"] = mlp_dim or shapes[f"{prefix}encoder.layer.0.intermediate.dense.weight"][0]
     if num_prefix is not None:
         positions = shapes[f"{prefix}embeddings.position_embeddings"]
         found |= geometry(kernel, positions[-2] - num_prefix, config.values.get("image_size"))
@@ -175,13 +168,43 @@ def classes(config: dict[str, Any], beside: Beside, count: int) -> tuple[str, ..
     return told_apart(names, range(count))
 
 
+def describe(
+    settings: dict[str, Any],
+    config: Config,
+    beside: Beside,
+    *,
+    pool: PoolKind,
+    outputs: int = 0,
+    labels: bool = True,
+    head: HeadConfig | None = None,
+    layout: Iterable[str] = (),
+) -> Description:
+    """A classifier or feature extractor with the labels and preprocessing of the folder.
+
+    Args:
+        settings: of the encoder, for :class:`ViTConfig`.
+        pool, outputs, labels, head, layout: as of :func:`vitrail.checkpoints.pooled.describe`.
+    """
+    return pooled.describe(
+        vit_config(settings),
+        pool=pool,
+        head=head,
+        outputs=outputs,
+        labels=labels,
+        classes=classes(beside.config, beside, outputs) if labels else (),
+        preprocess=preprocess(beside),
+        assumed=config.assumed,
+        layout=layout,
+    )
+
+
 def preprocess(beside: Beside) -> PreprocessConfig | None:
     """From ``preprocessor_config.json``, where there is one."""
     return from_huggingface(beside.preprocessor) if beside.preprocessor else None
 
 
-def backbone_json(model: Model) -> dict[str, Any]:
-    """The part of ``config.json`` that says the architecture, in the words of all families."""
+def backbone_json(model: PooledModel) -> dict[str, Any]:
+    """The part of ``config.json`` that says the architecture, in the keys that all families share."""
     vit, block = model.vit, model.vit.block
     return {
         "hidden_size": vit.dim,
@@ -195,13 +218,13 @@ def backbone_json(model: Model) -> dict[str, Any]:
     }
 
 
-def labels_json(model: Model) -> dict[str, Any]:
+def labels_json(model: PooledModel) -> dict[str, Any]:
     """``id2label`` and ``label2id``, where the outputs are classes."""
     names = model.classes if model.labels else ()
     return {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}} if names else {}
 
 
-def config_json(model: Model, kind: str, architecture: str, **more: Any) -> dict[str, Any]:
+def config_json(model: PooledModel, kind: str, architecture: str, **more: Any) -> dict[str, Any]:
     """The content of ``config.json`` of the families with query, key and value of their own names."""
     block = model.vit.block
     return {
@@ -218,7 +241,7 @@ def config_json(model: Model, kind: str, architecture: str, **more: Any) -> dict
     }
 
 
-def sidecars(model: Model, config: dict[str, Any]) -> dict[str, Any]:
+def sidecars(model: PooledModel, config: dict[str, Any]) -> dict[str, Any]:
     """``config.json``, and ``preprocessor_config.json`` where the preprocessing is known."""
     found = {"config.json": config}
     if model.preprocess is not None:
@@ -226,7 +249,7 @@ def sidecars(model: Model, config: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def lacks(model: Model, own: dict[str, bool]) -> str | None:
+def lacks(model: PooledModel, own: dict[str, bool]) -> str | None:
     """What none of these models has, then what the family has not.
 
     Args:
@@ -252,7 +275,7 @@ def lacks(model: Model, own: dict[str, bool]) -> str | None:
         "SwiGLU": block.mlp == "swiglu",
         "attention without output bias": not block.out_bias,
         "attention without a bias of keys": block.qkv_bias and not block.key_bias,
-        f"{model.pool} pooling": model.pool not in (None, "cls"),
+        f"{model.pool} pooling": model.pool != "cls",
         "head with hidden layer": model.head.hidden is not None,
         "head with a norm": model.head.norm,
         "head without bias": bool(model.outputs) and not model.head.bias,
@@ -270,7 +293,7 @@ def with_spare(rule: Rule, name: str, spare: Callable[[Tensor], Tensor]) -> Rule
     return replace(rule, theirs=(*rule.theirs, name), write=lambda value: (*rule.write(value), spare(value)))
 
 
-def oblong(model: Model) -> bool:
+def oblong(model: PooledModel) -> bool:
     """Are images or patches not square? Some families reckon with one side only."""
     vit = model.vit
     return vit.image_size[0] != vit.image_size[1] or vit.patch_size[0] != vit.patch_size[1]

@@ -1,12 +1,13 @@
-"""What Hugging Face's vision towers of image–text models have in common, alone or in the file of the whole model."""
+"""What Hugging Face's vision towers of image–text models have in common, alone or in the file of both encoders."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from vitrail.checkpoints.dialects import _huggingface as hf
-from vitrail.checkpoints.model import Model, Shapes, depth_of, geometry
+from vitrail.checkpoints import huggingface as hf
+from vitrail.checkpoints.pooled import PooledModel
 from vitrail.checkpoints.rules import Rule, layer, repeated, same, shaped, stacked_layer
+from vitrail.checkpoints.shapes import Shapes, depth_of, geometry
 
 TEXT = ("text_model.*", "text_projection.*", "logit_scale", "logit_bias", "vision_model.embeddings.position_ids")
 BLOCK = [
@@ -33,7 +34,7 @@ def vision_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings(shapes: Shapes, config: hf.Config, *, act: str, eps: float, class_token: bool) -> dict[str, Any]:
-    """What :class:`ViTConfig` takes. Arguments: the library's defaults. Errors as :func:`_huggingface.settings`."""
+    """What :class:`ViTConfig` takes. Arguments: the library's defaults. Errors as :func:`huggingface.settings`."""
     kernel = shapes["vision_model.embeddings.patch_embedding.weight"]
     positions = shapes["vision_model.embeddings.position_embedding.weight"]
     return {
@@ -47,7 +48,7 @@ def settings(shapes: Shapes, config: hf.Config, *, act: str, eps: float, class_t
     }
 
 
-def rules(model: Model) -> list[Rule]:
+def rules(model: PooledModel) -> list[Rule]:
     """What both families keep alike."""
     return [
         shaped("vit.positions.embedding", "vision_model.embeddings.position_embedding.weight", -1, model.vit.dim),
@@ -59,7 +60,7 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model, own: dict[str, bool]) -> str | None:
+def lacks(model: PooledModel, own: dict[str, bool]) -> str | None:
     """What neither has, corrected by ``own``."""
     block = model.vit.block
     common = {
@@ -70,8 +71,8 @@ def lacks(model: Model, own: dict[str, bool]) -> str | None:
     return hf.lacks(model, {**common, **own})
 
 
-def sidecars(model: Model, family: str, architecture: str, **more: Any) -> dict[str, Any]:
-    """``config.json`` and ``preprocessor_config.json``; a classifier's config is that of the whole model.
+def sidecars(model: PooledModel, family: str, architecture: str, **more: Any) -> dict[str, Any]:
+    """``config.json`` and ``preprocessor_config.json``; a classifier's config is that of both encoders.
 
     Args:
         family: "clip" or "siglip".

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from vitrail.checkpoints.dialects._bare import plain
-from vitrail.checkpoints.model import Beside, Model, usual_heads
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.pooled import PooledModel
+from vitrail.checkpoints.shapes import usual_heads
+from vitrail.checkpoints.tensors_only import plain
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import from_timm, to_timm
 from vitrail.errors import UserError
@@ -69,7 +72,7 @@ vit_base_r50_s16_384 vit_large_r50_s32_224 vit_large_r50_s32_384
 
 
 @dataclass(frozen=True)
-class Said:
+class TimmConfig:
     """What stands beside the tensors.
 
     Attributes:
@@ -157,9 +160,9 @@ class Said:
         labels = self.config.get("label_names") or self.cfg.get("label_names") or self.cfg.get("labels") or ()
         if isinstance(labels, dict):
             labels = [labels[str(i)] for i in range(count) if str(i) in labels]
-        told = self.config.get("label_descriptions") or self.cfg.get("label_descriptions") or {}
+        descriptions = self.config.get("label_descriptions") or self.cfg.get("label_descriptions") or {}
         labels = [str(label) for label in labels]
-        texts = [str(told.get(label, label)) for label in labels] if isinstance(told, dict) else labels
+        texts = [str(descriptions.get(label, label)) for label in labels] if isinstance(descriptions, dict) else labels
         number = Counter(texts)
         return tuple(
             text if number[text] == 1 else f"{text} ({label if label != text else i})"
@@ -167,7 +170,7 @@ class Said:
         )
 
 
-def read(beside: Beside) -> Said:
+def read(beside: Beside) -> TimmConfig:
     """From ``config.json``, of timm's layout or its first one, where all stood in one mapping.
 
     Raises:
@@ -179,29 +182,31 @@ def read(beside: Beside) -> Said:
     if re.match("vit|eva|aimv2", hint) and _OTHERS.search(re.sub(r"[^a-z0-9]+", "_", hint)):
         raise UserError(f"by its name it is timm's {hint}, which Vitrail cannot compute; use a plain ViT")
     cfg = {key: value for key, value in (config.get("pretrained_cfg") or config).items() if value is not None}
-    return Said(architecture, hint, config.get("model_args") or {}, cfg, config)
+    return TimmConfig(architecture, hint, config.get("model_args") or {}, cfg, config)
 
 
-def preprocess(said: Said, names: Any, channels: int, size: Pair) -> tuple[PreprocessConfig, str | None]:
+def preprocess(
+    meta: TimmConfig, names: Collection[str], channels: int, size: Pair
+) -> tuple[PreprocessConfig, str | None]:
     """From ``pretrained_cfg``, else what is usual for such a model, and what of it was assumed.
 
     Args:
         names: of the tensors.
         channels: of the model, as ``size``.
     """
-    cfg = dict(said.cfg)
+    cfg = dict(meta.cfg)
     if {"mean", "std", "crop_pct", "interpolation"} & cfg.keys():
         shape = cfg.get("input_size") or (channels, *size)
-        cfg["input_size"] = (channels, *(size if "img_size" in said.args else shape[1:]))
+        cfg["input_size"] = (channels, *(size if "img_size" in meta.args else shape[1:]))
         for key in ("mean", "std"):  # as timm does for models of other channels than their preprocessing's
             values = cfg.get(key, _IMAGENET[key])
             cfg[key] = values if len(values) in (1, channels) else [sum(values) / len(values)]
         return from_timm(cfg), None
     kind, values = "augreg", _HALF
-    if "norm_pre.weight" in names or "clip" in said.hint:
+    if "norm_pre.weight" in names or "clip" in meta.hint:
         kind, values = "CLIP", _CLIP
     elif {"dist_token", "mask_token", "blocks.0.ls1.gamma"} & set(names) or re.search(
-        "deit|dino|moco|(^|[^a-z])mae", said.hint
+        "deit|dino|moco|(^|[^a-z])mae", meta.hint
     ):
         kind, values = "ImageNet", _IMAGENET
     values = values if channels == 3 else _HALF
@@ -229,7 +234,7 @@ def is_known(embed: ResNetStemConfig) -> bool:
     return embed.layers in _HYBRIDS and embed.width == 64 and same_eps
 
 
-def architecture(model: Model) -> str:
+def architecture(model: PooledModel) -> str:
     """timm's name for a model: of the published model of this shape where there is one, else a base to deviate from.
 
     Its constructor has what ``model_args`` cannot say: eps of the norms, SwiGLU, DeiT's second token, a ResNet.
@@ -240,7 +245,7 @@ def architecture(model: Model) -> str:
     return next(iter([*exact, *known]), base)
 
 
-def _family(model: Model) -> tuple[str, str]:
+def _family(model: PooledModel) -> tuple[str, str]:
     """The name without its image size (possibly of no published model), and the base of the family."""
     vit, block = model.vit, model.vit.block
     size = _SIZES.get((vit.dim, vit.depth, vit.mlp_dim), "none")
@@ -265,7 +270,7 @@ def _family(model: Model) -> tuple[str, str]:
     return f"vit_{size}_{patch}_dinov2" if vit.class_position else f"deit3_{size}_{patch}", base
 
 
-def config_json(model: Model) -> dict[str, Any]:
+def config_json(model: PooledModel) -> dict[str, Any]:
     """``config.json``, with every argument of the constructor, so that nothing hangs on the architecture's defaults."""
     vit, block, head = model.vit, model.vit.block, model.head
     swiglu = block.mlp == "swiglu"

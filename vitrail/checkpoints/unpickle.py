@@ -39,7 +39,7 @@ TOO_MUCH = "it asks for more memory than its size justifies"
 
 
 class Refused(Exception):
-    """The reason in words for people."""
+    """The reason, for a message."""
 
 
 def main(source: str, out: str) -> NoReturn:
@@ -155,7 +155,7 @@ def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """One line for people; torch's own messages advise to load the file unsafely."""
+    """One line; torch's own messages advise to load the file unsafely."""
     text = str(error)
     if isinstance(error, Refused):
         return text
