@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from vitrail import __version__, registry
+from vitrail import registry
 from vitrail.console import printable
 from vitrail.errors import UserError
+from vitrail.version import __version__
 
 if TYPE_CHECKING:
     from cyclopts import App

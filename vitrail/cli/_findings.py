@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from vitrail.cli._pictures import save_new, stem_of
 from vitrail.console import printable
 from vitrail.errors import UserError
 from vitrail.files import replacing, write_json, write_text
+from vitrail.terminal.pictures import save_new, stem_of
 
 Write: TypeAlias = Callable[[str, Any], None]
 """Takes a picture's name and its prediction."""

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import AllowPickle, Device, Json, Sizes, Weights, print_json
 from vitrail.errors import UserError
+from vitrail.terminal.options import AllowPickle, Device, Json, Sizes, Weights, print_json
 
 GROUP = "Use a model"
 

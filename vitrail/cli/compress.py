@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
-from vitrail.cli._options import BatchSize, Json, Opening, Weights, print_json
 from vitrail.errors import UserError
+from vitrail.terminal.options import BatchSize, Json, Opening, Weights, print_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,16 +59,15 @@ def compress(
         pictures: How many pictures to draw the tokens of.
         out: A folder for the files; default: compression/METHOD in the run folder.
     """
-    from vitrail.cli._measuring import source_and_folder
     from vitrail.compress import calibrates, variants
     from vitrail.compress.curve import measure
-    from vitrail.config import read_scalar, split_assignment
+    from vitrail.config import parse_assignments
     from vitrail.console import note
     from vitrail.report.measured import find_split
+    from vitrail.terminal.measuring import source_and_folder
 
     chosen = _levels(levels)
-    assigned = dict(split_assignment(option) for option in options)
-    settings = {name: read_scalar(text) for name, text in assigned.items()}
+    settings = parse_assignments(options)
     learns = calibrates(method)
     given = {} if learns else {"val_fraction": 0}  # of other data all images count, but those that it learns from
     config, folder = source_and_folder(run, data, out, f"compression/{method}", **given)
@@ -144,11 +143,14 @@ def _write(
     from vitrail.compress.reduced import ReducedViT
     from vitrail.report import style
     from vitrail.report.plain import plain
+    from vitrail.trainable import image_encoder
 
     files.write_json(folder / "curve.json", _plain(points, source, split, batch))
     style.save_png(_curve(points, models, f"{split}, {len(source):,} images"), folder / "curve.png")
     compressed = {point.name: (models[point.name], point) for point in points[1:]}
-    reduced = {name: model for name, (model, _) in compressed.items() if isinstance(model.task.vit, ReducedViT)}
+    reduced = {
+        name: model for name, (model, _) in compressed.items() if isinstance(image_encoder(model.task), ReducedViT)
+    }
     if reduced and count:
         style.save_png(_tokens(reduced, source, count), folder / "tokens.png")
     for name, (model, point) in compressed.items():
@@ -178,6 +180,7 @@ def _tokens(models: dict[str, Predictor], source: Source, count: int) -> Figure:
     from vitrail.explain.overlay import outline
     from vitrail.predictor import Sample
     from vitrail.report.figures.tiles import Tile, sheet
+    from vitrail.trainable import image_encoder
 
     tiles = []
     for index in np.linspace(0, len(source) - 1, min(len(source), count)).astype(int).tolist():
@@ -186,7 +189,7 @@ def _tokens(models: dict[str, Predictor], source: Source, count: int) -> Figure:
             picture = model.picture(sample)
             region = model.preprocess.region((picture.height, picture.width))
             with torch.inference_mode():
-                features: Any = model.task.vit(model.tensor(sample))
+                features: Any = image_encoder(model.task)(model.tensor(sample))
             if not place:
                 tiles.append(
                     Tile(outline(picture, region), Path(sample.name).name, f"{features.source.shape[1]} patches")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import AllowPickle, Sizes, Weights
+from vitrail.terminal.options import AllowPickle, Sizes, Weights
 
 GROUP = "Exchange weights"
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import BatchSize, OnBad, Running, Weights
 from vitrail.errors import UserError
+from vitrail.terminal.options import BatchSize, OnBad, Running, Weights
 
 if TYPE_CHECKING:
     from vitrail.data.source import Splits
@@ -47,9 +47,9 @@ def embed(
         projection: How they come onto the plane: principal components or t-SNE.
     """
     check_format(out)
-    from vitrail.cli._pictures import BadPictures
     from vitrail.console import Progress
     from vitrail.data.source import SourceConfig, open_source
+    from vitrail.terminal.pictures import BadPictures
 
     splits = open_source(SourceConfig(spec=data, labelled=labelled, val_fraction=0))
     predictor = running.load(run)
@@ -144,8 +144,8 @@ def draw(path: Path, columns: dict[str, Any], projection: Literal["pca", "tsne"]
     """Draw the vectors on a plane, coloured by label."""
     import numpy as np
 
-    from vitrail.cli._pictures import save_new
     from vitrail.explain.projection import figure, project
+    from vitrail.terminal.pictures import save_new
 
     points = project(columns["embedding"], projection)
     if "label" in columns:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitrail.cli._options import BatchSize, Json, Running, Weights, print_json
+from vitrail.terminal.options import BatchSize, Json, Running, Weights, print_json
 
 GROUP = "Use a model"
 
@@ -27,9 +27,9 @@ def evaluate(
         split: train, val or test; default: test where there is one, else val.
         out: folder for the files; default: evaluation/ in the run folder.
     """
-    from vitrail.cli._measuring import source_and_folder
     from vitrail.console import note, table
     from vitrail.report.measured import measure
+    from vitrail.terminal.measuring import source_and_folder
 
     model = running.load(run)
     # of other data all images count: nothing is split off

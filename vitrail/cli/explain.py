@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import Opening, Weights
 from vitrail.console import note
 from vitrail.errors import UserError
+from vitrail.terminal.options import Opening, Weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,11 +58,11 @@ def explain(
         options: Another option of the method.
         out: A folder for the pictures; nothing there is overwritten.
     """
-    from vitrail.cli._pictures import pictures, save_new, stem_of
-    from vitrail.config import read_scalar, split_assignment
+    from vitrail.config import parse_assignments
     from vitrail.explain import named_output
     from vitrail.explain.overlay import overlay, sheet
     from vitrail.predictor import name_of
+    from vitrail.terminal.pictures import pictures, save_new, stem_of
 
     found = pictures(inputs) if inputs else iter(())
     predictor = opening.load(run)
@@ -71,10 +71,7 @@ def explain(
         return
     output = None if target is None else named_output(predictor.classes, target)
     asked = {"layer": layer, "head": head, "target": output}
-    settings = {name: value for name, value in asked.items() if value is not None}
-    for option in options:
-        name, text = split_assignment(option)
-        settings[name] = read_scalar(text)
+    settings = {name: value for name, value in asked.items() if value is not None} | parse_assignments(options)
     for image in found:
         picture = predictor.picture(image)
         heats = _heats(predictor, image, method, settings)
@@ -98,8 +95,9 @@ def _heats(predictor: Predictor, image: ImageLike, method: str, settings: dict[s
 
 def _anatomy(predictor: Predictor, run: Path) -> Figure:
     from vitrail.explain import anatomy
+    from vitrail.trainable import image_encoder
 
-    vit, images = predictor.task.backbone, _own_images(predictor, run)
+    vit, images = image_encoder(predictor.task), _own_images(predictor, run)
     if not images:
         note("the pictures that the run was evaluated on are not there, so the attention distances are left out")
         return anatomy.figure(vit)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import AllowPickle, Json, Merge, Sizes, Weights, print_json
+from vitrail.terminal.options import AllowPickle, Json, Merge, Sizes, Weights, print_json
 
 GROUP = "Exchange weights"
 

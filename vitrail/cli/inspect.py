@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vitrail.cli._options import AllowPickle, Json, Sizes, Weights, print_json
+from vitrail.terminal.options import AllowPickle, Json, Sizes, Weights, print_json
 
 GROUP = "Exchange weights"
 

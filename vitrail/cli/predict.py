@@ -9,8 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from vitrail.cli._options import BatchSize, Json, OnBad, Running, Weights
 from vitrail.errors import UserError
+from vitrail.terminal.options import BatchSize, Json, OnBad, Running, Weights
 
 GROUP = "Use a model"
 
@@ -47,9 +47,9 @@ def predict(
     if as_json and as_csv:
         raise UserError("--json and --csv exclude each other; choose one")
     from vitrail.cli._findings import saving
-    from vitrail.cli._pictures import BadPictures, pictures, save_new, stem_of
     from vitrail.cli._writers import csv_writer, json_writer, table_writer
     from vitrail.predictor import name_of
+    from vitrail.terminal.pictures import BadPictures, pictures, save_new, stem_of
 
     found = pictures(inputs)
     predictor = running.load(run)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import BatchSize, Json, Opening, Weights, print_json
 from vitrail.errors import UserError
+from vitrail.terminal.options import BatchSize, Json, Opening, Weights, print_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ def probe(
         options: Another option of the method.
         out: A folder for probe.json and probe.png.
     """
-    from vitrail.config import read_scalar, split_assignment
+    from vitrail.config import parse_assignments
     from vitrail.console import note, table
     from vitrail.probe import Protocol
     from vitrail.probe import probe as measure
@@ -72,8 +72,7 @@ def probe(
     protocol = Protocol(
         layers=_layers(layer), pool=pool, labels=labels, seeds=seeds, augment=augment, memory=memory
     )  # before a model is opened
-    assigned = dict(split_assignment(option) for option in options)
-    settings = {name: read_scalar(text) for name, text in assigned.items()}
+    settings = parse_assignments(options)
     predictor = opening.load(model)
     result = measure(predictor, data, method, protocol, settings, split=split, batch_size=batch_size)
     if out is not None:

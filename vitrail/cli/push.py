@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitrail.cli._options import Weights
+from vitrail.terminal.options import Weights
 
 GROUP = "Exchange weights"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeFloat, PositiveInt
 
-from vitrail.cli._options import AllowPickle, Json, Merge, Sizes, Weights, print_json
+from vitrail.terminal.options import AllowPickle, Json, Merge, Sizes, Weights, print_json
 
 if TYPE_CHECKING:
     from vitrail.data.source import Source, SourceConfig
@@ -52,10 +52,10 @@ def quantize(
         weights_only: Store the weights in int8 and compute as before: smaller, nearly the same answers.
     """
     import vitrail
-    from vitrail.cli._measuring import source_and_folder
     from vitrail.compress import apply
     from vitrail.console import note, table
     from vitrail.predictor import load
+    from vitrail.terminal.measuring import source_and_folder
 
     config, _ = source_and_folder(run, data, out, "", val_fraction=0.5)
     options: dict[str, Any] = {**sizes.read()}

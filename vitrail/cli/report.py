@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitrail.cli._options import Device
+from vitrail.terminal.options import Device
 
 
 def report(

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import Running, Weights
 from vitrail.errors import UserError
 from vitrail.serve.limits import Limits
+from vitrail.terminal.options import Running, Weights
 
 GROUP = "Use a model"
 

@@ -5,7 +5,7 @@ B batch, H W image, N patches on a grid (h, w), D width, Q colours, S cells of a
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.ops.collective import mean_over_ranks
 from vitrail.ops.lab import gamut, lab_to_srgb, srgb_to_lab
 from vitrail.ops.patches import Pair, patchify, unpatchify
@@ -128,7 +129,6 @@ HEADS: dict[str, type[Classes | Regression]] = {"classes": Classes, "regression"
 class Task(Pretraining):
     """A backbone that sees grey, and a linear layer to the colours of its patches."""
 
-    repeats = ("mean", "std")
     config: Config
     head: Classes | Regression
 
@@ -137,6 +137,11 @@ class Task(Pretraining):
         self.config = config
         self.vit = ViT(config.model)
         self.head = HEADS[config.target](config)
+
+    @classmethod
+    def derived_options(cls, preprocess: PreprocessConfig) -> dict[str, Any]:
+        """Mean and standard deviation, to turn the input back into colours."""
+        return {"mean": preprocess.mean, "std": preprocess.std}
 
     def lab(self, images: Tensor) -> Tensor:
         """B 3 H W as the model takes them → Lab."""

@@ -5,7 +5,7 @@ B batch, C channels, N patches of P pixels, D width.
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.ops.masking import mask_by_noise, take
 from vitrail.ops.patches import patchify, unpatchify
 from vitrail.pretrain import Panel, Pretraining, uniform
@@ -87,7 +88,6 @@ def corrupt(noise: Tensor, ratio: float) -> Corruption:
 class Task(Pretraining):
     """A backbone with a mask token, and a linear layer to the classes of colours."""
 
-    repeats = ("mean", "std")
     config: Config
 
     def __init__(self, config: Config) -> None:
@@ -97,6 +97,11 @@ class Task(Pretraining):
         self.mask_token = nn.Parameter(torch.empty(config.model.dim))
         self.head = nn.Linear(config.model.dim, LEVELS**config.model.channels)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    @classmethod
+    def derived_options(cls, preprocess: PreprocessConfig) -> dict[str, Any]:
+        """Mean and standard deviation, to turn the input back into colours."""
+        return {"mean": preprocess.mean, "std": preprocess.std}
 
     def corruption(self, batch: Batch) -> Corruption:
         """A random one for each image."""

@@ -51,7 +51,7 @@ def samples(record: Record) -> list[Tile]:
     batch = next(iter(data.train_loader(seed=record.config["seed"]).batches(epoch=0)))
     if record.data.views:
         return _views(batch, record)
-    images = denormalised(batch["images"][:NUM_SAMPLES], record.data.preprocess)
+    images = denormalised(batch["images"][:NUM_SAMPLES], record.data.preprocess.resolve())
     if data.kind in SPATIAL:
         objects: Any = batch["targets"]
         shown = (on_picture(image, objects[i], data.classes) for i, image in enumerate(images))
@@ -86,7 +86,7 @@ def _logged(record: Record) -> list[str]:
 
 def _views(batch: Batch, record: Record) -> list[Tile]:
     """The views of the first images, an image a strip."""
-    views = [denormalised(view[:NUM_STRIPS], record.data.preprocess) for view in views_of(batch)]
+    views = [denormalised(view[:NUM_STRIPS], record.data.preprocess.resolve()) for view in views_of(batch)]
     return [Tile(beside(list(strip), STRIP_HEIGHT), "") for strip in zip(*views, strict=True)]
 
 

@@ -17,12 +17,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from vitrail import __version__
 from vitrail.data.transforms.preprocess import Preprocess
 from vitrail.serve.bodies import parsed, read, require_few, unpacked
 from vitrail.serve.limits import Limits
 from vitrail.serve.v1 import APlace, TheService, answer, decoded
 from vitrail.serve.worker import Served, arrays
+from vitrail.version import __version__
 
 TOP = 5  # classes named in the JSON of a prediction
 TENSOR = {

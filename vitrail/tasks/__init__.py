@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from vitrail.data.source import SourceConfig
     from vitrail.data.transforms.geometry import ImageGeometry
+    from vitrail.data.transforms.preprocess import PreprocessConfig
     from vitrail.vit import ViT, ViTConfig
 
 
@@ -68,13 +69,8 @@ P = TypeVar("P", bound=Prediction)
 
 
 class Task(Trainable, Generic[P]):
-    """An encoder and a head: images in, one :class:`Prediction` an image out.
+    """An encoder and a head: images in, one :class:`Prediction` an image out."""
 
-    Attributes:
-        repeats: settings of the preprocessing that its ``Config`` repeats, so that it can undo them.
-    """
-
-    repeats: ClassVar[tuple[str, ...]] = ()
     config: Any
     vit: ViT
     head: nn.Module
@@ -100,6 +96,11 @@ class Task(Trainable, Generic[P]):
             return config
         kind: Any = cls.takes[0]
         return dataclasses.replace(config, kind=kind)
+
+    @classmethod
+    def derived_options(cls, preprocess: PreprocessConfig) -> dict[str, Any]:
+        """Fields of ``Config`` that follow from the preprocessing, unless the user sets them."""
+        return {}
 
     @classmethod
     @abstractmethod

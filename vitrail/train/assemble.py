@@ -79,8 +79,8 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Sess
     if task.monitor is None and run.patience is not None:
         raise UserError(f"patience waits for a better measure and {run.task!r} has none; leave patience out")
     if run.distill is not None:
-        teacher = open_teacher(run.distill, run.data.preprocess, world.device)
-        distill.apply(task, teacher, run.distill, run.data.preprocess)
+        teacher = open_teacher(run.distill, run.preprocess, world.device)
+        distill.apply(task, teacher, run.distill, run.preprocess)
     optimizer.freeze(task, run.freeze)
     ema = Ema(task, run.ema) if run.ema else None
     if saved is not None:
@@ -143,7 +143,7 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:
         wanted = f"at least {module.Task.num_views} views" if module.Task.num_views else "one view"
         raise UserError(f"{run.task!r} learns from {wanted} of an image and data.views has {num_views}; see its recipe")
     torch.manual_seed(run.seed)
-    options = {name: getattr(run.data.preprocess, name) for name in module.Task.repeats} | run.task_options
+    options = module.Task.derived_options(run.preprocess) | run.task_options
     task: Task = module.Task(module.Task.configure(run.model, train.classes, train.targets, options))
     _require_views_fit(run, task)
     if fresh and run.init is not None:
@@ -157,7 +157,7 @@ def _require_views_fit(run: Run, task: Task) -> None:
     Raises:
         UserError: they do not, with the setting to change.
     """
-    whole, patch = run.data.preprocess.size, run.model.patch_size
+    whole, patch = run.preprocess.size, run.model.patch_size
     if run.data.views and run.data.augment != AugmentConfig():
         raise UserError(
             f"data.augment makes one view and {run.task!r} learns from several: set data.views.0.augment and so on"

@@ -21,12 +21,13 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from vitrail import __version__, files, registry
 from vitrail import config as configs
+from vitrail import files, registry
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.errors import UserError
 from vitrail.train.run import Run, differences, settled
+from vitrail.version import __version__
 
 
 class RunFolder:
@@ -57,7 +58,7 @@ class RunFolder:
 
     def _saved(self) -> Run:
         """The run as the config has it, whatever modules it names."""
-        return configs.load(Run, self.config)
+        return configs.load(Run, self.config).resolved
 
     def read_summary(self) -> dict[str, Any] | None:
         """The result, or None while the training is not complete."""
@@ -79,7 +80,7 @@ class RunFolder:
             summary is not None
             and "evaluation" not in summary
             and run.epochs == self._saved().epochs
-            and not differences(to_dict(self._saved()), to_dict(run))
+            and not differences(to_dict(self._saved()), to_dict(run.resolved))
         )
 
     def claim(self) -> None:
@@ -121,6 +122,7 @@ class RunFolder:
         Raises:
             UserError: the folder holds a finished run, or another one.
         """
+        run = run.resolved
         if not self.config.exists():
             return run
         saved = self._saved()

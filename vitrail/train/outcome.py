@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitrail import __version__
 from vitrail.checkpoints import native
 from vitrail.config import to_dict
 from vitrail.console import warn
@@ -14,6 +13,7 @@ from vitrail.distill import released
 from vitrail.train.assemble import Session
 from vitrail.train.distributed import gather
 from vitrail.train.loggers import csv
+from vitrail.version import __version__
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def save_weights(session: Session, name: str, metrics: dict[str, float]) -> None
     meta = {
         "task": session.task.name,
         "config": to_dict(session.task.config),
-        "preprocess": to_dict(run.data.preprocess),
+        "preprocess": to_dict(run.preprocess),
         "metrics": metrics,
         "training": {
             "epoch": at.epoch + 1,
