@@ -1,4 +1,4 @@
-"""Vitrail: Vision Transformers from a folder of images to a trained, measured and explained model."""
+"""Vitrail: Vision Transformers from a folder of images to a trained, evaluated and explained model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Smaller and faster models from a trained one, and what that costs."""
+"""Smaller and faster variants of a trained model, and their accuracy."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def compress(
     batch_size: BatchSize = 8,
     opening: Opening = Opening(),  # noqa: B008  frozen
 ) -> None:
-    """Measure what a model loses and gains with fewer tokens, heads or units.
+    """Measure speed and accuracy of a model with fewer tokens, heads or units.
 
-    Prints a table of speed and accuracy, and writes it as curve.json and curve.png, with pictures of the tokens that
-    are left (tome, evit) or with the smaller models' weights (prune), from which `vitrail train --init` goes on.
+    Prints a table of speed and accuracy, and writes it as curve.json and curve.png, with figures of the remaining
+    tokens (tome, evit) or with the weights of the smaller models (prune), which `vitrail train --init` can fine-tune.
 
     Examples
       vitrail compress runs/birds
@@ -51,12 +51,12 @@ def compress(
 
     Args:
         data: Other data than the run's own: a folder, a table, a named data set.
-        method: tome (merge tokens), evit (prune tokens), prune (heads and units), or a third party's.
-        levels: How strongly: r of tome, keep of evit, share of prune; default: the method's own.
-        options: Another option of the method.
-        split: Measured on: train, val or test; default: test where there is one, else val.
-        calibration: Training images at most to measure the importance of heads and units on (prune).
-        pictures: How many pictures to draw the tokens of.
+        method: tome (merge tokens), evit (prune tokens), prune (heads and units), or my_pkg.my_module.
+        levels: Strengths to measure: r of tome, keep of evit, share of prune; default: those of the method.
+        options: An option of the method; can be repeated.
+        split: Split to measure on: train, val or test; default: test where there is one, else val.
+        calibration: Maximum number of training images for the importance of heads and units (prune).
+        pictures: Number of images to draw the tokens of.
         out: A folder for the files; default: compression/METHOD in the run folder.
     """
     from vitrail.compress import calibrates, variants

@@ -33,18 +33,18 @@ def embed(
     batch_size: BatchSize = 32,
     running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
-    """Write the feature vectors of pictures, with names, splits and labels.
+    """Write the feature vectors of images, with names, splits and labels.
 
     Examples
       vitrail embed runs/birds photos/ --out features.npz
       vitrail embed runs/birds digits --out features.parquet --plot map.png
 
     Args:
-        data: What vitrail train takes: a folder, .csv, .npz, .tar or a data set's name.
-        out: A .npz or .parquet file to write.
-        labelled: Read labels too; without them any folder of pictures goes.
-        plot: A picture to draw the vectors on, as points of a plane.
-        projection: How they come onto the plane: principal components or t-SNE.
+        data: A folder, .csv, .npz, .tar or the name of a data set, as for vitrail train.
+        out: The .npz or .parquet file to write.
+        labelled: Read labels too; without them the images of a folder need no class folders.
+        plot: A .png or .jpg file for a 2D scatter plot of the vectors.
+        projection: Projection of the plot to 2D: principal components or t-SNE.
     """
     check_format(out)
     from vitrail.console import Progress

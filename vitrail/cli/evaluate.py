@@ -20,12 +20,12 @@ def evaluate(
 ) -> None:
     """Measure a trained model on held-out images.
 
-    Prints the metrics, and writes all numbers as JSON, every prediction as CSV, the plots and the worst mistakes.
+    Prints the metrics, and writes all numbers as JSON, every prediction as CSV, plots and the worst mistakes.
 
     Args:
-        data: other data than the run's own: a folder, a table, a named data set.
-        split: train, val or test; default: test where there is one, else val.
-        out: folder for the files; default: evaluation/ in the run folder.
+        data: Other data than the run's own: a folder, a table, a named data set.
+        split: Split to evaluate: train, val or test; default: test where there is one, else val.
+        out: A folder for the files; default: evaluation/ in the run folder.
     """
     from vitrail.console import note, table
     from vitrail.report.measured import measure

@@ -1,4 +1,4 @@
-"""Where a model looks, and what it has learned."""
+"""Explanations of single predictions, and figures of what a model has learned."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def explain(
     out: Path = Path("explained"),
     opening: Opening = Opening(),  # noqa: B008  frozen
 ) -> None:
-    """Draw where a model looks in pictures, or without pictures what it has learned.
+    """Draw heat maps of what a prediction depends on, or without images what the model has learned.
 
-    With pictures: heat maps on each, and one sheet with all of them. Without: the ViT paper's figure 7, that is
-    patch filters, position embeddings and how far each head looks.
+    With images: a heat map for each method, and one sheet with all of them. Without: figure 7 of the ViT paper, that is
+    patch filters, position embeddings and the attention distance of each head.
 
     Examples
       vitrail explain runs/birds photo.jpg
@@ -50,13 +50,13 @@ def explain(
       vitrail explain runs/birds
 
     Args:
-        inputs: Files, folders, quoted globs, or - for paths or one picture on standard input.
-        method: attention, rollout, gradcam, relevance, queries (of detectors), a third party's, or all that suit.
-        layer: One layer, 0 the first and -1 the last.
-        head: One head of it (attention).
-        target: The class to explain, by name or number (gradcam, relevance, queries); default the most probable.
-        options: Another option of the method.
-        out: A folder for the pictures; nothing there is overwritten.
+        inputs: Files, folders, quoted globs, or - for paths or one image on standard input.
+        method: attention, rollout, gradcam, relevance, queries (of detectors), my_pkg.my_module, or all that apply.
+        layer: Index of a layer: 0 is the first, -1 the last.
+        head: Index of a head of that layer (attention).
+        target: The class to explain, by name or number (gradcam, relevance, queries); default: the most probable.
+        options: An option of the method; can be repeated.
+        out: A folder for the figures; nothing there is overwritten.
     """
     from vitrail.config import parse_assignments
     from vitrail.explain import named_output
@@ -99,7 +99,7 @@ def _anatomy(predictor: Predictor, run: Path) -> Figure:
 
     vit, images = image_encoder(predictor.task), _own_images(predictor, run)
     if not images:
-        note("the pictures that the run was evaluated on are not there, so the attention distances are left out")
+        note("the images of the run's data are not available, so the attention distances are left out")
         return anatomy.figure(vit)
     return anatomy.figure(vit, anatomy.attention_distances(vit, images))
 

@@ -28,7 +28,7 @@ def predict(
     batch_size: BatchSize = 32,
     running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
-    """Say what pictures show.
+    """Predict classes, boxes, masks or numbers of images.
 
     Examples
       vitrail predict runs/birds photo.jpg
@@ -38,11 +38,11 @@ def predict(
       curl -s https://example.org/bird.jpg | vitrail predict runs/birds -
 
     Args:
-        inputs: Files, folders, quoted globs, or - for paths or one picture on standard input.
-        top: How many classes to name.
+        inputs: Files, folders, quoted globs, or - for paths or one image on standard input.
+        top: Number of classes to show.
         as_csv: Print CSV on stdout.
-        annotate: A folder for the pictures with their predictions on them; nothing there is overwritten.
-        out: Boxes and maps in a file for other tools: COCO's .json, a .csv, or a new folder (YOLO's text, PNG maps).
+        annotate: A folder for copies of the images with their predictions drawn on; nothing there is overwritten.
+        out: A file of boxes, masks or class maps for other tools: COCO .json, .csv, or a new folder (YOLO text, PNG).
     """
     if as_json and as_csv:
         raise UserError("--json and --csv exclude each other; choose one")

@@ -47,28 +47,27 @@ class TrainingOptions:
     """Options of every training.
 
     Args:
-        name: The run's folder below runs/; default: made of recipe, data and model.
+        name: Name of the run's folder in runs/; default: from recipe, data and model.
         recipe: Start from a recipe, which the other options change.
-        resume: Continue this run folder; --epochs may extend it.
+        resume: Continue the run in this folder; --epochs can extend it.
         init: Start from the weights of a run folder or file, at another image size or for other classes too.
         model: Architecture, as vitrail models lists them; default: that of the recipe or of --init, else S/16.
-        image_size: Side of the input in pixels; default: that of the recipe or of --init, else 224.
-        channels: 1 for grey, 3 for colour, 4 with transparency; default: that of the recipe or of --init, else 3.
-        epochs: Passes over the training images; default: the recipe's, else 100.
-        batch_size: Images in a step, over all processes; default: the recipe's, else 128.
-        lr: Peak learning rate; default: the recipe's, else 1e-3. Or --set optimizer.base_lr for 256 images a step.
-        augment: none, light, digits, small, plain, deit or deit3, and where boxes move along none, light, digits,
-            large or any_side; default: the recipe's, else light.
-        precision: Default: auto, which is bf16 on a GPU, and on a CPU where it measures faster.
+        image_size: Side length of the input in pixels; default: that of the recipe or of --init, else 224.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA; default: that of the recipe or of --init, else 3.
+        epochs: Number of passes over the training images; default: the recipe's, else 100.
+        batch_size: Images per step, over all processes; default: the recipe's, else 128.
+        lr: Peak learning rate; default: the recipe's, else 1e-3. Or --set optimizer.base_lr per 256 images a step.
+        augment: none, light, digits, small, plain, deit, deit3; for boxes, masks: none, light, digits, large, any_side.
+        precision: Arithmetic; default: auto, which is bf16 on a GPU, and on a CPU where it measures faster.
         device: auto, cpu, cuda, cuda:1 or mps; default: auto.
-        workers: Loader processes; default: by core count and image size.
-        seed: Of everything random; default: 0.
-        on_bad: At an unreadable training picture: error, or skip it and list it; default: error.
-        log: tensorboard, wandb or mlflow, beside metrics.csv; can be repeated.
-        download: Fetch a named data set that is not there yet.
-        processes: Training processes on this machine, usually one a GPU.
-        restarts: Start again from the last state after a crash, at most so many times.
-        report: Measure the best weights and write the report at the end.
+        workers: Number of loader processes; default: by core count and image size.
+        seed: Seed of all random numbers; default: 0.
+        on_bad: At an unreadable training image: stop, or skip it and list it; default: error.
+        log: tensorboard, wandb or mlflow, in addition to metrics.csv; can be repeated.
+        download: Download a named data set that is not on disk yet.
+        processes: Number of training processes on this machine, usually one per GPU.
+        restarts: Maximum number of restarts from the last saved state after a crash.
+        report: Evaluate the best weights and write the report at the end.
     """
 
     name: str | None = None

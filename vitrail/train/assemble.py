@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vitrail import distill, registry
 from vitrail.config import to_dict
 from vitrail.console import note
-from vitrail.data import AugmentConfig, Data, Loader, MixConfig, open_data
+from vitrail.data import AugmentConfig, Data, Loader, MixConfig, PreprocessConfig, open_data
 from vitrail.data.batch import Batch, to_device
 from vitrail.distill.opening import open_teacher
 from vitrail.errors import UserError
@@ -145,10 +145,25 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:
     torch.manual_seed(run.seed)
     options = module.Task.derived_options(run.preprocess) | run.task_options
     task: Task = module.Task(module.Task.configure(run.model, train.classes, train.targets, options))
+    _require_input_fits(run.preprocess, task)
     _require_views_fit(run, task)
     if fresh and run.init is not None:
         initialise_from(task, run.init)
     return task
+
+
+def _require_input_fits(preprocess: PreprocessConfig, task: Task) -> None:
+    """Check that the model takes the images that are made.
+
+    Raises:
+        UserError: ``data.preprocess`` sets a size or a number of channels that it does not take.
+    """
+    if preprocess.channels != task.inputs.channels:
+        raise UserError(
+            f"data.preprocess.channels {preprocess.channels} and model.channels {task.inputs.channels} differ; "
+            "set model.channels alone"
+        )
+    task.inputs.accepts(preprocess.size)
 
 
 def _require_views_fit(run: Run, task: Task) -> None:
