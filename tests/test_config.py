@@ -84,14 +84,19 @@ def test_a_config_survives_a_file(suffix, tmp_path):
     survives()
 
 
+def override_text(*assignments):
+    """The default config, changed as ``--set`` does."""
+    return configs.override(Outer(), configs.parse_assignments(assignments, Outer))
+
+
 @given(texts)
 def test_any_text_can_be_written(text):
-    assert configs.override(Outer(), [f"text={text}"]).text in (text, configs.read_scalar(text))
+    assert override_text(f"text={text}").text in (text, configs.read_scalar(text))
 
 
 @pytest.mark.parametrize("text", ["no", "12", "1e-3", "nan", "2024-01-01", "", "null", "[a", "a=b", "inner"])
 def test_a_text_needs_no_quotes_whatever_yaml_makes_of_it(text):
-    assert configs.override(Outer(), [f"text={text}"]).text == text
+    assert override_text(f"text={text}").text == text
 
 
 @pytest.mark.parametrize(
@@ -108,14 +113,15 @@ def test_a_text_needs_no_quotes_whatever_yaml_makes_of_it(text):
     ],
 )
 def test_override(assignment, field, value):
-    assert configs.override(Outer(), [assignment]) == dataclasses.replace(Outer(), **{field: value})
+    assert override_text(assignment) == dataclasses.replace(Outer(), **{field: value})
 
 
 def test_a_part_of_what_was_given_by_name_can_be_changed():
     from vitrail.data import DataConfig, SourceConfig, augmentation
 
     changed = configs.override(
-        DataConfig(source=SourceConfig(spec="digits")), ["augment=deit", "augment.erasing=null", "augment.mix.cutmix=0"]
+        DataConfig(source=SourceConfig(spec="digits")),
+        {"augment": "deit", "augment.erasing": None, "augment.mix.cutmix": 0},
     )
     deit = augmentation("deit")
     assert changed.augment == dataclasses.replace(deit, erasing=None, mix=dataclasses.replace(deit.mix, cutmix=0))
@@ -123,8 +129,31 @@ def test_a_part_of_what_was_given_by_name_can_be_changed():
 
 def test_overrides_apply_in_order_and_leave_the_original():
     original = Outer()
-    assert configs.override(original, ["count=4", "inner.rate=0.5", "count=5"]).count == 5
+    changes = configs.parse_assignments(["inner.rate=0.5", "inner={kind: swiglu}", "inner.rate=0.25"])
+    assert list(changes) == ["inner", "inner.rate"], "the last one counts, and comes last"
+    assert configs.override(original, changes).inner == Inner(kind="swiglu", rate=0.25)
     assert original == Outer()
+
+
+def test_values_may_be_configs():
+    changed = configs.override(Outer(), {"inner": Inner(rate=0.3), "maybe": Inner(), "maybe.kind": "swiglu"})
+    assert (changed.inner, changed.maybe) == (Inner(rate=0.3), Inner(kind="swiglu"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cuont": 3}, r"unknown setting 'cuont'; did you mean 'count'\?"),
+        ({"count": "many"}, "setting 'count' = 'many': input should be a valid integer"),
+        ({"text": 3}, "setting 'text' = 3: input should be a valid string"),
+        ({"inner.rate": None}, "setting 'inner.rate' = None: input should be a valid number"),
+        ({"inner..rate": 1}, "unknown setting 'inner..rate'"),
+    ],
+)
+def test_a_wrong_value_is_named(changes, message):
+    with pytest.raises(UserError, match=message) as caught:
+        configs.override(Outer(), changes)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +178,7 @@ def test_overrides_apply_in_order_and_leave_the_original():
 )
 def test_a_wrong_override_repeats_what_was_written(assignment, message):
     with pytest.raises(UserError, match=message) as caught:
-        configs.override(Outer(), [assignment])
+        override_text(assignment)
     assert "\n" not in str(caught.value)
 
 
@@ -197,9 +226,9 @@ def test_a_setting_that_was_null_is_begun_by_its_parts() -> None:
     from vitrail.recipes import digits
 
     run = configs.override(
-        digits.run(), ["distill.options.temperature=2", "distill.teacher=runs/t", "distill.kind=soft"]
+        digits.run(), {"distill.options.temperature": 2, "distill.teacher": "runs/t", "distill.kind": "soft"}
     )
     assert run.distill is not None
     assert (run.distill.teacher, run.distill.options) == ("runs/t", {"temperature": 2})
     with pytest.raises(UserError, match=r"unknown setting 'distill\.optiens'; did you mean 'options'"):
-        configs.override(digits.run(), ["distill.teacher=runs/t", "distill.optiens.temperature=2"])
+        configs.override(digits.run(), {"distill.teacher": "runs/t", "distill.optiens.temperature": 2})

@@ -40,7 +40,9 @@ class Outer:
     ],
 )
 def test_a_part_of_one_of_several_can_be_set(assignments, changed):
-    assert configs.override(Outer(), assignments) == dataclasses.replace(Outer(), **changed)
+    assert configs.override(Outer(), configs.parse_assignments(assignments, Outer)) == dataclasses.replace(
+        Outer(), **changed
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,14 +60,14 @@ def test_a_part_of_one_of_several_can_be_set(assignments, changed):
 )
 def test_a_wrong_place_is_named(assignment, message):
     with pytest.raises(UserError, match=message) as caught:
-        configs.override(Outer(), [assignment])
+        configs.override(Outer(), configs.parse_assignments([assignment], Outer))
     assert "\n" not in str(caught.value)
 
 
 def test_the_views_of_a_recipe_can_be_changed():
     two = DataConfig(source=SourceConfig(spec="digits"), views=(ViewConfig(), ViewConfig(scale=0.5)))
-    changed = configs.override(two, ["views.1.count=4", "views.0.augment=light"])
+    changed = configs.override(two, {"views.1.count": 4, "views.0.augment": "light"})
     assert changed.views == (ViewConfig(augment=augmentation("light")), ViewConfig(scale=0.5, count=4))
-    changed = configs.override(two, ["views.1.augment=light", "views.1.augment.horizontal_flip=0.1"])
+    changed = configs.override(two, {"views.1.augment": "light", "views.1.augment.horizontal_flip": 0.1})
     assert changed.views[1].augment == dataclasses.replace(augmentation("light"), horizontal_flip=0.1)
     assert changed.views[0] == two.views[0]

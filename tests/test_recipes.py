@@ -29,7 +29,7 @@ def test_a_recipes_model_takes_its_images(name: str) -> None:
     module = registry.load_from(REGISTRIES, "classification" if run.task == "auto" else run.task)
     names = [str(i) for i in range(10)]
     task = module.Task(module.Task.configure(run.model, names, torch.arange(10).numpy(), run.task_options))
-    size = run.data.preprocess
+    size = run.preprocess
     with torch.inference_mode():
         outputs = task(torch.randn(2, size.channels, *size.size))
     assert outputs.isfinite().all()

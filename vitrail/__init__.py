@@ -1,11 +1,11 @@
-"""Vitrail: Vision Transformers from a folder of pictures to a trained, measured and explained model."""
+"""Vitrail: Vision Transformers from a folder of images to a trained, evaluated and explained model."""
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the table below, for type checkers; tests/test_public.py compares both
     from vitrail.benchmarking import benchmark as benchmark
     from vitrail.conversion import convert as convert
     from vitrail.conversion import inspect as inspect
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from vitrail.presets import preset as preset
     from vitrail.presets import presets as presets
     from vitrail.train.loop import fit as fit
+    from vitrail.version import __version__ as __version__
     from vitrail.vit import ViT as ViT
     from vitrail.vit import ViTConfig as ViTConfig
 
-__version__ = "0.1.0"
-
-# Resolved on first use, so that `import vitrail` and `vitrail --help` need no torch.
+# The public names and their modules, imported on first use: `import vitrail` and `vitrail --help` need no torch.
 _PUBLIC = {
     "Predictor": "vitrail.predictor",
     "UserError": "vitrail.errors",
     "ViT": "vitrail.vit",
     "ViTConfig": "vitrail.vit",
+    "__version__": "vitrail.version",
     "benchmark": "vitrail.benchmarking",
     "convert": "vitrail.conversion",
     "evaluate": "vitrail.evaluation",
@@ -40,29 +40,14 @@ _PUBLIC = {
     "presets": "vitrail.presets",
     "quantize": "vitrail.int8",
 }
-__all__ = [
-    "Predictor",
-    "UserError",
-    "ViT",
-    "ViTConfig",
-    "benchmark",
-    "convert",
-    "evaluate",
-    "export",
-    "fit",
-    "inspect",
-    "load",
-    "preset",
-    "presets",
-    "quantize",
-]
+__all__ = [name for name in _PUBLIC if not name.startswith("_")]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'vitrail' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return list(_PUBLIC)

@@ -1,4 +1,4 @@
-"""Frozen configs: typed dataclasses that refuse unknown keys and travel as JSON or YAML.
+"""Frozen configs: typed dataclasses that reject unknown keys and are stored as JSON or YAML.
 
 Declare one in the file of the thing that it configures::
 
@@ -6,7 +6,7 @@ Declare one in the file of the thing that it configures::
     class MlpConfig:
         kind: Literal["gelu", "swiglu"] = "gelu"
 
-    override(MlpConfig(), ["kind=swiglu"])
+    override(MlpConfig(), {"kind": "swiglu"})
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import dataclasses
 import functools
 import json
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar, dataclass_transform, get_args
+from typing import Annotated, Any, TypeAlias, TypeVar, dataclass_transform, get_args, get_origin
 
 import pydantic
 import yaml
@@ -27,7 +27,7 @@ from vitrail.errors import UserError, did_you_mean
 
 T = TypeVar("T")
 Key: TypeAlias = str | int
-"""Of a mapping, or a place in a list."""
+"""A key of a mapping, or an index in a list."""
 
 Size = Annotated[
     tuple[Annotated[int, pydantic.Field(gt=0)], Annotated[int, pydantic.Field(gt=0)]],
@@ -54,7 +54,7 @@ def config(cls: type[T]) -> type[T]:
     return made  # type: ignore[return-value]
 
 
-def to_dict(value: Any) -> dict[str, Any]:
+def to_dict(value: object) -> dict[str, Any]:
     """The config as plain JSON types (tuples become lists)."""
     result: dict[str, Any] = pydantic.TypeAdapter(type(value)).dump_python(value, mode="json")
     return result
@@ -75,40 +75,47 @@ def from_dict(cls: type[T], data: dict[str, Any], *, where: str = "") -> T:
         raise UserError((f"{where}: " if where else "") + _explain_all(cls, error)) from None
 
 
-def override(value: T, assignments: Iterable[str]) -> T:
-    """A copy of the config with ``a.b=c`` assignments applied; ``a.1.b=c`` is for the second of several, from 0 on.
+def override(value: T, changes: Mapping[str, object]) -> T:
+    """A copy of the config with ``{"a.b": value}`` changes applied in order; ``a.1.b`` is in the second item of a list.
 
-    ``c`` is read as YAML (``null``, ``[1, 2]``, ``1e-3``), but where the setting is a text and YAML makes another
-    thing of it, it stays as written: ``name=no`` needs no quotes.
+    Values are plain types or configs. For changes written as text, see :func:`parse_assignments`.
 
     Raises:
-        UserError: a malformed assignment, an unknown key, a place that is not there, or a bad value.
+        UserError: an unknown path, an index that does not exist, or a bad value.
     """
     data = to_dict(value)
-    written: dict[tuple[Key, ...], tuple[str, str]] = {}
-    for assignment in assignments:
-        path, text = split_assignment(assignment)
+    for path, new in changes.items():
         if _inside_a_name(data, path.split(".")):
             data = to_dict(from_dict(type(value), data))
-        written[_assign(data, path, read_scalar(text))] = path, text
-    for place in _texts_expected(type(value), data) & written.keys():
-        _assign(data, *written[place])
+        _assign(data, path, to_dict(new) if dataclasses.is_dataclass(new) else new)
     return from_dict(type(value), data)
 
 
-def split_assignment(assignment: str) -> tuple[str, str]:
-    """``a.b=c`` → (``a.b``, ``c``).
+def parse_assignments(assignments: Iterable[str], cls: type | None = None) -> dict[str, object]:
+    """``["a.b=c"]`` → ``{"a.b": c}``, as :func:`override` takes it.
+
+    ``c`` is read as YAML (``null``, ``[1, 2]``, ``1e-3``), but where ``cls`` has a string and YAML reads another type,
+    it stays as written: ``name=no`` needs no quotes.
+
+    Args:
+        cls: the config class that the paths are in.
 
     Raises:
-        UserError: it is not of this form.
+        UserError: a malformed assignment.
     """
-    path, separator, text = assignment.partition("=")
-    if not separator or not all(path.strip().split(".")):
-        raise UserError(f"{assignment!r} is not an assignment; write it as key.sub_key=value")
-    return path.strip(), text
+    changes: dict[str, object] = {}
+    for assignment in assignments:
+        path, separator, text = assignment.partition("=")
+        path = path.strip()
+        if not separator or not all(path.split(".")):
+            raise UserError(f"{assignment!r} is not an assignment; write it as key.sub_key=value")
+        value = read_scalar(text)
+        changes.pop(path, None)  # the last one counts, and comes after those before it
+        changes[path] = text if _needs_string(cls, path, value) else value
+    return changes
 
 
-def read_scalar(text: str) -> Any:
+def read_scalar(text: str) -> object:
     """A YAML value from text, with ``1e-3`` read as the number it is (YAML 1.1 takes it for a string)."""
     try:
         value = yaml.safe_load(text)
@@ -122,7 +129,7 @@ def read_scalar(text: str) -> Any:
     return value
 
 
-def save(value: Any, path: str | Path) -> None:
+def save(value: object, path: str | Path) -> None:
     """Write the config to ``.json`` or ``.yaml``."""
     path = Path(path)
     data = to_dict(value)
@@ -151,7 +158,7 @@ def load(cls: type[T], path: str | Path) -> T:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes texts with control characters: PyYAML writes some (U+0085) such that they come back as a space."""
+    """Quotes strings with control characters: PyYAML writes some (U+0085) such that they are read back as a space."""
 
 
 _Dumper.add_representer(
@@ -163,32 +170,29 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
 
 
-class _Begun(dict[Any, Any]):
-    """What was null until one of its settings was given; the others stand in its class, which is asked in the end."""
+class _NewConfig(dict[Key, Any]):
+    """A config in place of null, with the settings given so far; its class checks their names in the end."""
 
 
-def _assign(data: Any, path: str, value: Any) -> tuple[Key, ...]:
-    """Put ``value`` at ``path``; returns where that is."""
-    place: list[Key] = []
+def _assign(data: Any, path: str, value: object) -> None:
+    """Put ``value`` at ``path``."""
     *parents, last = path.split(".")
     for parent in parents:
         key = _key(data, parent, path)
         if isinstance(data, dict) and key not in data:
-            if not isinstance(data, _Begun):
+            if not isinstance(data, _NewConfig):
                 raise UserError(f"unknown setting {path!r}; {did_you_mean(parent, data)}")
             data[key] = None
         if data[key] is None:
-            data[key] = _Begun()
+            data[key] = _NewConfig()
         if not isinstance(data[key], dict | list):
             raise UserError(f"setting {path!r}: {parent!r} is a single value and has no parts")
-        place, data = [*place, key], data[key]
-    key = _key(data, last, path)
-    data[key] = value
-    return (*place, key)
+        data = data[key]
+    data[_key(data, last, path)] = value
 
 
 def _key(data: Any, written: str, path: str) -> Key:
-    """What was written, as a key of the mapping or a place in the list ``data``."""
+    """What was written, as a key of the mapping or an index in the list ``data``."""
     if isinstance(data, dict):
         return written
     if written not in map(str, range(len(data))):
@@ -198,20 +202,41 @@ def _key(data: Any, written: str, path: str) -> Key:
 
 
 def _inside_a_name(data: Any, keys: list[str]) -> bool:
-    """Is a part asked for of what an assignment before this one gave by name (``augment=deit``)?"""
+    """Is the path inside a setting that an earlier change gave by name (``augment=deit``)?"""
     for key in keys[:-1]:
         parts = {str(i): part for i, part in enumerate(data)} if isinstance(data, list) else data
         data = parts.get(key) if isinstance(parts, dict) else None
     return isinstance(data, str)
 
 
-def _texts_expected(cls: Any, data: dict[str, Any]) -> set[tuple[Key, ...]]:
-    """Where ``data`` holds something else and ``cls`` wants a text."""
-    try:
-        pydantic.TypeAdapter(cls).validate_python(data)
-    except pydantic.ValidationError as error:
-        return {item["loc"] for item in error.errors() if item["type"] in ("string_type", "literal_error")}
-    return set()
+def _needs_string(cls: type | None, path: str, value: object) -> bool:
+    """Does the setting at ``path`` reject ``value`` because it is a string?"""
+    errors: set[str] = set()
+    for annotation in () if cls is None or isinstance(value, str) else _annotations_at(cls, path.split(".")):
+        try:
+            pydantic.TypeAdapter(annotation).validate_python(value)
+        except pydantic.ValidationError as error:
+            errors |= {item["type"] for item in error.errors()}
+        else:
+            return False
+    return not errors.isdisjoint(("string_type", "literal_error"))
+
+
+def _annotations_at(annotation: Any, path: list[str]) -> list[Any]:
+    """The types that a setting may have, one for each member of a union on the way to it."""
+    if annotation is ...:  # of tuple[T, ...]
+        return []
+    if not path:
+        return [annotation]
+    key, *rest = path
+    fields = getattr(annotation, "__pydantic_fields__", {})
+    if key in fields:
+        return _annotations_at(fields[key].annotation, rest)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is dict:
+        return _annotations_at(arguments[1], rest)
+    inside = rest if origin in (tuple, list) else path
+    return [found for argument in arguments for found in _annotations_at(argument, inside)]
 
 
 def _explain_all(cls: Any, error: pydantic.ValidationError) -> str:
@@ -234,13 +259,13 @@ def _field_names(cls: Any, location: list[str]) -> list[str]:
     configs = [cls]
     for part in location:
         fields = [c.__pydantic_fields__[part] for c in configs if part in c.__pydantic_fields__]
-        # A part that names no field is a place in a list or the arm of a union.
+        # A part that names no field is an index in a list or a member of a union.
         configs = [c for field in fields for c in _configs_in(field.annotation)] or configs
     return [field.name for c in configs for field in dataclasses.fields(c)]
 
 
 def _configs_in(annotation: Any) -> list[Any]:
-    """The config classes that a type holds: those of ``tuple[A, ...] | B | None`` are A and B."""
+    """The config classes in a type: those of ``tuple[A, ...] | B | None`` are A and B."""
     if hasattr(annotation, "__pydantic_fields__"):
         return [annotation]
     return [c for argument in get_args(annotation) for c in _configs_in(argument)]

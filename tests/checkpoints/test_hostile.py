@@ -246,7 +246,7 @@ def test_a_run_folder_names_no_code(good: Path, setting: str, capsys: pytest.Cap
     run = Run(data=DataConfig(source=SourceConfig(spec="photos")), model=ViTConfig())
     Path("runs/x/weights").mkdir(parents=True)
     good.rename("runs/x/weights/best.safetensors")
-    config.save(config.override(run, [setting]), "runs/x/config.yaml")
+    config.save(config.override(run, config.parse_assignments([setting])), "runs/x/config.yaml")
     commands = [["train", "--resume", "runs/x"], ["train", "photos", "--name", "x"]]
     if "spec" in setting:
         commands.append(["evaluate", "runs/x", "--device", "cpu"])

@@ -47,7 +47,7 @@ def test_a_folder_becomes_loaders(folder):
 def test_an_augmentation_may_be_written_as_its_name(folder):
     config = settings(folder, augment="deit3")
     assert config.augment == augmentation("deit3")
-    assert override(settings(folder), ["augment=deit3"]) == config
+    assert override(settings(folder), {"augment": "deit3"}) == config
     assert from_dict(DataConfig, to_dict(config)) == config
     with pytest.raises(UserError, match="unknown augmentation 'diet'"):
         settings(folder, augment="diet")

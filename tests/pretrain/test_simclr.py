@@ -113,13 +113,15 @@ def test_bad_batches_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["data.views.0.count=1"], r"at least 2 views of an image and data\.views has 1"),
-        (["data.augment=light"], r"learns from several: set data\.views\.0\.augment and so on"),
-        (["data.views.0.augment.mix.mixup=0.2"], r"set data\.views\.0\.augment\.mix=\{\} and .*\.repeats=1"),
-        (["data.views.0.augment=deit", "data.views.0.augment.mix={}"], "neither mixed nor repeated"),
+        ({"data.views.0.count": 1}, r"at least 2 views of an image and data\.views has 1"),
+        ({"data.augment": "light"}, r"learns from several: set data\.views\.0\.augment and so on"),
+        ({"data.views.0.augment.mix.mixup": 0.2}, r"set data\.views\.0\.augment\.mix=\{\} and .*\.repeats=1"),
+        ({"data.views.0.augment": "deit", "data.views.0.augment.mix": {}}, "neither mixed nor repeated"),
     ],
 )
-def test_views_that_make_no_sense_are_refused(name: str, changes: list[str], message: str, tmp_path: Path) -> None:
+def test_views_that_make_no_sense_are_refused(
+    name: str, changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=message):
         fit(override(tiny_run(name), changes), tmp_path / "run")
 

@@ -12,6 +12,7 @@ from tiny import tiny_run, write_data
 
 from vitrail import predictor
 from vitrail.checkpoints import native
+from vitrail.config import override
 from vitrail.data import open_data
 from vitrail.errors import UserError
 from vitrail.train.assemble import build_task, task_for
@@ -125,8 +126,17 @@ def test_the_task_must_suit_the_labels(bands: Path) -> None:
         task_for("none")
 
 
-def test_image_size_and_channels_must_agree(bands: Path) -> None:
-    with pytest.raises(UserError, match=r"image_size \(16, 16\) differ; set both alike"):
-        tiny_run(bands, model={"image_size": 16})
-    with pytest.raises(UserError, match=r"channels 1 and model\.channels 3 differ"):
-        tiny_run(bands, model={"channels": 3})
+def test_preprocessing_takes_size_and_channels_from_the_model_unless_they_are_set(bands: Path) -> None:
+    run = tiny_run(bands)
+    derived = override(run, {"data.preprocess.size": None, "data.preprocess.channels": None})
+    assert derived.resolved == run.resolved == run
+    assert override(derived, {"model.image_size": 16}).preprocess.size == (16, 16)
+    larger = override(run, {"data.preprocess.size": 16})
+    assert (larger.resolved.data.preprocess.size, larger.preprocess.size) == ((16, 16), (16, 16))
+    build_task(larger, open_data(larger.data))
+    with pytest.raises(UserError, match=r"channels 1 and model\.channels 3 differ; set model\.channels alone"):
+        build_task(override(run, {"model.channels": 3}), open_data(run.data))
+    with pytest.raises(UserError, match=r"patch"):
+        build_task(override(run, {"data.preprocess.size": 9}), open_data(run.data))
+    with pytest.raises(UserError, match=r"preprocess\.size is not set and no model says it"):
+        open_data(derived.data).train_loader()

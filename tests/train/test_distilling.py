@@ -14,7 +14,7 @@ from tiny import digests, start_ranks, tiny_run, train_in_child, write_data
 
 import vitrail
 from vitrail.checkpoints import native
-from vitrail.config import override
+from vitrail.config import override, parse_assignments
 from vitrail.errors import UserError
 from vitrail.train.folder import RunFolder
 from vitrail.train.loggers.csv import read
@@ -42,7 +42,8 @@ def teacher(bands: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def taught(data: Path, teacher: str, kind: str, *more: str, **changes: Any) -> Run:
     """A training with the teacher, without dropout."""
-    return override(tiny_run(data, model=STILL, **changes), [f"distill.teacher={teacher}", *KINDS[kind], *more])
+    run = tiny_run(data, model=STILL, **changes)
+    return override(run, {"distill.teacher": teacher, **parse_assignments([*KINDS[kind], *more], Run)})
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,8 @@ def test_a_student_without_true_labels_learns_what_its_teacher_knows(
     kind: str, lies: Path, teacher: str, tmp_path: Path
 ) -> None:
     run = taught(lies, teacher, kind, epochs=6, optimizer={"lr": 0.01})
-    fit(override(run, ["distill=null"]), tmp_path / "alone")
-    fit(override(run, ["distill.weight=1"]), tmp_path / "taught")
+    fit(override(run, {"distill": None}), tmp_path / "alone")
+    fit(override(run, {"distill.weight": 1}), tmp_path / "taught")
     alone, with_teacher = (read(tmp_path / name / "metrics.csv")[-1]["val_top1"] for name in ("alone", "taught"))
     assert alone < 0.2  # it learned the lies
     assert with_teacher > 0.6
@@ -79,7 +80,7 @@ def test_features_come_near_the_teachers(bands: Path, teacher: str, tmp_path: Pa
 def test_what_is_left_is_the_student_alone(kind: str, bands: Path, teacher: str, tmp_path: Path) -> None:
     run = taught(bands, teacher, kind, epochs=1, ema={"decay": 0.5})
     fit(run, tmp_path / "taught")
-    fit(override(run, ["distill=null"]), tmp_path / "alone")
+    fit(override(run, {"distill": None}), tmp_path / "alone")
     files = [tmp_path / name / "weights" / "last.safetensors" for name in ("taught", "alone")]
     ours, plain = (native.load(file).state for file in files)
     assert {name: value.shape for name, value in ours.items()} == {n: v.shape for n, v in plain.items()}
@@ -98,7 +99,7 @@ def test_resuming_is_exact(kind: str, bands: Path, teacher: str, tmp_path: Path)
     schedule = {"name": "constant", "warmup_epochs": 0}
     run = override(
         tiny_run(bands, epochs=2, schedule=schedule, ema={"decay": 0.9}),  # with dropout
-        [f"distill.teacher={teacher}", *KINDS[kind], "data.augment.mix.mixup=0.8"],
+        {"distill.teacher": teacher, **parse_assignments(KINDS[kind], Run), "data.augment.mix.mixup": 0.8},
     )
     fit(run, tmp_path / "straight")
     fit(dataclasses.replace(run, epochs=1), tmp_path / "resumed")
@@ -111,7 +112,7 @@ def test_pieces_of_a_mixed_batch_are_the_batch(kind: str, bands: Path, teacher: 
     found = []
     for pieces in (1, 3):
         run = taught(bands, teacher, kind, "data.augment.mix.mixup=0.8", accumulate=pieces, epochs=2)
-        fit(override(run, ["optimizer.name=sgd", "optimizer.lr=0.1"]), tmp_path / f"{pieces}")
+        fit(override(run, {"optimizer.name": "sgd", "optimizer.lr": 0.1}), tmp_path / f"{pieces}")
         found.append(native.load(tmp_path / f"{pieces}" / "weights" / "last.safetensors").state)
     for name, value in found[1].items():
         torch.testing.assert_close(value, found[0][name], rtol=0, atol=2e-6)
@@ -128,7 +129,7 @@ def test_two_processes_are_one(
     kind: str, strategy: Any, bands: Path, teacher: str, context: Any, tmp_path: Path
 ) -> None:
     run = taught(bands, teacher, kind, strategy=strategy, epochs=2, timeout=20, schedule={"name": "constant"})
-    run = override(run, ["optimizer.name=sgd", "optimizer.lr=0.1"])
+    run = override(run, {"optimizer.name": "sgd", "optimizer.lr": 0.1})
     alone = context.Process(target=train_in_child, args=(run, tmp_path / "alone"))
     alone.start()
     for process in (alone, *start_ranks(context, run, tmp_path / "both")):
@@ -165,11 +166,11 @@ def test_another_teacher_is_another_run(bands: Path, teacher: str, tmp_path: Pat
     run = taught(bands, teacher, "hard", epochs=1)
     fit(run, tmp_path / "run")
     with pytest.raises(UserError, match=r"distill\.teacher: .*elsewhere.*choose another --name"):
-        fit(override(run, ["distill.teacher=elsewhere"]), tmp_path / "run", extend=True)
+        fit(override(run, {"distill.teacher": "elsewhere"}), tmp_path / "run", extend=True)
 
 
 def test_a_run_folder_allows_no_pickle_and_imports_no_module(bands: Path, tmp_path: Path) -> None:
-    run = override(taught(bands, "model.pt2", "hard", epochs=1), ["distill.allow_pickle=true"])
+    run = override(taught(bands, "model.pt2", "hard", epochs=1), {"distill.allow_pickle": True})
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     from vitrail import config
@@ -177,7 +178,7 @@ def test_a_run_folder_allows_no_pickle_and_imports_no_module(bands: Path, tmp_pa
     config.save(run, folder.config)
     assert folder.run().distill == dataclasses.replace(run.distill, allow_pickle=False)  # type: ignore[type-var]
     assert folder.reconcile(run, extend=True).distill == run.distill  # who resumes may say it again
-    for change in ("distill.teacher=evil.module:teacher", "distill.kind=evil.module"):
-        config.save(override(run, [change]), folder.config)
+    for change in ({"distill.teacher": "evil.module:teacher"}, {"distill.kind": "evil.module"}):
+        config.save(override(run, change), folder.config)
         with pytest.raises(UserError, match=r"names the module 'evil\.module', which no file may load"):
             folder.run()

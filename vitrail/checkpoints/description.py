@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from vitrail.data.transforms.preprocess import PreprocessConfig
-
-if TYPE_CHECKING:
-    pass
+from vitrail.trainable import Embedder
 
 
 @dataclass(frozen=True)

@@ -15,23 +15,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from vitrail import __version__, registry
+from vitrail import registry
 from vitrail.console import printable
 from vitrail.errors import UserError
+from vitrail.version import __version__
 
 if TYPE_CHECKING:
     from cyclopts import App
 
-HELP = "Vision Transformers from a folder of pictures to a trained, measured and explained model."
+HELP = "Vision Transformers from a folder of images to a trained, evaluated and explained model."
 EPILOGUE = """\
 Examples:
-  vitrail train photos/ --model S/16      one subfolder a class
-  vitrail predict runs/photos "in/*.jpg"  what do they show?
-  vitrail VERB --help                     a verb's options"""
+  vitrail train photos/ --model S/16      one subfolder per class
+  vitrail predict runs/photos "in/*.jpg"  classify images
+  vitrail VERB --help                     the options of a command"""
 
 
 class Verb(NamedTuple):
-    """What help shows of a verb, and where its function lies."""
+    """A verb as help shows it, and the import path of its function."""
 
     name: str
     target: str
@@ -64,7 +65,7 @@ def build(tokens: Sequence[str] = ()) -> App:
     """The application with all verbs registered, none of them imported.
 
     Args:
-        tokens: the command line; the verb that it calls speaks for itself in ``--help``.
+        tokens: the command line; the help of the verb that it calls is that verb's own docstring.
     """
     from cyclopts import App, Parameter
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from vitrail.cli._pictures import save_new, stem_of
 from vitrail.console import printable
 from vitrail.errors import UserError
 from vitrail.files import replacing, write_json, write_text
 from vitrail.predictions import Prediction, SpatialPrediction
+from vitrail.terminal.pictures import save_new, stem_of
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import AllowPickle, Device, Json, Sizes, Weights, print_json
 from vitrail.errors import UserError
+from vitrail.terminal.options import AllowPickle, Device, Json, Sizes, Weights, print_json
 
 if TYPE_CHECKING:
     from vitrail.benchmarking.result import Benchmark
@@ -45,19 +45,19 @@ def benchmark(
 
     Args:
         data: Images with labels to measure the accuracy on: a folder, a table, a named data set.
-        engine: Of eager, torch, onnxruntime, openvino and pt2; default: all that are here.
-        precision: Where the engine has it.
+        engine: Any of eager, torch, onnxruntime, openvino and pt2; default: all that are installed.
+        precision: Any of fp32, bf16 and fp16, where the engine supports it.
         batch_size: Images per forward pass.
         image_size: Pixels, height x width; default: the model's own.
-        merge: Patch tokens to merge in each layer (ToMe).
-        split: Of the data: train, val or test; default: test where there is one, else val.
-        seconds: For each row, its warm-up apart.
+        merge: Numbers of patch tokens to merge in each layer (ToMe).
+        split: Split of the data: train, val or test; default: test where there is one, else val.
+        seconds: Time to measure each row, without its warm-up.
         out: A folder for the files; default: benchmark/ in the run folder.
     """
-    import vitrail
+    from vitrail import benchmarking
     from vitrail.console import note
 
-    result = vitrail.benchmark(
+    result = benchmarking.benchmark(
         run,
         data,
         engines=_listed(engine),

@@ -1,4 +1,4 @@
-"""Smaller and faster models from a trained one, and what that costs."""
+"""Smaller and faster variants of a trained model, and their accuracy."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
-from vitrail.cli._options import BatchSize, Json, Opening, Weights, print_json
 from vitrail.errors import UserError
+from vitrail.terminal.options import BatchSize, Json, Opening, Weights, print_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,10 +39,10 @@ def compress(
     batch_size: BatchSize = 8,
     opening: Opening = Opening(),  # noqa: B008  frozen
 ) -> None:
-    """Measure what a model loses and gains with fewer tokens, heads or units.
+    """Measure speed and accuracy of a model with fewer tokens, heads or units.
 
-    Prints a table of speed and accuracy, and writes it as curve.json and curve.png, with pictures of the tokens that
-    are left (tome, evit) or with the smaller models' weights (prune), from which `vitrail train --init` goes on.
+    Prints a table of speed and accuracy, and writes it as curve.json and curve.png, with figures of the remaining
+    tokens (tome, evit) or with the weights of the smaller models (prune), which `vitrail train --init` can fine-tune.
 
     Examples
       vitrail compress runs/birds
@@ -51,24 +51,23 @@ def compress(
 
     Args:
         data: Other data than the run's own: a folder, a table, a named data set.
-        method: tome (merge tokens), evit (prune tokens), prune (heads and units), or a third party's.
-        levels: How strongly: r of tome, keep of evit, share of prune; default: the method's own.
-        options: Another option of the method.
-        split: Measured on: train, val or test; default: test where there is one, else val.
-        calibration: Training images at most to measure the importance of heads and units on (prune).
-        pictures: How many pictures to draw the tokens of.
+        method: tome (merge tokens), evit (prune tokens), prune (heads and units), or my_pkg.my_module.
+        levels: Strengths to measure: r of tome, keep of evit, share of prune; default: those of the method.
+        options: An option of the method; can be repeated.
+        split: Split to measure on: train, val or test; default: test where there is one, else val.
+        calibration: Maximum number of training images for the importance of heads and units (prune).
+        pictures: Number of images to draw the tokens of.
         out: A folder for the files; default: compression/METHOD in the run folder.
     """
-    from vitrail.cli._measuring import source_and_folder
     from vitrail.compress import calibrates, variants
     from vitrail.compress.curve import measure
-    from vitrail.config import read_scalar, split_assignment
+    from vitrail.config import parse_assignments
     from vitrail.console import note
     from vitrail.report.evaluated import find_split
+    from vitrail.terminal.measuring import source_and_folder
 
     chosen = _levels(levels)
-    assigned = dict(split_assignment(option) for option in options)
-    settings = {name: read_scalar(text) for name, text in assigned.items()}
+    settings = parse_assignments(options)
     learns = calibrates(method)
     given = {} if learns else {"val_fraction": 0}  # of other data all images count, but those that it learns from
     config, folder = source_and_folder(run, data, out, f"compression/{method}", **given)
@@ -170,6 +169,7 @@ def _tokens(models: dict[str, Predictor], source: Source, count: int) -> Figure:
     from vitrail.explain.overlay import outline
     from vitrail.predictor import Sample
     from vitrail.report.figures.tiles import Tile, sheet
+    from vitrail.trainable import image_encoder
 
     tiles = []
     for index in np.linspace(0, len(source) - 1, min(len(source), count)).astype(int).tolist():
@@ -178,7 +178,7 @@ def _tokens(models: dict[str, Predictor], source: Source, count: int) -> Figure:
             picture = model.picture(sample)
             region = model.preprocess.region((picture.height, picture.width))
             with torch.inference_mode():
-                features: Any = model.task.vit(model.tensor(sample))
+                features: Any = image_encoder(model.task)(model.tensor(sample))
             if not place:
                 tiles.append(
                     Tile(outline(picture, region), Path(sample.name).name, f"{features.source.shape[1]} patches")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import AllowPickle, Sizes, Weights
+from vitrail.terminal.options import AllowPickle, Sizes, Weights
 
 GROUP = "Exchange weights"
 
@@ -21,9 +21,9 @@ def convert(
     sizes: Sizes = Sizes(),  # noqa: B008  frozen
     allow_pickle: AllowPickle = False,
 ) -> None:
-    """Write a model's weights as another library reads them.
+    """Write a model's weights in the format of another library.
 
-    A new folder gets the configuration, the preprocessing and the class names too; a file only the tensors.
+    A new folder gets the configuration, the preprocessing and the class names too; a single file only the tensors.
 
     Examples
       vitrail convert runs/birds birds-hf --to huggingface
@@ -33,6 +33,6 @@ def convert(
     Args:
         out: A new folder, or a file to write.
     """
-    import vitrail
+    from vitrail import conversion
 
-    print(vitrail.convert(source, out, to=to, allow_pickle=allow_pickle, **sizes.read()))
+    print(conversion.convert(source, out, to=to, allow_pickle=allow_pickle, **sizes.read()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from vitrail.cli._options import Json, Set, print_json
+from vitrail.terminal.options import Json, Set, print_json
 
 if TYPE_CHECKING:
     from vitrail.data.source import SourceConfig, Splits
@@ -139,8 +139,8 @@ def inspect(
     overrides: Set = (),
 ) -> None:
     """Draw samples with their boxes, masks or class maps on them."""
-    from vitrail.cli._pictures import save_new, stem_of
     from vitrail.data.inspection.drawn import drawn
+    from vitrail.terminal.pictures import save_new, stem_of
 
     count = 0
     source = _open(spec, False, False, (f"kind={kind}", *overrides)).split(split)
@@ -157,7 +157,8 @@ def _open(spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple
 
 
 def _config(spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple[str, ...]) -> SourceConfig:
-    from vitrail.config import override
+    from vitrail.config import override, parse_assignments
     from vitrail.data.source import SourceConfig
 
-    return override(SourceConfig(spec=spec, labelled=not unlabelled, allow_empty_class=allow_empty_class), overrides)
+    config = SourceConfig(spec=spec, labelled=not unlabelled, allow_empty_class=allow_empty_class)
+    return override(config, parse_assignments(overrides, SourceConfig))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import BatchSize, OnBad, Running, Weights
 from vitrail.errors import UserError
+from vitrail.terminal.options import BatchSize, OnBad, Running, Weights
 
 if TYPE_CHECKING:
     from vitrail.data.source import Splits
@@ -33,23 +33,23 @@ def embed(
     batch_size: BatchSize = 32,
     running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
-    """Write the feature vectors of pictures, with names, splits and labels.
+    """Write the feature vectors of images, with names, splits and labels.
 
     Examples
       vitrail embed runs/birds photos/ --out features.npz
       vitrail embed runs/birds digits --out features.parquet --plot map.png
 
     Args:
-        data: What vitrail train takes: a folder, .csv, .npz, .tar or a data set's name.
-        out: A .npz or .parquet file to write.
-        labelled: Read labels too; without them any folder of pictures goes.
-        plot: A picture to draw the vectors on, as points of a plane.
-        projection: How they come onto the plane: principal components or t-SNE.
+        data: A folder, .csv, .npz, .tar or the name of a data set, as for vitrail train.
+        out: The .npz or .parquet file to write.
+        labelled: Read labels too; without them the images of a folder need no class folders.
+        plot: A .png or .jpg file for a 2D scatter plot of the vectors.
+        projection: Projection of the plot to 2D: principal components or t-SNE.
     """
     check_format(out)
-    from vitrail.cli._pictures import BadPictures
     from vitrail.console import Progress
     from vitrail.data.source import SourceConfig, open_source
+    from vitrail.terminal.pictures import BadPictures
 
     splits = open_source(SourceConfig(spec=data, labelled=labelled, val_fraction=0))
     predictor = running.load(run)
@@ -144,8 +144,8 @@ def draw(path: Path, columns: dict[str, Any], projection: Literal["pca", "tsne"]
     """Draw the vectors on a plane, coloured by label."""
     import numpy as np
 
-    from vitrail.cli._pictures import save_new
     from vitrail.explain.projection import figure, project
+    from vitrail.terminal.pictures import save_new
 
     points = project(columns["embedding"], projection)
     if "label" in columns:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitrail.cli._options import BatchSize, Json, Running, Weights, print_json
+from vitrail.terminal.options import BatchSize, Json, Running, Weights, print_json
 
 GROUP = "Use a model"
 
@@ -20,16 +20,16 @@ def evaluate(
 ) -> None:
     """Measure a trained model on held-out images.
 
-    Prints the metrics, and writes all numbers as JSON, every prediction as CSV, the plots and the worst mistakes.
+    Prints the metrics, and writes all numbers as JSON, every prediction as CSV, plots and the worst mistakes.
 
     Args:
-        data: other data than the run's own: a folder, a table, a named data set.
-        split: train, val or test; default: test where there is one, else val.
-        out: folder for the files; default: evaluation/ in the run folder.
+        data: Other data than the run's own: a folder, a table, a named data set.
+        split: Split to evaluate: train, val or test; default: test where there is one, else val.
+        out: A folder for the files; default: evaluation/ in the run folder.
     """
-    from vitrail.cli._measuring import source_and_folder
     from vitrail.console import note, table
     from vitrail.report.evaluated import measure
+    from vitrail.terminal.measuring import source_and_folder
 
     model = running.load(run)
     # of other data all images count: nothing is split off

@@ -1,4 +1,4 @@
-"""Where a model looks, and what it has learned."""
+"""Explanations of single predictions, and figures of what a model has learned."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import Opening, Weights
 from vitrail.console import note
 from vitrail.errors import UserError
+from vitrail.terminal.options import Opening, Weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,10 +37,10 @@ def explain(
     out: Path = Path("explained"),
     opening: Opening = Opening(),  # noqa: B008  frozen
 ) -> None:
-    """Draw where a model looks in pictures, or without pictures what it has learned.
+    """Draw heat maps of what a prediction depends on, or without images what the model has learned.
 
-    With pictures: heat maps on each, and one sheet with all of them. Without: the ViT paper's figure 7, that is
-    patch filters, position embeddings and how far each head looks.
+    With images: a heat map for each method, and one sheet with all of them. Without: figure 7 of the ViT paper, that is
+    patch filters, position embeddings and the attention distance of each head.
 
     Examples
       vitrail explain runs/birds photo.jpg
@@ -50,19 +50,19 @@ def explain(
       vitrail explain runs/birds
 
     Args:
-        inputs: Files, folders, quoted globs, or - for paths or one picture on standard input.
-        method: attention, rollout, gradcam, relevance, queries (of detectors), a third party's, or all that suit.
-        layer: One layer, 0 the first and -1 the last.
-        head: One head of it (attention).
-        target: The class to explain, by name or number (gradcam, relevance, queries); default the most probable.
-        options: Another option of the method.
-        out: A folder for the pictures; nothing there is overwritten.
+        inputs: Files, folders, quoted globs, or - for paths or one image on standard input.
+        method: attention, rollout, gradcam, relevance, queries (of detectors), my_pkg.my_module, or all that apply.
+        layer: Index of a layer: 0 is the first, -1 the last.
+        head: Index of a head of that layer (attention).
+        target: The class to explain, by name or number (gradcam, relevance, queries); default: the most probable.
+        options: An option of the method; can be repeated.
+        out: A folder for the figures; nothing there is overwritten.
     """
-    from vitrail.cli._pictures import pictures, save_new, stem_of
-    from vitrail.config import read_scalar, split_assignment
+    from vitrail.config import parse_assignments
     from vitrail.explain import named_output
     from vitrail.explain.overlay import overlay, sheet
     from vitrail.predictor import name_of
+    from vitrail.terminal.pictures import pictures, save_new, stem_of
 
     found = pictures(inputs) if inputs else iter(())
     predictor = opening.load(run)
@@ -71,10 +71,7 @@ def explain(
         return
     output = None if target is None else named_output(predictor.classes, target)
     asked = {"layer": layer, "head": head, "target": output}
-    settings = {name: value for name, value in asked.items() if value is not None}
-    for option in options:
-        name, text = split_assignment(option)
-        settings[name] = read_scalar(text)
+    settings = {name: value for name, value in asked.items() if value is not None} | parse_assignments(options)
     for image in found:
         picture = predictor.picture(image)
         heats = _heats(predictor, image, method, settings)
@@ -98,10 +95,11 @@ def _heats(predictor: Predictor, image: ImageLike, method: str, settings: dict[s
 
 def _anatomy(predictor: Predictor, run: Path) -> Figure:
     from vitrail.explain import vit_figures
+    from vitrail.trainable import image_encoder
 
-    vit, images = predictor.task.backbone, _own_images(predictor, run)
+    vit, images = image_encoder(predictor.task), _own_images(predictor, run)
     if not images:
-        note("the pictures that the run was evaluated on are not there, so the attention distances are left out")
+        note("the images of the run's data are not available, so the attention distances are left out")
         return vit_figures.figure(vit)
     return vit_figures.figure(vit, vit_figures.attention_distances(vit, images))
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import AllowPickle, Json, Merge, Sizes, Weights, print_json
+from vitrail.terminal.options import AllowPickle, Json, Merge, Sizes, Weights, print_json
 
 GROUP = "Exchange weights"
 
@@ -18,9 +18,11 @@ def export(
     /,
     *,
     to: Annotated[
-        str, Parameter(help="onnx, openvino, pt2, triton, triton-openvino, or a library that vitrail convert knows.")
+        str, Parameter(help="onnx, openvino, pt2, triton, triton-openvino, or a library that vitrail convert supports.")
     ],
-    images: Annotated[tuple[Path, ...], Parameter(help="Pictures to compare on, beside random ones.")] = (),
+    images: Annotated[
+        tuple[Path, ...], Parameter(help="Images to compare the outputs on, in addition to random ones.")
+    ] = (),
     merge: Merge = 0,
     as_json: Json = False,
     sizes: Sizes = Sizes(),  # noqa: B008  frozen
@@ -28,7 +30,7 @@ def export(
 ) -> None:
     """Write a model that runs without Vitrail, and compare it with the original.
 
-    Prints the largest errors and the speed at several batch and image sizes. A file that disagrees is not kept.
+    Prints the largest errors and the speed at several batch and image sizes. A file whose outputs differ is deleted.
 
     Examples
       vitrail export runs/birds birds.onnx --to onnx
@@ -38,19 +40,20 @@ def export(
       vitrail export runs/birds birds-hf --to huggingface
 
     Args:
-        out: A file (.onnx, .xml or .pt2), a model's folder in a repository of Triton's, or for another library what
+        out: A file (.onnx, .xml or .pt2), the folder of a model in a Triton repository, or for another library what
             vitrail convert takes; nothing is overwritten.
     """
-    import vitrail
+    from vitrail import exporting
     from vitrail.compress import apply
     from vitrail.console import note
+    from vitrail.predictor import load
 
     shape: dict[str, Any] = {"allow_pickle": allow_pickle, **sizes.read()}
     if merge:
-        model = apply(vitrail.load(source, device="cpu", **shape), "tome", r=merge)
-        result = vitrail.export(model, out, to=to, images=images)
+        model = apply(load(source, device="cpu", **shape), "tome", r=merge)
+        result = exporting.export(model, out, to=to, images=images)
     else:
-        result = vitrail.export(source, out, to=to, images=images, **shape)
+        result = exporting.export(source, out, to=to, images=images, **shape)
     if as_json:
         print_json(result.to_dict())
     elif result.rows:

@@ -1,10 +1,10 @@
-"""What a weights file is, before anything is loaded."""
+"""The contents of a weights file, without loading it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from vitrail.cli._options import AllowPickle, Json, Sizes, Weights, print_json
+from vitrail.terminal.options import AllowPickle, Json, Sizes, Weights, print_json
 
 GROUP = "Exchange weights"
 
@@ -17,16 +17,16 @@ def inspect(
     allow_pickle: AllowPickle = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a weights file holds and what would be adapted; no tensor is loaded.
+    """Show what a weights file contains and what loading it would adapt; no tensor is read.
 
     Examples
       vitrail inspect model.safetensors
       vitrail inspect hf://facebook/dinov2-small --image-size 224
     """
-    import vitrail
+    from vitrail import conversion
     from vitrail.console import table
 
-    facts = vitrail.inspect(weights, allow_pickle=allow_pickle, **sizes.read())
+    facts = conversion.inspect(weights, allow_pickle=allow_pickle, **sizes.read())
     if as_json:
         print_json(facts)
     else:

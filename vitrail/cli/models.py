@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitrail.cli._options import Json, Set, print_json
+from vitrail.terminal.options import Json, Set, print_json
 
 
 def models(name: str | None = None, /, *, overrides: Set = (), as_json: Json = False) -> None:
@@ -17,7 +17,7 @@ def models(name: str | None = None, /, *, overrides: Set = (), as_json: Json = F
     Args:
         name: A preset such as S/16; any patch size goes.
     """
-    from vitrail.config import override, to_dict
+    from vitrail.config import override, parse_assignments, to_dict
     from vitrail.console import table
     from vitrail.presets import Count, count, preset, presets
     from vitrail.vit import ViTConfig
@@ -28,7 +28,7 @@ def models(name: str | None = None, /, *, overrides: Set = (), as_json: Json = F
         return [name, *map(str, shape), size, f"{cost.tokens:,}", _millions(cost.parameters), _billions(cost.macs)]
 
     names = presets() if name is None else [name]
-    configs = [override(preset(each), overrides) for each in names]
+    configs = [override(preset(each), parse_assignments(overrides, ViTConfig)) for each in names]
     costs = [count(config) for config in configs]
     if as_json:
         items = [

@@ -9,8 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from vitrail.cli._options import BatchSize, Json, OnBad, Running, Weights
 from vitrail.errors import UserError
+from vitrail.terminal.options import BatchSize, Json, OnBad, Running, Weights
 
 GROUP = "Use a model"
 
@@ -28,7 +28,7 @@ def predict(
     batch_size: BatchSize = 32,
     running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
-    """Say what pictures show.
+    """Predict classes, boxes, masks or numbers of images.
 
     Examples
       vitrail predict runs/birds photo.jpg
@@ -38,18 +38,18 @@ def predict(
       curl -s https://example.org/bird.jpg | vitrail predict runs/birds -
 
     Args:
-        inputs: Files, folders, quoted globs, or - for paths or one picture on standard input.
-        top: How many classes to name.
+        inputs: Files, folders, quoted globs, or - for paths or one image on standard input.
+        top: Number of classes to show.
         as_csv: Print CSV on stdout.
-        annotate: A folder for the pictures with their predictions on them; nothing there is overwritten.
-        out: Boxes and maps in a file for other tools: COCO's .json, a .csv, or a new folder (YOLO's text, PNG maps).
+        annotate: A folder for copies of the images with their predictions drawn on; nothing there is overwritten.
+        out: A file of boxes, masks or class maps for other tools: COCO .json, .csv, or a new folder (YOLO text, PNG).
     """
     if as_json and as_csv:
         raise UserError("--json and --csv exclude each other; choose one")
     from vitrail.cli._findings import saving
-    from vitrail.cli._pictures import BadPictures, pictures, save_new, stem_of
     from vitrail.cli._writers import csv_writer, json_writer, table_writer
     from vitrail.predictor import name_of
+    from vitrail.terminal.pictures import BadPictures, pictures, save_new, stem_of
 
     found = pictures(inputs)
     predictor = running.load(run)

@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from vitrail.cli import _training
-from vitrail.cli._training import Options
+from cyclopts import Parameter
+
+from vitrail.errors import UserError, did_you_mean
+from vitrail.terminal.training import TrainingOptions, start
 
 if TYPE_CHECKING:
     from vitrail.train.run import Run
 
 
-def pretrain(
-    data: str | None = None,
-    /,
-    *,
-    method: str = "mae",
-    options: Options = Options(),  # noqa: B008  frozen
-) -> int:
-    """Learn from pictures without labels; vitrail train --init goes on from there.
+@Parameter(name="*")
+@dataclass(frozen=True)
+class PretrainOptions(TrainingOptions):
+    """Options of pretraining.
 
-    Every picture in the folder is used, whatever folder it lies in. Where there are labels they are not learned from,
-    but nearest neighbours among held-out pictures tell how good the features are.
+    Args:
+        method: mae, simmim, masked_patch, colorize, rotation, dino, ibot, simclr or moco_v3.
+    """
+
+    method: str = "mae"
+
+    def first_run(self, data: str | None) -> Run:
+        """The run of the recipe on all images, whether labelled or not.
+
+        Raises:
+            UserError: no such method or recipe, or no data.
+        """
+        from vitrail import registry
+
+        methods = registry.names("pretrain")
+        if self.method not in methods and "." not in self.method:
+            raise UserError(f"unknown method {self.method!r}; {did_you_mean(self.method, methods)}")
+        if data is None and self.recipe == self.method:
+            raise UserError("nothing to learn from; give a folder of pictures, --recipe NAME or --resume RUN")
+        run = super().first_run(data)
+        return replace(run, data=replace(run.data, source=replace(run.data.source, labelled="auto")))
+
+
+def pretrain(data: str | None = None, /, *, options: PretrainOptions = PretrainOptions()) -> int:
+    """Learn from images without labels; vitrail train --init continues from there.
+
+    Every image below the folder is used, whatever its subfolder. Labels, where there are any, are not learned from, but
+    a nearest-neighbour classifier on held-out images measures how good the features are.
 
     Examples
       vitrail pretrain photos/ --method mae --model S/16 --epochs 200
@@ -30,25 +55,8 @@ def pretrain(
       vitrail pretrain --resume runs/dino-photos --epochs 300
 
     Args:
-        data: A folder, .csv, .npz, .tar or a data set's name.
-        method: mae, simmim, masked_patch, colorize, rotation, dino, ibot, simclr or moco_v3.
+        data: A folder, .csv, .npz, .tar or the name of a data set.
     """
-    given = options.given(data=data, method=method)
-    return _training.start(given if "resume" in given else {"recipe": method, **given}, _begun)
-
-
-def _begun(given: dict[str, Any]) -> Run:
-    """The method's recipe, or the one that was asked for."""
-    import dataclasses
-
-    from vitrail import registry
-    from vitrail.errors import UserError, did_you_mean
-
-    methods = registry.names("pretrain")
-    if given["method"] not in methods and "." not in given["method"]:
-        raise UserError(f"unknown method {given['method']!r}; {did_you_mean(given['method'], methods)}")
-    if "data" not in given and given["recipe"] == given["method"]:
-        raise UserError("nothing to learn from; give a folder of pictures, --recipe NAME or --resume RUN")
-    run = _training.from_recipe(given)
-    source = dataclasses.replace(run.data.source, labelled="auto")
-    return dataclasses.replace(run, data=dataclasses.replace(run.data, source=source))
+    if options.resume is None:  # the method's recipe, unless another one is asked for
+        options = replace(options, recipe=options.recipe or options.method)
+    return start(data, options)

@@ -1,4 +1,4 @@
-"""How good a frozen backbone's features are."""
+"""Quality of the features of a frozen backbone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import BatchSize, Json, Opening, Weights, print_json
 from vitrail.errors import UserError
+from vitrail.terminal.options import BatchSize, Json, Opening, Weights, print_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,11 +39,11 @@ def probe(
     batch_size: BatchSize = 64,
     opening: Opening = Opening(),  # noqa: B008  frozen
 ) -> None:
-    """Measure a frozen backbone by what simple methods learn on its features.
+    """Measure the features of a frozen backbone with simple classifiers.
 
-    Its weights stay as they are: nearest neighbours, a linear classifier or attention over the patches learn from the
-    labels of the training images. Settings are chosen on validation images, held out of the training images where
-    there are no others.
+    The backbone is not trained: nearest neighbours, a linear classifier or an attentive classifier over the patches
+    learn from the labels of the training images. Their hyperparameters are chosen on validation images, or where there
+    are none on held-out training images.
 
     Examples
       vitrail probe runs/mae-photos photos/
@@ -52,19 +52,19 @@ def probe(
       vitrail probe runs/dino-photos photos/ --method linear --augment 5 --set lrs=[0.01,0.1,1]
 
     Args:
-        data: What vitrail train takes, with class labels.
-        method: knn, linear, attentive, or a third party's.
-        layer: The layers to measure, 0 the first and -1 the last, or all.
-        pool: How tokens become a vector; default: as the model does it. The method attentive needs none.
-        labels: A share of the training labels to learn from; can be repeated.
-        seeds: Draws of each share below 1.
-        augment: Randomly cropped and mirrored views of each training image; 0: one view without either.
-        memory: GiB of patch tokens to keep; of more, every epoch computes them anew (attentive).
+        data: A data set with class labels, as for vitrail train.
+        method: knn, linear, attentive, or my_pkg.my_module.
+        layer: Indices of the layers to measure (0 is the first, -1 the last), or all.
+        pool: Pooling of the tokens to one vector; default: the model's. The method attentive needs none.
+        labels: Fraction of the training labels to learn from; can be repeated.
+        seeds: Number of random subsets for each fraction below 1.
+        augment: Number of randomly cropped and flipped views of each training image; 0: one view, not augmented.
+        memory: GiB of patch tokens to cache; beyond it, every epoch computes them again (attentive).
         split: Measure on val or test; default: test where there is one.
         options: Another option of the method.
         out: A folder for probe.json and probe.png.
     """
-    from vitrail.config import read_scalar, split_assignment
+    from vitrail.config import parse_assignments
     from vitrail.console import note
     from vitrail.probe import Protocol
     from vitrail.probe import probe as measure
@@ -72,8 +72,7 @@ def probe(
     protocol = Protocol(
         layers=_layers(layer), pool=pool, labels=labels, seeds=seeds, augment=augment, memory=memory
     )  # before a model is opened
-    assigned = dict(split_assignment(option) for option in options)
-    settings = {name: read_scalar(text) for name, text in assigned.items()}
+    settings = parse_assignments(options)
     predictor = opening.load(model)
     result = measure(predictor, data, method, protocol, settings, split=split, batch_size=batch_size)
     if out is not None:

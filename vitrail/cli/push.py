@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitrail.cli._options import Weights
+from vitrail.terminal.options import Weights
 
 GROUP = "Exchange weights"
 
@@ -18,32 +18,32 @@ def push(
 ) -> None:
     """Upload a model to the Hugging Face hub.
 
-    As transformers reads it, where transformers can express the model, else as Vitrail does; either way
+    In the format of transformers where that library supports the model, else in Vitrail's; either way
     hf://owner/name opens it again. Needs pip install "vitrail[hub]" and HF_TOKEN, or hf auth login.
 
     Examples
       vitrail push runs/birds me/birds --private
 
     Args:
-        repo: owner/name; it is made if it is not there.
-        private: Make it so that only its owner sees it.
-        revision: A branch; it is made if it is not there.
-        message: What the commit says.
+        repo: owner/name; created if it does not exist.
+        private: Create it as a private repository.
+        revision: A branch; created if it does not exist.
+        message: The commit message.
     """
     import shutil
     import tempfile
     from pathlib import Path
 
-    import vitrail
+    from vitrail import conversion
     from vitrail.checkpoints import hub
     from vitrail.console import note
 
-    reason = vitrail.inspect(run)["writes_as"].get("huggingface", "its task has no counterpart there")
+    reason = conversion.inspect(run)["writes_as"].get("huggingface", "its task has no counterpart there")
     fits = " " not in reason  # the dialect's name, else why there is none
     note(f"format: {reason}" if fits else f"format: native ({reason})")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model"
-        vitrail.convert(run, out, to=reason if fits else "native")
+        conversion.convert(run, out, to=reason if fits else "native")
         if (card := Path(run) / "model_card.md").is_file():
             shutil.copy(card, out / "README.md")
         print(hub.push(out, repo, private=private, revision=revision, message=message))

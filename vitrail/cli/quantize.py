@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeFloat, PositiveInt
 
-from vitrail.cli._options import AllowPickle, Json, Merge, Sizes, Weights, print_json
+from vitrail.terminal.options import AllowPickle, Json, Merge, Sizes, Weights, print_json
 
 if TYPE_CHECKING:
     from vitrail.data.source import Source, SourceConfig
@@ -31,11 +31,11 @@ def quantize(
     sizes: Sizes = Sizes(),  # noqa: B008  frozen
     allow_pickle: AllowPickle = False,
 ) -> None:
-    """Write a model that computes in int8, as accurate as a budget asks for.
+    """Write a model that computes in int8 and loses no more accuracy than a budget allows.
 
-    Ranges are taken from calibration images. Layers that lose too much stay in higher precision until the budget
-    holds, measured on other images that have labels; without labels the answers are compared with the model's.
-    Prints accuracy, speed and size before and after.
+    Activation ranges are measured on calibration images. Layers that lose too much stay in higher precision until the
+    loss, measured on other labelled images, is within the budget; without labels the outputs are compared with the
+    original model's.     Prints accuracy, speed and size before and after.
 
     Examples
       vitrail quantize runs/birds birds.xml
@@ -45,17 +45,17 @@ def quantize(
 
     Args:
         out: A new file, .xml for OpenVINO or .onnx for ONNX Runtime.
-        data: Other images than the run's own: a folder, a table, a named data set. Where it is not split in two,
-            half of it calibrates and half is measured.
-        budget: Points of accuracy, of 100, that may be lost.
-        calibration: Images at most to calibrate on.
-        weights_only: Store the weights in int8 and compute as before: smaller, nearly the same answers.
+        data: Other images than the run's own: a folder, a table, a named data set. Without splits, half of it is
+            for calibration and half for measuring.
+        budget: Accuracy that may be lost, in percentage points.
+        calibration: Maximum number of calibration images.
+        weights_only: Store only the weights in int8 and compute in floating point: smaller, nearly the same outputs.
     """
-    import vitrail
-    from vitrail.cli._measuring import source_and_folder
+    from vitrail import int8
     from vitrail.compress import apply
     from vitrail.console import note
     from vitrail.predictor import load
+    from vitrail.terminal.measuring import source_and_folder
 
     config, _ = source_and_folder(run, data, out, "", val_fraction=0.5)
     options: dict[str, Any] = {**sizes.read()}
@@ -63,7 +63,7 @@ def quantize(
     if merge:
         predictor = apply(predictor, "tome", r=merge)
     images, labelled = _divided(predictor, config, calibration)
-    result = vitrail.quantize(predictor, out, images, labelled=labelled, budget=budget, weights_only=weights_only)
+    result = int8.quantize(predictor, out, images, labelled=labelled, budget=budget, weights_only=weights_only)
     if as_json:
         print_json(result.to_dict())
     else:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitrail.cli._options import Device
+from vitrail.terminal.options import Device
 
 
 def report(
@@ -13,12 +13,12 @@ def report(
 ) -> None:
     """Write the report of a run, or one page that compares several.
 
-    One run: its plots/, report.html and model_card.md are made anew from its files. Prints the page's path.
+    For one run its plots/, report.html and model_card.md are written anew. Prints the path of the page.
 
     Args:
-        runs: run folders.
-        split: what to measure on; default: test where there is one, else val.
-        out: the page that compares several runs.
+        runs: Run folders.
+        split: Split to evaluate: train, val or test; default: test where there is one, else val.
+        out: The file of the page that compares several runs.
     """
     from vitrail import report
     from vitrail.errors import UserError

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitrail.cli._options import Running, Weights
 from vitrail.errors import UserError
 from vitrail.serve.limits import Limits
+from vitrail.terminal.options import Running, Weights
 
 GROUP = "Use a model"
 
@@ -25,10 +25,10 @@ def serve(
     limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008  frozen
     running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
-    """Answer HTTP requests with a model's predictions, and show a page to look with.
+    """Serve predictions of models over HTTP, with a web page to try them.
 
     The page is at /. Endpoints: /v1/predict, /v1/embed, /v1/explain, /v1/attention, /v1/merge, /v1/models; the Open
-    Inference Protocol under /v2; /metrics for Prometheus, /healthz, /readyz, and /docs for people.
+    Inference Protocol under /v2; /metrics for Prometheus, /healthz, /readyz, and /docs with the API reference.
 
     Examples
       vitrail serve runs/birds
@@ -37,9 +37,9 @@ def serve(
       curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" http://127.0.0.1:8000/v1/predict
 
     Args:
-        more: Further models, chosen in a request by their names; NAME=PATH names one.
-        host: The address to listen on; 0.0.0.0 for all.
-        port: 0 takes a free one, which is printed.
+        more: Further models, selected in a request by name; NAME=PATH gives a name.
+        host: Address to listen on; 0.0.0.0 for all.
+        port: Port to listen on; 0 takes a free one and prints it.
         token_file: A file with the token that requests must carry (Authorization: Bearer); or set VITRAIL_TOKEN.
     """
     from vitrail.serve import serve

@@ -2,39 +2,121 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated
 
-from vitrail.cli import _training
-from vitrail.cli._options import AllowPickle
-from vitrail.cli._training import Options, Several, Switch
+from cyclopts import Parameter
+
+from vitrail.terminal.options import AllowPickle
+from vitrail.terminal.settings import Sets
+from vitrail.terminal.training import Repeated, Switch, TrainingOptions, start
 
 if TYPE_CHECKING:
     from vitrail.train.run import Run
 
-TOKEN = (  # the settings of a model with a distillation token and a head for it
-    "model.distillation_token=true",
-    "task_options.pool=cls_distillation",
-    "task_options.head={distilled: true}",
-)
+DISTILLATION_TOKEN = {  # a model with a distillation token, and a head for it
+    "model.distillation_token": True,
+    "task_options.pool": "cls_distillation",
+    "task_options.head": {"distilled": True},
+}
+KEPT = {"pool", "head"}  # options of the task that fine-tuning takes from the weights, where the task has them
 
 
-def train(
-    data: str | None = None,
-    /,
-    *,
-    task: str | None = None,
-    distill: str | None = None,
-    distill_kind: str | None = None,
-    distill_token: Switch = False,
-    allow_pickle: AllowPickle = False,
-    freeze: Several = (),
-    patience: int | None = None,
-    options: Options = Options(),  # noqa: B008  frozen
-) -> int:
-    """Train a model on pictures, evaluate it and write its report.
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TrainOptions(TrainingOptions):
+    """Options of training on labels."""
+
+    task: Annotated[
+        str | None,
+        Parameter(
+            help="classification, multilabel, regression, detection, instances or segmentation; default: by the labels."
+        ),
+        Sets("task"),
+    ] = None
+    distill: Annotated[
+        str | None,
+        Parameter(
+            help="Learn from a trained model too: a run folder, a weights file, an exported file (.onnx, .xml, .pt2), "
+            "any program of torch.export (.pt2), or my_pkg.my_module:function."
+        ),
+        Sets("distill.teacher"),
+    ] = None
+    distill_kind: Annotated[
+        str | None,
+        Parameter(help="Learn the teacher's hard decisions, soft probabilities, or features; default: hard."),
+        Sets("distill.kind"),
+    ] = None
+    distill_token: Annotated[
+        Switch,
+        Parameter(
+            help="Give the model a distillation token, which learns from the teacher while the class token learns "
+            "from the labels."
+        ),
+        Sets(fixed=DISTILLATION_TOKEN),
+    ] = False
+    allow_pickle: Annotated[AllowPickle, Sets("distill.allow_pickle")] = False
+    freeze: Annotated[
+        Repeated,
+        Parameter(
+            help="Parameters to keep as they are: backbone, or a pattern such as vit.embed.*; can be repeated.",
+        ),
+        Sets("freeze"),
+    ] = ()
+    patience: Annotated[
+        int | None,
+        Parameter(help="Stop after this many evaluations without improvement."),
+        Sets("patience"),
+    ] = None
+
+    def first_run(self, data: str | None) -> Run:
+        """The recipe, or a start from scratch or from ``init``."""
+        return super().first_run(data) if self.recipe is not None else self._without_recipe(data)
+
+    def _without_recipe(self, data: str | None) -> Run:
+        """The defaults for a data set: S/16 on lightly augmented images, or the model and preprocessing of ``init``."""
+        from vitrail.data import DataConfig, PreprocessOptions, SourceConfig, augmentation
+        from vitrail.data.transforms.scene import SCENE_PRESETS
+        from vitrail.presets import preset
+        from vitrail.train.run import Run
+
+        assert data is not None
+        run = Run(
+            data=DataConfig(
+                source=SourceConfig(spec=data),
+                preprocess=PreprocessOptions(),
+                augment=augmentation("light"),
+                scenes=SCENE_PRESETS["light"],
+            ),
+            model=preset("S/16"),
+        )
+        return run if self.init is None else self._fine_tuned(run, self.init)
+
+    def _fine_tuned(self, run: Run, weights: str) -> Run:
+        """The run with architecture, preprocessing and head of ``weights``."""
+        from vitrail import registry
+        from vitrail.build import open_checkpoint
+        from vitrail.config import to_dict
+        from vitrail.trainable import image_encoder
+
+        found = open_checkpoint(weights)
+        model, settings = image_encoder(found.task).config, to_dict(found.task.config)
+        kept = KEPT
+        if self.task is not None:
+            kept = KEPT.intersection(field.name for field in fields(registry.load("tasks", self.task).Config))
+        return replace(
+            run,
+            model=model,
+            data=replace(run.data, preprocess=found.preprocess.options(model.image_size, model.channels)),
+            task_options={name: settings[name] for name in sorted(kept) if settings.get(name) is not None},
+        )
+
+
+def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions()) -> int:
+    """Train a model on images, evaluate it and write its report.
 
     The same command again continues a run that was interrupted. SIGTERM, SIGUSR1 and Ctrl-C save at the next step and
-    leave with 143, 138 and 130; a user's mistake is 2, a lost process of several 75.
+    exit with 143, 138 and 130; a user's mistake exits with 2, the loss of one of several processes with 75.
 
     Examples
       vitrail train photos/ --model S/16 --epochs 50
@@ -44,61 +126,6 @@ def train(
       vitrail train --resume runs/photos --epochs 80
 
     Args:
-        data: A folder, .csv, .npz, .tar, COCO .json, YOLO .yaml or a data set's name.
-        task: classification, multilabel, regression, detection, instances or segmentation; default: what the labels
-            are.
-        distill: Learn from a trained model too: a run folder, a weights file, an exported file (.onnx, .xml, .pt2), any
-            program of torch.export (.pt2), or my_pkg.my_module:function.
-        distill_kind: hard, soft or features: its decisions, its probabilities, or what it sees; default: hard.
-        distill_token: Give the model a distillation token, which learns from the teacher while the class token learns
-            from the labels.
-        freeze: Parameters to keep as they are: backbone, or a pattern such as vit.embed.*; can be repeated.
-        patience: Stop after so many evaluations without improvement.
+        data: A folder, .csv, .npz, .tar, COCO .json, YOLO .yaml or the name of a data set.
     """
-    given = options.given(
-        data=data,
-        task=task,
-        distill=distill,
-        distill_kind=distill_kind,
-        allow_pickle=allow_pickle,
-        freeze=freeze,
-        patience=patience,
-    )
-    if distill_token:
-        given["overrides"] = (*TOKEN, *given.get("overrides", ()))
-    return _training.start(given, _begun)
-
-
-def _begun(given: dict[str, Any]) -> Run:
-    """The recipe, or a start from scratch or from weights, before the options that change a setting."""
-    return _training.from_recipe(given) if "recipe" in given else _plain(given)
-
-
-def _plain(given: dict[str, Any]) -> Run:
-    """The defaults for a data set: S/16 on lightly augmented images, or the model and preprocessing of ``--init``."""
-    from vitrail.data import DataConfig, PreprocessConfig, SourceConfig, augmentation
-    from vitrail.data.transforms.scene import SCENE_PRESETS
-    from vitrail.presets import preset
-    from vitrail.train.run import Run
-
-    model, preprocess, options = preset("S/16"), PreprocessConfig(), {}
-    if "init" in given:
-        from dataclasses import fields
-
-        from vitrail import registry
-        from vitrail.build import open_checkpoint
-        from vitrail.config import to_dict
-
-        wanted = fields(registry.load("tasks", given.get("task", "classification")).Config)
-        found = open_checkpoint(given["init"])
-        model, preprocess = found.task.vit.config, found.preprocess
-        settings = to_dict(found.task.config)
-        kept = {"pool", "head"}.intersection(field.name for field in wanted)
-        options = {name: settings[name] for name in sorted(kept) if settings.get(name) is not None}
-    data = DataConfig(
-        source=SourceConfig(spec=given["data"]),
-        preprocess=preprocess,
-        augment=augmentation("light"),
-        scenes=SCENE_PRESETS["light"],
-    )
-    return Run(data=data, model=model, task_options=options)
+    return start(data, options)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from vitrail.config import config
 from vitrail.data.annotations import Annotations
@@ -17,7 +17,7 @@ from vitrail.data.source import Source, SourceConfig, Splits, open_source
 from vitrail.data.targets import TargetKind
 from vitrail.data.transforms.augment import Augment, Augmentation, AugmentConfig, augmentation
 from vitrail.data.transforms.mix import Mix, MixConfig
-from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
+from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig, PreprocessOptions
 from vitrail.data.transforms.scene import SceneAugment, SceneAugmentation, SceneAugmentConfig
 from vitrail.data.transforms.views import ViewConfig, Views
 
@@ -36,6 +36,7 @@ __all__ = [
     "ObjectsBatch",
     "Preprocess",
     "PreprocessConfig",
+    "PreprocessOptions",
     "SceneAugment",
     "SceneAugmentConfig",
     "Source",
@@ -62,7 +63,10 @@ class DataConfig:
     """
 
     source: SourceConfig
-    preprocess: PreprocessConfig = Field(default_factory=PreprocessConfig)
+    preprocess: Annotated[
+        PreprocessOptions,
+        BeforeValidator(lambda value: value.options() if isinstance(value, PreprocessConfig) else value),
+    ] = Field(default_factory=PreprocessOptions)
     augment: Augmentation = Field(default_factory=AugmentConfig)
     scenes: SceneAugmentation = Field(default_factory=SceneAugmentConfig)
     views: tuple[ViewConfig, ...] = ()
@@ -100,14 +104,14 @@ class Data:
 
     def train_loader(self, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> Loader:
         """Shuffled, augmented and mixed batches of the training split, or such of several views."""
-        config = self.config
+        config, preprocess = self.config, self.config.preprocess.resolve()
         at: Any = {"seed": seed, "rank": rank, "world_size": world_size}
         if self.target_kind.spatial:
-            scenes = SceneAugment(config.scenes, config.preprocess, self.target_kind)
+            scenes = SceneAugment(config.scenes, preprocess, self.target_kind)
             return Loader(self.split("train"), scenes, config.loader, train=True, **at)
         return Loader(
             self.split("train"),
-            Views(config.views, config.preprocess) if config.views else Augment(config.augment, config.preprocess),
+            Views(config.views, preprocess) if config.views else Augment(config.augment, preprocess),
             config.loader,
             train=True,
             mix=Mix(config.augment.mix, self.kind, len(self.classes)),
@@ -117,7 +121,7 @@ class Data:
 
     def eval_loader(self, split: str = "val", *, rank: int = 0, world_size: int = 1) -> Loader:
         """Every sample of a split once, in order, prepared as for inference."""
-        preprocess = Preprocess(self.config.preprocess)
+        preprocess = Preprocess(self.config.preprocess.resolve())
         return Loader(self.split(split), preprocess, self.config.loader, train=False, rank=rank, world_size=world_size)
 
 

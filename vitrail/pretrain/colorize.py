@@ -134,16 +134,16 @@ class Task(Pretraining):
     config: Config
     head: Classes | Regression
 
-    @classmethod
-    def derived_options(cls, preprocess: PreprocessConfig) -> dict[str, Any]:
-        """Mean and standard deviation, to turn the input back into colours."""
-        return {"mean": preprocess.mean, "std": preprocess.std}
-
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.vit = ViT(config.model)
         self.head = HEADS[config.target](config)
+
+    @classmethod
+    def derived_options(cls, preprocess: PreprocessConfig) -> dict[str, Any]:
+        """Mean and standard deviation, to turn the input back into colours."""
+        return {"mean": preprocess.mean, "std": preprocess.std}
 
     def lab(self, images: Tensor) -> Tensor:
         """B 3 H W as the model takes them → Lab."""

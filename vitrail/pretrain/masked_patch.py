@@ -93,11 +93,6 @@ class Task(Pretraining):
 
     config: Config
 
-    @classmethod
-    def derived_options(cls, preprocess: PreprocessConfig) -> dict[str, Any]:
-        """Mean and standard deviation, to turn the input back into colours."""
-        return {"mean": preprocess.mean, "std": preprocess.std}
-
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -105,6 +100,11 @@ class Task(Pretraining):
         self.mask_token = nn.Parameter(torch.empty(config.model.dim))
         self.head = nn.Linear(config.model.dim, LEVELS**config.model.channels)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    @classmethod
+    def derived_options(cls, preprocess: PreprocessConfig) -> dict[str, Any]:
+        """Mean and standard deviation, to turn the input back into colours."""
+        return {"mean": preprocess.mean, "std": preprocess.std}
 
     def corruption(self, batch: Batch) -> Corruption:
         """A random one for each image."""

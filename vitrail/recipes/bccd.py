@@ -9,7 +9,7 @@ bf16 in one thread took 1 h 18 min of a machine busy with other work. On the 72 
 
 from __future__ import annotations
 
-from vitrail.data import DataConfig, LoaderConfig, PreprocessConfig, SourceConfig
+from vitrail.data import DataConfig, LoaderConfig, SourceConfig
 from vitrail.data.transforms.colour import ColourConfig
 from vitrail.data.transforms.scene import SceneAugmentConfig
 from vitrail.presets import preset
@@ -17,8 +17,6 @@ from vitrail.train.ema import EmaConfig
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.run import Run
 from vitrail.train.schedule import ScheduleConfig
-
-SIZE = (240, 320)
 
 
 def run() -> Run:
@@ -32,7 +30,6 @@ def run() -> Run:
         },
         data=DataConfig(
             source=SourceConfig(spec="bccd", kind="boxes", val_fraction=0),
-            preprocess=PreprocessConfig(size=SIZE),
             scenes=SceneAugmentConfig(
                 scale=(0.7, 1.4),
                 horizontal_flip=0.5,
@@ -41,7 +38,7 @@ def run() -> Run:
             ),
             loader=LoaderConfig(batch_size=8, workers=0),
         ),
-        model=preset("Ti/16", image_size=SIZE),
+        model=preset("Ti/16", image_size=(240, 320)),
         optimizer=OptimizerConfig(lr=4e-4, weight_decay=0.05, backbone_lr=0.25),
         schedule=ScheduleConfig(warmup_epochs=3),
         ema=EmaConfig(decay=0.998),

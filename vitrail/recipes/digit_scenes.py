@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from vitrail.data import DataConfig, LoaderConfig, PreprocessConfig, SourceConfig
+from vitrail.data import DataConfig, LoaderConfig, SourceConfig
 from vitrail.data.transforms.scene import SCENE_PRESETS
 from vitrail.nn.conv_stem import ConvStemConfig
 from vitrail.train.optimizer import OptimizerConfig
@@ -28,7 +28,6 @@ def run() -> Run:
         },
         data=DataConfig(
             source=SourceConfig(spec="digit_scenes", kind="boxes", val_fraction=0),
-            preprocess=PreprocessConfig(size=(64, 64), channels=1),
             scenes=SCENE_PRESETS["digits"],
             loader=LoaderConfig(batch_size=32, workers=0),
         ),

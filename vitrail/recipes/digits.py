@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, MixConfig, PreprocessConfig, SourceConfig
+from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, MixConfig, SourceConfig
 from vitrail.data.transforms.batched import AffineConfig
 from vitrail.nn.block import BlockConfig
 from vitrail.nn.conv_stem import ConvStemConfig
@@ -23,7 +23,6 @@ def run() -> Run:
     return Run(
         data=DataConfig(
             source=SourceConfig(spec="digits", val_fraction=0),
-            preprocess=PreprocessConfig(size=(8, 8), channels=1),
             augment=AugmentConfig(
                 affine=AffineConfig(degrees=10, translate=0.1, scale=(0.9, 1.1), shear=5), mix=MixConfig(mixup=0.2)
             ),

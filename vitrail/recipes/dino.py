@@ -8,7 +8,7 @@ epochs keeps the teacher's temperature at 0.04: ``--set "task_options.teacher_te
 
 from __future__ import annotations
 
-from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, PreprocessConfig, SourceConfig, ViewConfig
+from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, PreprocessOptions, SourceConfig, ViewConfig
 from vitrail.data.transforms.colour import ColourConfig
 from vitrail.nn.block import BlockConfig
 from vitrail.presets import preset
@@ -23,7 +23,7 @@ def run() -> Run:
         task="dino",
         data=DataConfig(
             source=SourceConfig(spec="images", val_fraction=0.02),
-            preprocess=PreprocessConfig(interpolation="bicubic"),
+            preprocess=PreprocessOptions(interpolation="bicubic"),
             views=views(),
             loader=LoaderConfig(batch_size=256),
         ),

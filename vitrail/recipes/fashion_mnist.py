@@ -8,7 +8,7 @@ of a CPU with AMX, 16 epochs and the report took 23 min 26 s: 93.19 % test accur
 
 from __future__ import annotations
 
-from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, PreprocessConfig, SourceConfig
+from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, PreprocessOptions, SourceConfig
 from vitrail.data.transforms.batched import ErasingConfig
 from vitrail.nn.block import BlockConfig
 from vitrail.nn.conv_stem import ConvStemConfig
@@ -24,7 +24,7 @@ def run() -> Run:
     return Run(
         data=DataConfig(
             source=SourceConfig(spec="fashion_mnist", val_fraction=0),
-            preprocess=PreprocessConfig(size=(28, 28), channels=1, mean=(0.286,), std=(0.353,)),
+            preprocess=PreprocessOptions(mean=(0.286,), std=(0.353,)),
             augment=AugmentConfig(
                 horizontal_flip=0.5, shift=1, erasing=ErasingConfig(probability=0.25, area=(0.02, 0.25))
             ),

@@ -12,10 +12,10 @@ from string import Template
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
-from vitrail import __version__
 from vitrail.console import printable
 from vitrail.report import style
 from vitrail.report.figures.tiles import Tile, sheet
+from vitrail.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -45,7 +45,7 @@ def samples(record: RunReader) -> list[Tile]:
     batch = next(iter(data.train_loader(seed=record.config["seed"]).batches(epoch=0)))
     if record.data.views:
         return _views(batch, record)
-    images = denormalised(batch["images"][:NUM_SAMPLES], record.data.preprocess)
+    images = denormalised(batch["images"][:NUM_SAMPLES], record.data.preprocess.resolve())
     if "targets" not in batch:
         return [Tile(image, "") for image in images]
     kind, targets, names = data.target_kind, batch["targets"], data.classes
@@ -78,7 +78,7 @@ def _logged(record: RunReader) -> list[str]:
 
 def _views(batch: Batch, record: RunReader) -> list[Tile]:
     """The views of the first images, a strip per image."""
-    views = [denormalised(view[:NUM_STRIPS], record.data.preprocess) for view in views_of(batch)]
+    views = [denormalised(view[:NUM_STRIPS], record.data.preprocess.resolve()) for view in views_of(batch)]
     return [Tile(beside(list(strip), STRIP_HEIGHT), "") for strip in zip(*views, strict=True)]
 
 

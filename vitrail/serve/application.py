@@ -11,12 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from vitrail import __version__
 from vitrail.errors import UserError
 from vitrail.serve import introspection, page, pages, v1, v2
 from vitrail.serve.middleware import RequestMiddleware
 from vitrail.serve.service import RETRY, Service
 from vitrail.serve.worker import WorkerLost
+from vitrail.version import __version__
 
 ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 STATUSES = {

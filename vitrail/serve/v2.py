@@ -17,13 +17,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from vitrail import __version__
 from vitrail.data.transforms.preprocess import Preprocess
 from vitrail.serve.jobs.predict import Predict
 from vitrail.serve.limits import Limits
 from vitrail.serve.requests import parsed, read, require_few, unpacked
 from vitrail.serve.v1 import CurrentService, ReservedSlot, decoded, prediction_json
 from vitrail.serve.worker import ServedModel, arrays
+from vitrail.version import __version__
 
 TOP = 5  # classes named in the JSON of a prediction
 TENSOR = {

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitrail import __version__
 from vitrail.checkpoints import native
-from vitrail.config import to_dict
 from vitrail.console import warn
 from vitrail.train.assemble import TrainContext
 from vitrail.train.distributed import gather
 from vitrail.train.loggers import csv
 from vitrail.trainable import Trainable
+from vitrail.version import __version__
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def save_weights(context: TrainContext, name: str, metrics: dict[str, float]) ->
 
 def _meta(context: TrainContext, released: Trainable, metrics: dict[str, float]) -> dict[str, object]:
     run, at = context.run, context.state.loop
-    training = {
+    training: dict[str, native.Json] = {
         "epoch": at.epoch + 1,
         "step": at.step,
         "seed": run.seed,
@@ -51,13 +50,7 @@ def _meta(context: TrainContext, released: Trainable, metrics: dict[str, float])
         "data": run.data.source.spec,
         "vitrail": __version__,
     }
-    return {
-        "task": released.name,
-        "config": to_dict(released.config),
-        "preprocess": to_dict(run.data.preprocess),
-        "metrics": metrics,
-        "training": training,
-    }
+    return native.meta_of(released, run.preprocess, metrics, training=training)
 
 
 def summary(context: TrainContext, *, stopped_early: bool) -> dict[str, object]:

@@ -15,7 +15,7 @@ from vitrail import registry
 from vitrail.build import REGISTRIES, open_checkpoint
 from vitrail.config import to_dict
 from vitrail.console import note
-from vitrail.data import AugmentConfig, Data, Loader, MixConfig, open_data
+from vitrail.data import AugmentConfig, Data, Loader, MixConfig, PreprocessConfig, open_data
 from vitrail.data.batch import Batch, to_device
 from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
@@ -75,7 +75,7 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Trai
         note(f"task: {run.task} (auto)")
     task = build_task(run, data, fresh=saved is None)
     _require_supported(run, task, world)
-    model = with_teacher(task, run.distill, run.data.preprocess, world.device)
+    model = with_teacher(task, run.distill, run.preprocess, world.device)
     optimizer.freeze(model, run.freeze)
     ema = Ema(model, run.ema) if run.ema else None
     if saved is not None:
@@ -140,12 +140,27 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Trainable:
         wanted = f"at least {module.Task.num_views} views" if module.Task.num_views else "one view"
         raise UserError(f"{run.task!r} learns from {wanted} of an image and data.views has {num_views}; see its recipe")
     torch.manual_seed(run.seed)
-    options = module.Task.derived_options(run.data.preprocess) | run.task_options
+    options = module.Task.derived_options(run.preprocess) | run.task_options
     task: Trainable = module.Task(module.Task.configure(run.model, train.classes, train.targets, options))
+    _require_input_fits(run.preprocess, task)
     _require_views_fit(run, task)
     if fresh and run.init is not None:
         initialise_from(task, run.init)
     return task
+
+
+def _require_input_fits(preprocess: PreprocessConfig, task: Trainable) -> None:
+    """Check that the model takes the images that are made.
+
+    Raises:
+        UserError: ``data.preprocess`` sets a size or a number of channels that it does not take.
+    """
+    if preprocess.channels != task.inputs.channels:
+        raise UserError(
+            f"data.preprocess.channels {preprocess.channels} and model.channels {task.inputs.channels} differ; "
+            "set model.channels alone"
+        )
+    task.inputs.accepts(preprocess.size)
 
 
 def _require_supported(run: Run, task: Trainable, world: World) -> None:
@@ -169,7 +184,7 @@ def _require_views_fit(run: Run, task: Trainable) -> None:
     Raises:
         UserError: with the setting to change.
     """
-    full, patch = run.data.preprocess.size, run.model.patch_size
+    full, patch = run.preprocess.size, run.model.patch_size
     if run.data.views and run.data.augment != AugmentConfig():
         raise UserError(
             f"data.augment makes one view and {run.task!r} learns from several: set data.views.0.augment and so on"

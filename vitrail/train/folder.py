@@ -22,12 +22,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from vitrail import __version__, files, registry
 from vitrail import config as configs
+from vitrail import files, registry
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.errors import UserError
 from vitrail.train.run import Run, differences, keep_resolved
+from vitrail.version import __version__
 
 
 class RunFolder:
@@ -57,8 +58,8 @@ class RunFolder:
         return run.without_permissions
 
     def _saved(self) -> Run:
-        """The run of the config, whatever modules it names."""
-        return configs.load(Run, self.config)
+        """The run as the config has it, whatever modules it names."""
+        return configs.load(Run, self.config).resolved
 
     def read_summary(self) -> dict[str, Any] | None:
         """The result, or None while the training is not complete."""
@@ -80,7 +81,7 @@ class RunFolder:
             summary is not None
             and "evaluation" not in summary
             and run.epochs == self._saved().epochs
-            and not differences(to_dict(self._saved()), to_dict(run))
+            and not differences(to_dict(self._saved()), to_dict(run.resolved))
         )
 
     def claim(self) -> None:
@@ -122,6 +123,7 @@ class RunFolder:
         Raises:
             UserError: the folder holds a finished run, or another one.
         """
+        run = run.resolved
         if not self.config.exists():
             return run
         saved = self._saved()

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from vitrail.config import config
-from vitrail.data import DataConfig
+from vitrail.data import DataConfig, PreprocessConfig
 from vitrail.distill import DistillConfig
 from vitrail.train.ema import EmaConfig
 from vitrail.train.optimizer import OptimizerConfig
@@ -77,19 +77,15 @@ class Run:
         """The run as a file may ask for it: only the user can allow files that run code."""
         return self if self.distill is None else replace(self, distill=replace(self.distill, allow_pickle=False))
 
-    @model_validator(mode="after")
-    def _data_fits_model(self) -> Run:
-        preprocess, model = self.data.preprocess, self.model
-        if preprocess.size != model.image_size:
-            raise ValueError(
-                f"data.preprocess.size {preprocess.size} and model.image_size {model.image_size} differ; set both alike"
-            )
-        if preprocess.channels != model.channels:
-            raise ValueError(
-                f"data.preprocess.channels {preprocess.channels} and model.channels {model.channels} differ; "
-                "set both alike"
-            )
-        return self
+    @property
+    def preprocess(self) -> PreprocessConfig:
+        """How images become the model's input: size and channels are the model's unless the data says otherwise."""
+        return self.data.preprocess.resolve(self.model.image_size, self.model.channels)
+
+    @property
+    def resolved(self) -> Run:
+        """The run with the size and the channels of its preprocessing written out, as ``config.yaml`` holds it."""
+        return replace(self, data=replace(self.data, preprocess=self.preprocess.options()))
 
 
 # Settings that may change when a run is resumed: where and how fast it runs, not what it computes.

@@ -47,7 +47,7 @@ def test_evaluation_leaves_every_object_in_its_images_pixels(scene_folder: Path)
 
 
 def test_training_shows_objects_in_the_inputs_pixels(scene_folder: Path) -> None:
-    data = open_data(override(config(scene_folder, kind="masks"), ["scenes=none"]))
+    data = open_data(override(config(scene_folder, kind="masks"), {"scenes": "none"}))
     source = data.split("train")
     batch = next(data.train_loader().batches())
     assert isinstance(batch["targets"], ObjectsBatch)
@@ -62,7 +62,7 @@ def test_training_shows_objects_in_the_inputs_pixels(scene_folder: Path) -> None
 def test_workers_change_nothing(scene_folder: Path, kind: str) -> None:
     batches = []
     for workers in (0, 2):
-        data = open_data(override(config(scene_folder, kind=kind), [f"loader.workers={workers}"]))
+        data = open_data(override(config(scene_folder, kind=kind), {"loader.workers": workers}))
         loader = data.train_loader(seed=4)
         batches.append(list(loader.batches(epoch=1)))
         loader.close()

@@ -113,7 +113,7 @@ def test_one_mean_serves_all_channels():
 def test_config_travels_and_reads_one_number_as_a_square():
     config = PreprocessConfig(size=(32, 48), mean=MEAN, std=STD, resize="crop", crop_pct=0.9)
     assert from_dict(PreprocessConfig, to_dict(config)) == config
-    assert override(config, ["size=96"]).size == (96, 96)
+    assert override(config, {"size": 96}).size == (96, 96)
 
 
 @pytest.mark.parametrize(

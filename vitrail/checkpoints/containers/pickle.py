@@ -18,7 +18,6 @@ import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
-import vitrail
 from vitrail.checkpoints.containers import safetensors
 from vitrail.errors import UserError
 
@@ -76,7 +75,7 @@ def _require_regular(path: Path) -> None:
 
 def _convert(source: Path, out: Path) -> None:
     refuse = safetensors.refusal(source)
-    places = [str(Path(vitrail.__file__).parents[1]), *(place for place in sys.path if place)]
+    places = [str(Path(__file__).parents[3]), *(place for place in sys.path if place)]
     program = (
         f"import sys; sys.path[:] = {places!r}\n"
         "from vitrail.checkpoints import unpickle\n"

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal, TypeAlias
+from dataclasses import fields, replace
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -44,11 +45,14 @@ PerChannel = Annotated[tuple[float, ...], BeforeValidator(_several), Field(min_l
 
 
 @config
-class PreprocessConfig:
-    """How an image becomes a model's input. ``mean`` and ``std`` are one number for all channels or one for each."""
+class PreprocessOptions:
+    """How an image becomes a model's input, as a run says it: a size or a number of channels of None is the model's.
 
-    size: Size = (224, 224)  # (height, width); one number means a square
-    channels: PositiveInt = 3
+    ``mean`` and ``std`` are one number for all channels or one for each.
+    """
+
+    size: Size | None = None  # (height, width); one number means a square
+    channels: PositiveInt | None = None
     resize: Literal["square", "crop", "pad"] = "square"
     crop_pct: Annotated[float, Field(gt=0, le=1)] = 1.0  # resize to size / crop_pct, then take the centre
     crop_rounding: Literal["nearest", "down"] = "nearest"  # of where a crop begins: torchvision's, Hugging Face's
@@ -57,14 +61,45 @@ class PreprocessConfig:
     mean: PerChannel = (0.5,)
     std: Annotated[PerChannel, AfterValidator(_not_zero)] = (0.5,)
 
+    def resolve(self, size: tuple[int, int] | None = None, channels: int | None = None) -> PreprocessConfig:
+        """The config for a model of this native size and these channels, which count where none are set here.
+
+        Raises:
+            UserError: neither says them.
+        """
+        settings = {field.name: getattr(self, field.name) for field in fields(PreprocessOptions)}
+        for name, value in (("size", size), ("channels", channels)):
+            settings[name] = value if settings[name] is None else settings[name]
+            if settings[name] is None:
+                raise UserError(f"preprocess.{name} is not set and no model says it; set it, or open run.resolved.data")
+        return PreprocessConfig(**settings)
+
     @model_validator(mode="after")
-    def _one_or_each(self) -> PreprocessConfig:
+    def _one_or_each(self) -> PreprocessOptions:
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (1, self.channels):
+            if self.channels is not None and len(values) not in (1, self.channels):
                 raise ValueError(
                     f"{name} has {len(values)} values for {self.channels} channels; give one, or one for each channel"
                 )
         return self
+
+
+@config
+class PreprocessConfig(PreprocessOptions):
+    """How an image becomes a model's input, in full: what :class:`Preprocess` does and every weights file holds."""
+
+    size: Size = (224, 224)
+    channels: PositiveInt = 3
+
+    def options(self, size: tuple[int, int] | None = None, channels: int | None = None) -> PreprocessOptions:
+        """The same as options, with None where the size and the channels are those of a model."""
+        settings: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(PreprocessOptions)}
+        options = PreprocessOptions(**settings)
+        return replace(
+            options,
+            size=None if self.size == size else self.size,
+            channels=None if self.channels == channels else self.channels,
+        )
 
 
 class Preprocess:

@@ -1,4 +1,4 @@
-"""Options that several verbs share, so that each is spelled and explained once.
+"""Options that several verbs share, so that each is defined once.
 
 ::
 
@@ -26,7 +26,7 @@ Weights: TypeAlias = Annotated[
     ),
 ]
 
-Json: TypeAlias = Annotated[bool, Parameter("--json", help="Print JSON for machines on stdout.", show_default=False)]
+Json: TypeAlias = Annotated[bool, Parameter("--json", help="Print JSON on stdout.", show_default=False)]
 Set: TypeAlias = Annotated[
     tuple[str, ...],
     Parameter(
@@ -37,25 +37,25 @@ Set: TypeAlias = Annotated[
     ),
 ]
 Device: TypeAlias = Annotated[
-    str, Parameter("--device", help="auto, cpu, cuda, cuda:1 or mps; auto takes the fastest and says so.")
+    str, Parameter("--device", help="auto, cpu, cuda, cuda:1 or mps; auto takes the fastest and prints it.")
 ]
 BatchSize: TypeAlias = Annotated[int, Parameter("--batch-size", help="Images per forward pass.")]
 OnBad: TypeAlias = Annotated[
     Literal["error", "skip"],
-    Parameter("--on-bad", help="At an unreadable picture: stop, or go on and list it at the end."),
+    Parameter("--on-bad", help="At an unreadable image: stop, or continue and list it at the end."),
 ]
 AllowPickle: TypeAlias = Annotated[
     bool,
     Parameter(
         "--allow-pickle",
-        help="Open files of torch.save (.pt, .pth, .bin) too; only from those you trust.",
+        help="Open files of torch.save (.pt, .pth, .bin) too; only from sources you trust.",
         show_default=False,
     ),
 ]
 
 
 Merge: TypeAlias = Annotated[
-    int, Parameter(metavar="R", help="Merge R patch tokens in each layer (ToMe): faster, a little less accurate.")
+    int, Parameter(metavar="R", help="Merge R patch tokens in each layer (ToMe): faster, slightly less accurate.")
 ]
 
 
@@ -65,21 +65,24 @@ class Sizes:
     """Another native size for a model's weights."""
 
     image_size: Annotated[
-        str | None, Parameter(metavar="384 | 224x320", help="Other pixels, height x width; positions are resampled.")
+        str | None,
+        Parameter(
+            metavar="384 | 224x320", help="Another image size, height x width; position embeddings are resampled."
+        ),
     ] = None
-    patch_size: Annotated[str | None, Parameter(metavar="8 | 16x32", help="Another patch; its kernel is resized.")] = (
-        None
-    )
+    patch_size: Annotated[
+        str | None, Parameter(metavar="8 | 16x32", help="Another patch size; the kernel is resized.")
+    ] = None
 
     def read(self) -> dict[str, tuple[int, int] | None]:
-        """``image_size`` and ``patch_size`` as (height, width), None where nothing was said."""
+        """``image_size`` and ``patch_size`` as (height, width), None where not given."""
         return {"image_size": _pair(self.image_size), "patch_size": _pair(self.patch_size)}
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Opening(Sizes):
-    """How the verbs that use a model open it."""
+    """Options of verbs that open a model."""
 
     device: Device = "auto"
     allow_pickle: AllowPickle = False
@@ -98,23 +101,26 @@ class Opening(Sizes):
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Running(Opening):
-    """How the verbs that only ask a model for its outputs run it."""
+    """Options of verbs that only run inference."""
 
     engine: Annotated[
         str | None,
         Parameter(
-            help="eager, torch, onnxruntime, openvino or pt2; auto measures and says which is fastest. "
-            "Default: eager, and for an exported file its own.",
+            help="eager, torch, onnxruntime, openvino or pt2; auto measures them and takes the fastest. "
+            "Default: eager, or the engine of an exported file.",
             show_default=False,
         ),
     ] = None
-    precision: Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Arithmetic, where the engine has it.")] = (
-        "fp32"
-    )
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"], Parameter(help="Arithmetic, where the engine supports it.")
+    ] = "fp32"
 
     exact: Annotated[
         bool,
-        Parameter(help="Decode large JPEGs in full; else at a part of their size, if it suffices.", show_default=False),
+        Parameter(
+            help="Decode large JPEGs at full size; by default at a fraction of it that is still large enough.",
+            show_default=False,
+        ),
     ] = False
     merge: Merge = 0
 

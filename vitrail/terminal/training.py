@@ -1,0 +1,187 @@
+"""Training from the command line: from options to a run, its processes, its training and its report."""
+
+# Annotations are evaluated here: as strings, cyclopts would look for their names in the modules of subclasses.
+
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+from cyclopts import Parameter
+
+from vitrail.errors import UserError, did_you_mean
+from vitrail.terminal.options import Set
+from vitrail.terminal.settings import Sets, changes
+
+if TYPE_CHECKING:
+    from vitrail.train.folder import RunFolder
+    from vitrail.train.run import Run
+
+Repeated: TypeAlias = Annotated[tuple[str, ...], Parameter(show_default=False)]
+Switch: TypeAlias = Annotated[bool, Parameter(show_default=False)]
+RUNS = Path("runs")
+
+
+def augmentation_settings(name: str) -> dict[str, object]:
+    """The settings that have a preset of this name: of images alone, of images with boxes or masks, or both.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    from vitrail.config import read_scalar
+    from vitrail.data.transforms.augment import PRESETS
+    from vitrail.data.transforms.scene import SCENE_PRESETS
+
+    if not name.isidentifier():  # the settings themselves, as YAML
+        return {"data.augment": read_scalar(name)}
+    found = {path: name for path, known in (("data.augment", PRESETS), ("data.scenes", SCENE_PRESETS)) if name in known}
+    if not found:
+        raise UserError(f"unknown augmentation {name!r}; {did_you_mean(name, {**PRESETS, **SCENE_PRESETS})}")
+    return dict(found)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Options of every training.
+
+    Args:
+        name: Name of the run's folder in runs/; default: from recipe, data and model.
+        recipe: Start from a recipe, which the other options change.
+        resume: Continue the run in this folder; --epochs can extend it.
+        init: Start from the weights of a run folder or file, at another image size or for other classes too.
+        model: Architecture, as vitrail models lists them; default: that of the recipe or of --init, else S/16.
+        image_size: Side length of the input in pixels; default: that of the recipe or of --init, else 224.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA; default: that of the recipe or of --init, else 3.
+        epochs: Number of passes over the training images; default: the recipe's, else 100.
+        batch_size: Images per step, over all processes; default: the recipe's, else 128.
+        lr: Peak learning rate; default: the recipe's, else 1e-3. Or --set optimizer.base_lr per 256 images a step.
+        augment: none, light, digits, small, plain, deit, deit3; for boxes, masks: none, light, digits, large, any_side.
+        precision: Arithmetic; default: auto, which is bf16 on a GPU, and on a CPU where it measures faster.
+        device: auto, cpu, cuda, cuda:1 or mps; default: auto.
+        workers: Number of loader processes; default: by core count and image size.
+        seed: Seed of all random numbers; default: 0.
+        on_bad: At an unreadable training image: stop, or skip it and list it; default: error.
+        log: tensorboard, wandb or mlflow, in addition to metrics.csv; can be repeated.
+        download: Download a named data set that is not on disk yet.
+        processes: Number of training processes on this machine, usually one per GPU.
+        restarts: Maximum number of restarts from the last saved state after a crash.
+        report: Evaluate the best weights and write the report at the end.
+    """
+
+    name: str | None = None
+    recipe: str | None = None
+    resume: Path | None = None
+    init: str | None = None
+    model: str | None = None
+    image_size: Annotated[int | None, Sets("model.image_size", fixed={"data.preprocess.size": None})] = None
+    channels: Annotated[int | None, Sets("model.channels", fixed={"data.preprocess.channels": None})] = None
+    epochs: Annotated[int | None, Sets("epochs")] = None
+    batch_size: Annotated[int | None, Sets("data.loader.batch_size")] = None
+    lr: Annotated[float | None, Sets("optimizer.lr", fixed={"optimizer.base_lr": None})] = None
+    augment: Annotated[str | None, Sets("data.augment", "data.scenes", resolve=augmentation_settings)] = None
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"] | None, Sets("precision")] = None
+    device: Annotated[str | None, Sets("device")] = None
+    workers: Annotated[int | None, Sets("data.loader.workers")] = None
+    seed: Annotated[int | None, Sets("seed")] = None
+    on_bad: Annotated[Literal["error", "skip"] | None, Sets("data.loader.on_bad")] = None
+    log: Annotated[Repeated, Sets("loggers")] = ()
+    download: Annotated[Switch, Sets("data.source.download")] = False
+    processes: int = 1
+    restarts: int = 0
+    report: Annotated[bool, Parameter(negative="--no-report", show_default=False)] = True
+    overrides: Set = ()
+
+    def first_run(self, data: str | None) -> "Run":
+        """The run to begin, before the options that change a setting: that of the recipe, on ``data``.
+
+        Raises:
+            UserError: no such recipe.
+        """
+        from vitrail import registry
+
+        assert self.recipe is not None
+        run: Run = registry.load("recipes", self.recipe).run()
+        if data is None:
+            return run
+        return replace(run, data=replace(run.data, source=replace(run.data.source, spec=data)))
+
+
+def start(data: str | None, options: TrainingOptions) -> int:
+    """Train, or continue, and report; returns the exit code."""
+    folder = options.resume or RUNS / (options.name or _default_name(data, options))
+    from vitrail.train import launch
+
+    if (options.processes > 1 or options.restarts) and not launch.is_watched():
+        complete = folder / "summary.json"
+        command = [sys.executable, "-m", "vitrail", *sys.argv[1:]]
+        limits = {"processes": options.processes, "restarts": options.restarts}
+        return launch.watch(command, **limits, is_complete=complete.exists)
+
+    from vitrail.config import override, parse_assignments
+    from vitrail.console import note
+    from vitrail.train.distributed import RankLost
+    from vitrail.train.folder import RunFolder
+    from vitrail.train.loop import fit
+    from vitrail.train.run import Run
+
+    place = RunFolder(folder)
+    run = _resumed(place, data, options) if options.resume else _begun(data, options)
+    run = override(run, _ordered(changes(options), parse_assignments(options.overrides, Run)))
+    if not place.awaits_report(run):
+        try:
+            code = fit(run, folder, extend=options.resume is not None).exit_code
+        except RankLost as error:
+            note(f"vitrail: error: {error}")
+            return launch.LOST
+        if code:
+            return code
+    if options.report and int(os.environ.get("RANK", "0")) == 0:
+        _report(place, run)
+    return 0
+
+
+def _begun(data: str | None, options: TrainingOptions) -> "Run":
+    """A new run with data, model and first weights as asked."""
+    from vitrail.presets import preset
+
+    run = options.first_run(data)
+    if options.model is not None:
+        size, channels = run.model.image_size, run.model.channels
+        run = replace(run, model=preset(options.model, image_size=size, channels=channels))
+    return replace(run, init=options.init or run.init)
+
+
+def _resumed(place: "RunFolder", data: str | None, options: TrainingOptions) -> "Run":
+    given = {"DATA": data, "--recipe": options.recipe, "--init": options.init, "--model": options.model}
+    for written, value in given.items():
+        if value is not None:
+            raise UserError(f"{written} is the run's own when it resumes; leave it out, or begin another with --name")
+    return place.run()
+
+
+def _default_name(data: str | None, options: TrainingOptions) -> str:
+    if data is None and options.recipe is None:
+        raise UserError("nothing to train on; give a folder of pictures, --recipe NAME or --resume RUN")
+    model = (options.model or "").replace("/", "-")
+    parts = [options.recipe or "", Path(data.rpartition(":")[2] or data).stem if data else "", model]
+    return "-".join(part for part in parts if part)
+
+
+def _ordered(first: dict[str, object], then: dict[str, object]) -> dict[str, object]:
+    """Both, ``then`` last, also where both change the same setting."""
+    return {path: value for path, value in first.items() if path not in then} | then
+
+
+def _report(place: "RunFolder", run: "Run") -> None:
+    """Measure the best weights on held-out images, add the result to the summary, and print it."""
+    from vitrail import report
+    from vitrail.console import table
+
+    page = report.write(place.path, device=run.device)
+    measured = place.add_evaluation()
+    if measured is not None:
+        rows = [(key, f"{value:.4f}") for key, value in measured["metrics"].items() if value is not None]
+        print(table((f"{measured['split']} ({measured['images']} images)", "value"), rows))
+    print(f"report: {page}")

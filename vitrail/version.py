@@ -1,0 +1,3 @@
+"""The version, the one of ``pyproject.toml``."""
+
+__version__ = "0.1.0"
