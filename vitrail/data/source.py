@@ -8,8 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -19,11 +18,14 @@ from vitrail.config import config
 from vitrail.data import targets
 from vitrail.data.indexing.labels import NO_LABELS
 from vitrail.data.indexing.split import share, stratified
+from vitrail.data.sources import SourceModule
 from vitrail.data.targets import Column, Labels, TargetKind
 from vitrail.errors import UserError, did_you_mean
 
 
 def _known_kind(kind: str) -> str:
+    if kind == "none":
+        raise ValueError("images are read without labels by labelled=false")
     return kind if kind == "auto" else targets.check_name(kind)
 
 
@@ -264,7 +266,7 @@ def open_source(config: SourceConfig) -> Splits:
             console.note(f"labels auto: none ({error})")
         return open_source(dataclasses.replace(config, labelled=False))
     name, module = _find(config.spec)
-    found: dict[str, Source] = module.load(config)
+    found = module.load(config)
     if not config.labelled:
         found = {split: source.unlabelled() for split, source in found.items()}
     found = {split: source for split, source in found.items() if len(source)}
@@ -320,18 +322,18 @@ def _parse(spec: str) -> tuple[str | None, str]:
     return None, spec
 
 
-def _find(spec: str) -> tuple[str, ModuleType]:
+def _find(spec: str) -> tuple[str, SourceModule]:
     name, location = _parse(spec)
     if name is not None:
-        return name, registry.load("data.sources", name)
+        return name, _load(name)
     known = registry.names("data.sources")
-    claims = [each for each in known if registry.load("data.sources", each).matches(location)]
+    claims = [each for each in known if _load(each).matches(location)]
     if len(claims) > 1 and "folder" in claims:
         claims.remove("folder")  # any folder looks like an image folder
     if len(claims) > 1:
         raise UserError(f"{spec!r} could be {' or '.join(claims)}; write {claims[0]}:{spec} to choose")
     if claims:
-        return claims[0], registry.load("data.sources", claims[0])
+        return claims[0], _load(claims[0])
     path = Path(location).expanduser()
     if path.exists():
         raise UserError(
@@ -339,3 +341,7 @@ def _find(spec: str) -> tuple[str, ModuleType]:
         )
     nearby = [str(path.with_name(each.name)) for each in path.parent.iterdir()] if path.parent.is_dir() else []
     raise UserError(f"there is no file, folder or data source {spec!r}; {did_you_mean(spec, [*known, *nearby])}")
+
+
+def _load(name: str) -> SourceModule:
+    return cast("SourceModule", registry.load("data.sources", name))

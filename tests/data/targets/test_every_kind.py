@@ -11,8 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from examples import EXAMPLES, SIZE, Example
 from PIL import Image
+from target_examples import EXAMPLES, SIZE, Example
 from torch import Tensor
 from torchvision.transforms.v2 import functional as moves
 
@@ -118,7 +118,8 @@ def test_a_kind_says_what_it_is(name: str) -> None:
     assert kind.wording
     assert kind.describe(example(name).classes)
     assert targets.check_name(name) == name
-    assert override(SourceConfig(spec="x"), [f"kind={name}"]).kind == name
+    if kind.labelled:
+        assert override(SourceConfig(spec="x"), [f"kind={name}"]).kind == name
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -259,6 +260,8 @@ def test_every_entry_is_a_kind_and_names_are_checked() -> None:
         targets.load("boxs")
     with pytest.raises(UserError, match="did you mean 'boxes'"):
         SourceConfig(spec="x", kind="boxs")
+    with pytest.raises(UserError, match="labelled=false"):
+        SourceConfig(spec="x", kind="none")
     with pytest.raises(UserError, match=r"no module named 'stranger\.height'"):
         targets.load("stranger.height")
     with pytest.raises(UserError, match=r"names the module 'stranger\.height'"):
