@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_a_users_file_passes_mypy(user: Path) -> None:
 def test_a_users_file_passes_pyright(user: Path) -> None:
     if importlib.util.find_spec("pyright") is None or shutil.which("node") is None:
         pytest.skip("pyright, or the node that it runs in, is not installed")
-    (user.parent / "pyrightconfig.json").write_text('{"extraPaths": ["%s"]}' % ROOT.parent)
+    (user.parent / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(ROOT.parent)]}))
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "-p", str(user.parent)]
     found = _run(command)
     assert found.returncode == 0, found.stdout + found.stderr
