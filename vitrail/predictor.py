@@ -76,9 +76,31 @@ class Predictor(Generic[P]):
         UserError: the preprocessing makes other images than the task takes.
     """
 
+    @overload
     def __init__(
         self,
-        task: Task[P] | Embedder,
+        task: Task[P],
+        preprocess: PreprocessConfig,
+        *,
+        device: str | torch.device = ...,
+        metrics: dict[str, float] | None = ...,
+        engine: Engine | None = ...,
+        exact: bool = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Predictor[Prediction],
+        task: Embedder,
+        preprocess: PreprocessConfig,
+        *,
+        device: str | torch.device = ...,
+        metrics: dict[str, float] | None = ...,
+        engine: Engine | None = ...,
+        exact: bool = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        task: Embedder,
         preprocess: PreprocessConfig,
         *,
         device: str | torch.device = "auto",

@@ -27,14 +27,14 @@ class Metrics(Base):
         labels = hard_labels(targets)
         rank = label_rank(logits, labels)
         precision, recall, support, chosen = self._per_class(logits, labels)
-        met = (support > 0) | (chosen > 0)
+        present = (support > 0) | (chosen > 0)
         return {
             "loss": cross_entropy(logits, targets).mean().item(),
             "top1": (rank < 1).double().mean().item(),
             "top5": (rank < 5).double().mean().item(),
-            "precision": precision[met].mean().item(),
-            "recall": recall[met].mean().item(),
-            "f1": f1_score(precision, recall)[met].mean().item(),
+            "precision": precision[present].mean().item(),
+            "recall": recall[present].mean().item(),
+            "f1": f1_score(precision, recall)[present].mean().item(),
             "ece": calibration_error(reliability(logits, labels)),
         }
 

@@ -34,7 +34,7 @@ class Curve:
     precision: np.ndarray
     scores: np.ndarray
     right: np.ndarray
-    """bool: which detections, the surest first, are."""
+    """bool: whether each detection, best score first, is correct."""
     num_objects: int
 
     def at(self, threshold: float) -> dict[str, float]:
@@ -138,9 +138,9 @@ class Metrics(Base):
             pairs = pair(seen, true)
             of_crowds = pairs >= 0
             of_crowds[of_crowds] = crowd[pairs[of_crowds]]
-            said, which = seen.labels.numpy()[~of_crowds], pairs[~of_crowds]
+            predicted, which = seen.labels.numpy()[~of_crowds], pairs[~of_crowds]
             rows = np.where(which < 0, nothing, np.append(labels, nothing)[which])
-            np.add.at(counts, (rows, said), 1)
+            np.add.at(counts, (rows, predicted), 1)
             missed = np.setdiff1d(np.flatnonzero(~crowd), which)
             np.add.at(counts, (labels[missed], nothing), 1)
         return counts
@@ -161,8 +161,8 @@ class Metrics(Base):
 
 
 def match(found: Detections, true: TrueObjects) -> Matched:
-    """Each detection, the surest first, finds the object of its class that it overlaps most, if that is IoU ≥ 0.5 and
-    nobody found it before (Everingham et al. 2010, section 4.4)."""
+    """Each detection, best score first, finds the object of its class that it overlaps most, if that is IoU ≥ 0.5 and
+    no other found it before (Everingham et al. 2010, section 4.4)."""
     fate, crowd = pair(found, true, same_class=True), crowd_of(true)
     in_crowd = fate >= 0
     in_crowd[in_crowd] = crowd[fate[in_crowd]]
@@ -172,7 +172,7 @@ def match(found: Detections, true: TrueObjects) -> Matched:
 
 def pair(found: Detections, true: TrueObjects, *, same_class: bool = False) -> np.ndarray:
     """The object that each detection stands for, int64 (Q,), or −1: the one that it overlaps most, if that is IoU ≥ 0.5
-    and no surer detection stands for it already. A crowd takes any number."""
+    and no detection of a better score stands for it already. A crowd takes any number."""
     crowd, labels = crowd_of(true), true.labels.cpu()
     pairs = np.full(len(found.labels), -1)
     if not len(labels) or not len(pairs):

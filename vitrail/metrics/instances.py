@@ -27,7 +27,7 @@ class Row(NamedTuple):
     """What is kept of one image."""
 
     found: Detections
-    """The surest."""
+    """Those with the best scores."""
     masks: list[dict[str, Any]]
     """Of each, COCO's compressed run lengths."""
 
@@ -43,7 +43,7 @@ class Metrics(Base):
         self._masks: list[list[dict[str, Any]]] = []
 
     def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry] | None = None) -> list[Row]:
-        """The surest objects of each image, with masks as run lengths."""
+        """The objects of each image with the best scores, with masks as run lengths."""
         assert geometries is not None, "masks are compared in the pixels of their images, which geometries lead to"
         return [
             _row(found._replace(boxes_xyxy=geometry.original_boxes(found.boxes_xyxy)), geometry.original_maps(masks))
@@ -64,7 +64,7 @@ class Metrics(Base):
         self._true += true
 
     def _read(self, outputs: Tensor, sizes: Sequence[Pair]) -> Iterator[tuple[Detections, Tensor]]:
-        """The surest objects of each image and their masks bool (n, H, W), at the size of the input."""
+        """The objects of each image with the best scores and their masks bool (n, H, W), at the size of the input."""
         for objects, masks, size in zip(*unpack(outputs.detach().float().cpu(), len(self.names)), sizes, strict=True):
             found = Detections(*(part[:MOST] for part in ranked(objects)))
             yield found, resized(masks[found.query, None], size)[:, 0] > 0

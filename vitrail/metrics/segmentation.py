@@ -46,17 +46,17 @@ class Metrics(Base):
         """Add images."""
         maps = self.reduce(rows) if isinstance(rows, Tensor) and rows.ndim == 4 else rows
         pairs = zip(cast("Sequence[Tensor]", maps), cast("Sequence[Tensor]", targets), strict=True)
-        for said, true in pairs:
-            self._add(said.long().cpu(), true.long().cpu())
+        for predicted, true in pairs:
+            self._add(predicted.long().cpu(), true.long().cpu())
 
-    def _add(self, said: Tensor, true: Tensor) -> None:
+    def _add(self, predicted: Tensor, true: Tensor) -> None:
         """One image; where nothing is predicted, it is wrong."""
-        assert said.shape == true.shape, f"a map {tuple(said.shape)} for a true one {tuple(true.shape)}"
+        assert predicted.shape == true.shape, f"a map {tuple(predicted.shape)} for a true one {tuple(true.shape)}"
         self._num_images += 1
         num_classes, known = len(self.names), true != IGNORE
-        pairs = true[known] * (num_classes + 1) + said[known].clamp(max=num_classes)
+        pairs = true[known] * (num_classes + 1) + predicted[known].clamp(max=num_classes)
         self._counts += torch.bincount(pairs, minlength=self._counts.numel()).view_as(self._counts)
-        self._boundaries += boundary_scores(said.numpy(), true.numpy())
+        self._boundaries += boundary_scores(predicted.numpy(), true.numpy())
 
     def compute(self) -> dict[str, float]:
         assert self._num_images, "compute() before the first update()"
@@ -86,11 +86,11 @@ class Metrics(Base):
     def _per_class(self) -> tuple[Tensor, Tensor, Tensor]:
         """IoU, Dice and recall (each K), NaN for a class that neither occurs nor is predicted."""
         counts = self._counts.double()
-        both, true, said = counts.diagonal(), counts.sum(dim=1), counts[:, :-1].sum(dim=0)
-        return both / (true + said - both), 2 * both / (true + said), both / true
+        both, true, predicted = counts.diagonal(), counts.sum(dim=1), counts[:, :-1].sum(dim=0)
+        return both / (true + predicted - both), 2 * both / (true + predicted), both / true
 
 
-def boundary_scores(said: np.ndarray, true: np.ndarray) -> list[float]:
+def boundary_scores(predicted: np.ndarray, true: np.ndarray) -> list[float]:
     """For each class of one image, true or predicted, the F1 of border pixels that lie near one of the other map's
     (Csurka et al. 2013, section 2.2). Where the truth is unknown, there is no border."""
     from scipy.ndimage import distance_transform_edt
@@ -98,8 +98,8 @@ def boundary_scores(said: np.ndarray, true: np.ndarray) -> list[float]:
     known = true != IGNORE
     near = max(1.0, TOLERANCE * float(np.hypot(*true.shape)))
     scores = []
-    for label in np.setdiff1d(np.union1d(true[known], said[known]), [IGNORE]):
-        borders = [border((map_ == label) | ~known) & known for map_ in (said, true)]
+    for label in np.setdiff1d(np.union1d(true[known], predicted[known]), [IGNORE]):
+        borders = [border((map_ == label) | ~known) & known for map_ in (predicted, true)]
         if not any(each.any() for each in borders):
             continue
         if not all(each.any() for each in borders):

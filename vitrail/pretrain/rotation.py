@@ -46,7 +46,7 @@ class Task(Pretraining):
         return (4 * uniform(batch, "turns", 1, batch["images"])[:, 0]).long() % 4
 
     def loss(self, batch: Batch) -> Losses:
-        """Cross-entropy over the four rotations, and the share that is told right."""
+        """Cross-entropy over the four rotations, and the accuracy."""
         images = batch["images"]
         if self.config.all_rotations:
             turns = torch.arange(4, device=images.device).repeat_interleave(len(images))

@@ -167,7 +167,7 @@ class Task(Base[Prediction]):
         return [self._predicted(ranked(row), size) for row in outputs.detach().float().cpu()]
 
     def class_scores(self, outputs: Tensor) -> Tensor:
-        """The score of each class's surest object."""
+        """The best score of each class."""
         return outputs[..., : len(self.config.classes)].amax(dim=1)
 
     def metrics(self) -> Metrics:

@@ -119,7 +119,7 @@ class Prediction:
 
 
 class Task(Base[Prediction]):
-    """Targets: int64 (B, H, W), 255 where nobody knows. Outputs: logits B K H W at the size of the images.
+    """Targets: int64 (B, H, W), 255 where unknown. Outputs: logits B K H W at the size of the images.
 
     ``batch["padding"]`` bool (B, H, W), where there is one, tells which pixels are none of the image's.
     """
@@ -194,7 +194,7 @@ class Task(Base[Prediction]):
         return [Prediction(self.config.classes, row) for row in maps]
 
     def class_scores(self, outputs: Tensor) -> Tensor:
-        """The logits of each class where it was said, summed (Vinogradova et al. 2020, Seg-Grad-CAM)."""
+        """The sum of each class's logits where it is predicted (Vinogradova et al. 2020, Seg-Grad-CAM)."""
         classes = torch.arange(outputs.shape[1], device=outputs.device)[:, None, None]
         return (outputs * (outputs.argmax(dim=1, keepdim=True) == classes)).sum(dim=(2, 3))
 
