@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from vitrail.int8 import quantize as quantize
     from vitrail.predictor import Predictor as Predictor
     from vitrail.predictor import load as load
+    from vitrail.presets import preset as preset
+    from vitrail.presets import presets as presets
     from vitrail.train.loop import fit as fit
     from vitrail.vit import ViT as ViT
     from vitrail.vit import ViTConfig as ViTConfig
-    from vitrail.vit import preset as preset
-    from vitrail.vit import presets as presets
 
 __version__ = "0.1.0"
 
@@ -36,8 +36,8 @@ _PUBLIC = {
     "fit": "vitrail.train.loop",
     "inspect": "vitrail.conversion",
     "load": "vitrail.predictor",
-    "preset": "vitrail.vit",
-    "presets": "vitrail.vit",
+    "preset": "vitrail.presets",
+    "presets": "vitrail.presets",
     "quantize": "vitrail.int8",
 }
 __all__ = [

@@ -20,7 +20,7 @@ from corpus import CASES, Case, dataset_with, good_folder, image_cases, without_
 from vitrail.cli import main
 from vitrail.console import printable
 from vitrail.data import source
-from vitrail.data.images.decode import _warn_once
+from vitrail.data.media.decode import _warn_once
 from vitrail.train.loggers import Row
 from vitrail.train.loop import Loop
 
@@ -278,12 +278,12 @@ def test_a_file_deleted_before_it_is_read(
 
 
 def test_a_fifo_never_blocks(root: Path, vitrail: Vitrail, weights: Path) -> None:
-    """Case 46: passed over in a folder, refused by name, met in place of a file that was listed."""
+    """Case 46: skipped in a folder, refused by name, met in place of a file that was listed."""
     folder = good_folder(root / "photos", splits=())
     pipe = folder / "cat" / "pipe.png"
     os.mkfifo(pipe)
     told = vitrail("predict", weights, folder, "--device", "cpu").accepted().err
-    assert "passed over FIFOs, devices or sockets (1)" in told
+    assert "skipped FIFOs, devices or sockets (1)" in told
     for path in (pipe, Path("/dev/zero")):
         vitrail("predict", weights, path, "--device", "cpu").rejected(f"{path} is not a regular file")
     (root / "labels.csv").write_text(

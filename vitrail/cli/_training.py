@@ -162,7 +162,7 @@ def _begun(given: dict[str, Any], begin: Callable[[dict[str, Any]], Run]) -> Run
     """Data, model and first weights as asked."""
     import dataclasses
 
-    from vitrail.vit import preset
+    from vitrail.presets import preset
 
     run = begin(given)
     if "model" in given:

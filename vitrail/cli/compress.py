@@ -108,32 +108,22 @@ def _calibration(predictor: Predictor, config: SourceConfig, count: int, batch_s
 
 
 def _plain(points: list[Point], source: Source, split: str, batch_size: int) -> dict[str, Any]:
+    from vitrail.compress.curve import curve_table
     from vitrail.report.plain import plain
 
     measured = {"split": split, "images": len(source), "batch_size": batch_size}
-    result: dict[str, Any] = plain(measured | {"points": [point.to_dict() for point in points]})
+    result: dict[str, Any] = plain(measured | {"points": curve_table(points).to_dict()})
     return result
 
 
 def _table(points: list[Point], monitor: str) -> str:
-    from vitrail.console import table
+    from vitrail.compress.curve import curve_table
     from vitrail.report.families import family_of
+    from vitrail.results import Column
 
     headline = family_of(points[0].evaluation).headlines[monitor]
-    columns = ("model", "tokens", "parameters", "GMACs", "images/s", "speed", headline.label)
-    rows = [
-        (
-            point.name,
-            point.cost.tokens,
-            f"{point.cost.parameters:,}",
-            f"{point.cost.macs / 1e9:.3g}",
-            f"{point.images_per_second:.1f}",
-            f"{point.speedup:.2f} ×",
-            headline.show(point.evaluation.metrics[monitor]),
-        )
-        for point in points
-    ]
-    return table(columns, rows)
+    metric: Column[Point] = Column(lambda point: headline.show(point.evaluation.metrics[monitor]), headline.label)
+    return str(curve_table(points, metric))
 
 
 def _write(
@@ -141,14 +131,16 @@ def _write(
 ) -> None:
     """The numbers, the curve, and the smaller models or pictures of the tokens that are left."""
     from vitrail import files
-    from vitrail.compress.reduced import ReducedViT
     from vitrail.report import style
     from vitrail.report.plain import plain
+    from vitrail.trainable import image_encoder
 
     files.write_json(folder / "curve.json", _plain(points, source, split, batch))
     style.save_png(_curve(points, models, f"{split}, {len(source):,} images"), folder / "curve.png")
     compressed = {point.name: (models[point.name], point) for point in points[1:]}
-    reduced = {name: model for name, (model, _) in compressed.items() if isinstance(model.task.vit, ReducedViT)}
+    reduced = {
+        name: model for name, (model, _) in compressed.items() if not image_encoder(model.task).fixed_token_count
+    }
     if reduced and count:
         style.save_png(_tokens(reduced, source, count), folder / "tokens.png")
     for name, (model, point) in compressed.items():
@@ -174,7 +166,7 @@ def _tokens(models: dict[str, Predictor], source: Source, count: int) -> Figure:
     import numpy as np
     import torch
 
-    from vitrail.compress.mosaic import mosaic
+    from vitrail.compress.token_overlay import token_overlay
     from vitrail.explain.overlay import outline
     from vitrail.predictor import Sample
     from vitrail.report.figures.tiles import Tile, sheet
@@ -191,6 +183,6 @@ def _tokens(models: dict[str, Predictor], source: Source, count: int) -> Figure:
                 tiles.append(
                     Tile(outline(picture, region), Path(sample.name).name, f"{features.source.shape[1]} patches")
                 )
-            seen = mosaic(picture, features.source[0].reshape(features.grid).cpu().numpy(), region)
+            seen = token_overlay(picture, features.source[0].reshape(features.grid).cpu().numpy(), region)
             tiles.append(Tile(seen, name, f"{features.remaining.shape[1]} tokens"))
     return sheet(tiles, "Patches in the colour of the token they became part of", 1 + len(models))

@@ -43,7 +43,7 @@ def export(
     """
     import vitrail
     from vitrail.compress import apply
-    from vitrail.console import note, table
+    from vitrail.console import note
 
     shape: dict[str, Any] = {"allow_pickle": allow_pickle, **sizes.read()}
     if merge:
@@ -54,5 +54,5 @@ def export(
     if as_json:
         print_json(result.to_dict())
     elif result.rows:
-        print(table(result.COLUMNS, result.cells()))
+        print(result.table)
     note(f"written: {result.path}")

@@ -78,19 +78,19 @@ def _plain(given: dict[str, Any]) -> Run:
     """The defaults for a data set: S/16 on lightly augmented images, or the model and preprocessing of ``--init``."""
     from vitrail.data import DataConfig, PreprocessConfig, SourceConfig, augmentation
     from vitrail.data.transforms.scene import SCENE_PRESETS
+    from vitrail.presets import preset
     from vitrail.train.run import Run
-    from vitrail.vit import preset
 
     model, preprocess, options = preset("S/16"), PreprocessConfig(), {}
     if "init" in given:
         from dataclasses import fields
 
         from vitrail import registry
+        from vitrail.build import open_checkpoint
         from vitrail.config import to_dict
-        from vitrail.outline import outline
 
         wanted = fields(registry.load("tasks", given.get("task", "classification")).Config)
-        found = outline(given["init"])
+        found = open_checkpoint(given["init"])
         model, preprocess = found.task.vit.config, found.preprocess
         settings = to_dict(found.task.config)
         kept = {"pool", "head"}.intersection(field.name for field in wanted)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 from torch import Tensor, nn
 
-from vitrail.nn.head import Head
-from vitrail.tasks._pooled import PooledTask
+from vitrail.pooled import PooledModel
 
 
 class Activations:
@@ -27,13 +25,13 @@ class Activations:
 
 
 @contextmanager
-def record(task: PooledTask, *, separate_heads: bool) -> Iterator[Activations]:
+def record(task: PooledModel, *, separate_heads: bool) -> Iterator[Activations]:
     """Within, forward passes of the task set the activations.
 
     Args:
         separate_heads: a task with two heads outputs that of the class token alone, instead of the mean of both.
     """
-    found, head = Activations(), cast(Head, task.head)
+    found, head = Activations(), task.head
 
     def pool(_: nn.Module, inputs: tuple[Tensor, Tensor], pooled: Tensor) -> None:
         found.patches, found.pooled = inputs[1], pooled

@@ -18,7 +18,7 @@ from vitrail.distill.teacher import Teacher
 from vitrail.errors import UserError
 from vitrail.metrics import Metrics, Rows
 from vitrail.nn.encoder import Encoder
-from vitrail.tasks._pooled import PooledTask
+from vitrail.pooled import PooledModel
 from vitrail.trainable import Forward, Losses, Trainable
 
 
@@ -41,7 +41,7 @@ class Distilled(Trainable):
 
     def __init__(self, task: Trainable, teacher: Teacher, config: DistillConfig, preprocess: PreprocessConfig) -> None:
         super().__init__()
-        if not isinstance(task, PooledTask):
+        if not isinstance(task, PooledModel):
             raise UserError(f"{task.name!r} cannot learn from a teacher; leave distill out, or choose another --task")
         kind = registry.load("distill.kinds", config.kind)
         self.preprocess = TeacherPreprocess(preprocess, teacher.preprocess, teacher.device)

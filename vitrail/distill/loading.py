@@ -11,7 +11,7 @@ from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.distill import DistillConfig, program
 from vitrail.distill.distilled import Distilled
 from vitrail.distill.teacher import Teacher
-from vitrail.engines import pt2
+from vitrail.engines.runtimes import pt2
 from vitrail.errors import UserError
 from vitrail.predictor import load
 from vitrail.trainable import Trainable

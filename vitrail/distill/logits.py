@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitrail.distill import Objective, Teacher
 from vitrail.errors import UserError, did_you_mean
-from vitrail.tasks._pooled import PooledTask
+from vitrail.pooled import PooledModel
 
 
 class LogitObjective(Objective):
@@ -21,11 +21,11 @@ class LogitObjective(Objective):
 
     separate_heads: ClassVar[bool] = True
 
-    def __init__(self, task: PooledTask, teacher: Teacher) -> None:
+    def __init__(self, task: PooledModel, teacher: Teacher) -> None:
         super().__init__()
         if "class" not in task.takes:
             raise UserError(f"{task.name!r} has no classes to compare with a teacher's; choose distill.kind=features")
-        own, others = task.config.classes, teacher.classes
+        own, others = task.names, teacher.classes
         if not others:
             raise UserError(
                 f"{teacher.name} does not name its classes; put their list into classes.json beside its file, or "

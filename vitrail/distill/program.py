@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from vitrail.checkpoints.foreign import read_beside
+from vitrail.checkpoints.beside import read_beside
 from vitrail.console import note, printable
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import from_huggingface

@@ -1,4 +1,4 @@
-"""One label an image: accuracy, cross-entropy, precision and recall, the confusion matrix, calibration."""
+"""One label per image: accuracy, cross-entropy, precision and recall, the confusion matrix, calibration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitrail.metrics import Metrics as Base
+from vitrail.metrics import VectorMetrics as Base
 from vitrail.metrics import f1_score, ratio, rows
 
 CALIBRATION_BINS = 15
@@ -19,7 +19,7 @@ class Metrics(Base):
     """From logits (B, K) and targets: labels (B,), or soft (B, K), which count as their likeliest class.
 
     ``compute()`` gives ``loss`` (cross-entropy in nats, no smoothing), ``top1``, ``top5`` (top-min(5, K)),
-    macro ``precision``, ``recall`` and ``f1`` (over the classes met as label or prediction), and ``ece``.
+    macro ``precision``, ``recall`` and ``f1`` (over the classes that occur as label or prediction), and ``ece``.
     """
 
     def compute(self) -> dict[str, float]:

@@ -5,7 +5,7 @@ B batch, H W image, N patches on a grid (h, w), D width, Q colours, S cells of a
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.ops.collective import mean_over_ranks
 from vitrail.ops.lab import gamut, lab_to_srgb, srgb_to_lab
 from vitrail.ops.patches import Pair, patchify, unpatchify
-from vitrail.pretrain import Panel, Pretraining
-from vitrail.pretrain._pixels import PixelsConfig
+from vitrail.pretrain import Pretraining
+from vitrail.self_supervision.panels import Panel
+from vitrail.self_supervision.pixels import PixelsConfig
+from vitrail.trainable import Losses
 from vitrail.vit import ViT
 
 RANGE = 110.0  # about the largest |a| and |b| of sRGB: regression learns from -1 to 1
@@ -126,11 +129,15 @@ HEADS: dict[str, type[Classes | Regression]] = {"classes": Classes, "regression"
 
 
 class Task(Pretraining):
-    """A backbone that sees grey, and a linear layer to the colours of its patches."""
+    """An encoder that sees grey, and a linear layer to the colours of its patches."""
 
-    repeats = ("mean", "std")
     config: Config
     head: Classes | Regression
+
+    @classmethod
+    def derived_options(cls, preprocess: PreprocessConfig) -> dict[str, Any]:
+        """Mean and standard deviation, to turn the input back into colours."""
+        return {"mean": preprocess.mean, "std": preprocess.std}
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -143,10 +150,10 @@ class Task(Pretraining):
         return srgb_to_lab(self.config.pixels(images))
 
     def patches(self, lab: Tensor) -> Tensor:
-        """Lab → what the backbone makes of the grey image of the same lightness, B N D."""
+        """Lab → what the encoder makes of the grey image of the same lightness, B N D."""
         return self.vit(self.config.normalised(grey(lab))).patches
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Losses:
         """The head's loss."""
         lab = self.lab(batch["images"])
         return self.head.loss(self.patches(lab), lab[:, 1:])

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitrail.explain import anatomy as fig7
-from vitrail.explain import explain
+from vitrail.explain import explain, vit_figures
 from vitrail.explain.overlay import outline, overlay
 from vitrail.report import pictures, style
 from vitrail.report.figures.tiles import Tile
@@ -56,5 +55,5 @@ def anatomy(evaluated: EvaluatedModel) -> dict[str, Figure]:
     some = index[np.random.default_rng(0).permutation(len(index))[:NUM_FOR_DISTANCE]].tolist()
     images = torch.cat([predictor.tensor(evaluated.source.read(each)) for each in some])
     vit = image_encoder(predictor.task)
-    distances = fig7.attention_distances(vit, images.split(BATCH))
-    return {"anatomy": style.styled(fig7.figure)(vit, distances)}
+    distances = vit_figures.attention_distances(vit, images.split(BATCH))
+    return {"anatomy": style.styled(vit_figures.figure)(vit, distances)}

@@ -15,6 +15,7 @@ import numpy as np
 
 from vitrail import files
 from vitrail.console import note
+from vitrail.data import targets
 from vitrail.data.loading.loader import Loader, LoaderConfig
 from vitrail.data.source import Source, SourceConfig, open_source
 from vitrail.errors import UserError, did_you_mean
@@ -169,9 +170,9 @@ def find_split(predictor: Predictor, config: SourceConfig, split: str | None = N
     Args, Raises: as :func:`measure`.
     """
     task = predictor.task
-    if "none" in task.takes:
+    if not all(targets.load(kind).labelled for kind in task.takes):
         config = dataclasses.replace(config, labelled="auto")
-    elif "number" not in task.takes:
+    elif not any(targets.load(kind).numeric for kind in task.takes):
         config = task.source(dataclasses.replace(config, classes=predictor.classes))
     splits = dict(open_source(config).items())
     if split is None:

@@ -16,8 +16,8 @@ from vitrail.report.figures.tiles import Tile
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vitrail.pretrain import Panel
     from vitrail.report.evaluated import EvaluatedModel
+    from vitrail.self_supervision.panels import Panel
 
 NUM_STRIPS, HEIGHT = 8, 160  # pixels
 

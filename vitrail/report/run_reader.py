@@ -12,12 +12,12 @@ import numpy as np
 import yaml
 
 from vitrail import registry
+from vitrail.build import REGISTRIES
 from vitrail.config import from_dict
 from vitrail.console import printable
 from vitrail.data import DataConfig
 from vitrail.errors import UserError
 from vitrail.files import read_json
-from vitrail.outline import TASKS
 from vitrail.pretrain import Pretraining
 from vitrail.trainable import Trainable
 
@@ -61,7 +61,7 @@ class RunReader:
             UserError: a third party's module that is not imported yet.
         """
         registry.refuse_foreign([self.task], str(self.folder / "config.yaml"))
-        return cast("type[Trainable]", registry.load_from(TASKS, self.task).Task)
+        return cast("type[Trainable]", registry.load_from(REGISTRIES, self.task).Task)
 
     @property
     def pretrained(self) -> bool:
@@ -78,7 +78,7 @@ class RunReader:
         """The run's data section, ready to be opened."""
         where = str(self.folder / "config.yaml")
         data = from_dict(DataConfig, self.config["data"], where=where)
-        registry.refuse_foreign([data.source.module], where)
+        registry.refuse_foreign(data.source.modules, where)
         return data
 
     @cached_property

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from vitrail.data.batch import Batch, tensor_targets, views_of
-from vitrail.data.inspection.drawn import on_picture
-from vitrail.data.targets import SPATIAL
+from vitrail.data.batch import Batch, views_of
 from vitrail.report.families import find, load
 from vitrail.report.figures import curves
 from vitrail.report.figures.tiles import Tile
@@ -21,7 +17,6 @@ if TYPE_CHECKING:
 
 NUM_SAMPLES = 24
 NUM_STRIPS, STRIP_HEIGHT = 6, 96
-MAX_NAMED = 2  # classes of a mixed image
 
 
 def figures(record: RunReader) -> dict[str, Figure]:
@@ -51,13 +46,11 @@ def samples(record: RunReader) -> list[Tile]:
     if record.data.views:
         return _views(batch, record)
     images = denormalised(batch["images"][:NUM_SAMPLES], record.data.preprocess)
-    if data.kind in SPATIAL:
-        objects: Any = batch["targets"]
-        shown = (on_picture(image, objects[i], data.classes) for i, image in enumerate(images))
-        return [Tile(image, "") for image in shown]
-    targets = tensor_targets(batch)[:NUM_SAMPLES].numpy() if "targets" in batch else [None] * len(images)
+    if "targets" not in batch:
+        return [Tile(image, "") for image in images]
+    kind, targets, names = data.target_kind, batch["targets"], data.classes
     return [
-        Tile(image, *_described(target, data.kind, data.classes)) for image, target in zip(images, targets, strict=True)
+        Tile(kind.draw(image, targets[i], names), *kind.caption(targets[i], names)) for i, image in enumerate(images)
     ]
 
 
@@ -99,18 +92,3 @@ def label_of(record: RunReader, metric: str) -> str:
     family = load("representation") if record.pretrained else find(record.task_class)
     known = family.headlines if family is not None else {}
     return known[metric].label if metric in known else metric.replace("_", " ")
-
-
-def _described(target: Any, kind: str, names: tuple[str, ...]) -> tuple[str, str]:
-    """A target as title and note."""
-    if target is None:
-        return "", ""
-    if kind == "number":
-        return ", ".join(f"{value:.4g}" for value in target[:4]), ""
-    if target.ndim == 0:
-        return names[int(target)], ""
-    if kind == "multilabel":
-        return ", ".join(names[i] for i in np.flatnonzero(target > 0.5)) or "none", ""
-    top = np.argsort(-target, kind="stable")[:MAX_NAMED]
-    shares = [(names[i], float(target[i])) for i in top if target[i] > 0.05]
-    return shares[0][0], " + ".join(f"{name} {share:.0%}" for name, share in shares) if len(shares) > 1 else ""

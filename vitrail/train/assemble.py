@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from vitrail import registry
+from vitrail.build import REGISTRIES, open_checkpoint
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.data import AugmentConfig, Data, Loader, MixConfig, open_data
 from vitrail.data.batch import Batch, to_device
 from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
-from vitrail.outline import TASKS, outline
 from vitrail.train import optimizer, precision, state
 from vitrail.train.allocator import keep_freed_memory
 from vitrail.train.distributed import Parallel, World, shard
@@ -27,7 +27,7 @@ from vitrail.train.folder import RunFolder
 from vitrail.train.precision import Precision
 from vitrail.train.run import Run
 from vitrail.train.state import LoopState, TrainState
-from vitrail.trainable import Trainable, image_encoder
+from vitrail.trainable import Embedder, EncoderModule, Trainable, image_encoder
 
 
 @dataclass
@@ -67,7 +67,7 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Trai
     run = world.broadcast(folder.reconcile(run, extend=extend) if world.is_main else run)
     saved = state.load(folder.state)
     if run.task != "auto":
-        source = registry.load_from(TASKS, run.task).Task.source(run.data.source)
+        source = registry.load_from(REGISTRIES, run.task).Task.source(run.data.source)
         run = dataclasses.replace(run, data=dataclasses.replace(run.data, source=source))
     data = open_data(run.data)
     if run.task == "auto":
@@ -129,7 +129,7 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Trainable:
         UserError: no training data, labels that the task does not take, or weights that do not fit.
     """
     train = data.split("train")
-    module: Any = registry.load_from(TASKS, run.task)
+    module: Any = registry.load_from(REGISTRIES, run.task)
     if train.kind not in module.Task.takes:
         raise UserError(
             f"the task {run.task!r} learns from {' or '.join(module.Task.takes)} labels and the data has "
@@ -140,7 +140,7 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Trainable:
         wanted = f"at least {module.Task.num_views} views" if module.Task.num_views else "one view"
         raise UserError(f"{run.task!r} learns from {wanted} of an image and data.views has {num_views}; see its recipe")
     torch.manual_seed(run.seed)
-    options = {name: getattr(run.data.preprocess, name) for name in module.Task.repeats} | run.task_options
+    options = module.Task.derived_options(run.data.preprocess) | run.task_options
     task: Trainable = module.Task(module.Task.configure(run.model, train.classes, train.targets, options))
     _require_views_fit(run, task)
     if fresh and run.init is not None:
@@ -200,7 +200,7 @@ def initialise_from(task: Trainable, path: str) -> None:
     Raises:
         UserError: no weights there, or of another architecture.
     """
-    found = outline(path)
+    found = open_checkpoint(path)
     for line in found.assumed:
         note(line)
     source = found.load()
@@ -261,12 +261,12 @@ def _differing(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]
     return sorted((found.keys() | wanted.keys()) - both)
 
 
-def _without_encoders(task: Trainable) -> dict[str, Tensor]:
+def _without_encoders(task: EncoderModule) -> dict[str, Tensor]:
     """The state dict without the encoders' tensors."""
     inside = tuple(f"{path}." for path in task.encoders())
     return {name: value for name, value in task.state_dict().items() if not name.startswith(inside)}
 
 
-def _outputs(task: Trainable) -> tuple[str, ...]:
-    """The names of the classes or numbers that it predicts; none if it learns from nothing."""
-    return task.metrics().names if task.takes else ()
+def _outputs(model: EncoderModule) -> tuple[str, ...]:
+    """The names of the classes or numbers that it predicts; none if it has no head."""
+    return model.names if isinstance(model, Embedder) else ()

@@ -22,7 +22,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from vitrail.data.batch import Batch
-from vitrail.predictor import pick_device
+from vitrail.machine import pick_device
 from vitrail.trainable import Losses, Trainable
 
 T = TypeVar("T")

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from vitrail.console import note
+from vitrail.dtypes import AUTOCAST_DTYPES
 from vitrail.errors import UserError
-from vitrail.evaluation import AUTOCAST
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 M = TypeVar("M", bound=nn.Module)
@@ -22,7 +22,7 @@ M = TypeVar("M", bound=nn.Module)
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """The context in which losses are computed."""
-    return torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST)
+    return torch.autocast(device.type, AUTOCAST_DTYPES.get(precision), enabled=precision in AUTOCAST_DTYPES)
 
 
 def scaler(precision: str, device: torch.device) -> torch.amp.GradScaler | None:

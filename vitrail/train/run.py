@@ -70,7 +70,7 @@ class Run:
     def entries(self) -> set[str]:
         """The registry entries that it names; dotted ones are third parties' modules."""
         distill = self.distill.modules if self.distill else ()
-        return {self.task, *self.loggers, self.data.source.module, *distill}
+        return {self.task, *self.loggers, *self.data.source.modules, *distill}
 
     @property
     def without_permissions(self) -> Run:

@@ -1,6 +1,6 @@
 """The one inference preprocessing: from an image of any size to the tensor that a model takes.
 
-It runs in two halves, so that a loader can keep the first one's small uint8 result and do the second for a whole
+It runs in two halves, so that a loader can keep the first one's small uint8 result and do the second for a
 batch: ``pixels`` (resize and crop, by Pillow) and ``finish`` (rescale and normalise). Both reproduce the libraries that
 weights come from to the bit: ``resize="square"`` is the image processor of Hugging Face's ViT on its Pillow backend (at
 crop_pct 1), and ``"crop"``, ``"square"``, ``"pad"`` are timm's crop modes ``center``, ``squash``, ``border``.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 from torch import Tensor
 
-from vitrail.config import config
+from vitrail.config import Size, config
 from vitrail.data.keyed_random import Keys
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import UserError
@@ -30,11 +30,7 @@ Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", 
 _MODES = {"L": 1, "RGB": 3, "RGBA": 4}
 
 
-def _pair(value: Any) -> Any:
-    return (value, value) if isinstance(value, int) else value
-
-
-def _several(value: Any) -> Any:
+def _several(value: object) -> object:
     return (value,) if isinstance(value, int | float) else value
 
 
@@ -44,7 +40,6 @@ def _not_zero(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
-Size = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)]
 PerChannel = Annotated[tuple[float, ...], BeforeValidator(_several), Field(min_length=1)]
 
 

@@ -16,7 +16,7 @@ from vitrail.distill import Activations, Teacher
 from vitrail.distill import Objective as Base
 from vitrail.nn.init import initialise
 from vitrail.nn.pooling import pooled_dim
-from vitrail.tasks._pooled import PooledTask
+from vitrail.pooled import PooledModel
 from vitrail.trainable import image_encoder
 
 WEIGHT = 0.5
@@ -40,7 +40,7 @@ class Objective(Base):
         UserError: the teacher gives no feature map, and patches are to be compared.
     """
 
-    def __init__(self, task: PooledTask, teacher: Teacher, options: Options) -> None:
+    def __init__(self, task: PooledModel, teacher: Teacher, options: Options) -> None:
         super().__init__()
         vit = image_encoder(task)
         dim = vit.config.dim

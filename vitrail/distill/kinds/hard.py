@@ -8,7 +8,7 @@ from vitrail.config import config
 from vitrail.distill import Activations, Teacher
 from vitrail.distill.logits import LogitObjective
 from vitrail.ops.losses import cross_entropy
-from vitrail.tasks._pooled import PooledTask
+from vitrail.pooled import PooledModel
 
 WEIGHT = 0.5
 
@@ -21,7 +21,7 @@ class Options:
 class Objective(LogitObjective):
     """Cross-entropy of the student's logits and the teacher's most probable class."""
 
-    def __init__(self, task: PooledTask, teacher: Teacher, options: Options) -> None:
+    def __init__(self, task: PooledModel, teacher: Teacher, options: Options) -> None:
         super().__init__(task, teacher)
 
     def forward(self, student: Activations, images: Tensor) -> Tensor:

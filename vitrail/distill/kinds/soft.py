@@ -11,7 +11,7 @@ from torch import Tensor
 from vitrail.config import config
 from vitrail.distill import Activations, Teacher
 from vitrail.distill.logits import LogitObjective
-from vitrail.tasks._pooled import PooledTask
+from vitrail.pooled import PooledModel
 
 WEIGHT = 0.1  # DeiT's λ
 
@@ -32,7 +32,7 @@ class Objective(LogitObjective):
     Hinton's, does not.)
     """
 
-    def __init__(self, task: PooledTask, teacher: Teacher, options: Options) -> None:
+    def __init__(self, task: PooledModel, teacher: Teacher, options: Options) -> None:
         super().__init__(task, teacher)
         self.temperature = options.temperature
 

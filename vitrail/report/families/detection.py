@@ -37,7 +37,7 @@ def columns(evaluation: Evaluation) -> Columns:
 
 def caption(evaluation: Evaluation, row: int) -> Caption:
     """The objects that are there, those that were said, and how many are missed or wrong."""
-    from vitrail.data.targets import in_words
+    from vitrail.data.annotations import in_words
 
     names, fate, true = evaluation.family.names, _fate(evaluation, row), evaluation.targets[row]
     texts = [in_words(labels.tolist(), names) for labels in (true.labels, _said(evaluation, row).labels)]
@@ -48,8 +48,8 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
 
 def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image:
     """The truth, and beside it what was said: right in green, wrong in orange, and what was missed in blue."""
+    from vitrail.data import targets
     from vitrail.data.drawing import draw_objects
-    from vitrail.data.inspection.drawn import on_picture
     from vitrail.report.pictures import beside
 
     names, fate, true = evaluation.family.names, _fate(evaluation, row), evaluation.targets[row]
@@ -63,7 +63,7 @@ def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image
         scores=[*said.scores.tolist(), *[None] * len(missed)],
         colours=marked,
     )
-    return beside([on_picture(picture, true, names), answer], HEIGHT)
+    return beside([targets.load("boxes").draw(picture, true, names), answer], HEIGHT)
 
 
 def figures(evaluation: Evaluation) -> Figures:
