@@ -30,6 +30,7 @@ from vitrail import console
 from vitrail.tasks import classification
 from vitrail.train import optimizer, precision
 from vitrail.train.allocator import keep_freed_memory
+from vitrail.trainable import Trainable
 from vitrail.vit import ViTConfig
 
 CANDIDATES = ("vitrail", "timm", "transformers", "timm + kept memory", "transformers + kept memory")
@@ -115,7 +116,7 @@ def build_step(candidate: str, model: Model, dtype: str, inference: bool) -> Ste
     module, forward = BUILDERS[library](model)
     rule = torch.optim.AdamW(module.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
     if library == "vitrail":
-        assert isinstance(module, nn.Module)
+        assert isinstance(module, Trainable)
         rule = optimizer.build(module, optimizer.OptimizerConfig(lr=1e-4), batch_size=model.batch_size)
     images = torch.randn(model.batch_size, 3, model.image_size, model.image_size)
     targets = torch.randint(model.num_classes, (model.batch_size,))

@@ -15,7 +15,7 @@ from vitrail import registry
 from vitrail.build import REGISTRIES
 from vitrail.config import from_dict
 from vitrail.console import printable
-from vitrail.data import DataConfig
+from vitrail.data import DataConfig, targets
 from vitrail.errors import UserError
 from vitrail.files import read_json
 from vitrail.pretrain import Pretraining
@@ -71,7 +71,9 @@ class RunReader:
     @property
     def outputs(self) -> str:
         """What ``classes`` in data.json names: classes or targets."""
-        return "targets" if self.dataset.get("kind") == "number" else "classes"
+        kind = self.dataset.get("kind", "none")
+        registry.refuse_foreign([kind], str(self.folder / "data.json"))
+        return "targets" if targets.load(kind).numeric else "classes"
 
     @cached_property
     def data(self) -> DataConfig:
