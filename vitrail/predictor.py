@@ -44,7 +44,7 @@ from vitrail.ops.grid import as_pair
 from vitrail.ops.patches import Pair
 from vitrail.predictions import Prediction, SpatialPrediction
 from vitrail.sizes import require_fit, resize
-from vitrail.tasks import Task, require_task
+from vitrail.tasks import Predicting, Task, require_predicting
 from vitrail.trainable import Embedder, image_encoder
 
 READERS = 4  # threads that read and decode ahead of the model
@@ -187,9 +187,9 @@ class Predictor(Generic[P]):
                 pixels of its image, and borders that preprocessing added are not attended to.
 
         Raises:
-            UserError: the model has no trained head.
+            UserError: the model was pretrained without labels.
         """
-        task: Task[Any] = require_task(self.task)
+        task: Predicting[Any] = require_predicting(self.task)
         images, size = self.preprocess.finish(pixels).to(self.device), (pixels.shape[-2], pixels.shape[-1])
         if geometries is None:
             return task.decode(self.engine(images), size)

@@ -1,7 +1,8 @@
 """The contract of a task. One task a file, found by its name through the registry.
 
 A task's module defines three classes: ``Config`` (frozen, JSON), ``Prediction`` (frozen; what a prediction is) and
-``Task``. A model without a trained head is registered too; its class is an :class:`~vitrail.trainable.Embedder` only.
+``Task``. A model without a trained head is registered too: its class is a :class:`Predicting` model, whose predictions
+are features, and no :class:`Task`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,24 @@ from vitrail.vit import ViTConfig
 P = TypeVar("P", bound=Prediction)
 
 
-class Task(Embedder, Trainable, Generic[P]):
-    """An encoder and a head: images in, one prediction ``P`` per image out."""
+class Predicting(Embedder, Generic[P]):
+    """Images in, one prediction ``P`` per image out."""
+
+    @abstractmethod
+    def decode(self, outputs: Tensor, size: Pair) -> list[P]:
+        """Raw outputs → one prediction per image.
+
+        Args:
+            size: (height, width) of the model's input, which spatial predictions are in the pixels of.
+        """
+
+    def predict(self, images: Tensor) -> list[P]:
+        """B C H W → one prediction per image."""
+        return self.decode(self(images), (images.shape[-2], images.shape[-1]))
+
+
+class Task(Predicting[P], Trainable):
+    """An encoder and a head that learns from targets."""
 
     def encoders(self) -> Mapping[str, Encoder]:
         """The only one."""
@@ -52,14 +69,6 @@ class Task(Embedder, Trainable, Generic[P]):
         config: ModelConfig = from_dict(config_class(cls), settings)
         return config
 
-    @abstractmethod
-    def decode(self, outputs: Tensor, size: Pair) -> list[P]:
-        """Raw outputs → one prediction per image.
-
-        Args:
-            size: (height, width) of the model's input, which spatial predictions are in the pixels of.
-        """
-
     def class_scores(self, outputs: Tensor) -> Tensor:
         """Raw outputs → one number for each of :attr:`names`, B K, whose gradient explanations compute."""
         return outputs
@@ -70,20 +79,16 @@ class Task(Embedder, Trainable, Generic[P]):
         outputs = (forward or self)(batch["images"], *padding)
         return self.metrics().reduce(outputs.float(), batch.get("geometries"))
 
-    def predict(self, images: Tensor) -> list[P]:
-        """B C H W → one prediction per image."""
-        return self.decode(self(images), (images.shape[-2], images.shape[-1]))
 
-
-def require_task(model: Embedder) -> Task[Prediction]:
-    """The model as a task.
+def require_predicting(model: Embedder) -> Predicting[Prediction]:
+    """The model as one that predicts.
 
     Raises:
-        UserError: it has no trained head.
+        UserError: it was pretrained without labels.
     """
-    if not isinstance(model, Task):
+    if not isinstance(model, Predicting):
         raise UserError(
-            f"a model of {model.name!r} has no trained head and predicts nothing: use `vitrail embed`, or fine-tune it "
-            "with `vitrail train DATA --init`"
+            f"a model of the method {model.name!r} was pretrained without labels and predicts none: fine-tune it with "
+            "`vitrail train DATA --init`"
         )
     return model

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import config
+from vitrail.ops.patches import Pair
 from vitrail.pooled import PooledConfig, PooledModel
+from vitrail.predictions.pictures import card, draw_caption
+from vitrail.tasks import Predicting
 
 
 @config
@@ -20,8 +27,33 @@ class Config(PooledConfig):
     projection: Annotated[int, Field(ge=0, le=65536)] = 0
 
 
-class Task(PooledModel):
-    """Outputs: features B D, or their projection B K. It learns from nothing and predicts nothing."""
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """The feature vector of one image."""
+
+    features: NDArray[np.float32]
+    """(D,)."""
+
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
+        """``features``."""
+        return {"features": self.features.tolist()}
+
+    def draw(self, image: Image.Image) -> Image.Image:
+        """The image with the length of its vector in a band below."""
+        return draw_caption(image, self._lines())
+
+    def __repr__(self) -> str:
+        return f"<{self._lines()[0]}>"
+
+    def _repr_png_(self) -> bytes:
+        return card(self._lines())
+
+    def _lines(self) -> list[str]:
+        return [f"{len(self.features)} features, norm {np.linalg.norm(self.features):.3f}"]
+
+
+class Task(PooledModel, Predicting[Prediction]):
+    """Outputs: features B D, or their projection B K. It learns from nothing."""
 
     config: Config
 
@@ -37,3 +69,7 @@ class Task(PooledModel):
     def forward_head(self, vectors: Tensor) -> Tensor:
         """The vectors themselves."""
         return vectors
+
+    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
+        """The rows."""
+        return [Prediction(row) for row in outputs.detach().float().cpu().numpy()]

@@ -12,8 +12,8 @@ from torch import Tensor
 from vitrail.compress import apply
 from vitrail.compress.reduced import ReducedFeatures
 from vitrail.predictions import Prediction
-from vitrail.pretrain import Pretraining
 from vitrail.serve.jobs import Job
+from vitrail.tasks import Predicting
 from vitrail.trainable import image_encoder
 
 if TYPE_CHECKING:
@@ -56,4 +56,4 @@ class Merge(Job[Merged]):
 
 def predict_if_trained(predictor: Predictor, pixels: Tensor) -> list[Prediction] | list[None]:
     """The predictions of a task; None for each image where the model makes features alone."""
-    return predictor.predict_pixels(pixels) if not isinstance(predictor.task, Pretraining) else [None] * len(pixels)
+    return predictor.predict_pixels(pixels) if isinstance(predictor.task, Predicting) else [None] * len(pixels)
