@@ -31,8 +31,8 @@ class MapTargets(TargetKind[Tensor, C]):
         super().__init__(name)
         self.fills = {"map": self.unknown}
 
-    def read(self, column: C, index: int) -> Tensor:
-        return torch.from_numpy(np.asarray(column[index]))
+    def read(self, column: Sequence[Tensor] | C, index: int) -> Tensor:
+        return torch.as_tensor(np.asarray(column[index]))
 
     def size(self, target: Tensor) -> tuple[int, int]:
         return (target.shape[-2], target.shape[-1])
@@ -51,6 +51,6 @@ class MapTargets(TargetKind[Tensor, C]):
     def from_parts(self, target: Tensor, parts: Mapping[str, TVTensor], size: tuple[int, int]) -> Tensor:
         return parts["map"].as_subclass(Tensor)
 
-    def collate(self, targets: Sequence[Tensor]) -> Tensor:
+    def collate(self, targets: Sequence[Tensor] | C) -> Tensor:
         """(B, H, W), in their own dtype."""
-        return torch.stack([*targets])
+        return torch.stack([self.read(targets, image) for image in range(len(targets))])

@@ -71,8 +71,8 @@ class ObjectTargets(TargetKind[Objects, Annotations]):
             cut = torch.where((cut != moved).any(dim=1, keepdim=True), boxes.of_masks(masks), cut)
         return visible(replace(target, boxes_xyxy=cut, masks=masks, size=size))
 
-    def collate(self, targets: Sequence[Objects]) -> ObjectsBatch:
-        return ObjectsBatch.of(targets)
+    def collate(self, targets: Sequence[Objects] | Annotations) -> ObjectsBatch:
+        return ObjectsBatch.of([targets[image] for image in range(len(targets))])
 
     def faults(self, column: Annotations, index: int, size: tuple[int, int], classes: Sequence[str]) -> Iterator[str]:
         own = tuple(column.sizes[column.rows[index]].tolist())

@@ -63,28 +63,29 @@ class Assembly:
         if not rows:
             raise UserError(f"all {len(bad)} images of a batch are bad: {bad[0][1]}; see `vitrail data check`")
         index = step.index[good]
-        batch = self._batch(rows, keys[good])
+        batch = self._batch(rows, index, keys[good])
         batch |= {"index": torch.from_numpy(index), "keys": torch.from_numpy(keys[good].view(np.int64))}
         if self.mix is not None:
             key = keyed_random.key(self.seed, "mix", step.epoch, step.step)
             batch["images"], batch["targets"] = self.mix(batch["images"], tensor_targets(batch), key)
         return batch | {"bad": bad} if bad else batch
 
-    def _batch(self, rows: list[Scene[Any]], keys: Keys) -> Batch:
+    def _batch(self, rows: list[Scene[Any]], index: np.ndarray, keys: Keys) -> Batch:
         """The finished images of samples that were read, with their targets."""
         finished = self.transform.finish(torch.stack([row.pixels for row in rows]), keys)
         batch = cast("Batch", finished) if isinstance(finished, dict) else Batch(images=finished)
-        originals = [row.target for row in rows]
+        kind, column = self.source.target_kind, self.source.targets
+        found = [row.target for row in rows] if kind.spatial else kind.take(column, index)
         if geometries := [row.geometry for row in rows if row.geometry is not None]:
-            batch |= {"targets": cast("TargetBatch", originals), "geometries": geometries}
-        elif (targets := self.source.target_kind.collate(originals)) is not None:
+            batch |= {"targets": cast("TargetBatch", found), "geometries": geometries}
+        elif (targets := kind.collate(found)) is not None:
             batch["targets"] = targets
         if padding := [row.padding for row in rows if row.padding is not None]:
             batch["padding"] = torch.stack(padding)
         return batch
 
     def _row(self, index: int, key: int) -> Scene[Any]:
-        """A sample with its target, its pixels taken from memory where they are kept."""
+        """A sample with its spatial target; its pixels from memory where they are kept."""
         if not self.cached:
             image = decode(self.source.read(index), self.transform.input.channels)
             return self.transform.scene(image, self._target(index), key)
@@ -93,10 +94,11 @@ class Assembly:
             image = decode(self.source.read(index), self.transform.input.channels)
             pixels[index] = self.transform.scene(image, None, key).pixels
             known[index] = True
-        return Scene(pixels[index], self._target(index))
+        return Scene(pixels[index], None)
 
     def _target(self, index: int) -> object:
-        return self.source.target_kind.read(self.source.targets, index)
+        kind = self.source.target_kind
+        return kind.read(self.source.targets, index) if kind.spatial else None
 
     @cached_property
     def _store(self) -> tuple[Tensor, np.ndarray]:

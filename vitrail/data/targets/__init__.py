@@ -203,8 +203,12 @@ class TargetKind(ABC, Generic[T, C]):
 
     # of a batch
 
-    def collate(self, targets: Sequence[T]) -> Targets | None:
-        """The targets of B images for a loss, in their own dtype; None where images have none."""
+    def collate(self, targets: Sequence[T] | C) -> Targets | None:
+        """The targets of B images for a loss, in their own dtype; None where images have none.
+
+        Args:
+            targets: a list of spatial targets; of other kinds what ``take`` gives.
+        """
         raise NotImplementedError(f"{self.name}: targets have a batch")
 
     def mix_fault(self, *, mixup: bool, cutmix: bool) -> str | None:

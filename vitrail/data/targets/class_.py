@@ -56,7 +56,7 @@ class SingleClass(TargetKind[np.int64, np.ndarray]):
         named = [(classes[i], float(shares[i])) for i in top if shares[i] > 0.05]
         return named[0][0], " + ".join(f"{name} {share:.0%}" for name, share in named) if len(named) > 1 else ""
 
-    def collate(self, targets: Sequence[np.int64]) -> Tensor:
+    def collate(self, targets: Sequence[np.int64] | np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(targets))
 
     def blendable(self, targets: Tensor, num_classes: int) -> Tensor:

@@ -45,7 +45,7 @@ class SeveralClasses(TargetKind[np.ndarray, np.ndarray]):
     def caption(self, target: Tensor | np.ndarray, classes: Sequence[str]) -> tuple[str, str]:
         return ", ".join(classes[i] for i in np.flatnonzero(np.asarray(target) > 0.5).tolist()) or "none", ""
 
-    def collate(self, targets: Sequence[np.ndarray]) -> Tensor:
+    def collate(self, targets: Sequence[np.ndarray] | np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(targets))
 
 

@@ -27,7 +27,7 @@ class Unlabelled(TargetKind[None, np.ndarray]):
     def text(self, column: np.ndarray, index: int, classes: Sequence[str]) -> str:
         return "no label"
 
-    def collate(self, targets: Sequence[None]) -> None:
+    def collate(self, targets: Sequence[None] | np.ndarray) -> None:
         return None
 
     def mix_fault(self, *, mixup: bool, cutmix: bool) -> str | None:

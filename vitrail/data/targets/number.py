@@ -41,7 +41,7 @@ class Numbers(TargetKind[np.ndarray, np.ndarray]):
     def caption(self, target: Tensor | np.ndarray, classes: Sequence[str]) -> tuple[str, str]:
         return ", ".join(f"{value:.4g}" for value in np.asarray(target)[:4]), ""
 
-    def collate(self, targets: Sequence[np.ndarray]) -> Tensor:
+    def collate(self, targets: Sequence[np.ndarray] | np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(targets))
 
     def mix_fault(self, *, mixup: bool, cutmix: bool) -> str | None:

@@ -25,7 +25,7 @@ class ClassMaps(MapTargets[Column]):
     has_classes = True
     unknown = IGNORE
 
-    def collate(self, targets: Sequence[Tensor]) -> Tensor:
+    def collate(self, targets: Sequence[Tensor] | Column) -> Tensor:
         return super().collate(targets).long()
 
     def text(self, column: Column, index: int, classes: Sequence[str]) -> str:
