@@ -198,7 +198,7 @@ def test_another_forward_takes_the_place_of_the_tasks_own(name: str) -> None:
     assert shapes == [(4, 3, 16, 16)]
 
 
-def test_a_model_without_a_head_embeds_and_says_what_it_lacks() -> None:
+def test_a_model_without_a_head_predicts_its_features_and_says_what_it_lacks() -> None:
     module = registry.load("tasks", "features")
     model = module.Task(module.Config(model=MODEL)).eval()
     assert isinstance(model, Embedder)
@@ -207,8 +207,7 @@ def test_a_model_without_a_head_embeds_and_says_what_it_lacks() -> None:
     predictor = vitrail.Predictor(model, PreprocessConfig(size=16), device="cpu")
     image = np.zeros((20, 20, 3), np.uint8)
     assert predictor.embed([image, image]).shape == (2, 32)
-    with pytest.raises(UserError, match="use `vitrail embed`, or fine-tune it"):
-        predictor.predict(image)
+    np.testing.assert_array_equal(predictor.predict(image).features, predictor.embed(image))
     with pytest.raises(UserError, match="cannot be measured"):
         vitrail.evaluate(model, [])
 
