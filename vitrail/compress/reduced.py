@@ -81,7 +81,8 @@ class Reducing:
     def __init__(self, reduction: Reduction, tokens: Tensor, num_prefix: int) -> None:
         self.reduction, self.num_prefix = reduction, num_prefix
         patches = tokens[:, num_prefix:]
-        self.patches = Patches(patches, torch.arange(patches.shape[1], device=tokens.device).expand(len(tokens), -1))
+        batch, count = patches.shape[:2]  # len(patches) would fix the batch of a traced graph
+        self.patches = Patches(patches, torch.arange(count, device=tokens.device).expand(batch, -1))
         self.rotation: Rotation | None = None  # of tokens that stand for several patches
 
     def __call__(self, layer: int, block: Block, x: Tensor, positions: Positions) -> Tensor:
