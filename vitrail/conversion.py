@@ -100,7 +100,7 @@ def inspect(
         "task": task.name,
         "parameters": sum(parameter.numel() for parameter in task.parameters()),
         "macs": count(after).macs,
-        "classes": list(task.names),
+        "classes": list(vars(task.config).get("classes", ())),
         "config": to_dict(task.config),
         "preprocess": to_dict(found.preprocess),
         "adapted": adapted,

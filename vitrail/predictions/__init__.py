@@ -55,6 +55,9 @@ class SpatialPrediction(Prediction, Protocol):
     def summary(self, top: int) -> dict[str, str]:
         """One line that names at most ``top`` classes or objects."""
 
+    def label_map(self) -> Image.Image | None:
+        """The classes of all pixels as a picture of mode P, for display; None where only boxes are known."""
+
     def to_original(self: S, geometry: ImageGeometry) -> S:
         """The same prediction in the pixels of the image that was preprocessed.
 
