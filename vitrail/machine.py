@@ -1,4 +1,4 @@
-"""What this process may use of the machine."""
+"""Resources of the machine that this process may use."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def num_cores() -> int:
-    """Cores that this process may run on: a container or ``taskset`` may leave it fewer than there are."""
+    """Number of cores that this process may run on, which a container or ``taskset`` can limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
