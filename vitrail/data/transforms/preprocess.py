@@ -108,8 +108,8 @@ class Preprocess:
     deterministic = True
     """``pixels`` gives the same result whatever its key, so a loader may keep it."""
 
-    def __init__(self, config: PreprocessConfig) -> None:
-        self.config = self.input = config
+    def __init__(self, config: PreprocessOptions) -> None:
+        self.config = self.input = config = config.resolve()
         self.fill = tuple(round(value / config.rescale) for value in _expand(config.mean, config.channels))
         self._divisor = 1 / config.rescale
         self._mean = torch.tensor(config.mean).reshape(-1, 1, 1)
