@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,8 +13,6 @@ from vitrail.errors import UserError
 from vitrail.terminal.options import BatchSize, OnBad, Running, Weights
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from vitrail.data.source import Splits
     from vitrail.predictor import Sample
 
@@ -123,7 +121,7 @@ def check_format(path: Path) -> None:
             raise UserError(".parquet needs pyarrow: pip install 'vitrail[parquet]', or write .npz") from None
 
 
-def write(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+def write(path: Path, columns: dict[str, Any]) -> None:
     """Save the columns as .npz arrays or a .parquet table."""
     import numpy as np
 
@@ -142,7 +140,7 @@ def write(path: Path, columns: Mapping[str, np.ndarray]) -> None:
             pyarrow.parquet.write_table(pa.table(arrays), temporary)
 
 
-def draw(path: Path, columns: Mapping[str, np.ndarray], projection: Literal["pca", "tsne"]) -> None:
+def draw(path: Path, columns: dict[str, Any], projection: Literal["pca", "tsne"]) -> None:
     """Draw the vectors on a plane, coloured by label."""
     import numpy as np
 
