@@ -1,15 +1,18 @@
 # make demo   install, then train, evaluate and predict on embedded images (a few minutes, most of it the install)
-# make test   what CI runs: lint, types, layer contracts, tests
+# make test   lint, types, layer contracts, tests
+# make docs   every page and README runs, and every link leads somewhere
+# make fuzz   two minutes of hostile files, kills at random moments and requests of every shape
 # make bench  side by side with timm and transformers
 
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/demo
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 # Tests start Python hundreds of times: without compiled files, which some machines forbid, each compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test docs fuzz bench lint clean
 
 demo: .venv/demo
 	rm -rf $(RUN)
@@ -20,7 +23,13 @@ demo: .venv/demo
 	@echo "The report: $(RUN)/report.html   The annotated pictures: $(RUN)/predictions/"
 
 test: .venv/test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
+	$(PYTEST) -m "not docs and not fuzz"
+
+docs: .venv/test
+	$(PYTEST) -m docs
+
+fuzz: .venv/test
+	$(PYTEST) -m fuzz
 
 lint: .venv/test
 	$(BIN)/ruff format --check .

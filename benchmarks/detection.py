@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import TypeAlias
 
 import torch
+from common import backward_step
 from matmul import matmul_rate
 from torch import Tensor, nn
 from turns import Step, take_turns
@@ -27,10 +28,10 @@ from vitrail import console
 from vitrail.nn.detr_decoder import DecoderConfig
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.boxes import cxcywh_to_xyxy
+from vitrail.presets import preset
 from vitrail.tasks import detection
-from vitrail.train import precision
 from vitrail.train.allocator import keep_freed_memory
-from vitrail.vit import ViTConfig, preset
+from vitrail.vit import ViTConfig
 
 Loss: TypeAlias = Callable[[], Tensor]
 OBJECTS, QUERIES, CLASSES = 7, 100, 80
@@ -38,27 +39,19 @@ WINDOWS = {"vitrail": None, "vitrail, windows": WindowConfig(size=10)}
 PEER = "transformers"
 
 
-def build_step(contender: str, dtype: str, size: int, batch: int) -> Step:
-    """What one contender repeats."""
+def build_step(candidate: str, dtype: str, size: int, batch: int) -> Step:
+    """What one candidate repeats."""
     keep_freed_memory()
     torch.manual_seed(0)
     model = preset("Ti/16", image_size=size, positions="sincos_2d")
     images = torch.randn(batch, 3, size, size)
     boxes = torch.cat((torch.rand(batch, OBJECTS, 2) * 0.5 + 0.25, torch.rand(batch, OBJECTS, 2) * 0.4 + 0.05), dim=2)
     labels = torch.randint(CLASSES, (batch, OBJECTS))
-    if contender == PEER:
+    if candidate == PEER:
         module, loss = _transformers(model, images, boxes, labels)
     else:
-        module, loss = _vitrail(model, images, boxes, labels, WINDOWS[contender])
-    module.train()
-
-    def step() -> None:
-        with precision.autocast(dtype, torch.device("cpu")):
-            value = loss()
-        value.backward()
-        module.zero_grad()
-
-    return step
+        module, loss = _vitrail(model, images, boxes, labels, WINDOWS[candidate])
+    return backward_step(module, loss, dtype)
 
 
 def _vitrail(

@@ -2,7 +2,7 @@
 
     python benchmarks/engines.py [--models S/16] [--batches 1 8] [--rounds 7]
 
-Each contender lives in a process of its own, with as many threads as PyTorch takes, and they take turns; the median
+Each candidate lives in a process of its own, with as many threads as PyTorch takes, and they take turns; the median
 counts. "raw" is the exported file in the stock runtime as its own documentation opens it, with the same precision and
 threads: what Vitrail adds to it is the check of the images and a copy, and in OpenVINO that both halves of a batch run
 at once, and only the output that is asked for. bf16 stands beside fp32 where the engine has it.
@@ -16,27 +16,20 @@ torch ≥ 1.5 × in fp32, and no engine over 3 % slower than raw.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import classifier, timm_vit
 from turns import Step, take_turns
 
+import vitrail
 from vitrail import console
 from vitrail.compress import apply
-from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.engines._files import open_file, writing
-from vitrail.engines._start import start
-from vitrail.engines.onnxruntime import silent as onnxruntime_silent
-from vitrail.engines.openvino import HINTS
-from vitrail.engines.openvino import silent as openvino_silent
-from vitrail.int8 import quantize
-from vitrail.predictor import Predictor
-from vitrail.tasks import classification
-from vitrail.vit import preset
 
 PEER = "timm"
 OURS = [("eager", "fp32"), ("eager", "bf16"), ("torch", "fp32"), ("torch", "bf16"), ("pt2", "fp32"),
@@ -46,42 +39,30 @@ MERGES = (8, 16)  # tokens in each layer
 MERGED = [(f"{kind} r={r}", "bf16") for r in MERGES for kind in ("openvino", "int8")]
 RAW = [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), *INT8]
 PLAIN = {"onnxruntime": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
+FORMATS = {"onnxruntime": "onnx"}  # where it is not called as the engine
 SUFFIXES = PLAIN | dict.fromkeys(("int8", *(name for name, _ in MERGED)), ".xml")
 CALIBRATION = 8  # images; speed does not hang on what they show
-CLASSES = tuple(f"class{i}" for i in range(1000))
-
-
-def build_task(model: str) -> classification.Task:
-    torch.manual_seed(0)
-    return classification.Task(classification.Config(model=preset(model), classes=CLASSES)).eval()
+HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's names
 
 
 def random_images(model: str, batch: int) -> torch.Tensor:
-    return torch.randn(batch, 3, *preset(model).image_size)
+    return torch.randn(batch, 3, *vitrail.preset(model).image_size)
 
 
 def build_ours(engine: str, precision: str, model: str, folder: str, batch: int) -> Step:
     images = random_images(model, batch)
     if engine in SUFFIXES:
-        run: Any = open_file(f"{folder}/{engine}{SUFFIXES[engine]}", precision, allow_pickle=True).engine
+        file = f"{folder}/{engine}{SUFFIXES[engine]}"
+        predictor = vitrail.load(file, precision=precision, allow_pickle=True)
     else:
-        task = build_task(model)
-        run = start(engine, task, PreprocessConfig(size=task.vit.config.image_size), precision, None)
-    return inferring(lambda: run(images))
+        predictor = classifier(model).running(engine, precision)
+    return inferring(lambda: predictor.engine(images))
 
 
 def build_timm(model: str, batch: int) -> Step:
-    from timm.models.vision_transformer import VisionTransformer
-
-    config = preset(model)
-    vit = VisionTransformer(
-        img_size=config.image_size,
-        patch_size=config.patch_size[0],
-        embed_dim=config.dim,
-        depth=config.depth,
-        num_heads=config.heads,
-        mlp_ratio=config.mlp_dim / config.dim,
-    ).eval()
+    config = vitrail.preset(model)
+    patch = config.patch_size[0]
+    vit = timm_vit(config.image_size[0], patch, config.dim, config.depth, config.heads, config.mlp_dim, 1000).eval()
     images = random_images(model, batch)
     return inferring(lambda: vit(images))
 
@@ -90,13 +71,18 @@ def build_raw(engine: str, precision: str, model: str, folder: str, batch: int) 
     images = random_images(model, batch).numpy()
     threads = torch.get_num_threads()
     if engine == "onnxruntime":
-        onnxruntime = onnxruntime_silent()
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(f"{folder}/{engine}.onnx", options)
         return lambda: session.run(None, {"images": images})
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # so that it reports to nobody
+    import openvino
+
     settings = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": threads}
-    compiled = openvino_silent().Core().compile_model(f"{folder}/{engine}.xml", "CPU", settings)
+    compiled = openvino.Core().compile_model(f"{folder}/{engine}.xml", "CPU", settings)
     return lambda: np.copy(compiled(images)["outputs"])
 
 
@@ -109,12 +95,12 @@ def inferring(run: Any) -> Step:
 
 
 def report(model: str, batch: int, folder: str, rounds: int) -> None:
-    contenders: dict[str, Any] = {PEER: (build_timm, (model, batch))}
-    contenders |= {
+    candidates: dict[str, Any] = {PEER: (build_timm, (model, batch))}
+    candidates |= {
         f"{name} {dtype}": (build_ours, (name, dtype, model, folder, batch)) for name, dtype in OURS + INT8 + MERGED
     }
-    contenders |= {f"raw {name} {dtype}": (build_raw, (name, dtype, model, folder, batch)) for name, dtype in RAW}
-    seconds, memory = take_turns(contenders, rounds)
+    candidates |= {f"raw {name} {dtype}": (build_raw, (name, dtype, model, folder, batch)) for name, dtype in RAW}
+    seconds, memory = take_turns(candidates, rounds)
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     rows = [
         [
@@ -128,7 +114,7 @@ def report(model: str, batch: int, folder: str, rounds: int) -> None:
         ]
         for name, median in medians.items()
     ]
-    print(f"{model} at {preset(model).image_size[0]} px, batch {batch}, {torch.get_num_threads()} threads")
+    print(f"{model} at {vitrail.preset(model).image_size[0]} px, batch {batch}, {torch.get_num_threads()} threads")
     print(console.table(["", "ms", "range", "images/s", "peak GB", "over timm fp32", "over raw"], rows))
     groups = {dtype: [each for each in OURS if each[1] == dtype] for dtype in ("fp32", "bf16")}
     groups |= {"int8": INT8, "merged": MERGED}
@@ -144,20 +130,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     for model in options.models:
-        task = build_task(model)
         with tempfile.TemporaryDirectory() as folder:
-            preprocess = PreprocessConfig(size=task.vit.config.image_size)
+            plain = classifier(model)
             for name, suffix in PLAIN.items():
-                with writing(task, preprocess, name, Path(folder) / f"{name}{suffix}"):
-                    pass
-            images = list(torch.randint(256, (CALIBRATION, 3, *preprocess.size), dtype=torch.uint8))
-            plain = Predictor(task, preprocess, device="cpu")
-            quantize(plain, f"{folder}/int8.xml", images, budget=100)
+                vitrail.export(plain, f"{folder}/{name}{suffix}", to=FORMATS.get(name, name))
+            size = plain.preprocess.config.size
+            images = list(torch.randint(256, (CALIBRATION, 3, *size), dtype=torch.uint8))
+            vitrail.quantize(plain, f"{folder}/int8.xml", images, budget=100)
             for r in MERGES:
                 merged = apply(plain, "tome", r=r)
-                with writing(merged.task, preprocess, "openvino", Path(folder) / f"openvino r={r}.xml"):
-                    pass
-                quantize(merged, f"{folder}/int8 r={r}.xml", images, budget=100)
+                vitrail.export(merged, f"{folder}/openvino r={r}.xml", to="openvino")
+                vitrail.quantize(merged, f"{folder}/int8 r={r}.xml", images, budget=100)
             for batch in options.batches:
                 report(model, batch, folder, options.rounds)
 

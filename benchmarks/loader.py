@@ -19,30 +19,24 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
+from common import photo
 from torch.utils.data import DataLoader
 
 from vitrail import console
 from vitrail.data import DataConfig, LoaderConfig, PreprocessConfig, SourceConfig, augmentation, open_data
+from vitrail.presets import preset
 from vitrail.tasks import classification
-from vitrail.vit import preset
 
 BATCH_SIZE = 50
 AUGMENTATIONS = ("light", "plain", "deit3")
 
 
 def write_photos(folder: Path, num: int) -> None:
-    """Coloured gradients with film grain: about as large as a photograph's JPEG and as slow to decode."""
     for i in range(num):
-        draws = np.random.default_rng(i)
-        coarse = Image.fromarray(draws.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-        smooth = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC))
-        noisy = (smooth + draws.normal(0, 8, (375, 500, 1))).clip(0, 255).astype(np.uint8)
         path = folder / f"class{i % 10}" / f"{i}.jpg"
         path.parent.mkdir(exist_ok=True)
-        Image.fromarray(noisy).save(path, quality=90)
+        photo(i, 500, 375).save(path, quality=90)
 
 
 def ours(folder: Path, name: str, workers: int) -> Callable[[int], Iterable[Any]]:

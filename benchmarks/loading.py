@@ -106,11 +106,11 @@ def write(folder: Path, name: str) -> int:
     import torch
 
     from vitrail.checkpoints import foreign
+    from vitrail.checkpoints.description import Description
     from vitrail.data.transforms.preprocess import PreprocessConfig
-    from vitrail.outline import as_model
     from vitrail.predictor import Predictor
+    from vitrail.presets import preset
     from vitrail.tasks import classification
-    from vitrail.vit import preset
 
     classes = tuple(f"class {i}" for i in range(1000))
     for kind, config in (
@@ -124,7 +124,7 @@ def write(folder: Path, name: str) -> int:
         preprocess = PreprocessConfig(size=config.image_size)
         Predictor(task, preprocess, device="cpu").save(folder / kind / "native.safetensors")
         for dialect in ("hf_vit", "timm"):
-            foreign.save(dialect, folder / kind / dialect, as_model(task, preprocess), task.state_dict())
+            foreign.save(dialect, folder / kind / dialect, Description.of(task, preprocess), task.state_dict())
         options = {"embed_dim": config.dim, "depth": config.depth, "num_heads": config.heads}
         options |= {"patch_size": config.patch_size[0], "mlp_ratio": config.mlp_dim / config.dim}
         (folder / kind / "timm.json").write_text(json.dumps(options))

@@ -1,4 +1,4 @@
-"""The rate of matrix products, the ceiling of every transformer: GFLOP/s of an n × n product, by precision.
+"""The rate of matrix products, the roofline of a transformer: GFLOP/s of an n × n product, by precision.
 
 python benchmarks/matmul.py [--size 2048]
 """
@@ -16,7 +16,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def matmul_rate(precision: str, size: int = 2048, seconds: float = 2.0) -> float:
     """FLOP/s of a square product, plain and with a transposed factor (a linear layer): the fastest one.
 
-    A ceiling is what the machine can do, so neighbours that slow some of the products down do not count.
+    The fastest product counts, because other processes slow some of them down.
     """
     a, b, out = (torch.randn(size, size, dtype=DTYPES[precision]) for _ in range(3))
     torch.mm(a, b, out=out)

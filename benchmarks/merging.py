@@ -14,14 +14,14 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
+from common import classifier
 from turns import take_turns
 
 from vitrail.compress import Levels
 from vitrail.compress.curve import cost
 from vitrail.compress.methods import tome
 from vitrail.console import table
-from vitrail.tasks import Task, classification
-from vitrail.vit import preset
+from vitrail.tasks import Task
 
 LEVELS: Levels = (0, 8, 13, 16)
 TIMM = {"Ti": "tiny", "S": "small", "B": "base", "L": "large"}
@@ -29,9 +29,7 @@ TIMM = {"Ti": "tiny", "S": "small", "B": "base", "L": "large"}
 
 def task(model: str, r: int | None) -> Task:
     """A classifier of 1,000 classes, plain (None) or merging."""
-    torch.manual_seed(0)
-    classes = tuple(map(str, range(1000)))
-    plain = classification.Task(classification.Config(model=preset(model), classes=classes)).eval()
+    plain = classifier(model).task
     return plain if r is None else tome.apply(plain, tome.Options(r=r)).eval()
 
 
@@ -69,9 +67,9 @@ def main() -> None:
     for precision in options.precisions:
         for batch_size in options.batch_sizes:
             how = batch_size, precision
-            contenders = {name: (ours, (options.model, r, *how)) for name, r in levels.items()}
-            contenders["timm"] = (timms, (options.model, *how))
-            seconds = {n: median(s) for n, s in take_turns(contenders, options.rounds).seconds.items()}
+            candidates = {name: (ours, (options.model, r, *how)) for name, r in levels.items()}
+            candidates["timm"] = (timms, (options.model, *how))
+            seconds = {n: median(s) for n, s in take_turns(candidates, options.rounds).seconds.items()}
             rows = [
                 (
                     name,

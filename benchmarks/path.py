@@ -2,7 +2,7 @@
 
     python benchmarks/path.py [--model S/16] [--images 1000] [--batch 8] [--rounds 3] [--photos FOLDER]
 
-Each contender reads the files from disk, decodes, resizes, batches and ranks, in a process of its own with as many
+Each candidate reads the files from disk, decodes, resizes, batches and ranks, in a process of its own with as many
 threads as PyTorch takes; they take turns, and the median counts. Weights are random, for 1,000 classes; "int8.xml" is
 OpenVINO's file from `vitrail quantize`, what is not int8 in it in bf16. Beside each engine stands its bare rate on a
 batch that is in memory. The photos are those of a folder, again and again until there are enough, or smooth noise of
@@ -24,15 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from engines import CALIBRATION, CLASSES, build_task
+from common import CLASSES, classifier
+from engines import CALIBRATION
 from PIL import Image, ImageFilter
 from turns import PER_TURN, Step, take_turns
 
-from vitrail import console
-from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.int8 import quantize
-from vitrail.predictor import Predictor, load
-from vitrail.vit import preset
+from vitrail import console, load, preset, quantize
 
 PEER = "Hugging Face pipeline"
 INT8 = "int8.xml"
@@ -40,16 +37,11 @@ OURS = [("eager", "fp32"), ("torch", "fp32"), ("torch", "bf16"), ("openvino", "f
         (INT8, "bf16")]  # fmt: skip
 
 
-def plain(model: str) -> Predictor:
-    task = build_task(model)
-    return Predictor(task, PreprocessConfig(size=task.vit.config.image_size), device="cpu")
-
-
 def build_ours(engine: str, precision: str, model: str, files: list[str], batch: int, bare: bool) -> Step:
     if engine == INT8:
         predictor = load(Path(files[0]).parent / INT8, precision=precision)
     else:
-        predictor = plain(model).running(engine, precision)
+        predictor = classifier(model).running(engine, precision)
     if bare:
         images = torch.randn(batch, 3, *predictor.preprocess.config.size)
 
@@ -94,7 +86,7 @@ def build_pipeline(model: str, files: list[str], batch: int) -> Step:
 
 def decoding_rate(files: list[str], model: str) -> float:
     """Images per second that one core reads, decodes and resizes."""
-    predictor = plain(model)
+    predictor = classifier(model)
     predictor.pixels(files[0])
     started = time.perf_counter()
     for file in files:
@@ -126,14 +118,14 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(Path(folder), options.images, options.photos)
-        quantize(plain(options.model), Path(folder) / INT8, files[:CALIBRATION], budget=100)
+        quantize(classifier(options.model), Path(folder) / INT8, files[:CALIBRATION], budget=100)
         part = files[: max(options.batch, options.images // (PER_TURN * options.rounds))]
-        contenders: dict[str, Any] = {PEER: (build_pipeline, (options.model, part, options.batch))}
+        candidates: dict[str, Any] = {PEER: (build_pipeline, (options.model, part, options.batch))}
         for name, precision in OURS:
             for kind in ("", "bare "):
                 arguments = (name, precision, options.model, part, options.batch, bool(kind))
-                contenders[f"{kind}{name} {precision}"] = (build_ours, arguments)
-        seconds = take_turns(contenders, options.rounds).seconds
+                candidates[f"{kind}{name} {precision}"] = (build_ours, arguments)
+        seconds = take_turns(candidates, options.rounds).seconds
         decoded = decoding_rate(part, options.model)
     rates = {name: len(part) / statistics.median(taken) for name, taken in seconds.items()}
     cores = torch.get_num_threads()

@@ -16,29 +16,30 @@ import statistics
 from typing import Any
 
 import torch
+from common import backward_step
 from matmul import matmul_rate
 from turns import Step, take_turns
 
 from vitrail import console
+from vitrail.presets import preset
 from vitrail.pretrain import mae
-from vitrail.train import precision
 from vitrail.train.allocator import keep_freed_memory
-from vitrail.vit import ViT, preset
+from vitrail.vit import ViT
 
 BATCH, HEAD_DIM = 32, 64
 MODEL = preset("S/16", positions="sincos_2d")
 
 
-def build_step(contender: str, dtype: str, dim: int, depth: int) -> Step:
-    """What one contender repeats."""
+def build_step(candidate: str, dtype: str, dim: int, depth: int) -> Step:
+    """What one candidate repeats."""
     keep_freed_memory()
     torch.manual_seed(0)
     images, keys = torch.randn(BATCH, 3, 224, 224), torch.randint(2**62, (BATCH,))
     module: Any
-    if contender == "encoder alone, all patches":
+    if candidate == "encoder alone, all patches":
         module = ViT(MODEL)
         loss = lambda: module(images).tokens.square().mean()  # noqa: E731
-    elif contender == "vitrail":
+    elif candidate == "vitrail":
         sizes = {
             "decoder_dim": dim,
             "decoder_depth": depth,
@@ -65,15 +66,7 @@ def build_step(contender: str, dtype: str, dim: int, depth: int) -> Step:
             )
         )
         loss = lambda: module(images).loss  # noqa: E731
-    module.train()
-
-    def step() -> None:
-        with precision.autocast(dtype, torch.device("cpu")):
-            value = loss()
-        value.backward()
-        module.zero_grad()
-
-    return step
+    return backward_step(module, loss, dtype)
 
 
 def main() -> None:

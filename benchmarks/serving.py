@@ -31,13 +31,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-from PIL import Image
+from common import classifier, photo
 
 from vitrail.console import table
-from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.predictor import Predictor
-from vitrail.tasks import classification
-from vitrail.vit import preset
 
 BATCH, WAIT, QUEUE = 8, 0.005, 64
 NUM_IMAGES = 64
@@ -51,23 +47,12 @@ class Answer(NamedTuple):
 
 
 def photos() -> list[bytes]:
-    """Coloured gradients with film grain: about as large as a photograph's JPEG and as slow to decode."""
     images = []
     for i in range(NUM_IMAGES):
-        draws = np.random.default_rng(i)
-        coarse = Image.fromarray(draws.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-        smooth = np.asarray(coarse.resize((460, 390), Image.Resampling.BICUBIC))
-        noisy = (smooth + draws.normal(0, 8, (390, 460, 1))).clip(0, 255).astype(np.uint8)
         file = io.BytesIO()
-        Image.fromarray(noisy).save(file, "JPEG", quality=90)
+        photo(i, 460, 390).save(file, "JPEG", quality=90)
         images.append(file.getvalue())
     return images
-
-
-def a_model(name: str) -> Predictor:
-    config = classification.Config(model=preset(name), classes=tuple(f"class{i}" for i in range(1000)))
-    torch.manual_seed(0)
-    return Predictor(classification.Task(config), PreprocessConfig(size=config.model.image_size), device="cpu")
 
 
 def images_per_second(batch: Callable[[], object], seconds: float) -> float:
@@ -182,7 +167,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    images, predictor = photos(), a_model(options.model)
+    images, predictor = photos(), classifier(options.model)
     pixels = torch.stack([predictor.preprocess.pixels(predictor.read(image)) for image in images[:BATCH]])
     rates: dict[str, list[float]] = {"bare": [], "from JPEG": [], "served": [], "crowded": []}
     crowd: list[Answer] = []

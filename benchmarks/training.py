@@ -2,7 +2,7 @@
 
     python benchmarks/training.py [--models S/16 Ti/4 192x9/4] [--precisions fp32 bf16] [--rounds 7] [--inference]
 
-Each contender lives in a process of its own with the same batch, the same fused AdamW and the same bfloat16 autocast,
+Each candidate lives in a process of its own with the same batch, the same fused AdamW and the same bfloat16 autocast,
 and they take turns; the median step counts. The peers run in their best ordinary settings (fused attention). Vitrail
 does what ``vitrail train`` does on a CPU, which includes ``keep_freed_memory`` (vitrail/train/allocator.py); as that
 is a setting of the process and would help any library, the peers run a second time with it ("+ kept memory").
@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from common import timm_vit
 from matmul import matmul_rate
 from torch import Tensor, nn
 from turns import Step, take_turns
@@ -29,9 +30,10 @@ from vitrail import console
 from vitrail.tasks import classification
 from vitrail.train import optimizer, precision
 from vitrail.train.allocator import keep_freed_memory
+from vitrail.trainable import Trainable
 from vitrail.vit import ViTConfig
 
-CONTENDERS = ("vitrail", "timm", "transformers", "timm + kept memory", "transformers + kept memory")
+CANDIDATES = ("vitrail", "timm", "transformers", "timm + kept memory", "transformers + kept memory")
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,8 @@ def build_vitrail(model: Model) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
 
 
 def build_timm(model: Model) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    from timm.models.vision_transformer import VisionTransformer
-
-    vit = VisionTransformer(
-        img_size=model.image_size,
-        patch_size=model.patch_size,
-        embed_dim=model.dim,
-        depth=model.depth,
-        num_heads=model.heads,
-        mlp_ratio=model.mlp_dim / model.dim,
-        num_classes=model.num_classes,
-    )
+    sizes = (model.image_size, model.patch_size, model.dim, model.depth, model.heads, model.mlp_dim)
+    vit = timm_vit(*sizes, model.num_classes)
     return vit, vit
 
 
@@ -114,16 +107,16 @@ def build_transformers(model: Model) -> tuple[nn.Module, Callable[[Tensor], Tens
 BUILDERS = {"vitrail": build_vitrail, "timm": build_timm, "transformers": build_transformers}
 
 
-def build_step(contender: str, model: Model, dtype: str, inference: bool) -> Step:
-    """What one contender repeats."""
-    library, _, kept_memory = contender.partition(" + ")
+def build_step(candidate: str, model: Model, dtype: str, inference: bool) -> Step:
+    """What one candidate repeats."""
+    library, _, kept_memory = candidate.partition(" + ")
     if kept_memory or (library == "vitrail" and not inference):
         keep_freed_memory()
     torch.manual_seed(0)
     module, forward = BUILDERS[library](model)
     rule = torch.optim.AdamW(module.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
     if library == "vitrail":
-        assert isinstance(module, nn.Module)
+        assert isinstance(module, Trainable)
         rule = optimizer.build(module, optimizer.OptimizerConfig(lr=1e-4), batch_size=model.batch_size)
     images = torch.randn(model.batch_size, 3, model.image_size, model.image_size)
     targets = torch.randint(model.num_classes, (model.batch_size,))
@@ -143,9 +136,9 @@ def build_step(contender: str, model: Model, dtype: str, inference: bool) -> Ste
 def report(name: str, dtype: str, rounds: int, inference: bool) -> None:
     model = MODELS[name]
     rate = matmul_rate(dtype)
-    names = CONTENDERS[:3] if inference else CONTENDERS
+    names = CANDIDATES[:3] if inference else CANDIDATES
     seconds, memory = take_turns({name: (build_step, (name, model, dtype, inference)) for name in names}, rounds)
-    medians = {contender: statistics.median(taken) for contender, taken in seconds.items()}
+    medians = {candidate: statistics.median(taken) for candidate, taken in seconds.items()}
     flops = model.step_flops / (3 if inference else 1)
     what = "inference" if inference else "training"
     print(
@@ -153,21 +146,21 @@ def report(name: str, dtype: str, rounds: int, inference: bool) -> None:
     )
     rows: list[list[Any]] = [
         [
-            contender,
+            candidate,
             f"{median * 1e3:.0f}",
-            f"{min(seconds[contender]) * 1e3:.0f}–{max(seconds[contender]) * 1e3:.0f}",
+            f"{min(seconds[candidate]) * 1e3:.0f}–{max(seconds[candidate]) * 1e3:.0f}",
             f"{model.batch_size / median:.1f}",
             f"{flops / median / rate:.0%}",
-            f"{memory[contender]:.1f}",
+            f"{memory[candidate]:.1f}",
             f"{median / medians['vitrail']:.2f} ×",
         ]
-        for contender, median in medians.items()
+        for candidate, median in medians.items()
     ]
     print(console.table(["", "ms", "range", "images/s", "matmul", "peak GB", "vitrail is"], rows))
     better = min(medians["timm"], medians["transformers"]) / medians["vitrail"]
     line = f"{better:.2f} × the better peer"
     if not inference:
-        kept = min(taken for contender, taken in medians.items() if "kept" in contender) / medians["vitrail"]
+        kept = min(taken for candidate, taken in medians.items() if "kept" in candidate) / medians["vitrail"]
         line += f", {kept:.2f} × the better peer with kept memory"
     print(f"→ {line}\n", flush=True)
 

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own that take turns, so that all of them meet the machine in the same moods."""
+"""Candidates in processes of their own that take turns, so that all of them run under the same load of the machine."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ SECONDS = 0.3  # of a turn at least, so that short steps find a clock that has s
 
 
 class Measured(NamedTuple):
-    """Seconds of every step, and the process's peak memory in GB, by contender."""
+    """Seconds of every step, and the process's peak memory in GB, by candidate."""
 
     seconds: dict[str, list[float]]
     memory: dict[str, float]
 
 
-def take_turns(contenders: Mapping[str, tuple[Callable[..., Step], Any]], rounds: int) -> Measured:
+def take_turns(candidates: Mapping[str, tuple[Callable[..., Step], Any]], rounds: int) -> Measured:
     """Measure ``rounds`` turns of each after one that warms up.
 
     Args:
-        contenders: by name, a function of a module's top level that makes the step, and its arguments.
+        candidates: by name, a function of a module's top level that makes the step, and its arguments.
     """
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
-    for name, (build, arguments) in contenders.items():
+    for name, (build, arguments) in candidates.items():
         pipes[name], theirs = context.Pipe()
         context.Process(target=_work, args=(theirs, build, arguments), daemon=True).start()
     seconds: dict[str, list[float]] = {name: [] for name in pipes}

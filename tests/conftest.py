@@ -61,10 +61,17 @@ def exported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     share(monkeypatch.setattr)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing is read from the user's cache or written there."""
+    os.environ["VITRAIL_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder, so that no test meets what another one left."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache" / "vitrail"))
     return tmp_path / "cache"
 
 

@@ -11,16 +11,15 @@ GRAPHS: dict[Any, Any] = {}
 
 def share(setattr: Callable[[Any, str, Any], None] = setattr) -> None:
     """Let what was traced and converted serve every model of the same weights and settings, in all formats."""
-    from vitrail.engines import _files, _onnx
-    from vitrail.engines._start import _fingerprint
-    from vitrail.engines.onnxruntime import KEY
-    from vitrail.vit import ViT
+    from vitrail.engines import graph, onnx
+    from vitrail.engines.fingerprint import cache_key, fingerprint
+    from vitrail.engines.runtimes.onnxruntime import KEY
 
-    trace, convert = _files.trace, _onnx.converted
+    trace, convert = graph.trace, onnx.converted
 
     def traced(task, preprocess):
-        # The fingerprint does not tell what became of a backbone's layers: such a task equals itself alone.
-        key = type(task), None if type(task.vit) is ViT else task, _fingerprint(task, preprocess)
+        # A task without a key, such as one whose layers merge tokens, equals itself alone.
+        key = cache_key(task, fingerprint(task, preprocess)) or task
         if key not in PROGRAMS:
             PROGRAMS[key] = trace(task, preprocess)
         return PROGRAMS[key]
@@ -31,5 +30,5 @@ def share(setattr: Callable[[Any, str, Any], None] = setattr) -> None:
         GRAPHS[program].model.metadata_props.pop(KEY, None)  # of the last file
         return GRAPHS[program]
 
-    setattr(_files, "trace", traced)
-    setattr(_onnx, "converted", converted)
+    setattr(graph, "trace", traced)
+    setattr(onnx, "converted", converted)

@@ -8,12 +8,13 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 
 import httpx
+import torch
 import uvicorn
 
 from vitrail.serve.application import build
 from vitrail.serve.limits import Limits
 from vitrail.serve.service import Service
-from vitrail.serve.worker import describe, perform
+from vitrail.serve.worker import describe
 
 
 class InProcess:
@@ -32,10 +33,10 @@ class InProcess:
     async def __aexit__(self, *_):
         self.up = False
 
-    async def __call__(self, job):
-        self.sizes.append(len(job.pixels))
+    async def __call__(self, batch):
+        self.sizes.append(len(batch.pixels))
         await self.open.wait()
-        return perform(self.predictors[job.model], job)
+        return batch.job.run(self.predictors[batch.model], torch.from_numpy(batch.pixels))
 
 
 @asynccontextmanager

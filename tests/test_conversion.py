@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 import vitrail
-from vitrail.checkpoints import foreign
+from vitrail.build import open_checkpoint
+from vitrail.checkpoints import foreign, pooled
 from vitrail.cli import main
-from vitrail.outline import as_model, outline
 
 
 @pytest.fixture
@@ -53,8 +53,7 @@ def test_a_backbone_without_a_head_is_looked_into_and_embeds(
     tiny_predictor, photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     predictor = tiny_predictor(image_size=(32, 32), resize="square")
-    described = as_model(predictor.task, predictor.preprocess.config)
-    described = dataclasses.replace(described, outputs=0, classes=())
+    described = pooled.describe_encoder(predictor.task.vit.config, predictor.preprocess.config)
     state = {name: value for name, value in predictor.task.state_dict().items() if name.startswith("vit.")}
     foreign.save("hf_vit", tmp_path / "bare", described, state)
     bare = vitrail.load(tmp_path / "bare", device="cpu")
@@ -93,7 +92,9 @@ def test_a_resized_model_saves_and_opens_at_its_size(folder: str, photo: str, tm
 def test_convert_and_back(folder: str, photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", folder, str(tmp_path / "timm"), "--to", "timm"]) == 0
     assert main(["convert", str(tmp_path / "timm"), str(tmp_path / "again.safetensors"), "--to", "native"]) == 0
-    first, again = (outline(tmp_path / name).load().state_dict() for name in ("own.safetensors", "again.safetensors"))
+    first, again = (
+        open_checkpoint(tmp_path / name).load().state_dict() for name in ("own.safetensors", "again.safetensors")
+    )
     assert first.keys() == again.keys()
     assert all(torch.equal(first[name], again[name]) for name in first)
     capsys.readouterr()
@@ -123,7 +124,7 @@ def test_inspect_reads_no_tensor(folder: str, capsys: pytest.CaptureFixture[str]
     assert facts["dialect"] == "hf_vit"
     assert facts["classes"] == ["ant", "bee", "cat", "dog"]
     assert "image_size: 32×32 → 48×48, resampled (bicubic)" in facts["adapted"]
-    assert vitrail.inspect(folder)["parameters"] == sum(p.numel() for p in outline(folder).task.parameters())
+    assert vitrail.inspect(folder)["parameters"] == sum(p.numel() for p in open_checkpoint(folder).task.parameters())
     assert main(["inspect", folder]) == 0
     text = capsys.readouterr().out
     assert "hf_vit" in text

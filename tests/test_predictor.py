@@ -14,10 +14,11 @@ from PIL import Image
 
 import vitrail
 from vitrail.checkpoints import native
+from vitrail.checkpoints.locate import find_weights
 from vitrail.config import to_dict
 from vitrail.errors import UserError
-from vitrail.outline import find_weights
-from vitrail.predictor import Predictor, Sample, load, pick_device
+from vitrail.machine import pick_device
+from vitrail.predictor import Predictor, Sample, load
 
 rng = np.random.default_rng(0)
 TOLERANCE = 2e-6  # of a probability, between an image alone and in a batch: sums in another order
@@ -348,8 +349,8 @@ def test_real_weights_name_real_photos(real_data):
     from safetensors.torch import load_file
 
     from vitrail.data.transforms.preprocess import PreprocessConfig
+    from vitrail.presets import preset
     from vitrail.tasks.classification import Config, Task
-    from vitrail.vit import preset
 
     folder = real_data / "vit_tiny_imagenet"
     wnids = [item["wnid"] for item in json.loads((folder / "classes.json").read_text())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import vitrail
 from vitrail import compress
 from vitrail.cli import main
 from vitrail.data.source import SourceConfig, open_source
-from vitrail.engines import Engine, openvino
+from vitrail.engines import Engine
+from vitrail.engines.runtimes import openvino
 
 pytestmark = pytest.mark.real_data
 SIZES = [(224, 224), (384, 384), (224, 320)]
@@ -136,7 +138,8 @@ def test_int8_costs_at_most_a_point(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Calibrated on a tenth of the photos, measured on all of them; most layers compute in int8."""
-    monkeypatch.setattr(openvino, "PRECISIONS", ("fp32",))  # bf16 would be measured on all photos for its row alone
+    fp32_only = dataclasses.replace(openvino.RUNTIME, precisions=("fp32",))
+    monkeypatch.setattr(openvino, "RUNTIME", fp32_only)  # bf16 would be measured on all photos for its row alone
     table = _table(tmp_path, photos, [predictor.classes[label] for label in truth])
     config = SourceConfig(spec=str(table), classes=predictor.classes, val_fraction=0)
     labelled = open_source(config).split("train")

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from vitrail import registry
+from vitrail.build import REGISTRIES
 from vitrail.config import load, save
-from vitrail.outline import TASKS
 from vitrail.tasks.classification import Task
 from vitrail.train.run import Run
 
@@ -26,7 +26,7 @@ def test_a_recipe_is_a_run_that_survives_yaml_and_names_its_command(name: str, t
 @recipes
 def test_a_recipes_model_takes_its_images(name: str) -> None:
     run = registry.load("recipes", name).run()
-    module = registry.load_from(TASKS, "classification" if run.task == "auto" else run.task)
+    module = registry.load_from(REGISTRIES, "classification" if run.task == "auto" else run.task)
     names = [str(i) for i in range(10)]
     task = module.Task(module.Task.configure(run.model, names, torch.arange(10).numpy(), run.task_options))
     size = run.preprocess

@@ -1,4 +1,4 @@
-"""Weights of every library: what they are, and from one library's terms into another's.
+"""Inspect weights of every library, and convert them from one library's format into another's.
 
 ::
 
@@ -8,19 +8,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
-from vitrail.checkpoints import foreign
-from vitrail.checkpoints.model import Model
+from vitrail.build import open_checkpoint
+from vitrail.checkpoints import foreign, native, pooled
+from vitrail.checkpoints.description import Description
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.errors import UserError
 from vitrail.ops.patches import Pair
-from vitrail.outline import NATIVE, as_model, is_shared, outline, resize
 from vitrail.predictor import load
-from vitrail.vit import count
+from vitrail.presets import count
+from vitrail.pretrain import Pretraining
+from vitrail.sizes import resize
+from vitrail.trainable import image_encoder
 
 
 def convert(
@@ -37,30 +39,32 @@ def convert(
     Args:
         source: what :func:`vitrail.load` takes.
         out: a file with the suffix of the format, or a new folder, which gets config, preprocessing and labels too.
-        to: a library or one of its dialects, or ``native``.
+        to: a library or one of its dialects, the module of a third party's dialect, or ``native``.
         image_size: another native size, in pixels; positions are resampled by the rule of the source.
 
     Raises:
         UserError: the source cannot be read, or the target cannot express the model; what it lacks is named.
     """
     model = load(source, image_size=image_size, patch_size=patch_size, device="cpu", allow_pickle=allow_pickle)
-    if to == NATIVE:
+    if to == native.NAME:
         out = Path(out) if Path(out).suffix else Path(out) / "model.safetensors"
         model.save(out)
         return out
-    described, state = as_model(model.task, model.preprocess.config), model.task.state_dict()
+    task, preprocess = model.task, model.preprocess.config
+    description, state = Description.of(task, preprocess), task.state_dict()
     try:
-        dialect = foreign.dialect_for(to, described)
+        dialect = foreign.dialect_for(to, description)
     except UserError:
-        if not described.task:
+        if not isinstance(task, Pretraining):
             raise
-        described = dataclasses.replace(described, task="", options={})
-        dialect = foreign.dialect_for(to, described)
-        state = {f"vit.{name}": value for name, value in model.task.backbone.state_dict().items()}
-        note(f"all but the encoder of {model.task.name} is left out: {to} has no place for it")
+        vit = image_encoder(task)
+        description = pooled.describe_encoder(vit.config, preprocess)
+        dialect = foreign.dialect_for(to, description)
+        state = {f"vit.{name}": value for name, value in vit.state_dict().items()}
+        note(f"all but the encoder of {task.name} is left out: {to} has no place for it")
     if dialect != to:
         note(f"dialect: {dialect}")
-    return foreign.save(dialect, out, described, state)
+    return foreign.save(dialect, out, description, state)
 
 
 def inspect(
@@ -79,11 +83,12 @@ def inspect(
     Raises:
         UserError: as :func:`vitrail.load`.
     """
-    found = outline(path, allow_pickle=allow_pickle)
-    task, before = found.task, found.task.vit.config
+    found = open_checkpoint(path, allow_pickle=allow_pickle)
+    task, vit = found.task, image_encoder(found.task)
+    before = vit.config
     adapted = list(found.assumed)
     resize(task, image_size, patch_size)
-    after = task.vit.config
+    after = vit.config
     adapted += [
         f"{what}: {_times(old)} → {_times(new)}, resampled ({after.resampling})"
         for what in ("image_size", "patch_size")
@@ -95,20 +100,20 @@ def inspect(
         "task": task.name,
         "parameters": sum(parameter.numel() for parameter in task.parameters()),
         "macs": count(after).macs,
-        "classes": list(getattr(task.config, "classes", ())),
+        "classes": list(task.names),
         "config": to_dict(task.config),
         "preprocess": to_dict(found.preprocess),
         "adapted": adapted,
-        "writes_as": _fits(as_model(task, found.preprocess)) if is_shared(task) else {},
+        "writes_as": _fits(Description.of(task, found.preprocess)) if foreign.holds(task.name) else {},
     }
 
 
-def _fits(model: Model) -> dict[str, str]:
+def _fits(description: Description) -> dict[str, str]:
     """For every library the dialect that can hold the model, or why none can."""
     fits = {}
     for library in foreign.libraries():
         try:
-            fits[library] = foreign.dialect_for(library, model)
+            fits[library] = foreign.dialect_for(library, description)
         except UserError as error:
             fits[library] = str(error)
     return fits

@@ -1,39 +1,63 @@
-"""Measure a task on a loader: every image counts once, whatever the batch size or the number of processes."""
+"""Measure a model on a loader: every image counts once, whatever the batch size or the number of processes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias, cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from vitrail.console import Progress
+from vitrail.data.batch import Batch
+from vitrail.dtypes import AUTOCAST_DTYPES
 from vitrail.errors import UserError
-from vitrail.metrics import Metrics
+from vitrail.metrics import Metrics, Rows
+from vitrail.trainable import EncoderModule, Forward, require_trainable
 
-Rows: TypeAlias = Tensor | list[Any]
-"""An entry an image."""
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+Results: TypeAlias = tuple[Rows, Rows, Tensor]
+
+O = TypeVar("O", default=Any)  # noqa: E741
+T = TypeVar("T", default=Any)
+
+
+class EvaluationLoader(Protocol):
+    """Batches of every image, such as a :class:`vitrail.data.Loader`'s."""
+
+    def __len__(self) -> int:
+        """Number of batches."""
+
+    def batches(self, epoch: int = 0) -> Iterable[Batch]:
+        """The batches, each with ``index``."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What a pass measured. Rows follow ``index``, the positions in the source, in ascending order."""
+class Evaluation(Generic[O, T]):
+    """The results of one pass. Rows follow ``index``, the positions in the source, in ascending order.
+
+    Attributes:
+        outputs: what the metric family keeps of each image: an array (N, K) float32, or a list.
+        targets: an array (N,) or (N, …), -1 where there are none; of spatial targets a list.
+        index: int64 (N,).
+        seconds: wall clock of the pass, loading included.
+        family: filled with these outputs.
+    """
 
     metrics: dict[str, float]
-    outputs: Any  # array (N, K) float32; what the family keeps of outputs that have places, an image each
-    targets: Any  # array (N,) of labels or (N, …), -1 where there are none; of objects a list, an image each
-    index: np.ndarray  # (N,) int64
-    seconds: float  # wall clock of the pass, loading included
+    outputs: O
+    targets: T
+    index: NDArray[np.int64]
+    seconds: float
     images_per_second: float
-    family: Metrics  # filled with these outputs
+    family: Metrics
 
     @cached_property
     def details(self) -> dict[str, Any]:
@@ -42,56 +66,53 @@ class Evaluation:
 
 
 def evaluate(
-    task: Any,
-    loader: Any,
+    model: EncoderModule,
+    loader: EvaluationLoader,
     *,
     device: str | torch.device = "cpu",
     precision: str = "fp32",
-    forward: Callable[..., Tensor] | None = None,
+    forward: Forward | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Run ``task`` over ``loader.batches(epoch=0)`` in evaluation mode and compute the task's metrics.
+    """Run ``model.evaluate_batch`` over ``loader.batches(epoch=0)`` in evaluation mode and compute the metrics.
 
-    When torch.distributed is initialised each rank brings its shard and every rank returns the whole result.
+    When torch.distributed is initialised each rank evaluates its shard and every rank returns all results.
 
     Args:
         precision: ``fp32``, ``bf16`` or ``fp16`` autocast.
-        forward: images to outputs, run instead of the task's own (a compiled or exported twin).
+        forward: images to outputs, run instead of the model's own (a compiled or exported twin).
 
     Raises:
-        UserError: nothing to evaluate, or an image that cannot be read.
+        UserError: a model without metrics, nothing to evaluate, or an image that cannot be read.
     """
-    device = torch.device(device)
-    forward = forward or task
-    family: Metrics = task.metrics()
+    model, device = require_trainable(model), torch.device(device)
     started = time.perf_counter()
     outputs: list[Rows] = []
     targets: list[Rows] = []
     index: list[Tensor] = []
     with (
-        evaluation_mode(task),
+        evaluation_mode(model),
         torch.inference_mode(),
         Progress("evaluate", len(loader), enabled=progress) as bar,
     ):
         for batch in loader.batches(epoch=0):
             _refuse_bad(batch)
-            images = batch["images"].to(device, non_blocking=True)
-            with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
-                found = forward(images, batch["padding"].to(device)) if "padding" in batch else forward(images)
-                outputs.append(family.reduce(found.float(), batch.get("geometries")))
-            targets.append(batch["targets"] if "targets" in batch else torch.full_like(batch["index"], -1))
+            with torch.autocast(device.type, AUTOCAST_DTYPES.get(precision), enabled=precision in AUTOCAST_DTYPES):
+                outputs.append(model.evaluate_batch(_inputs_on(batch, device), forward))
             index.append(batch["index"])
+            targets.append(cast("Rows", batch["targets"]) if "targets" in batch else torch.full_like(index[-1], -1))
             bar.advance()
-    rows = _gather_rows(outputs, targets, index)
+    rows, truth, positions = _gather(outputs, targets, index)
     seconds = time.perf_counter() - started
-    family.update(rows[0], rows[1])
+    family = model.metrics()
+    family.update(rows, truth)
     return Evaluation(
         metrics=family.compute(),
-        outputs=_plain(rows[0]),
-        targets=_plain(rows[1]),
-        index=rows[2].numpy(),
+        outputs=_plain(rows),
+        targets=_plain(truth),
+        index=positions.numpy(),
         seconds=seconds,
-        images_per_second=len(rows[2]) / seconds,
+        images_per_second=len(positions) / seconds,
         family=family,
     )
 
@@ -108,37 +129,50 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
             submodule.training = training
 
 
-def _refuse_bad(batch: dict[str, Any]) -> None:
-    """A number that silently leaves images out is no measurement."""
+def _inputs_on(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its images, views and padding on the device; the rest stays on the host."""
+    values = dict[str, Any](batch)
+    moved = {
+        name: value.to(device, non_blocking=True)
+        for name, value in values.items()
+        if name in ("images", "padding") or name.startswith("view")
+    }
+    return cast("Batch", values | moved)
+
+
+def _refuse_bad(batch: Batch) -> None:
+    """An evaluation never leaves images out."""
     if bad := batch.get("bad"):
         index, reason = bad[0]
         raise UserError(f"cannot evaluate: image {index} is unreadable ({reason}); repair or remove it")
 
 
-def _gather_rows(outputs: list[Rows], targets: list[Rows], index: list[Tensor]) -> tuple[Rows, Rows, Tensor]:
+def _gather(outputs: list[Rows], targets: list[Rows], index: list[Tensor]) -> Results:
     """Every rank's rows on the CPU, sorted by index; an index that several ranks saw counts once."""
-    own = (_joined(outputs), _joined(targets), _joined(index)) if index else None
+    own: Results | None = (_joined(outputs), _joined(targets), torch.cat(index).cpu()) if index else None
     shards = [own]
     if dist.is_available() and dist.is_initialized():
         shards = [None] * dist.get_world_size()
         dist.all_gather_object(shards, own)
-    if not any(shards):
+    found = [shard for shard in shards if shard is not None]
+    if not found:
         raise UserError("there is nothing to evaluate: the split has no images; choose another with --split")
-    seen, true, rows = (_joined(part) for part in zip(*(s for s in shards if s is not None), strict=True))
-    keep = torch.from_numpy(np.unique(rows.numpy(), return_index=True)[1])
-    return _chosen(seen, keep), _chosen(true, keep), rows[keep]
+    rows, truth, positions = zip(*found, strict=True)
+    places = torch.cat(positions)
+    keep = torch.from_numpy(np.unique(places.numpy(), return_index=True)[1])
+    return _chosen(_joined(rows), keep), _chosen(_joined(truth), keep), places[keep]
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    """Tensors or lists, batch after batch, on the CPU."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(cast("list[Tensor]", list(parts))).cpu()
+    return [row for part in parts for row in part]
 
 
 def _chosen(rows: Rows, places: Tensor) -> Rows:
     return rows[places] if isinstance(rows, Tensor) else [rows[place] for place in places.tolist()]
 
 
-def _plain(rows: Rows) -> Any:
-    return rows.numpy() if isinstance(rows, Tensor) else rows
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    """Tensors or lists, batch after batch, on the CPU."""
-    if isinstance(parts[0], Tensor):
-        return torch.cat(list(parts)).cpu()
-    return [row for part in parts for row in part]
+def _plain(rows: Rows) -> NDArray[np.generic] | list[object]:
+    return rows.numpy() if isinstance(rows, Tensor) else list(rows)

@@ -13,6 +13,13 @@ from typing import Any
 from vitrail.errors import UserError
 
 
+def cache_dir() -> Path:
+    """``$VITRAIL_CACHE``, else ``$XDG_CACHE_HOME/vitrail``, else ``~/.cache/vitrail``."""
+    if own := os.environ.get("VITRAIL_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitrail"
+
+
 @contextmanager
 def replacing(path: str | Path, *, size: int = 0) -> Iterator[Path]:
     """Yield a temporary sibling of ``path`` to write a file or a folder at; it is renamed to ``path`` on success.

@@ -9,59 +9,62 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias, overload
+from typing import TypeVar as PlainTypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from vitrail import engines
+from vitrail.build import open_checkpoint
 from vitrail.checkpoints import native
-from vitrail.config import to_dict
-from vitrail.console import note, printable
-from vitrail.data.images.decode import BadImage, decode
-from vitrail.data.images.read import read_regular
+from vitrail.console import note
+from vitrail.data.media.image_like import ImageLike as ImageLike
+from vitrail.data.media.image_like import Sample as Sample
+from vitrail.data.media.image_like import name_of as name_of
+from vitrail.data.media.image_like import open_image
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
 from vitrail.data.transforms.scene import size_of
-from vitrail.engines import Engine
-from vitrail.engines._files import open_file
-from vitrail.engines._start import PLAIN, start
+from vitrail.engines import Engine, FileFormat
+from vitrail.engines.choose import PLAIN, start
+from vitrail.engines.graph import open_file
 from vitrail.errors import UserError
+from vitrail.machine import pick_device
+from vitrail.ops.grid import as_pair
 from vitrail.ops.patches import Pair
-from vitrail.outline import outline, require_fit, resize
-from vitrail.tasks import SpatialPrediction, Task
-from vitrail.vit import as_pair
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An image that something else reads when its turn comes, as a data source does."""
-
-    name: str
-    read: Callable[[], bytes | np.ndarray]
-
-
-ImageLike: TypeAlias = str | Path | bytes | Image.Image | np.ndarray | Tensor | Sample
-"""A file, its bytes, a Pillow image, pixels uint8 (H, W) or (H, W, C), a uint8 tensor (C, H, W), or a sample."""
+from vitrail.predictions import Prediction, SpatialPrediction
+from vitrail.sizes import require_fit, resize
+from vitrail.tasks import Predicting, Task, require_predicting
+from vitrail.trainable import Embedder, image_encoder
 
 READERS = 4  # threads that read and decode ahead of the model
 
+P = TypeVar("P", bound=Prediction, default=Prediction)
+A = PlainTypeVar("A")
+R = PlainTypeVar("R")
+I = PlainTypeVar("I", bound=ImageLike)  # noqa: E741
+Images: TypeAlias = list[I] | tuple[I, ...]
+Vector: TypeAlias = NDArray[np.float32]
+Framed: TypeAlias = tuple[Tensor, ImageGeometry]
+"""An image's pixels uint8 (C, H, W) at the input size, and where they lie in it."""
 
-class Predictor:
-    """A task ready to use.
+
+class Predictor(Generic[P]):
+    """A model with its preprocessing, ready for images. ``P`` is what it predicts for one image.
 
     Args:
-        task: trained; it is moved to ``device`` and put into evaluation mode.
-        preprocess: from an image of any size to what the task takes.
+        task: trained; it is moved to ``device`` and put into evaluation mode. Without a trained head it only embeds.
+        preprocess: from an image of any size to the model's input.
         device: ``auto``, or a torch device.
         metrics: what the weights are known to reach, kept for :meth:`save`.
         engine: what computes in place of the task, which may then be without weights.
@@ -73,9 +76,31 @@ class Predictor:
         UserError: the preprocessing makes other images than the task takes.
     """
 
+    @overload
     def __init__(
         self,
-        task: Task,
+        task: Task[P],
+        preprocess: PreprocessConfig,
+        *,
+        device: str | torch.device = ...,
+        metrics: dict[str, float] | None = ...,
+        engine: Engine | None = ...,
+        exact: bool = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Predictor[Prediction],
+        task: Embedder,
+        preprocess: PreprocessConfig,
+        *,
+        device: str | torch.device = ...,
+        metrics: dict[str, float] | None = ...,
+        engine: Engine | None = ...,
+        exact: bool = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        task: Embedder,
         preprocess: PreprocessConfig,
         *,
         device: str | torch.device = "auto",
@@ -85,8 +110,8 @@ class Predictor:
     ) -> None:
         require_fit(preprocess, task)
         self.device = pick_device(device)
-        outlined = next(task.parameters()).is_meta
-        self.task = task.eval() if outlined else task.to(self.device).eval()
+        on_meta = next(task.parameters()).is_meta
+        self.task: Embedder = task.eval() if on_meta else task.to(self.device).eval()
         self._use(engine)
         self.preprocess = Preprocess(preprocess)
         self.metrics = metrics or {}
@@ -95,36 +120,49 @@ class Predictor:
     @property
     def engine(self) -> Engine:
         """What computes the outputs and the feature vectors: the task itself unless another was given."""
-        task: Any = self.task
-        return self._engine or task
+        return self._engine or self.task
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the outputs; for regression the names of the numbers; () without a head."""
-        config = self.task.config
-        names: tuple[str, ...] = getattr(config, "classes", ()) or getattr(config, "targets", ())
-        return names
+        return self.task.names
 
-    def predict(self, images: ImageLike | list[Any], batch_size: int = 32) -> Any:
-        """The task's ``Prediction`` of one image, or a list of them for a list of images.
+    @overload
+    def predict(self, images: ImageLike, batch_size: int = ...) -> P: ...
+    @overload
+    def predict(self, images: Images[I], batch_size: int = ...) -> list[P]: ...
+    def predict(self, images: ImageLike | Images[I], batch_size: int = 32) -> P | list[P]:
+        """The prediction of one image, or a list of them for a list or tuple of images.
+
+        Raises:
+            UserError: an image that cannot be read, named, or a model without a trained head.
+        """
+        if isinstance(images, list | tuple):
+            return self._each(images, batch_size, self.predict_pixels)
+        return self._each([images], 1, self.predict_pixels)[0]
+
+    def embed(self, images: ImageLike | Images[I], batch_size: int = 32) -> Vector:
+        """The pooled feature vector before the head: (D,) of one image, (N, D) of a list or tuple.
 
         Raises:
             UserError: an image that cannot be read, named.
         """
-        return self._all(images, batch_size, embed=False)
+        if isinstance(images, list | tuple):
+            vectors: list[Vector] = self._each(images, batch_size, self._embed_framed)
+            return np.stack(vectors)
+        return self._each([images], 1, self._embed_framed)[0]
 
-    def embed(self, images: ImageLike | list[Any], batch_size: int = 32) -> np.ndarray:
-        """The pooled feature vector before the head: float32 (D,) of one image, (N, D) of a list.
-
-        Raises:
-            UserError: an image that cannot be read, named.
-        """
-        vectors = self._all(images, batch_size, embed=True)
-        return np.stack(vectors) if isinstance(vectors, list) else vectors
-
+    @overload
+    def stream(
+        self, images: Iterable[ImageLike], batch_size: int = ..., *, embed: Literal[False] = ...
+    ) -> Iterator[tuple[ImageLike, P | UserError]]: ...
+    @overload
+    def stream(
+        self, images: Iterable[ImageLike], batch_size: int = ..., *, embed: Literal[True]
+    ) -> Iterator[tuple[ImageLike, Vector | UserError]]: ...
     def stream(
         self, images: Iterable[ImageLike], batch_size: int = 32, *, embed: bool = False
-    ) -> Iterator[tuple[ImageLike, Any]]:
+    ) -> Iterator[tuple[ImageLike, P | Vector | UserError]]:
         """(image, result) in the order of ``images``, which may be endless; files are read ahead in threads.
 
         An image that cannot be read gives its :class:`UserError` in place of a result.
@@ -132,47 +170,53 @@ class Predictor:
         Args:
             embed: feature vectors instead of predictions.
         """
+        compute: Compute[Any] = self._embed_framed if embed else self.predict_pixels
         with ThreadPoolExecutor(READERS) as pool:
             for batch in _ahead(pool, self._try, iter(images), batch_size):
-                results = iter(self._run([seen for _, seen in batch if not isinstance(seen, UserError)], embed))
-                for image, seen in batch:
-                    yield image, (seen if isinstance(seen, UserError) else next(results))
+                framed = [each for _, each in batch if not isinstance(each, UserError)]
+                results = iter(_stacked(framed, compute))
+                for image, each in batch:
+                    yield image, (each if isinstance(each, UserError) else next(results))
 
     @torch.inference_mode()
-    def predict_pixels(self, pixels: Tensor, geometries: Sequence[ImageGeometry] | None = None) -> list[Any]:
-        """One ``Prediction`` an image of a batch uint8 (B, C, H, W) from :meth:`pixels`.
+    def predict_pixels(self, pixels: Tensor, geometries: Sequence[ImageGeometry] | None = None) -> list[P]:
+        """One prediction per image of a batch uint8 (B, C, H, W) from :meth:`pixels`.
 
         Args:
             geometries: where these lie in their images (``Preprocess.geometry``). A spatial prediction then is in the
                 pixels of its image, and borders that preprocessing added are not attended to.
+
+        Raises:
+            UserError: the model was pretrained without labels.
         """
+        task: Predicting[Any] = require_predicting(self.task)
         images, size = self.preprocess.finish(pixels).to(self.device), (pixels.shape[-2], pixels.shape[-1])
         if geometries is None:
-            return self.task.decode(self.engine(images), size)
-        places = self.preprocess.config.resize == "pad" and self.task.spatial()
-        padding = (torch.stack([geometry.padding() for geometry in geometries]).to(self.device),) if places else ()
-        found = self.task.decode(self.engine(images, *padding), size)
+            return task.decode(self.engine(images), size)
+        padded = self.preprocess.config.resize == "pad" and task.spatial()
+        padding = (torch.stack([geometry.padding() for geometry in geometries]).to(self.device),) if padded else ()
+        found = task.decode(self.engine(images, *padding), size)
         return [self.to_original(each, geometry) for each, geometry in zip(found, geometries, strict=True)]
 
     @torch.inference_mode()
-    def embed_pixels(self, pixels: Tensor) -> list[np.ndarray]:
-        """One feature vector float32 (D,) an image, of the same."""
+    def embed_pixels(self, pixels: Tensor) -> list[Vector]:
+        """One feature vector (D,) per image of a batch uint8 (B, C, H, W) from :meth:`pixels`."""
         return list(self.engine.embed(self.preprocess.finish(pixels).to(self.device)).float().cpu().numpy())
 
-    def running(self, engine: str, precision: str = "fp32", folder: Path | None = None) -> Predictor:
+    def running(self, engine: str, precision: str = "fp32", folder: Path | None = None) -> Predictor[P]:
         """The same in an engine. Arguments and errors as in :func:`load`.
 
         Args:
-            folder: keeps what the engine writes for the next time.
+            folder: a run's ``engines/``, where a graph may lie already.
         """
         other = copy.copy(self)
         other._use(start(engine, self.task, self.preprocess.config, precision, folder))
         return other
 
     @staticmethod
-    def to_original(result: Any, geometry: ImageGeometry) -> Any:
-        """A prediction of places in the pixels of its image; any other as it is."""
-        return result.to_original(geometry) if isinstance(result, SpatialPrediction) else result
+    def to_original(prediction: R, geometry: ImageGeometry) -> R:
+        """A spatial prediction in the pixels of its image; any other as it is."""
+        return prediction.to_original(geometry) if isinstance(prediction, SpatialPrediction) else prediction
 
     def tensor(self, image: ImageLike) -> Tensor:
         """The model's input of one image, (1, C, H, W) on the device."""
@@ -188,21 +232,13 @@ class Predictor:
         Raises:
             UserError: it cannot be read, with its name.
         """
-        return self._decoded(image, None)
+        return open_image(image, self.preprocess.config.channels)
 
-    def _framed(self, image: ImageLike) -> tuple[Tensor, ImageGeometry]:
-        """Its pixels at the input size, and where they lie in it; decoded in full where places are asked for."""
-        whole = self.exact or self.task.spatial()
-        picture = self._decoded(image, None if whole else self.preprocess.sufficient)
+    def _framed(self, image: ImageLike) -> Framed:
+        """Its pixels and geometry; decoded in full where predictions are in the image's pixels."""
+        full = self.exact or self.task.spatial()
+        picture = open_image(image, self.preprocess.config.channels, None if full else self.preprocess.sufficient)
         return self.preprocess.pixels(picture), self.preprocess.geometry(size_of(picture))
-
-    def _decoded(self, image: ImageLike, smallest: int | None) -> Picture:
-        try:
-            return decode(_contents(image), self.preprocess.config.channels, smallest=smallest)
-        except BadImage as error:
-            raise error.named(name_of(image)) from None
-        except OSError as error:  # a Pillow image loads its file only now
-            raise UserError(f"{name_of(image)} is damaged: {error}; repair or remove it") from None
 
     def picture(self, image: ImageLike) -> Image.Image:
         """The image to draw on.
@@ -220,33 +256,21 @@ class Predictor:
         path = Path(path)
         if path.suffix != ".safetensors":
             raise UserError(f"weights are saved as .safetensors, not {path.name!r}; name it {path.stem}.safetensors")
-        meta = {
-            "task": self.task.name,
-            "config": to_dict(self.task.config),
-            "preprocess": to_dict(self.preprocess.config),
-            "metrics": self.metrics,
-        }
-        native.save(path, self.task.state_dict(), meta)
+        native.save(path, self.task.state_dict(), native.meta_of(self.task, self.preprocess.config, self.metrics))
 
     def _use(self, engine: Engine | None) -> None:
         self._engine = None if engine is self.task else engine
 
-    def _all(self, images: Any, batch_size: int, *, embed: bool) -> Any:
-        single = not isinstance(images, list | tuple)
-        results: list[Any] = []
-        for first in range(0, 1 if single else len(images), batch_size):
-            batch = [images] if single else images[first : first + batch_size]
-            results += self._run([self._framed(image) for image in batch], embed)
-        return results[0] if single else results
+    def _each(self, images: Sequence[ImageLike], batch_size: int, compute: Compute[R]) -> list[R]:
+        results: list[R] = []
+        for first in range(0, len(images), batch_size):
+            results += _stacked([self._framed(image) for image in images[first : first + batch_size]], compute)
+        return results
 
-    def _run(self, seen: list[tuple[Tensor, ImageGeometry]], embed: bool) -> list[Any]:
-        """A result for each pair of pixels and geometry."""
-        if not seen:
-            return []
-        pixels, geometries = torch.stack([each for each, _ in seen]), [geometry for _, geometry in seen]
-        return self.embed_pixels(pixels) if embed else self.predict_pixels(pixels, geometries)
+    def _embed_framed(self, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[Vector]:
+        return self.embed_pixels(pixels)
 
-    def _try(self, image: ImageLike) -> tuple[ImageLike, tuple[Tensor, ImageGeometry] | UserError]:
+    def _try(self, image: ImageLike) -> tuple[ImageLike, Framed | UserError]:
         try:
             return image, self._framed(image)
         except UserError as error:
@@ -263,7 +287,7 @@ def load(
     engine: str | None = None,
     precision: str = "fp32",
     exact: bool = False,
-) -> Predictor:
+) -> Predictor[Prediction]:
     """The predictor of a run folder (its best weights, else its last), a weights file, another library's folder, or a
     file that ``vitrail export`` wrote.
 
@@ -276,7 +300,7 @@ def load(
             files, which can run code.
         engine: what runs the model (:mod:`vitrail.engines`), or ``auto`` for the one that is measured to be the
             fastest; default: PyTorch, ``eager``, and for an exported file its own. Graphs and measurements are kept in
-            a run folder's ``engines/``.
+            the user's cache (:mod:`vitrail.engines.cache`).
         precision: ``fp32``, or ``bf16`` and ``fp16`` where the engine has them.
         exact: decode large JPEGs in full; see :class:`Predictor`.
 
@@ -284,19 +308,20 @@ def load(
         UserError: nothing there, a file that is damaged, hostile or of no known dialect, or an engine that is not
             installed or cannot hold the model.
     """
-    if (own := engines.of_file(path)) is not None:
+    if (own := engines.of_file(path, engine)) is not None:
         if engine not in (None, "auto", own) or patch_size is not None or str(device) not in ("auto", "cpu"):
             raise UserError(f"{name_of(path)} runs in {own} on the CPU; leave out engine, device and patch size")
-        file = open_file(path, precision, allow_pickle=allow_pickle)
+        file = open_file(path, precision, engine=own, allow_pickle=allow_pickle)
         size = file.preprocess.size if image_size is None else as_pair(image_size)
         file.engine.require(size)
         preprocess = dataclasses.replace(file.preprocess, size=size)
         return Predictor(file.task, preprocess, device="cpu", metrics=file.metrics, engine=file.engine, exact=exact)
     device = _device_for(engine, precision, device)
-    found = outline(path, allow_pickle=allow_pickle)
+    found = open_checkpoint(path, allow_pickle=allow_pickle)
     for line in found.assumed:
         note(line)
-    task, preprocess = found.load(), found.preprocess
+    task: Embedder = found.load()
+    preprocess = found.preprocess
     if image_size is not None or patch_size is not None:
         preprocess = adapt(task, preprocess, image_size, patch_size)
     folder = Path(path) / "engines" if (Path(path) / "config.yaml").is_file() else None
@@ -305,7 +330,7 @@ def load(
 
 
 def adapt(
-    task: Task,
+    task: Embedder,
     preprocess: PreprocessConfig,
     image_size: int | Pair | None,
     patch_size: int | Pair | None,
@@ -315,9 +340,9 @@ def adapt(
     Raises:
         UserError: sizes that do not go together.
     """
-    before = task.vit.config
+    before = image_encoder(task).config
     resize(task, image_size, patch_size)
-    after = task.vit.config
+    after = image_encoder(task).config
     changed = [
         f"{what} {old} → {new}"
         for what, old, new in (
@@ -331,44 +356,28 @@ def adapt(
     return dataclasses.replace(preprocess, size=after.image_size)
 
 
-def pick_device(device: str | torch.device) -> torch.device:
-    """``auto`` takes the accelerator that is there, else the CPU, and says which.
-
-    Raises:
-        UserError: no such device.
-    """
-    if device != "auto":
-        try:
-            return torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"device {str(device)!r} cannot be used ({reason}); try --device auto") from None
-    found = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    note(f"device auto: {found.type}")
-    return found
-
-
 def _device_for(engine: str | None, precision: str, device: str | torch.device) -> torch.device:
     """The device, if the engine runs on it; graphs run on the CPU."""
-    if engine in (None, "auto") or not hasattr(engines.load(engine, precision), "SUFFIX"):
+    if engine is None or engine == "auto" or not isinstance(engines.load(engine, precision), FileFormat):
         return pick_device(device)
     if str(device) not in ("auto", "cpu"):
         raise UserError(f"the engine {engine!r} runs on the CPU, not on {str(device)!r}; leave out one of the two")
     return torch.device("cpu")
 
 
-def name_of(image: ImageLike) -> str:
-    """What to call an image before people."""
-    if isinstance(image, Sample):
-        return image.name
-    return printable(str(image)) if isinstance(image, str | Path) else f"the {type(image).__name__} given"
+Compute: TypeAlias = Callable[[Tensor, Sequence[ImageGeometry]], list[R]]
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterator[Any], size: int
-) -> Iterator[list[Any]]:
+def _stacked(framed: Sequence[Framed], compute: Compute[R]) -> list[R]:
+    """A result for each image, computed in one batch."""
+    if not framed:
+        return []
+    return compute(torch.stack([pixels for pixels, _ in framed]), [geometry for _, geometry in framed])
+
+
+def _ahead(pool: ThreadPoolExecutor, function: Callable[[A], R], items: Iterator[A], size: int) -> Iterator[list[R]]:
     """Batches of ``function(item)``, one batch computed ahead."""
-    waiting: deque[list[Future[Any]]] = deque()
+    waiting: deque[list[Future[R]]] = deque()
     while True:
         batch = [pool.submit(function, item) for item in islice(items, size)]
         waiting.append(batch)
@@ -376,30 +385,3 @@ def _ahead(
             yield [future.result() for future in waiting.popleft()]
         if not batch:
             return
-
-
-def _contents(image: ImageLike) -> bytes | np.ndarray:
-    """What ``decode`` takes."""
-    if isinstance(image, str | Path):
-        return read_regular(image)
-    if isinstance(image, Image.Image):
-        return _encoded(image) if image.mode not in ("L", "RGB") or image.getexif() else np.asarray(image)
-    if isinstance(image, Tensor):
-        if image.ndim != 3:
-            raise UserError(
-                f"a tensor of shape {tuple(image.shape)} is no image; give uint8 (C, H, W), or a list of them"
-            )
-        return image.permute(1, 2, 0).cpu().numpy()
-    if isinstance(image, Sample):
-        return image.read()
-    if isinstance(image, bytes | np.ndarray):
-        return image
-    raise UserError(f"{type(image).__name__} is no image; give a path, a Pillow image, an array or a tensor")
-
-
-def _encoded(image: Image.Image) -> bytes:
-    """A Pillow image as a file without loss, so that one place decides on palettes, transparency and orientation."""
-    buffer = io.BytesIO()
-    kind = "TIFF" if image.mode in ("CMYK", "F", "YCbCr", "LAB") else "PNG"
-    image.save(buffer, kind, compress_level=1, exif=image.getexif())
-    return buffer.getvalue()

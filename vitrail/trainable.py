@@ -1,14 +1,21 @@
-"""The contract of everything that learns: tasks, pretraining methods, generators, and a student with its teacher."""
+"""The contracts of models: what has encoders, what makes feature vectors, and what can be trained.
+
+A task is an :class:`Embedder` and a :class:`Trainable`; so is a pretraining method. A model without a trained head is
+only an embedder; a student with its teacher, or a generator, only trainable.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
+from vitrail.data import targets
 from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.metrics import Metrics, Rows
@@ -16,10 +23,26 @@ from vitrail.nn.encoder import Encoder
 from vitrail.ops.patches import Pair
 from vitrail.vit import ViT
 
+if TYPE_CHECKING:
+    from vitrail.data.source import SourceConfig
+    from vitrail.data.transforms.preprocess import PreprocessConfig
+    from vitrail.vit import ViTConfig
+
 Losses: TypeAlias = dict[str, Tensor]
 """``{"loss": the scalar to minimise, …}`` with any parts that are worth logging."""
+OUTPUTS, EMBEDDING = "outputs", "embedding"
+"""Outputs that every exported graph has: what ``Embedder.forward`` returns, and what ``Embedder.embed`` does."""
 Forward: TypeAlias = Callable[..., Tensor]
 """Images (B, C, H, W) and, where there is one, their padding (B, H, W) → raw outputs."""
+
+
+class ModelConfig(Protocol):
+    """A frozen dataclass that rebuilds a model; ``model`` describes its encoder, the other fields the rest."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @property
+    def model(self) -> ViTConfig: ...
 
 
 @dataclass(frozen=True)
@@ -39,20 +62,18 @@ class InputSpec:
     accepts: Callable[[Pair], None]
 
 
-class Trainable(nn.Module, ABC):
-    """A module with a loss, metrics and named encoders.
+class EncoderModule(nn.Module, ABC):
+    """A module with named encoders.
 
     Attributes:
+        takes: names of the target kinds that it learns from (``vitrail.data.targets``); empty: it cannot be trained.
         monitor: the metric that selects the best weights, and whether larger (``max``) or smaller (``min``) is better.
             None: no metric does, so the last weights are released.
-        takes: names of the target kinds that it learns from (``vitrail.data.targets``).
-        num_views: how many views of an image it needs at least; 0: it learns from one image, ``images``.
     """
 
-    monitor: ClassVar[str | None]
+    takes: ClassVar[tuple[str, ...]] = ()
+    monitor: ClassVar[str | None] = None
     monitor_mode: ClassVar[Literal["max", "min"]] = "max"
-    takes: ClassVar[tuple[str, ...]]
-    num_views: ClassVar[int] = 0
 
     @property
     def name(self) -> str:
@@ -72,13 +93,77 @@ class Trainable(nn.Module, ABC):
         vit = image_encoder(self)
         return InputSpec("image", vit.config.channels, vit.config.image_size, vit.require_size)
 
+    @classmethod
+    def spatial(cls) -> bool:
+        """Whether its targets and predictions have places in the image: boxes, masks, a class for each pixel."""
+        return any(targets.load(kind).spatial for kind in cls.takes)
+
+    @classmethod
+    def source(cls, config: SourceConfig) -> SourceConfig:
+        """The source to read: scenes hold targets of several kinds, and ``auto`` is the first that it takes."""
+        if config.kind != "auto" or not cls.spatial():
+            return config
+        return dataclasses.replace(config, kind=cls.takes[0])
+
+
+class Embedder(EncoderModule):
+    """A model that turns images into feature vectors, and into outputs that a :class:`vitrail.tasks.Task` decodes."""
+
+    config: ModelConfig
+    vit: ViT  # of our own entries; other packages use encoders()
+
+    @property
+    def backbone(self) -> ViT:
+        """The first encoder. Deprecated: use :func:`image_encoder`."""
+        return image_encoder(self)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the outputs in their order: classes, or the numbers of a regression; () where there are none."""
+        return ()
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """B C H W → raw outputs; what an engine replaces. Spatial models also take ``padding``, bool (B, H, W)."""
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """B C H W → one feature vector per image, B D."""
+
+    @abstractmethod
+    def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What :meth:`forward` and :meth:`embed` return, in one pass."""
+
+    def graph_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """B C H W → every output of an exported graph by its name, in the order of the graph.
+
+        A model with more outputs, such as one per level or tower, adds them; ``outputs`` and ``embedding`` stay.
+        """
+        outputs, embedding = self.forward_with_embedding(images)
+        return {OUTPUTS: outputs, EMBEDDING: embedding}
+
+
+class Trainable(EncoderModule):
+    """A module with a loss and metrics.
+
+    Attributes:
+        num_views: how many views of an image it needs at least; 0: it learns from one image, ``images``.
+    """
+
+    num_views: ClassVar[int] = 0
+
+    @classmethod
+    def derived_options(cls, preprocess: PreprocessConfig) -> dict[str, Any]:
+        """Fields of ``Config`` that follow from the preprocessing, unless the user sets them."""
+        return {}
+
     @abstractmethod
     def loss(self, batch: Batch) -> Losses:
         """The loss of a batch, with its parts."""
 
     @abstractmethod
     def evaluate_batch(self, batch: Batch, forward: Forward | None = None) -> Rows:
-        """What :meth:`metrics` takes of a batch, a row an image. Draws are keyed by ``batch["keys"]``.
+        """What :meth:`metrics` takes of a batch, a row per image. Random numbers depend on ``batch["keys"]`` alone.
 
         Args:
             forward: runs in place of the module's own, such as a compiled or exported model.
@@ -94,14 +179,38 @@ class Trainable(nn.Module, ABC):
     def after_step(self, step: int, num_steps: int) -> None:
         """Called after each optimizer step; EMA teachers live here."""
 
+    def released(self) -> Trainable:
+        """What is evaluated during training and written to weights files: the module itself, or what it wraps."""
+        return self
 
-def image_encoder(trainable: Trainable) -> ViT:
+
+def image_encoder(model: EncoderModule) -> ViT:
     """The first encoder, which features are read from.
 
     Raises:
         UserError: it is no image encoder.
     """
-    encoder = next(iter(trainable.encoders().values()))
+    encoder = next(iter(model.encoders().values()))
     if not isinstance(encoder, ViT):
-        raise UserError(f"{trainable.name!r} has no image encoder; choose a model that has one")
+        raise UserError(f"{model.name!r} has no image encoder; choose a model that has one")
     return encoder
+
+
+def require_trainable(model: EncoderModule) -> Trainable:
+    """The model as a trainable one.
+
+    Raises:
+        UserError: it has neither loss nor metrics.
+    """
+    if not isinstance(model, Trainable):
+        raise UserError(
+            f"a model of {model.name!r} has no trained head and cannot be measured: fine-tune it with `vitrail train "
+            "DATA --init`"
+        )
+    return model
+
+
+def config_class(kind: type[EncoderModule]) -> type[Any]:
+    """The ``Config`` beside a registered model's class, in the same module."""
+    config: type[Any] = sys.modules[kind.__module__].Config
+    return config

@@ -1,4 +1,4 @@
-"""The Vision Transformer (Dosovitskiy et al. 2021), its config, and the table of presets.
+"""The Vision Transformer (Dosovitskiy et al. 2021) and its config.
 
 Shapes: B batch, C channels, H W image, (h, w) token grid, N = h·w patches, T tokens = class token, distillation token,
 registers, patches in this order, D width.
@@ -7,28 +7,32 @@ registers, patches in this order, D width.
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Annotated, Any, cast
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vitrail.config import Size, config
-from vitrail.errors import UserError, did_you_mean
+from vitrail.errors import UserError
+from vitrail.nn.attend import Attend, Positions, full
 from vitrail.nn.block import Block, BlockConfig
 from vitrail.nn.conv_stem import ConvStem, ConvStemConfig
 from vitrail.nn.encoder import Encoder
-from vitrail.nn.init import initialise
+from vitrail.nn.features import Features as Features
+from vitrail.nn.init import Initialised, initialise
 from vitrail.nn.patch_embed import PatchEmbed, PatchEmbedConfig
-from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
+from vitrail.nn.positions import LearnedPositions, NoPositions, PositionKind, SinusoidalPositions, build_positions
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.nn.resnet_stem import ResNetStem, ResNetStemConfig
-from vitrail.ops.positions import Pair, Resampling
-from vitrail.ops.relative import Offsets, offsets
-from vitrail.ops.rope import Rotation, rope_2d
+from vitrail.nn.windows import WindowConfig, Windows
+from vitrail.ops.grid import Grid, Pair, as_pair
+from vitrail.ops.positions import Resampling
+from vitrail.ops.relative import offsets
+from vitrail.ops.rope import rope_2d
 
 EmbedConfig = Annotated[PatchEmbedConfig | ConvStemConfig | ResNetStemConfig, Field(discriminator="kind")]
 STEMS: dict[str, Any] = {"patch": PatchEmbed, "conv": ConvStem, "resnet": ResNetStem}
@@ -40,7 +44,7 @@ class ViTConfig:
 
     Args:
         image_size: native (height, width) in pixels; other sizes work at run time by resampling positions.
-        patch_size: pixels a token covers, (height, width); with a stem, its whole downsampling.
+        patch_size: pixels per token, (height, width); with a stem, its total downsampling.
         embed: what makes tokens of pixels: ``patch``, ``conv`` or ``resnet`` (the hybrids).
         positions: ``learned``, ``sincos_1d``, ``sincos_2d``, ``rope_2d`` (rotary, in attention), ``relative`` (a bias
             of attention in every block, BEiT) or ``none``.
@@ -61,7 +65,7 @@ class ViTConfig:
     mlp_dim: Annotated[int, Field(gt=0, le=131072)] = 768
     embed: EmbedConfig = PatchEmbedConfig()
     block: BlockConfig = BlockConfig()
-    positions: Literal["learned", "sincos_1d", "sincos_2d", "rope_2d", "relative", "none"] = "learned"
+    positions: PositionKind = "learned"
     resampling: Resampling = "bicubic_antialias"
     class_token: bool = True
     class_position: bool = True
@@ -79,7 +83,7 @@ class ViTConfig:
     def _consistent(self) -> ViTConfig:
         if max(self.image_size) > 16384:
             raise ValueError(f"image_size {self.image_size} is over the limit of 16384 pixels a side")
-        stride = getattr(self.embed, "stride", None) or self.patch_size
+        stride = (self.embed.stride if isinstance(self.embed, PatchEmbedConfig) else None) or self.patch_size
         num_patches = (self.image_size[0] // stride[0] + 1) * (self.image_size[1] // stride[1] + 1)
         if num_patches * self.dim > 2**27:  # half a gigabyte a layer; a file can claim any size
             raise ValueError(f"some {num_patches:,} patches of dim {self.dim} are too many; enlarge patch_size")
@@ -98,44 +102,7 @@ class ViTConfig:
         return self
 
 
-@dataclass(frozen=True)
-class Features:
-    """What the backbone makes of images."""
-
-    tokens: Tensor
-    """B T D: class token and distillation token (if any), registers, patches."""
-    grid: Pair
-    has_class_token: bool
-    num_prefix: int
-    num_registers: int
-
-    @property
-    def cls(self) -> Tensor | None:
-        """The class token, B D."""
-        return self.tokens[:, 0] if self.has_class_token else None
-
-    @property
-    def prefix(self) -> Tensor:
-        """All tokens before the patches, B P D."""
-        return self.tokens[:, : self.num_prefix]
-
-    @property
-    def registers(self) -> Tensor:
-        """B R D."""
-        return self.tokens[:, self.num_prefix - self.num_registers : self.num_prefix]
-
-    @property
-    def patches(self) -> Tensor:
-        """B N D, row by row."""
-        return self.tokens[:, self.num_prefix :]
-
-    @property
-    def map(self) -> Tensor:
-        """The patches as a feature map, B D h w."""
-        return self.patches.transpose(1, 2).unflatten(2, self.grid)
-
-
-class ViT(Encoder):
+class ViT(Encoder, Initialised):
     """Images B C H W → :class:`Features`. Any H W that the patches cover works; positions follow the grid."""
 
     embed: PatchEmbed | ConvStem | ResNetStem
@@ -152,7 +119,9 @@ class ViT(Encoder):
         self.class_token = nn.Parameter(torch.empty(1, 1, dim)) if config.class_token else None
         self.distillation_token = nn.Parameter(torch.empty(1, 1, dim)) if config.distillation_token else None
         self.registers = nn.Parameter(torch.empty(1, config.registers, dim)) if config.registers else None
-        self.positions = _build_positions(config, self.embed.grid(config.image_size))
+        grid = self.embed.grid(config.image_size)
+        num_positioned = config.class_token + config.distillation_token if config.class_position else 0
+        self.positions = build_positions(config.positions, grid, dim, num_positioned, config.resampling)
         self.dropout = nn.Dropout(block.dropout)
         self.pre_norm = nn.LayerNorm(dim, block.norm_eps) if config.pre_norm else nn.Identity()
         rates = torch.linspace(0, block.drop_path, config.depth, device="cpu").tolist()
@@ -166,6 +135,14 @@ class ViT(Encoder):
     def num_prefix(self) -> int:
         """Tokens before the first patch: class token, distillation token, registers."""
         return self.config.class_token + self.config.distillation_token + self.config.registers
+
+    def finish_reset(self) -> None:
+        """Class and distillation token are zero, registers near zero."""
+        for token in (self.class_token, self.distillation_token):
+            if token is not None:
+                nn.init.zeros_(token)
+        if self.registers is not None:
+            nn.init.normal_(self.registers, std=1e-6)
 
     def parameters_by_layer(self) -> list[list[nn.Parameter]]:
         """The parameters of the embedding with all tokens and positions, then of each block; the final norm's go with
@@ -182,6 +159,11 @@ class ViT(Encoder):
             UserError: they do not.
         """
         self.embed.grid(size)
+
+    @property
+    def fixed_token_count(self) -> bool:
+        """Whether every layer has as many tokens as the first."""
+        return True
 
     def forward(self, images: Tensor, patches: Tensor | None = None) -> Features:
         """B C H W → Features.
@@ -208,13 +190,26 @@ class ViT(Encoder):
             )
         return self.embed.grid((images.shape[-2], images.shape[-1]))
 
-    def encode(self, tokens: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
-        """Tokens B T D, all or any choice of them, through the blocks and the final norm."""
-        for block in self.blocks:
-            tokens = block(tokens, positions)
+    def layers(self, tokens: Tensor, positions: Positions = None, attend: Attend = full) -> Iterator[Tensor]:
+        """The output of each block in turn, B T D, without the final norm.
+
+        Blocks run as the iteration reaches them: whoever stops early saves the rest.
+
+        Args:
+            tokens: B T D, all or any choice of those of :meth:`tokenise`.
+            attend: runs a block; which tokens attend to which, and which go on.
+        """
+        for layer, block in enumerate(self.blocks):
+            tokens = attend(layer, cast("Block", block), tokens, positions)
+            yield tokens
+
+    def encode(self, tokens: Tensor, positions: Positions = None, attend: Attend = full) -> Tensor:
+        """Tokens B T D through all blocks and the final norm; arguments as of :meth:`layers`."""
+        for output in self.layers(tokens, positions, attend):
+            tokens = output
         return self.norm(tokens)
 
-    def tokenise(self, images: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Pair, Rotation | Offsets | None]:
+    def tokenise(self, images: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Pair, Positions]:
         """What enters the first block: tokens B T D with positions, their grid, and what attention needs to know of it
         (the rotation for ``rope_2d``, the offsets for ``relative``).
 
@@ -236,14 +231,39 @@ class ViT(Encoder):
         Args:
             norm: pass them through the final LayerNorm (DINOv2's habit; timm and Hugging Face do not).
         """
-        wanted = self._layers(layers)
-        x, grid, positions = self.tokenise(images)
-        found: dict[int, Features] = {}
-        for layer, block in enumerate(self.blocks[: max(wanted) + 1]):
-            x = block(x, positions)
-            if layer in wanted:
-                found[layer] = self._features(self.norm(x) if norm else x, grid)
-        return [found[layer] for layer in wanted]
+        tokens, grid, positions = self.tokenise(images)
+        return [self._features(x, grid) for x in self._at(layers, tokens, positions, norm=norm)]
+
+    def dense(
+        self,
+        images: Tensor,
+        padding: Tensor | None = None,
+        window: WindowConfig | None = None,
+        layers: Sequence[int] | None = None,
+        patches: Tensor | None = None,
+    ) -> tuple[list[Features], Tensor | None]:
+        """Normalised features after the given layers, with attention in windows and to no padding; and which cells of
+        their map are padding: bool (B, h, w).
+
+        The features of an image do not depend on its padding where positions do not depend on the size (all but
+        learned ones on another grid) and patches are embedded one by one (no convolutional stem).
+
+        Args:
+            padding: bool (B, H, W), true where a pixel is not the image's; such pixels are not read.
+            window: None: every block attends to all tokens.
+            layers: default: the last one.
+            patches: as of :meth:`tokenise`; only where ``layers`` is None.
+        """
+        assert layers is None or patches is None, "patches would be ignored"
+        if padding is None and window is None:
+            return [self(images, patches)] if layers is None else self.intermediates(images, layers, norm=True), None
+        if padding is not None:
+            images = images.masked_fill(padding.unsqueeze(1), 0)
+        tokens, grid, positions = self.tokenise(images, patches)
+        hidden = padding if padding is None else F.adaptive_max_pool2d((~padding).float(), grid) == 0
+        attend = Windows(grid, self.depth, window, hidden if hidden is None else hidden.flatten(1))
+        found = self._at([-1] if layers is None else layers, tokens, positions, attend, norm=True)
+        return [self._features(x, grid) for x in found], hidden
 
     def attentions(self, images: Tensor, layers: Iterable[int] | None = None) -> list[Tensor]:
         """Attention matrices B H T T of the given blocks (default: all), rows sum to 1.
@@ -251,12 +271,15 @@ class ViT(Encoder):
         Recomputed from each block's input, so the ordinary forward pass keeps its fused kernels.
         """
         wanted = self._layers(layers)
-        x, _, positions = self.tokenise(images)
+        tokens, _, positions = self.tokenise(images)
         found: dict[int, Tensor] = {}
-        for layer, block in enumerate(self.blocks[: max(wanted) + 1]):
+
+        def attend(layer: int, block: Block, x: Tensor, positions: Positions) -> Tensor:
             if layer in wanted:
-                found[layer] = cast("Block", block).attention_weights(x, positions)
-            x = block(x, positions)
+                found[layer] = block.attention_weights(x, positions)
+            return full(layer, block, x, positions)
+
+        self._at(wanted, tokens, positions, attend)
         return [found[layer] for layer in wanted]
 
     def resize(self, image_size: int | Pair | None = None, patch_size: int | Pair | None = None) -> None:
@@ -280,7 +303,22 @@ class ViT(Encoder):
                 relative.resize(grid)
         self.config = resized
 
-    def _features(self, tokens: Tensor, grid: Pair) -> Features:
+    def _at(
+        self,
+        layers: Iterable[int] | None,
+        tokens: Tensor,
+        positions: Positions,
+        attend: Attend = full,
+        *,
+        norm: bool = False,
+    ) -> list[Tensor]:
+        """The outputs of the given layers (default: all), B T D each, in the order given."""
+        wanted = self._layers(layers)
+        outputs = enumerate(islice(self.layers(tokens, positions, attend), max(wanted) + 1))
+        found = {layer: self.norm(x) if norm else x for layer, x in outputs if layer in wanted}
+        return [found[layer] for layer in wanted]
+
+    def _features(self, tokens: Tensor, grid: Grid) -> Features:
         return Features(tokens, grid, self.config.class_token, self.num_prefix, self.config.registers)
 
     def _prefix_tokens(self) -> tuple[nn.Parameter | None, ...]:
@@ -294,7 +332,7 @@ class ViT(Encoder):
         grid = self.embed.grid(config.image_size)
         return RelativeBias(grid, config.heads, config.class_token, config.resampling)
 
-    def _in_attention(self, grid: Pair, device: torch.device) -> Rotation | Offsets | None:
+    def _in_attention(self, grid: Pair, device: torch.device) -> Positions:
         if self.config.positions == "relative":
             return offsets(grid, self.config.class_token, device)
         if self.config.positions != "rope_2d":
@@ -308,114 +346,3 @@ class ViT(Encoder):
         if bad := [layer for layer in asked if not -depth <= layer < depth]:
             raise UserError(f"there is no layer {bad[0]}; this model has layers 0 to {depth - 1}")
         return [layer % depth for layer in asked]
-
-
-def _build_positions(config: ViTConfig, grid: Pair) -> LearnedPositions | SinusoidalPositions | NoPositions:
-    if config.positions == "learned":
-        num_prefix = (config.class_token + config.distillation_token) if config.class_position else 0
-        return LearnedPositions(grid, config.dim, num_prefix, config.resampling)
-    if config.positions in ("sincos_1d", "sincos_2d"):
-        return SinusoidalPositions(grid, config.dim, num_axes=1 if config.positions == "sincos_1d" else 2)
-    return NoPositions()
-
-
-def as_pair(value: int | Pair) -> Pair:
-    """(height, width) of a square's side or of both."""
-    return (value, value) if isinstance(value, int) else value
-
-
-# name: dim, depth, heads, mlp_dim (Dosovitskiy et al. 2021; Touvron et al. 2021; Zhai et al. 2022; Alabdulmohsin et
-# al. 2023), then further fields of ViTConfig
-SIZES: dict[str, tuple[int, int, int, int, dict[str, Any]]] = {
-    "Ti": (192, 12, 3, 768, {}),
-    "S": (384, 12, 6, 1536, {}),
-    "B": (768, 12, 12, 3072, {}),
-    "L": (1024, 24, 16, 4096, {}),
-    "H": (1280, 32, 16, 5120, {}),
-    "So400m": (1152, 27, 16, 4304, {"class_token": False}),
-    "g": (1408, 40, 16, 6144, {}),
-    "G": (1664, 48, 16, 8192, {}),
-}
-# Names as published (Steiner et al. 2021). "R+Ti/16" has the root alone, which shrinks 4 times, and 8×8 patches of its
-# map: a token covers 32 pixels in spite of the name.
-HYBRIDS: dict[str, tuple[str, tuple[int, ...], int]] = {
-    "R+Ti/16": ("Ti", (), 32),
-    "R26+S/32": ("S", (2, 2, 2, 2), 32),
-    "R50+B/16": ("B", (3, 4, 9), 16),
-    "R50+L/32": ("L", (3, 4, 6, 3), 32),
-}
-_PATCHES = {
-    "Ti": (16,),
-    "S": (16, 32),
-    "B": (8, 16, 32),
-    "L": (14, 16, 32),
-    "H": (14, 16),
-    "So400m": (14, 16),
-}
-
-
-def presets() -> list[str]:
-    """The published models by name, e.g. ``S/16``; :func:`preset` takes any other patch size too."""
-    plain = [f"{size}/{patch}" for size in SIZES for patch in _PATCHES.get(size, (14,))]
-    return plain + list(HYBRIDS)
-
-
-def preset(name: str, **overrides: Any) -> ViTConfig:
-    """The config of a published model, e.g. ``preset("S/16", image_size=384)``.
-
-    Args:
-        name: size/patch (``Ti/16`` … ``G/14``, any patch size) or a hybrid (``R50+B/16``).
-        overrides: fields of :class:`ViTConfig` to change.
-
-    Raises:
-        UserError: an unknown name or field.
-    """
-    if name in HYBRIDS:
-        size, layers, patch = HYBRIDS[name]
-        embed: dict[str, Any] = {"embed": ResNetStemConfig(layers=layers)}
-    elif (match := re.fullmatch(r"(\w+)/(\d+)", name)) and match[1] in SIZES:
-        size, patch, embed = match[1], int(match[2]), {}
-    else:
-        raise UserError(f"unknown model {name!r}; {did_you_mean(name, presets())}")
-    dim, depth, heads, mlp_dim, extra = SIZES[size]
-    fields = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": mlp_dim, "patch_size": patch}
-    known = [f.name for f in dataclasses.fields(ViTConfig)]
-    if unknown := [key for key in overrides if key not in known]:
-        raise UserError(f"unknown model setting {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
-    return ViTConfig(**(fields | embed | extra | overrides))
-
-
-@dataclass(frozen=True)
-class Count:
-    """The cost of a model on one image of its native size."""
-
-    parameters: int
-    macs: int
-    """Multiply–accumulates of all matrix products and convolutions."""
-    tokens: int
-
-
-def count(config: ViTConfig, num_classes: int = 1000) -> Count:
-    """Parameters, MACs and tokens of a ViT with a linear head, counted on a model without memory (meta device).
-
-    All blocks cost the same, so models of one and two blocks tell the rest.
-    """
-    one, two = (_count(dataclasses.replace(config, depth=depth), num_classes) for depth in (1, 2))
-    more = config.depth - 1
-    return Count(
-        one.parameters + more * (two.parameters - one.parameters), one.macs + more * (two.macs - one.macs), one.tokens
-    )
-
-
-def _count(config: ViTConfig, num_classes: int) -> Count:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"):
-        vit = ViT(config).eval().to("meta")  # fixed positions are made on the CPU
-        head = nn.Linear(config.dim, num_classes)
-        counter = FlopCounterMode(display=False)
-        with counter, torch.no_grad():
-            tokens = vit(torch.empty(1, config.channels, *config.image_size)).tokens
-            head(tokens[:, 0])
-    parameters = sum(p.numel() for module in (vit, head) for p in module.parameters())
-    return Count(parameters, counter.get_total_flops() // 2, tokens.shape[1])

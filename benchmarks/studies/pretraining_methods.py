@@ -115,7 +115,7 @@ def accuracy(folder: Path, source: str) -> float:
     """On the test pictures; measured once."""
     kept = folder / "test.json"
     if not kept.exists():
-        from vitrail.report.measured import measure
+        from vitrail.report.evaluated import measure
 
         measured = measure(vitrail.load(folder), SourceConfig(spec=source), "test", progress=False)
         kept.write_text(json.dumps(measured.evaluation.metrics))

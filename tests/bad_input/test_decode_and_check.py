@@ -13,9 +13,9 @@ import pytest
 from corpus import CASES, Case, dataset_with, good_folder, image_cases, photo, png, without_root_powers
 
 from vitrail import console
-from vitrail.data.images.decode import BadImage, decode
-from vitrail.data.images.read import read_regular
 from vitrail.data.inspection.check import check
+from vitrail.data.media.decode import BadImage, decode
+from vitrail.data.media.read import read_regular
 from vitrail.data.source import SourceConfig, Splits, open_source
 from vitrail.errors import UserError
 

@@ -20,7 +20,7 @@ from corpus import CASES, Case, dataset_with, good_folder, image_cases, without_
 from vitrail.cli import main
 from vitrail.console import printable
 from vitrail.data import source
-from vitrail.data.images.decode import _warn_once
+from vitrail.data.media.decode import _warn_once
 from vitrail.train.loggers import Row
 from vitrail.train.loop import Loop
 
@@ -92,7 +92,7 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("vitrail.report.measured.Measured.save_plots", lambda *_: None)
+    monkeypatch.setattr("vitrail.report.evaluated.EvaluatedModel.save_plots", lambda *_: None)
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def test_a_file_deleted_before_it_is_read(
         return splits
 
     open_source = source.open_source
-    for module in ("vitrail.data.source", "vitrail.data", "vitrail.data.inspection.check", "vitrail.report.measured"):
+    for module in ("vitrail.data.source", "vitrail.data", "vitrail.data.inspection.check", "vitrail.report.evaluated"):
         monkeypatch.setattr(f"{module}.open_source", opened)
     for command in (
         ("data", "check", folder, "--workers", "0"),
@@ -278,12 +278,12 @@ def test_a_file_deleted_before_it_is_read(
 
 
 def test_a_fifo_never_blocks(root: Path, vitrail: Vitrail, weights: Path) -> None:
-    """Case 46: passed over in a folder, refused by name, met in place of a file that was listed."""
+    """Case 46: skipped in a folder, refused by name, met in place of a file that was listed."""
     folder = good_folder(root / "photos", splits=())
     pipe = folder / "cat" / "pipe.png"
     os.mkfifo(pipe)
     told = vitrail("predict", weights, folder, "--device", "cpu").accepted().err
-    assert "passed over FIFOs, devices or sockets (1)" in told
+    assert "skipped FIFOs, devices or sockets (1)" in told
     for path in (pipe, Path("/dev/zero")):
         vitrail("predict", weights, path, "--device", "cpu").rejected(f"{path} is not a regular file")
     (root / "labels.csv").write_text(

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 import vitrail
-from vitrail import benchmarking, compress, registry
-from vitrail.benchmarking import ceiling
-from vitrail.benchmarking.ceiling import Ceiling
-from vitrail.benchmarking.contenders import Contender, Way, ways
+from vitrail import benchmarking, compress, engines
+from vitrail.benchmarking import roofline
+from vitrail.benchmarking.candidates import Candidate, Way, ways
 from vitrail.benchmarking.process import Lost, Process
 from vitrail.benchmarking.result import Row, compared
+from vitrail.benchmarking.roofline import Roofline
 from vitrail.benchmarking.turns import ROUNDS
 from vitrail.benchmarking.worker import Worker
 from vitrail.cli import main
@@ -28,8 +28,8 @@ EAGER = Way("eager", "fp32")
 
 @pytest.fixture(autouse=True)
 def _small_products(monkeypatch):
-    monkeypatch.setattr(ceiling, "SIZES", {"cpu": 64})
-    monkeypatch.setattr(ceiling, "SECONDS", 0.001)
+    monkeypatch.setattr(roofline, "SIZES", {"cpu": 64})
+    monkeypatch.setattr(roofline, "SECONDS", 0.001)
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def inline(monkeypatch):
     broken: set[str] = set()
 
     class Inline(Process):
-        def __init__(self, contender, model, *, allow_pickle):
-            self.worker, self.engine = Worker(), contender.way.engine
+        def __init__(self, candidate, model, *, allow_pickle):
+            self.worker, self.engine = Worker(), candidate.way.engine
             self.answer = None
-            super().__init__(contender, model, allow_pickle=allow_pickle)
+            super().__init__(candidate, model, allow_pickle=allow_pickle)
 
         def _start(self):
             return None
@@ -68,7 +68,7 @@ def inline(monkeypatch):
 
 
 def row(way=EAGER, seconds=(0.1,), batch=2, macs=10**6, size=(16, 24)):
-    return Row(Contender(way, "weights", size, macs), batch, tuple(seconds), 10**6, None)
+    return Row(Candidate(way, "weights", size, macs), batch, tuple(seconds), 10**6, None)
 
 
 def test_percentiles_are_those_of_the_steps():
@@ -79,11 +79,11 @@ def test_percentiles_are_those_of_the_steps():
     assert found.images_per_second == pytest.approx(4 / statistics.median(seconds))
 
 
-def test_rows_are_compared_with_the_reference_and_the_best_ceiling():
+def test_rows_are_compared_with_the_reference_and_the_best_roofline():
     fast = Way("torch", "bf16")
     rows = [row(), row(fast, (0.05,)), row(fast, (0.02,), batch=8), row(Way("x", "int8"))]
-    ceilings = [Ceiling("torch", "fp32", 50.0), Ceiling("openvino", "fp32", 100.0), Ceiling("torch", "bf16", 200.0)]
-    found = compared(rows, EAGER, ceilings)
+    rooflines = [Roofline("torch", "fp32", 50.0), Roofline("openvino", "fp32", 100.0), Roofline("torch", "bf16", 200.0)]
+    found = compared(rows, EAGER, rooflines)
     assert [each.speedup for each in found] == [1, pytest.approx(2), None, 1]
     assert found[0].share == pytest.approx(2 * 1e6 * 20 / 100e9)
     assert found[1].share == pytest.approx(2 * 1e6 * 40 / 200e9)
@@ -98,7 +98,7 @@ def test_the_reference_comes_first_and_once():
         Way("eager", "bf16"),
     ]
     assert ways("run", ("torch",), ("bf16",), (3,)) == [EAGER, Way("torch", "bf16", 3)]
-    assert {way.engine for way in ways("run", (), ("fp32",), (0,))} == set(registry.names("engines"))
+    assert {way.engine for way in ways("run", (), ("fp32",), (0,))} == set(engines.names())
     assert ways("model.onnx", (), ("fp32",), (0,)) == [Way("onnxruntime", "fp32")]
 
 
@@ -109,7 +109,7 @@ def test_rows_hold_what_was_measured_and_the_rest_is_named(weights, class_folder
     assert str(left_out.way) == "pt2 bf16"
     assert "has no precision 'bf16'" in left_out.reason
     named = ["eager fp32", "openvino fp32", "openvino bf16", "pt2 fp32"]
-    assert [(str(each.contender.way), each.batch) for each in found.rows] == [(n, b) for b in (1, 2) for n in named]
+    assert [(str(each.candidate.way), each.batch) for each in found.rows] == [(n, b) for b in (1, 2) for n in named]
     model = vitrail.load(weights, device="cpu")
     macs = cost(model.task).macs
     expected = vitrail.evaluate(model.task, loader(model, data)).metrics
@@ -117,14 +117,14 @@ def test_rows_hold_what_was_measured_and_the_rest_is_named(weights, class_folder
         p50, p90, p99 = each.percentiles
         assert 0 < p50 <= p90 <= p99 < 60e3
         assert len(each.seconds) >= ROUNDS
-        assert each.contender.macs == macs
+        assert each.candidate.macs == macs
         assert each.share > 0
         assert each.memory >= 0
-        near = 1e-4 if each.contender.way.precision == "fp32" else 0.1
+        near = 1e-4 if each.candidate.way.precision == "fp32" else 0.1
         assert each.accuracy.metrics["loss"] == pytest.approx(expected["loss"], rel=near)
     assert found.rows[0].speedup == 1
-    assert {each.library for each in found.ceilings} == {"torch", "onednn", "openvino"}
-    assert all(len(cells) == len(found.columns()) for cells in found.cells())
+    assert {each.library for each in found.rooflines} == {"torch", "onednn", "openvino"}
+    assert all(len(cells) == len(found.table.headings) for cells in found.table.cells())
     json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -134,7 +134,7 @@ def test_merged_tokens_are_another_dimension(weights, class_folder, inline):
         weights, data, engines=("torch", "onnxruntime"), precisions=("fp32",), batches=(2,), merges=(1, 9),
         seconds=0.01, device="cpu",
     )  # fmt: skip
-    assert [str(each.contender.way) for each in found.rows] == ["eager fp32", "torch fp32 r=1", "onnxruntime fp32 r=1"]
+    assert [str(each.candidate.way) for each in found.rows] == ["eager fp32", "torch fp32 r=1", "onnxruntime fp32 r=1"]
     ((reason, those),) = found.reasons().items()
     assert "at most half of its 6 patches" in reason
     assert [str(each.way) for each in those] == ["torch fp32 r=9", "onnxruntime fp32 r=9"]
@@ -144,26 +144,26 @@ def test_merged_tokens_are_another_dimension(weights, class_folder, inline):
     assert plain.accuracy.metrics["loss"] != pytest.approx(expected, rel=3e-4)
     for each in rest:
         assert each.accuracy.metrics["loss"] == pytest.approx(expected, rel=1e-4)
-        assert each.contender.macs == cost(merged.task).macs < plain.contender.macs
+        assert each.candidate.macs == cost(merged.task).macs < plain.candidate.macs
 
 
 def loader(model, data):
     from vitrail.data import SourceConfig
     from vitrail.data.loading.loader import Loader, LoaderConfig
-    from vitrail.report.measured import find_split
+    from vitrail.report.evaluated import find_split
 
     source, _ = find_split(model, SourceConfig(spec=data, val_fraction=0))
     return Loader(source, model.preprocess, LoaderConfig(batch_size=8), train=False)
 
 
-def test_sizes_are_native_ones_and_a_lost_contender_is_named(weights, inline):
+def test_sizes_are_native_ones_and_a_lost_candidate_is_named(weights, inline):
     inline.add("torch")
     sizes = [(16, 24), (32, 24)]
     found = vitrail.benchmark(
         weights, engines=("torch",), precisions=("fp32",), batches=(1,), image_sizes=sizes, seconds=0.01, device="cpu"
     )
-    assert [(str(each.contender.way), each.contender.size) for each in found.rows] == [("eager fp32", s) for s in sizes]
-    assert found.rows[1].contender.macs > 1.5 * found.rows[0].contender.macs
+    assert [(str(each.candidate.way), each.candidate.size) for each in found.rows] == [("eager fp32", s) for s in sizes]
+    assert found.rows[1].candidate.macs > 1.5 * found.rows[0].candidate.macs
     assert {reason: len(each) for reason, each in found.reasons().items()} == {"its process ended with code -9": 2}
 
 
@@ -172,9 +172,9 @@ def test_an_exported_file_runs_in_its_own_engine(weights, inline, tmp_path, caps
     vitrail.export(weights, file, to="onnx")
     found = vitrail.benchmark(file, precisions=("fp32",), batches=(2,), image_sizes=[(32, 24)], seconds=0.01)
     (only,) = found.rows
-    assert only.contender.way == found.reference == Way("onnxruntime", "fp32")
+    assert only.candidate.way == found.reference == Way("onnxruntime", "fp32")
     assert only.speedup == 1
-    assert only.contender.macs == cost(vitrail.load(weights, image_size=(32, 24), device="cpu").task).macs
+    assert only.candidate.macs == cost(vitrail.load(weights, image_size=(32, 24), device="cpu").task).macs
     for arguments, message in (
         (["--engine", "openvino"], "runs in onnxruntime, as it is"),
         (["--merge", "1"], "runs in onnxruntime, as it is"),
@@ -212,16 +212,16 @@ def test_the_verb_measures_in_processes(weights, class_folder, tmp_path, capsys)
 
 
 def test_a_process_that_cannot_go_on_says_why(tiny_predictor, tmp_path):
-    contender = Contender(EAGER, str(tmp_path / "none.safetensors"), (16, 24), 1)
-    with Process(contender, tiny_predictor(), allow_pickle=False) as process:
+    candidate = Candidate(EAGER, str(tmp_path / "none.safetensors"), (16, 24), 1)
+    with Process(candidate, tiny_predictor(), allow_pickle=False) as process:
         with pytest.raises(Lost, match="there is no"):
             process.ready()
         process.child.kill()
         with pytest.raises(Lost, match="its process ended with code -9"):
-            process.ask("memory")
+            process.memory()
 
 
-def test_a_bar_for_each_contender_and_batch():
+def test_a_bar_for_each_candidate_and_batch():
     speeds = {"16×24": {"eager fp32": {1: 10.0, 8: 30.0}, "torch bf16": {1: 20.0}}, "32×32": {"eager fp32": {1: 5.0}}}
     figure = throughput(speeds, "cpu")
     assert [[bar.get_width() for bar in axes.patches] for axes in figure.axes] == [[10, 20, 30], [5]]

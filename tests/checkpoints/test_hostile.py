@@ -263,4 +263,4 @@ def test_a_manifest_is_about_its_own_files(tmp_path: Path, names: list[str]) -> 
     (tmp_path / "state.json").write_text("{}")
     digest = hashlib.sha256(b"{}").hexdigest()
     (tmp_path / "manifest.json").write_text(json.dumps({"sha256": dict.fromkeys(names, digest)}))
-    assert state.damage(tmp_path) == "manifest.json is not about the files of a state"
+    assert state.damage(tmp_path) == "manifest.json does not list the files of a state"

@@ -25,10 +25,10 @@ from spoiling import CANARY, FIRST, weights
 
 import vitrail
 from vitrail.checkpoints import foreign
+from vitrail.checkpoints.description import Description
 from vitrail.cli import main
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
-from vitrail.outline import as_model
 from vitrail.tasks import classification
 from vitrail.vit import ViTConfig
 
@@ -54,7 +54,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for parameter in task.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     out = tmp_path_factory.mktemp("sound") / "model"
-    return foreign.save("hf_vit", out, as_model(task, PreprocessConfig(size=(32, 32))), task.state_dict())
+    return foreign.save("hf_vit", out, Description.of(task, PreprocessConfig(size=(32, 32))), task.state_dict())
 
 
 @pytest.fixture
@@ -96,6 +96,7 @@ def test_a_hostile_file_is_one_line(folder: Path, case: str) -> None:
     assert not {os.path.realpath(path) for path in ("secret.safetensors", "/etc/passwd")} & set(opened)
 
 
+@pytest.mark.fuzz
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("case", CLI)
 def test_on_the_command_line_too(folder: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,6 +141,7 @@ def bases(sound: Path, peak: Any, tmp_path_factory: pytest.TempPathFactory) -> d
     return {False: peak(sound, False), True: peak(pickled, True)}
 
 
+@pytest.mark.fuzz
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
 @pytest.mark.parametrize("case", BIG)
 def test_memory_stays_within_twice_the_file(folder: Path, peak: Any, bases: dict[bool, int], case: str) -> None:

@@ -19,11 +19,11 @@ from PIL import Image
 
 import vitrail
 from vitrail.checkpoints import foreign, hub
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.hub import Address
 from vitrail.cli import main
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
-from vitrail.outline import as_model
 from vitrail.tasks import classification
 from vitrail.vit import ViTConfig
 
@@ -39,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for parameter in task.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     out = tmp_path_factory.mktemp("hub") / "model"
-    return foreign.save("hf_vit", out, as_model(task, PreprocessConfig(size=(32, 32))), task.state_dict())
+    return foreign.save("hf_vit", out, Description.of(task, PreprocessConfig(size=(32, 32))), task.state_dict())
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def test_without_pictures_figure_7(call, tmp_path):
 
 def test_a_run_brings_its_own_pictures(tiny_predictor, tmp_path, capsys, monkeypatch):
     from vitrail import config
-    from vitrail.explain import anatomy
+    from vitrail.explain import vit_figures
     from vitrail.train.run import Run
 
     predictor = tiny_predictor(channels=1, image_size=8, patch_size=4)
@@ -80,8 +80,8 @@ def test_a_run_brings_its_own_pictures(tiny_predictor, tmp_path, capsys, monkeyp
     config.save(run, folder / "config.yaml")
     predictor.save(folder / "weights" / "best.safetensors")
     seen = []
-    measure = anatomy.attention_distances
-    monkeypatch.setattr(anatomy, "attention_distances", lambda *a: seen.append(measure(*a)) or seen[-1])
+    measure = vit_figures.attention_distances
+    monkeypatch.setattr(vit_figures, "attention_distances", lambda *a: seen.append(measure(*a)) or seen[-1])
     assert main(["explain", str(folder), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
     assert seen[0].shape == (2, 2)
     assert "left out" not in capsys.readouterr().err

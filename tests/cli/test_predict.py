@@ -86,7 +86,7 @@ def test_folders_globs_and_files(predict, photos):
     code, out, err = predict(photos / "deep", photos / "?.png", photos / "b.jpg", "--json", "--batch-size", 1)
     assert (code, err) == (0, "")
     assert paths_of(out) == [everything[2], everything[0], everything[1]]
-    assert "passed over files not named as images (1)" in predict(photos)[2]
+    assert "skipped files not named as images (1)" in predict(photos)[2]
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_itself(predict, photos):

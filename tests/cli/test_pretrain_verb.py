@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import vitrail
+from vitrail.build import open_checkpoint
 from vitrail.cli import main
-from vitrail.outline import outline
 from vitrail.train.folder import RunFolder
 
 TINY = [f"--set=model.{part}" for part in ("patch_size=4", "dim=16", "depth=2", "heads=2", "mlp_dim=32")]
@@ -54,7 +54,10 @@ def test_pretrain_report_fine_tune(capsys: Any) -> None:
     tuning = ["--init", "runs/first", "--name", "tuned", "--epochs", "1", "--lr", "1e-9", "--no-report"]
     assert main(["train", "two", *tuning, *OPTIONS[2:10]]) == 0
     assert "backbone kept, fresh head for 2 outputs" in capsys.readouterr().err
-    before, after = outline(folder).load().vit.state_dict(), outline("runs/tuned").load().vit.state_dict()
+    before, after = (
+        open_checkpoint(folder).load().vit.state_dict(),
+        open_checkpoint("runs/tuned").load().vit.state_dict(),
+    )
     assert all((after[name] - value).abs().max() < 1e-6 for name, value in before.items())
     assert vitrail.load(folder, device="cpu").embed("two/cats/0.png").shape == (16,)
 
@@ -81,7 +84,7 @@ def test_mistakes_are_explained(capsys: Any) -> None:
     for arguments, said in (
         (["flat", "--method", "mea"], "unknown method 'mea'; did you mean 'mae'?"),
         ([], "nothing to learn from; give a folder of pictures"),
-        (["flat", "--set=patience=3", *OPTIONS, *DECODER], "patience waits for a better measure and 'mae' has none"),
+        (["flat", "--set=patience=3", *OPTIONS, *DECODER], "patience waits for a better metric and 'mae' has none"),
         (["flat", "--set=data.views=[{count: 2}]", *OPTIONS, *DECODER], "'mae' learns from one view of an image"),
         (["--resume", "runs/none"], "holds no run"),
         (["flat", "--set=data.augment.mix.mixup=0.5", *OPTIONS, *DECODER], "needs targets to blend"),

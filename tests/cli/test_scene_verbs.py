@@ -12,7 +12,7 @@ from PIL import Image
 
 from vitrail.cli import main
 from vitrail.data import SourceConfig, open_source
-from vitrail.data.images.decode import decode_map
+from vitrail.data.media.decode import decode_map
 from vitrail.predictor import load
 
 TINY = [

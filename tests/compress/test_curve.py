@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from vitrail import compress
-from vitrail.compress.curve import cost, measure
-from vitrail.compress.mosaic import mosaic
+from vitrail.compress.curve import cost, curve_table, measure
+from vitrail.compress.token_overlay import token_overlay
 from vitrail.data import SourceConfig, open_source
 from vitrail.errors import UserError
-from vitrail.vit import count
+from vitrail.presets import count
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_curve_has_the_plain_model_and_one_point_a_level(tiny_predictor, photo
             said = model.predict([photos.read(i) for i in range(12)])
             top1 = np.mean([each.label == photos.classes[photos.targets[i]] for i, each in enumerate(said)])
             assert point.evaluation.metrics["top1"] == pytest.approx(top1)
-            assert point.to_dict()["metrics"] == point.evaluation.metrics
+            assert curve_table([point]).to_dict()[0]["metrics"] == point.evaluation.metrics
 
 
 @pytest.mark.parametrize("method", compress.method_names())
@@ -69,10 +69,10 @@ def test_a_level_that_is_an_option_too(tiny_predictor):
         compress.variants(tiny_predictor(), "tome", (1, 2), r=3)
 
 
-def test_a_mosaic_has_a_colour_a_token():
+def test_a_token_overlay_has_one_colour_per_token():
     pixels = np.random.default_rng(1).integers(0, 256, (320, 480, 3), dtype=np.uint8)
     source = np.array([[0, 0, 1], [2, 1, 1]])
-    seen = np.asarray(mosaic(Image.fromarray(pixels), source, (0, 0, 480, 320)))
+    seen = np.asarray(token_overlay(Image.fromarray(pixels), source, (0, 0, 480, 320)))
     assert seen.shape == pixels.shape
     blocks = pixels.reshape(2, 160, 3, 160, 3).swapaxes(1, 2)
     for token in range(3):
@@ -84,10 +84,10 @@ def test_a_mosaic_has_a_colour_a_token():
     assert (seen[40, 159] == seen[40, 150]).all(), "and none within one"
 
 
-def test_a_mosaic_of_what_the_model_saw(tiny_predictor):
+def test_a_token_overlay_of_what_the_model_saw(tiny_predictor):
     """A region that is smaller than the picture on one side and larger on the other."""
     picture = Image.fromarray(np.full((100, 400, 3), 200, np.uint8))
-    seen = mosaic(picture, np.zeros((2, 3), int), (100, -20, 300, 120))
+    seen = token_overlay(picture, np.zeros((2, 3), int), (100, -20, 300, 120))
     assert seen.size == (200, 140)
     expected = 200 * 100 / 140  # the border counts as black
     np.testing.assert_allclose(np.asarray(seen), round(expected))

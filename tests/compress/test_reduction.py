@@ -236,7 +236,7 @@ def test_features_of_a_pretrained_model():
     merged = compress.apply(predictor, "tome", r=4).task
     assert merged.embed(images).shape == predictor.task.embed(images).shape
     assert not torch.allclose(merged.embed(images), predictor.task.embed(images), atol=1e-5)
-    with pytest.raises(UserError, match="dino has not one backbone"):
+    with pytest.raises(UserError, match="dino has not one encoder"):
         compress.apply(pretrained("dino"), "tome", r=4)
 
 

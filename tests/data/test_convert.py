@@ -13,7 +13,7 @@ from PIL import Image
 from vitrail.cli import main
 from vitrail.data import Source, SourceConfig, open_source
 from vitrail.data.inspection.convert import convert
-from vitrail.data.writers._numbers import start_and_size
+from vitrail.data.storage.decimals import start_and_size
 from vitrail.errors import UserError
 
 

@@ -9,7 +9,7 @@ import pytest
 from vitrail import registry
 from vitrail.config import from_dict, to_dict
 from vitrail.data.source import Source, SourceConfig, Splits, case_twins, open_source, split_called
-from vitrail.data.sources._arrays import Arrays
+from vitrail.data.storage.arrays import Arrays
 from vitrail.errors import UserError
 
 

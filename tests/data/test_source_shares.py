@@ -13,7 +13,7 @@ from PIL import Image
 from vitrail.config import from_dict, to_dict
 from vitrail.data.indexing.split import share
 from vitrail.data.source import Source, SourceConfig, open_source
-from vitrail.data.sources._arrays import Arrays
+from vitrail.data.storage.arrays import Arrays
 from vitrail.errors import UserError
 
 
@@ -25,7 +25,7 @@ def labelled(labels: list[int]) -> Source:
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=200), st.floats(0.01, 1), st.integers(0, 2**63))
 def test_every_class_gives_its_share(labels: list[int], fraction: float, seed: int) -> None:
-    rows = share(labelled(labels), fraction, seed)
+    rows = share(labelled(labels).strata(), fraction, seed)
     assert (np.diff(rows) > 0).all()
     for label in set(labels):
         kept = sum(labels[i] == label for i in rows)
@@ -37,15 +37,15 @@ def test_every_class_gives_its_share(labels: list[int], fraction: float, seed: i
     st.lists(st.integers(0, 6), min_size=1, max_size=200), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 2**63)
 )
 def test_a_larger_share_holds_the_smaller(labels: list[int], one: float, other: float, seed: int) -> None:
-    small, large = (set(share(labelled(labels), part, seed).tolist()) for part in sorted((one, other)))
+    small, large = (set(share(labelled(labels).strata(), part, seed).tolist()) for part in sorted((one, other)))
     assert small <= large
-    assert len(share(labelled(labels), 1.0, seed)) == len(labels)
+    assert len(share(labelled(labels).strata(), 1.0, seed)) == len(labels)
 
 
 def test_the_draw_hangs_on_the_seed_alone() -> None:
     source = labelled([0] * 40 + [1] * 60)
-    assert share(source, 0.1, 3).tolist() == share(source, 0.1, 3).tolist()
-    draws = {tuple(share(source, 0.1, seed)) for seed in range(5)}
+    assert share(source.strata(), 0.1, 3).tolist() == share(source.strata(), 0.1, 3).tolist()
+    draws = {tuple(share(source.strata(), 0.1, seed)) for seed in range(5)}
     assert len(draws) == 5
     assert {len(rows) for rows in draws} == {10}
 

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from test_losses import CLASSES, batch, cnn
 
 import vitrail
-from vitrail import distill
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.distill import DistillConfig, Teacher
+from vitrail.distill.distilled import Distilled
 from vitrail.tasks.classification import Config, Task
 
 timm_task = pytest.importorskip("timm.task", reason="this timm has no distillation")
@@ -60,8 +60,8 @@ def test_the_losses_of_timm(distilled: bool, kind: str, temperature: float, weig
     own = PreprocessConfig(size=16, mean=0.5, std=0.25)
     options = {"temperature": temperature} if kind == "soft" else {}
     config = DistillConfig(teacher="a model", kind=kind, weight=weight, options=options)
-    distill.apply(task, Teacher(teacher, PreprocessConfig(size=16, **IMAGENET), CLASSES), config, own)
-    losses = task.loss(given)
+    trained = Distilled(task, Teacher(teacher, PreprocessConfig(size=16, **IMAGENET), CLASSES), config, own)
+    losses = trained.loss(given)
     names = {"loss": "loss", "label_loss": "task_loss", "distillation_loss": "distill_loss" if distilled else "kd_loss"}
     for name, other in names.items():
         torch.testing.assert_close(losses[name], expected[other].reshape(()), rtol=1e-4, atol=1e-5)

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 import vitrail
-from vitrail import distill
 from vitrail.checkpoints import native
 from vitrail.cli import main
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.distill import DistillConfig, Teacher
-from vitrail.distill.opening import open_teacher
-from vitrail.distill.sight import Sight
+from vitrail.distill.distilled import Distilled
+from vitrail.distill.loading import load_teacher
+from vitrail.distill.preprocess import TeacherPreprocess
 from vitrail.errors import UserError
 from vitrail.predictor import Predictor
 from vitrail.train.folder import RunFolder
@@ -51,7 +51,7 @@ def export(files: Path, original: Predictor) -> Any:
 
 
 def opened(file: Path, **settings: Any) -> Teacher:
-    return open_teacher(DistillConfig(teacher=str(file), **settings), SEEN, CPU)
+    return load_teacher(DistillConfig(teacher=str(file), **settings), SEEN, CPU)
 
 
 @pytest.mark.parametrize("to", FILES)
@@ -59,7 +59,7 @@ def test_a_file_of_ours_teaches_what_the_model_teaches(to: str, export: Any, ori
     task: Any = original.task
     teacher = opened(export(to), allow_pickle=True)
     assert (teacher.classes, teacher.preprocess) == (original.classes, original.preprocess.config)
-    assert "mean and deviation as the student's" not in capsys.readouterr().err
+    assert "mean and std as the student's" not in capsys.readouterr().err
     images = torch.randn(3, 3, 16, 24)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):  # as a student's training may be
         logits, vector = teacher.logits(images), teacher.vector(images)
@@ -79,7 +79,7 @@ def test_a_student_learns_from_it_by_name(export: Any, original: Predictor, tiny
     for parameter in student.parameters():
         nn.init.normal_(parameter, 0.05, 0.3)
     batch = {"images": torch.randn(4, 3, 16, 16), "targets": torch.randint(4, (4,))}
-    answers = original.task(Sight(SEEN, original.preprocess.config, CPU)(batch["images"]))
+    answers = original.task(TeacherPreprocess(SEEN, original.preprocess.config, CPU)(batch["images"]))
     temperature = 3.0
     expected = temperature**2 * nn.functional.kl_div(
         (student(batch["images"]) / temperature).log_softmax(1),
@@ -87,18 +87,18 @@ def test_a_student_learns_from_it_by_name(export: Any, original: Predictor, tiny
         reduction="batchmean",
     )
     config = DistillConfig(teacher="teacher.onnx", kind="soft", weight=1)
-    distill.apply(student, opened(export("onnx")), config, SEEN)
-    torch.testing.assert_close(student.loss(batch)["loss"], expected, rtol=1e-4, atol=1e-5)
+    distilled = Distilled(student, opened(export("onnx")), config, SEEN)
+    torch.testing.assert_close(distilled.loss(batch)["loss"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_it_shows_a_vector_and_no_map(export: Any, tiny_predictor: Any) -> None:
     teacher = opened(export("onnx"))
     config = DistillConfig(teacher="t", kind="features")
     with pytest.raises(UserError, match=r"with no map of features, set distill\.options\.of=pooled"):
-        distill.apply(tiny_predictor(image_size=(16, 16)).task, teacher, config, SEEN)
+        Distilled(tiny_predictor(image_size=(16, 16)).task, teacher, config, SEEN)
     student = tiny_predictor(image_size=(16, 16)).task
-    distill.apply(student, teacher, DistillConfig(teacher="t", kind="features", options={"of": "pooled"}), SEEN)
-    losses = student.loss({"images": torch.randn(4, 3, 16, 16), "targets": torch.randint(4, (4,))})
+    distilled = Distilled(student, teacher, DistillConfig(teacher="t", kind="features", options={"of": "pooled"}), SEEN)
+    losses = distilled.loss({"images": torch.randn(4, 3, 16, 16), "targets": torch.randint(4, (4,))})
     assert losses["loss"].isfinite()
     assert losses["distillation_loss"] > 0
 

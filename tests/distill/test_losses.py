@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail import distill
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.distill import DistillConfig, Teacher
+from vitrail.distill.distilled import Distilled
+from vitrail.distill.preprocess import TeacherPreprocess
 from vitrail.nn.head import HeadConfig
 from vitrail.tasks.classification import Config, Task
 from vitrail.vit import ViTConfig
@@ -84,8 +85,8 @@ def test_hard_is_equation_3(token: bool, mixed: bool) -> None:
     by_class, by_token = heads(task, given["images"]) if token else (task(given["images"]),) * 2
     decided = one_hot(model.eval()(given["images"]).argmax(1))
     expected = 0.5 * cross_entropy(by_class, 0.9 * labels + 0.1 / 5) + 0.5 * cross_entropy(by_token, decided)
-    distill.apply(task, Teacher(model, SEEN, CLASSES), DistillConfig(teacher="a model"), SEEN)
-    losses = task.loss(given)
+    distilled = Distilled(task, Teacher(model, SEEN, CLASSES), DistillConfig(teacher="a model"), SEEN)
+    losses = distilled.loss(given)
     torch.testing.assert_close(losses["loss"], expected)
     torch.testing.assert_close(losses["distillation_loss"], cross_entropy(by_token, decided))
 
@@ -101,8 +102,8 @@ def test_soft_is_equation_2_and_deits_code(token: bool, weight: float | None, te
     share = 0.1 if weight is None else weight
     expected = (1 - share) * cross_entropy(by_class, one_hot(given["targets"])) + share * divergence
     config = DistillConfig(teacher="a model", kind="soft", weight=weight, options={"temperature": temperature})
-    distill.apply(task, Teacher(model, SEEN, CLASSES), config, SEEN)
-    losses = task.loss(given)
+    distilled = Distilled(task, Teacher(model, SEEN, CLASSES), config, SEEN)
+    losses = distilled.loss(given)
     torch.testing.assert_close(losses["loss"], expected)
     deit = (  # facebookresearch/deit, losses.py, which divides by the number of classes as well
         F.kl_div(
@@ -133,8 +134,8 @@ def test_features_are_whitened_projected_and_smooth(of: str, token: bool) -> Non
     task, model, given = student(token=token), cnn(), batch()
     teacher = Teacher(model, SEEN, features=model.body)  # no classes are needed
     config = DistillConfig(teacher="a model", kind="features", options={"of": of})
-    distill.apply(task, teacher, config, SEEN)
-    projector = task.distillation.objective.projector
+    distilled = Distilled(task, teacher, config, SEEN)
+    projector = distilled.distillation["objective"].projector
     nn.init.normal_(projector.weight)
     nn.init.normal_(projector.bias)
     found = task.vit(given["images"])
@@ -145,7 +146,7 @@ def test_features_are_whitened_projected_and_smooth(of: str, token: bool) -> Non
         own, others = found.tokens[:, :2].flatten(1) if token else found.cls, maps.mean((2, 3))
     distance = smooth_l1(own @ projector.weight.T + projector.bias - whitened(others))
     labels = cross_entropy(task(given["images"]), one_hot(given["targets"]))  # of both heads, where there are two
-    losses = task.loss(given)
+    losses = distilled.loss(given)
     torch.testing.assert_close(losses["distillation_loss"], distance)
     torch.testing.assert_close(losses["loss"], 0.5 * labels + 0.5 * distance)
 
@@ -153,11 +154,11 @@ def test_features_are_whitened_projected_and_smooth(of: str, token: bool) -> Non
 def test_a_map_of_another_grid_is_resized_to_the_students() -> None:
     task, given = student(), batch()
     fine = torch.nn.Conv2d(3, 8, 2, 2)  # 8×8 places for the student's 4×4
-    distill.apply(task, Teacher(fine, SEEN), DistillConfig(teacher="a model", kind="features"), SEEN)
-    projector = task.distillation.objective.projector
+    distilled = Distilled(task, Teacher(fine, SEEN), DistillConfig(teacher="a model", kind="features"), SEEN)
+    projector = distilled.distillation["objective"].projector
     maps = F.interpolate(fine(given["images"]), (4, 4), mode="bilinear", antialias=True)
     distance = smooth_l1(projector(task.vit(given["images"]).patches) - whitened(maps.flatten(2).mT))
-    torch.testing.assert_close(task.loss(given)["distillation_loss"], distance)
+    torch.testing.assert_close(distilled.loss(given)["distillation_loss"], distance)
 
 
 @pytest.mark.parametrize("token", [False, True])
@@ -165,11 +166,11 @@ def test_a_map_of_another_grid_is_resized_to_the_students() -> None:
 def test_gradients_reach_all_of_the_student_and_nothing_of_the_teacher(kind: str, token: bool) -> None:
     task, model = student(token=token), cnn()
     config = DistillConfig(teacher="a model", kind=kind)
-    distill.apply(task, Teacher(model, SEEN, CLASSES, features=model.body), config, SEEN)
+    distilled = Distilled(task, Teacher(model, SEEN, CLASSES, features=model.body), config, SEEN)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    task.train()
-    task.loss(batch())["loss"].backward()
-    assert [name for name, p in task.named_parameters() if p.grad is None or not p.grad.any()] == []
+    distilled.train()
+    distilled.loss(batch())["loss"].backward()
+    assert [name for name, p in distilled.named_parameters() if p.grad is None or not p.grad.any()] == []
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())  # no running mean either
     assert not any(module.training for module in model.modules())
@@ -179,8 +180,8 @@ def test_labels_reach_one_head_and_the_teacher_the_other() -> None:
     for weight, quiet in ((0.0, "distillation"), (1.0, "output")):
         task = student(token=True)
         config = DistillConfig(teacher="a model", weight=weight)
-        distill.apply(task, Teacher(cnn(), SEEN, CLASSES), config, SEEN)
-        task.loss(batch())["loss"].backward()
+        distilled = Distilled(task, Teacher(cnn(), SEEN, CLASSES), config, SEEN)
+        distilled.loss(batch())["loss"].backward()
         assert [name for name in ("output", "distillation") if not getattr(task.head, name).weight.grad.any()] == [
             quiet
         ]
@@ -189,8 +190,8 @@ def test_labels_reach_one_head_and_the_teacher_the_other() -> None:
 def test_the_student_predicts_with_both_heads_before_and_after() -> None:
     task, given = student(token=True), batch()
     by_class, by_token = heads(task, given["images"])
-    distill.apply(task, Teacher(cnn(), SEEN, CLASSES), DistillConfig(teacher="a model"), SEEN)
-    task.loss(given)
+    distilled = Distilled(task, Teacher(cnn(), SEEN, CLASSES), DistillConfig(teacher="a model"), SEEN)
+    distilled.loss(given)
     torch.testing.assert_close(task(given["images"]), (by_class + by_token) / 2)
 
 
@@ -198,10 +199,12 @@ def test_a_teacher_of_more_classes_in_another_order_is_asked_about_the_students(
     task, given = student(), batch()
     names = ("fox", *reversed(CLASSES), "gnu")
     model = cnn(num_classes=7)
-    distill.apply(task, Teacher(model, SEEN, names), DistillConfig(teacher="a model", kind="soft", weight=1), SEEN)
+    distilled = Distilled(
+        task, Teacher(model, SEEN, names), DistillConfig(teacher="a model", kind="soft", weight=1), SEEN
+    )
     answers = model(given["images"])[:, [5, 4, 3, 2, 1]]
     p, q = (answers / 3).softmax(1), (task(given["images"]) / 3).softmax(1)
-    torch.testing.assert_close(task.loss(given)["loss"], 9 * (p * (p / q).log()).sum(1).mean())
+    torch.testing.assert_close(distilled.loss(given)["loss"], 9 * (p * (p / q).log()).sum(1).mean())
 
 
 def test_the_teacher_sees_the_same_picture_in_its_own_terms() -> None:
@@ -211,18 +214,18 @@ def test_the_teacher_sees_the_same_picture_in_its_own_terms() -> None:
     from vitrail.data.transforms.preprocess import Preprocess
 
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16), dtype=np.uint8))
-    sight = distill.Sight(own, other, torch.device("cpu"))
+    preprocess = TeacherPreprocess(own, other, torch.device("cpu"))
     torch.testing.assert_close(
-        sight(Preprocess(own).finish(pixels)), Preprocess(other).finish(pixels), rtol=0, atol=2e-5
+        preprocess(Preprocess(own).finish(pixels)), Preprocess(other).finish(pixels), rtol=0, atol=2e-5
     )
     same = Preprocess(own).finish(pixels)
-    assert torch.equal(distill.Sight(own, own, torch.device("cpu"))(same), same)
+    assert torch.equal(TeacherPreprocess(own, own, torch.device("cpu"))(same), same)
 
 
 def test_a_teacher_of_another_size_sees_the_whole_picture_resized() -> None:
     flat = torch.full((2, 3, 16, 16), 0.7)
     flat[:, :, :, 8:] = -0.3
-    seen = distill.Sight(SEEN, PreprocessConfig(size=(32, 24)), torch.device("cpu"))(flat)
+    seen = TeacherPreprocess(SEEN, PreprocessConfig(size=(32, 24)), torch.device("cpu"))(flat)
     assert seen.shape == (2, 3, 32, 24)
     torch.testing.assert_close(seen[..., :8], torch.full((2, 3, 32, 8), 0.7))
     torch.testing.assert_close(seen[..., 16:], torch.full((2, 3, 32, 8), -0.3))

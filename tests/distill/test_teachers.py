@@ -14,12 +14,12 @@ import torch
 from test_losses import CLASSES, SEEN, batch, cnn, student
 from torch import nn
 
-from vitrail import distill
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import to_huggingface
 from vitrail.distill import DistillConfig, Teacher
-from vitrail.distill.opening import open_teacher
-from vitrail.distill.sight import Sight
+from vitrail.distill.distilled import Distilled
+from vitrail.distill.loading import load_teacher
+from vitrail.distill.preprocess import TeacherPreprocess
 from vitrail.errors import UserError
 from vitrail.predictor import Predictor
 
@@ -28,7 +28,7 @@ OTHER = PreprocessConfig(size=24, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 
 
 def opened(teacher: str | Path, **settings: Any) -> Teacher:
-    return open_teacher(DistillConfig(teacher=str(teacher), **settings), SEEN, CPU)
+    return load_teacher(DistillConfig(teacher=str(teacher), **settings), SEEN, CPU)
 
 
 def exported(path: Path, model: nn.Module, *, size: int = 16, channels: int = 3, dynamic: bool = True) -> Path:
@@ -66,11 +66,11 @@ def test_another_librarys_model_with_its_preprocessing(tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path / "hf")
     (tmp_path / "hf" / "preprocessor_config.json").write_text(json.dumps(to_huggingface(OTHER)))
     teacher, task, given = opened(tmp_path / "hf"), student(), batch()
-    view = Sight(SEEN, OTHER, CPU)(given["images"])
+    view = TeacherPreprocess(SEEN, OTHER, CPU)(given["images"])
     answers = theirs(view).logits
-    distill.apply(task, teacher, DistillConfig(teacher="hf", kind="hard", weight=1), SEEN)
+    distilled = Distilled(task, teacher, DistillConfig(teacher="hf", kind="hard", weight=1), SEEN)
     expected = nn.functional.cross_entropy(task(given["images"]), answers.argmax(1))
-    torch.testing.assert_close(task.loss(given)["loss"], expected)
+    torch.testing.assert_close(distilled.loss(given)["loss"], expected)
 
 
 @pytest.mark.parametrize("beside", [False, True])
@@ -82,12 +82,12 @@ def test_a_cnn_as_a_program(beside: bool, tmp_path: Path, capsys: Any) -> None:
     teacher = opened(file, allow_pickle=True)
     preprocess = OTHER if beside else PreprocessConfig(size=24)
     assert teacher.preprocess == preprocess
-    assert ("mean and deviation as the student's" in capsys.readouterr().err) is not beside
+    assert ("mean and std as the student's" in capsys.readouterr().err) is not beside
     task, given = student(), batch()
-    view = Sight(SEEN, preprocess, CPU)(given["images"])
+    view = TeacherPreprocess(SEEN, preprocess, CPU)(given["images"])
     expected = nn.functional.cross_entropy(task(given["images"]), model(view).argmax(1))
-    distill.apply(task, teacher, DistillConfig(teacher=str(file), weight=1), SEEN)
-    torch.testing.assert_close(task.loss(given)["loss"], expected)
+    distilled = Distilled(task, teacher, DistillConfig(teacher=str(file), weight=1), SEEN)
+    torch.testing.assert_close(distilled.loss(given)["loss"], expected)
     exact = teacher.logits(view)
     with torch.autocast("cpu", torch.bfloat16):  # a program keeps the precision that it was exported in
         assert torch.equal(teacher.logits(view), exact)
@@ -190,7 +190,7 @@ def test_a_program_in_training_mode_is_refused(tmp_path: Path) -> None:
 def test_a_program_of_one_batch_size_says_so(tmp_path: Path) -> None:
     teacher = opened(exported(tmp_path / "cnn.pt2", cnn().eval(), dynamic=False), allow_pickle=True)
     with pytest.raises(UserError, match=r"does not take images of shape \(2, 3, 16, 16\)") as error:
-        distill.apply(student(), teacher, DistillConfig(teacher="cnn.pt2"), SEEN)
+        Distilled(student(), teacher, DistillConfig(teacher="cnn.pt2"), SEEN)
     one_line(error)
 
 
@@ -215,7 +215,7 @@ def test_no_teacher_is_one_line(name: str, message: str, tmp_path: Path) -> None
 
 def wrong(teacher: Teacher, message: str, task: Any = None, **settings: Any) -> None:
     with pytest.raises(UserError, match=message) as error:
-        distill.apply(task or student(), teacher, DistillConfig(teacher="t", **settings), SEEN)
+        Distilled(task or student(), teacher, DistillConfig(teacher="t", **settings), SEEN)
     one_line(error)
 
 
@@ -235,7 +235,7 @@ def test_a_teacher_that_does_not_fit_is_one_line(tiny_predictor: Any) -> None:
     wrong(good, "unknown kind 'softt'; did you mean 'soft'", kind="softt")
     wrong(good, "unknown setting 'heat'", kind="soft", options={"heat": 3})
     wrong(good, "'temperature'.*greater than 0", kind="soft", options={"temperature": 0})
-    wrong(good, "'regression' has no class.*distill.kind=features", tiny_predictor("regression").task)
+    wrong(good, "'regression' has no classes.*distill.kind=features", tiny_predictor("regression").task)
 
 
 def test_a_task_without_pool_and_head_cannot_learn_so() -> None:
@@ -249,7 +249,9 @@ def test_features_suit_tasks_without_classes(tiny_predictor: Any) -> None:
     task = tiny_predictor("regression").task
     model = cnn().eval()
     preprocess = PreprocessConfig(size=(16, 24))
-    distill.apply(task, Teacher(model.body, preprocess), DistillConfig(teacher="t", kind="features"), preprocess)
-    losses = task.loss({"images": torch.randn(4, 3, 16, 24), "targets": torch.randn(4, 2)})
+    distilled = Distilled(
+        task, Teacher(model.body, preprocess), DistillConfig(teacher="t", kind="features"), preprocess
+    )
+    losses = distilled.loss({"images": torch.randn(4, 3, 16, 24), "targets": torch.randn(4, 2)})
     assert losses["loss"].isfinite()
     assert losses["distillation_loss"] > 0

@@ -14,6 +14,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)")
 CODE = re.compile(r"^( *)(`{3,}|~{3,}).*?^\1\2\s*$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.docs
 @pytest.mark.timeout(600)  # a page starts up to twenty programs
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
 def test_page_runs(page, run_page):

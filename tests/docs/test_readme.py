@@ -11,6 +11,7 @@ README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
 TREE_LINE = re.compile(r"^(?P<indent>[ │├└─]*)(?P<names>[^ ]+(\.[a-z]+|/)( [^ ]+(\.[a-z]+|/))*)(?= |$)")
 
 
+@pytest.mark.docs
 @pytest.mark.timeout(600)  # it starts some twenty programs
 def test_readme_runs(run_page):
     run_page(README)

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from vitrail import engines, registry
+from vitrail import engines
 from vitrail.compress import apply
-from vitrail.engines._start import start
+from vitrail.engines import choose
+from vitrail.engines.choose import start
 from vitrail.errors import UserError
 from vitrail.nn.mlp import Mlp
 
-pytestmark = pytest.mark.usefixtures("exported_once")
-NAMES = registry.names("engines")
+pytestmark = pytest.mark.usefixtures("exported_once", "own_cache")
+NAMES = engines.names()
 GRAPHS = list(engines.with_files())
 SIZES = [(1, 16, 24), (3, 32, 48), (2, 16, 64)]
 
@@ -55,7 +56,7 @@ FIXED = {
 
 
 def engine_of(name, predictor, precision="fp32"):
-    return start(name, predictor.task, predictor.preprocess.config, precision, None)
+    return start(name, predictor.task, predictor.preprocess.config, precision)
 
 
 @torch.inference_mode()
@@ -136,7 +137,7 @@ def test_images_that_do_not_fit_are_refused(running):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_precision_is_near_or_refused(name, precision, tiny_predictor):
     predictor = tiny_predictor()
-    if precision not in engines.load(name).PRECISIONS:
+    if precision not in engines.load(name).precisions:
         with pytest.raises(UserError, match=f"the engine '{name}' has no precision '{precision}'"):
             engine_of(name, predictor, precision)
         return
@@ -174,9 +175,7 @@ def test_a_missing_library_names_the_command(name, library, tiny_predictor, monk
         engine_of(name, tiny_predictor())
 
 
-def test_auto_takes_the_fastest_and_remembers(tiny_predictor, tmp_path, monkeypatch, capsys):
-    from vitrail.engines import _start
-
+def test_auto_takes_the_fastest_and_remembers(tiny_predictor, monkeypatch, capsys):
     predictor = tiny_predictor()
     task, preprocess = predictor.task, predictor.preprocess.config
     seconds = dict.fromkeys(("eager", "onnxruntime", "openvino", "torch"), 1.0) | {"onnxruntime": 0.5}
@@ -186,19 +185,19 @@ def test_auto_takes_the_fastest_and_remembers(tiny_predictor, tmp_path, monkeypa
         asked.append(set(found))
         return {name: seconds[name] for name in found}
 
-    monkeypatch.setattr(_start, "measure", measure)
+    monkeypatch.setattr(choose, "measure", measure)
     images = torch.randn(2, 3, 16, 24)
     for line in ("engine auto: onnxruntime (8 images take: ", "engine auto: onnxruntime (measured before)"):
-        engine = start("auto", task, preprocess, "fp32", tmp_path)
+        engine = start("auto", task, preprocess, "fp32")
         assert worst(engine, task, images) < 1e-5
         assert line in capsys.readouterr().err
     assert asked == [{"eager", "onnxruntime", "openvino", "torch"}], "pt2 files can run code and are not kept"
     seconds["onnxruntime"] = 0.9
-    assert start("auto", task, preprocess, "bf16", tmp_path) is not None
+    assert start("auto", task, preprocess, "bf16") is not None
     assert "engine auto: eager" in capsys.readouterr().err, "the gain is small"
     assert asked[1] == {"eager", "openvino", "torch"}
     torch.nn.init.normal_(task.head.output.bias)
-    start("auto", task, preprocess, "fp32", tmp_path)
+    start("auto", task, preprocess, "fp32")
     assert len(asked) == 3, "another model is measured anew"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from PIL import Image
 import vitrail
 from vitrail import compress
 from vitrail.cli import main
-from vitrail.engines import onnxruntime as ort_engine
+from vitrail.engines.runtimes import onnxruntime as ort_engine
 from vitrail.errors import UserError
 from vitrail.explain import explain
 
@@ -140,13 +141,13 @@ def test_what_a_graph_cannot_do_is_said(export, photo, tmp_path, capsys):
 
 
 def test_an_export_that_disagrees_leaves_nothing(weights, tmp_path, monkeypatch):
-    honest = ort_engine.read
+    honest = ort_engine.RUNTIME
 
     def wrong(path, precision):
-        opened = honest(path, precision)
+        opened = honest.read(path, precision)
         return type(opened)(opened.meta, lambda images, output: opened.run(images, output) * 1.001)
 
-    monkeypatch.setattr(ort_engine, "read", wrong)
+    monkeypatch.setattr(ort_engine, "RUNTIME", dataclasses.replace(honest, read=wrong))
     before = sorted(tmp_path.iterdir())
     with pytest.raises(UserError, match=r"differs from the model by 1\.0e-03 of the largest output"):
         vitrail.export(weights, tmp_path / "model.onnx", to="onnx")
@@ -260,21 +261,10 @@ assert type(telemetry).__module__ == "openvino.tools.ovc.telemetry_stub"
 """
     home = tmp_path / "home"
     home.mkdir()
-    environment = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "VITRAIL_CACHE")}
     environment |= {"HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
     call = [sys.executable, "-c", program, weights, tmp_path / "silent.xml", tmp_path / "silent.onnx"]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     assert list(Path(home).rglob("*")) == []
     assert (tmp_path / "silent.bin").exists()
-
-
-def test_a_run_keeps_its_graphs(weights, photo, tmp_path, capsys):
-    run = tmp_path / "run"
-    (run / "weights").mkdir(parents=True)
-    weights.rename(run / "weights" / "best.safetensors")
-    (run / "config.yaml").write_text("{}")
-    for count in (1, 0):
-        assert main(["predict", str(run), photo, "--engine", "onnxruntime", "--json"]) == 0
-        assert capsys.readouterr().err.count("engine onnxruntime: kept in ") == count
-    assert len(list((run / "engines").iterdir())) == 1

@@ -22,8 +22,7 @@ import vitrail
 from vitrail.cli import main
 from vitrail.config import from_dict
 from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.engines.onnxruntime import silent as onnxruntime
-from vitrail.engines.openvino import core
+from vitrail.engines.libraries import onnxruntime, openvino_core
 from vitrail.errors import UserError
 from vitrail.predictor import Predictor
 
@@ -161,7 +160,7 @@ def test_openvino_gets_what_the_config_says(load: Any, tiny_predictor: Any, tmp_
     assert config.instance_group[0].kind == ENUMS["Kind"]["KIND_CPU"]
     assert sorted(path.name for path in file.parent.iterdir()) == ["model.bin", "model.xml"]
 
-    model = core().read_model(file)
+    model = openvino_core().read_model(file)
     known = {}
     for tensor in (*model.inputs, *model.outputs):
         assert tensor.get_element_type().get_type_name() == "f32"
@@ -170,7 +169,7 @@ def test_openvino_gets_what_the_config_says(load: Any, tiny_predictor: Any, tmp_
         ]
     assert dims(config) == known == {"images": [-1, 3, -1, -1], "outputs": [-1, 4], "embedding": [-1, 32]}
     images = torch.randn(3, 3, 32, 24)
-    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     with torch.inference_mode():
         np.testing.assert_allclose(compiled(images.numpy())["outputs"], predictor.task(images), rtol=1e-4, atol=1e-5)
 

@@ -17,8 +17,8 @@ from vitrail import int8
 from vitrail.cli import main
 from vitrail.data.source import SourceConfig, open_source
 from vitrail.errors import UserError
-from vitrail.int8 import yardsticks
-from vitrail.int8._layers import layers as int8_layers
+from vitrail.int8 import scores
+from vitrail.int8.layers import layers as int8_layers
 
 pytestmark = pytest.mark.usefixtures("exported_once")
 NUM_LAYERS = 4  # of a block
@@ -51,7 +51,7 @@ def num_int8(path):
         tensors = onnx.load(path).graph.initializer
         return sum(each.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8) and len(each.dims) > 1
                    and np.prod(each.dims) > 500 for each in tensors)  # fmt: skip
-    from vitrail.engines.openvino import core
+    from vitrail.engines.libraries import openvino_core as core
 
     constants = [op for op in core().read_model(path).get_ops() if op.get_type_name() == "Constant"]
     kinds = [(op.get_element_type().get_type_name(), int(np.prod(op.get_output_shape(0)))) for op in constants]
@@ -83,9 +83,7 @@ def test_a_file_computes_in_int8_and_stays_near(name, weights_only, tiny_predict
 def fake(monkeypatch, losses):
     """Measurements in place of real ones: before, then each candidate."""
     found = iter([100.0, *(100 - loss for loss in losses), *([50.0] * 9)])
-    monkeypatch.setattr(
-        int8, "agreement", lambda task, images: yardsticks.Yardstick("faked", lambda engine: next(found))
-    )
+    monkeypatch.setattr(int8, "agreement", lambda task, images: scores.Score("faked", lambda engine: next(found)))
 
 
 def test_the_noisiest_layers_go_back_until_the_budget_holds(tiny_predictor, images, tmp_path, monkeypatch, capsys):
@@ -111,7 +109,7 @@ def test_a_budget_that_cannot_hold_leaves_nothing(tiny_predictor, images, tmp_pa
 def test_what_is_measured(tiny_predictor, class_folder, images):
     predictor = tiny_predictor(depth=1)
     source = dict(open_source(SourceConfig(spec=str(class_folder(3)), val_fraction=0)).items())["train"]
-    right = yardsticks.accuracy(predictor.task, predictor.preprocess, source)
+    right = scores.accuracy(predictor.task, predictor.preprocess, source)
     labels = [predictor.classes.index(os.path.basename(os.path.dirname(source.name(i)))) for i in range(12)]
 
     def engine(batch):
@@ -120,26 +118,26 @@ def test_what_is_measured(tiny_predictor, class_folder, images):
 
     assert right.measure(engine) == pytest.approx(100 * np.mean(np.array(labels) == 0))
     tensors = [predictor.tensor(image) for image in images]
-    same = yardsticks.agreement(predictor.task, tensors)
+    same = scores.agreement(predictor.task, tensors)
     assert same.measure(predictor.task) == 100
     with torch.inference_mode():
         firsts = predictor.task(torch.cat(tensors)).argmax(1)
     assert same.measure(engine) == pytest.approx(100 * float((firsts == 0).double().mean()))
     with pytest.raises(UserError, match="of kind 'none'"):
-        yardsticks.accuracy(predictor.task, predictor.preprocess, source.unlabelled())
+        scores.accuracy(predictor.task, predictor.preprocess, source.unlabelled())
 
 
 def test_a_task_without_classes_to_choose_is_held_against_its_features(tiny_predictor, images):
     predictor = tiny_predictor("regression", depth=1)
     tensors = [predictor.tensor(image) for image in images]
-    yardstick = yardsticks.agreement(predictor.task, tensors)
-    assert yardstick.measure(predictor.task) == pytest.approx(100)
+    score = scores.agreement(predictor.task, tensors)
+    assert score.measure(predictor.task) == pytest.approx(100)
     other = tiny_predictor("regression", depth=1).task
     torch.nn.init.normal_(other.vit.blocks[0].mlp.fc2.weight)
     with torch.inference_mode():
         pair = [task.embed(torch.cat(tensors)) for task in (other, predictor.task)]
     expected = 100 * float(torch.nn.functional.cosine_similarity(*pair).mean())
-    assert yardstick.measure(other) == pytest.approx(expected)
+    assert score.measure(other) == pytest.approx(expected)
     assert expected < 99
 
 
@@ -222,7 +220,7 @@ assert type(telemetry).__name__ == "MagicMock"
 """
     home = tmp_path / "home"
     home.mkdir()
-    environment = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "VITRAIL_CACHE")}
     environment |= {"HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
     call = [sys.executable, "-W", "error", "-c", program, weights, tmp_path]
     done = subprocess.run(call, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)

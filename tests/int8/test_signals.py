@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import vitrail
-from vitrail.int8.formats._signals import same_signal_stack
+from vitrail.int8.signals import same_signal_stack
 
 pytestmark = pytest.mark.usefixtures("exported_once")
 PROGRAM = """
@@ -45,9 +45,9 @@ def test_a_signal_is_survived(way, tiny_predictor, tmp_path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the stack is Linux's")
 def test_what_a_library_leaves_is_undone():
     """Two cores that go in the order in which they came."""
-    from vitrail.engines.openvino import silent
+    from vitrail.engines import libraries
 
-    openvino = silent()
+    openvino = libraries.openvino()
     given = openvino.opset13.parameter([2, 2])
     model = openvino.Model([openvino.opset13.relu(given)], [given])
     with same_signal_stack():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitrail.int8._layers import layers, watch
+from vitrail.int8.layers import layers, watch
 from vitrail.int8.noise import round_activations, round_weights, worst_first
 from vitrail.int8.smoothing import smooth
 

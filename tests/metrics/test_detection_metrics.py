@@ -173,7 +173,9 @@ def test_perfect_outputs_score_one_and_nothing_to_find_is_undefined():
     found = family.compute()
     assert found["ap"] == found["map_voc"] == pytest.approx(1)
     nothing = Metrics(NAMES)
-    empty = SimpleNamespace(boxes_xyxy=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
+    empty = SimpleNamespace(
+        boxes_xyxy=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64), crowd=torch.zeros(0)
+    )
     nothing.update(outputs[:1], [empty])
     assert all(np.isnan(value) for value in nothing.compute().values())
     assert [row["support"] for row in nothing.details()["classes"]] == [0] * len(NAMES)

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from vitrail.data.targets import Objects
+from vitrail.data.objects import Objects
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.instances import Metrics
 from vitrail.nn.dense_heads import resized

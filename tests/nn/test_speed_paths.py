@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitrail.nn import attention as attention_module
 from vitrail.nn.block import Block, BlockConfig
 from vitrail.nn.checkpointing import checkpoint_blocks
-from vitrail.ops.attention import KeptWeights
+from vitrail.ops.attention.kept_weights import KeptWeights
 from vitrail.vit import ViT, ViTConfig
 
 

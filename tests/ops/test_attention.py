@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitrail.ops import attention as module
-from vitrail.ops.attention import KeptWeights, attention
+from vitrail.ops.attention import attention, kept_weights
+from vitrail.ops.attention.kept_weights import KeptWeights
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -110,7 +110,7 @@ def test_dropout_drops_weights(kept: list[int]) -> None:
 
 
 def test_when_weights_are_kept(kept: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_TOKENS", 20)
+    monkeypatch.setattr(kept_weights, "MAX_TOKENS", 20)
 
     def uses(tokens: int, dtype: torch.dtype, *, grad: bool = True) -> bool:
         kept.clear()

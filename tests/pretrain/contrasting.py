@@ -13,7 +13,7 @@ from vitrail import registry
 from vitrail.config import to_dict
 from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, PreprocessConfig, SourceConfig, ViewConfig
 from vitrail.nn.projector import Projector
-from vitrail.train.distributed import Engine, World, gather
+from vitrail.train.distributed import Parallel, World, gather
 from vitrail.train.run import Run
 from vitrail.vit import ViTConfig
 
@@ -50,7 +50,7 @@ def projected(projector: Projector, x: Tensor) -> Tensor:
 
 
 def on_a_rank(rank: int, task: Any, batch: dict[str, Tensor], strategy: Any) -> list[dict[str, Tensor]]:
-    engine = Engine(task, World(torch.device("cpu"), rank, 2), strategy)
+    engine = Parallel(task, World(torch.device("cpu"), rank, 2), strategy)
     return after_one_step(engine, task, share(batch, rank))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitrail import registry
 from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, PreprocessConfig, SourceConfig, ViewConfig
-from vitrail.train.distributed import Engine, World
+from vitrail.train.distributed import Parallel, World
 from vitrail.train.run import Run
 from vitrail.vit import ViTConfig
 
@@ -62,7 +62,7 @@ def gradients(task: Any) -> dict[str, Tensor]:
 
 def on_a_rank(rank: int, task: Any, batch: dict[str, Tensor]) -> Any:
     """Losses of this rank's share, gradients as DDP leaves them, and the state after the step."""
-    engine = Engine(task, World(torch.device("cpu"), rank, 2), "ddp")
+    engine = Parallel(task, World(torch.device("cpu"), rank, 2), "ddp")
     return _step(task, engine, share(batch, rank))
 
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 import vitrail
 from vitrail import registry
+from vitrail.build import open_checkpoint
 from vitrail.config import to_dict
 from vitrail.data import ViewConfig, open_data
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.metrics import representation
-from vitrail.outline import outline
-from vitrail.pretrain._maps import attention_and_pca
+from vitrail.self_supervision.panels import attention_and_pca
 from vitrail.tasks import classification
 from vitrail.train.assemble import build_task, initialise_from
 from vitrail.train.loop import fit
@@ -119,8 +119,8 @@ def test_no_gradient_reaches_the_teacher() -> None:
     task = build("dino")
     steps(task, [batch_of(), batch_of()], 0, 4)
     assert all(p.grad is None and not p.requires_grad for p in task.teacher.parameters())
-    assert task.backbone is task.teacher["vit"]
-    assert not torch.equal(task.backbone.blocks[0].mlp.fc1.weight, task.vit.blocks[0].mlp.fc1.weight)
+    assert task.teacher_vit is task.teacher["vit"]
+    assert not torch.equal(task.teacher_vit.blocks[0].mlp.fc1.weight, task.vit.blocks[0].mlp.fc1.weight)
 
 
 @pytest.mark.parametrize("name", ["dino", "ibot"])
@@ -198,7 +198,7 @@ def test_the_recipes_crops_are_the_papers(name: str) -> None:
 @pytest.mark.parametrize("name", ["dino", "ibot"])
 def test_the_loop_trains_it(name: str, tmp_path: Path) -> None:
     fit(tiny_run(name), tmp_path / "run")
-    assert outline(tmp_path / "run").metrics["feature_std"] > 0.01
+    assert open_checkpoint(tmp_path / "run").metrics["feature_std"] > 0.01
     header = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0]
     assert {"train_loss", "train_teacher_entropy", "train_feature_std"} <= set(header.split(","))
 
@@ -220,7 +220,7 @@ def assert_same_weights(found: Any, wanted: Any) -> None:
 def test_other_libraries_get_the_teacher(library: str, saved: Any, tmp_path: Path) -> None:
     task, file = saved
     vitrail.convert(file, tmp_path / library, to=library)
-    found = outline(tmp_path / library).load()
+    found = open_checkpoint(tmp_path / library).load()
     assert found.name == "features"
     assert_same_weights(found.vit, task.teacher["vit"])
 
@@ -235,7 +235,7 @@ def test_what_is_trained_from_it_starts_from_the_teacher(saved: Any, capsys: pyt
     again = build("dino", task.config.model)
     initialise_from(again, str(file))
     assert_same_weights(again.vit, task.teacher["vit"])
-    assert_same_weights(again.backbone, task.teacher["vit"])
+    assert_same_weights(again.teacher_vit, task.teacher["vit"])
     assert_same_weights(again.head, task.head)
     assert_same_weights(again.teacher["head"], task.teacher["head"])
 
@@ -255,7 +255,7 @@ def test_it_may_be_given_another_image_size(saved: Any, tmp_path: Path) -> None:
     assert (again.embed(image) == larger.embed(image)).all()
     expected = copy.deepcopy(task.teacher["vit"])
     expected.resize(24)
-    assert_same_weights(again.task.backbone, expected)
+    assert_same_weights(again.task.teacher_vit, expected)
 
     tuned = classification.Task(classification.Config(model=expected.config, classes=("a", "b")))
     initialise_from(tuned, str(file))
@@ -273,14 +273,14 @@ def test_maps_of_attention_and_features(class_token: bool) -> None:
         assert colours.images.shape == (3, 3, 16, 16)
         assert not attention.normalised
         assert not colours.normalised
-        weights = task.backbone.attentions(images, [1])[0].mean(dim=1)
+        weights = task.teacher_vit.attentions(images, [1])[0].mean(dim=1)
         row = weights[:, 0, 1:] if class_token else weights.mean(dim=1)
         low, high = (f(row, dim=1, keepdim=True) for f in (torch.amin, torch.amax))
         coarse = ((row - low) / (high - low)).unflatten(1, (4, 4))
         torch.testing.assert_close(attention.images[:, 0, ::4, ::4], coarse)
         torch.testing.assert_close(attention.images[:, 0, 3::4, 3::4], coarse)
 
-        patches = task.backbone(images).patches.flatten(0, 1)
+        patches = task.teacher_vit(images).patches.flatten(0, 1)
         axes = torch.linalg.svd(patches - patches.mean(dim=0)).Vh[:3]
         found = colours.images[:, :, ::4, ::4].permute(0, 2, 3, 1).flatten(0, 2)
         assert found.amin(dim=0).tolist() == [0, 0, 0]

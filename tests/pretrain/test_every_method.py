@@ -11,10 +11,14 @@ import torch
 
 import vitrail
 from vitrail import registry
+from vitrail.build import open_checkpoint
 from vitrail.config import from_dict, to_dict
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.ops.masking import mask_blocks, mask_by_noise, take
-from vitrail.outline import outline
+from vitrail.pretrain import Pretraining
+from vitrail.self_supervision.views import pooled
+from vitrail.tasks import Task
+from vitrail.trainable import image_encoder
 from vitrail.vit import ViTConfig
 
 MODEL = ViTConfig(image_size=32, patch_size=8, dim=32, depth=2, heads=2, mlp_dim=64)
@@ -56,6 +60,32 @@ def test_the_loss_is_finite_and_reaches_every_trainable_parameter(name: str) -> 
     loss.backward()
     idle = [n for n, p in task.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert not idle
+
+
+@methods
+def test_the_contract_of_a_method(name: str) -> None:
+    task, images = build(name), torch.randn(4, 3, 32, 32)
+    assert isinstance(task, Pretraining)
+    assert not isinstance(task, Task)
+    for path, encoder in task.encoders().items():
+        assert task.get_submodule(path) is encoder
+    assert (task.inputs.channels, task.inputs.size, task.names, task.monitor) == (3, (32, 32), (), None)
+    outputs, embedding = task.forward_with_embedding(images)
+    assert torch.equal(outputs, task(images))
+    assert torch.equal(embedding, task.embed(images))
+    assert torch.equal(outputs, pooled(image_encoder(task)(images)))
+    rows = task.evaluate_batch({"images": images})
+    assert torch.equal(rows, outputs)
+    task.metrics().update(rows, torch.arange(4))
+
+
+@methods
+def test_a_method_shows_what_it_learns(name: str) -> None:
+    task = build(name)
+    with torch.inference_mode():
+        panels = task.show({"images": torch.randn(2, 3, 32, 32), "keys": torch.arange(2)})
+    assert len({panel.title for panel in panels}) == len(panels) > 1
+    assert all(panel.images.shape[0] == 2 and panel.images.shape[-2:] == (32, 32) for panel in panels)
 
 
 @methods
@@ -142,7 +172,7 @@ def test_a_pretrained_file_opens_embeds_and_converts(
         vitrail.convert(tmp_path / "own.safetensors", tmp_path / library, to=library)
         whole = library == "huggingface" and name in KEPT_WHOLE
         assert (f"of {name} is left out" in capsys.readouterr().err) != whole
-        found = outline(tmp_path / library).load()
+        found = open_checkpoint(tmp_path / library).load()
         assert found.name == (name if whole else "features")
-        kept, expected = (found, task) if whole else (found.vit, task.backbone)
+        kept, expected = (found, task) if whole else (found.vit, image_encoder(task))
         assert all(torch.equal(value, expected.state_dict()[key]) for key, value in kept.state_dict().items())

@@ -11,11 +11,12 @@ from distilling import MODEL, assert_two_ranks_equal_one, batch_of, build, head_
 from torch import Tensor
 
 import vitrail
+from vitrail.build import open_checkpoint
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.foreign import dialect_for
 from vitrail.config import to_dict
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.ops.masking import mask_lowest, mask_rectangles
-from vitrail.outline import as_model, outline
 from vitrail.vit import ViTConfig
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -145,8 +146,8 @@ def test_a_model_with_layer_scale_becomes_a_dinov2_and_back(tmp_path: Path) -> N
     task = build("ibot", ViTConfig(**{**to_dict(MODEL), "channels": 3, "block": block})).eval()
     vitrail.Predictor(task, PreprocessConfig(size=16), device="cpu").save(tmp_path / "own.safetensors")
     vitrail.convert(tmp_path / "own.safetensors", tmp_path / "hf", to="huggingface")
-    found = outline(tmp_path / "hf")
+    found = open_checkpoint(tmp_path / "hf")
     assert found.dialect == "hf_dinov2"
     loaded = found.load().vit.state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in task.teacher["vit"].state_dict().items())
-    assert dialect_for("timm", as_model(found.task, None)) == "timm"
+    assert dialect_for("timm", Description.of(found.task, None)) == "timm"

@@ -79,7 +79,7 @@ def measured_precision(rank: int) -> str:
     run = tiny_run("simclr", precision="auto")
     data, world = open_data(run.data), World(torch.device("cpu"), rank, 2)
     loader = data.train_loader(rank=rank, world_size=2)
-    return world.agree(assemble._precision(run, assemble.build_task(run, data), loader, world))
+    return world.broadcast(assemble._precision(run, assemble.build_task(run, data), loader, world))
 
 
 def test_two_ranks_measure_the_precision_together() -> None:

@@ -117,7 +117,7 @@ def test_a_sample_comes_from_all_over(stored):
 
 
 def test_an_unreadable_image_is_named(tiny_predictor, train, tmp_path):
-    from vitrail.data.images.decode import BadImage
+    from vitrail.data.media.decode import BadImage
 
     @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
     class Damaged(type(train)):

@@ -16,7 +16,7 @@ from vitrail.metrics.confidence import student, wilson
 from vitrail.metrics.representation import feature_std
 from vitrail.probe import Protocol, probe
 from vitrail.probe.features import Stored
-from vitrail.probe.result import Outcome, Score, Setting, Trial
+from vitrail.probe.result import Outcome, Result, Score, Setting, Trial
 from vitrail.probe.sources import find
 
 
@@ -87,7 +87,8 @@ def test_the_summary_of_several_draws():
     assert score.chosen == ["lr 0.3"]
     one = Score(3, 1.0, tuple(trials[:1]), 45, float("nan"))
     assert (one.std, one.interval) == (None, wilson(values[0], 45))
-    assert one.to_dict()["spread"] is None
+    (written,) = Result("knn", "photos", "test", "cls", {}, {}, {}, (one,)).table.to_dict()
+    assert written["spread"] is None
     sure = [Trial(i, 10, Outcome((Setting({"k": 1}, 1.0, v),))) for i, v in enumerate((1.0, 0.9))]
     assert Score(0, 0.1, tuple(sure), 45, 1.0).interval[1] == 1.0
 
@@ -167,9 +168,8 @@ def test_a_pretraining_is_probed(bands):
     class Student(Task):
         """What is kept is not the network that learns."""
 
-        @property
-        def backbone(self):
-            return self.teacher
+        def encoders(self):
+            return {"teacher": self.teacher, "vit": self.vit}
 
     task = Student(Config(model=model, **small))
     task.teacher = Task(Config(model=model, **small)).vit

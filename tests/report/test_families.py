@@ -1,22 +1,40 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from vitrail import registry
 from vitrail.errors import UserError
 from vitrail.metrics import Metrics, multilabel
-from vitrail.report.families import family_of
-from vitrail.report.families import multilabel as shown
+from vitrail.report.families import Family, family_of, load
+
+
+def their_metrics(base: type, **made: object) -> SimpleNamespace:
+    """An evaluation by metrics of the module ``their.metrics``."""
+    return SimpleNamespace(family=type("Metrics", (base,), {"__module__": "their.metrics", **made})(("a", "b")))
+
+
+@pytest.mark.parametrize("name", registry.names("report.families"))
+def test_entries_keep_the_contract(name):
+    family = load(name)
+    assert isinstance(family, Family)
+    assert family.headlines
 
 
 def test_metrics_that_extend_ours_are_shown_as_ours():
-    theirs = type("Metrics", (multilabel.Metrics,), {"__module__": "their.metrics"})
-    assert family_of(SimpleNamespace(family=theirs(("a", "b")))) is shown
+    assert family_of(their_metrics(multilabel.Metrics)) is load("multilabel")
+
+
+def test_metrics_are_shown_as_their_own_module_says(monkeypatch):
+    own = ModuleType("their.metrics")
+    own.FAMILY = Family({}, dict, None, dict)
+    monkeypatch.setitem(sys.modules, "their.metrics", own)
+    assert family_of(their_metrics(Metrics, compute=dict, details=dict)) is own.FAMILY
+    assert family_of(their_metrics(multilabel.Metrics)) is own.FAMILY
 
 
 def test_other_metrics_are_refused_in_one_line():
-    made = {"__module__": "their.metrics", "compute": dict, "details": dict}
-    theirs = type("Metrics", (Metrics,), made)
-    with pytest.raises(UserError, match=r"their\.metrics extend none of vitrail\.metrics\.classification"):
-        family_of(SimpleNamespace(family=theirs(("a", "b"))))
+    with pytest.raises(UserError, match=r"their\.metrics extend none of vitrail\.metrics\.classification.*a FAMILY"):
+        family_of(their_metrics(Metrics, compute=dict, details=dict))

@@ -17,8 +17,8 @@ from PIL import Image
 
 from vitrail import predictor, report
 from vitrail.errors import UserError
-from vitrail.report.measured import measure
-from vitrail.report.record import Record
+from vitrail.report.evaluated import measure
+from vitrail.report.run_reader import RunReader
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 TASKS = ["classification", "multilabel", "regression"]
@@ -106,13 +106,13 @@ def test_plots_are_pictures(written):
 
 def test_the_numbers_are_those_of_an_evaluation(written):
     model = predictor.load(written, device="cpu")
-    expected = measure(model, Record(written).data.source, "val", batch_size=5, progress=False)
+    expected = measure(model, RunReader(written).data.source, "val", batch_size=5, progress=False)
     stored = json.loads((written / "evaluation" / "val.json").read_text())
     assert stored["images"] == len(expected.source)
     for name, value in expected.evaluation.metrics.items():
         assert stored["metrics"][name] == pytest.approx(value, rel=1e-4, abs=1e-6, nan_ok=True)
     page = Page((written / "report.html").read_text(encoding="utf-8"))
-    for name, line in expected.family.HEADLINES.items():
+    for name, line in expected.family.headlines.items():
         assert line.show(stored["metrics"][name]) in page.text
 
 
@@ -152,7 +152,7 @@ def test_the_model_card_has_a_header_for_machines_with_measured_numbers(written)
 def test_the_training_batch_is_the_same_every_time(runs):
     from vitrail.report import training
 
-    first, second = (training.samples(Record(runs["classification"])) for _ in range(2))
+    first, second = (training.samples(RunReader(runs["classification"])) for _ in range(2))
     assert [tile.title for tile in first] == [tile.title for tile in second]
     assert all(a.image.tobytes() == b.image.tobytes() for a, b in zip(first, second, strict=True))
     assert len({tile.image.tobytes() for tile in first}) > 1
@@ -160,7 +160,7 @@ def test_the_training_batch_is_the_same_every_time(runs):
 
 def test_mistakes_come_by_falling_loss_and_examples_are_right(runs):
     model = predictor.load(runs["classification"], device="cpu")
-    measured = measure(model, Record(runs["classification"]).data.source, progress=False)
+    measured = measure(model, RunReader(runs["classification"]).data.source, progress=False)
     losses = np.array(measured.columns["loss"])
     wrong, right = measured.mistakes(5), measured.examples(5)
     assert wrong
@@ -200,4 +200,4 @@ def test_data_of_another_kind_is_an_error(runs, pictures):
 def test_an_unknown_split_is_an_error_that_names_the_others(runs):
     model = predictor.load(runs["classification"], device="cpu")
     with pytest.raises(UserError, match="no split 'tset'; choose one of: train, val"):
-        measure(model, Record(runs["classification"]).data.source, "tset", progress=False)
+        measure(model, RunReader(runs["classification"]).data.source, "tset", progress=False)

@@ -8,12 +8,17 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from vitrail import serve
 from vitrail.cli import main
 from vitrail.errors import UserError
 from vitrail.serve import Limits, named
-from vitrail.serve.worker import Job, perform
+from vitrail.serve.jobs.attention import Attention
+from vitrail.serve.jobs.embed import Embed
+from vitrail.serve.jobs.explain import Explain
+from vitrail.serve.jobs.merge import Merge
+from vitrail.serve.jobs.predict import Predict
 
 
 @pytest.mark.parametrize(
@@ -37,10 +42,10 @@ def test_a_model_is_called_as_its_folder_is(models, names):
     [
         (["a/birds", "b/birds"], "two models are called 'birds'; write NAME=PATH"),
         (["runs/vögel"], "write NAME=PATH"),
-        ({"a/b": "runs/birds"}, "'a/b' is no name"),
+        ({"a/b": "runs/birds"}, "'a/b' does not fit into a URL"),
         ([], "no model was named"),
-        (["."], "'.' is no name"),
-        ([""], "'' is no name"),
+        (["."], "'.' does not fit into a URL"),
+        ([""], "'' does not fit into a URL"),
     ],
 )
 def test_names_that_do_not_go(models, words):
@@ -78,10 +83,9 @@ def test_models_run_in_the_engine_that_was_asked_for(tiny_predictor, tmp_path, m
     served = pickle.loads(pickle.dumps(asked["load"]))(*asked["models"])  # as it reaches the models' process
     predictor = tiny_predictor()
     assert served.engine is not served.task
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 16, 24), np.uint8)
-    for kind, options in (("predict", {}), ("embed", {}), ("explain", {}), ("attention", {}), ("merge", {"r": 1})):
-        job = Job("tiny", kind, pixels, options)
-        for mine, theirs in zip(perform(served, job), perform(predictor, job), strict=True):
+    pixels = torch.randint(256, (3, 3, 16, 24), dtype=torch.uint8)
+    for job in (Predict(), Embed(), Explain(), Attention(), Merge(1)):
+        for mine, theirs in zip(job.run(served, pixels), job.run(predictor, pixels), strict=True):
             for one, other in zip(numbers(mine), numbers(theirs), strict=True):
                 np.testing.assert_allclose(one, other, atol=1e-5)
 
@@ -102,9 +106,9 @@ def test_a_missing_library_is_named_with_its_remedy(missing, monkeypatch):
         serve.app("runs/birds")
 
 
-def test_a_request_never_may_have_more_images_than_there_are_places():
+def test_a_request_never_may_have_more_images_than_the_queue_holds():
     assert (Limits(queue=3).images, Limits(queue=100, max_images=5).images) == (3, 5)
-    assert Limits(batch_size=4).places == 32
+    assert Limits(batch_size=4).queue_size == 32
 
 
 def test_help_needs_no_heavy_library():

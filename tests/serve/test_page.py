@@ -19,8 +19,8 @@ from browsing import VIEWS, choose, click, expect_names, named, place, said, sho
 from playwright.sync_api import expect
 
 from vitrail import compress
-from vitrail.explain.gaze import gaze
 from vitrail.explain.overlay import scaled
+from vitrail.explain.query_attention import query_attention
 from vitrail.predictor import Predictor
 from vitrail.tasks import features
 
@@ -64,7 +64,7 @@ def test_a_clicked_patch_shows_what_it_attends_to_in_every_layer_and_head(patch,
     page, predictor = visit(), predictors["small"]
     choose(page, photo)
     click(page, predictor, patch)
-    weights = gaze(predictor.task, predictor.tensor(photo["buffer"]), patch)
+    weights = query_attention(predictor.task, predictor.tensor(photo["buffer"]), patch)
     for layer in (0, 1):
         slide(page, "Layer", layer)
         for head, name in ((-1, "mean of 2 heads"), (0, "head 0"), (1, "head 1")):
@@ -109,7 +109,7 @@ def test_what_is_painted_is_the_heat(visit, photo, predictors):
         }""",
         [place(predictor, patch) for patch in range(6)],
     )
-    heat = scaled(gaze(predictor.task, predictor.tensor(photo["buffer"]))[-1, 1]).ravel()
+    heat = scaled(query_attention(predictor.task, predictor.tensor(photo["buffer"]))[-1, 1]).ravel()
     np.testing.assert_allclose(np.array(opacity) / 255, 0.15 + 0.6 * heat, atol=0.02)
 
 

@@ -88,7 +88,7 @@ def test_where_the_queries_of_a_detector_look(talk, png, predictors):
 
     answers, about = talk(conversation)
     assert [each.status_code for each in answers] == [200, 200, 422]
-    assert answers[2].json() == {"error": "segmentation has no queries to look after; choose another method"}
+    assert answers[2].json() == {"error": "segmentation has no queries to explain; choose another method"}
     for answer, name in zip(answers, ("detection", "instances"), strict=False):
         found = explain(predictors[name].task, predictors[name].tensor(data), "queries", target=1)
         told = answer.json()["maps"]
@@ -100,5 +100,5 @@ def test_where_the_queries_of_a_detector_look(talk, png, predictors):
 
 
 def test_a_border_that_the_model_would_have_to_be_told_of_is_refused():
-    with pytest.raises(UserError, match=r"finder would take the border .* resize=square"):
+    with pytest.raises(UserError, match=r"finder would read padding .* resize=square"):
         describe("finder", build("detection", resize="pad"))

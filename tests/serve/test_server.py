@@ -226,6 +226,7 @@ def test_a_full_queue_refuses_within_a_moment(server, png):
     assert taken < 2
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
 def test_nothing_that_the_schema_allows_or_forbids_makes_it_fail(mode, server):
     tried = set()

@@ -9,10 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from vitrail.errors import UserError
 from vitrail.serve import worker
-from vitrail.serve.worker import Job, Worker, WorkerLost
+from vitrail.serve.jobs.embed import Embed
+from vitrail.serve.jobs.explain import Explain
+from vitrail.serve.jobs.predict import Predict
+from vitrail.serve.worker import JobBatch, Worker, WorkerLost
 
 
 class Settings:
@@ -30,7 +34,7 @@ class Settings:
 @pytest.fixture
 def talk(tiny_predictor, tmp_path, monkeypatch):
     """``talk(conversation)`` with a worker whose model cannot be loaded while the file ``gone`` exists."""
-    monkeypatch.setattr(worker, "PAUSES", (0.0, 0.2))
+    monkeypatch.setattr(worker, "RESTART_DELAYS", (0.0, 0.2))
 
     def run(conversation):
         async def main():
@@ -43,27 +47,29 @@ def talk(tiny_predictor, tmp_path, monkeypatch):
     return run
 
 
-def job(kind="predict", **options):
+def batch(job=Predict()):  # noqa: B008  frozen
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 16, 24), np.uint8)
-    return Job("model", kind, pixels, options)
+    return JobBatch("model", job, pixels)
 
 
 def test_answers_belong_to_their_questions_and_errors_to_those_who_made_them(talk, tiny_predictor):
     async def conversation(found):
-        questions = [job(), job("embed"), job("explain", method="rollout", layer=9), job("explain", method="gradcam")]
+        jobs = [Predict(), Embed(), Explain("rollout", (("layer", 9),)), Explain("gradcam")]
+        questions = [batch(each) for each in jobs]
         said, vectors, refused, maps = await asyncio.gather(*map(found, questions), return_exceptions=True)
         predictor = tiny_predictor()
-        for mine, theirs in ((said, "predict"), (vectors, "embed"), (maps, "explain")):
+        pixels = torch.from_numpy(batch().pixels)
+        for mine, theirs in (
+            ([each.probabilities for each in said], [each.probabilities for each in Predict().run(predictor, pixels)]),
+            (vectors, Embed().run(predictor, pixels)),
+        ):
             assert len(mine) == 3
-            if theirs != "explain":
-                expected = worker.perform(predictor, job(theirs))
-                numbers = [each if theirs == "embed" else each.probabilities for each in mine]
-                wanted = [each if theirs == "embed" else each.probabilities for each in expected]
-                np.testing.assert_allclose(numbers, wanted, rtol=1e-5)
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+        assert len(maps) == 3
         assert isinstance(refused, UserError)
         assert "there is no layer 9" in str(refused)
         with pytest.raises(RuntimeError, match="the model failed"):
-            await found(replace(job(), model="other"))
+            await found(replace(batch(), model="other"))
         assert found.restarts == 0
 
     found = talk(conversation)
@@ -78,11 +84,11 @@ def test_it_is_tried_again_until_the_models_load(talk, tmp_path, capfd):
             await asyncio.sleep(0.05)
         assert not found.up
         with pytest.raises(WorkerLost):
-            await found(job())
+            await found(batch())
         (tmp_path / "gone").unlink()
         while not found.up:
             await asyncio.sleep(0.05)
-        assert len(await found(job())) == 3
+        assert len(await found(batch())) == 3
 
     talk(conversation)
-    assert "could not be started again: the file is gone" in capfd.readouterr().err
+    assert "could not be restarted: the file is gone" in capfd.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +12,15 @@ import pytest
 import torch
 from PIL import Image
 
+import vitrail
 from vitrail import registry
 from vitrail.config import from_dict, to_dict
+from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
+from vitrail.errors import UserError
+from vitrail.nn.encoder import Encoder
+from vitrail.predictions import RankedPrediction, SpatialPrediction
 from vitrail.tasks import Task
+from vitrail.trainable import Embedder, Trainable, image_encoder
 from vitrail.vit import ViTConfig
 
 MODEL = ViTConfig(image_size=16, patch_size=4, dim=32, depth=2, heads=2, mlp_dim=64)
@@ -28,6 +35,7 @@ def some_objects(count: int) -> SimpleNamespace:
     for mask, (left, top, right, bottom) in zip(masks, boxes.round().astype(int), strict=True):
         mask[top : bottom + 1, left : right + 1] = True
     objects = {"boxes_xyxy": torch.from_numpy(boxes), "labels": torch.arange(count) % len(NAMES)}
+    objects["crowd"] = torch.zeros(count, dtype=torch.bool)
     return SimpleNamespace(**objects, masks=torch.from_numpy(masks))
 
 
@@ -100,6 +108,108 @@ def test_predictions_draw_on_a_copy(name: str) -> None:
     drawn = task.predict(batch["images"])[0].draw(picture)
     assert drawn.height >= drawn.width * 40 // 60
     assert picture.tobytes() == before
+
+
+@tasks
+def test_encoders_are_submodules_under_their_paths(name: str) -> None:
+    task, _ = build(name)
+    for path, encoder in task.encoders().items():
+        assert task.get_submodule(path) is encoder
+        assert isinstance(encoder, Encoder)
+    assert image_encoder(task) is next(iter(task.encoders().values()))
+
+
+@tasks
+def test_inputs_are_those_of_the_encoder(name: str) -> None:
+    task, _ = build(name)
+    assert (task.inputs.media, task.inputs.channels, task.inputs.size) == ("image", 3, (16, 16))
+    task.inputs.accepts((16, 24))
+    with pytest.raises(UserError):
+        task.inputs.accepts((17, 24))
+
+
+@tasks
+def test_one_pass_gives_outputs_and_embedding(name: str) -> None:
+    task, batch = build(name)
+    outputs, embedding = task.forward_with_embedding(batch["images"])
+    torch.testing.assert_close(outputs, task(batch["images"]))
+    torch.testing.assert_close(embedding, task.embed(batch["images"]))
+    assert embedding.shape == (4, 32)
+    graph = task.graph_outputs(batch["images"])
+    assert torch.equal(graph["outputs"], outputs)
+    assert torch.equal(graph["embedding"], embedding)
+
+
+@tasks
+def test_outputs_have_names_and_a_score_for_each(name: str) -> None:
+    task, batch = build(name)
+    assert task.names == NAMES
+    assert task.class_scores(task(batch["images"])).shape == (4, 3)
+
+
+@tasks
+def test_predictions_are_in_pixels_of_the_size_given(name: str) -> None:
+    task, _ = build(name)
+    (prediction,) = task.predict(torch.randn(1, 3, 16, 24))
+    assert isinstance(prediction, SpatialPrediction) == task.spatial()
+    if isinstance(prediction, SpatialPrediction):
+        assert prediction.size == (16, 24)
+        twice = prediction.to_original(Preprocess(PreprocessConfig(size=(16, 24))).geometry((32, 48)))
+        assert twice.size == (32, 48)
+        assert all(list(row) == list(prediction.columns) for row in prediction.rows())
+
+
+@tasks
+def test_predictions_show_themselves(name: str) -> None:
+    task, batch = build(name)
+    prediction = task.predict(batch["images"])[0]
+    assert len(repr(prediction)) < 100
+    assert Image.open(io.BytesIO(prediction._repr_png_())).format == "PNG"
+    if isinstance(prediction, RankedPrediction):
+        assert len(prediction.to_dict(2)["top"]) == len(prediction.top(2)) == 2
+
+
+@tasks
+def test_rows_of_an_evaluation_are_the_same_in_any_batch(name: str) -> None:
+    task, batch = build(name)
+    geometries = [Preprocess(PreprocessConfig(size=16)).geometry((16, 16))] * 4 if task.spatial() else None
+    more = {} if geometries is None else {"geometries": geometries}
+    together, apart = task.metrics(), task.metrics()
+    with torch.no_grad():
+        rows = task.evaluate_batch(batch | more)
+        assert len(rows) == 4
+        together.update(rows, batch["targets"])
+        for i in range(4):
+            one = {key: value[i : i + 1] for key, value in (batch | more).items()}
+            apart.update(task.evaluate_batch(one), batch["targets"][i : i + 1])
+    assert together.compute() == pytest.approx(apart.compute(), rel=1e-4, abs=1e-5, nan_ok=True)
+
+
+@tasks
+def test_another_forward_takes_the_place_of_the_tasks_own(name: str) -> None:
+    task, batch = build(name)
+    outputs, shapes = task(batch["images"]).detach(), []
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        shapes.append(images.shape)
+        return outputs
+
+    task.evaluate_batch(batch | {"geometries": [Preprocess(PreprocessConfig(size=16)).geometry((16, 16))] * 4}, forward)
+    assert shapes == [(4, 3, 16, 16)]
+
+
+def test_a_model_without_a_head_predicts_its_features_and_says_what_it_lacks() -> None:
+    module = registry.load("tasks", "features")
+    model = module.Task(module.Config(model=MODEL)).eval()
+    assert isinstance(model, Embedder)
+    assert not isinstance(model, Trainable)
+    assert model.names == ()
+    predictor = vitrail.Predictor(model, PreprocessConfig(size=16), device="cpu")
+    image = np.zeros((20, 20, 3), np.uint8)
+    assert predictor.embed([image, image]).shape == (2, 32)
+    np.testing.assert_array_equal(predictor.predict(image).features, predictor.embed(image))
+    with pytest.raises(UserError, match="cannot be measured"):
+        vitrail.evaluate(model, [])
 
 
 @tasks

@@ -15,7 +15,8 @@ from vitrail.nn.denoising import DenoisingConfig
 from vitrail.nn.detr_decoder import DecoderConfig
 from vitrail.nn.object_queries import OneToManyConfig
 from vitrail.nn.windows import WindowConfig
-from vitrail.tasks.detection import Config, Prediction, Task, regions, to_pixels, truth_of
+from vitrail.ops.regions import regions, to_pixels, truth_of
+from vitrail.tasks.detection import Config, Prediction, Task
 from vitrail.vit import ViTConfig
 
 NAMES = ("ant", "bee", "cat")
@@ -33,6 +34,7 @@ def build(*, std=0.2, model=None, **options):
 def objects(count, side=32.0, crowd=None):
     start = torch.rand(count, 2) * side / 2
     boxes = torch.cat((start, start + torch.rand(count, 2) * side / 2), dim=1)
+    crowd = torch.zeros(count, dtype=torch.bool) if crowd is None else crowd
     return SimpleNamespace(boxes_xyxy=boxes, labels=torch.randint(3, (count,)), crowd=crowd)
 
 
@@ -66,7 +68,7 @@ def test_regions_and_pixels():
     assert region.tolist() == [[1, 2, 9, 6]]
     pixels = to_pixels(torch.tensor([[[0.5, 0.5, 0.5, 0.5]]]), region)
     assert pixels.tolist() == [[[3, 3, 7, 5]]]
-    true = SimpleNamespace(boxes_xyxy=pixels[0], labels=torch.tensor([2]))
+    true = SimpleNamespace(boxes_xyxy=pixels[0], labels=torch.tensor([2]), crowd=torch.tensor([False]))
     torch.testing.assert_close(truth_of([true], region).boxes, torch.full((1, 4), 0.5))
 
 
@@ -182,7 +184,7 @@ def test_a_few_images_are_learned_by_heart():
         labels = torch.tensor([0, 1])
         for (left, top, right, bottom), label in zip(boxes.tolist(), labels.tolist(), strict=True):
             image[label, top:bottom, left:right] += 1
-        targets.append(SimpleNamespace(boxes_xyxy=boxes.float(), labels=labels))
+        targets.append(SimpleNamespace(boxes_xyxy=boxes.float(), labels=labels, crowd=labels < 0))
     model = ViTConfig(**MODEL | {"patch_size": 8})
     task = Task(Config(model=model, classes=NAMES, decoder=DECODER, denoising=DenoisingConfig(groups=2)))
     optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3, weight_decay=0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vitrail.data.drawing import colour
-from vitrail.data.targets import Objects
+from vitrail.data.objects import Objects
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.nn.detr_decoder import DecoderConfig
 from vitrail.nn.mask_head import MaskConfig
@@ -67,7 +67,7 @@ def test_a_batch_of_padded_images_gives_what_they_give_alone():
 def test_the_masks_loss_is_that_of_the_matched_queries():
     task = build()
     targets = [objects(3, crowd=[1]), objects(0), objects(2)]
-    seen = task._see(torch.randn(3, 3, 32, 32), None)
+    seen = task._encode(torch.randn(3, 3, 32, 32), None)
     kept = masks_of(targets, seen.region)
     assert torch.equal(kept, torch.cat((targets[0].masks[[0, 2]], targets[2].masks)))
     x = torch.randn(3, 6, 16)

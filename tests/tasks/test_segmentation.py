@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from vitrail import compress
-from vitrail.data.images.decode import decode_map
+from vitrail.data.media.decode import decode_map
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError

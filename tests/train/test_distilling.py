@@ -177,7 +177,7 @@ def test_a_run_folder_allows_no_pickle_and_imports_no_module(bands: Path, tmp_pa
 
     config.save(run, folder.config)
     assert folder.run().distill == dataclasses.replace(run.distill, allow_pickle=False)  # type: ignore[type-var]
-    assert folder.admit(run, extend=True).distill == run.distill  # who resumes may say it again
+    assert folder.reconcile(run, extend=True).distill == run.distill  # who resumes may say it again
     for change in ({"distill.teacher": "evil.module:teacher"}, {"distill.kind": "evil.module"}):
         config.save(override(run, change), folder.config)
         with pytest.raises(UserError, match=r"names the module 'evil\.module', which no file may load"):

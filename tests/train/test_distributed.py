@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from vitrail.checkpoints import native
 from vitrail.tasks.classification import Config, Task
-from vitrail.train.distributed import World, shard, whole
+from vitrail.train.distributed import World, shard, unsharded
 from vitrail.train.run import Run
 from vitrail.vit import ViTConfig
 
@@ -66,6 +66,7 @@ def _changed(run: Run, **changes: Any) -> Run:
 )
 def test_two_processes_are_one(changes: Any, run: Run, alone: Any, context: Any, tmp_path: Path) -> None:
     both = _train(context, _changed(run, **changes), tmp_path / "run")
+    assert native.read_meta(tmp_path / "run" / "weights" / "last.safetensors")["task"] == "classification"
     assert both.keys() == alone.keys()
     for name, value in both.items():
         torch.testing.assert_close(value, alone[name], rtol=0, atol=TOLERANCE, msg=lambda m, name=name: f"{name}: {m}")
@@ -107,7 +108,7 @@ def _left_whole(rank: int) -> list[list[str]]:
         outputs = task(images)
         found.append([name for name, parameter in task.named_parameters() if not isinstance(parameter, DTensor)])
         outputs.square().sum().backward()
-        with whole(task), torch.no_grad():
+        with unsharded(task), torch.no_grad():
             task(images)
             assert not any(isinstance(parameter, DTensor) for parameter in task.parameters())
         assert all(isinstance(parameter, DTensor) for parameter in task.parameters())

@@ -60,6 +60,7 @@ def test_killed_before_the_oldest_state_was_removed(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"00000009", "00000010"}
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("trial", range(RANDOM_KILLS))
 def test_random_moment(trial: int, run: Run, reference: Any, context: Any, tmp_path: Path) -> None:
     expected, seconds, _ = reference
@@ -90,6 +91,7 @@ def test_at_most_one_interval_is_lost(run: Run, reference: Any, context: Any, tm
         assert json.loads((newest / "state.json").read_text())["position"]["step"] == 2 * save
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("trial", range(SAVE_KILLS))
 def test_inside_a_save(trial: int, run: Run, reference: Any, context: Any, tmp_path: Path) -> None:
     expected, _, num_calls = reference

@@ -28,7 +28,7 @@ from vitrail.train import state
 from vitrail.train.folder import RunFolder
 from vitrail.train.loggers.csv import read
 from vitrail.train.loop import Loop, fit
-from vitrail.train.step import Stepper
+from vitrail.train.step import TrainStep
 
 GENTLE = {"dropout": 0.0, "drop_path": 0.0}
 
@@ -186,16 +186,16 @@ def test_steps_that_are_not_finite_change_nothing(
     what: str, optimizer: Any, bands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     snapshots = []
-    step = Stepper.__call__
+    step = TrainStep.__call__
 
-    def watched(self: Stepper, *arguments: Any, **named: Any) -> Any:
-        reading = step(self, *arguments, **named)
-        rule = self.training.optimizer
-        moments = [value.clone() for p in self.task.parameters() for value in rule.state[p].values()]
-        snapshots.append([p.detach().clone() for p in self.task.parameters()] + moments)
-        return reading
+    def watched(self: TrainStep, *arguments: Any, **named: Any) -> Any:
+        output = step(self, *arguments, **named)
+        rule = self.state.optimizer
+        moments = [value.clone() for p in self.model.parameters() for value in rule.state[p].values()]
+        snapshots.append([p.detach().clone() for p in self.model.parameters()] + moments)
+        return output
 
-    monkeypatch.setattr(Stepper, "__call__", watched)
+    monkeypatch.setattr(TrainStep, "__call__", watched)
     broken_task(monkeypatch, lambda call: what if call in (3, 4, 8) else None)
     run = tiny_run(bands, epochs=2, optimizer={"name": optimizer, "lr": 0.01})
     assert fit(run, tmp_path / "run").exit_code == 0

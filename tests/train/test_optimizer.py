@@ -13,9 +13,9 @@ from vitrail.tasks.classification import Config, Task
 from vitrail.train.optimizer import (
     OptimizerConfig,
     build,
+    distance_to_head,
     freeze,
-    kernel_names,
-    layer_of,
+    kernels,
     parameter_groups,
     set_rates,
     train_mode,
@@ -52,8 +52,9 @@ def test_kernels_of_the_stems_decay_and_their_norms_do_not(kind: str) -> None:
     task = make_task(image_size=32, patch_size=8, embed=embed)
     names = {name for name, p in task.named_parameters() if name.startswith("vit.embed") and p.ndim == 4}
     assert names
-    assert names <= kernel_names(task)
-    assert all(dict(task.named_parameters())[name].ndim >= 2 for name in kernel_names(task))
+    decaying = kernels(task)
+    assert names <= {name for name, parameter in task.named_parameters() if parameter in decaying}
+    assert all(parameter.ndim >= 2 for parameter in decaying)
 
 
 def test_layer_decay_scales_are_timms() -> None:
@@ -86,9 +87,28 @@ def test_the_backbone_may_learn_more_slowly_than_the_head() -> None:
     assert {rate for name, rate in rates.items() if name.startswith("head.")} == {0.5}
 
 
-def test_layers() -> None:
-    names = ["vit.registers", "vit.pre_norm.weight", "vit.blocks.0.x", "vit.blocks.11.x", "vit.norm.bias", "pool.probe"]
-    assert [layer_of(name, 12) for name in names] == [0, 0, 1, 12, 12, 13]
+def test_layers_are_counted_from_the_head() -> None:
+    task = make_task(registers=2, pre_norm=True)
+    distance = distance_to_head(task)
+    found = {name: distance.get(parameter, 0) for name, parameter in task.named_parameters()}
+    names = ["registers", "pre_norm.weight", "blocks.0.norm1.weight", "blocks.2.norm1.weight", "norm.bias"]
+    assert [found[f"vit.{name}"] for name in names] == [4, 4, 3, 1, 1]
+    assert found["head.output.weight"] == 0
+
+
+def test_all_encoders_are_frozen_and_grouped_as_backbones() -> None:
+    from vitrail.pretrain.moco_v3 import Config as MocoConfig
+    from vitrail.pretrain.moco_v3 import Task as Moco
+
+    task = Moco(MocoConfig(model=make_task().config.model, hidden_dim=8, output_dim=4))
+    rates = by_name(task, parameter_groups(task, OptimizerConfig(backbone_lr=0.1), 1.0), "lr")
+    assert {rate for name, rate in rates.items() if name.startswith("vit.")} == {0.1}
+    assert not any(name.startswith("teacher.") for name in rates)  # it follows, without gradients
+    freeze(task, ["backbone"])
+    assert {name.partition(".")[0] for name in by_name(task, parameter_groups(task, OptimizerConfig(), 1.0), "lr")} == {
+        "projector",
+        "predictor",
+    }
 
 
 def test_learning_rate_absolute_or_per_256_images() -> None:

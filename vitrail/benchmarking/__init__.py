@@ -4,9 +4,9 @@
 
     vitrail.benchmark("runs/birds", batches=(1, 8)).save("speed")
 
-- ``contenders``: what goes together;
-- ``process``, ``worker``: each contender in a process of its own, so that its memory is its own;
-- ``ceiling``: the rate of the machine's matrix products;
+- ``candidates``: which combinations there are;
+- ``process``, ``worker``: each candidate in a process of its own, so that its memory is its own;
+- ``roofline``: the rate of the machine's matrix products;
 - ``result``: rows, the table, the files.
 """
 
@@ -17,24 +17,22 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from vitrail.benchmarking import ceiling
-from vitrail.benchmarking.contenders import Contender, LeftOut, Way, Workshop, ways
+from vitrail.benchmarking import roofline
+from vitrail.benchmarking.candidates import Candidate, CandidateBuilder, LeftOut, Way, ways
 from vitrail.benchmarking.process import Process
 from vitrail.benchmarking.result import Benchmark, Row, compared
 from vitrail.benchmarking.turns import take_turns
-from vitrail.config import to_dict
 from vitrail.data.source import SourceConfig
-from vitrail.engines._files import Graph
+from vitrail.engines.graph import Graph
 from vitrail.errors import UserError
+from vitrail.ops.grid import as_pair
 from vitrail.ops.patches import Pair
-from vitrail.outline import require_fit
 from vitrail.predictor import Predictor, load
-from vitrail.report.measured import find_split
-from vitrail.vit import as_pair
+from vitrail.report.evaluated import find_split
+from vitrail.sizes import require_fit
 
 Found = tuple[list[Row], list[LeftOut]]
 
@@ -55,13 +53,13 @@ def benchmark(
 ) -> Benchmark:
     """Measure a model in everything that can run it; eager PyTorch in fp32, the reference, is always among them.
 
-    All contenders of one image size are in memory together, each in its own process, and take turns, so that they meet
-    the machine in the same moods. A step is one forward pass of a batch that is preprocessed and on the device.
+    All candidates of one image size are in memory together, each in its own process, and take turns, so that all run
+    under the same load of the machine. A step is one forward pass of a batch that is preprocessed and on the device.
 
     Args:
         source: what :func:`vitrail.load` takes; an exported file is measured in its own engine, which is then the
             reference.
-        data: labelled images to measure the accuracy of each contender on, as for ``vitrail evaluate``.
+        data: labelled images to measure the accuracy of each candidate on, as for ``vitrail evaluate``.
         engines: by name (:mod:`vitrail.engines`); default: all.
         image_sizes: (height, width) in pixels; default: the model's own. Positions are resampled as at loading.
         merges: patch tokens to merge in each layer (ToMe); 0: none.
@@ -80,14 +78,14 @@ def benchmark(
     sizes = dict.fromkeys(as_pair(size) for size in image_sizes) or [model.preprocess.config.size]
     for size in sizes:
         _require(model, size)
-    question = _question(model, data, split)
-    ceilings = ceiling.measure(dict.fromkeys(way.precision for way in asked), model.device)
+    labelled = _labelled(model, data, split)
+    rooflines = roofline.measure(dict.fromkeys(way.precision for way in asked), model.device)
     rows: list[Row] = []
     left_out: list[LeftOut] = []
     for size in sizes:
         if size != model.preprocess.config.size:
             model = load(source, image_size=size, device=model.device, allow_pickle=allow_pickle)
-        more, lost = _measure(str(source), model, asked, sorted(set(batches)), seconds, question, allow_pickle)
+        more, lost = _measure(str(source), model, asked, sorted(set(batches)), seconds, labelled, allow_pickle)
         rows += more
         left_out += lost
     return Benchmark(
@@ -96,8 +94,8 @@ def benchmark(
         threads=torch.get_num_threads(),
         seconds=seconds,
         reference=asked[0],
-        ceilings=tuple(ceilings),
-        rows=tuple(compared(rows, asked[0], ceilings)),
+        rooflines=tuple(rooflines),
+        rows=tuple(compared(rows, asked[0], rooflines)),
         left_out=tuple(left_out),
     )
 
@@ -108,19 +106,19 @@ def _measure(
     asked: list[Way],
     batches: list[int],
     seconds: float,
-    question: tuple[Any, ...],
+    labelled: tuple[SourceConfig, str] | None,
     allow_pickle: bool,
 ) -> Found:
     """Everything of one image size."""
     with tempfile.TemporaryDirectory(prefix="vitrail-") as folder, ExitStack() as running:
-        workshop = Workshop(source, model, Path(folder))
-        made = [workshop.make(way) for way in asked]
+        builder = CandidateBuilder(source, model, Path(folder))
+        made = [builder.make(way) for way in asked]
         processes = {
             each: running.enter_context(Process(each, model, allow_pickle=allow_pickle))
             for each in made
-            if isinstance(each, Contender)
+            if isinstance(each, Candidate)
         }
-        rows, lost = take_turns(processes, batches, seconds, question)
+        rows, lost = take_turns(processes, batches, seconds, labelled)
         return rows, [each for each in made if isinstance(each, LeftOut)] + lost
 
 
@@ -131,10 +129,10 @@ def _require(model: Predictor, size: Pair) -> None:
         model.engine.require(size)
 
 
-def _question(model: Predictor, data: str | None, split: str | None) -> tuple[Any, ...]:
-    """What the workers are asked about the data, which is there and fits the model; () without data."""
+def _labelled(model: Predictor, data: str | None, split: str | None) -> tuple[SourceConfig, str] | None:
+    """The data and its split, which exist and fit the model; None without data."""
     if data is None:
-        return ()
+        return None
     config = SourceConfig(spec=data, val_fraction=0)  # all images count
     _, split = find_split(model, config, split)
-    return to_dict(config), split
+    return config, split

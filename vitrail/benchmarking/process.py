@@ -1,4 +1,4 @@
-"""A contender's process, seen from the one that measures."""
+"""A candidate's process, seen from the one that measures."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from typing import Any
 import torch
 
 from vitrail import engines
-from vitrail.benchmarking.contenders import Contender
+from vitrail.benchmarking.candidates import Candidate
+from vitrail.benchmarking.result import Accuracy
+from vitrail.config import to_dict
+from vitrail.data.source import SourceConfig
 from vitrail.predictor import Predictor
 
 PATIENCE = 5.0  # seconds for a process to end by itself
 
 
 class Lost(Exception):
-    """A contender that cannot go on, and why."""
+    """A candidate that has failed, and why."""
 
 
 class Process:
-    """Started at once; it loads the contender's model meanwhile.
+    """The process of a candidate. It starts at once and loads the model meanwhile.
 
     Args:
-        model: what the contender was made of.
+        model: that the candidate was made of.
     """
 
-    def __init__(self, contender: Contender, model: Predictor, *, allow_pickle: bool) -> None:
-        way, is_graph = contender.way, engines.of_file(contender.source) is not None
+    def __init__(self, candidate: Candidate, model: Predictor, *, allow_pickle: bool) -> None:
+        way, is_graph = candidate.way, engines.of_file(candidate.source) is not None
         task = model.task.name
-        options = {
-            "image_size": contender.size,
-            "device": str(model.device),
-            "allow_pickle": allow_pickle or is_graph,  # of our own making, or opened before
-            "threads": torch.get_num_threads(),
-            "module": task if "." in task else None,
-        }
         self.child = self._start()
         engine, merge = ("", 0) if is_graph else (way.engine, way.merge)
-        self._say("load", contender.source, engine, way.precision, merge, options)
+        trusted = allow_pickle or is_graph  # of our own making, or opened before
+        module = task if "." in task else None
+        threads = torch.get_num_threads()
+        how = (list(candidate.size), str(model.device), trusted, threads, module)
+        self._say("load", candidate.source, engine, way.precision, merge, *how)
 
     def __enter__(self) -> Process:
         return self
@@ -64,8 +64,26 @@ class Process:
         """
         self._hear()
 
-    def ask(self, question: str, *arguments: Any) -> Any:
-        """What the worker's method of that name returns. Raises as :meth:`ready`."""
+    def prepare(self, batch: int) -> None:
+        """As :meth:`Worker.prepare`. Raises as :meth:`ready`."""
+        self._ask("prepare", batch)
+
+    def turn(self, seconds: float) -> list[float]:
+        """As :meth:`Worker.turn`. Raises as :meth:`ready`."""
+        taken: list[float] = self._ask("turn", seconds)
+        return taken
+
+    def memory(self) -> tuple[int, int | None]:
+        """As :meth:`Worker.memory`. Raises as :meth:`ready`."""
+        resident, on_device = self._ask("memory")
+        return resident, on_device
+
+    def evaluate(self, data: SourceConfig, split: str) -> Accuracy:
+        """As :meth:`Worker.evaluate`. Raises as :meth:`ready`."""
+        return Accuracy(**self._ask("evaluate", to_dict(data), split))
+
+    def _ask(self, question: str, *arguments: object) -> Any:
+        """What the worker's method of that name returns."""
         self._say(question, *arguments)
         return self._hear()
 
@@ -79,7 +97,7 @@ class Process:
             env=os.environ | {"PYTHONPATH": os.pathsep.join(each or os.getcwd() for each in sys.path)},
         )
 
-    def _say(self, *question: Any) -> None:
+    def _say(self, *question: object) -> None:
         assert self.child.stdin is not None
         with suppress(BrokenPipeError):  # nothing will be heard
             print(json.dumps(question), file=self.child.stdin, flush=True)

@@ -6,22 +6,23 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vitrail import files
-from vitrail.benchmarking.ceiling import Ceiling
-from vitrail.benchmarking.contenders import Contender, LeftOut, Way
-from vitrail.ops.patches import Pair
+from vitrail.benchmarking.candidates import Candidate, LeftOut, Way
+from vitrail.benchmarking.roofline import Roofline
+from vitrail.results import Column, ResultTable, size_text
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What a contender reaches on the data given.
+    """What a candidate reaches on the data given.
 
     Attributes:
-        label: of the metric that counts; ``shown``: its value as text.
+        label: of the metric that the task is selected by.
+        shown: its value as text.
+        metrics: all of them.
     """
 
     label: str
@@ -31,18 +32,18 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Row:
-    """One contender at one batch size.
+    """One candidate at one batch size.
 
     Attributes:
         seconds: of each step that counts, in the order taken.
-        memory: bytes, the largest resident set of the contender's process so far over that before it loaded the model;
+        memory: bytes, the largest resident set of the candidate's process so far over that before it loaded the model;
             its smaller batches came before.
         device_memory: bytes that PyTorch had allocated on an accelerator at most, likewise; None on the CPU.
         speedup: images a second over the reference's of the same size and batch; None where that was lost.
-        share: of the ceiling of its precision, by the multiply–accumulates that the model needs; None without one.
+        share: of the roofline of its precision, by the multiply–accumulates that the model needs; None without one.
     """
 
-    contender: Contender
+    candidate: Candidate
     batch: int
     seconds: tuple[float, ...]
     memory: int
@@ -62,30 +63,10 @@ class Row:
         """At the median."""
         return self.batch / self.percentiles[0] * 1e3
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; of the steps their number and percentiles."""
-        p50, p90, p99 = self.percentiles
-        return {
-            **dataclasses.asdict(self.contender.way),
-            "image_size": list(self.contender.size),
-            "batch": self.batch,
-            "steps": len(self.seconds),
-            "p50_ms": p50,
-            "p90_ms": p90,
-            "p99_ms": p99,
-            "images_per_second": self.images_per_second,
-            "speedup": self.speedup,
-            "memory": self.memory,
-            "device_memory": self.device_memory,
-            "macs": self.contender.macs,
-            "share_of_ceiling": self.share,
-            "metrics": self.accuracy.metrics if self.accuracy else None,
-        }
-
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All rows, by size, batch and contender, and what they are to be read with.
+    """All rows, by size, batch and candidate, and the conditions they were measured in.
 
     Attributes:
         reference: what speedups are over.
@@ -97,34 +78,16 @@ class Benchmark:
     threads: int
     seconds: float
     reference: Way
-    ceilings: tuple[Ceiling, ...]
+    rooflines: tuple[Roofline, ...]
     rows: tuple[Row, ...]
     left_out: tuple[LeftOut, ...]
 
-    def columns(self) -> list[str]:
-        """The headings of :meth:`cells`."""
-        label = next((row.accuracy.label for row in self.rows if row.accuracy), None)
-        memory = "MB" if self.device == "cpu" else "device MB"
-        fixed = ["", "size", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s", "speed", memory, "ceiling"]
-        return fixed + ([label] if label else [])
-
-    def cells(self) -> list[list[str]]:
-        """The rows as text for people."""
-        with_accuracy = any(row.accuracy for row in self.rows)
-        return [
-            [
-                str(row.contender.way),
-                times(row.contender.size),
-                str(row.batch),
-                *(f"{each:.1f}" for each in row.percentiles),
-                f"{row.images_per_second:.1f}",
-                "–" if row.speedup is None else f"{row.speedup:.2f} ×",
-                f"{(row.memory if row.device_memory is None else row.device_memory) / 1e6:.0f}",
-                "–" if row.share is None else f"{row.share:.0%}",
-                *([row.accuracy.shown if row.accuracy else "–"] if with_accuracy else []),
-            ]
-            for row in self.rows
-        ]
+    @property
+    def table(self) -> ResultTable[Row]:
+        """The rows as text and as JSON; the accuracy is shown where it was measured."""
+        label = next((row.accuracy.label for row in self.rows if row.accuracy), "")
+        accuracy: Column[Row] = Column(lambda row: row.accuracy.shown if row.accuracy else None, label)
+        return ResultTable((*COLUMNS, accuracy), self.rows)
 
     def reasons(self) -> dict[str, list[LeftOut]]:
         """What was left out, by the reason."""
@@ -133,7 +96,7 @@ class Benchmark:
             found.setdefault(each.reason, []).append(each)
         return found
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON types."""
         return {
             "source": self.source,
@@ -141,8 +104,8 @@ class Benchmark:
             "threads": self.threads,
             "seconds": self.seconds,
             "reference": dataclasses.asdict(self.reference),
-            "ceilings": [dataclasses.asdict(each) for each in self.ceilings],
-            "rows": [row.to_dict() for row in self.rows],
+            "ceilings": [dataclasses.asdict(each) for each in self.rooflines],
+            "rows": self.table.to_dict(),
             "left_out": [
                 {**dataclasses.asdict(each.way), "image_size": list(each.size), "reason": each.reason}
                 for each in self.left_out
@@ -159,32 +122,55 @@ class Benchmark:
         files.write_json(folder / "benchmark.json", plain(self.to_dict()))
         speeds: dict[str, dict[str, dict[int, float]]] = {}
         for row in self.rows:
-            panel = speeds.setdefault(f"{times(row.contender.size)} pixels", {})
-            panel.setdefault(str(row.contender.way), {})[row.batch] = row.images_per_second
+            panel = speeds.setdefault(f"{size_text(row.candidate.size)} pixels", {})
+            panel.setdefault(str(row.candidate.way), {})[row.batch] = row.images_per_second
         note = f"{self.device}, {self.threads} threads" if self.device == "cpu" else self.device
         style.save_png(throughput(speeds, note), folder / "benchmark.png")
 
 
-def compared(rows: Sequence[Row], reference: Way, ceilings: Sequence[Ceiling]) -> list[Row]:
-    """Rows with their speed over the reference's and their share of the ceiling."""
-    plain = {(row.contender.size, row.batch): row for row in rows if row.contender.way == reference}
+def compared(rows: Sequence[Row], reference: Way, rooflines: Sequence[Roofline]) -> list[Row]:
+    """Rows with their speed over the reference's and their share of the roofline."""
+    plain = {(row.candidate.size, row.batch): row for row in rows if row.candidate.way == reference}
     best: dict[str, float] = {}
-    for each in ceilings:
+    for each in rooflines:
         best[each.precision] = max(each.gflops, best.get(each.precision, 0.0))
     result = []
     for row in rows:
-        base, ceiling = plain.get((row.contender.size, row.batch)), best.get(row.contender.way.precision)
-        rate = 2e-9 * row.contender.macs * row.images_per_second
+        base, roofline = plain.get((row.candidate.size, row.batch)), best.get(row.candidate.way.precision)
+        rate = 2e-9 * row.candidate.macs * row.images_per_second
         result.append(
             dataclasses.replace(
                 row,
                 speedup=row.images_per_second / base.images_per_second if base else None,
-                share=rate / ceiling if ceiling else None,
+                share=rate / roofline if roofline else None,
             )
         )
     return result
 
 
-def times(size: Pair) -> str:
-    """``224×320``."""
-    return "×".join(map(str, size))
+def _memory(row: Row) -> float:
+    """MB, of the accelerator where there is one."""
+    return (row.memory if row.device_memory is None else row.device_memory) / 1e6
+
+
+COLUMNS: tuple[Column[Row], ...] = (
+    Column(lambda row: str(row.candidate.way), "engine"),
+    Column(lambda row: row.candidate.way.engine, key="engine"),
+    Column(lambda row: row.candidate.way.precision, key="precision"),
+    Column(lambda row: row.candidate.way.merge, key="merge"),
+    Column(lambda row: size_text(row.candidate.size), "size"),
+    Column(lambda row: list(row.candidate.size), key="image_size"),
+    Column(lambda row: row.batch, "batch", "batch"),
+    Column(lambda row: len(row.seconds), key="steps"),
+    Column(lambda row: row.percentiles[0], "p50", "p50_ms", unit="ms", format="{:.1f}"),
+    Column(lambda row: row.percentiles[1], "p90", "p90_ms", unit="ms", format="{:.1f}"),
+    Column(lambda row: row.percentiles[2], "p99", "p99_ms", unit="ms", format="{:.1f}"),
+    Column(lambda row: row.images_per_second, "images/s", "images_per_second", format="{:.1f}"),
+    Column(lambda row: row.speedup, "speed", "speedup", format="{:.2f} ×"),
+    Column(lambda row: row.memory, key="memory"),
+    Column(lambda row: row.device_memory, key="device_memory"),
+    Column(lambda row: row.candidate.macs, key="macs"),
+    Column(_memory, "memory", unit="MB", format="{:.0f}"),
+    Column(lambda row: row.share, "roofline", "share_of_ceiling", format="{:.0%}"),
+    Column(lambda row: row.accuracy.metrics if row.accuracy else None, key="metrics"),
+)

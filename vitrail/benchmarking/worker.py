@@ -1,4 +1,4 @@
-"""The process of one contender: it reads questions as lines of JSON and answers each with a line.
+"""The process of one candidate: it reads questions as lines of JSON and answers each with a line.
 
     python -m vitrail.benchmarking.worker
 
@@ -16,13 +16,14 @@ import re
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import torch
 from torch import Tensor
 
-from vitrail.benchmarking.ceiling import synchronise
+from vitrail.benchmarking.roofline import synchronise
 from vitrail.config import from_dict
 from vitrail.data.source import SourceConfig
 from vitrail.predictor import Predictor, load
@@ -32,7 +33,7 @@ STATUS = Path("/proc/self/status")
 
 
 class Worker:
-    """A contender's model; its methods are what it can be asked."""
+    """A candidate's model. A question names a method."""
 
     model: Predictor
     images: Tensor
@@ -40,19 +41,38 @@ class Worker:
     def __init__(self) -> None:
         self.start = resident()
 
-    def load(self, source: str, engine: str, precision: str, merge: int, options: dict[str, Any]) -> None:
+    def load(
+        self,
+        source: str,
+        engine: str,
+        precision: str,
+        merge: int,
+        image_size: Sequence[int],
+        device: str,
+        allow_pickle: bool,
+        threads: int,
+        module: str | None,
+    ) -> None:
         """Make the model ready.
 
         Args:
             engine: of a model that is no graph, else empty.
             merge: tokens that are still to be merged.
-            options: of :func:`vitrail.load`, ``threads``, and ``module``, what the task may need to be imported.
+            module: of a third party's task, imported first.
+
+        The rest as for :func:`vitrail.load`.
         """
-        torch.set_num_threads(options.pop("threads"))
-        if module := options.pop("module"):
+        torch.set_num_threads(threads)
+        if module is not None:
             importlib.import_module(module)
-        options["image_size"] = tuple(options["image_size"])
-        model = load(source, precision="fp32" if engine else precision, **options)
+        height, width = image_size
+        model = load(
+            source,
+            image_size=(height, width),
+            device=device,
+            allow_pickle=allow_pickle,
+            precision="fp32" if engine else precision,
+        )
         if merge:
             from vitrail.compress import apply
 
@@ -61,7 +81,7 @@ class Worker:
 
     @torch.inference_mode()
     def prepare(self, batch: int) -> None:
-        """Random images for the turns that follow, and a few steps that nobody counts."""
+        """Random images for the turns that follow, and a few steps that do not count."""
         config = self.model.preprocess.config
         self.images = torch.randn(batch, config.channels, *config.size, device=self.model.device)
         for _ in range(WARM_UP):
@@ -84,14 +104,14 @@ class Worker:
         on_device = None if self.model.device.type == "cpu" else torch.accelerator.max_memory_allocated()
         return resident(peak=True) - self.start, on_device
 
-    def evaluate(self, data: dict[str, Any], split: str | None) -> dict[str, Any]:
+    def evaluate(self, data: dict[str, object], split: str | None) -> dict[str, object]:
         """``metrics``, and the one that counts as text: its ``label`` and how it is ``shown``."""
-        from vitrail.report.measured import measure
+        from vitrail.report.evaluated import measure
         from vitrail.report.plain import plain
 
         measured = measure(self.model, from_dict(SourceConfig, data), split, batch_size=32, progress=False)
         metrics, monitor = measured.evaluation.metrics, self.model.task.monitor or "loss"
-        headline = measured.family.HEADLINES[monitor]
+        headline = measured.family.headlines[monitor]
         return {"metrics": plain(metrics), "label": headline.label, "shown": headline.show(metrics[monitor])}
 
     def _step(self) -> None:
@@ -115,7 +135,7 @@ def main() -> None:
         name, *arguments = json.loads(line)
         try:
             answer = {"value": getattr(worker, name)(*arguments)}
-        except Exception as error:  # of a library; whoever asks goes on without this contender
+        except Exception as error:  # of a library; whoever asks goes on without this candidate
             answer = {"error": (str(error).strip().splitlines() or [type(error).__name__])[0][:300]}
         print(json.dumps(answer), file=answers, flush=True)
 

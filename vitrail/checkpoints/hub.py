@@ -17,16 +17,13 @@ from typing import Any
 
 import yaml
 
-from vitrail.checkpoints.foreign import WEIGHTS
+from vitrail.checkpoints.beside import FILES, WEIGHTS
 from vitrail.errors import UserError, did_you_mean
 
 # One slash too: a Path has swallowed the other. Revisions with a slash are pull requests and conversions.
 ADDRESS = re.compile(
     r"hf:/{1,2}(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>refs/(?:pr|convert)/[^/]+|[^/]+))?(?:/(?P<file>[\w./-]+))?/?"
 )
-BESIDE = (
-    "config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json", "classes.json",
-)  # fmt: skip
 PLAIN, PICKLED = (".safetensors", ".npz"), (".bin", ".pt", ".pth")
 INDEX = ".index.json"
 SECONDS = 10.0  # of waiting for the hub to answer
@@ -94,7 +91,7 @@ def fetch(path: str | Path, *, allow_pickle: bool = False) -> Path:
         listed = [sibling.rfilename for sibling in siblings]
         weights = _weights(listed, address, allow_pickle)
         at = weights.rpartition("/")[0]
-        wanted = [weights, *(f"{at}/{name}".lstrip("/") for name in BESIDE)]
+        wanted = [weights, *(f"{at}/{name}".lstrip("/") for name in FILES)]
         if weights.endswith(INDEX):
             wanted += [name for name in listed if name.rpartition("/")[0] == at and name.endswith(PLAIN[0])]
         return Path(hub.snapshot_download(address.repo, revision=address.revision, allow_patterns=wanted)) / weights
@@ -157,7 +154,7 @@ def _library() -> Any:
 
 def _cached(hub: Any, address: Address, allow_pickle: bool) -> Path | None:
     """The weights in the cache; None if it does not hold the model."""
-    options: dict[str, Any] = {"revision": address.revision, "allow_patterns": list(BESIDE), "local_files_only": True}
+    options: dict[str, Any] = {"revision": address.revision, "allow_patterns": list(FILES), "local_files_only": True}
     try:
         folder = Path(hub.snapshot_download(address.repo, **options))
     except (OSError, ValueError):

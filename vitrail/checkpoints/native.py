@@ -1,6 +1,6 @@
-"""Our weights file: safetensors, with everything else that a model needs as JSON in its header.
+"""The native weights file: safetensors, with everything else that a model needs as JSON in its header.
 
-``__metadata__["vitrail"]`` holds our meta as JSON::
+``__metadata__["vitrail"]`` holds the meta as JSON::
 
     {"format": "vitrail", "version": 1, "task": ..., "config": {...}, "preprocess": {...},
      "metrics": {...}, "training": {...}}
@@ -9,18 +9,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
 from vitrail import files
 from vitrail.checkpoints.containers import Entry, Tensors, fill, room, safetensors
+from vitrail.config import to_dict
+from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 
 VERSION = 1
+NAME = "native"
+"""Of the format, where dialects of other libraries have theirs."""
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+
+
+class Configured(Protocol):
+    """A task or pretraining method, as far as a file says what it is."""
+
+    @property
+    def name(self) -> str:
+        """The registry name, or the dotted module of a third party's."""
+
+    @property
+    def config(self) -> object:
+        """An instance of its module's ``Config``."""
+
+
+def meta_of(
+    task: Configured, preprocess: PreprocessConfig, metrics: Mapping[str, float] | None = None, **more: Json
+) -> dict[str, Any]:
+    """What a file says of the model in it; weights files and exported graphs say it alike.
+
+    Args:
+        metrics: what the weights are known to reach.
+        more: further entries, such as ``training``.
+    """
+    return {
+        "task": task.name,
+        "config": to_dict(task.config),
+        "preprocess": to_dict(preprocess),
+        "metrics": dict(metrics or {}),
+        **more,
+    }
 
 
 @dataclass(frozen=True)
@@ -33,7 +68,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Native:
-    """An open file of ours and what it says, before a tensor is read."""
+    """An open native file and its meta, before a tensor is read."""
 
     tensors: Tensors
     meta: dict[str, Any]
@@ -81,7 +116,7 @@ def load(path: str | Path) -> Checkpoint:
     """Read a file that :func:`save` wrote.
 
     Raises:
-        UserError: absent, damaged, hostile, or not ours.
+        UserError: absent, damaged, hostile, or not native.
     """
     with safetensors.open_tensors(Path(path)) as file:
         found = Native(file, _meta(file))
@@ -89,7 +124,7 @@ def load(path: str | Path) -> Checkpoint:
 
 
 def find(tensors: Tensors) -> Native | None:
-    """What an open file says, or None if we did not write it; no tensor is read. Errors as in :func:`load`."""
+    """An open file with its meta, or None if it is not native; no tensor is read. Errors as in :func:`load`."""
     return Native(tensors, _meta(tensors)) if "vitrail" in tensors.metadata else None
 
 

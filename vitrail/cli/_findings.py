@@ -1,4 +1,4 @@
-"""What was found where, in the files of other tools: ``vitrail predict --out``."""
+"""Spatial predictions in the files of other tools: ``vitrail predict --out``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,45 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from vitrail.console import printable
 from vitrail.errors import UserError
 from vitrail.files import replacing, write_json, write_text
+from vitrail.predictions import Prediction, SpatialPrediction
 from vitrail.terminal.pictures import save_new, stem_of
 
-Write: TypeAlias = Callable[[str, Any], None]
+if TYPE_CHECKING:
+    from PIL import Image
+
+Write: TypeAlias = Callable[[str, Prediction], None]
 """Takes a picture's name and its prediction."""
+
+
+@runtime_checkable
+class CocoPrediction(Protocol):
+    """Objects that can be written as COCO annotations; ``size`` is the picture's (height, width)."""
+
+    size: tuple[int, int]
+
+    def to_coco(self, image_id: int | str = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """An annotation an object."""
+
+
+@runtime_checkable
+class YoloPrediction(Protocol):
+    """Objects that can be written as lines of YOLO's text."""
+
+    def to_yolo(self) -> str:
+        """A line an object."""
+
+
+@runtime_checkable
+class MapPrediction(Protocol):
+    """A prediction that is a picture of its own."""
+
+    def to_png(self) -> Image.Image:
+        """The number of a class for each pixel."""
 
 
 @contextmanager
@@ -39,14 +69,16 @@ def saving(out: Path, classes: Sequence[str]) -> Iterator[Write]:
 
 @contextmanager
 def _coco(out: Path, classes: Sequence[str]) -> Iterator[Write]:
-    """A whole data set, which our sources and others read; each annotation has its score."""
+    """A complete data set, which our sources and others read; each annotation has its score."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     numbers = range(1, len(classes) + 1)
 
-    def write(name: str, found: Any) -> None:
+    def write(name: str, found: Prediction) -> None:
         image_id = len(images) + 1
-        height, width = _able(found, "to_coco", out).size
+        if not isinstance(found, CocoPrediction):
+            raise _unfit(found, out)
+        height, width = found.size
         images.append({"id": image_id, "file_name": name, "height": height, "width": width})
         for entry in found.to_coco(image_id, numbers):
             box = entry["bbox"]
@@ -67,13 +99,14 @@ def _csv(out: Path, classes: Sequence[str]) -> Iterator[Write]:
         writer = csv.writer(file, lineterminator="\n")
         headed = False
 
-        def write(name: str, found: Any) -> None:
+        def write(name: str, found: Prediction) -> None:
             nonlocal headed
-            rows = _able(found, "rows", out).rows()
+            if not isinstance(found, SpatialPrediction):
+                raise _unfit(found, out)
             if not headed:
                 writer.writerow(["path", *found.columns])
                 headed = True
-            writer.writerows([name, *row.values()] for row in rows)
+            writer.writerows([name, *row.values()] for row in found.rows())
 
         yield write
 
@@ -85,16 +118,17 @@ def _folder(out: Path, classes: Sequence[str]) -> Iterator[Write]:
     with replacing(out) as folder:
         (folder / "labels").mkdir(parents=True)
 
-        def write(name: str, found: Any) -> None:
+        def write(name: str, found: Prediction) -> None:
             stem = stem_of(name)
             while stem in taken:
                 stem += "-2"
             taken.add(stem)
-            if hasattr(found, "to_png"):
+            if isinstance(found, MapPrediction):
                 save_new(found.to_png(), folder / f"{stem}.png")
+            elif isinstance(found, YoloPrediction):
+                (folder / "labels" / f"{stem}.txt").write_text(found.to_yolo(), encoding="utf-8")
             else:
-                text = _able(found, "to_yolo", out).to_yolo()
-                (folder / "labels" / f"{stem}.txt").write_text(text, encoding="utf-8")
+                raise _unfit(found, out)
 
         yield write
         if any((folder / "labels").iterdir()):
@@ -104,9 +138,6 @@ def _folder(out: Path, classes: Sequence[str]) -> Iterator[Write]:
             write_json(folder / "classes.json", list(classes))
 
 
-def _able(found: Any, method: str, out: Path) -> Any:
-    """The prediction, if it can be written so."""
-    if not hasattr(found, method):
-        hint = "a folder" if hasattr(found, "to_png") else "--json or --csv"
-        raise UserError(f"{printable(out.name)!r} cannot hold these predictions; choose {hint}")
-    return found
+def _unfit(found: Prediction, out: Path) -> UserError:
+    hint = "a folder" if isinstance(found, MapPrediction) else "--json or --csv"
+    return UserError(f"{printable(out.name)!r} cannot hold these predictions; choose {hint}")

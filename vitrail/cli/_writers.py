@@ -1,4 +1,4 @@
-"""Predictions as they come, on stdout: a table for people, JSON or CSV for machines."""
+"""Predictions as they come, on stdout: a table, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from vitrail.console import table
-from vitrail.tasks import SpatialPrediction, to_dict
+from vitrail.predictions import Prediction, RankedPrediction, SpatialPrediction
 
 ROWS_AT_ONCE = 64  # of the table: as many are held back to align them
 
@@ -18,7 +18,7 @@ ROWS_AT_ONCE = 64  # of the table: as many are held back to align them
 class Writer(Protocol):
     """Takes one result after the other."""
 
-    def __call__(self, name: str, prediction: Any) -> None: ...
+    def __call__(self, name: str, prediction: Prediction) -> None: ...
 
 
 @contextmanager
@@ -26,14 +26,14 @@ def json_writer(top: int) -> Iterator[Writer]:
     """One array, an object a line."""
     separator = "[\n"
 
-    def write(name: str, prediction: Any) -> None:
+    def write(name: str, prediction: Prediction) -> None:
         nonlocal separator
-        print(separator, json.dumps({"path": name, **to_dict(prediction, top)}), sep="", end="", flush=True)
+        print(separator, json.dumps({"path": name, **prediction.to_dict(top)}), sep="", end="", flush=True)
         separator = ",\n"
 
     try:
         yield write
-    finally:  # a whole document whatever happened
+    finally:  # a complete document whatever happened
         print("[]" if separator == "[\n" else "\n]")
 
 
@@ -43,7 +43,7 @@ def csv_writer(top: int) -> Iterator[Writer]:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     header: list[str] = []
 
-    def write(name: str, prediction: Any) -> None:
+    def write(name: str, prediction: Prediction) -> None:
         rows = _rows(prediction, top)
         if not header:
             header.extend(["path", *(prediction.columns if isinstance(prediction, SpatialPrediction) else rows[0])])
@@ -67,7 +67,7 @@ def table_writer(top: int) -> Iterator[Writer]:
             headed = True
             waiting.clear()
 
-    def write(name: str, prediction: Any) -> None:
+    def write(name: str, prediction: Prediction) -> None:
         waiting.append({"picture": name, **_line(prediction, top)})
         if len(waiting) == ROWS_AT_ONCE:
             flush()
@@ -78,19 +78,19 @@ def table_writer(top: int) -> Iterator[Writer]:
         flush()
 
 
-def _rows(prediction: Any, top: int) -> list[dict[str, Any]]:
+def _rows(prediction: Prediction, top: int) -> list[dict[str, Any]]:
     if isinstance(prediction, SpatialPrediction):
         return prediction.rows()
-    if hasattr(prediction, "top"):
+    if isinstance(prediction, RankedPrediction):
         ranked = enumerate(prediction.top(top), start=1)
         return [{"rank": rank, "label": label, "score": f"{score:.6g}"} for rank, (label, score) in ranked]
     return [_numbers(prediction)]
 
 
-def _line(prediction: Any, top: int) -> dict[str, Any]:
+def _line(prediction: Prediction, top: int) -> dict[str, Any]:
     if isinstance(prediction, SpatialPrediction):
         return dict(prediction.summary(top))
-    if not hasattr(prediction, "top"):
+    if not isinstance(prediction, RankedPrediction):
         return {name: f"{value:.4g}" for name, value in _numbers(prediction).items()}
     (label, score), *others = prediction.top(top)
     then = ", ".join(f"{name} {value:.1%}" for name, value in others)
@@ -101,7 +101,7 @@ def _line(prediction: Any, top: int) -> dict[str, Any]:
     )
 
 
-def _numbers(prediction: Any) -> dict[str, Any]:
+def _numbers(prediction: Prediction) -> dict[str, Any]:
     """The numbers by name, taken out of the dictionaries that group them."""
     flat: dict[str, Any] = {}
     for key, value in prediction.to_dict().items():

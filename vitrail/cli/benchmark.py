@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from vitrail.errors import UserError
 from vitrail.terminal.options import AllowPickle, Device, Json, Sizes, Weights, print_json
+
+if TYPE_CHECKING:
+    from vitrail.benchmarking.result import Benchmark
 
 GROUP = "Use a model"
 
@@ -52,7 +55,7 @@ def benchmark(
         out: A folder for the files; default: benchmark/ in the run folder.
     """
     from vitrail import benchmarking
-    from vitrail.console import note, table
+    from vitrail.console import note
 
     result = benchmarking.benchmark(
         run,
@@ -79,12 +82,12 @@ def benchmark(
 
         print_json(plain(result.to_dict()))
     else:
-        print(table(result.columns(), result.cells()))
-        print(f"\n{_ceilings(result)}")
+        print(result.table)
+        print(f"\n{_rooflines(result)}")
 
 
-def _ceilings(result: Any) -> str:
-    each = ", ".join(f"{one.precision} {one.gflops:.0f} ({one.library})" for one in result.ceilings)
+def _rooflines(result: Benchmark) -> str:
+    each = ", ".join(f"{one.precision} {one.gflops:.0f} ({one.library})" for one in result.rooflines)
     return f"GFLOP/s of large matrix products, {result.threads} threads: {each}; speed is over {result.reference}"
 
 

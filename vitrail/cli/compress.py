@@ -63,7 +63,7 @@ def compress(
     from vitrail.compress.curve import measure
     from vitrail.config import parse_assignments
     from vitrail.console import note
-    from vitrail.report.measured import find_split
+    from vitrail.report.evaluated import find_split
     from vitrail.terminal.measuring import source_and_folder
 
     chosen = _levels(levels)
@@ -97,7 +97,7 @@ def _calibration(predictor: Predictor, config: SourceConfig, count: int, batch_s
 
     from vitrail.console import note
     from vitrail.data.loading.loader import Loader, LoaderConfig
-    from vitrail.report.measured import find_split
+    from vitrail.report.evaluated import find_split
 
     source, _ = find_split(predictor, config, "train")
     source = source.subset(np.linspace(0, len(source) - 1, min(len(source), count)).astype(np.int64))
@@ -107,32 +107,22 @@ def _calibration(predictor: Predictor, config: SourceConfig, count: int, batch_s
 
 
 def _plain(points: list[Point], source: Source, split: str, batch_size: int) -> dict[str, Any]:
+    from vitrail.compress.curve import curve_table
     from vitrail.report.plain import plain
 
     measured = {"split": split, "images": len(source), "batch_size": batch_size}
-    result: dict[str, Any] = plain(measured | {"points": [point.to_dict() for point in points]})
+    result: dict[str, Any] = plain(measured | {"points": curve_table(points).to_dict()})
     return result
 
 
 def _table(points: list[Point], monitor: str) -> str:
-    from vitrail.console import table
+    from vitrail.compress.curve import curve_table
     from vitrail.report.families import family_of
+    from vitrail.results import Column
 
-    headline = family_of(points[0].evaluation).HEADLINES[monitor]
-    columns = ("model", "tokens", "parameters", "GMACs", "images/s", "speed", headline.label)
-    rows = [
-        (
-            point.name,
-            point.cost.tokens,
-            f"{point.cost.parameters:,}",
-            f"{point.cost.macs / 1e9:.3g}",
-            f"{point.images_per_second:.1f}",
-            f"{point.speedup:.2f} ×",
-            headline.show(point.evaluation.metrics[monitor]),
-        )
-        for point in points
-    ]
-    return table(columns, rows)
+    headline = family_of(points[0].evaluation).headlines[monitor]
+    metric: Column[Point] = Column(lambda point: headline.show(point.evaluation.metrics[monitor]), headline.label)
+    return str(curve_table(points, metric))
 
 
 def _write(
@@ -140,7 +130,6 @@ def _write(
 ) -> None:
     """The numbers, the curve, and the smaller models or pictures of the tokens that are left."""
     from vitrail import files
-    from vitrail.compress.reduced import ReducedViT
     from vitrail.report import style
     from vitrail.report.plain import plain
     from vitrail.trainable import image_encoder
@@ -149,7 +138,7 @@ def _write(
     style.save_png(_curve(points, models, f"{split}, {len(source):,} images"), folder / "curve.png")
     compressed = {point.name: (models[point.name], point) for point in points[1:]}
     reduced = {
-        name: model for name, (model, _) in compressed.items() if isinstance(image_encoder(model.task), ReducedViT)
+        name: model for name, (model, _) in compressed.items() if not image_encoder(model.task).fixed_token_count
     }
     if reduced and count:
         style.save_png(_tokens(reduced, source, count), folder / "tokens.png")
@@ -164,7 +153,7 @@ def _curve(points: list[Point], models: dict[str, Predictor], note: str) -> Figu
     from vitrail.report.figures.tradeoff import tradeoff
 
     monitor = models[points[0].name].task.monitor or "loss"
-    label = family_of(points[0].evaluation).HEADLINES[monitor].label
+    label = family_of(points[0].evaluation).headlines[monitor].label
     scores = [point.evaluation.metrics[monitor] for point in points]
     return tradeoff([point.name for point in points], [point.speedup for point in points], scores, label, note)
 
@@ -176,7 +165,7 @@ def _tokens(models: dict[str, Predictor], source: Source, count: int) -> Figure:
     import numpy as np
     import torch
 
-    from vitrail.compress.mosaic import mosaic
+    from vitrail.compress.token_overlay import token_overlay
     from vitrail.explain.overlay import outline
     from vitrail.predictor import Sample
     from vitrail.report.figures.tiles import Tile, sheet
@@ -194,6 +183,6 @@ def _tokens(models: dict[str, Predictor], source: Source, count: int) -> Figure:
                 tiles.append(
                     Tile(outline(picture, region), Path(sample.name).name, f"{features.source.shape[1]} patches")
                 )
-            seen = mosaic(picture, features.source[0].reshape(features.grid).cpu().numpy(), region)
+            seen = token_overlay(picture, features.source[0].reshape(features.grid).cpu().numpy(), region)
             tiles.append(Tile(seen, name, f"{features.remaining.shape[1]} tokens"))
     return sheet(tiles, "Patches in the colour of the token they became part of", 1 + len(models))

@@ -1,9 +1,9 @@
-"""Check a data set, describe it in numbers, look at it, or write it as files."""
+"""Check a data set, compute its statistics, draw samples, or write it as files."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
@@ -16,8 +16,11 @@ Spec = Annotated[
     str, Parameter(help="A folder, .csv, .npz, .tar, .zip, .json (COCO) or .yaml (YOLO), or a name such as digits.")
 ]
 Kind = Annotated[
-    Literal["auto", "boxes", "masks", "semantic"],
-    Parameter("--kind", help="Of scenes: boxes, masks, or a class for each pixel; auto: what there is."),
+    str,
+    Parameter(
+        "--kind",
+        help="Of spatial targets: boxes, masks, semantic (a class for each pixel); auto: as found.",
+    ),
 ]
 Unlabelled = Annotated[
     bool, Parameter("--unlabelled", help="Take the images alone, wherever they lie.", show_default=False)
@@ -115,9 +118,11 @@ def convert(
     overrides: Set = (),
 ) -> None:
     """Write a data set of boxes, masks or class maps in another format, with copies of its images."""
+    from vitrail import registry
     from vitrail.data.inspection.convert import convert as write
 
-    kind = "semantic" if to == "masks" and kind == "auto" else kind
+    if kind == "auto" and len(held := registry.load("data.writers", to).KINDS) == 1:
+        kind = held[0]
     written = write(_open(spec, False, False, (f"kind={kind}", "val_fraction=0", *overrides)), out, to)
     print(f"wrote {', '.join(f'{count:,} {split}' for split, count in written.items())} images to {out} as {to}")
 

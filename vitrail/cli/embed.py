@@ -96,10 +96,10 @@ def _columns(splits: Splits, kept: list[tuple[str, int]], vectors: list[Any]) ->
         "name": np.array([sources[split].name(index) for split, index in kept]),
         "split": np.array([split for split, _ in kept]),
     }
-    if splits.kind == "none":
+    if not splits.target_kind.labelled:
         return columns
-    columns["target"] = np.stack([sources[split].targets[index] for split, index in kept])
-    if splits.kind == "class":
+    columns["target"] = np.stack([np.asarray(sources[split].targets[index]) for split, index in kept])
+    if splits.target_kind.exclusive:
         columns["label"] = np.array(splits.classes)[columns["target"]]
     return columns
 

@@ -28,7 +28,7 @@ def evaluate(
         out: A folder for the files; default: evaluation/ in the run folder.
     """
     from vitrail.console import note, table
-    from vitrail.report.measured import measure
+    from vitrail.report.evaluated import measure
     from vitrail.terminal.measuring import source_and_folder
 
     model = running.load(run)
@@ -44,7 +44,7 @@ def evaluate(
         print_json(measured.to_dict())
     else:
         metrics = measured.evaluation.metrics
-        rows = [(line.label, line.show(metrics[key])) for key, line in measured.family.HEADLINES.items()]
+        rows = [(line.label, line.show(metrics[key])) for key, line in measured.family.headlines.items()]
         rows += [
             ("images", str(len(measured.evaluation.index))),
             ("images/s", f"{measured.evaluation.images_per_second:.1f}"),

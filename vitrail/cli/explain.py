@@ -94,14 +94,14 @@ def _heats(predictor: Predictor, image: ImageLike, method: str, settings: dict[s
 
 
 def _anatomy(predictor: Predictor, run: Path) -> Figure:
-    from vitrail.explain import anatomy
+    from vitrail.explain import vit_figures
     from vitrail.trainable import image_encoder
 
     vit, images = image_encoder(predictor.task), _own_images(predictor, run)
     if not images:
         note("the images of the run's data are not available, so the attention distances are left out")
-        return anatomy.figure(vit)
-    return anatomy.figure(vit, anatomy.attention_distances(vit, images))
+        return vit_figures.figure(vit)
+    return vit_figures.figure(vit, vit_figures.attention_distances(vit, images))
 
 
 def _own_images(predictor: Predictor, run: Path) -> Iterator[Tensor] | None:

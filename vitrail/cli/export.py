@@ -45,7 +45,7 @@ def export(
     """
     from vitrail import exporting
     from vitrail.compress import apply
-    from vitrail.console import note, table
+    from vitrail.console import note
     from vitrail.predictor import load
 
     shape: dict[str, Any] = {"allow_pickle": allow_pickle, **sizes.read()}
@@ -57,5 +57,5 @@ def export(
     if as_json:
         print_json(result.to_dict())
     elif result.rows:
-        print(table(result.COLUMNS, result.cells()))
+        print(result.table)
     note(f"written: {result.path}")

@@ -65,7 +65,7 @@ def probe(
         out: A folder for probe.json and probe.png.
     """
     from vitrail.config import parse_assignments
-    from vitrail.console import note, table
+    from vitrail.console import note
     from vitrail.probe import Protocol
     from vitrail.probe import probe as measure
 
@@ -85,7 +85,7 @@ def probe(
     if as_json:
         print_json(result.to_dict())
     else:
-        print(table(*_table(result)))
+        print(result.table)
 
 
 def _layers(text: str) -> Any:
@@ -95,27 +95,6 @@ def _layers(text: str) -> Any:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"{text!r} names no layers; write --layer -1, --layer 0,5,11 or --layer all") from None
-
-
-def _table(result: Result) -> tuple[list[str], list[list[str]]]:
-    """Column headings and rows; deviations only where labels were drawn several times."""
-    rows = []
-    for score in result.scores:
-        low, high = score.interval
-        std = "" if score.std is None else f"{score.std:.2%}"
-        rows.append(
-            {
-                "layer": str(score.layer),
-                "share": f"{100 * score.share:g} %",
-                "labels": f"{score.trials[0].num_labels:,}",
-                f"accuracy on {result.split}": f"{score.accuracy:.2%}",
-                "std": std,
-                "95 % interval": f"{low:.2%} to {high:.2%}",
-                "chosen": " or ".join(score.chosen),
-            }
-        )
-    columns = [name for name in rows[0] if any(row[name] for row in rows)]
-    return columns, [[row[name] for name in columns] for row in rows]
 
 
 def _figure(result: Result) -> Figure:

@@ -52,7 +52,7 @@ def quantize(
     """
     from vitrail import int8
     from vitrail.compress import apply
-    from vitrail.console import note, table
+    from vitrail.console import note
     from vitrail.predictor import load
     from vitrail.terminal.measuring import source_and_folder
 
@@ -66,7 +66,7 @@ def quantize(
     if as_json:
         print_json(result.to_dict())
     else:
-        print(table(result.columns, result.cells()))
+        print(result.table)
     if result.kept:
         note(f"{len(result.kept)} of {len(result.kept) + result.layers} layers kept: {', '.join(result.kept)}")
     note(f"written: {result.path}")
@@ -80,11 +80,12 @@ def _divided(predictor: Predictor, config: SourceConfig, count: int) -> tuple[li
     import numpy as np
 
     from vitrail.console import note
+    from vitrail.data import targets
     from vitrail.data.source import open_source
     from vitrail.predictor import Sample
 
     task = predictor.task
-    classes = () if "number" in task.takes else predictor.classes
+    classes = () if any(targets.load(kind).numeric for kind in task.takes) else predictor.classes
     splits = dict(open_source(dataclasses.replace(config, labelled="auto", classes=classes)).items())
     source = splits.get("train") or next(iter(splits.values()))
     held_out = splits.get("test") or splits.get("val")

@@ -77,8 +77,8 @@ class TrainOptions(TrainingOptions):
         """The defaults for a data set: S/16 on lightly augmented images, or the model and preprocessing of ``init``."""
         from vitrail.data import DataConfig, PreprocessOptions, SourceConfig, augmentation
         from vitrail.data.transforms.scene import SCENE_PRESETS
+        from vitrail.presets import preset
         from vitrail.train.run import Run
-        from vitrail.vit import preset
 
         assert data is not None
         run = Run(
@@ -95,11 +95,11 @@ class TrainOptions(TrainingOptions):
     def _fine_tuned(self, run: Run, weights: str) -> Run:
         """The run with architecture, preprocessing and head of ``weights``."""
         from vitrail import registry
+        from vitrail.build import open_checkpoint
         from vitrail.config import to_dict
-        from vitrail.outline import outline
         from vitrail.trainable import image_encoder
 
-        found = outline(weights)
+        found = open_checkpoint(weights)
         model, settings = image_encoder(found.task).config, to_dict(found.task.config)
         kept = KEPT
         if self.task is not None:

@@ -1,26 +1,50 @@
 """A smaller or faster model from a trained one, applied from outside.
 
-``methods/`` holds one method a file:
-
-- ``Options``: a config;
-- ``STRENGTH``: the option that trades accuracy for speed, and ``levels(vit)``, values of it for a curve;
-- ``apply(task, options, found) -> Task``: a compressed copy; the task itself stays as it is;
-- ``calibrate(task, batches) -> found``, only where the method has to see labelled images first.
+``methods/`` holds one method a file, a module that is a :class:`Method`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from vitrail import registry
 from vitrail.config import from_dict
 from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.predictor import Predictor
+from vitrail.trainable import Embedder, image_encoder
+from vitrail.vit import ViT
 
 Levels: TypeAlias = tuple[float, ...]
 PLAIN = "plain"
+
+
+class Method(Protocol):
+    """A module of ``methods/``. ``Options`` is its config."""
+
+    Options: type[Any]
+    STRENGTH: str
+    """The option that trades accuracy for speed."""
+
+    def levels(self, vit: ViT) -> Levels:
+        """Values of that option for a curve."""
+
+    def apply(self, task: Embedder, options: object, found: object) -> Embedder:
+        """A compressed copy; the task itself stays as it is.
+
+        Args:
+            options: ``Options``.
+            found: what ``calibrate`` returned, or None.
+        """
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """A method that measures on labelled images first."""
+
+    def calibrate(self, task: Embedder, batches: Iterable[Batch]) -> object:
+        """What ``apply`` gets as ``found``."""
 
 
 def method_names() -> list[str]:
@@ -29,7 +53,7 @@ def method_names() -> list[str]:
 
 
 def apply(
-    predictor: Predictor, method: str = "tome", *, calibration: Iterable[Batch] | None = None, **options: Any
+    predictor: Predictor, method: str = "tome", *, calibration: Iterable[Batch] | None = None, **options: object
 ) -> Predictor:
     """A compressed copy of a predictor.
 
@@ -41,8 +65,8 @@ def apply(
     Raises:
         UserError: an unknown method or option, a model that the method cannot compress, or no calibration images.
     """
-    module = registry.load("compress.methods", method)
-    return _applied(predictor, module, options, _calibrated(predictor, module, calibration))
+    found = _calibrated(predictor, method, calibration)
+    return _applied(predictor, _load(method), options, found)
 
 
 def variants(
@@ -51,7 +75,7 @@ def variants(
     levels: Iterable[float] = (),
     *,
     calibration: Iterable[Batch] | None = None,
-    **options: Any,
+    **options: object,
 ) -> dict[str, Predictor]:
     """The predictor itself, ``plain``, and a compressed copy for each level of the method's strength, as ``r=8``.
 
@@ -60,30 +84,35 @@ def variants(
 
     Otherwise as :func:`apply`.
     """
-    module = registry.load("compress.methods", method)
+    module = _load(method)
     name = module.STRENGTH
     if name in options:
         raise UserError(f"{name!r} is what the levels vary; give levels, and leave that option out")
-    found = _calibrated(predictor, module, calibration)
-    chosen = tuple(levels) or module.levels(predictor.task.vit)
+    found = _calibrated(predictor, method, calibration)
+    chosen = tuple(levels) or module.levels(image_encoder(predictor.task))
     made = {f"{name}={level:g}": _applied(predictor, module, {**options, name: level}, found) for level in chosen}
     return {PLAIN: predictor, **made}
 
 
 def calibrates(method: str) -> bool:
-    """Does the method have to see labelled images first?"""
-    return hasattr(registry.load("compress.methods", method), "calibrate")
+    """Whether the method has to see labelled images first."""
+    return isinstance(registry.load("compress.methods", method), Calibrated)
 
 
-def _calibrated(predictor: Predictor, module: Any, calibration: Iterable[Batch] | None) -> Any:
+def _load(method: str) -> Method:
+    return cast(Method, registry.load("compress.methods", method))
+
+
+def _calibrated(predictor: Predictor, method: str, calibration: Iterable[Batch] | None) -> object:
     """What the method measures on labelled images, or None."""
-    if not hasattr(module, "calibrate"):
+    module = registry.load("compress.methods", method)
+    if not isinstance(module, Calibrated):
         return None
     if calibration is None:
-        raise UserError(f"{module.__name__.rpartition('.')[2]} measures on labelled images; give some as calibration")
+        raise UserError(f"{method.rpartition('.')[2]} measures on labelled images; give some as calibration")
     return module.calibrate(predictor.task, calibration)
 
 
-def _applied(predictor: Predictor, module: Any, options: dict[str, Any], found: Any) -> Predictor:
-    task = module.apply(predictor.task, from_dict(module.Options, options), found)
+def _applied(predictor: Predictor, method: Method, options: dict[str, object], found: object) -> Predictor:
+    task = method.apply(predictor.task, from_dict(method.Options, options), found)
     return Predictor(task, predictor.preprocess.config, device=predictor.device, exact=predictor.exact)

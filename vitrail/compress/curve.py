@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -18,7 +18,8 @@ from vitrail.data.loading.loader import Loader, LoaderConfig
 from vitrail.data.source import Source
 from vitrail.evaluation import Evaluation, evaluate
 from vitrail.predictor import Predictor
-from vitrail.tasks import Task
+from vitrail.results import Column, ResultTable
+from vitrail.trainable import Embedder, image_encoder
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,26 @@ class Point:
     """Ratio to the plain model's images per second."""
     evaluation: Evaluation
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, of the evaluation the metrics."""
-        return {
-            "name": self.name,
-            **vars(self.cost),
-            "images_per_second": self.images_per_second,
-            "speedup": self.speedup,
-            "metrics": self.evaluation.metrics,
-        }
+
+COLUMNS: tuple[Column[Point], ...] = (
+    Column(lambda point: point.name, "model", "name"),
+    Column(lambda point: point.cost.macs, key="macs"),
+    Column(lambda point: point.cost.tokens, "tokens", "tokens"),
+    Column(lambda point: point.cost.parameters, "parameters", "parameters", format="{:,}"),
+    Column(lambda point: point.cost.macs / 1e9, "GMACs", format="{:.3g}"),
+    Column(lambda point: point.images_per_second, "images/s", "images_per_second", format="{:.1f}"),
+    Column(lambda point: point.speedup, "speed", "speedup", format="{:.2f} ×"),
+    Column(lambda point: point.evaluation.metrics, key="metrics"),
+)
+
+
+def curve_table(points: Sequence[Point], *more: Column[Point]) -> ResultTable[Point]:
+    """The points as text and as JSON.
+
+    Args:
+        more: further columns, such as the metric that counts.
+    """
+    return ResultTable((*COLUMNS, *more), tuple(points))
 
 
 def measure(models: Mapping[str, Predictor], source: Source, *, batch_size: int = 8, rounds: int = 7) -> list[Point]:
@@ -63,7 +75,7 @@ def measure(models: Mapping[str, Predictor], source: Source, *, batch_size: int 
     Args:
         source: labelled images for the accuracy.
         batch_size: images per forward pass.
-        rounds: in which the models take turns, so that all meet the machine in the same moods; the median counts.
+        rounds: in which the models take turns, so that slow moments of the machine fall on all; the median counts.
 
     Raises:
         UserError: a task that has nothing to measure, no images, or an unreadable one.
@@ -77,9 +89,9 @@ def measure(models: Mapping[str, Predictor], source: Source, *, batch_size: int 
     ]
 
 
-def cost(task: Task) -> Cost:
+def cost(task: Embedder) -> Cost:
     """Counted on a copy without memory (meta device)."""
-    config = task.vit.config
+    config = image_encoder(task).config
     without: dict[int, Any] = {id(each): nn.Parameter(each.to("meta"), False) for each in task.parameters()}
     without |= {id(each): each.to("meta") for each in task.buffers()}
     twin = copy.deepcopy(task, without)
@@ -87,7 +99,8 @@ def cost(task: Task) -> Cost:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         twin(images)
     with torch.no_grad():
-        tokens = twin.vit(images).tokens.shape[1] - twin.vit.num_prefix
+        vit = image_encoder(twin)
+        tokens = vit(images).tokens.shape[1] - vit.num_prefix
     return Cost(counter.get_total_flops() // 2, tokens, sum(each.numel() for each in task.parameters()))
 
 
@@ -97,14 +110,15 @@ def _speeds(models: Mapping[str, Predictor], batch_size: int, rounds: int) -> di
     taken: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(1 + rounds):  # the first warms up
         for name, model in models.items():
-            config = model.task.vit.config
-            images = torch.randn(batch_size, config.channels, *model.preprocess.config.size, device=model.device)
+            images = torch.randn(
+                batch_size, model.task.inputs.channels, *model.preprocess.config.size, device=model.device
+            )
             seconds = _seconds(model.task, images)
             taken[name] += [seconds] if turn else []
     return {name: batch_size / median(each) for name, each in taken.items()}
 
 
-def _seconds(task: Task, images: Tensor) -> float:
+def _seconds(task: Embedder, images: Tensor) -> float:
     """Of one forward pass."""
     started = time.perf_counter()
     outputs = task(images)

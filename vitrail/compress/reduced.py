@@ -12,16 +12,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import NoReturn, Protocol, cast
+from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vitrail.errors import UserError
+from vitrail.nn.attend import Positions
 from vitrail.nn.block import Block
 from vitrail.ops.rope import Rotation
-from vitrail.outline import backbones
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder, EncoderModule
 from vitrail.vit import Features, ViT
 
 
@@ -38,7 +38,7 @@ class Patches:
 
 
 class Reduction(Protocol):
-    """What a method does in each layer."""
+    """What a method does between attention and MLP of each layer."""
 
     def __call__(self, layer: int, patches: Patches, q: Tensor, k: Tensor) -> Patches:
         """As many patch tokens or fewer; all images keep equally many.
@@ -69,20 +69,60 @@ class ReducedFeatures(Features):
         return take(self.remaining, self.source)
 
 
-class ReducedViT(ViT):
-    """Has the parts and weights of ``vit`` under the same names, and runs ``reduction`` between attention and MLP.
+class Reducing:
+    """An ``Attend`` that runs a reduction between attention and MLP. One object serves one pass.
 
     Rotary positions of a token that stands for several patches are the mean of theirs.
+
+    Args:
+        tokens: B T D, those of the first layer: ``num_prefix`` that stay, then all patches.
     """
+
+    def __init__(self, reduction: Reduction, tokens: Tensor, num_prefix: int) -> None:
+        self.reduction, self.num_prefix = reduction, num_prefix
+        patches = tokens[:, num_prefix:]
+        batch, count = patches.shape[:2]  # len(patches) would fix the batch of a traced graph
+        self.patches = Patches(patches, torch.arange(count, device=tokens.device).expand(batch, -1))
+        self.rotation: Rotation | None = None  # of tokens that stand for several patches
+
+    def __call__(self, layer: int, block: Block, x: Tensor, positions: Positions) -> Tensor:
+        """B T D → B T' D, T' ≤ T."""
+        q, k, v = block.attention.project(block.before_attention(x), self.rotation or positions)
+        x = block.add_attention(x, block.attention.mix(q, k, v, self._proportional()))
+        prefix, tokens = x[:, : self.num_prefix], x[:, self.num_prefix :]
+        reduced = self.reduction(layer, Patches(tokens, self.patches.source, self.patches.size), q, k)
+        if reduced.tokens is not tokens:
+            x = torch.cat((prefix, reduced.tokens), dim=1)
+            if isinstance(positions, tuple):
+                self.rotation = mean_rotation(positions, reduced)
+        self.patches = reduced
+        return block.feed_forward(x)
+
+    def _proportional(self) -> Tensor | None:
+        """The bias log(size) of attention, B 1 1 T: a token counts as its patches would (Bolya et al., eq. 1)."""
+        if self.patches.size is None:
+            return None
+        return nn.functional.pad(self.patches.size.log().mT[:, None], (self.num_prefix, 0))
+
+
+class ReducedViT(ViT):
+    """A ViT with the parts and weights of ``vit`` under the same names, whose layers run ``reduction``."""
 
     def __init__(self, vit: ViT, reduction: Reduction) -> None:
         nn.Module.__init__(self)
-        vars(self).update(vars(vit))
-        self.reduction = reduction
+        self.config, self.reduction, self.training = vit.config, reduction, vit.training
+        self.class_token, self.distillation_token, self.registers = vit._prefix_tokens()
+        for name, part in vit.named_children():
+            self.add_module(name, part)
+
+    @property
+    def fixed_token_count(self) -> bool:
+        """False: it falls from layer to layer."""
+        return False
 
     def forward(self, images: Tensor, patches: Tensor | None = None) -> ReducedFeatures:
         """B C H W → features of the tokens that are left."""
-        (last,) = deque(self._layers_of(images, patches), maxlen=1)
+        (last,) = deque(self._reduced_layers(images, patches), maxlen=1)
         return self._normed(last)
 
     def intermediates(
@@ -90,8 +130,8 @@ class ReducedViT(ViT):
     ) -> list[Features]:
         """As :meth:`ViT.intermediates`, each with the tokens that its layer leaves."""
         wanted = self._layers(layers)
-        layers_of = enumerate(islice(self._layers_of(images), max(wanted) + 1))
-        found = {layer: self._normed(each) if norm else each for layer, each in layers_of if layer in wanted}
+        outputs = enumerate(islice(self._reduced_layers(images), max(wanted) + 1))
+        found = {layer: self._normed(each) if norm else each for layer, each in outputs if layer in wanted}
         return [found[layer] for layer in wanted]
 
     def attentions(self, images: Tensor, layers: Iterable[int] | None = None) -> NoReturn:
@@ -99,67 +139,50 @@ class ReducedViT(ViT):
         raise UserError("attention maps need all tokens; take the plain model, without merging")
 
     def tokenise(self, images: Tensor, patches: Tensor | None = None) -> NoReturn:
-        """Raises UserError: whoever runs the blocks one by one would run them without the reduction."""
+        """Raises UserError: layers with an ``attend`` of the caller's would run without the reduction."""
         raise UserError("padding and attention in windows need all tokens; take the plain model, without merging")
 
-    def _layers_of(self, images: Tensor, embedded: Tensor | None = None) -> Iterator[ReducedFeatures]:
+    def _reduced_layers(self, images: Tensor, embedded: Tensor | None = None) -> Iterator[ReducedFeatures]:
         """After each block."""
-        x, grid, whole = super().tokenise(images, embedded)
-        count = x.shape[1] - self.num_prefix
-        patches = Patches(x[:, self.num_prefix :], torch.arange(count, device=x.device).expand(x.shape[0], -1))
-        positions = whole
-        for layer, each in enumerate(self.blocks):
-            block = cast(Block, each)
-            q, k, v = block.attention.project(block.before_attention(x), positions)
-            x = block.add_attention(x, block.attention.mix(q, k, v, self._proportional(patches)))
-            prefix, tokens = x[:, : self.num_prefix], x[:, self.num_prefix :]
-            reduced = self.reduction(layer, Patches(tokens, patches.source, patches.size), q, k)
-            if reduced.tokens is not tokens:
-                x = torch.cat((prefix, reduced.tokens), dim=1)
-                if isinstance(whole, tuple):
-                    positions = mean_rotation(whole, reduced)
-            patches = reduced
-            x = block.feed_forward(x)
-            yield ReducedFeatures(
-                x, grid, self.config.class_token, self.num_prefix, self.config.registers, patches.source
-            )
-
-    def _proportional(self, patches: Patches) -> Tensor | None:
-        """The bias log(size) of attention, B 1 1 T: a token counts as its patches would (Bolya et al., eq. 1)."""
-        if patches.size is None:
-            return None
-        return nn.functional.pad(patches.size.log().mT[:, None], (self.num_prefix, 0))
+        tokens, grid, positions = super().tokenise(images, embedded)
+        attend = Reducing(self.reduction, tokens, self.num_prefix)
+        for x in self.layers(tokens, positions, attend):
+            plain = self._features(x, grid)
+            yield ReducedFeatures(**vars(plain), source=attend.patches.source)
 
     def _normed(self, features: ReducedFeatures) -> ReducedFeatures:
         return dataclasses.replace(features, tokens=self.norm(features.tokens))
 
 
-def reduced(task: Task, reduction: Reduction) -> Task:
-    """A copy of the task whose backbone reduces its tokens; both share their weights.
+def reduced(task: Embedder, reduction: Reduction) -> Embedder:
+    """A copy of the task whose encoder reduces its tokens; both share their weights.
 
     Raises:
-        UserError: see :func:`require_plain`, or positions that cannot follow tokens which stand for several patches.
+        UserError: see :func:`only_encoder`, or positions that cannot follow tokens which stand for several patches.
     """
-    require_plain(task)
-    if task.vit.config.positions == "relative":
+    path, vit = only_encoder(task)
+    if vit.config.positions == "relative":
         raise UserError("relative positions belong to pairs of patches, and merged tokens have none; use method=prune")
     shared = {id(tensor): tensor for tensor in (*task.parameters(), *task.buffers())}
     task = copy.deepcopy(task, shared)
-    task.vit = ReducedViT(task.vit, reduction)
+    _, vit = only_encoder(task)
+    task.set_submodule(path, ReducedViT(vit, reduction))
     return task
 
 
-def require_plain(task: Task) -> None:
-    """Can the task be compressed?
+def only_encoder(task: EncoderModule) -> tuple[str, ViT]:
+    """The one encoder of a task and its module path.
 
     Raises:
-        UserError: it has not one backbone that all comes from, or its tokens are reduced already.
+        UserError: the task has several encoders or none of images, or the encoder's tokens are reduced already.
     """
-    vit = getattr(task, "vit", None)
-    if not isinstance(vit, ViT) or task.backbone is not vit or backbones(task) != [vit]:
-        raise UserError(f"{task.name} has not one backbone that all its outputs come from; compress a task that has")
-    if isinstance(vit, ReducedViT):
+    encoders = list(task.encoders().items())
+    path, vit = encoders[0]
+    if len(encoders) > 1 or not isinstance(vit, ViT):
+        raise UserError(f"{task.name} has not one encoder that all its outputs come from; compress a task that has")
+    if not vit.fixed_token_count:
         raise UserError("this model's tokens are reduced already; start from the plain one")
+    return path, vit
 
 
 def take(tokens: Tensor, where: Tensor) -> Tensor:

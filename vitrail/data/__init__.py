@@ -8,11 +8,13 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from vitrail.config import config
+from vitrail.data.annotations import Annotations
 from vitrail.data.batch import views_of
-from vitrail.data.images.decode import BadImage, decode
 from vitrail.data.loading.loader import Loader, LoaderConfig
-from vitrail.data.source import Kind, Source, SourceConfig, Splits, open_source
-from vitrail.data.targets import SPATIAL, Annotations, Objects, ObjectsBatch
+from vitrail.data.media.decode import BadImage, decode
+from vitrail.data.objects import Objects, ObjectsBatch
+from vitrail.data.source import Source, SourceConfig, Splits, open_source
+from vitrail.data.targets import TargetKind
 from vitrail.data.transforms.augment import Augment, Augmentation, AugmentConfig, augmentation
 from vitrail.data.transforms.mix import Mix, MixConfig
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig, PreprocessOptions
@@ -40,6 +42,7 @@ __all__ = [
     "Source",
     "SourceConfig",
     "Splits",
+    "TargetKind",
     "ViewConfig",
     "Views",
     "augmentation",
@@ -55,7 +58,7 @@ class DataConfig:
     """Which images, prepared how. ``augment`` and ``scenes`` may be written as the name of a preset.
 
     Args:
-        scenes: in place of ``augment`` where targets have a place in the image: boxes, masks, class maps.
+        scenes: in place of ``augment`` where targets are spatial: boxes, masks, class maps.
         views: where a method learns from several views of an image, those, instead of one by ``augment``.
     """
 
@@ -78,8 +81,14 @@ class Data:
     splits: Splits
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> str:
+        """The name of the target kind."""
         return self.splits.kind
+
+    @property
+    def target_kind(self) -> TargetKind[Any, Any]:
+        """What the targets are and do."""
+        return self.splits.target_kind
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -97,8 +106,8 @@ class Data:
         """Shuffled, augmented and mixed batches of the training split, or such of several views."""
         config, preprocess = self.config, self.config.preprocess.resolve()
         at: Any = {"seed": seed, "rank": rank, "world_size": world_size}
-        if self.kind in SPATIAL:
-            scenes = SceneAugment(config.scenes, preprocess)
+        if self.target_kind.spatial:
+            scenes = SceneAugment(config.scenes, preprocess, self.target_kind)
             return Loader(self.split("train"), scenes, config.loader, train=True, **at)
         return Loader(
             self.split("train"),

@@ -1,4 +1,4 @@
-"""Boxes, masks and class maps drawn on their picture, for what a data set says and for what a model says alike."""
+"""Boxes, masks and class maps drawn on their image: annotations and predictions alike."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Random numbers that depend on what they are for, never on who draws them or when.
 
-Every sample has a 64-bit key made of (seed, epoch, index, repeat). Whole-batch operations draw by hashing the key
+Every sample has a 64-bit key made of (seed, epoch, index, repeat). Batch operations draw by hashing the key
 with a counter, so parameters are per sample and their application is vectorised; per-sample operations of torchvision
 draw from torch's generator, seeded with the key and put back afterwards.
 """

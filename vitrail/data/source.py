@@ -8,22 +8,32 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from vitrail import console, registry
 from vitrail.config import config
+from vitrail.data import targets
+from vitrail.data.indexing.labels import NO_LABELS
 from vitrail.data.indexing.split import share, stratified
-from vitrail.data.targets import SPATIAL, Annotations
+from vitrail.data.sources import SourceModule
+from vitrail.data.targets import Column, Labels, TargetKind
 from vitrail.errors import UserError, did_you_mean
 
-Kind = Literal["class", "multilabel", "number", "boxes", "masks", "semantic", "none"]
-Wanted = Literal["auto", "class", "multilabel", "number", "boxes", "masks", "semantic"]
+
+def _known_kind(kind: str) -> str:
+    if kind == "none":
+        raise ValueError("images are read without labels by labelled=false")
+    return kind if kind == "auto" else targets.check_name(kind)
+
+
+Wanted = Annotated[str, AfterValidator(_known_kind)]
+"""``auto``, or the name of a target kind (:mod:`vitrail.data.targets`), a third party's too."""
+
 SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {  # what people call them
+SPLIT_NAMES = {  # accepted names
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
@@ -48,7 +58,7 @@ class SourceConfig:
         follow_symlinks: follow links that lead out of the folder.
         class_level: in nested folders, is a class a ``top`` folder or each ``leaf``? ``auto``: leaf when unambiguous.
         path_column, label_columns: the columns of a table (CSV, ``datasets``); default: found by their names.
-        label_separator: what stands between several labels in one cell; default: ``|`` or ``;`` where present.
+        label_separator: the separator of several labels in one cell; default: ``|`` or ``;`` where present.
         root: the folder that relative paths of a CSV start from, or that holds a named data set.
         download: fetch a named data set that is not there yet.
     """
@@ -80,6 +90,11 @@ class SourceConfig:
         return _parse(self.spec)[0] or ""
 
     @property
+    def modules(self) -> tuple[str, str]:
+        """The source and the target kind as registry names; dotted ones are third parties' modules."""
+        return self.module, self.kind
+
+    @property
     def path(self) -> Path:
         """The location as a path.
 
@@ -91,18 +106,6 @@ class SourceConfig:
         return Path(self.location).expanduser()
 
 
-@dataclass(frozen=True)
-class Labels:
-    """The label columns of a source, as ``Source`` describes them."""
-
-    kind: Kind
-    classes: tuple[str, ...]
-    targets: Any
-
-
-NO_LABELS = Labels("none", (), np.empty(0, np.float32))
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source(ABC):
     """Samples by position: columns for what every sample has, and ``read`` for its image.
@@ -110,15 +113,14 @@ class Source(ABC):
     Cheap to hold and to send to a worker process at a million samples: columns are arrays, never Python objects.
 
     Attributes:
-        kind: what ``targets`` holds: ``class`` int64 (N,), ``multilabel`` float32 (N, K) of 0 and 1, ``number``
-            float32 (N, K), ``boxes`` and ``masks`` Annotations, ``semantic`` class maps uint8 (H, W) by position,
-            ``none`` an empty array.
+        targets: the target of each sample by position, as its kind holds them.
+        kind: the name of the target kind (:mod:`vitrail.data.targets`).
         classes: K class names; for numbers the K target names; for ``none`` nothing.
         channels: of the stored images, or None where only the files know.
     """
 
-    targets: Any
-    kind: Kind
+    targets: Column
+    kind: str
     classes: tuple[str, ...]
     channels: int | None = None
 
@@ -127,7 +129,7 @@ class Source(ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """What to call the sample before people: a printable path, or ``train.npz[17]``."""
+        """The printable name of a sample: a path, or ``train.npz[17]``."""
 
     @abstractmethod
     def read(self, index: int) -> bytes | np.ndarray:
@@ -137,17 +139,21 @@ class Source(ABC):
             BadImage: the sample cannot be read.
         """
 
+    @property
+    def target_kind(self) -> TargetKind[Any, Any]:
+        """What the targets are and do."""
+        return targets.load(self.kind)
+
     def subset(self, indices: np.ndarray) -> Source:
         """The samples at ``indices`` (int, in that order)."""
         indices = np.asarray(indices, dtype=np.int64)
         return self._select(self, indices, indices)
 
     def _select(self, source: Source, indices: np.ndarray, own: np.ndarray) -> Subset:
-        targets = self.targets if self.kind == "none" else self.targets[own]
         return Subset(
             source=source,
             indices=indices,
-            targets=targets,
+            targets=self.target_kind.take(self.targets, own),
             kind=self.kind,
             classes=self.classes,
             channels=self.channels,
@@ -161,18 +167,18 @@ class Source(ABC):
         """The same images without their labels."""
         return self.labelled(NO_LABELS)
 
-    def counts(self) -> np.ndarray:
-        """Samples per class, int64 (K,), for ``class`` and ``multilabel``; objects per class for boxes and masks."""
-        if isinstance(self.targets, Annotations):
-            return self.targets.counts(len(self.classes))
-        if self.kind == "multilabel":
-            return np.asarray(self.targets.sum(axis=0), dtype=np.int64)
-        return np.bincount(self.targets.astype(np.int64), minlength=len(self.classes))
+    def counts(self) -> np.ndarray | None:
+        """Samples (or objects) of each class, int64 (K,); None where the target kind counts none."""
+        return self.target_kind.counts(self.targets, len(self.classes))
+
+    def strata(self) -> np.ndarray:
+        """The group of each sample, int64 (N,), of which a split takes equal shares: its class, where it has one."""
+        return np.asarray(self.targets) if self.target_kind.exclusive else np.zeros(len(self), np.int64)
 
     def fingerprint(self) -> str:
         """A SHA-256 of the labels and of up to 1,000 evenly spaced names: tells whether the data is still the same."""
         digest = hashlib.sha256(repr((self.kind, self.classes, len(self))).encode())
-        digest.update(self.targets.tobytes())
+        digest.update(self.target_kind.fingerprint(self.targets))
         for index in np.linspace(0, len(self) - 1, min(len(self), _FINGERPRINT_NAMES)).astype(int):
             digest.update(self.name(int(index)).encode())
         return digest.hexdigest()
@@ -207,8 +213,14 @@ class Splits:
     test: Source | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> str:
+        """The name of the target kind."""
         return self._any.kind
+
+    @property
+    def target_kind(self) -> TargetKind[Any, Any]:
+        """What the targets are and do."""
+        return self._any.target_kind
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -245,7 +257,7 @@ def open_source(config: SourceConfig) -> Splits:
     """Find the source that ``config.spec`` means, open it, and split off a validation set where there is none.
 
     Raises:
-        UserError: nothing is there, or it breaks a rule (the message says which, and what to do).
+        UserError: nothing is there, or it breaks a rule (named in the message, with the remedy).
     """
     if config.labelled == "auto":
         try:
@@ -254,7 +266,7 @@ def open_source(config: SourceConfig) -> Splits:
             console.note(f"labels auto: none ({error})")
         return open_source(dataclasses.replace(config, labelled=False))
     name, module = _find(config.spec)
-    found: dict[str, Source] = module.load(config)
+    found = module.load(config)
     if not config.labelled:
         found = {split: source.unlabelled() for split, source in found.items()}
     found = {split: source for split, source in found.items() if len(source)}
@@ -263,25 +275,26 @@ def open_source(config: SourceConfig) -> Splits:
     how_split = ""
     if config.labelled and config.val_fraction and "val" not in found and len(found.get("train", ())) > 1:
         train = found["train"]
-        train_indices, val_indices = stratified(train, config.val_fraction, config.split_seed)
+        train_indices, val_indices = stratified(train.strata(), config.val_fraction, config.split_seed)
         found |= {"train": train.subset(train_indices), "val": train.subset(val_indices)}
         how_split = f" (val is {config.val_fraction:.0%} of train, seed {config.split_seed})"
     if config.train_fraction < 1 and "train" in found:
-        found["train"] = found["train"].subset(share(found["train"], config.train_fraction, config.split_seed))
+        train = found["train"]
+        found["train"] = train.subset(share(train.strata(), config.train_fraction, config.split_seed))
         how_split += f" (train is {config.train_fraction:.2%} of all, seed {config.split_seed})"
     splits = Splits(**found)
-    if config.labelled and config.kind in SPATIAL and splits.kind != config.kind:
+    if config.labelled and splits.kind != config.kind != "auto" and targets.load(config.kind).spatial:
         raise UserError(
             f"{config.spec!r} has no {config.kind} but {splits.kind} labels; give other data, or leave kind out"
         )
     _check_classes(splits, config)
     sizes = ", ".join(f"{len(source):,} {split}" for split, source in splits.items())
-    console.note(f"data: {name} {config.spec!r}: {sizes}{how_split}; {_describe(splits)}")
+    console.note(f"data: {name} {config.spec!r}: {sizes}{how_split}; {splits.target_kind.describe(splits.classes)}")
     return splits
 
 
 def split_called(name: str) -> str | None:
-    """The split that people mean by ``name``, e.g. "val" by "Validation"; None for any other word."""
+    """The split that ``name`` means, e.g. "val" by "Validation"; None for any other word."""
     return next((split for split, names in SPLIT_NAMES.items() if name.lower() in names), None)
 
 
@@ -294,23 +307,9 @@ def case_twins(classes: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 def _check_classes(splits: Splits, config: SourceConfig) -> None:
-    if splits.kind == "class" and len(splits.classes) < 2:
-        raise UserError(
-            f"{config.spec!r} holds one class, {splits.classes[0]!r}; give two or more class folders or labels, "
-            "or read it without labels with labelled=false"
-        )
+    splits.target_kind.check_classes(splits.classes, config.spec)
     for group in case_twins(splits.classes):
         console.warn(f"the classes {' and '.join(map(repr, group))} differ by case alone; are they one?")
-
-
-def _describe(splits: Splits) -> str:
-    if splits.kind == "none":
-        return "no labels"
-    noun = "target" if splits.kind == "number" else "label" if splits.kind == "multilabel" else "class"
-    count = len(splits.classes)
-    plural = "" if count == 1 else "es" if noun == "class" else "s"
-    shown = ", ".join(splits.classes[:5]) + (", …" if count > 5 else "")
-    return f"{count:,} {noun}{plural} ({shown})"
 
 
 def _parse(spec: str) -> tuple[str | None, str]:
@@ -323,18 +322,18 @@ def _parse(spec: str) -> tuple[str | None, str]:
     return None, spec
 
 
-def _find(spec: str) -> tuple[str, ModuleType]:
+def _find(spec: str) -> tuple[str, SourceModule]:
     name, location = _parse(spec)
     if name is not None:
-        return name, registry.load("data.sources", name)
+        return name, _load(name)
     known = registry.names("data.sources")
-    claims = [each for each in known if registry.load("data.sources", each).matches(location)]
+    claims = [each for each in known if _load(each).matches(location)]
     if len(claims) > 1 and "folder" in claims:
         claims.remove("folder")  # any folder looks like an image folder
     if len(claims) > 1:
         raise UserError(f"{spec!r} could be {' or '.join(claims)}; write {claims[0]}:{spec} to choose")
     if claims:
-        return claims[0], registry.load("data.sources", claims[0])
+        return claims[0], _load(claims[0])
     path = Path(location).expanduser()
     if path.exists():
         raise UserError(
@@ -342,3 +341,7 @@ def _find(spec: str) -> tuple[str, ModuleType]:
         )
     nearby = [str(path.with_name(each.name)) for each in path.parent.iterdir()] if path.parent.is_dir() else []
     raise UserError(f"there is no file, folder or data source {spec!r}; {did_you_mean(spec, [*known, *nearby])}")
+
+
+def _load(name: str) -> SourceModule:
+    return cast("SourceModule", registry.load("data.sources", name))

@@ -1,7 +1,7 @@
 """A teacher of any architecture as a program of torch.export: ``.pt2``, the graph without the code that made it.
 
-What it takes and says stands beside the file: ``preprocessor_config.json`` (Hugging Face's) and ``classes.json``.
-PyTorch unpickles parts of such a file and loads machine code that is in it, so it opens only where that was allowed.
+Its preprocessing and classes are read from files beside it: ``preprocessor_config.json`` (Hugging Face's) and
+``classes.json``. PyTorch unpickles parts of such a file and loads machine code in it, so it is opened only if allowed.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
+from torch.fx import Node
 
-from vitrail.checkpoints.foreign import read_beside
+from vitrail.checkpoints.beside import read_beside
 from vitrail.console import note, printable
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import from_huggingface
@@ -31,7 +31,7 @@ def read(path: Path, student: PreprocessConfig, device: torch.device, *, allow_p
     """The program as a teacher, on the device. It runs in the precision that it was exported in.
 
     Args:
-        student: whose mean and deviation it shares where no ``preprocessor_config.json`` lies beside the file.
+        student: its mean and standard deviation are used if there is no ``preprocessor_config.json`` beside the file.
 
     Raises:
         UserError: absent, not allowed, damaged, or exported in training mode.
@@ -42,7 +42,7 @@ def read(path: Path, student: PreprocessConfig, device: torch.device, *, allow_p
     if not allow_pickle:
         raise UserError(f"{name} can run code when it is opened; if you trust its source, say --allow-pickle")
     program = _load(path, name)
-    if _learns(program):
+    if _in_training_mode(program):
         raise UserError(f"{name} was exported in training mode; call eval() on the model and export it again")
     if device.type != "cpu":
         from torch.export.passes import move_to_device_pass
@@ -59,7 +59,7 @@ def read(path: Path, student: PreprocessConfig, device: torch.device, *, allow_p
         preprocess = from_huggingface(beside.preprocessor)
     else:
         preprocess = dataclasses.replace(student, size=_native_size(program) or student.size)
-        note(f"{name}: mean and deviation as the student's; put preprocessor_config.json beside it if they differ")
+        note(f"{name}: mean and std as the student's; put preprocessor_config.json beside it if they differ")
     return Teacher(run, preprocess, beside.classes, name=name, device=device, autocast=False)
 
 
@@ -67,14 +67,14 @@ def _load(path: Path, name: str) -> ExportedProgram:
     with _silent("torch.export"):
         try:
             return torch.export.load(path)
-        except Exception as error:  # anything that a damaged archive can lead to
+        except Exception as error:  # a damaged archive raises anything
             said = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise UserError(f"{name} is no program that opens ({said}); export it again") from None
 
 
 @contextmanager
 def _silent(logger: str) -> Iterator[None]:
-    """Within, that logger says nothing: what went wrong comes as an exception as well."""
+    """Within, that logger is disabled: the failure is raised as an exception as well."""
     found = logging.getLogger(logger)
     before, found.disabled = found.disabled, True
     try:
@@ -83,13 +83,13 @@ def _silent(logger: str) -> Iterator[None]:
         found.disabled = before
 
 
-def _learns(program: ExportedProgram) -> bool:
-    """Does a layer behave as in training: batch normalisation by the batch, dropout that drops?"""
+def _in_training_mode(program: ExportedProgram) -> bool:
+    """Whether a layer is in training mode: batch normalisation by batch statistics, or active dropout."""
     return any(_argument(node, name) is True for node in program.graph.nodes for name in ("train", "training"))
 
 
-def _argument(node: Any, name: str) -> Any:
-    """What an operator of the graph is called with under this name of its signature, or None."""
+def _argument(node: Node, name: str) -> object:
+    """The value that an operator of the graph gets for the argument of this name, or None."""
     schema = getattr(node.target, "_schema", None)
     for place, argument in enumerate(schema.arguments if schema is not None else ()):
         if argument.name == name:
@@ -98,7 +98,7 @@ def _argument(node: Any, name: str) -> Any:
 
 
 def _native_size(program: ExportedProgram) -> tuple[int, int] | None:
-    """(height, width) of the images that were traced, where the program takes no others."""
+    """(height, width) of the images that were traced, if the program takes no others."""
     inputs = [node.meta["val"] for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
     size = tuple(inputs[0].shape[-2:]) if inputs and isinstance(inputs[0], Tensor) else ()
     return (size[0], size[1]) if len(size) == 2 and all(isinstance(side, int) for side in size) else None

@@ -1,10 +1,10 @@
-"""A trained model that another learns from: frozen, in evaluation mode, and no part of what is trained."""
+"""A trained model that another one learns from: frozen and in evaluation mode."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +12,23 @@ from torch import Tensor, nn
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.predictor import Predictor
+from vitrail.trainable import image_encoder
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Teacher:
-    """Any classifier or source of features, a CNN too.
+    """Any classifier or feature extractor, of any architecture.
 
     Args:
         model: images B C H W → logits B K; a module is frozen and put into evaluation mode.
         preprocess: size, mean and standard deviation of the images that it takes.
         classes: names in the order of the logits; features need none.
-        features: images B C H W → a feature map B D h w, or a vector an image, B D; default: what the model gives.
-        vector: images B C H W → B D; default: the features, a map averaged over its places.
-        name: what to call it in errors.
-        device: where its images are, and its answers shall be.
-        autocast: run in the precision of the student; else in the teacher's own.
+        features: images B C H W → a feature map B D h w, or a vector per image, B D; default: the model's output.
+        vector: images B C H W → B D; default: the features, a map averaged over its positions.
+        name: shown in errors.
+        device: of its inputs and outputs.
+        autocast: run in the student's precision; else in the teacher's own.
     """
 
     def __init__(
@@ -50,18 +51,17 @@ class Teacher:
 
     @classmethod
     def of(cls, predictor: Predictor, name: str = "the teacher") -> Self:
-        """A model of ours; its feature map is that of its backbone, its vector what its head sees.
+        """A loaded model; its feature map is that of its encoder, its vector the input of its head.
 
-        In another engine, or out of an exported file, it has no feature map, and runs in the precision of that engine.
+        In another engine, or from an exported file, it has no feature map and runs in the precision of that engine.
         """
-        task: Any = predictor.task
-        engine: Any = predictor.engine
+        task, engine = predictor.task, predictor.engine
         itself = engine is task
         return cls(
             engine,
             predictor.preprocess.config,
             predictor.classes if "class" in task.takes else (),
-            features=(lambda images: task.backbone(images).map) if itself else engine.embed,
+            features=(lambda images: image_encoder(task)(images).map) if itself else engine.embed,
             vector=engine.embed,
             name=name,
             device=predictor.device,
@@ -69,7 +69,7 @@ class Teacher:
         )
 
     def __deepcopy__(self, memo: object) -> Self:
-        """Itself: whoever copies a student has no use for another teacher."""
+        """Itself: copies of a student share its teacher."""
         return self
 
     def to(self, device: torch.device) -> Self:
@@ -95,11 +95,11 @@ class Teacher:
         return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
     def width(self, of: Function, ndim: int, hint: str) -> int:
-        """How many numbers ``of``, one of the methods above, gives for an image or a place; tried on two images.
+        """The number of channels that ``of``, one of the methods above, returns; tried on two images.
 
         Args:
-            ndim: of a batch of them.
-            hint: what to do if it is another.
+            ndim: of its result.
+            hint: what to do if the result has another.
 
         Raises:
             UserError: the model does not take such images, or gives something else.
@@ -109,7 +109,7 @@ class Teacher:
             found = of(torch.zeros(shape, device=self.device))
         except UserError:
             raise
-        except Exception as error:  # whatever somebody's model raises
+        except Exception as error:  # anything a third party's model raises
             said = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise UserError(f"{self.name} does not take images of shape {shape} ({said}); see its size") from error
         if found.ndim != ndim or len(found) != 2:

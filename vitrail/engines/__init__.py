@@ -1,93 +1,155 @@
-"""What runs a model: one engine a file, found by its name.
+"""Inference engines: what computes the outputs of a trained task.
 
-An engine's module holds ``PRECISIONS`` and either
+``runtimes/`` holds one runtime a file. Its module defines ``RUNTIME``, which is
 
-- ``prepare(task, precision) -> Engine``, where the task itself is run, on its device; or
-- ``FORMAT`` and ``SUFFIX``, ``write(program, path, meta)`` and ``read(path, precision) -> Opened``, where a file holds
-  the model as a graph. ``path`` ends with the suffix, and files beside it may share its stem. The graph takes
-  ``images`` float32 (B, C, H, W) on the CPU and gives ``OUTPUTS``, and the file says by ``meta`` what they are.
-  ``PICKLED``: opening such a file can run code.
+- an :class:`InProcess`, where the task itself, or a copy of it, runs on its device; or
+- a :class:`FileFormat`, where a file holds the task as a graph.
 
-An engine that lacks its library raises a :class:`UserError` that names the pip command.
+A third party's module is loaded by its dotted name. A runtime whose library is not installed raises a
+:class:`UserError` with the pip command.
+
+- ``program``: tracing a task into a graph; ``onnx``: the graph as an ONNX model;
+- ``graph``: writing and opening files that hold a graph;
+- ``choose``: the engine for a task in memory, and the fastest one; ``cache``: what is kept for the next time.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from torch import Tensor
 
 from vitrail import registry
 from vitrail.console import printable
 from vitrail.errors import UserError, did_you_mean
+from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder
 
-OUTPUTS = ("outputs", "embedding")
-"""Of a graph: what ``Task.forward`` gives, and what ``Task.embed`` does."""
-Run = Callable[[Tensor, str], Tensor]
+if TYPE_CHECKING:
+    from vitrail.engines.program import Program
+
+INPUT = "images"
+"""The name of a graph's input, float32 (B, C, H, W)."""
+DEFAULT_OUTPUTS = (OUTPUTS, EMBEDDING)
+"""The outputs of a graph that does not name them, in this order."""
+PACKAGE = "engines.runtimes"
+Meta: TypeAlias = Mapping[str, object]
+"""What a file says of its graph, as JSON."""
 
 
 class Engine(Protocol):
-    """What a task does at prediction time, by whatever means."""
+    """What a task computes at prediction time, in any runtime."""
 
     def __call__(self, images: Tensor, *padding: Tensor) -> Tensor:
-        """Images float32 (B, C, H, W) → raw outputs, as ``Task.forward``. What says where things are may be given which
+        """Images float32 (B, C, H, W) → raw outputs, as ``Embedder.forward``. Spatial models may be given which
         pixels are padding, bool (B, H, W), except in a graph."""
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images float32 (B, C, H, W) → feature vectors (B, D), as ``Task.embed``."""
+        """Images float32 (B, C, H, W) → feature vectors (B, D), as ``Embedder.embed``."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A file in an engine: what it says of itself, and its graph: ``run(images, output)``, one of ``OUTPUTS``."""
+    """A file opened in a runtime.
 
-    meta: dict[str, Any]
-    run: Run
+    Attributes:
+        meta: what was given to :attr:`FileFormat.write`.
+        run: images float32 (B, C, H, W) on the CPU, contiguous, and the name of an output → that output.
+    """
+
+    meta: Meta
+    run: Callable[[Tensor, str], Tensor]
 
 
-def load(name: str, precision: str = "fp32") -> ModuleType:
-    """The module of the engine ``name``.
+@dataclass(frozen=True, kw_only=True)
+class InProcess:
+    """A runtime that executes the task in this process.
+
+    Attributes:
+        precisions: ``fp32``, ``bf16``, ``fp16``, those that it has.
+        prepare: (task, precision) → the engine, on the device of the task.
+    """
+
+    precisions: tuple[str, ...]
+    prepare: Callable[[Embedder, str], Engine]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFormat:
+    """A runtime that executes files on the CPU.
+
+    Attributes:
+        format: its name for ``vitrail export --to``.
+        suffix: of the files; parts of a file lie beside it and share its stem.
+        precisions: as of :class:`InProcess`.
+        write: (program, path, meta): write the file; ``path`` ends with the suffix.
+        read: (path, precision) → the opened file. Raises :func:`not_ours` for a file that it cannot open.
+        pickled: opening a file can run code that is in it.
+    """
+
+    format: str
+    suffix: str
+    precisions: tuple[str, ...]
+    write: Callable[[Program, Path, Meta], None]
+    read: Callable[[Path, str], Opened]
+    pickled: bool = False
+
+
+Runtime: TypeAlias = InProcess | FileFormat
+
+
+def names() -> list[str]:
+    """The names of the runtimes that come with Vitrail."""
+    return registry.names(PACKAGE)
+
+
+def load(name: str, precision: str = "fp32") -> Runtime:
+    """The runtime ``name``.
 
     Raises:
-        UserError: no such engine, or one that does not have the precision.
+        UserError: no such engine, or it does not have the precision.
     """
-    module = registry.load("engines", name)
-    if precision not in module.PRECISIONS:
+    if "." not in name and name not in names():
+        raise UserError(f"unknown engine {name!r}; {did_you_mean(name, names())}")
+    runtime: object = vars(registry.load(PACKAGE, name)).get("RUNTIME")
+    if not isinstance(runtime, InProcess | FileFormat):
+        raise UserError(f"the module {name!r} is no engine; it must define RUNTIME (see vitrail.engines)")
+    if precision not in runtime.precisions:
         raise UserError(
-            f"the engine {name!r} has no precision {precision!r}; {did_you_mean(precision, module.PRECISIONS)}"
+            f"the engine {name!r} has no precision {precision!r}; {did_you_mean(precision, runtime.precisions)}"
         )
-    return module
+    return runtime
 
 
-def with_files() -> dict[str, ModuleType]:
-    """The engines that have a file format."""
-    modules = {name: registry.load("engines", name) for name in registry.names("engines")}
-    return {name: module for name, module in modules.items() if hasattr(module, "SUFFIX")}
+def load_format(name: str, precision: str = "fp32") -> FileFormat:
+    """The runtime ``name``, which must have a file format. Raises as :func:`load`."""
+    runtime = load(name, precision)
+    if not isinstance(runtime, FileFormat):
+        raise UserError(f"the engine {name!r} has no files; choose one of {', '.join(with_files())}")
+    return runtime
 
 
-def of_file(path: str | Path) -> str | None:
-    """The engine whose files are called so, or None."""
-    suffix = Path(path).suffix
-    return next((name for name, module in with_files().items() if suffix == module.SUFFIX), None)
+def with_files() -> dict[str, FileFormat]:
+    """Our runtimes that have a file format."""
+    found = {name: load(name) for name in names()}
+    return {name: runtime for name, runtime in found.items() if isinstance(runtime, FileFormat)}
 
 
-def library(name: str, extra: str) -> Any:
-    """A library that only some engines need.
+def of_file(path: str | Path, engine: str | None = None) -> str | None:
+    """The name of the runtime whose files end as ``path`` does, or None.
 
-    Raises:
-        UserError: it is not installed.
+    Args:
+        engine: a third party's runtime to consider too; any other name is ignored.
     """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        raise UserError(f"this engine needs {name}; run: pip install 'vitrail[{extra}]'") from None
+    formats = with_files()
+    if engine is not None and "." in engine and isinstance(theirs := load(engine), FileFormat):
+        formats[engine] = theirs
+    suffix = Path(path).suffix
+    return next((name for name, runtime in formats.items() if suffix == runtime.suffix), None)
 
 
 def not_ours(path: Path, reason: str) -> UserError:
-    """For a file that an engine cannot open."""
+    """For a file that a runtime cannot open."""
     return UserError(f"{printable(str(path))} {reason}; write it again with `vitrail export`")

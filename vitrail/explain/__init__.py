@@ -1,15 +1,15 @@
-"""Where a model looks, and what it has learned.
+"""Heat maps of what a model's outputs depend on, and figures of what it has learned.
 
 ``methods/`` holds one method a file: an ``Options`` config, ``explain(task, images, options) -> list[Heat]`` and
-``suits(task)``, whether it has something to say of such a task.
-``overlay`` puts a heat map on the picture it explains, ``anatomy`` draws the ViT paper's figure 7.
+``suits(task)``, whether the method applies to the task.
+``overlay`` draws a heat map on its image, ``vit_figures`` the ViT paper's figure 7.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -18,6 +18,9 @@ from torch import Tensor
 from vitrail import registry
 from vitrail.config import from_dict
 from vitrail.errors import UserError, did_you_mean
+from vitrail.ops.grid import Grid
+from vitrail.tasks import Task
+from vitrail.trainable import EncoderModule, image_encoder
 
 Target = Annotated[int, Field(ge=0)] | None
 """The index of an output; None for the largest."""
@@ -42,17 +45,17 @@ def method_options() -> dict[str, list[str]]:
     return {name: [f.name for f in fields(registry.load("explain.methods", name).Options)] for name in method_names()}
 
 
-def methods_for(task: Any) -> list[str]:
-    """The names of the methods that have something to say of a task."""
+def methods_for(task: EncoderModule) -> list[str]:
+    """The names of the methods that apply to a task."""
     return [name for name in method_names() if registry.load("explain.methods", name).suits(task)]
 
 
-def explain(task: Any, images: Tensor, method: str = "rollout", **options: Any) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, method: str = "rollout", **options: object) -> list[Heat]:
     """Heat maps of one preprocessed image.
 
     Args:
         images: (1, C, H, W), preprocessed.
-        method: one of :func:`methods`, or a third party's dotted name.
+        method: one of :func:`method_names`, or a third party's dotted name.
         options: fields of the method's ``Options``.
 
     Raises:
@@ -63,7 +66,7 @@ def explain(task: Any, images: Tensor, method: str = "rollout", **options: Any) 
     return maps
 
 
-def explain_all(task: Any, images: Tensor, **options: Any) -> list[Heat]:
+def explain_all(task: EncoderModule, images: Tensor, **options: object) -> list[Heat]:
     """The heat maps of all methods that suit the task, each given those options that it has.
 
     Raises:
@@ -79,18 +82,18 @@ def explain_all(task: Any, images: Tensor, **options: Any) -> list[Heat]:
     ]
 
 
-def has_answers(task: Any) -> bool:
-    """Do its outputs have a meaning of their own, unlike features and pixels?"""
-    return any(getattr(task.config, outputs, ()) for outputs in ("classes", "targets"))
+def has_answers(task: EncoderModule) -> bool:
+    """Whether its outputs have names, unlike features and pixels."""
+    return bool(task.names)
 
 
-def layer_index(task: Any, layer: int) -> int:
+def layer_index(task: EncoderModule, layer: int) -> int:
     """The layer counted from 0, where -1 is the last.
 
     Raises:
         UserError: the model has no such layer.
     """
-    return index_of_layer(layer, len(task.backbone.blocks), "this model")
+    return index_of_layer(layer, image_encoder(task).depth, "this model")
 
 
 def index_of_layer(layer: int, depth: int, owner: str) -> int:
@@ -124,6 +127,17 @@ def chosen_output(outputs: Tensor, target: int | None) -> Tensor:
     return outputs[outputs.argmax() if target is None else target]
 
 
-def heat(title: str, patches: Tensor, grid: tuple[int, int]) -> Heat:
-    """A :class:`Heat` from one value a patch, (N,)."""
+def class_scores(task: EncoderModule, images: Tensor) -> Tensor:
+    """One number for each output of one image, (K,), with a path for gradients even where all weights are frozen.
+
+    Raises:
+        UserError: the model has no outputs that a gradient can start from.
+    """
+    if not isinstance(task, Task):
+        raise UserError(f"{task.name} has no outputs to explain; choose another method, such as rollout")
+    return task.class_scores(task(images.clone().requires_grad_()))[0]
+
+
+def heat(title: str, patches: Tensor, grid: Grid) -> Heat:
+    """A :class:`Heat` from one value per patch, (N,)."""
     return Heat(title, patches.detach().float().cpu().reshape(grid).numpy())

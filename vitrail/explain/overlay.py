@@ -1,4 +1,4 @@
-"""Heat maps on the pictures that they explain."""
+"""Heat maps drawn on their images."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def overlay(picture: Image.Image, heat: Heat, region: Region) -> Image.Image:
 
 
 def outline(picture: Image.Image, region: Region) -> Image.Image:
-    """The picture, RGB, at the overlays' size, framed where the model looked."""
+    """The picture, RGB, at the overlays' size, with a frame around the part that the model saw."""
     picture, (left, top, right, bottom) = fit(picture, region)
     box = max(left, 0), max(top, 0), min(right, picture.width) - 1, min(bottom, picture.height) - 1
     if box != (0, 0, picture.width - 1, picture.height - 1):
@@ -56,7 +56,7 @@ def outline(picture: Image.Image, region: Region) -> Image.Image:
 
 
 def scaled(values: np.ndarray) -> np.ndarray:
-    """Heat from 0 to 1; it saturates at the 97th percentile, lest a few outlying tokens hide all others."""
+    """Heat from 0 to 1; it saturates at the 97th percentile, so that a few outliers do not hide all others."""
     low, high = values.min(), np.quantile(values, 0.97)
     if high <= low:
         high = values.max()

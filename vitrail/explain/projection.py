@@ -1,4 +1,4 @@
-"""A map of feature vectors: neighbours on it are neighbours for the model."""
+"""Two-dimensional projections of feature vectors."""
 
 from __future__ import annotations
 

@@ -4,37 +4,33 @@
 
     vitrail.export("runs/birds", "birds.onnx", to="onnx")
 
-An engine's file is a format. What another program wants around such a file is a module here:
-
-- ``FORMATS``: the engine of each format, by the format's name;
-- ``writing(model, format, out)``: a context that yields the graph, as :func:`opened` does.
+The files of each engine that has files are a format. What another program wants around such a file is a module here,
+with an :class:`Arrangement` as ``ARRANGEMENT``.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitrail import engines, registry
-from vitrail.checkpoints import foreign
+from vitrail.checkpoints import foreign, native
 from vitrail.console import note
 from vitrail.conversion import convert
-from vitrail.engines._files import Graph, writing
+from vitrail.engines.graph import Graph, writing
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops.patches import Pair
-from vitrail.outline import NATIVE
 from vitrail.predictor import ImageLike, Predictor, load
-from vitrail.tasks import Task
+from vitrail.results import Column, ResultTable, size_text
+from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder, image_encoder
 
 TOLERANCE = 1e-4  # of the largest output; fp32 sums in another order differ by 1e-6 to 1e-5
 BATCHES = (1, 4)
@@ -68,27 +64,28 @@ class Export:
 
     path: Path
     rows: tuple[Row, ...] = ()
-    COLUMNS: ClassVar = ("images", "batch", "size", "max error", "relative", "eager ms", "engine ms", "faster")
 
-    def cells(self) -> list[list[str]]:
-        """The rows as text for people."""
-        return [
-            [
-                row.images,
-                str(row.batch),
-                "×".join(map(str, row.size)),
-                f"{row.max_error:.1e}",
-                f"{row.relative_error:.1e}",
-                f"{row.eager:.1f}",
-                f"{row.engine:.1f}",
-                f"{row.eager / row.engine:.2f}",
-            ]
-            for row in self.rows
-        ]
+    @property
+    def table(self) -> ResultTable[Row]:
+        """The rows as text and as JSON."""
+        return ResultTable(COLUMNS, self.rows)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON types."""
-        return {"path": str(self.path), "tolerance": TOLERANCE, "rows": [dataclasses.asdict(row) for row in self.rows]}
+        return {"path": str(self.path), "tolerance": TOLERANCE, "rows": self.table.to_dict()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrangement:
+    """What another program wants around a graph.
+
+    Attributes:
+        engines: the engine of each format, by the format's name.
+        writing: (model, format, out): a context that yields the graph, as :func:`opened` does.
+    """
+
+    engines: Mapping[str, str]
+    writing: Callable[[Predictor, str, Path], AbstractContextManager[Graph]]
 
 
 def export(
@@ -107,7 +104,8 @@ def export(
         source: what :func:`vitrail.load` takes, or what it gives, such as a model whose layers merge tokens.
         out: a new file with the suffix of the format; for Triton a folder of a model repository, new or with a model
             that gets its next version; for another library, what :func:`vitrail.convert` takes.
-        to: ``onnx``, ``openvino``, ``pt2``, ``triton``, ``triton-openvino``, or what :func:`vitrail.convert` knows.
+        to: ``onnx``, ``openvino``, ``pt2``, ``triton``, ``triton-openvino``, a third party's engine by its dotted name,
+            or what :func:`vitrail.convert` knows.
         images: to compare on, beside random ones.
         image_size, patch_size, allow_pickle: of a source that is a path, as :func:`vitrail.load` has them.
 
@@ -116,12 +114,14 @@ def export(
             is missing; or the written model disagrees with eager fp32 by more than :data:`TOLERANCE`, and then no file
             remains.
     """
-    formats = {module.FORMAT: name for name, module in engines.with_files().items()}
-    arranged = {each: module for module in _arrangements() for each in module.FORMATS}
+    formats = {runtime.format: name for name, runtime in engines.with_files().items()}
+    if "." in to:  # a third party's engine, by its module
+        formats[to] = to
+    arranged = {each: arrangement for arrangement in _arrangements() for each in arrangement.engines}
     shape: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
     if to not in (*formats, *arranged):
-        known = [*formats, *arranged, *foreign.libraries(), NATIVE]
-        if to not in (*known, *registry.names("checkpoints.dialects")):
+        known = [*formats, *arranged, *foreign.libraries(), native.NAME]
+        if "." not in to and to not in (*known, *foreign.names()):
             raise UserError(f"unknown format {to!r}; {did_you_mean(to, known)}")
         if isinstance(source, Predictor):
             raise UserError(
@@ -138,7 +138,7 @@ def export(
     written = arranged[to].writing(model, to, out) if to in arranged else opened(model, formats[to], out)
     with written as graph:
         if graph.fixed:
-            note(f"images of {'×'.join(map(str, model.preprocess.config.size))} pixels only: {graph.fixed}")
+            note(f"images of {size_text(model.preprocess.config.size)} pixels only: {graph.fixed}")
         rows = tuple(compare(model.task, graph, each, images) for each, images in _inputs(model, graph, images))
         worst = max(rows, key=lambda row: row.relative_error)
         if not worst.relative_error <= TOLERANCE:
@@ -157,14 +157,15 @@ def opened(model: Predictor, engine: str, out: Path) -> Iterator[Graph]:
         UserError: the place is taken or cannot be written, or the engine is not installed or cannot hold the model.
     """
     with writing(model.task, model.preprocess.config, engine, out, model.metrics) as file:
-        yield Graph(model.task, engines.load(engine).read(file, "fp32"))
+        yield Graph(model.task, engines.load_format(engine).read(file, "fp32"))
 
 
 @torch.inference_mode()
-def compare(task: Task, graph: Graph, kind: str, images: Tensor) -> Row:
+def compare(task: Embedder, graph: Graph, kind: str, images: Tensor) -> Row:
     """One batch B C H W in both."""
-    eager: Any = task
-    pairs = [(graph(images), eager(images)), (graph.embed(images), eager.embed(images))]
+    # what makes the two outputs of every task in one pass is compared with each of them made alone
+    expected = task.graph_outputs(images) | {OUTPUTS: task(images), EMBEDDING: task.embed(images)}
+    pairs = [(graph.output(images, name), each) for name, each in expected.items()]
     errors = [((got - expected).abs().max(), expected.abs().max()) for got, expected in pairs]
     relative = [float(error / largest) for error, largest in errors]
     return Row(
@@ -173,7 +174,7 @@ def compare(task: Task, graph: Graph, kind: str, images: Tensor) -> Row:
         size=(images.shape[-2], images.shape[-1]),
         max_error=max(float(error) for error, _ in errors),
         relative_error=float("nan") if any(each != each for each in relative) else max(relative),
-        eager=_milliseconds(lambda: eager(images)),
+        eager=_milliseconds(lambda: task(images)),
         engine=_milliseconds(lambda: graph(images)),
     )
 
@@ -190,18 +191,32 @@ def _inputs(model: Predictor, graph: Graph, images: Sequence[ImageLike]) -> Iter
 
 def sizes(model: Predictor, graph: Graph) -> list[Pair]:
     """The native (height, width) and, where the graph takes it, a larger one."""
-    (down, right), (height, width) = model.task.vit.embed.patch_size, model.preprocess.config.size
+    (down, right) = image_encoder(model.task).embed.patch_size
+    height, width = model.preprocess.config.size
     return [(height, width)] if graph.size else [(height, width), (height + down, width + 2 * right)]
 
 
-def _arrangements() -> list[ModuleType]:
-    return [registry.load("exporting", name) for name in registry.names("exporting")]
+def _arrangements() -> list[Arrangement]:
+    return [registry.load("exporting", name).ARRANGEMENT for name in registry.names("exporting")]
 
 
-def _milliseconds(run: Callable[[], Any]) -> float:
+def _milliseconds(run: Callable[[], object]) -> float:
     taken = []
     for _ in range(TIMES):
         started = time.perf_counter()
         run()
         taken.append(time.perf_counter() - started)
     return statistics.median(taken) * 1e3
+
+
+COLUMNS: tuple[Column[Row], ...] = (
+    Column(lambda row: row.images, "images", "images"),
+    Column(lambda row: row.batch, "batch", "batch"),
+    Column(lambda row: list(row.size), key="size"),
+    Column(lambda row: size_text(row.size), "size"),
+    Column(lambda row: row.max_error, "max error", "max_error", format="{:.1e}"),
+    Column(lambda row: row.relative_error, "relative", "relative_error", format="{:.1e}"),
+    Column(lambda row: row.eager, "eager", "eager", unit="ms", format="{:.1f}"),
+    Column(lambda row: row.engine, "engine", "engine", unit="ms", format="{:.1f}"),
+    Column(lambda row: row.eager / row.engine, "faster", format="{:.2f}"),
+)

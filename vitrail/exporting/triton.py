@@ -25,12 +25,12 @@ import torch
 from vitrail import engines, files
 from vitrail.config import to_dict
 from vitrail.console import note, printable
-from vitrail.engines import OUTPUTS
-from vitrail.engines._files import Graph
-from vitrail.engines._onnx import INPUT
+from vitrail.engines import INPUT
+from vitrail.engines.graph import Graph
 from vitrail.errors import UserError
-from vitrail.exporting import opened, sizes
+from vitrail.exporting import Arrangement, opened, sizes
 from vitrail.predictor import Predictor
+from vitrail.trainable import OUTPUTS
 
 FORMATS = {"triton": "onnxruntime", "triton-openvino": "openvino"}  # Triton calls its backends as we our engines
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
@@ -60,7 +60,7 @@ def writing(model: Predictor, to: str, out: Path) -> Iterator[Graph]:
     version = _next_version(out)
     with files.replacing(out if version == 1 else out / str(version)) as folder:
         inside = folder / "1" if version == 1 else folder
-        with opened(model, engine, inside / f"model{engines.load(engine).SUFFIX}") as graph:
+        with opened(model, engine, inside / f"model{engines.load_format(engine).suffix}") as graph:
             yield graph
             described, labels = _described(model, graph, engine, out.name)
         if version > 1:
@@ -94,13 +94,13 @@ def _described(model: Predictor, graph: Graph, engine: str, name: str) -> tuple[
     """
     dims = _dims(model, graph)
     classes = getattr(model.task.config, "classes", ())
-    of_classes = dims[OUTPUTS[0]] == [-1, len(classes)]
+    of_classes = dims[OUTPUTS] == [-1, len(classes)]
     lines = {}
     for tensor, shape in dims.items():
-        more = f', label_filename: "{LABELS}"' if tensor == OUTPUTS[0] and of_classes else ""
+        more = f', label_filename: "{LABELS}"' if tensor == OUTPUTS and of_classes else ""
         shown = shape[1:] if MAX_BATCH[engine] else shape  # with batches, theirs goes without saying
         lines[tensor] = f'  {{ name: "{tensor}", data_type: TYPE_FP32, dims: {shown}{more} }}'
-    outputs = ",\n".join(lines[tensor] for tensor in OUTPUTS)
+    outputs = ",\n".join(lines[tensor] for tensor in graph.outputs)
     preprocess = json.dumps(json.dumps(to_dict(model.preprocess.config)))  # a text of JSON, in quotes
     text = (
         f'name: "{name}"\nbackend: "{engine}"\ninput [\n{lines[INPUT]}\n]\noutput [\n{outputs}\n]\n'
@@ -115,10 +115,11 @@ def _dims(model: Predictor, graph: Graph) -> dict[str, list[int]]:
     every, shapes = sizes(model, graph), []
     for batch, size in ((1, every[0]), (2, every[-1])):
         images = torch.zeros(batch, model.preprocess.config.channels, *size)
-        shapes.append([tensor.shape for tensor in (images, graph(images), graph.embed(images))])
+        found = (graph.output(images, name) for name in graph.outputs)
+        shapes.append([tensor.shape for tensor in (images, *found)])
     return {
         name: [a if a == b else -1 for a, b in zip(one, other, strict=True)]
-        for name, one, other in zip((INPUT, *OUTPUTS), *shapes, strict=True)
+        for name, one, other in zip((INPUT, *graph.outputs), *shapes, strict=True)
     }
 
 
@@ -134,3 +135,6 @@ def _require_same(out: Path, described: str, labels: str) -> None:
             f"{printable(str(out))} holds a model of other tensors, classes or preprocessing, or what its {CONFIG} "
             "says of them was changed; name another folder"
         )
+
+
+ARRANGEMENT = Arrangement(engines=FORMATS, writing=writing)

@@ -5,12 +5,8 @@
     vitrail.quantize(vitrail.load("runs/birds"), "birds.xml", images)
 
 The linear layers of the blocks, which do nearly all the work, compute in int8; what is between them, the patch
-projection and the head stay as they are. ``formats/`` holds one format a file:
-
-- ``write(plain, out, layers, images)``: the graph ``plain`` with those layers in int8, calibrated on ``images``;
-- ``write_weights(plain, out, layers)``: with the weights of those layers in int8 alone.
-
-Both keep what the file says of itself.
+projection and the head stay as they are. ``formats/`` holds one format a file, named as its engine: its module defines
+``FORMAT``, an :class:`Int8Format`.
 """
 
 from __future__ import annotations
@@ -19,23 +15,26 @@ import copy
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from torch import Tensor
 
 from vitrail import engines, registry
 from vitrail.console import note, printable
 from vitrail.data.source import Source
 from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.engines._files import Graph, require_free, writing
-from vitrail.engines._start import BATCH, measure
+from vitrail.engines import Engine, FileFormat
+from vitrail.engines.choose import BATCH, measure
+from vitrail.engines.graph import Graph, require_free, writing
 from vitrail.errors import UserError
 from vitrail.int8.noise import worst_first
+from vitrail.int8.scores import Score, accuracy, agreement
 from vitrail.int8.smoothing import smooth
-from vitrail.int8.yardsticks import Yardstick, accuracy, agreement
 from vitrail.predictor import ImageLike, Predictor
-from vitrail.tasks import Task
+from vitrail.results import Column, ResultTable, size_text
+from vitrail.trainable import Embedder
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Row:
     """One way to run the model.
 
     Attributes:
-        points: of the yardstick, 0 to 100.
+        points: of the score, 0 to 100.
         milliseconds: of a batch of eight images.
         megabytes: of the file.
     """
@@ -59,8 +58,10 @@ class Quantised:
     """What was written, and what it costs and gains; the first row is the model before.
 
     Attributes:
-        measured: the yardstick, such as ``top-1 accuracy``, and the images that it was applied to.
-        layers: how many compute in int8; ``kept``: those that lost too much and did not become int8, worst first.
+        measured: the name of the score, with the number of images.
+        layers: how many compute in int8.
+        kept: those that lost too much and stayed in higher precision, worst first.
+        budget: points that were allowed to be lost.
     """
 
     path: Path
@@ -71,26 +72,34 @@ class Quantised:
     budget: float
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """What the cells are."""
-        return ("model", f"{self.measured} %", f"ms for {BATCH} images", "faster", "MB")
+    def table(self) -> ResultTable[Row]:
+        """The rows as text and as JSON."""
+        plain = self.rows[0].milliseconds
+        columns: tuple[Column[Row], ...] = (
+            Column(lambda row: row.model, "model", "model"),
+            Column(lambda row: row.points, self.measured, "points", unit="%", format="{:.2f}"),
+            Column(lambda row: row.milliseconds, f"ms for {BATCH} images", "milliseconds", format="{:.1f}"),
+            Column(lambda row: plain / row.milliseconds, "faster", format="{:.2f}"),
+            Column(lambda row: row.megabytes, "MB", "megabytes", format="{:.2f}"),
+        )
+        return ResultTable(columns, self.rows)
 
-    def cells(self) -> list[list[str]]:
-        """The rows as text for people."""
-        return [
-            [
-                row.model,
-                f"{row.points:.2f}",
-                f"{row.milliseconds:.1f}",
-                f"{self.rows[0].milliseconds / row.milliseconds:.2f}",
-                f"{row.megabytes:.2f}",
-            ]
-            for row in self.rows
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON types."""
-        return dataclasses.asdict(self) | {"path": str(self.path)}
+        return dataclasses.asdict(self) | {"path": str(self.path), "rows": self.table.to_dict()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8Format:
+    """How int8 is written into the files of one engine. What the file says of itself stays.
+
+    Attributes:
+        write: (plain, out, layers, images): the graph ``plain`` with those layers in int8, calibrated on ``images``.
+        write_weights: (plain, out, layers): with the weights of those layers in int8 alone.
+    """
+
+    write: Callable[[Path, Path, Sequence[str], Sequence[Tensor]], None]
+    write_weights: Callable[[Path, Path, Sequence[str]], None]
 
 
 def quantize(
@@ -122,35 +131,36 @@ def quantize(
     """
     out = Path(out)
     name = engines.of_file(out)
-    if name not in registry.names("int8.formats"):
+    if name is None or name not in registry.names("int8.formats"):
         raise UserError(f"{printable(out.name)!r} names no format that holds int8; end it with .onnx or .xml")
     require_free(out)
     if not images:
         raise UserError("there are no calibration images; give some hundred like those that the model will see")
-    engine, backend = engines.load(name), registry.load("int8.formats", name)
+    runtime = engines.load_format(name)
+    int8_format: Int8Format = registry.load("int8.formats", name).FORMAT
     task, preprocess = predictor.task, predictor.preprocess.config
     if predictor.device.type != "cpu":
         task = copy.deepcopy(task).cpu()
     tensors = [predictor.tensor(image).cpu() for image in images]
-    yardstick = agreement(task, tensors) if labelled is None else accuracy(task, predictor.preprocess, labelled)
+    score = agreement(task, tensors) if labelled is None else accuracy(task, predictor.preprocess, labelled)
     if not weights_only:
         task = smooth(task, tensors)
     worst = worst_first(task, tensors)
     with tempfile.TemporaryDirectory(prefix="vitrail-") as temporary, writing(task, preprocess, name, out) as file:
         folder = Path(temporary)
         plain = _moved(file, folder / "plain")
-        if fixed := Graph(task, engine.read(plain, "fp32")).fixed:
-            note(f"images of {'×'.join(map(str, preprocess.size))} pixels only: {fixed}")
-        before = yardstick.measure(Graph(task, engine.read(plain, "fp32")))
+        if fixed := Graph(task, runtime.read(plain, "fp32")).fixed:
+            note(f"images of {size_text(preprocess.size)} pixels only: {fixed}")
+        before = score.measure(Graph(task, runtime.read(plain, "fp32")))
         for kept in _fallbacks(worst):
             quantised = folder / str(len(kept)) / file.name
             quantised.parent.mkdir()
             layers = [layer for layer in worst if layer not in kept]
             if weights_only:
-                backend.write_weights(plain, quantised, layers)
+                int8_format.write_weights(plain, quantised, layers)
             else:
-                backend.write(plain, quantised, layers, tensors)
-            after = yardstick.measure(Graph(task, engine.read(quantised, "fp32")))
+                int8_format.write(plain, quantised, layers, tensors)
+            after = score.measure(Graph(task, runtime.read(quantised, "fp32")))
             note(f"{len(layers)} of {len(worst)} layers in int8: {max(before - after, 0):.2f} points lost")
             if before - after <= budget:
                 break
@@ -160,9 +170,9 @@ def quantize(
                 f"{budget:g}; allow more, give more calibration images, or say --weights-only"
             )
         kind = "int8 weights" if weights_only else "int8"
-        rows = _rows({"fp32": (plain, before), kind: (quantised, after)}, yardstick, task, preprocess, engine)
+        rows = _rows({"fp32": (plain, before), kind: (quantised, after)}, score, task, preprocess, runtime)
         _moved(quantised, file.parent)
-    return Quantised(out, yardstick.name, rows, len(layers), kept, budget)
+    return Quantised(out, score.name, rows, len(layers), kept, budget)
 
 
 def _fallbacks(worst: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -175,17 +185,21 @@ def _fallbacks(worst: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def _rows(
-    files: dict[str, tuple[Path, float]], yardstick: Yardstick, task: Task, preprocess: PreprocessConfig, engine: Any
+    files: dict[str, tuple[Path, float]],
+    score: Score,
+    task: Embedder,
+    preprocess: PreprocessConfig,
+    runtime: FileFormat,
 ) -> tuple[Row, ...]:
     """Each file, whose points in fp32 are known, in every precision that the engine has for what is not int8."""
-    graphs: dict[str, Any] = {}
+    graphs: dict[str, Engine] = {}
     known: dict[str, tuple[float, float]] = {}
     for name, (file, points) in files.items():
-        for precision in engine.PRECISIONS:
+        for precision in runtime.precisions:
             plain = precision == "fp32"
             title = name if plain else precision if name == "fp32" else f"{name}, rest {precision}"
-            graphs[title] = Graph(task, engine.read(file, precision))
-            known[title] = (points if plain else yardstick.measure(graphs[title]), _megabytes(file))
+            graphs[title] = Graph(task, runtime.read(file, precision))
+            known[title] = (points if plain else score.measure(graphs[title]), _megabytes(file))
     seconds = measure(graphs, task, preprocess)
     return tuple(Row(title, points, seconds[title] * 1e3, size) for title, (points, size) in known.items())
 

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.int8._layers import layers, watch
-from vitrail.tasks import Task
+from vitrail.int8.layers import layers, watch
+from vitrail.trainable import Embedder
 
 NUM_IMAGES = 32
 
 
-def worst_first(task: Task, images: Sequence[Tensor]) -> tuple[str, ...]:
+def worst_first(task: Embedder, images: Sequence[Tensor]) -> tuple[str, ...]:
     """The names of the layers by falling noise, which is what int8 changes of a layer's outputs over their energy.
 
     Each is looked at alone, with exact inputs, on the first images.
@@ -25,13 +25,13 @@ def worst_first(task: Task, images: Sequence[Tensor]) -> tuple[str, ...]:
     energy = dict.fromkeys(layers(task), 0.0)
     noise = dict.fromkeys(energy, 0.0)
 
-    def see(name: str, layer: nn.Linear, x: Tensor) -> None:
+    def observe(name: str, layer: nn.Linear, x: Tensor) -> None:
         exact = F.linear(x, layer.weight)
         energy[name] += float(exact.square().sum())
         rounded = F.linear(round_activations(x), round_weights(layer.weight))
         noise[name] += float((rounded - exact).square().sum())
 
-    watch(task, images[:NUM_IMAGES], see)
+    watch(task, images[:NUM_IMAGES], observe)
     return tuple(sorted(noise, key=lambda name: -noise[name] / max(energy[name], 1e-30)))
 
 

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vitrail.int8._layers import layers, watch
+from vitrail.int8.layers import layers, watch
 from vitrail.nn.block import Block
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder, image_encoder
 
 ALPHA = 0.5  # the share of the difficulty that moves to the weights; the paper's choice
 SMALLEST = 1e-5
 
 
-def smooth(task: Task, images: Sequence[Tensor]) -> Task:
+def smooth(task: Embedder, images: Sequence[Tensor]) -> Embedder:
     """A copy of ``task`` that computes the same with smoother inputs of the layers behind a LayerNorm.
 
     Blocks whose LayerNorm comes after the sum stay as they are: the residual stream reads it, too.
@@ -30,14 +30,14 @@ def smooth(task: Task, images: Sequence[Tensor]) -> Task:
     """
     largest: dict[str, Tensor] = {}
 
-    def see(name: str, layer: nn.Linear, x: Tensor) -> None:
+    def observe(name: str, layer: nn.Linear, x: Tensor) -> None:
         found = x.abs().flatten(0, -2).amax(0)
         largest[name] = torch.maximum(largest[name], found) if name in largest else found
 
-    watch(task, images, see)
+    watch(task, images, observe)
     twin = copy.deepcopy(task)
     names = {id(layer): name for name, layer in layers(twin).items()}
-    for block in twin.vit.blocks:
+    for block in image_encoder(twin).blocks:
         if isinstance(block, Block) and block.order == "pre":
             _divide(block.norm1, block.attention.qkv, largest[names[id(block.attention.qkv)]])
             _divide(block.norm2, block.mlp.fc1, largest[names[id(block.mlp.fc1)]])

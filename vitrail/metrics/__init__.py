@@ -1,6 +1,6 @@
-"""Measures of a model's outputs, one family a file.
+"""Metrics of a model's outputs, one family a file.
 
-A family sees every output and target before it computes, in double precision, so that its numbers never
+A family collects every output and target before it computes, in double precision, so that its numbers never
 depend on how the images were batched. What is undefined, such as the R² of a constant, is NaN.
 """
 
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-Rows: TypeAlias = Tensor | list[Any]
-"""What an evaluation gathers of a batch, an entry an image."""
+if TYPE_CHECKING:
+    from vitrail.data.transforms.geometry import ImageGeometry
+
+Rows: TypeAlias = Tensor | Sequence[object]
+"""What an evaluation collects of outputs or targets: an entry per image."""
 
 
 class Metrics(ABC):
@@ -26,24 +29,19 @@ class Metrics(ABC):
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self._outputs: list[Tensor] = []
-        self._targets: list[Tensor] = []
 
-    def reduce(self, outputs: Tensor, geometries: Sequence[Any] | None = None) -> Any:
-        """What an evaluation gathers of outputs for :meth:`update`, an entry an image: all, unless they are too large.
+    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry] | None = None) -> Rows:
+        """What an evaluation keeps of outputs for :meth:`update`, an entry per image; by default all of them.
 
         Args:
-            geometries: where outputs have places, what leads from the inputs' pixels to those of each image.
+            geometries: of spatial outputs, where each input lies in its image; None: results stay in the inputs'
+                pixels.
         """
         return outputs
 
-    def update(self, outputs: Any, targets: Any) -> None:
-        """Add one batch: outputs (B, K) and its targets, (B,) class indices or (B, K)."""
-        assert outputs.ndim == 2, f"outputs are (B, K), got {tuple(outputs.shape)}"
-        assert outputs.shape[1] == len(self.names), f"{outputs.shape[1]} outputs for {len(self.names)} names"
-        assert len(outputs) == len(targets), f"{len(outputs)} outputs for {len(targets)} targets"
-        self._outputs.append(outputs.detach().cpu().float())
-        self._targets.append(targets.detach().cpu())
+    @abstractmethod
+    def update(self, rows: Rows, targets: Rows) -> None:
+        """Add images: what :meth:`reduce` returns, and their targets."""
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
@@ -53,19 +51,39 @@ class Metrics(ABC):
     def details(self) -> dict[str, Any]:
         """What tables and plots need: per-class rows, matrices as numpy arrays."""
 
+
+class VectorMetrics(Metrics):
+    """Of one vector per image: outputs (B, K) and targets, (B,) class indices or (B, K)."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
+        self._outputs: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def update(self, rows: Rows, targets: Rows) -> None:
+        """Add images."""
+        assert isinstance(rows, Tensor), f"outputs are (B, K), got a {type(rows).__name__}"
+        assert isinstance(targets, Tensor), f"targets are (B,) or (B, K), got a {type(targets).__name__}"
+        assert rows.ndim == 2, f"outputs are (B, K), got {tuple(rows.shape)}"
+        known = len(self.names) or rows.shape[1]  # features have no names
+        assert rows.shape[1] == known, f"{rows.shape[1]} outputs for {known} names"
+        assert len(rows) == len(targets), f"{len(rows)} outputs for {len(targets)} targets"
+        self._outputs.append(rows.detach().cpu().float())
+        self._targets.append(targets.detach().cpu())
+
     def _collected(self) -> tuple[Tensor, Tensor]:
         assert self._outputs, "compute() before the first update()"
         return torch.cat(self._outputs).double(), torch.cat(self._targets)
 
 
 def rows(names: Sequence[str], **columns: Tensor) -> list[dict[str, Any]]:
-    """One dict a class or target, from one (K,) tensor a column."""
+    """One dict per class or target, from one (K,) tensor per column."""
     values = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [{"name": name} | dict(zip(columns, row, strict=True)) for name, row in zip(names, values, strict=True)]
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Elementwise quotient with 0/0 = 0, the convention for precision and recall of a class never met."""
+    """Elementwise quotient with 0/0 = 0, the convention for precision and recall of a class that never occurs."""
     return numerator.double() / denominator.double().clamp(min=torch.finfo(torch.float64).tiny)
 
 

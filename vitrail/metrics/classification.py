@@ -1,4 +1,4 @@
-"""One label an image: accuracy, cross-entropy, precision and recall, the confusion matrix, calibration."""
+"""One label per image: accuracy, cross-entropy, precision and recall, the confusion matrix, calibration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitrail.metrics import Metrics as Base
+from vitrail.metrics import VectorMetrics as Base
 from vitrail.metrics import f1_score, ratio, rows
 
 CALIBRATION_BINS = 15
@@ -19,7 +19,7 @@ class Metrics(Base):
     """From logits (B, K) and targets: labels (B,), or soft (B, K), which count as their likeliest class.
 
     ``compute()`` gives ``loss`` (cross-entropy in nats, no smoothing), ``top1``, ``top5`` (top-min(5, K)),
-    macro ``precision``, ``recall`` and ``f1`` (over the classes met as label or prediction), and ``ece``.
+    macro ``precision``, ``recall`` and ``f1`` (over the classes that occur as label or prediction), and ``ece``.
     """
 
     def compute(self) -> dict[str, float]:
@@ -27,14 +27,14 @@ class Metrics(Base):
         labels = hard_labels(targets)
         rank = label_rank(logits, labels)
         precision, recall, support, chosen = self._per_class(logits, labels)
-        met = (support > 0) | (chosen > 0)
+        present = (support > 0) | (chosen > 0)
         return {
             "loss": cross_entropy(logits, targets).mean().item(),
             "top1": (rank < 1).double().mean().item(),
             "top5": (rank < 5).double().mean().item(),
-            "precision": precision[met].mean().item(),
-            "recall": recall[met].mean().item(),
-            "f1": f1_score(precision, recall)[met].mean().item(),
+            "precision": precision[present].mean().item(),
+            "recall": recall[present].mean().item(),
+            "f1": f1_score(precision, recall)[present].mean().item(),
             "ece": calibration_error(reliability(logits, labels)),
         }
 

@@ -10,6 +10,7 @@ import numpy as np
 from vitrail.errors import UserError
 from vitrail.ops.boxes import area, xyxy_to_xywh
 from vitrail.ops.detections import Detections
+from vitrail.ops.objects import TrueObjects
 
 NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")
 """COCO's first nine numbers, in its order."""
@@ -21,10 +22,10 @@ class Shape(Protocol):
     kind: Literal["bbox", "segm"]
 
     def found(self, image: int, found: Detections) -> list[dict[str, Any]]:
-        """One dict a detection, in COCO's format, without its image, class and score."""
+        """One dict per detection, in COCO's format, without its image, class and score."""
 
-    def true(self, image: int, true: Any) -> list[dict[str, Any]]:
-        """One dict an object, with its ``area``."""
+    def true(self, image: int, true: TrueObjects) -> list[dict[str, Any]]:
+        """One dict per object, with its ``area``."""
 
 
 class Boxes:
@@ -35,13 +36,15 @@ class Boxes:
     def found(self, image: int, found: Detections) -> list[dict[str, Any]]:
         return [{"bbox": box} for box in xyxy_to_xywh(found.boxes_xyxy).tolist()]
 
-    def true(self, image: int, true: Any) -> list[dict[str, Any]]:
+    def true(self, image: int, true: TrueObjects) -> list[dict[str, Any]]:
         boxes = true.boxes_xyxy.cpu().float()
         pairs = zip(xyxy_to_xywh(boxes).tolist(), area(boxes).tolist(), strict=True)
         return [{"bbox": box, "area": size} for box, size in pairs]
 
 
-def coco_scores(num_classes: int, found: Sequence[Detections], true: Sequence[Any], shape: Shape) -> dict[str, float]:
+def coco_scores(
+    num_classes: int, found: Sequence[Detections], true: Sequence[TrueObjects], shape: Shape
+) -> dict[str, float]:
     """Average precision and recall over all images; NaN where there is nothing to find.
 
     Raises:
@@ -71,11 +74,10 @@ def coco_scores(num_classes: int, found: Sequence[Detections], true: Sequence[An
     return {name: value if value >= 0 else float("nan") for name, value in zip(NAMES, numbers, strict=True)}
 
 
-def _annotations(true: Sequence[Any], shape: Shape) -> list[dict[str, Any]]:
+def _annotations(true: Sequence[TrueObjects], shape: Shape) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for image, objects in enumerate(true):
-        crowd = getattr(objects, "crowd", None)
-        flags = [0] * len(objects.labels) if crowd is None else crowd.int().tolist()
+        flags = objects.crowd.int().tolist()
         parts = zip(objects.labels.tolist(), flags, shape.true(image, objects), strict=True)
         for label, flag, part in parts:
             rows.append({"id": len(rows) + 1, "image_id": image, "category_id": label, "iscrowd": flag, **part})

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vitrail.metrics import Metrics as Base
+from vitrail.metrics import Rows
 from vitrail.metrics.coco import Boxes, coco_scores
 from vitrail.ops.boxes import iou
 from vitrail.ops.detections import Detections, ranked
+from vitrail.ops.objects import TrueObjects
+
+if TYPE_CHECKING:
+    from vitrail.data.transforms.geometry import ImageGeometry
 
 VOC_IOU = 0.5
 
@@ -29,7 +34,7 @@ class Curve:
     precision: np.ndarray
     scores: np.ndarray
     right: np.ndarray
-    """bool: which detections, the surest first, are."""
+    """bool: whether each detection, best score first, is correct."""
     num_objects: int
 
     def at(self, threshold: float) -> dict[str, float]:
@@ -61,8 +66,8 @@ class Matched:
 
 
 class Metrics(Base):
-    """From outputs (B, Q, K+4), scores and boxes_xyxy, and a list of B objects with ``boxes_xyxy``, ``labels`` and
-    perhaps ``crowd``; both in the same pixels.
+    """From outputs (B, Q, K+4), scores and boxes_xyxy, and a list of B
+    :class:`~vitrail.ops.objects.TrueObjects`; both in the same pixels.
 
     ``compute()`` gives COCO's ``ap`` (mean over IoU 0.50 … 0.95), ``ap50``, ``ap75``, ``ap_small``, ``ap_medium``,
     ``ap_large``, ``ar1``, ``ar10``, ``ar100``, and ``map_voc`` (IoU 0.5, all points). Sizes count in pixels of what is
@@ -72,9 +77,9 @@ class Metrics(Base):
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
         self.detections: list[Detections] = []
-        self._true: list[Any] = []
+        self._true: list[TrueObjects] = []
 
-    def reduce(self, outputs: Tensor, geometries: Sequence[Any] | None = None) -> Any:
+    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry] | None = None) -> Rows:
         """All, boxes in the pixels of each image."""
         if geometries is None:
             return outputs
@@ -82,13 +87,14 @@ class Metrics(Base):
         boxes = [geometry.original_boxes(row) for geometry, row in zip(geometries, rows[..., -4:], strict=True)]
         return torch.cat((rows[..., :-4], torch.stack(boxes)), dim=-1)
 
-    def update(self, outputs: Any, targets: Any) -> None:
-        """Add one batch."""
-        assert outputs.ndim == 3, f"outputs are (B, Q, K+4), got {tuple(outputs.shape)}"
-        assert outputs.shape[2] == len(self.names) + 4, f"{outputs.shape[2]} columns for {len(self.names)} names"
-        assert len(outputs) == len(targets), f"{len(outputs)} outputs for {len(targets)} targets"
-        self.detections += [ranked(row) for row in outputs.detach().float().cpu()]
-        self._true += list(targets)
+    def update(self, rows: Rows, targets: Rows) -> None:
+        """Add images."""
+        assert isinstance(rows, Tensor), f"outputs are (B, Q, K+4), got a {type(rows).__name__}"
+        assert rows.ndim == 3, f"outputs are (B, Q, K+4), got {tuple(rows.shape)}"
+        assert rows.shape[2] == len(self.names) + 4, f"{rows.shape[2]} columns for {len(self.names)} names"
+        assert len(rows) == len(targets), f"{len(rows)} outputs for {len(targets)} targets"
+        self.detections += [ranked(row) for row in rows.detach().float().cpu()]
+        self._true += cast("Sequence[TrueObjects]", targets)
 
     def compute(self) -> dict[str, float]:
         assert self._true, "compute() before the first update()"
@@ -132,9 +138,9 @@ class Metrics(Base):
             pairs = pair(seen, true)
             of_crowds = pairs >= 0
             of_crowds[of_crowds] = crowd[pairs[of_crowds]]
-            said, which = seen.labels.numpy()[~of_crowds], pairs[~of_crowds]
+            predicted, which = seen.labels.numpy()[~of_crowds], pairs[~of_crowds]
             rows = np.where(which < 0, nothing, np.append(labels, nothing)[which])
-            np.add.at(counts, (rows, said), 1)
+            np.add.at(counts, (rows, predicted), 1)
             missed = np.setdiff1d(np.flatnonzero(~crowd), which)
             np.add.at(counts, (labels[missed], nothing), 1)
         return counts
@@ -154,9 +160,9 @@ class Metrics(Base):
         ]
 
 
-def match(found: Detections, true: Any) -> Matched:
-    """Each detection, the surest first, finds the object of its class that it overlaps most, if that is IoU ≥ 0.5 and
-    nobody found it before (Everingham et al. 2010, section 4.4)."""
+def match(found: Detections, true: TrueObjects) -> Matched:
+    """Each detection, best score first, finds the object of its class that it overlaps most, if that is IoU ≥ 0.5 and
+    no other found it before (Everingham et al. 2010, section 4.4)."""
     fate, crowd = pair(found, true, same_class=True), crowd_of(true)
     in_crowd = fate >= 0
     in_crowd[in_crowd] = crowd[fate[in_crowd]]
@@ -164,9 +170,9 @@ def match(found: Detections, true: Any) -> Matched:
     return Matched(fate, np.setdiff1d(np.flatnonzero(~crowd), fate))
 
 
-def pair(found: Detections, true: Any, *, same_class: bool = False) -> np.ndarray:
+def pair(found: Detections, true: TrueObjects, *, same_class: bool = False) -> np.ndarray:
     """The object that each detection stands for, int64 (Q,), or −1: the one that it overlaps most, if that is IoU ≥ 0.5
-    and no surer detection stands for it already. A crowd takes any number."""
+    and no detection of a better score stands for it already. A crowd takes any number."""
     crowd, labels = crowd_of(true), true.labels.cpu()
     pairs = np.full(len(found.labels), -1)
     if not len(labels) or not len(pairs):
@@ -181,10 +187,9 @@ def pair(found: Detections, true: Any, *, same_class: bool = False) -> np.ndarra
     return pairs
 
 
-def crowd_of(true: Any) -> np.ndarray:
+def crowd_of(true: TrueObjects) -> np.ndarray:
     """bool (n,): which objects are crowds, in which nothing is counted."""
-    crowd = getattr(true, "crowd", None)
-    return np.zeros(len(true.labels), dtype=bool) if crowd is None else crowd.cpu().numpy().astype(bool)
+    return true.crowd.cpu().numpy().astype(bool)
 
 
 def _curve(scores: np.ndarray, right: np.ndarray, num_objects: int) -> Curve:

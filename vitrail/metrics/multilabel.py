@@ -1,4 +1,4 @@
-"""Any number of labels an image: average precision, precision, recall and F1 at a probability of 0.5."""
+"""Any number of labels per image: average precision, precision, recall and F1 at a probability of 0.5."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitrail.metrics import Metrics as Base
+from vitrail.metrics import VectorMetrics as Base
 from vitrail.metrics import f1_score, ratio, rows
 
 
@@ -35,7 +35,7 @@ class Metrics(Base):
         }
 
     def details(self) -> dict[str, Any]:
-        """``classes``: one row a class with its name, ap, precision, recall, f1 and support."""
+        """``classes``: one row per class with its name, ap, precision, recall, f1 and support."""
         logits, targets = self._collected()
         precision, recall, support = self._per_class(logits, targets)
         ap, f1 = self._average_precision(logits, targets), f1_score(precision, recall)

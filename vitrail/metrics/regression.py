@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.metrics import Metrics as Base
+from vitrail.metrics import VectorMetrics as Base
 from vitrail.metrics import rows
 
 
@@ -36,7 +36,7 @@ class Metrics(Base):
         }
 
     def details(self) -> dict[str, Any]:
-        """``targets``: one row a target column with its name, mae, rmse and r2."""
+        """``targets``: one row per target column with its name, mae, rmse and r2."""
         mae, mse, r2 = self._per_target()
         return {"targets": rows(self.names, mae=mae, rmse=mse.sqrt(), r2=r2)}
 

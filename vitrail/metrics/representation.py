@@ -1,4 +1,4 @@
-"""What features are worth before anything is trained on them: do they spread, and are neighbours alike?"""
+"""The quality of features without training on them: their spread, rank, and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vitrail.metrics import Metrics as Base
+from vitrail.metrics import VectorMetrics as Base
 from vitrail.ops.neighbours import vote
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07  # of DINO's evaluation (Caron et al. 2021)
@@ -20,12 +20,6 @@ class Metrics(Base):
 
     def __init__(self) -> None:
         super().__init__(())
-
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Add one batch."""
-        assert outputs.ndim == 2, f"features are (B, D), got {tuple(outputs.shape)}"
-        self._outputs.append(outputs.detach().cpu().float())
-        self._targets.append(targets.detach().cpu())
 
     def compute(self) -> dict[str, float]:
         """``knn``, the leave-one-out accuracy (NaN without labels), ``feature_std``, ``rank``."""
@@ -39,7 +33,7 @@ class Metrics(Base):
 
     @cached_property
     def votes(self) -> Tensor | None:
-        """What the nearest other images say of each, (N, K) weights that sum to 1; None without class labels."""
+        """The votes of the nearest other images for each class, (N, K), which sum to 1; None without class labels."""
         features, labels = torch.cat(self._outputs), torch.cat(self._targets)
         if labels.ndim != 1 or labels.is_floating_point() or bool((labels < 0).any()) or len(labels) < 2:
             return None

@@ -1,20 +1,23 @@
 """A class for every pixel: intersection over union, Dice, accuracy, and how well borders agree.
 
-Shapes: B images, K classes; maps int64 (B, H, W), 255 where nobody knows the truth.
+Shapes: B images, K classes; maps int64 (B, H, W), 255 where the truth is unknown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vitrail.metrics import Metrics as Base
-from vitrail.metrics import ratio, rows
+from vitrail.metrics import Rows, ratio, rows
 from vitrail.ops.segmentation_losses import IGNORE
+
+if TYPE_CHECKING:
+    from vitrail.data.transforms.geometry import ImageGeometry
 
 TOLERANCE = 0.0075  # of the diagonal, Csurka et al. 2013
 
@@ -22,39 +25,38 @@ TOLERANCE = 0.0075  # of the diagonal, Csurka et al. 2013
 class Metrics(Base):
     """From maps of classes, each of its own size, or logits (B, K, H, W), and true maps. Only counts are kept.
 
-    ``compute()`` gives ``miou`` and ``dice`` (means over the classes that were met or said), ``pixel_accuracy``,
-    ``class_accuracy`` (mean recall of the classes met), and ``boundary_f1``.
+    ``compute()`` gives ``miou`` and ``dice`` (means over the classes that occur or are predicted), ``pixel_accuracy``,
+    ``class_accuracy`` (mean recall of the classes that occur), and ``boundary_f1``.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
-        self._counts = torch.zeros(len(self.names), len(self.names) + 1, dtype=torch.int64)  # last: nothing said
+        self._counts = torch.zeros(len(self.names), len(self.names) + 1, dtype=torch.int64)  # last: nothing predicted
         self._boundaries: list[float] = []
         self._num_images = 0
 
-    def reduce(self, outputs: Tensor, geometries: Sequence[Any] | None = None) -> list[Tensor]:
+    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry] | None = None) -> list[Tensor]:
         """The likeliest class of each pixel, uint8 (H, W) an image; in an image's own, 255 where it was cut off."""
         maps = outputs.argmax(dim=1).to(torch.uint8).cpu()
-        return (
-            list(maps)
-            if geometries is None
-            else [f.original_maps(m, IGNORE) for m, f in zip(maps, geometries, strict=True)]
-        )
+        if geometries is None:
+            return list(maps)
+        return [geometry.original_maps(map_, IGNORE) for map_, geometry in zip(maps, geometries, strict=True)]
 
-    def update(self, outputs: Any, targets: Any) -> None:
-        """Add one batch."""
-        maps = self.reduce(outputs) if isinstance(outputs, Tensor) and outputs.ndim == 4 else outputs
-        for said, true in zip(maps, targets, strict=True):
-            self._add(said.long().cpu(), true.long().cpu())
+    def update(self, rows: Rows, targets: Rows) -> None:
+        """Add images."""
+        maps = self.reduce(rows) if isinstance(rows, Tensor) and rows.ndim == 4 else rows
+        pairs = zip(cast("Sequence[Tensor]", maps), cast("Sequence[Tensor]", targets), strict=True)
+        for predicted, true in pairs:
+            self._add(predicted.long().cpu(), true.long().cpu())
 
-    def _add(self, said: Tensor, true: Tensor) -> None:
-        """One image; where nothing is said, it is wrong."""
-        assert said.shape == true.shape, f"a map {tuple(said.shape)} for a true one {tuple(true.shape)}"
+    def _add(self, predicted: Tensor, true: Tensor) -> None:
+        """One image; where nothing is predicted, it is wrong."""
+        assert predicted.shape == true.shape, f"a map {tuple(predicted.shape)} for a true one {tuple(true.shape)}"
         self._num_images += 1
         num_classes, known = len(self.names), true != IGNORE
-        pairs = true[known] * (num_classes + 1) + said[known].clamp(max=num_classes)
+        pairs = true[known] * (num_classes + 1) + predicted[known].clamp(max=num_classes)
         self._counts += torch.bincount(pairs, minlength=self._counts.numel()).view_as(self._counts)
-        self._boundaries += boundary_scores(said.numpy(), true.numpy())
+        self._boundaries += boundary_scores(predicted.numpy(), true.numpy())
 
     def compute(self) -> dict[str, float]:
         assert self._num_images, "compute() before the first update()"
@@ -82,22 +84,22 @@ class Metrics(Base):
         return self._counts[:, :-1].numpy()
 
     def _per_class(self) -> tuple[Tensor, Tensor, Tensor]:
-        """IoU, Dice and recall (each K), NaN for a class that was neither met nor said."""
+        """IoU, Dice and recall (each K), NaN for a class that neither occurs nor is predicted."""
         counts = self._counts.double()
-        both, true, said = counts.diagonal(), counts.sum(dim=1), counts[:, :-1].sum(dim=0)
-        return both / (true + said - both), 2 * both / (true + said), both / true
+        both, true, predicted = counts.diagonal(), counts.sum(dim=1), counts[:, :-1].sum(dim=0)
+        return both / (true + predicted - both), 2 * both / (true + predicted), both / true
 
 
-def boundary_scores(said: np.ndarray, true: np.ndarray) -> list[float]:
-    """For each class of one image, met or said, the F1 of border pixels that lie near one of the other map's
-    (Csurka et al. 2013, section 2.2). Where nobody knows the truth, there is no border."""
+def boundary_scores(predicted: np.ndarray, true: np.ndarray) -> list[float]:
+    """For each class of one image, true or predicted, the F1 of border pixels that lie near one of the other map's
+    (Csurka et al. 2013, section 2.2). Where the truth is unknown, there is no border."""
     from scipy.ndimage import distance_transform_edt
 
     known = true != IGNORE
     near = max(1.0, TOLERANCE * float(np.hypot(*true.shape)))
     scores = []
-    for label in np.setdiff1d(np.union1d(true[known], said[known]), [IGNORE]):
-        borders = [border((map_ == label) | ~known) & known for map_ in (said, true)]
+    for label in np.setdiff1d(np.union1d(true[known], predicted[known]), [IGNORE]):
+        borders = [border((map_ == label) | ~known) & known for map_ in (predicted, true)]
         if not any(each.any() for each in borders):
             continue
         if not all(each.any() for each in borders):

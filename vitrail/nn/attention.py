@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vitrail.nn.init import Initialised, zeros_if_any_
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.ops.attention import attention
 from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation, rotate
 
 
-class Attention(nn.Module):
+class Attention(Initialised):
     """softmax(Q Kᵀ / √d) V over all tokens, in ``heads`` heads of width ``head_dim`` (Vaswani et al. 2017).
 
     Args:
@@ -47,6 +48,12 @@ class Attention(nn.Module):
         self.q_norm = nn.LayerNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
         self.out = nn.Linear(width, dim, bias=out_bias)
+
+    def finish_reset(self) -> None:
+        """Xavier-uniform on the query, key and value kernels apart, as if they were three layers."""
+        for kernel in self.qkv_kernels():
+            nn.init.xavier_uniform_(kernel)
+        zeros_if_any_(self.qv_bias)
 
     def forward(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
         """B T D → B T D."""

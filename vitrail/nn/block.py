@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from pydantic import Field
@@ -11,12 +12,15 @@ from torch import Tensor, nn
 from vitrail.config import config
 from vitrail.nn.attention import Attention
 from vitrail.nn.drop import DropPath
+from vitrail.nn.init import Initialised
 from vitrail.nn.mlp import Mlp, MlpKind, SwiGLU
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
+AttentionFunction: TypeAlias = Callable[[Attention, Tensor, Rotation | Offsets | None], Tensor]
+"""(the block's attention module, its input B T D, positions) → B T D."""
 
 
 @config
@@ -28,7 +32,7 @@ class BlockConfig:
             (N(x + f(x)), Vaswani et al. 2017).
         head_dim: width of a head; default dim / heads.
         key_bias: with ``qkv_bias``, whether keys have one too (BEiT's have none).
-        layer_scale: initial value of a learned factor a channel on each branch (Touvron et al. 2021), or None.
+        layer_scale: initial value of a learned factor per channel on each branch (Touvron et al. 2021), or None.
         dropout: after the attention output and both MLP layers (and after adding positions, in ViT).
         drop_path: stochastic depth rate of the last block; it grows linearly from 0 at the first.
     """
@@ -47,13 +51,17 @@ class BlockConfig:
     drop_path: Rate = 0.0
 
 
-class LayerScale(nn.Module):
-    """x · γ, one learned factor a channel."""
+class LayerScale(Initialised):
+    """x · γ, one learned factor per channel."""
 
     def __init__(self, dim: int, initial: float) -> None:
         super().__init__()
         self.initial = initial
         self.gamma = nn.Parameter(torch.full((dim,), initial))
+
+    def reset_parameters(self) -> None:
+        """The initial value."""
+        nn.init.constant_(self.gamma, self.initial)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gamma
@@ -100,9 +108,22 @@ class Block(nn.Module):
         self.branch1 = _branch(dim, config, drop_path)
         self.branch2 = _branch(dim, config, drop_path)
 
-    def forward(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
-        """B T D → B T D."""
-        return self.feed_forward(self.add_attention(x, self.attention(self.before_attention(x), positions)))
+    def forward(
+        self,
+        x: Tensor,
+        positions: Rotation | Offsets | None = None,
+        attention: AttentionFunction | None = None,
+    ) -> Tensor:
+        """B T D → B T D.
+
+        Args:
+            attention: in place of the attention of all tokens to all tokens.
+        """
+        before = self.before_attention(x)
+        attended = (
+            self.attention(before, positions) if attention is None else attention(self.attention, before, positions)
+        )
+        return self.feed_forward(self.add_attention(x, attended))
 
     def before_attention(self, x: Tensor) -> Tensor:
         """What attention reads of the block's input, B T D."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.nn.standardized_conv import StandardizedConv
-from vitrail.ops.patches import Pair, grid_size
+from vitrail.ops.grid import Pair
+from vitrail.ops.patches import grid_size
 
 WEIGHT_EPS = 1e-8
 GROUP = 16  # channels
@@ -34,8 +35,8 @@ class ConvStem(nn.Module):
     """B C H W → tokens B N D: log2(patch) stages of 3×3 convolutions (the first of stride 2), each with GroupNorm and
     ReLU, widths doubling up to D, then a 1×1 convolution.
 
-    Standardised kernels and GroupNorm stand where the paper has BatchNorm (Kolesnikov et al. 2020), so that a batch
-    never changes a result.
+    Standardised kernels and GroupNorm stand where the paper has BatchNorm (Kolesnikov et al. 2020), so that results
+    do not depend on the batch.
     """
 
     def __init__(self, channels: int, patch_size: Pair, dim: int, config: ConvStemConfig) -> None:

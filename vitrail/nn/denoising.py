@@ -1,5 +1,5 @@
-"""Denoising queries (Li et al. 2022, DN-DETR): in training, objects with noise are given as queries of their own, to be
-restored without a matching. It makes up for how unstable the matching is at first.
+"""Denoising queries (Li et al. 2022, DN-DETR): in training, objects with noise are queries of their own, to be restored
+without a matching, which is unstable at first.
 
 Shapes: B images, G groups, n the most objects of an image, D width.
 """
@@ -32,7 +32,7 @@ class DenoisingConfig:
 
 
 class Noised(NamedTuple):
-    """Queries and what they were made of: they answer for these."""
+    """Queries and the objects they were made of."""
 
     queries: Queries
     pairs: Pairs
@@ -47,7 +47,7 @@ class Denoising(nn.Module):
         self.label = nn.Embedding(num_classes, dim)
 
     def forward(self, truth: Truth) -> Noised:
-        """One query an object and group, B G·n; images with fewer objects have queries that none sees."""
+        """One query per object and group, B G·n; the surplus queries of images with fewer objects are masked."""
         config, device = self.config, truth.labels.device
         counts = torch.tensor(truth.counts, device=device)
         num_images, most = len(counts), max(max(truth.counts), 1)
@@ -76,7 +76,7 @@ class Denoising(nn.Module):
 
 
 def joined(groups: list[Queries]) -> Queries:
-    """Several groups of queries in one batch, each blind to the others."""
+    """Several groups of queries in one batch, none of which attends to another."""
     content, boxes = (torch.cat([getattr(group, name) for group in groups], dim=1) for name in ("content", "boxes"))
     if len(groups) == 1:
         return groups[0]

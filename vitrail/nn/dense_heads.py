@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from vitrail.nn.conv_stem import num_groups
 from vitrail.nn.feature_pyramid import cleared
+from vitrail.ops.grid import Pair
 from vitrail.ops.interpolation import interpolation_matrix
-from vitrail.ops.patches import Pair
 
 CACHE_LINE = 16  # numbers; threads that sum the gradients of fewer weights side by side wait for each other
 
@@ -31,7 +31,7 @@ def enlarged(logits: Tensor, size: Pair) -> Tensor:
 
 
 class LinearHead(nn.Module):
-    """One linear layer a token (Strudel et al. 2021, Segmenter, "linear")."""
+    """One linear layer per token (Strudel et al. 2021, Segmenter, "linear")."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class LinearHead(nn.Module):
 
 
 class MultiLevelHead(nn.Module):
-    """Maps of several layers, each through convolutions of its own, added from the deepest up, then read side by side
+    """Maps of several layers, each through convolutions of its own, added from the deepest up, then concatenated
     (Zheng et al. 2021, SETR-MLA)."""
 
     def __init__(self, dim: int, num_levels: int, hidden: int, num_classes: int) -> None:
@@ -56,7 +56,7 @@ class MultiLevelHead(nn.Module):
         """Maps B D h w, the deepest last → logits B K H W.
 
         Args:
-            padding: bool (B, h, w), cells that no convolution may read.
+            padding: bool (B, h, w), cells that convolutions do not read.
         """
         total, found = None, []
         for x, reduce, level in reversed(list(zip(maps, self.reduce, self.levels, strict=True))):
@@ -66,7 +66,7 @@ class MultiLevelHead(nn.Module):
 
 
 class ConvBlock(nn.Sequential):
-    """3×3 convolution, LayerNorm of each cell's channels in groups, ReLU: no cell knows another but its neighbours."""
+    """3×3 convolution, LayerNorm of each cell's channels in groups, ReLU: a cell depends on its neighbours alone."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), CellNorm(outputs), nn.ReLU())
@@ -89,7 +89,7 @@ class CellNorm(nn.GroupNorm):
 
 
 class CascadedUpsampler(nn.Module):
-    """Doubles the resolution step by step, beside the maps that a convolutional stem had there (Chen et al. 2021,
+    """Doubles the resolution step by step, concatenated with the maps of a convolutional stem (Chen et al. 2021,
     TransUNet, section 3.2).
 
     Args:

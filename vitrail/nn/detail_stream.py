@@ -1,4 +1,4 @@
-"""What a plain ViT does not keep of an image: its edges, at every scale from the pixels to the patches."""
+"""Convolutional maps of an image at every scale from the pixels to the patches, for the edges that a ViT loses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vitrail.nn.dense_heads import ConvBlock
 
 
 class DetailStream(nn.Module):
-    """A few convolutions of the image beside the ViT, for a decoder that has no stem to read from (Yao et al. 2024,
+    """A few convolutions of the image beside the ViT, for a decoder without a convolutional stem (Yao et al. 2024,
     ViTMatte, section 3.3).
 
     Args:
@@ -23,7 +23,7 @@ class DetailStream(nn.Module):
         self.steps = nn.ModuleList(ConvBlock(*pair, stride=2 if step else 1) for step, pair in steps)
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """What is seen at the image's resolution, and after each halving."""
+        """The map at the image's resolution and after each halving."""
         found = []
         x = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels last suits CPUs
         for step in self.steps:

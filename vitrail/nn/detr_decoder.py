@@ -1,4 +1,4 @@
-"""The decoder of DETR on a plain ViT: queries look for objects, each in and around a box that every layer refines.
+"""The decoder of DETR on a plain ViT: queries attend to the image in and around boxes that every layer refines.
 
 Refinement layer by layer: Zhu et al. 2021 (Deformable DETR, section 4.2). Queries placed by boxes: Liu et al. 2022
 (DAB-DETR). Attention drawn to a query's box, without deformable sampling: Lin et al. 2023 ("DETR Does Not Need
@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config
+from vitrail.nn.init import Initialised
 from vitrail.nn.mlp import Mlp
 from vitrail.ops import boxes as box_ops
 from vitrail.ops.attention import attention
@@ -43,7 +44,7 @@ class DecoderConfig:
 
 
 class Level(NamedTuple):
-    """A feature map as the decoder reads it."""
+    """A feature map as input of the decoder."""
 
     map: Tensor
     """B D h w."""
@@ -52,18 +53,18 @@ class Level(NamedTuple):
     y: Tensor
     """Centres of its rows, B h."""
     padding: Tensor | None
-    """bool B h w, true where a cell is none of the image's."""
+    """bool B h w, true where a cell is not the image's."""
 
 
 class Queries(NamedTuple):
-    """What enters the first layer. Groups of queries in one batch do not see each other."""
+    """The input of the first layer. Groups of queries in one batch do not attend to each other."""
 
     content: Tensor
     """B Q D."""
     boxes: Tensor
     """B Q 4."""
     mask: Tensor | None = None
-    """bool (B or 1, 1, Q, Q): which query (row) sees which; None: each sees all."""
+    """bool (B or 1, 1, Q, Q): which query (row) attends to which; None: each to all."""
 
 
 class QueryAttention(nn.Module):
@@ -136,13 +137,17 @@ class BoxBias(nn.Module):
         return (row.unsqueeze(3) + column.unsqueeze(2)).flatten(2, 3).permute(0, 3, 1, 2)
 
 
-class BoxHead(nn.Module):
+class BoxHead(Initialised):
     """Queries B Q D → how the logits of their boxes change, B Q 4; nothing at first."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU())
         self.output = nn.Linear(dim, 4)
+
+    def finish_reset(self) -> None:
+        """Boxes stay as they are at first."""
+        nn.init.zeros_(self.output.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.output(self.layers(x))
@@ -162,7 +167,7 @@ class DetrDecoder(nn.Module):
         self.box = BoxHead(dim)
 
     def forward(self, queries: Queries, levels: list[Level]) -> list[tuple[Tensor, Tensor]]:
-        """(B Q D, boxes B Q 4) a layer, the last one last. Gradients stay within a layer's own refinement."""
+        """(B Q D, boxes B Q 4) per layer, in order. Boxes are detached between layers."""
         values = torch.cat([level.map.flatten(2).transpose(1, 2) for level in levels], dim=1)
         keys = values + torch.cat([_places(level, self.config.dim) for level in levels], dim=1).to(values.dtype)
         hidden = _hidden(levels)

@@ -1,4 +1,4 @@
-"""What every backbone offers to the parts that work on backbones from outside."""
+"""The contract of an encoder: what optimisers, sharding and compression ask of it."""
 
 from __future__ import annotations
 

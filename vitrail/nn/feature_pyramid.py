@@ -1,4 +1,4 @@
-"""Feature maps of several scales out of a plain ViT's one (Li et al. 2022, ViTDet, section 3)."""
+"""Feature maps of several scales from the single one of a plain ViT (Li et al. 2022, ViTDet, section 3)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class FeaturePyramid(nn.Module):
-    """The last map of a ViT, B D h w → one map of width ``dim`` a scale, each by its own (de)convolutions.
+    """The last map of a ViT, B D h w → one map of width ``dim`` per scale, each by its own (de)convolutions.
 
-    Cells of padding are zero before every convolution, so that padded images give what they give alone.
+    Cells of padding are zero before every convolution, so padding does not change an image's features.
     """
 
     def __init__(self, inputs: int, dim: int, scales: tuple[Scale, ...]) -> None:
@@ -35,7 +35,7 @@ class FeaturePyramid(nn.Module):
         """B D h w → for each scale the map and its own padding.
 
         Args:
-            padding: bool (B, h, w), true where a cell is none of the image's.
+            padding: bool (B, h, w), true where a cell is not the image's.
         """
         found = []
         for scale, level in zip(self.scales, self.levels, strict=True):

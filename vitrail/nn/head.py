@@ -1,4 +1,4 @@
-"""From one vector an image to the outputs of a task."""
+"""From one vector per image to the outputs of a task."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vitrail.config import config
+from vitrail.nn.init import Initialised, lecun_normal_
 
 
 @config
@@ -39,7 +40,7 @@ class HeadConfig:
         return self
 
 
-class Head(nn.Module):
+class Head(Initialised):
     """B D → B K; no outputs: the pooled vector, after the norm, is the result."""
 
     def __init__(self, dim: int, outputs: int, config: HeadConfig, norm_eps: float) -> None:
@@ -51,6 +52,14 @@ class Head(nn.Module):
         width = dim // 2 if config.distilled else config.hidden or dim
         self.output = nn.Linear(width, outputs, bias=config.bias) if outputs else nn.Identity()
         self.distillation = nn.Linear(width, outputs, bias=config.bias) if config.distilled else None
+
+    def finish_reset(self) -> None:
+        """Outputs are zero at first; the hidden layer has LeCun's variance."""
+        for output in (self.output, self.distillation):
+            if isinstance(output, nn.Linear):
+                nn.init.zeros_(output.weight)
+        if self.hidden is not None:
+            lecun_normal_(self.hidden.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """B D → B K."""

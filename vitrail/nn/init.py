@@ -1,7 +1,8 @@
-"""Every initial value, in one function.
+"""Initial values: the rules of torch's layers, and the order in which modules set their own.
 
 The plain-ViT baseline (Beyer et al. 2022) and what a PyTorch reproduction of it needed: Xavier-uniform on separate
-query, key and value kernels, LeCun truncated-normal patch projection, zero output head.
+query, key and value kernels, LeCun truncated-normal patch projection, zero output head. What is particular to a module
+stands in its ``reset_parameters`` and ``finish_reset``.
 """
 
 from __future__ import annotations
@@ -13,68 +14,33 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from vitrail.nn.attention import Attention
-from vitrail.nn.block import LayerScale
-from vitrail.nn.detr_decoder import BoxHead, logit
-from vitrail.nn.head import Head
-from vitrail.nn.mlp import Mlp
-from vitrail.nn.object_queries import ObjectQueries
-from vitrail.nn.pooling import AttentionPool
-from vitrail.nn.positions import LearnedPositions
-from vitrail.nn.relative_bias import RelativeBias
-from vitrail.nn.resnet_stem import Bottleneck
+
+class Initialised(nn.Module):
+    """A module that sets its own parameters."""
+
+    def reset_parameters(self) -> None:
+        """Set the parameters of this module alone, before those of its children."""
+
+    def finish_reset(self) -> None:
+        """Set what differs from the children's rules, after every module of the model has been reset."""
 
 
 @torch.no_grad()
 def initialise(model: nn.Module) -> None:
-    """Set every parameter of ``model`` in place, from torch's global random state (on meta there is nothing to set)."""
+    """Set every parameter of ``model`` in place, from torch's global random state (on meta there is nothing to set).
+
+    Modules come in the order of ``model.modules()``, parents first: once to reset them, once to finish.
+    """
     if any(parameter.is_meta for parameter in model.parameters()):
         return
     for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            _zero(module.bias)
-        elif isinstance(module, nn.Conv2d):
-            _lecun_normal(module.weight)
-            _zero(module.bias)
-        elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
-            nn.init.ones_(module.weight)
-            _zero(module.bias)
-        elif isinstance(module, LayerScale):
-            nn.init.constant_(module.gamma, module.initial)
-        elif isinstance(module, LearnedPositions):
-            nn.init.trunc_normal_(module.embedding, std=0.02)
-        elif isinstance(module, RelativeBias):
-            nn.init.trunc_normal_(module.table, std=0.02)
-        elif isinstance(module, AttentionPool):
-            nn.init.xavier_uniform_(module.probe[0])
-        elif isinstance(module, ObjectQueries):
-            nn.init.normal_(module.content)
-            centres, sizes = torch.rand(len(module.content), 2), torch.full((len(module.content), 2), 0.25)
-            module.box_logits.copy_(logit(torch.cat((centres, sizes), dim=1)))
-    for name, parameter in model.named_parameters():
-        if name.endswith(("class_token", "distillation_token")):
-            nn.init.zeros_(parameter)
-        elif name.endswith("registers"):
-            nn.init.normal_(parameter, std=1e-6)
+        if isinstance(module, Initialised):
+            module.reset_parameters()
+        else:
+            _reset_layer(module)
     for module in model.modules():
-        if isinstance(module, Attention):
-            for kernel in module.qkv_kernels():
-                nn.init.xavier_uniform_(kernel)
-            _zero(module.qv_bias)
-        elif isinstance(module, Mlp):
-            nn.init.normal_(module.fc1.bias, std=1e-6)
-            nn.init.normal_(module.fc2.bias, std=1e-6)
-        elif isinstance(module, BoxHead):
-            nn.init.zeros_(module.output.weight)
-        elif isinstance(module, Bottleneck):
-            nn.init.zeros_(module.norm3.weight)
-        elif isinstance(module, Head):
-            for output in (module.output, module.distillation):
-                if isinstance(output, nn.Linear):
-                    nn.init.zeros_(output.weight)
-            if module.hidden is not None:
-                _lecun_normal(module.hidden.weight)
+        if isinstance(module, Initialised):
+            module.finish_reset()
 
 
 class skip_init(TorchFunctionMode):
@@ -90,12 +56,26 @@ class skip_init(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _lecun_normal(weight: Tensor) -> None:
+def lecun_normal_(weight: Tensor) -> None:
     """Truncated normal of variance 1/fan_in; 0.8796 is the deviation of a unit normal cut at ±2."""
     std = math.sqrt(1 / weight[0].numel()) / 0.87962566103423978
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
-def _zero(bias: Tensor | None) -> None:
+def zeros_if_any_(bias: Tensor | None) -> None:
+    """Zeros, where there is a bias."""
     if bias is not None:
         nn.init.zeros_(bias)
+
+
+def _reset_layer(module: nn.Module) -> None:
+    """A layer of torch's; those not named here keep what torch drew."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        zeros_if_any_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        lecun_normal_(module.weight)
+        zeros_if_any_(module.bias)
+    elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
+        nn.init.ones_(module.weight)
+        zeros_if_any_(module.bias)

@@ -32,8 +32,8 @@ class MaskConfig:
 class PixelEmbedding(nn.Module):
     """Images and the backbone's map → an embedding for each cell of ``stride`` pixels.
 
-    Edges come from a few convolutions of the image, in place of the early stages that a plain ViT does not have; what
-    they belong to comes from the tokens.
+    A few convolutions of the image give the edges, in place of the early stages that a plain ViT does not have; the
+    tokens give the semantics.
     """
 
     def __init__(self, channels: int, inputs: int, config: MaskConfig) -> None:
@@ -53,7 +53,7 @@ class PixelEmbedding(nn.Module):
         """B C H W and B D h w → B D' H' W'.
 
         Args:
-            padding: bool (B, H, W), pixels that no convolution may read.
+            padding: bool (B, H, W), pixels that convolutions do not read.
         """
         x = images
         for block in self.edges:

@@ -7,10 +7,12 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitrail.nn.init import Initialised
+
 MlpKind = Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"]
 
 
-class Mlp(nn.Module):
+class Mlp(Initialised):
     """fc2(GELU(fc1(x))), D → hidden → D.
 
     Args:
@@ -24,6 +26,11 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
         self.kind = kind
         self.dropout = nn.Dropout(dropout)
+
+    def finish_reset(self) -> None:
+        """Biases near zero (the ViT paper's code)."""
+        nn.init.normal_(self.fc1.bias, std=1e-6)
+        nn.init.normal_(self.fc2.bias, std=1e-6)
 
     def activation(self, x: Tensor) -> Tensor:
         if self.kind == "quick_gelu":

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from vitrail.config import Size, config
 from vitrail.errors import UserError
-from vitrail.ops.patches import Pair, covered_size, grid_size, pad_to_patches, patchify, resize_kernel
+from vitrail.ops.grid import Pair
+from vitrail.ops.patches import covered_size, grid_size, pad_to_patches, patchify, resize_kernel
 
 
 @config

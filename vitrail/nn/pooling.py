@@ -1,4 +1,4 @@
-"""From tokens to one vector an image. Each pool maps (prefix B P D, patches B N D) → B D, or B 2D where it says so."""
+"""From tokens to one vector per image. Each pool maps (prefix B P D, patches B N D) → B D, or B 2D where it says so."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vitrail.nn.init import Initialised
 from vitrail.nn.mlp import Mlp, MlpKind
 from vitrail.ops.attention import attention
 
@@ -48,7 +49,7 @@ class MaxPool(nn.Module):
         return patches.amax(dim=1)
 
 
-class AttentionPool(nn.Module):
+class AttentionPool(Initialised):
     """A learned query attends to the patch tokens; a residual MLP follows (Zhai et al. 2022, "MAP head")."""
 
     def __init__(self, dim: int, heads: int, mlp_dim: int, mlp: MlpKind, norm_eps: float) -> None:
@@ -58,6 +59,10 @@ class AttentionPool(nn.Module):
         self.q, self.kv, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
         self.norm = nn.LayerNorm(dim, norm_eps)
         self.mlp = Mlp(dim, mlp_dim, mlp)
+
+    def reset_parameters(self) -> None:
+        """The query as a linear layer's row."""
+        nn.init.xavier_uniform_(self.probe[0])
 
     def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
         q = self.q(self.probe).expand(patches.shape[0], -1, -1).unflatten(-1, (1, self.heads, -1))

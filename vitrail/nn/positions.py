@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from vitrail.ops.positions import Pair, Resampling, resample, sincos_1d, sincos_2d
+from vitrail.nn.init import Initialised
+from vitrail.ops.grid import Pair
+from vitrail.ops.positions import Resampling, resample, sincos_1d, sincos_2d
+
+PositionKind = Literal["learned", "sincos_1d", "sincos_2d", "rope_2d", "relative", "none"]
 
 
 class NoPositions(nn.Module):
@@ -19,8 +25,8 @@ class NoPositions(nn.Module):
         """Nothing is tied to a grid."""
 
 
-class LearnedPositions(nn.Module):
-    """One learned vector a token; on another grid the patches' vectors are resampled.
+class LearnedPositions(Initialised):
+    """One learned vector per token; on another grid the patches' vectors are resampled.
 
     Args:
         num_prefix: how many of the leading prefix tokens have a vector too (registers have none).
@@ -30,6 +36,10 @@ class LearnedPositions(nn.Module):
         super().__init__()
         self.grid, self.num_prefix, self.resampling = grid, num_prefix, resampling
         self.embedding = nn.Parameter(torch.empty(1, num_prefix + grid[0] * grid[1], dim))
+
+    def reset_parameters(self) -> None:
+        """Truncated normal of deviation 0.02."""
+        nn.init.trunc_normal_(self.embedding, std=0.02)
 
     def forward(self, prefix: Tensor, patches: Tensor, grid: Pair) -> Tensor:
         """(B P D, B N D) → B P+N D."""
@@ -61,8 +71,8 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, grid: Pair, dim: int, num_axes: int) -> None:
         super().__init__()
-        self.num_axes, self.dim = num_axes, dim
-        self.resize(grid)
+        self.num_axes, self.dim, self.grid = num_axes, dim, grid
+        self.register_buffer("embedding", self.table(grid), persistent=False)
 
     def forward(self, prefix: Tensor, patches: Tensor, grid: Pair) -> Tensor:
         """(B P D, B N D) → B P+N D."""
@@ -75,8 +85,7 @@ class SinusoidalPositions(nn.Module):
     def resize(self, grid: Pair) -> None:
         """Another native grid."""
         self.grid = grid
-        device = self.embedding.device if hasattr(self, "embedding") else None
-        self.register_buffer("embedding", self.table(grid).to(device), persistent=False)
+        self.embedding = self.table(grid).to(self.embedding.device)
 
     def table(self, grid: Pair) -> Tensor:
         """(h·w, D), computed anew."""
@@ -85,3 +94,18 @@ class SinusoidalPositions(nn.Module):
             if self.num_axes == 1:
                 return sincos_1d(grid[0] * grid[1], self.dim)
             return sincos_2d(grid, self.dim)
+
+
+def build_positions(
+    kind: PositionKind, grid: Pair, dim: int, num_prefix: int, resampling: Resampling
+) -> LearnedPositions | SinusoidalPositions | NoPositions:
+    """What is added to the tokens; nothing where positions act inside attention.
+
+    Args:
+        num_prefix: prefix tokens with a learned position of their own.
+    """
+    if kind == "learned":
+        return LearnedPositions(grid, dim, num_prefix, resampling)
+    if kind in ("sincos_1d", "sincos_2d"):
+        return SinusoidalPositions(grid, dim, num_axes=1 if kind == "sincos_1d" else 2)
+    return NoPositions()

@@ -1,4 +1,4 @@
-"""What contrastive methods put behind the backbone and throw away afterwards. B batch, D width."""
+"""The projection head of contrastive methods, discarded after pretraining. B batch, D width."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vitrail.ops.collective import mean_over_ranks
 
 
 class BatchStandardise(nn.Module):
-    """Batch normalisation by the statistics of the batch over all processes, always: it is never used for inference.
+    """Batch normalisation by the statistics of the batch over all processes, in training and evaluation.
 
     Args:
         affine: learn a scale and a shift.
@@ -37,7 +37,7 @@ class Projector(nn.Sequential):
 
     Args:
         dims: widths from input to output.
-        last_affine: a scale and a shift behind the last layer too.
+        last_affine: a scale and a shift after the last layer too.
     """
 
     def __init__(self, *dims: int, last_affine: bool = False) -> None:

@@ -1,8 +1,8 @@
-"""Queries that begin where the image has something: two-stage DETR.
+"""Queries that start from the encoder's features: two-stage DETR.
 
 Every cell of the feature maps proposes a class and a box around itself; the best proposals become the queries (Zhu et
 al. 2021, Deformable DETR, section 4.2), with the cells' own features for content (Zhao et al. 2024, RT-DETR, section
-4.3). So a query need not learn to search the whole image, which is what takes DETR its many epochs.
+4.3). So queries need not learn to search the image, which takes DETR many epochs.
 
 Shapes: B images, N cells of all maps, Q queries, D width. Boxes are ``cxcywh`` as shares of the image.
 """
@@ -20,7 +20,7 @@ CELLS = 3.0  # side of the box that a proposal starts from
 
 
 class Proposed(NamedTuple):
-    """What all cells say, and the queries made of the best."""
+    """The proposals of all cells, and the queries made of the best."""
 
     logits: Tensor
     """B N width, of the classes."""

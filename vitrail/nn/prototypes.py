@@ -1,4 +1,4 @@
-"""The head of self-distillation, thrown away afterwards. D width, K prototypes."""
+"""The head of self-distillation, discarded after pretraining. D width, K prototypes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class PrototypeHead(nn.Module):
     C, with the last layer normalised).
 
     Attributes:
-        learning: the share of their gradient that prototypes get; 0 keeps them as they are.
+        learning: factor on the gradient of the prototypes; 0 freezes them.
     """
 
     learning: Tensor

@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vitrail.nn.init import Initialised
+from vitrail.ops.grid import Pair
 from vitrail.ops.positions import Resampling, resample
-from vitrail.ops.relative import Offsets, Pair, num_entries
+from vitrail.ops.relative import Offsets, num_entries
 
 
-class RelativeBias(nn.Module):
-    """One number a head and offset, added to q·k/√d; on another grid the table of offsets is resampled.
+class RelativeBias(Initialised):
+    """One number per head and offset, added to q·k/√d; on another grid the table of offsets is resampled.
 
     Args:
         class_token: three more entries, for the class token's pairs.
@@ -20,6 +22,10 @@ class RelativeBias(nn.Module):
         super().__init__()
         self.grid, self.class_token, self.resampling = grid, class_token, resampling
         self.table = nn.Parameter(torch.empty(num_entries(grid, class_token), heads))
+
+    def reset_parameters(self) -> None:
+        """Truncated normal of deviation 0.02."""
+        nn.init.trunc_normal_(self.table, std=0.02)
 
     def forward(self, offsets: Offsets) -> Tensor:
         """1 H T T for any grid."""

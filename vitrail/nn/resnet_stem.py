@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.errors import UserError
+from vitrail.nn.init import Initialised
 from vitrail.nn.standardized_conv import StandardizedConv, same_padding
-from vitrail.ops.patches import Pair, grid_size
+from vitrail.ops.grid import Pair
+from vitrail.ops.patches import grid_size
 
 NUM_GROUPS = 32
 EXPANSION = 4
@@ -44,7 +46,7 @@ class ResNetStemConfig:
     norm_eps: Annotated[float, Field(gt=0)] = 1e-6
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Initialised):
     """1×1, 3×3 (stride), 1×1 convolutions, each with GroupNorm; ReLU after the sum."""
 
     def __init__(self, inputs: int, width: int, stride: int, config: ResNetStemConfig) -> None:
@@ -56,6 +58,10 @@ class Bottleneck(nn.Module):
         self.downsample = nn.Sequential()
         if stride != 1 or inputs != outputs:
             self.downsample.conv, self.downsample.norm = _conv_norm(inputs, outputs, 1, stride, config)
+
+    def finish_reset(self) -> None:
+        """The identity at first (Goyal et al. 2017)."""
+        nn.init.zeros_(self.norm3.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = self.downsample(x)

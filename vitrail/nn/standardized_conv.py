@@ -1,4 +1,4 @@
-"""Convolutions with standardised kernels: with GroupNorm, a BatchNorm that never looks at the batch."""
+"""Convolutions with standardised kernels: with GroupNorm, a BatchNorm that does not depend on the batch."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""Self-attention of a ViT on large or padded images: in windows, and blind to padding.
+"""Self-attention of a ViT on large or padded images: in windows, and not to padding.
 
 Shapes: B images, T tokens = P prefix tokens + h·w patches, D width, H heads of width d.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -14,10 +16,11 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.errors import UserError
+from vitrail.nn.attend import Positions
 from vitrail.nn.attention import Attention
+from vitrail.nn.block import Block
 from vitrail.ops.attention import attention
-from vitrail.ops.patches import Pair
-from vitrail.ops.rope import Rotation
+from vitrail.ops.grid import Pair
 
 
 @config
@@ -37,13 +40,40 @@ class WindowConfig:
         return (layer + 1) * self.num_global // depth > layer * self.num_global // depth
 
 
-def masked_attention(
-    module: Attention, x: Tensor, positions: Rotation | None, padding: Tensor, num_prefix: int
-) -> Tensor:
+@dataclass(frozen=True)
+class Windows:
+    """An ``Attend`` in windows, with padding masked.
+
+    Attributes:
+        depth: of the encoder.
+        window: None: every block attends to all tokens.
+        padding: bool (B, h·w), true where a patch is not the image's; None: no padding.
+    """
+
+    grid: Pair
+    depth: int
+    window: WindowConfig | None
+    padding: Tensor | None
+
+    def __call__(self, layer: int, block: Block, x: Tensor, positions: Positions) -> Tensor:
+        """B T D → B T D."""
+        y: Tensor
+        if self.window is not None and not self.window.is_global(layer, self.depth):
+            size = self.window.size
+            y = block(x, positions, partial(windowed_attention, padding=self.padding, grid=self.grid, size=size))
+        elif self.padding is not None:
+            num_prefix = x.shape[1] - self.grid[0] * self.grid[1]
+            y = block(x, positions, partial(masked_attention, padding=self.padding, num_prefix=num_prefix))
+        else:
+            y = block(x, positions)
+        return y
+
+
+def masked_attention(module: Attention, x: Tensor, positions: Positions, padding: Tensor, num_prefix: int) -> Tensor:
     """Attention to all tokens but padding: B T D → B T D.
 
     Args:
-        padding: bool (B, h·w), true where a patch is none of the image's.
+        padding: bool (B, h·w), true where a patch is not the image's.
 
     Raises:
         UserError: a model with relative positions, whose bias takes the place of the mask.
@@ -54,14 +84,14 @@ def masked_attention(
 
 
 def windowed_attention(
-    module: Attention, x: Tensor, positions: Rotation | None, padding: Tensor | None, grid: Pair, size: int
+    module: Attention, x: Tensor, positions: Positions, padding: Tensor | None, grid: Pair, size: int
 ) -> Tensor:
     """Patches attend to their window of ``size`` × ``size`` and to the prefix tokens, these to all: B T D → B T D.
 
     Windows that the grid does not fill have fewer patches.
 
     Args:
-        padding: bool (B, h·w), true where a patch is none of the image's; None: everywhere image.
+        padding: bool (B, h·w), true where a patch is not the image's; None: no padding.
 
     Raises:
         UserError: a model with relative positions, whose bias is over the whole grid.
@@ -106,7 +136,7 @@ def _require_absolute(module: Attention) -> None:
 def _bias(hidden: Tensor, like: Tensor) -> Tensor:
     """bool (B, keys) → what is added to attention scores, B 1 1 keys.
 
-    A query that would see nothing, in a window of padding alone, sees all: nobody reads what it gets.
+    A query that would see nothing, in a window of padding alone, sees all keys; its output is not used.
     """
     hidden = hidden & ~hidden.all(dim=1, keepdim=True)
     return torch.zeros_like(hidden, dtype=like.dtype).masked_fill(hidden, -torch.inf)[:, None, None]

@@ -1,4 +1,4 @@
-"""Numbers that need the samples of all processes. Alone, each function is the identity.
+"""Collective operations with gradients. With one process each function is the identity.
 
 DDP averages gradients over the ranks, so a rank's loss is the mean over its own samples, and these backward passes
 give each rank what makes that average the gradient of the mean over all samples.
@@ -14,12 +14,12 @@ from torch import Tensor
 
 
 def num_ranks() -> int:
-    """Processes that train together."""
+    """The number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is."""
+    """The index of this process."""
     return dist.get_rank() if num_ranks() > 1 else 0
 
 
@@ -29,7 +29,7 @@ def mean_over_ranks(value: Tensor) -> Tensor:
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """The rows of all ranks, (R·B, …), rank by rank; all bring the same number, and gradients flow."""
+    """The rows of all ranks, (R·B, …), rank by rank; each rank has the same number, and gradients flow."""
     return rows if num_ranks() == 1 else _Gather.apply(rows)
 
 

@@ -1,4 +1,4 @@
-"""Telling samples apart by their directions: each picks its partner among the samples of all ranks.
+"""Contrastive losses: each sample identifies its partner among the samples of all ranks.
 
 B samples a rank, R ranks, D width. Inputs need not be normalised; the arithmetic is float32 under autocast too.
 """

@@ -1,4 +1,4 @@
-"""What one image's outputs say: objects, best first. Shapes: Q queries, K classes."""
+"""The objects in one image's outputs, best first. Shapes: Q queries, K classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Detections(NamedTuple):
-    """Q objects, the surest first."""
+    """Q objects by falling score."""
 
     labels: Tensor
     """(Q,) int64."""

@@ -1,6 +1,6 @@
-"""Soft targets of self-distillation, and what keeps it from collapsing. B batch, K outputs, D width.
+"""Soft targets of self-distillation, and regularisers against collapse. B batch, K outputs, D width.
 
-What is said of the batch holds for the samples of all processes together; the arithmetic is float32 under autocast too.
+"The batch" is the samples of all processes together; the arithmetic is float32 under autocast too.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitrail.ops.positions import Pair, Resampling
+from vitrail.ops.grid import Pair
+from vitrail.ops.positions import Resampling
 
 BORDER = 2  # taps of a cubic kernel beyond the border
 

@@ -1,4 +1,4 @@
-"""Which patches a model sees. B batch, N patches, K of them kept, D width."""
+"""Random masks of patches. B batch, N patches, K of them kept, D width."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Mask(NamedTuple):
 
     @property
     def hidden(self) -> Tensor:
-        """bool (B, N), true where a patch is not seen."""
+        """bool (B, N), true where a patch is hidden."""
         return self.restore >= self.kept.shape[1]
 
 
@@ -32,7 +32,7 @@ def mask_by_noise(noise: Tensor, ratio: float) -> Mask:
     """Hide the patches of the highest noise (He et al. 2022, MAE).
 
     Args:
-        noise: (B, N), one independent draw a patch.
+        noise: (B, N), one independent draw per patch.
         ratio: share to hide; ⌊N · (1 − ratio)⌋ patches stay.
     """
     shuffled = noise.argsort(dim=1)
@@ -41,11 +41,11 @@ def mask_by_noise(noise: Tensor, ratio: float) -> Mask:
 
 
 def mask_blocks(noise: Tensor, grid: tuple[int, int], ratio: float, block: tuple[int, int]) -> Tensor:
-    """Hide whole blocks of patches: bool (B, h·w) (Xie et al. 2022, SimMIM, whose units are 32 pixels).
+    """Hide blocks of patches: bool (B, h·w) (Xie et al. 2022, SimMIM, whose units are 32 pixels).
 
     Args:
-        noise: (B, number of blocks), one independent draw a block, row by row.
-        grid: (h, w) of patches; block: patches a block covers. Blocks at the border may be cut.
+        noise: (B, number of blocks), one independent draw per block, row by row.
+        grid: (h, w) of patches; block: patches per block. Blocks at the border may be cut.
     """
     rows, columns = (-(-length // size) for length, size in zip(grid, block, strict=True))
     assert noise.shape[1] == rows * columns
@@ -72,7 +72,7 @@ def mask_rectangles(rectangles: Tensor, ties: Tensor, grid: tuple[int, int], cou
     Args:
         rectangles: (B, R, 4) independent draws for area, aspect, top and left of each; if all R are too few, single
             patches make up for the rest.
-        ties: (B, h·w) independent draws, one a patch.
+        ties: (B, h·w) independent draws, one per patch.
         counts: (B,).
     """
     least, aspect = 4, 0.3  # patches in a rectangle (DINOv2's), and the flattest

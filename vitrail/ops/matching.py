@@ -1,4 +1,4 @@
-"""Which query answers for which object (Carion et al. 2020, DETR, section 3.1).
+"""Matching of queries and objects (Carion et al. 2020, DETR, section 3.1).
 
 Shapes: B images, Q queries, N objects of one image, M pairs in all, K classes. Boxes are ``cxcywh`` as shares of the
 image.
@@ -16,7 +16,7 @@ from vitrail.ops import boxes
 
 
 class Pairs(NamedTuple):
-    """Queries and the objects that they answer for, over a whole batch: M numbers each, int64."""
+    """Queries and the objects matched to them, over a batch: M numbers each, int64."""
 
     image: Tensor
     query: Tensor
@@ -48,7 +48,7 @@ def assign(costs: Sequence[Tensor], device: torch.device | None = None) -> Pairs
     """The cheapest pairing of each image, each object with one query at most (Kuhn 1955, the Hungarian method).
 
     Args:
-        costs: (Q, N) an image, on the CPU; N may be 0. What is not finite is taken last.
+        costs: (Q, N) per image, on the CPU; N may be 0. What is not finite is taken last.
         device: where the pairs are needed.
     """
     from scipy.optimize import linear_sum_assignment

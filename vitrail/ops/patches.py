@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitrail.errors import UserError
-
-Pair = tuple[int, int]
+from vitrail.ops.grid import Pair as Pair
 
 
 def grid_size(image_size: Pair, patch_size: Pair, stride: Pair | None = None) -> Pair:

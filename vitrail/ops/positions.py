@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Pair = tuple[int, int]
+from vitrail.ops.grid import Pair
+
 Resampling = Literal[
     "bicubic_antialias",
     "bicubic",

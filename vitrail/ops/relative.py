@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Pair = tuple[int, int]
+from vitrail.ops.grid import Pair
+
 NUM_CLASS_ENTRIES = 3  # class token → patch, patch → class token, class token → itself
 
 

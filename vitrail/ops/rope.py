@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-Pair = tuple[int, int]
+from vitrail.ops.grid import Pair
+
 Rotation = tuple[Tensor, Tensor]
 """(cos, sin), each (N, d/2) in float32."""
 

@@ -1,4 +1,4 @@
-"""Numbers that move during a training, as pure functions of its progress (0 … 1)."""
+"""Schedules as pure functions of a training's progress (0 … 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses of a class for every pixel. Shapes: B images, K classes; labels int64 (B, H, W), 255 where nobody knows."""
+"""Losses of a class for every pixel. Shapes: B images, K classes; labels int64 (B, H, W), 255 where unlabelled."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 IGNORE = 255
-"""The label of a pixel of which there is no saying."""
+"""The label of pixels that are not labelled."""
 SMOOTH = 1e-5
 
 
 def cell_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of the labelled pixels, each told by the logits (B, K, h, w) of the cell that it lies in.
+    """Mean cross-entropy of the labelled pixels, each predicted by the logits (B, K, h, w) of its cell.
 
     It is computed in float32 from how many pixels of a cell are of which class; 0 where none is labelled.
     """
@@ -25,7 +25,7 @@ def cell_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     )
     image = torch.arange(images, device=labels.device)[:, None, None]
     cell = (image * grid[0] + rows[:, None]) * grid[1] + columns
-    place = (cell * (classes + 1) + labels.clamp(max=classes)).flatten()  # the last: nobody knows
+    place = (cell * (classes + 1) + labels.clamp(max=classes)).flatten()  # the last: not labelled
     counts = logits.new_zeros(images * grid[0] * grid[1] * (classes + 1), dtype=torch.float32)
     counts = counts.index_add_(0, place, torch.ones_like(place, dtype=torch.float32))
     counts = counts.view(images, *grid, classes + 1)[..., :classes].permute(0, 3, 1, 2)
@@ -50,7 +50,7 @@ class _CrossEntropyAndDice(torch.autograd.Function):
         own = labels.masked_fill(labels == IGNORE, 0).unsqueeze(1)
         probabilities = logits.float().log_softmax(dim=1)
         log_right = probabilities.gather(1, own) * known
-        probabilities.exp_().mul_(known)  # none where nobody knows
+        probabilities.exp_().mul_(known)  # zero where not labelled
         number = known.sum().clamp(min=1)
         joint, size = (
             probabilities.new_zeros(logits.shape[1]).index_add_(0, own.flatten(), values.flatten())

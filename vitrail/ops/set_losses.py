@@ -1,6 +1,6 @@
 """Losses of a set of predicted objects (Carion et al. 2020, DETR, equation 2; Zhu et al. 2021, Deformable DETR).
 
-Shapes: B images, Q queries, K classes, n objects of the whole batch. Boxes are ``cxcywh`` as shares of the image.
+Shapes: B images, Q queries, K classes, n objects of the batch. Boxes are ``cxcywh`` as shares of the image.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Truth(NamedTuple):
 
 
 class ClassRule(Protocol):
-    """How a query's logits speak of its class, or of no object."""
+    """How a query's logits represent its class, or no object."""
 
     def num_outputs(self, num_classes: int) -> int:
         """Width of the logits."""
@@ -45,7 +45,7 @@ class ClassRule(Protocol):
         """(..., width) → (..., K) in [0, 1]."""
 
     def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """What it costs that query q answers for object n: (Q, width), (N,) → (Q, N)."""
+        """The cost of matching query q to object n: (Q, width), (N,) → (Q, N)."""
 
     def loss(self, logits: Tensor, labels: Tensor, num_objects: float) -> Tensor:
         """The loss of (B, Q, width) for labels int64 (B, Q), where −1 is no object."""
@@ -55,7 +55,7 @@ class SoftmaxRule(NamedTuple):
     """One distribution over the classes and, last, "no object" (DETR).
 
     Attributes:
-        no_object: weight of the queries without an object; they are the most.
+        no_object: weight of the queries without an object, which are most.
     """
 
     no_object: float = 0.1
@@ -77,7 +77,7 @@ class SoftmaxRule(NamedTuple):
 
 
 class FocalRule(NamedTuple):
-    """One sigmoid a class, easy ones weighed down (Lin et al. 2017, equation 5).
+    """One sigmoid per class, easy examples weighed down (Lin et al. 2017, equation 5).
 
     Attributes:
         alpha: weight of positives; negatives have 1 − α.
@@ -120,7 +120,7 @@ def match(rule: ClassRule, logits: Tensor, predicted: Tensor, truth: Truth, weig
 def set_losses(
     rule: ClassRule, logits: Tensor, predicted: Tensor, truth: Truth, pairs: Pairs, num_objects: float
 ) -> dict[str, Tensor]:
-    """``label``, ``l1`` and ``giou`` of paired queries, in float32; unpaired ones should see no object.
+    """``label``, ``l1`` and ``giou`` of paired queries, in float32; unpaired ones learn "no object".
 
     Args:
         logits: (B, Q, width). predicted: boxes (B, Q, 4).

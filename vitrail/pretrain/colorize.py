@@ -18,8 +18,10 @@ from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.ops.collective import mean_over_ranks
 from vitrail.ops.lab import gamut, lab_to_srgb, srgb_to_lab
 from vitrail.ops.patches import Pair, patchify, unpatchify
-from vitrail.pretrain import Panel, Pretraining
-from vitrail.pretrain._pixels import PixelsConfig
+from vitrail.pretrain import Pretraining
+from vitrail.self_supervision.panels import Panel
+from vitrail.self_supervision.pixels import PixelsConfig
+from vitrail.trainable import Losses
 from vitrail.vit import ViT
 
 RANGE = 110.0  # about the largest |a| and |b| of sRGB: regression learns from -1 to 1
@@ -127,7 +129,7 @@ HEADS: dict[str, type[Classes | Regression]] = {"classes": Classes, "regression"
 
 
 class Task(Pretraining):
-    """A backbone that sees grey, and a linear layer to the colours of its patches."""
+    """An encoder that sees grey, and a linear layer to the colours of its patches."""
 
     config: Config
     head: Classes | Regression
@@ -148,10 +150,10 @@ class Task(Pretraining):
         return srgb_to_lab(self.config.pixels(images))
 
     def patches(self, lab: Tensor) -> Tensor:
-        """Lab → what the backbone makes of the grey image of the same lightness, B N D."""
+        """Lab → what the encoder makes of the grey image of the same lightness, B N D."""
         return self.vit(self.config.normalised(grey(lab))).patches
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Losses:
         """The head's loss."""
         lab = self.lab(batch["images"])
         return self.head.loss(self.patches(lab), lab[:, 1:])

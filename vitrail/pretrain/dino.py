@@ -15,8 +15,10 @@ from vitrail.config import config
 from vitrail.data.batch import Batch
 from vitrail.ops.collective import mean_over_ranks
 from vitrail.ops.distillation import cross_entropy_of_pairs
-from vitrail.pretrain import pooled
-from vitrail.pretrain._distillation import DistillationConfig, SelfDistillation
+from vitrail.pretrain import Pretraining
+from vitrail.self_supervision.distillation import DistillationConfig, SelfDistillation
+from vitrail.self_supervision.views import pooled
+from vitrail.trainable import Losses
 
 
 @config
@@ -58,7 +60,7 @@ class Centre(nn.Module):
         self._sum, self._count = None, 0
 
 
-class Task(SelfDistillation):
+class Task(SelfDistillation, Pretraining):
     """Student and teacher, and the centre of the teacher's outputs."""
 
     config: Config
@@ -67,7 +69,7 @@ class Task(SelfDistillation):
         super().__init__(config)
         self.centre = Centre(config.num_prototypes, config.centre_momentum)
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Losses:
         """Cross-entropy of the student's outputs for all crops under the teacher's for global ones; monitors.
 
         Raises:
@@ -75,7 +77,7 @@ class Task(SelfDistillation):
         """
         (whole, parts), num_images = self.crops(batch), len(batch["keys"])
         with torch.no_grad():
-            features = pooled(self.backbone(whole))
+            features = pooled(self.teacher_vit(whole))
             targets = (self.centre(self.teacher["head"](features)) / self.temperature).softmax(dim=-1)
         logits = self.head(torch.cat([pooled(self.vit(crops)) for crops in (whole, *parts)]))
         logits = logits / self.config.student_temperature

@@ -15,12 +15,14 @@ from torch.nn.functional import cross_entropy
 
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.nn.teacher import teacher_of
 from vitrail.ops.distillation import cross_entropy_of_pairs, koleo, sinkhorn_knopp
 from vitrail.ops.masking import mask_lowest, mask_rectangles
 from vitrail.ops.patches import Pair
-from vitrail.pretrain import pooled, uniform
-from vitrail.pretrain._distillation import DistillationConfig, SelfDistillation, Share
-from vitrail.pretrain._teacher import teacher_of
+from vitrail.pretrain import Pretraining
+from vitrail.self_supervision.distillation import DistillationConfig, SelfDistillation, Share
+from vitrail.self_supervision.views import pooled, uniform
+from vitrail.trainable import Losses
 from vitrail.vit import Features
 
 NUM_RECTANGLES = 16
@@ -71,7 +73,7 @@ class Hidden(NamedTuple):
         return patches.flatten(0, 1)[self.places]
 
 
-class Task(SelfDistillation):
+class Task(SelfDistillation, Pretraining):
     """Student and teacher, and what the student sees in place of a hidden patch."""
 
     config: Config
@@ -85,7 +87,7 @@ class Task(SelfDistillation):
             self.teacher["patch_head"] = teacher_of(self.patch_head)
             self.prepare(0.0)
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Losses:
         """The class token's loss as DINO's, the hidden patches', KoLeo of each global crop's class tokens, and their
         weighted sum; monitors.
 
@@ -95,7 +97,7 @@ class Task(SelfDistillation):
         (whole, parts), num_images, config = self.crops(batch), len(batch["keys"]), self.config
         hidden = self.hide(batch, whole)
         with torch.no_grad():
-            taught = self.backbone(whole)
+            taught = self.teacher_vit(whole)
             targets = self.targets("head", pooled(taught))
             patch_targets = self.targets(self.patch_head_name, hidden.of(taught.patches))
 

@@ -20,7 +20,10 @@ from vitrail.nn.init import initialise
 from vitrail.ops.masking import Mask, mask_by_noise, take
 from vitrail.ops.patches import Pair, patchify, unpatchify
 from vitrail.ops.positions import sincos_2d
-from vitrail.pretrain import Panel, Pretraining, uniform
+from vitrail.pretrain import Pretraining
+from vitrail.self_supervision.panels import Panel
+from vitrail.self_supervision.views import uniform
+from vitrail.trainable import Losses
 from vitrail.vit import ViT, ViTConfig
 
 EPS = 1e-6  # of the normalised pixels
@@ -89,7 +92,7 @@ class Decoder(nn.Module):
 
 
 class Task(Pretraining):
-    """An encoder and a decoder that is thrown away when the pretraining is over."""
+    """An encoder and a decoder that is dropped after the pretraining."""
 
     config: Config
 
@@ -127,7 +130,7 @@ class Task(Pretraining):
         share = (num - 1) / num
         return layer_norm(pixels, (num,), eps=EPS * share) * math.sqrt(share)
 
-    def loss(self, batch: Batch, mask: Mask | None = None) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, mask: Mask | None = None) -> Losses:
         """Mean squared error over the pixels of hidden patches."""
         images = batch["images"]
         mask = self.mask(batch) if mask is None else mask

@@ -17,8 +17,11 @@ from vitrail.data.batch import Batch
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.ops.masking import mask_by_noise, take
 from vitrail.ops.patches import patchify, unpatchify
-from vitrail.pretrain import Panel, Pretraining, uniform
-from vitrail.pretrain._pixels import PixelsConfig
+from vitrail.pretrain import Pretraining
+from vitrail.self_supervision.panels import Panel
+from vitrail.self_supervision.pixels import PixelsConfig
+from vitrail.self_supervision.views import uniform
+from vitrail.trainable import Losses
 from vitrail.vit import ViT
 
 LEVELS = 8  # of a channel: 3 bits
@@ -86,7 +89,7 @@ def corrupt(noise: Tensor, ratio: float) -> Corruption:
 
 
 class Task(Pretraining):
-    """A backbone with a mask token, and a linear layer to the classes of colours."""
+    """An encoder with a mask token, and a linear layer to the classes of colours."""
 
     config: Config
 
@@ -110,7 +113,7 @@ class Task(Pretraining):
         return corrupt(uniform(batch, "corruption", 3 * grid[0] * grid[1], images), self.config.mask_ratio)
 
     def patches(self, images: Tensor, corruption: Corruption) -> Tensor:
-        """B C H W → what the backbone makes of every patch, B N D."""
+        """B C H W → what the encoder makes of every patch, B N D."""
         corrupted = corruption.applied(self.vit.embed(images), self.mask_token)
         tokens, _, positions = self.vit.tokenise(images, corrupted)
         return self.vit.encode(tokens, positions)[:, self.vit.num_prefix :]
@@ -125,7 +128,7 @@ class Task(Pretraining):
         """(B, N) → the middle of each class's colours, B N C from 0 to 1."""
         return (classes.unsqueeze(-1) // self._places(classes) % LEVELS + 0.5) / LEVELS
 
-    def loss(self, batch: Batch, corruption: Corruption | None = None) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, corruption: Corruption | None = None) -> Losses:
         """Cross-entropy over the corrupted patches, and the share of them whose class is right."""
         images = batch["images"]
         corruption = self.corruption(batch) if corruption is None else corruption

@@ -17,13 +17,14 @@ from vitrail.data.batch import Batch
 from vitrail.metrics.representation import feature_std
 from vitrail.nn.encoder import Encoder
 from vitrail.nn.projector import Projector
+from vitrail.nn.teacher import follow, teacher_of
 from vitrail.ops.collective import gathered
 from vitrail.ops.contrastive import info_nce
 from vitrail.ops.schedules import cosine
-from vitrail.pretrain import Panel, Pretraining, pooled
-from vitrail.pretrain._maps import attention_and_pca
-from vitrail.pretrain._pair import pair_of
-from vitrail.pretrain._teacher import follow, teacher_of
+from vitrail.pretrain import Pretraining
+from vitrail.self_supervision.panels import Panel, attention_and_pca
+from vitrail.self_supervision.views import pair_of, pooled
+from vitrail.trainable import Losses
 from vitrail.vit import ViT, ViTConfig
 
 Width = Annotated[int, Field(gt=0, le=131072)]
@@ -46,7 +47,7 @@ class Config:
 
 
 class Task(Pretraining):
-    """A backbone with projector and predictor, and copies of the former two, the momentum encoder.
+    """An encoder with projector and predictor, and copies of the former two, the momentum encoder.
 
     Attributes:
         teacher: the momentum encoder's parts, under the names of those that they follow.
@@ -69,7 +70,7 @@ class Task(Pretraining):
         """The query encoder, and the momentum encoder that follows it."""
         return {"vit": self.vit, "teacher.vit": cast("ViT", self.teacher["vit"])}
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Losses:
         """``loss``; ``accuracy`` of picking the key; ``feature_std``, which is 0 if the features collapsed.
 
         Raises:
@@ -98,5 +99,5 @@ class Task(Pretraining):
             follow(module, getattr(self, name), momentum)
 
     def show(self, batch: Batch) -> list[Panel]:
-        """Where the backbone looks, and what it finds alike."""
+        """The encoder's attention, and which patches have similar features."""
         return attention_and_pca(self.vit, batch["images"])

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from vitrail.config import config
 from vitrail.data.batch import Batch
 from vitrail.errors import UserError
-from vitrail.pretrain import Panel, Pretraining, uniform
+from vitrail.pretrain import Pretraining
+from vitrail.self_supervision.panels import Panel
+from vitrail.self_supervision.views import uniform
+from vitrail.trainable import Losses
 from vitrail.vit import ViT, ViTConfig
 
 
@@ -28,7 +31,7 @@ class Config:
 
 
 class Task(Pretraining):
-    """A backbone, and a linear layer from the class token, or the mean of the patches, to the four rotations."""
+    """An encoder, and a linear layer from the class token, or the mean of the patches, to the four rotations."""
 
     config: Config
 
@@ -42,8 +45,8 @@ class Task(Pretraining):
         """A random number of right angles for each image: int64 (B,)."""
         return (4 * uniform(batch, "turns", 1, batch["images"])[:, 0]).long() % 4
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy over the four rotations, and the share that is told right."""
+    def loss(self, batch: Batch) -> Losses:
+        """Cross-entropy over the four rotations, and the accuracy."""
         images = batch["images"]
         if self.config.all_rotations:
             turns = torch.arange(4, device=images.device).repeat_interleave(len(images))

@@ -9,7 +9,6 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from vitrail.config import config
 from vitrail.data.batch import Batch
@@ -17,9 +16,10 @@ from vitrail.metrics.representation import feature_std
 from vitrail.nn.projector import Projector
 from vitrail.ops.collective import gathered
 from vitrail.ops.contrastive import nt_xent
-from vitrail.pretrain import Panel, Pretraining, pooled
-from vitrail.pretrain._maps import attention_and_pca
-from vitrail.pretrain._pair import pair_of
+from vitrail.pretrain import Pretraining
+from vitrail.self_supervision.panels import Panel, attention_and_pca
+from vitrail.self_supervision.views import pair_of, pooled
+from vitrail.trainable import Losses
 from vitrail.vit import ViT, ViTConfig
 
 Width = Annotated[int, Field(gt=0, le=131072)]
@@ -39,7 +39,7 @@ class Config:
 
 
 class Task(Pretraining):
-    """A backbone, and a projector that is thrown away when the pretraining is over."""
+    """An encoder, and a projector that is dropped after the pretraining."""
 
     num_views: ClassVar[int] = 2
     config: Config
@@ -50,7 +50,7 @@ class Task(Pretraining):
         self.vit = ViT(config.model)
         self.projector = Projector(config.model.dim, config.hidden_dim, config.output_dim)
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Losses:
         """``loss``; ``accuracy`` of picking the partner; ``feature_std``, which is 0 if the features collapsed.
 
         Raises:
@@ -62,5 +62,5 @@ class Task(Pretraining):
         return {"loss": loss, "accuracy": accuracy, "feature_std": feature_std(gathered(features.detach()).float())}
 
     def show(self, batch: Batch) -> list[Panel]:
-        """Where the backbone looks, and what it finds alike."""
+        """The encoder's attention, and which patches have similar features."""
         return attention_and_pca(self.vit, batch["images"])

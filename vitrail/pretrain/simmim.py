@@ -16,7 +16,10 @@ from vitrail.data.batch import Batch
 from vitrail.ops.collective import mean_over_ranks
 from vitrail.ops.masking import mask_blocks
 from vitrail.ops.patches import patchify, unpatchify
-from vitrail.pretrain import Panel, Pretraining, uniform
+from vitrail.pretrain import Pretraining
+from vitrail.self_supervision.panels import Panel
+from vitrail.self_supervision.views import uniform
+from vitrail.trainable import Losses
 from vitrail.vit import ViT, ViTConfig
 
 
@@ -41,7 +44,7 @@ class Config:
 
 
 class Task(Pretraining):
-    """A backbone with a mask token, and a linear layer to pixels."""
+    """An encoder with a mask token, and a linear layer to pixels."""
 
     config: Config
 
@@ -70,7 +73,7 @@ class Task(Pretraining):
         noise = uniform(batch, "mask", blocks, images)
         return mask_blocks(noise, grid, self.config.mask_ratio, (height, width))
 
-    def loss(self, batch: Batch, hidden: Tensor | None = None) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, hidden: Tensor | None = None) -> Losses:
         """Mean absolute error over the pixels of all hidden patches; where blocks are cut, some images have more."""
         images = batch["images"]
         hidden = self.mask(batch) if hidden is None else hidden

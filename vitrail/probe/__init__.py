@@ -1,4 +1,4 @@
-"""How good are a frozen backbone's features? What simple methods learn on them with all labels, or with few.
+"""Probes: how well simple methods learn on the features of a frozen backbone, with all labels or with few.
 
 ``methods/`` holds one method a file:
 
@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args
 
@@ -21,9 +21,9 @@ from pydantic import Field, PositiveInt
 from vitrail import registry
 from vitrail.config import config, from_dict, to_dict
 from vitrail.console import note, warn
-from vitrail.data.loading.assembly import Transform
 from vitrail.data.source import SourceConfig
 from vitrail.data.transforms.augment import Augment, AugmentConfig
+from vitrail.data.transforms.scene import ImageTransform
 from vitrail.errors import UserError
 from vitrail.metrics.representation import feature_std
 from vitrail.nn.pooling import build_pool, pooled_dim
@@ -31,7 +31,7 @@ from vitrail.predictor import Predictor
 from vitrail.probe.features import Computed, Features, Reader, sample, store
 from vitrail.probe.result import Result, Score, Trial
 from vitrail.probe.sources import Roles, draw, find
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder, image_encoder
 
 Pool = Literal["cls", "mean", "cls_mean"]
 # the published linear protocols' augmentation: random crops of 8 to 100 %, half of them mirrored
@@ -80,7 +80,7 @@ def probe(
     data: str | SourceConfig,
     method: str = "knn",
     protocol: Protocol | None = None,
-    options: dict[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     *,
     split: str | None = None,
     batch_size: int = 64,
@@ -100,7 +100,7 @@ def probe(
     """
     protocol = protocol or Protocol()
     module = registry.load("probe.methods", method)
-    settings = from_dict(module.Options, options or {})
+    settings = from_dict(module.Options, dict(options or {}))
     layers = _layers(predictor.task, protocol)
     pool = _pool(predictor.task, protocol) if module.TAKES == "vectors" else None
     if pool is None and protocol.pool is not None:
@@ -131,17 +131,17 @@ def probe(
     )
 
 
-def _layers(task: Task, protocol: Protocol) -> list[int]:
+def _layers(task: Embedder, protocol: Protocol) -> list[int]:
     """Counted from 0, each once, in the order asked for."""
-    depth = task.backbone.config.depth
+    depth = image_encoder(task).depth
     asked = range(depth) if protocol.layers == "all" else protocol.layers
     if bad := [layer for layer in asked if not -depth <= layer < depth]:
         raise UserError(f"there is no layer {bad[0]}; this model has layers 0 to {depth - 1}")
     return list(dict.fromkeys(layer % depth for layer in asked))
 
 
-def _pool(task: Task, protocol: Protocol) -> Pool:
-    has_class_token = task.backbone.config.class_token
+def _pool(task: Embedder, protocol: Protocol) -> Pool:
+    has_class_token = image_encoder(task).config.class_token
     own: Any = getattr(task.config, "pool", None)
     pool: Pool = protocol.pool or (own if own in get_args(Pool) else "cls" if has_class_token else "mean")
     if pool != "mean" and not has_class_token:
@@ -153,9 +153,9 @@ def _read(
     predictor: Predictor, roles: Roles, layers: list[int], pool: Pool | None, protocol: Protocol, batch_size: int
 ) -> list[Sets]:
     """The features of each layer, kept in memory where they fit."""
-    vit, plain = predictor.task.backbone, predictor.preprocess
+    vit, plain = image_encoder(predictor.task), predictor.preprocess
     reader = Reader(vit, build_pool(pool, vit.config.dim, 1, 1, "gelu", 0.0) if pool else None, predictor.device)
-    augmented: Transform = Augment(AUGMENT, plain.config) if protocol.augment else plain
+    augmented: ImageTransform = Augment(AUGMENT, plain.config) if protocol.augment else plain
     plan = (
         (roles.train, augmented, max(1, protocol.augment), "train"),
         (roles.val, plain, 1, "val"),

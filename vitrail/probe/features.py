@@ -1,4 +1,4 @@
-"""What a frozen backbone makes of a split's images, kept in memory or computed anew each time.
+"""Features of a frozen backbone for the images of a split, kept in memory or computed anew each time.
 
 N images, each in V views, D width, T patch tokens: a vector (D,) or tokens (T, D) a view.
 """
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from vitrail.console import Progress
 from vitrail.data.batch import tensor_targets
-from vitrail.data.loading.assembly import Transform
 from vitrail.data.loading.loader import Loader, LoaderConfig
 from vitrail.data.loading.sampler import Sampler
 from vitrail.data.source import Source
+from vitrail.data.transforms.scene import ImageTransform
 from vitrail.vit import ViT
 
 Batches: TypeAlias = Iterator[tuple[Tensor, Tensor]]
@@ -27,7 +27,7 @@ Batches: TypeAlias = Iterator[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Reader:
-    """A frozen backbone and what is read off it: a vector an image, or with ``pool`` None its patch tokens."""
+    """A frozen backbone and what is taken from it: a vector an image, or with ``pool`` None its patch tokens."""
 
     vit: ViT
     pool: nn.Module | None
@@ -41,7 +41,7 @@ class Reader:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What keeps the features: tokens in half precision, where no norm bounds them in that of the wider range."""
+        """Of stored features: tokens in half precision, bfloat16 where no norm bounds them."""
         if self.pool is not None:
             return torch.float32
         return torch.float16 if self.vit.config.final_norm else torch.bfloat16
@@ -105,10 +105,10 @@ class Computed(Features):
     reader: Reader
     layer: int
     source: Source
-    transform: Transform
+    transform: ImageTransform
 
     @classmethod
-    def of(cls, reader: Reader, source: Source, transform: Transform, layer: int) -> Computed:
+    def of(cls, reader: Reader, source: Source, transform: ImageTransform, layer: int) -> Computed:
         """Those of a whole source."""
         labels = torch.tensor(source.targets)
         return cls(labels=labels, reader=reader, layer=layer, source=source, transform=transform)
@@ -130,7 +130,7 @@ class Computed(Features):
 def store(
     reader: Reader,
     source: Source,
-    transform: Transform,
+    transform: ImageTransform,
     num_views: int,
     layers: Sequence[int],
     batch_size: int,

@@ -1,13 +1,13 @@
-"""What a probe found: every setting of every draw of labels, and what is made of them."""
+"""The result of a probe: every setting of every draw of labels, and statistics of them."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
 from statistics import fmean, stdev
-from typing import Any
 
 from vitrail.metrics.confidence import student, wilson
+from vitrail.results import Column, ResultTable
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method made of some labelled features: at least one setting, and notes for the user."""
+    """What a method found on some labelled features: at least one setting, and notes for the user."""
 
     settings: tuple[Setting, ...]
     notes: tuple[str, ...] = ()
@@ -44,6 +44,18 @@ class Trial:
     seed: int
     num_labels: int
     outcome: Outcome
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain JSON types."""
+        best = self.outcome.best
+        return {
+            "seed": self.seed,
+            "labels": self.num_labels,
+            **best.values,
+            "val": best.val,
+            "test": best.test,
+            "settings": [{**s.values, "val": s.val, "test": s.test} for s in self.outcome.settings],
+        }
 
 
 @dataclass(frozen=True)
@@ -94,28 +106,11 @@ class Score:
         best = [trial.outcome.best.values for trial in self.trials]
         return list(dict.fromkeys(", ".join(f"{name} {each[name]:g}" for name in names) for each in best))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        trials = [
-            {
-                "seed": trial.seed,
-                "labels": trial.num_labels,
-                **trial.outcome.best.values,
-                "val": trial.outcome.best.val,
-                "test": trial.outcome.best.test,
-                "settings": [{**s.values, "val": s.val, "test": s.test} for s in trial.outcome.settings],
-            }
-            for trial in self.trials
-        ]
-        return {
-            "layer": self.layer,
-            "share": self.share,
-            "accuracy": self.accuracy,
-            "std": self.std,
-            "interval": list(self.interval),
-            "spread": self.spread if math.isfinite(self.spread) else None,
-            "trials": trials,
-        }
+    @property
+    def interval_text(self) -> str:
+        """The interval in percent."""
+        low, high = self.interval
+        return f"{low:.2%} to {high:.2%}"
 
 
 @dataclass(frozen=True)
@@ -133,11 +128,30 @@ class Result:
     split: str
     pool: str
     images: dict[str, int]
-    options: dict[str, Any]
-    protocol: dict[str, Any]
+    options: dict[str, object]
+    protocol: dict[str, object]
     scores: tuple[Score, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def table(self) -> ResultTable[Score]:
+        """The scores as text and as JSON; deviations are shown where labels were drawn several times."""
+        drawn = any(score.std is not None for score in self.scores)
+        columns: tuple[Column[Score], ...] = (
+            Column(lambda score: score.layer, "layer", "layer"),
+            Column(lambda score: score.share, key="share"),
+            Column(lambda score: 100 * score.share, "share", format="{:g} %"),
+            Column(lambda score: score.trials[0].num_labels, "labels", format="{:,}"),
+            Column(lambda score: score.accuracy, f"accuracy on {self.split}", "accuracy", format="{:.2%}"),
+            Column(lambda score: score.std, "std" if drawn else "", "std", format="{:.2%}", missing=""),
+            Column(lambda score: list(score.interval), key="interval"),
+            Column(lambda score: score.interval_text, "95 % interval"),
+            Column(lambda score: score.spread if math.isfinite(score.spread) else None, key="spread"),
+            Column(lambda score: " or ".join(score.chosen), "chosen"),
+            Column(lambda score: [trial.to_dict() for trial in score.trials], key="trials"),
+        )
+        return ResultTable(columns, self.scores)
+
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON types."""
         about = {field.name: getattr(self, field.name) for field in fields(self)}
-        return about | {"scores": [score.to_dict() for score in self.scores]}
+        return about | {"scores": self.table.to_dict()}

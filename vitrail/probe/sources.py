@@ -12,7 +12,6 @@ from vitrail.data.source import Source, SourceConfig, open_source
 from vitrail.errors import UserError, did_you_mean
 
 HELD_OUT = 0.1  # of the training images, where the data brings no images to choose settings on
-UNFIT = {"none": "no labels", "multilabel": "several labels an image", "number": "numbers for labels"}
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,10 @@ def find(config: SourceConfig, split: str | None) -> Roles:
         UserError: labels that are no classes, no images to learn from or to measure on, no such split.
     """
     splits = open_source(config)
-    if splits.kind != "class":
-        raise UserError(f"{config.spec!r} has {UNFIT[splits.kind]}; a probe needs one class label for each image")
+    if not splits.target_kind.exclusive:
+        raise UserError(
+            f"{config.spec!r} has {splits.target_kind.wording}; a probe needs one class label for each image"
+        )
     found = dict(splits.items())
     train = found.pop("train", None)
     if train is None or not found:
@@ -54,7 +55,7 @@ def find(config: SourceConfig, split: str | None) -> Roles:
         raise UserError(f"cannot measure on the split {split!r}; {did_you_mean(split, found)}")
     if split != "val" and "val" in found:
         return Roles(train, found["val"], found[split], split)
-    kept, held_out = stratified(train, HELD_OUT, config.split_seed)
+    kept, held_out = stratified(train.strata(), HELD_OUT, config.split_seed)
     if not len(held_out):
         raise UserError(f"{config.spec!r} has one training image a class and none to choose settings on; give more")
     note(f"settings are chosen on {len(held_out):,} of the training images, held out")
@@ -63,4 +64,4 @@ def find(config: SourceConfig, split: str | None) -> Roles:
 
 def draw(train: Source, fraction: float, seeds: int) -> list[np.ndarray]:
     """The labelled rows for each seed; there is one way to take all."""
-    return [share(train, fraction, seed) for seed in range(seeds if fraction < 1 else 1)]
+    return [share(train.strata(), fraction, seed) for seed in range(seeds if fraction < 1 else 1)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from itertools import product
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field, PositiveInt
@@ -58,7 +58,7 @@ class Heads(nn.Module, ABC):
         """The parameters of each head."""
 
 
-def groups(heads: Heads, options: SweepOptions) -> list[dict[str, Any]]:
+def groups(heads: Heads, options: SweepOptions) -> list[dict[str, object]]:
     """Parameter groups for a torch optimizer, one a head."""
     return [
         {"params": parameters, "peak_lr": setting["lr"], **setting}

@@ -1,4 +1,4 @@
-"""The report of a run: plots, one offline HTML page, a model card, from the files in its folder."""
+"""The report of a run: plots, one offline HTML page and a model card, from the files in its folder."""
 
 from __future__ import annotations
 
@@ -11,58 +11,58 @@ from vitrail.console import warn
 from vitrail.errors import UserError
 
 if TYPE_CHECKING:
-    from vitrail.report.measured import Measured
-    from vitrail.report.record import Record
+    from vitrail.report.evaluated import EvaluatedModel
+    from vitrail.report.run_reader import RunReader
 
 T = TypeVar("T")
 
 
 def write(folder: str | Path, *, split: str | None = None, device: str = "auto") -> Path:
-    """Measure the best weights, and write plots/, evaluation/, model_card.md and report.html; returns the last.
+    """Evaluate the best weights, and write plots/, evaluation/, model_card.md and report.html; returns the last.
 
-    Where data or weights are gone, a warning says so, and the report shows what the other files hold.
+    If data or weights are missing, a warning says so, and the report shows the contents of the other files.
 
     Args:
-        split: to measure on; default: test where there is one, else val.
+        split: to evaluate on; default: test if there is one, else val.
 
     Raises:
         UserError: ``folder`` holds no run.
     """
     from vitrail.report import model_card, page, sections, style, training
-    from vitrail.report.record import Record
+    from vitrail.report.run_reader import RunReader
 
-    record = Record(Path(folder))
-    measured = _unless_gone(lambda: _measure(record, split, device), "the results")
-    samples = _unless_gone(lambda: training.samples(record), "the training batch")
+    run = RunReader(Path(folder))
+    evaluated = _or_warn(lambda: _measure(run, split, device), "the results")
+    samples = _or_warn(lambda: training.samples(run), "the training batch")
     parts = [
-        sections.summary(record, measured),
-        sections.training(record),
-        sections.data(record, samples or []),
-        *(sections.results(measured) if measured else []),
-        *sections.provenance(record),
+        sections.summary(run, evaluated),
+        sections.training(run),
+        sections.data(run, samples or []),
+        *(sections.results(evaluated) if evaluated else []),
+        *sections.provenance(run),
     ]
     parts = [section for section in parts if section.parts]
 
     for name, figure in (each for section in parts for each in section.plots()):
-        style.save_png(figure, record.folder / "plots" / f"{name}.png")
-    if measured is not None:
-        measured.save(record.folder / "evaluation", measured.split)
-    files.write_text(record.folder / "model_card.md", model_card.render(record, measured))
-    html = page.render(record.name, sections.subtitle(record), parts, str(record.folder))
-    files.write_text(record.folder / "report.html", html)
-    return record.folder / "report.html"
+        style.save_png(figure, run.folder / "plots" / f"{name}.png")
+    if evaluated is not None:
+        evaluated.save(run.folder / "evaluation", evaluated.split)
+    files.write_text(run.folder / "model_card.md", model_card.render(run, evaluated))
+    html = page.render(run.name, sections.subtitle(run), parts, str(run.folder))
+    files.write_text(run.folder / "report.html", html)
+    return run.folder / "report.html"
 
 
-def _measure(record: Record, split: str | None, device: str) -> Measured:
+def _measure(run: RunReader, split: str | None, device: str) -> EvaluatedModel:
     from vitrail import predictor
-    from vitrail.report.measured import measure
+    from vitrail.report.evaluated import measure
 
-    model = predictor.load(record.folder, device=device)
-    return measure(model, record.data.source, split)
+    model = predictor.load(run.folder, device=device)
+    return measure(model, run.data.source, split)
 
 
-def _unless_gone(make: Callable[[], T], what: str) -> T | None:
-    """What ``make`` gives, or nothing and a warning where its files cannot be used any more."""
+def _or_warn(make: Callable[[], T], what: str) -> T | None:
+    """What ``make`` returns, or None and a warning if its files cannot be used any more."""
     try:
         return make()
     except UserError as error:

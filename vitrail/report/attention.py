@@ -1,4 +1,4 @@
-"""Where the model looks on some of the measured images, and what its layers learned."""
+"""Attention maps of some of the evaluated images, and figures of what the layers learned."""
 
 from __future__ import annotations
 
@@ -8,51 +8,52 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitrail.explain import anatomy as fig7
-from vitrail.explain import explain
+from vitrail.explain import explain, vit_figures
 from vitrail.explain.overlay import outline, overlay
 from vitrail.report import pictures, style
 from vitrail.report.figures.tiles import Tile
+from vitrail.trainable import image_encoder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vitrail.report.measured import Measured
+    from vitrail.report.evaluated import EvaluatedModel
 
 NUM_RIGHT, NUM_WRONG = 4, 2
 NUM_FOR_DISTANCE, BATCH = 16, 4  # attention matrices of many images at once would not fit into memory
 HEIGHT = 200  # pixels of a strip
 
 
-def strips(measured: Measured) -> list[Tile]:
-    """Some images beside their heat maps, one strip an image: first the right ones, then the worst mistakes."""
-    rows = measured.examples(NUM_RIGHT) + measured.mistakes(NUM_WRONG)
-    return [strip(measured, row) for row in rows or measured.worst_first[-NUM_RIGHT:].tolist()]
+def strips(evaluated: EvaluatedModel) -> list[Tile]:
+    """Some images beside their heat maps, one strip per image: first correct ones, then the worst mistakes."""
+    rows = evaluated.examples(NUM_RIGHT) + evaluated.mistakes(NUM_WRONG)
+    return [strip(evaluated, row) for row in rows or evaluated.worst_first[-NUM_RIGHT:].tolist()]
 
 
-def strip(measured: Measured, row: int) -> Tile:
-    """The image, what reached the output of it (rollout), and what spoke for it (Grad-CAM)."""
-    predictor = measured.predictor
-    stored = measured.source.read(int(measured.evaluation.index[row]))
+def strip(evaluated: EvaluatedModel, row: int) -> Tile:
+    """The image, its attention rollout, and Grad-CAM of its prediction."""
+    predictor = evaluated.predictor
+    stored = evaluated.source.read(int(evaluated.evaluation.index[row]))
     picture, images = predictor.read(stored), predictor.tensor(stored)
     if not isinstance(picture, Image.Image):  # of many channels, the first three
         picture = Image.fromarray(picture[:3].permute(1, 2, 0).numpy() if len(picture) >= 3 else picture[0].numpy())
     region = predictor.preprocess.region((picture.height, picture.width))
-    heats = [explain(predictor.task, images, method)[0] for method in methods(measured)]
+    heats = [explain(predictor.task, images, method)[0] for method in methods(evaluated)]
     panels = [outline(picture, region), *(overlay(picture, heat, region) for heat in heats)]
-    caption = measured.family.caption(measured.evaluation, row)
+    caption = evaluated.family.caption(evaluated.evaluation, row)
     return Tile(pictures.beside(panels, HEIGHT), caption.title, caption.score, caption.right)
 
 
-def methods(measured: Measured) -> tuple[str, ...]:
-    """Attention rollout, and Grad-CAM where outputs mean something that can be pointed at."""
-    return ("rollout",) if measured.predictor.task.monitor is None else ("rollout", "gradcam")
+def methods(evaluated: EvaluatedModel) -> tuple[str, ...]:
+    """Attention rollout, and Grad-CAM if the outputs are predictions."""
+    return ("rollout",) if evaluated.predictor.task.monitor is None else ("rollout", "gradcam")
 
 
-def anatomy(measured: Measured) -> dict[str, Figure]:
-    """Patch filters, position similarities, and how far the heads look on some images."""
-    predictor, index = measured.predictor, measured.evaluation.index
+def anatomy(evaluated: EvaluatedModel) -> dict[str, Figure]:
+    """Patch filters, position similarities, and attention distances of the heads on some images."""
+    predictor, index = evaluated.predictor, evaluated.evaluation.index
     some = index[np.random.default_rng(0).permutation(len(index))[:NUM_FOR_DISTANCE]].tolist()
-    images = torch.cat([predictor.tensor(measured.source.read(each)) for each in some])
-    distances = fig7.attention_distances(predictor.task.backbone, images.split(BATCH))
-    return {"anatomy": style.styled(fig7.figure)(predictor.task.backbone, distances)}
+    images = torch.cat([predictor.tensor(evaluated.source.read(each)) for each in some])
+    vit = image_encoder(predictor.task)
+    distances = vit_figures.attention_distances(vit, images.split(BATCH))
+    return {"anatomy": style.styled(vit_figures.figure)(vit, distances)}

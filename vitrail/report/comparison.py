@@ -11,7 +11,7 @@ from vitrail.console import duration
 from vitrail.report import page, training
 from vitrail.report.figures.curves import learning_curve
 from vitrail.report.page import Figures, Section
-from vitrail.report.record import Record
+from vitrail.report.run_reader import RunReader
 
 
 def compare(folders: Sequence[Path], target: Path) -> Path:
@@ -20,14 +20,14 @@ def compare(folders: Sequence[Path], target: Path) -> Path:
     Raises:
         UserError: a folder that holds no run.
     """
-    records = {_label(folder, folders): Record(folder) for folder in folders}
+    runs = {_label(folder, folders): RunReader(folder) for folder in folders}
     sections = [
-        Section("Results", [page.table(*_results(records))]),
-        Section("Curves", [Figures(_curves(records))]),
-        Section("Settings", [page.paragraph("Where the runs differ."), page.table(*_differences(records))]),
+        Section("Results", [page.table(*_results(runs))]),
+        Section("Curves", [Figures(_curves(runs))]),
+        Section("Settings", [page.paragraph("Where the runs differ."), page.table(*_differences(runs))]),
     ]
-    title = f"{len(records)} runs compared"
-    files.write_text(target, page.render(title, ", ".join(records), sections, ", ".join(map(str, folders))))
+    title = f"{len(runs)} runs compared"
+    files.write_text(target, page.render(title, ", ".join(runs), sections, ", ".join(map(str, folders))))
     return target
 
 
@@ -37,15 +37,15 @@ def _label(folder: Path, folders: Sequence[Path]) -> str:
     return str(folder) if names.count(folder.resolve().name) > 1 else folder.resolve().name
 
 
-def _results(records: dict[str, Record]) -> tuple[list[str], list[list[Any]]]:
-    """One row a run: the watched metric and the loss, on test where it was evaluated and on val, size and time."""
+def _results(runs: dict[str, RunReader]) -> tuple[list[str], list[list[Any]]]:
+    """One row per run: the monitored metric and the loss, on test if it was evaluated and on val, size and time."""
     rows: list[dict[str, Any]] = []
-    for name, record in records.items():
-        summary, watched = record.summary, training.monitored(record)[0] or "knn"
+    for name, run in runs.items():
+        summary, watched = run.summary, training.monitored(run)[0] or "knn"
         row: dict[str, Any] = {"run": name}
-        for split, metrics in (("test", _test_metrics(record)), ("val", summary.get("metrics", {}))):
+        for split, metrics in (("test", _test_metrics(run)), ("val", summary.get("metrics", {}))):
             row |= {f"{split} {key}": metrics[key] for key in (watched, "loss") if key in metrics}
-        row["epochs"] = summary.get("epochs", len(record.history.get("epoch", ())))
+        row["epochs"] = summary.get("epochs", len(run.history.get("epoch", ())))
         row["parameters"] = page.count(summary["parameters"]) if "parameters" in summary else "–"
         row["time"] = duration(summary["training_seconds"]) if "training_seconds" in summary else "–"
         rows.append(row)
@@ -53,26 +53,26 @@ def _results(records: dict[str, Record]) -> tuple[list[str], list[list[Any]]]:
     return columns, [[row.get(column, "–") for column in columns] for row in rows]
 
 
-def _test_metrics(record: Record) -> dict[str, float]:
-    path = record.folder / "evaluation" / "test.json"
+def _test_metrics(run: RunReader) -> dict[str, float]:
+    path = run.folder / "evaluation" / "test.json"
     metrics = files.read_json(path).get("metrics", {}) if path.is_file() else {}
     return {key: value for key, value in metrics.items() if value is not None}
 
 
-def _curves(records: dict[str, Record]) -> dict[str, Any]:
-    """One figure a column of metrics.csv that matters, a line a run."""
-    monitors = dict.fromkeys(f"val_{training.monitored(record)[0]}" for record in records.values())
+def _curves(runs: dict[str, RunReader]) -> dict[str, Any]:
+    """One figure per important column of metrics.csv, a line per run."""
+    monitors = dict.fromkeys(f"val_{training.monitored(run)[0]}" for run in runs.values())
     figures = {}
     for column in (*monitors, "val_loss", "train_loss", "lr"):
-        measured = {name: curve for name, record in records.items() if (curve := record.curve(column)) is not None}
+        measured = {name: curve for name, run in runs.items() if (curve := run.curve(column)) is not None}
         if measured:
             figures[column] = learning_curve(column.replace("_", " "), measured)
     return figures
 
 
-def _differences(records: dict[str, Record]) -> tuple[list[str], list[list[str]]]:
-    """One row a setting that is not the same everywhere."""
-    flat = [dict(page.flat(record.config, ".")) for record in records.values()]
+def _differences(runs: dict[str, RunReader]) -> tuple[list[str], list[list[str]]]:
+    """One row per setting that differs."""
+    flat = [dict(page.flat(run.config, ".")) for run in runs.values()]
     settings = dict.fromkeys(key for each in flat for key in each)
     values = {key: [each.get(key, "–") for each in flat] for key in settings}
-    return ["setting", *records], [[key, *row] for key, row in values.items() if len(set(row)) > 1]
+    return ["setting", *runs], [[key, *row] for key, row in values.items() if len(set(row)) > 1]

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from vitrail import registry
 from vitrail.console import printable
 from vitrail.report import sections
 from vitrail.report.plain import plain
 
 if TYPE_CHECKING:
-    from vitrail.report.measured import Measured
-    from vitrail.report.record import Record
+    from vitrail.report.evaluated import EvaluatedModel
+    from vitrail.report.run_reader import RunReader
 
 PIPELINES = {"classification": "image-classification", "multilabel": "image-classification"}
 METRIC_TYPES = {
@@ -63,61 +62,61 @@ groups of people, and not images of none of the {outputs}.
 """
 
 
-def render(record: Record, measured: Measured | None) -> str:
-    """The card's text."""
+def render(run: RunReader, evaluated: EvaluatedModel | None) -> str:
+    """The text of the card."""
     return TEMPLATE.format(
-        header=yaml.safe_dump(_header(record, measured), sort_keys=False, allow_unicode=True),
-        name=record.name,
-        subtitle=sections.subtitle(record),
-        results=_results(measured) if measured else "Not measured.",
-        training=_training(record),
-        weights=record.summary.get("weights", "weights/best.safetensors"),
-        use="embed" if record.config["task"] in registry.names("pretrain") else "predict",
-        outputs="targets" if record.dataset.get("kind") == "number" else "classes",
+        header=yaml.safe_dump(_header(run, evaluated), sort_keys=False, allow_unicode=True),
+        name=run.name,
+        subtitle=sections.subtitle(run),
+        results=_results(evaluated) if evaluated else "Not evaluated.",
+        training=_training(run),
+        weights=run.summary.get("weights", "weights/best.safetensors"),
+        use="embed" if run.pretrained else "predict",
+        outputs=run.outputs,
     )
 
 
-def _header(record: Record, measured: Measured | None) -> dict[str, Any]:
-    task = record.config["task"]
+def _header(run: RunReader, evaluated: EvaluatedModel | None) -> dict[str, Any]:
+    task = run.task
     header: dict[str, Any] = {"library_name": "vitrail", "tags": ["vitrail", "vision-transformer", task]}
     pipeline = PIPELINES.get(task)
     if pipeline:
         header["pipeline_tag"] = pipeline
-    if measured is not None:
+    if evaluated is not None:
         metrics = [
             {"type": METRIC_TYPES.get(name, name), "name": line.label, "value": value}
-            for name, line in measured.family.HEADLINES.items()
-            if (value := plain(measured.evaluation.metrics[name])) is not None
+            for name, line in evaluated.family.headlines.items()
+            if (value := plain(evaluated.evaluation.metrics[name])) is not None
         ]
-        dataset = {"name": printable(measured.data), "type": printable(measured.data), "split": measured.split}
+        dataset = {"name": printable(evaluated.data), "type": printable(evaluated.data), "split": evaluated.split}
         result = {"task": {"type": pipeline or task}, "dataset": dataset, "metrics": metrics}
-        header["model-index"] = [{"name": record.name, "results": [result]}]
+        header["model-index"] = [{"name": run.name, "results": [result]}]
     return header
 
 
-def _results(measured: Measured) -> str:
-    metrics, count = measured.evaluation.metrics, len(measured.evaluation.index)
+def _results(evaluated: EvaluatedModel) -> str:
+    metrics, count = evaluated.evaluation.metrics, len(evaluated.evaluation.index)
     lines = [
-        f"On the {count:,} images of the {measured.split} split of `{printable(measured.data)}`:",
+        f"On the {count:,} images of the {evaluated.split} split of `{printable(evaluated.data)}`:",
         "",
         "| measure | value |",
         "|---|---|",
-        *(f"| {line.label} | {line.show(metrics[name])} |" for name, line in measured.family.HEADLINES.items()),
+        *(f"| {line.label} | {line.show(metrics[name])} |" for name, line in evaluated.family.headlines.items()),
     ]
     return "\n".join(lines)
 
 
-def _training(record: Record) -> str:
-    known, model = record.dataset, record.config["model"]
+def _training(run: RunReader) -> str:
+    known, model = run.dataset, run.config["model"]
     facts = []
     if known:
         counts = ", ".join(f"{count:,} {split}" for split, count in known["counts"].items())
         names = [printable(name) for name in known["classes"]]
         shown = ", ".join(names[:MAX_CLASSES]) + (", …" if len(names) > MAX_CLASSES else "")
-        facts += [f"- images: {counts}", f"- {'targets' if known['kind'] == 'number' else 'classes'}: {shown}"]
+        facts += [f"- images: {counts}", f"- {run.outputs}: {shown}"]
     facts.append(f"- input: {model['channels']} × {model['image_size'][0]} × {model['image_size'][1]}")
-    facts += [f"- {label}: {value}" for label, value in sections.training_numbers(record)]
-    if (distill := record.config.get("distill")) is not None:
+    facts += [f"- {label}: {value}" for label, value in sections.training_numbers(run)]
+    if (distill := run.config.get("distill")) is not None:
         facts.append(f"- teacher: `{printable(distill['teacher'])}` ({distill['kind']})")
-    facts += [f"- command: `{printable(command)}`" for command in record.commands[-1:]]
+    facts += [f"- command: `{printable(command)}`" for command in run.commands[-1:]]
     return "\n".join(facts)

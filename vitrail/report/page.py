@@ -1,4 +1,4 @@
-"""The HTML of a report: one file, no script, nothing loaded from elsewhere, every text from outside escaped."""
+"""The HTML of a report: one file, no script, no external resources, all text escaped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
 from vitrail.console import printable
@@ -27,13 +27,13 @@ LOGO = files("vitrail").joinpath("logo.svg").read_text(encoding="utf-8").strip()
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures by name, side by side where there is room; ``wide`` ones take a row and scroll on a phone."""
+    """Figures by name, side by side if there is room; ``wide`` ones take a full row."""
 
     named: dict[str, Figure]
     wide: bool = False
 
     def html(self) -> str:
-        """As theme-aware drawings."""
+        """As inline SVG that follows the theme."""
         items = (f'<figure class="figure">{style.to_svg(figure, name)}</figure>' for name, figure in self.named.items())
         return f'<div class="figures{" wide" if self.wide else ""}">{"".join(items)}</div>'
 
@@ -67,14 +67,14 @@ Part: TypeAlias = str | Figures | Gallery
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what lies under it."""
+    """A heading and its content."""
 
     title: str
     parts: Sequence[Part]
 
     @property
     def anchor(self) -> str:
-        """What a link to it says after the #."""
+        """Its fragment in URLs."""
         return self.title.lower().replace(" ", "-")
 
     def html(self) -> str:
@@ -105,7 +105,7 @@ def render(title: str, subtitle: str, sections: Sequence[Section], source: str) 
     )
 
 
-def escape(text: Any) -> str:
+def escape(text: object) -> str:
     """Text as HTML."""
     return html.escape(printable(str(text)))
 
@@ -124,7 +124,7 @@ def cards(values: Iterable[tuple[str, str]]) -> str:
     return f'<div class="cards">{"".join(items)}</div>'
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table that scrolls sideways on a phone; numbers are set flush right.
 
     Without column names, the first cell of each row is its heading.
@@ -144,11 +144,11 @@ def code(text: str) -> str:
 
 
 def folded(summary: str, content: str) -> str:
-    """Content behind a line that opens it."""
+    """Content that is shown when its summary is clicked."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
-def _row(values: Sequence[Any], tags: Sequence[str], numeric: Sequence[bool]) -> str:
+def _row(values: Sequence[object], tags: Sequence[str], numeric: Sequence[bool]) -> str:
     cells = []
     for value, tag, number in zip(values, tags, numeric, strict=True):
         text = f"{value:.4g}" if isinstance(value, float) else value
@@ -175,7 +175,7 @@ def count(number: int) -> str:
     return str(number)
 
 
-def flat(value: Any, joint: str = " ", prefix: str = "") -> list[tuple[str, str]]:
+def flat(value: object, joint: str = " ", prefix: str = "") -> list[tuple[str, str]]:
     """A nested mapping as rows of (name, text), the parts of a name held together by ``joint``; nothing empty."""
     if isinstance(value, dict):
         names = {key: f"{prefix}{joint}{key}" if prefix else str(key) for key in value}

@@ -31,7 +31,7 @@ def sample(source: Source, index: int, channels: int) -> Image.Image:
 
 def whole(source: Source, index: int, channels: int) -> Image.Image:
     """The same at its own size."""
-    from vitrail.data.images.decode import decode
+    from vitrail.data.media.decode import decode
 
     decoded = decode(source.read(index), channels)
     return decoded if isinstance(decoded, Image.Image) else from_planes(decoded.numpy())

@@ -1,4 +1,4 @@
-"""The sections of a run's report, each made of what is there: a run that was never evaluated has fewer."""
+"""The sections of a run's report; what was not recorded or evaluated is left out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from vitrail import registry
 from vitrail.console import duration, printable
 from vitrail.pretrain import Pretraining
 from vitrail.report import attention, page, pretraining
@@ -15,48 +14,48 @@ from vitrail.report import training as curves
 from vitrail.report.page import Figures, Gallery, Part, Section
 
 if TYPE_CHECKING:
+    from vitrail.report.evaluated import EvaluatedModel
     from vitrail.report.figures.tiles import Tile
-    from vitrail.report.measured import Measured
-    from vitrail.report.record import Record
+    from vitrail.report.run_reader import RunReader
 
 MAX_CLASS_ROWS = 1000
 
 
-def summary(record: Record, measured: Measured | None) -> Section:
+def summary(run: RunReader, evaluated: EvaluatedModel | None) -> Section:
     """Key numbers."""
     numbers: list[tuple[str, str]] = []
     parts = []
-    if measured is not None:
-        metrics, evaluation = measured.evaluation.metrics, measured.evaluation
-        numbers += [(line.label, line.show(metrics[name])) for name, line in measured.family.HEADLINES.items()]
-        parameters = sum(p.numel() for p in measured.predictor.task.parameters())
+    if evaluated is not None:
+        metrics, evaluation = evaluated.evaluation.metrics, evaluated.evaluation
+        numbers += [(line.label, line.show(metrics[name])) for name, line in evaluated.family.headlines.items()]
+        parameters = sum(p.numel() for p in evaluated.predictor.task.parameters())
         numbers.append(("parameters", page.count(parameters)))
         rate = f"{evaluation.images_per_second:,.0f}"
-        numbers.append((f"images/s on {measured.predictor.device.type}", rate))
-        images = f"{len(evaluation.index):,} images of the {measured.split} split"
-        parts.append(page.paragraph(f"Measured on the {images} with the released weights."))
-    numbers += training_numbers(record)
+        numbers.append((f"images/s on {evaluated.predictor.device.type}", rate))
+        images = f"{len(evaluation.index):,} images of the {evaluated.split} split"
+        parts.append(page.paragraph(f"Evaluated on the {images} with the released weights."))
+    numbers += training_numbers(run)
     return Section("Summary", [*parts, page.cards(numbers)])
 
 
-def training(record: Record) -> Section:
+def training(run: RunReader) -> Section:
     """Learning curves."""
-    figures = curves.figures(record)
+    figures = curves.figures(run)
     text = (
-        "The training loss is the one that was minimised: on augmented images, while the model still learned, and on "
-        "another scale where mixup, label smoothing or binary cross-entropy change it."
+        "The training loss is the one that was minimised: on augmented images, during the epoch, and on another scale "
+        "if mixup, label smoothing or binary cross-entropy change it."
     )
     return Section("Training", [page.paragraph(text), Figures(figures)] if figures else [])
 
 
-def data(record: Record, samples: list[Tile]) -> Section:
-    """What was learned from, and how it looked to the model."""
+def data(run: RunReader, samples: list[Tile]) -> Section:
+    """The data set, and a training batch after augmentation."""
     parts: list[Part] = []
-    if known := record.dataset:
+    if known := run.dataset:
         rows = [
             ("source", known["source"]["spec"]),
             *((f"{split} images", f"{count:,}") for split, count in known["counts"].items()),
-            ("targets" if known["kind"] == "number" else "classes", _names(known["classes"])),
+            (run.outputs, _names(known["classes"])),
             ("SHA-256 of the index", known["sha256"]),
             ("unreadable images left out", len(known["bad_files"])),
         ]
@@ -66,40 +65,40 @@ def data(record: Record, samples: list[Tile]) -> Section:
     return Section("Data", parts)
 
 
-def results(measured: Measured) -> list[Section]:
-    """The family's figures with all rows in a table, then the images themselves."""
-    first, *others = (Section(title, [Figures(figures)]) for title, figures in measured.figures.items())
-    tables = [_all_rows(title, rows) for title, rows in measured.evaluation.details.items() if isinstance(rows, list)]
-    sections = [Section(first.title, [*first.parts, *tables]), *others, _mistakes(measured), _attention(measured)]
-    return [_learning(measured), *sections] if isinstance(measured.predictor.task, Pretraining) else sections
+def results(evaluated: EvaluatedModel) -> list[Section]:
+    """The family's figures with all rows in a table, then example images."""
+    first, *others = (Section(title, [Figures(figures)]) for title, figures in evaluated.figures.items())
+    tables = [_all_rows(title, rows) for title, rows in evaluated.evaluation.details.items() if isinstance(rows, list)]
+    sections = [Section(first.title, [*first.parts, *tables]), *others, _mistakes(evaluated), _attention(evaluated)]
+    return [_learning(evaluated), *sections] if isinstance(evaluated.predictor.task, Pretraining) else sections
 
 
-def provenance(record: Record) -> list[Section]:
-    """Config, environment, and how to do it again."""
-    config = yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True)
+def provenance(run: RunReader) -> list[Section]:
+    """Config, environment, and the commands to repeat the training."""
+    config = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
     sections = [Section("Config", [page.folded("config.yaml, every auto resolved", page.code(config))])]
-    if record.environment:
-        sections.append(Section("Environment", [page.table((), page.flat(record.environment))]))
-    if record.commands:
-        text = "The commands as they were given, one line a session; the config above and its seed decide the rest."
-        sections.append(Section("Reproduce", [page.paragraph(text), page.code("\n".join(record.commands))]))
+    if run.environment:
+        sections.append(Section("Environment", [page.table((), page.flat(run.environment))]))
+    if run.commands:
+        text = (
+            "The commands as they were given, one line per session; the config above and its seed determine the rest."
+        )
+        sections.append(Section("Reproduce", [page.paragraph(text), page.code("\n".join(run.commands))]))
     return sections
 
 
-def subtitle(record: Record) -> str:
-    """The model in a line."""
-    model = record.config["model"]
+def subtitle(run: RunReader) -> str:
+    """Task, data and model in one line."""
+    model = run.config["model"]
     patch, size = (_size(model[key]) for key in ("patch_size", "image_size"))
-    task, data = record.config["task"], Path(record.config["data"]["source"]["spec"]).name
-    kind = (
-        f"Pretraining by {task} on {data}" if task in registry.names("pretrain") else f"{task.capitalize()} on {data}"
-    )
+    data = Path(run.config["data"]["source"]["spec"]).name
+    kind = f"Pretraining by {run.task} on {data}" if run.pretrained else f"{run.task.capitalize()} on {data}"
     return f"{kind} · ViT {model['dim']} wide, {model['depth']} deep, {patch} patches of {size} images"
 
 
-def training_numbers(record: Record) -> list[tuple[str, str]]:
-    """How long it learned."""
-    history = record.history
+def training_numbers(run: RunReader) -> list[tuple[str, str]]:
+    """Number of epochs and training time."""
+    history = run.history
     numbers = [("epochs", f"{int(history['epoch'][-1])}")] if "epoch" in history else []
     if "seconds" in history:
         numbers.append(("training time", duration(float(history["seconds"].sum()))))
@@ -112,10 +111,10 @@ def _all_rows(title: str, rows: list[dict[str, Any]]) -> str:
     return page.folded(f"Table of {len(shown):,} {title}", table)
 
 
-def _mistakes(measured: Measured) -> Section:
-    wrong, right = ([measured.tile(row) for row in rows] for rows in (measured.mistakes(), measured.examples()))
+def _mistakes(evaluated: EvaluatedModel) -> Section:
+    wrong, right = ([evaluated.tile(row) for row in rows] for rows in (evaluated.mistakes(), evaluated.examples()))
     parts: list[Part] = []
-    wide = measured.draws_places
+    wide = evaluated.spatial
     if wrong:
         heading = "truth beside prediction" if wide else "true → predicted"
         parts.append(Gallery("worst_mistakes", f"Worst mistakes: {heading}, highest loss first", wrong, wide))
@@ -124,13 +123,13 @@ def _mistakes(measured: Measured) -> Section:
     return Section("Mistakes" if wrong else "Examples", parts)
 
 
-def _learning(measured: Measured) -> Section:
-    titles, strips = pretraining.strips(measured)
+def _learning(evaluated: EvaluatedModel) -> Section:
+    titles, strips = pretraining.strips(evaluated)
     return Section("What it learns", [Gallery("learning", titles, strips, wide=True)])
 
 
-def _attention(measured: Measured) -> Section:
-    evidence = "gradcam" in attention.methods(measured)
+def _attention(evaluated: EvaluatedModel) -> Section:
+    evidence = "gradcam" in attention.methods(evaluated)
     text = (
         "Beside each image, how much each patch reached the output through all layers (attention rollout, "
         "Abnar & Zuidema 2020)"
@@ -138,8 +137,8 @@ def _attention(measured: Measured) -> Section:
         + ". Below, what the layers learned (figure 7 of Dosovitskiy et al. 2021)."
     )
     heading = "Image, rollout, Grad-CAM" if evidence else "Image, rollout"
-    strips = Gallery("attention", heading, attention.strips(measured), wide=True)
-    return Section("Attention", [page.paragraph(text), strips, Figures(attention.anatomy(measured), wide=True)])
+    strips = Gallery("attention", heading, attention.strips(evaluated), wide=True)
+    return Section("Attention", [page.paragraph(text), strips, Figures(attention.anatomy(evaluated), wide=True)])
 
 
 def _names(names: list[str]) -> str:

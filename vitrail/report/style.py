@@ -1,4 +1,4 @@
-"""How every figure looks: one palette, one set of defaults, PNG for the folder and theme-aware SVG for the page.
+"""The style of all figures: one palette, one set of defaults, PNG for the folder and theme-aware SVG for the page.
 
 Colours are Okabe and Ito's (2008), distinguishable with any colour vision. In the SVG each of them becomes a CSS
 variable of the page, so that one drawing serves the light and the dark theme.

@@ -1,8 +1,8 @@
 """Serving: models behind HTTP, in bounded time and memory.
 
-One process speaks HTTP, checks, decodes and resizes; another holds the models and computes in batches. A request
-passes these files in this order: ``door`` (token, counters), ``v1`` or ``v2`` (routes), ``service`` (a place in the
-queue), ``bodies`` (bytes to pixels), ``batcher``, ``worker``.
+One process handles HTTP, checks, decodes and resizes; another holds the models and computes in batches. A request
+passes these files in this order: ``middleware`` (token, metrics), ``v1`` or ``v2`` (routes), ``service`` (a slot in the
+queue), ``requests`` (bytes to pixels), ``batcher``, ``worker``, and a file of ``jobs`` in the models' process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 NAMED = re.compile(rf"(?P<name>{NAME.pattern})=(?P<path>.+)", re.ASCII)
 FILES = (".safetensors", ".npz", ".pth", ".pt", ".bin")
-INSIDE = ("weights", "best", "last", "model", "/")  # names of files and folders that say nothing
+GENERIC = ("weights", "best", "last", "model", "/")  # names of files and folders that do not name a model
 
 
 def app(
@@ -35,13 +35,13 @@ def app(
     token: str | None = None,
     load: Load | None = None,
 ) -> FastAPI:
-    """The ASGI application, for a server of your own; it starts and ends the models' process itself.
+    """The ASGI application, for a server of your own; it starts and ends the models' process.
 
-    The process is started anew, so the program that calls this needs an ``if __name__ == "__main__"``.
+    The process is spawned, so the program that calls this needs an ``if __name__ == "__main__"``.
 
     Args:
         models: run folders, weights files or ``hf://`` addresses, also as ``name=path``; or path by name.
-        token: what clients must send as ``Authorization: Bearer``.
+        token: required from clients as ``Authorization: Bearer``.
         load: from a path to a predictor, in the models' process; default :func:`vitrail.load`.
 
     Raises:
@@ -72,17 +72,17 @@ def serve(
     from vitrail.serve.server import run
 
     if token is None and host not in ("127.0.0.1", "::1", "localhost"):
-        warn(f"whoever reaches {host} may use this server; ask for a token with --token-file or VITRAIL_TOKEN")
+        warn(f"everybody who reaches {host} can use this server; require a token with --token-file or VITRAIL_TOKEN")
     for line in _resolved(limits):
         note(line)
     run(service, token, host, port)
 
 
 def named(models: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """Path by name. A model is called as its run folder or file is, if no name is given.
+    """Path by name. The default name of a model is that of its run folder or file.
 
     Raises:
-        UserError: two models of one name, or a name that is no good in an address.
+        UserError: two models of one name, or a name that does not fit into a URL.
     """
     if isinstance(models, Mapping):
         pairs = list(models.items())
@@ -96,14 +96,14 @@ def named(models: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
         raise UserError(f"two models are called {twice!r}; write NAME=PATH" if twice else "no model was named")
     for name in found:
         if not NAME.fullmatch(name):
-            raise UserError(f"{name!r} is no name for an address; write NAME=PATH with letters, digits, '-', '_', '.'")
+            raise UserError(f"{name!r} does not fit into a URL; write NAME=PATH with letters, digits, '-', '_', '.'")
     return found
 
 
 def _name(path: str) -> str:
     place = PurePath(path)
     parts = (place.with_suffix("") if place.suffix in FILES else place).parts
-    return next((part for part in reversed(parts) if part not in INSIDE), parts[-1] if parts else path)
+    return next((part for part in reversed(parts) if part not in GENERIC), parts[-1] if parts else path)
 
 
 def _service(models: str | Sequence[str] | Mapping[str, str], limits: Limits, load: Load | None) -> Service:
@@ -131,7 +131,7 @@ def _resolved(limits: Limits) -> list[str]:
     auto = " (auto: 8 batches)" if limits.queue is None else ""
     return [
         f"batches: up to {limits.batch_size} images, waiting up to {limits.batch_wait * 1000:g} ms",
-        f"limits: {limits.places} images in the queue{auto}, {limits.max_body:,} bytes a body, "
+        f"limits: {limits.queue_size} images in the queue{auto}, {limits.max_body:,} bytes a body, "
         f"{limits.max_pixels:,} pixels an image, {limits.images} images a request; "
-        f"so at most {limits.places * limits.max_body / 1e6:,.0f} MB of bodies",
+        f"so at most {limits.queue_size * limits.max_body / 1e6:,.0f} MB of bodies",
     ]

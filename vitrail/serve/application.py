@@ -1,4 +1,4 @@
-"""The ASGI application: routes, errors and the door, around one service."""
+"""The ASGI application: routes, error handlers and middleware around one service."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from vitrail.errors import UserError
-from vitrail.serve import inside, page, pages, v1, v2
-from vitrail.serve.door import Door
+from vitrail.serve import introspection, page, pages, v1, v2
+from vitrail.serve.middleware import RequestMiddleware
 from vitrail.serve.service import RETRY, Service
 from vitrail.serve.worker import WorkerLost
 from vitrail.version import __version__
 
 ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 STATUSES = {
-    400: "The body is not what it says.",
+    400: "The body is malformed.",
     401: "A token is needed.",
     404: "No such model.",
     408: "The body came too slowly.",
     413: "Too large, or too many images.",
-    415: "A type or format that is not read.",
+    415: "A type or format that is not supported.",
     422: "A damaged image, or a value out of range.",
     503: "The queue is full, or the model is being started; see Retry-After.",
 }
@@ -36,7 +36,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def build(service: Service, token: str | None) -> FastAPI:
-    """The application; who runs it enters ``service`` around it, or lets its lifespan do so."""
+    """The application. Its lifespan enters ``service``, unless the caller does."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -47,7 +47,7 @@ def build(service: Service, token: str | None) -> FastAPI:
         title="Vitrail",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # they would fetch scripts from elsewhere
+        docs_url=None,  # these pages load scripts from other hosts
         redoc_url=None,
         exception_handlers={
             HTTPException: _refuse,
@@ -58,11 +58,11 @@ def build(service: Service, token: str | None) -> FastAPI:
         },
     )
     application.state.service = service
-    for module in (v1, inside, v2):
+    for module in (v1, introspection, v2):
         application.include_router(module.router, responses=RESPONSES)
     application.include_router(pages.router, responses={401: RESPONSES[401]})
     application.include_router(page.router)
-    application.add_middleware(Door, service=service, token=token)
+    application.add_middleware(RequestMiddleware, service=service, token=token)
     return application
 
 
@@ -80,8 +80,8 @@ async def _refuse_option(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _lost(_: Request, __: Exception) -> JSONResponse:
-    return JSONResponse({"error": "the model's process ended; it is being started again"}, 503, RETRY)
+    return JSONResponse({"error": "the model's process ended; it is being restarted"}, 503, RETRY)
 
 
 async def _failed(_: Request, __: Exception) -> JSONResponse:
-    return JSONResponse({"error": "the server failed; its log says why"}, 500)
+    return JSONResponse({"error": "the server failed; see its log"}, 500)

@@ -1,4 +1,4 @@
-"""Micro-batches: single images go to the model together, as many as there are and no later than need be."""
+"""Micro-batches: images of several requests are computed together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
-AHEAD = 2  # batches given away at a time: one is computed while the next is on its way
+AHEAD = 2  # batches in flight: one is computed while the next is transferred
 
 
 @dataclass
@@ -24,13 +24,13 @@ class _Entry:
 class Batcher(Generic[K]):
     """``await batcher(key, item)`` gives the result of ``item`` in a batch of items with the same ``key``.
 
-    A full batch leaves at once, so that one always lies ready when the model is done. One that is not full leaves
-    when the model is idle and its first item has waited ``wait`` seconds: until then it can still grow. Of several
-    keys, the one whose first item came first goes first. It bounds nothing: the door does.
+    A full batch is sent at once, so that the next one is ready when the model is done. A batch that is not full is sent
+    when the model is idle and its first item has waited ``wait`` seconds. Of several keys, the one with the oldest item
+    goes first. The length of the queue is not limited here but by the service's slots.
 
     Attributes:
         run: computes a batch; what it raises goes to all items of the batch.
-        fatal: errors of ``run`` that end the waiting of everything that is queued too.
+        fatal: errors of ``run`` that fail all queued items too.
     """
 
     run: Callable[[K, list[Any]], Awaitable[list[Any]]]
@@ -44,7 +44,7 @@ class Batcher(Generic[K]):
         self._batches: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        """Items that wait for their batch to leave."""
+        """Items that wait for their batch to be sent."""
         return sum(map(len, self._lanes.values()))
 
     async def __call__(self, key: K, item: Any) -> Any:
@@ -55,7 +55,7 @@ class Batcher(Generic[K]):
         return await entry.result
 
     async def dispatch(self) -> None:
-        """Send batches off, for ever."""
+        """Send batches until cancelled."""
         clock = asyncio.get_running_loop().time
         while True:
             self._changed.clear()
@@ -68,7 +68,7 @@ class Batcher(Generic[K]):
                 await asyncio.wait_for(self._changed.wait(), pause)
 
     def _next(self, now: float) -> K | None:
-        """The key whose batch is to leave now."""
+        """The key whose batch is due, or None."""
         if len(self._batches) >= AHEAD:
             return None
         by_age = sorted(self._lanes, key=lambda key: self._lanes[key][0].deadline)
@@ -83,7 +83,7 @@ class Batcher(Generic[K]):
         batch = [lane.popleft() for _ in range(min(self.size, len(lane)))]
         if not lane:
             del self._lanes[key]
-        if batch := [entry for entry in batch if not entry.result.done()]:  # nobody waits for the others any more
+        if batch := [entry for entry in batch if not entry.result.done()]:  # the others were cancelled
             task = asyncio.create_task(self._compute(key, batch))
             self._batches.add(task)
 

@@ -1,4 +1,4 @@
-"""What a server takes on, and how long it waits."""
+"""The limits of a server."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from vitrail.config import config
 
-BATCHES = 8  # of room in the queue by default
+BATCHES = 8  # length of the queue by default
 
 
 @config
 class Limits:
-    """Bounds of a server: what goes beyond them is refused at once.
+    """Limits of a server; a request that exceeds one is refused at once.
 
     Args:
         batch_size: Images the model computes together.
         batch_wait: Seconds that the first image of a batch waits for others while the model is idle.
         queue: Images accepted and not answered yet; beyond it 503. Default: 8 batches.
         max_body: Bytes of a request; beyond it 413.
-        max_pixels: Pixels of an image, told from its header; beyond it 413.
+        max_pixels: Pixels of an image, read from its header; beyond it 413.
         max_images: Images of a request; beyond it 413.
         body_seconds: For a request's body to arrive; then 408.
-        model_seconds: For the model to answer a batch; then it is killed and started anew.
+        model_seconds: For the model to answer a batch; then its process is killed and restarted.
         drain: Seconds between "not ready" and the end of listening after SIGTERM or Ctrl-C.
     """
 
@@ -38,11 +38,11 @@ class Limits:
     drain: Annotated[float, Field(ge=0, le=600)] = 1.0
 
     @property
-    def places(self) -> int:
+    def queue_size(self) -> int:
         """Images accepted and not answered yet, resolved."""
         return self.queue or BATCHES * self.batch_size
 
     @property
     def images(self) -> int:
-        """Images of one request; never more than there are places."""
-        return min(self.max_images, self.places)
+        """Images of one request; never more than the queue holds."""
+        return min(self.max_images, self.queue_size)

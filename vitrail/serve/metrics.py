@@ -11,9 +11,9 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Metrics:
-    """What a server did.
+    """The metrics of one server.
 
-    A response is counted before its first byte leaves, so that whoever has it finds it counted.
+    A response is counted before its first byte is sent, so a client that has it finds it counted.
     """
 
     def __init__(self) -> None:
@@ -35,23 +35,23 @@ class Metrics:
         self._batch_seconds = Histogram(
             "vitrail_batch_seconds", "For a batch, from sending it to the model.", buckets=SECONDS, registry=registry
         )
-        self._refused = Counter("vitrail_refused", "Requests turned away at the door.", ["reason"], registry=registry)
+        self._refused = Counter("vitrail_refused", "Requests refused unread.", ["reason"], registry=registry)
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """A number that is looked up when somebody asks."""
+        """A value that is read at each scrape."""
         Gauge(name, text, registry=self.registry).set_function(value)
 
     def responded(self, route: str, method: str, status: int, seconds: float) -> None:
-        """One response; ``route`` is the route's pattern, so that there are only so many."""
+        """One response; ``route`` is the route's pattern, which bounds the number of labels."""
         self._responses.labels(route, method if method in METHODS else "other", str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def refused(self, reason: str) -> None:
-        """A request turned away before its body was read."""
+        """A request that was refused before its body was read."""
         self._refused.labels(reason).inc()
 
     def computed(self, model: str, kind: str, num_images: int, seconds: float) -> None:
-        """A batch that the model answered."""
+        """A batch that was computed."""
         self._images.labels(model, kind).inc(num_images)
         self._batch_size.observe(num_images)
         self._batch_seconds.observe(seconds)

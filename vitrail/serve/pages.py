@@ -1,4 +1,4 @@
-"""Health, metrics, and the endpoints for people, written here so that they work without a network."""
+"""Health, metrics, and the documentation of the endpoints, rendered here so that it works offline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from vitrail.serve.v1 import TheService
+from vitrail.serve.v1 import CurrentService
 
 EXAMPLE = "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://HOST:PORT/v1/predict"
 
@@ -23,20 +23,20 @@ async def alive() -> JSONResponse:
 
 
 @router.get("/readyz", responses={503: {"description": "Not yet, or no longer."}})
-async def ready(service: TheService) -> JSONResponse:
-    """The models can be asked."""
+async def ready(service: CurrentService) -> JSONResponse:
+    """The models are ready."""
     return JSONResponse({"ready": service.ready}, 200 if service.ready else 503)
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(service: TheService) -> Response:
+async def metrics(service: CurrentService) -> Response:
     """Counters for Prometheus."""
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/docs", response_class=HTMLResponse)
 async def docs(request: Request) -> HTMLResponse:
-    """The endpoints in detail."""
+    """The documentation of all endpoints."""
     sections = "".join(_section(*operation) for operation in _operations(request))
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -71,7 +71,7 @@ def _section(path: str, method: str, operation: dict[str, Any]) -> str:
 
 
 def _about(parameter: dict[str, Any]) -> str:
-    """What a parameter is, and what it may be."""
+    """A parameter's description, choices and default."""
     schema = parameter["schema"]
     choices = f"one of {', '.join(schema['enum'])}" if "enum" in schema else ""
     default = f"default {schema['default']}" if "default" in schema else ""

@@ -1,4 +1,4 @@
-"""Running the application: one listening socket, and an orderly end."""
+"""Runs the application on one listening socket, with a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitrail.serve.application import build
 from vitrail.serve.service import Service
 
 GRACE = 60  # seconds for accepted requests to be answered after the listening ends
-IDLE = 75  # seconds that an idle connection is kept: longer than proxies keep theirs, who would meet a closed one
+IDLE = 75  # seconds to keep an idle connection, longer than proxies do, which would otherwise use a closed one
 
 
 def run(service: Service, token: str | None, host: str, port: int) -> None:
@@ -31,7 +31,7 @@ async def _run(service: Service, token: str | None, listener: socket.socket) -> 
         async with service:
             config = uvicorn.Config(
                 build(service, token),
-                http="httptools",  # a third less work than h11 for a request that is turned away
+                http="httptools",  # a third less work than h11 for a refused request
                 lifespan="off",
                 ws="none",
                 log_level="warning",
@@ -44,7 +44,7 @@ async def _run(service: Service, token: str | None, listener: socket.socket) -> 
 
 
 class _Server(uvicorn.Server):
-    """On a signal it says "not ready" first, listens for a moment longer, and answers whatever it has accepted."""
+    """On a signal it reports "not ready", keeps listening for ``drain`` seconds, and answers all accepted requests."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -60,14 +60,14 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_soon_threadsafe(self._end, loop)  # a signal may come in the middle of anything
+        loop.call_soon_threadsafe(self._end, loop)  # a signal handler may run at any point
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.service.draining:
-            self._stop_listening()  # told twice: no more patience with new requests
+            self._stop_listening()  # a second signal ends the listening at once
             return
         self.service.draining = True
-        note("not ready any more; answering what was accepted")
+        note("shutting down; answering accepted requests")
         loop.call_later(self.service.limits.drain, self._stop_listening)
 
     def _stop_listening(self) -> None:
@@ -75,7 +75,7 @@ class _Server(uvicorn.Server):
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """A socket that does not listen yet, so that nobody connects before the models are there."""
+    """A bound socket that does not listen yet, so that no client connects before the models are loaded."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)

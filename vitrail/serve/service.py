@@ -1,10 +1,10 @@
-"""What the routes share: the models behind their batcher, the places in the queue, the threads that decode."""
+"""What the routes share: the models behind their batcher, the slots of the queue, and the decoding threads."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -14,15 +14,17 @@ from starlette.exceptions import HTTPException
 
 from vitrail.errors import did_you_mean
 from vitrail.serve.batcher import Batcher
+from vitrail.serve.jobs import Job
 from vitrail.serve.limits import Limits
 from vitrail.serve.metrics import Metrics
-from vitrail.serve.worker import Job, Kind, Served, Worker, WorkerLost
+from vitrail.serve.worker import JobBatch, ServedModel, Worker, WorkerLost
 
 T = TypeVar("T")
-Key: TypeAlias = tuple[str, Kind, tuple[tuple[str, Any], ...]]
-"""Model, kind and options: what a batch has in common."""
+R = TypeVar("R")
+Key: TypeAlias = tuple[str, Job[Any]]
+"""Model and job, which all images of a batch share."""
 
-DECODERS = 2  # threads; the models want the other cores
+DECODERS = 2  # threads; the other cores are for the models
 RETRY = {"Retry-After": "1"}  # seconds
 
 
@@ -39,7 +41,7 @@ class Service:
         gauge("vitrail_accepted_images", "Images accepted and not answered yet.", lambda: self.taken)
         gauge("vitrail_queued_images", "Of these, images that wait for a batch.", lambda: len(self.batcher))
         gauge("vitrail_ready", "1: accepts requests.", lambda: self.ready)
-        gauge("vitrail_model_restarts", "How often the models had to be started again.", lambda: worker.restarts)
+        gauge("vitrail_model_restarts", "Restarts of the models' process.", lambda: worker.restarts)
 
     async def __aenter__(self) -> Service:
         """Raises UserError: a model cannot be loaded."""
@@ -57,11 +59,11 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """The models are there, and no end is in sight."""
+        """The models are loaded and the server is not shutting down."""
         return self.worker.up and not self.draining
 
-    def model(self, name: str | None) -> Served:
-        """The model of that name; the first one where none is said.
+    def model(self, name: str | None) -> ServedModel:
+        """The model of that name; the first one by default.
 
         Raises:
             HTTPException: 404.
@@ -74,8 +76,8 @@ class Service:
         return served[name]
 
     @contextmanager
-    def place(self) -> Iterator[Place]:
-        """A place in the queue for one image.
+    def queue_slot(self) -> Iterator[QueueSlot]:
+        """A slot in the queue for one image.
 
         Raises:
             HTTPException: 503 if there is none, or no model.
@@ -83,21 +85,19 @@ class Service:
         if not self.worker.up:
             self.metrics.refused("not ready")
             raise HTTPException(503, "the model is being started; try again", RETRY)
-        place = Place(self)
+        slot = QueueSlot(self)
         try:
-            place.need(1)
-            yield place
+            slot.reserve(1)
+            yield slot
         finally:
-            self.taken -= place.images
+            self.taken -= slot.images
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run what takes a while, such as decoding, beside the event loop."""
+        """Run a slow function, such as decoding, in a thread beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
 
-    async def compute(
-        self, model: str, kind: Kind, images: Sequence[np.ndarray], options: Mapping[str, Any] | None = None
-    ) -> list[Any]:
-        """One result an image, as :func:`vitrail.serve.worker.perform` gives them.
+    async def compute(self, model: str, job: Job[R], images: Sequence[np.ndarray]) -> list[R]:
+        """One result of the job an image.
 
         Args:
             images: uint8 (C, H, W) each, at the model's input size.
@@ -105,31 +105,30 @@ class Service:
         Raises:
             WorkerLost, UserError, RuntimeError: as the worker.
         """
-        key = (model, kind, tuple(sorted((options or {}).items())))
-        return list(await asyncio.gather(*(self.batcher(key, image) for image in images)))
+        return list(await asyncio.gather(*(self.batcher((model, job), image) for image in images)))
 
     async def _compute(self, key: Key, images: list[np.ndarray]) -> list[Any]:
-        model, kind, options = key
+        model, job = key
         started = time.perf_counter()
-        results = await self.worker(Job(model, kind, np.stack(images), dict(options)))
-        self.metrics.computed(model, kind, len(images), time.perf_counter() - started)
+        results = await self.worker(JobBatch(model, job, np.stack(images)))
+        self.metrics.computed(model, job.kind, len(images), time.perf_counter() - started)
         return results
 
 
-class Place:
-    """The places that a request has in the queue."""
+class QueueSlot:
+    """The part of the queue that a request holds, in images."""
 
     def __init__(self, service: Service) -> None:
         self.service, self.images = service, 0
 
-    def need(self, images: int) -> None:
-        """Have places for so many images in all.
+    def reserve(self, images: int) -> None:
+        """Hold room for so many images in all.
 
         Raises:
-            HTTPException: 503 if there are not as many left.
+            HTTPException: 503 if the queue has less room.
         """
         more = max(0, images - self.images)
-        if self.service.taken + more > self.service.limits.places:
+        if self.service.taken + more > self.service.limits.queue_size:
             self.service.metrics.refused("queue full")
             raise HTTPException(503, "the queue is full; try again", RETRY)
         self.service.taken += more

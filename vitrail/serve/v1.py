@@ -20,12 +20,15 @@ from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import did_you_mean
 from vitrail.explain import Heat, method_names, method_options, named_output
 from vitrail.explain.overlay import overlay
+from vitrail.predictions import Prediction
 from vitrail.predictor import Predictor
-from vitrail.serve.bodies import OPENAPI, encoded_images, fitted, picture, shares
+from vitrail.serve.jobs.embed import Embed
+from vitrail.serve.jobs.explain import Explain
+from vitrail.serve.jobs.predict import Predict
 from vitrail.serve.limits import Limits
-from vitrail.serve.service import Place, Service
-from vitrail.serve.worker import Served
-from vitrail.tasks import to_dict
+from vitrail.serve.requests import OPENAPI, encoded_images, fit_image, picture, shares
+from vitrail.serve.service import QueueSlot, Service
+from vitrail.serve.worker import ServedModel
 
 MAX_TOP = 1000
 Model = Annotated[str | None, Query(description="A name of /v1/models; default the first.")]
@@ -34,24 +37,24 @@ METHODS = method_names()
 router = APIRouter(prefix="/v1", tags=["v1"])
 
 
-async def the_service(request: Request) -> Service:
-    """Of the application that the request came to; a coroutine, since FastAPI gives plain functions to a thread."""
+async def current_service(request: Request) -> Service:
+    """The application's service; a coroutine, since FastAPI runs plain functions in a thread."""
     service: Service = request.app.state.service
     return service
 
 
-async def a_place(service: Annotated[Service, Depends(the_service)]) -> AsyncIterator[Place]:
-    """Held until the request is answered; nothing of its body is read without one."""
-    with service.place() as place:
-        yield place
+async def queue_slot(service: Annotated[Service, Depends(current_service)]) -> AsyncIterator[QueueSlot]:
+    """Held until the response is sent; without one the body is not read."""
+    with service.queue_slot() as slot:
+        yield slot
 
 
-TheService = Annotated[Service, Depends(the_service)]
-APlace = Annotated[Place, Depends(a_place)]
+CurrentService = Annotated[Service, Depends(current_service)]
+ReservedSlot = Annotated[QueueSlot, Depends(queue_slot)]
 
 
 @router.get("/models")
-async def models(service: TheService) -> JSONResponse:
+async def models(service: CurrentService) -> JSONResponse:
     """The models that are served, the default one first, and the explain methods with their options."""
     served = service.worker.served.values()
     known = set().union(*(each.methods for each in served))
@@ -62,29 +65,29 @@ async def models(service: TheService) -> JSONResponse:
 @router.post("/predict", openapi_extra=OPENAPI)
 async def predict(
     request: Request,
-    service: TheService,
-    place: APlace,
+    service: CurrentService,
+    slot: ReservedSlot,
     model: Model = None,
     top: Annotated[int, Query(ge=1, le=MAX_TOP, description="How many classes to name.")] = 5,
 ) -> JSONResponse:
-    """What one or several images show."""
+    """The predictions of one or several images."""
     served = service.model(model)
     images = await encoded_images(request, service)
-    place.need(len(images))
+    slot.reserve(len(images))
     seen, geometries = await decoded(images, service, served)
-    found = await service.compute(served.name, "predict", seen)
+    found = await service.compute(served.name, Predict(), seen)
     pairs = zip(found, geometries, strict=True)
-    predictions = [await service.in_thread(answer, each, geometry, top) for each, geometry in pairs]
+    predictions = [await service.in_thread(prediction_json, each, geometry, top) for each, geometry in pairs]
     return JSONResponse({"model": served.name, "predictions": predictions})
 
 
 @router.post("/embed", openapi_extra=OPENAPI)
-async def embed(request: Request, service: TheService, place: APlace, model: Model = None) -> JSONResponse:
+async def embed(request: Request, service: CurrentService, slot: ReservedSlot, model: Model = None) -> JSONResponse:
     """The feature vectors of one or several images."""
     served = service.model(model)
     images = await encoded_images(request, service)
-    place.need(len(images))
-    vectors = await service.compute(served.name, "embed", (await decoded(images, service, served))[0])
+    slot.reserve(len(images))
+    vectors = await service.compute(served.name, Embed(), (await decoded(images, service, served))[0])
     return JSONResponse({"model": served.name, "embeddings": [vector.tolist() for vector in vectors]})
 
 
@@ -95,8 +98,8 @@ async def embed(request: Request, service: TheService, place: APlace, model: Mod
 )
 async def explain(
     request: Request,
-    service: TheService,
-    place: APlace,
+    service: CurrentService,
+    slot: ReservedSlot,
     model: Model = None,
     method: Annotated[str, Query(json_schema_extra={"enum": METHODS})] = "rollout",
     layer: Annotated[int | None, Query(ge=-1000, le=1000, description="0 the first, -1 the last.")] = None,
@@ -105,15 +108,15 @@ async def explain(
     format: Annotated[Literal["json", "png"], Query(description="All maps, or one drawn on the image.")] = "json",
     map: Annotated[int, Query(ge=-10_000, le=10_000, description="Which one to draw.")] = -1,
 ) -> Response:
-    """Where the model looks in one image: heat maps on the token grid."""
+    """Heat maps of one image on the token grid, from an explanation method."""
     served = service.model(model)
     if method not in METHODS:
         raise HTTPException(422, f"unknown method {method!r}; {did_you_mean(method, METHODS)}")
     output = None if target is None else named_output(served.classes, target)
     asked = {"layer": layer, "head": head, "target": output}
-    options = {"method": method} | {name: value for name, value in asked.items() if value is not None}
+    options = tuple((name, value) for name, value in asked.items() if value is not None)
     data, seen, region = await only_image(request, service, served)
-    (heats,) = await service.compute(served.name, "explain", [seen], options)
+    (heats,) = await service.compute(served.name, Explain(method, options), [seen])
     if format == "json":
         maps = [{"title": heat.title, "values": heat.values.tolist()} for heat in heats]
         return JSONResponse({"model": served.name, "method": method, "region": region, "maps": maps})
@@ -123,7 +126,7 @@ async def explain(
     return Response(drawing, media_type="image/png")
 
 
-def about(served: Served) -> dict[str, Any]:
+def about(served: ServedModel) -> dict[str, Any]:
     """A model as JSON types."""
     return {
         "name": served.name,
@@ -142,38 +145,38 @@ def about(served: Served) -> dict[str, Any]:
     }
 
 
-async def only_image(request: Request, service: Service, served: Served) -> tuple[bytes, np.ndarray, list[float]]:
-    """The image of a request: as it came, at the model's input size, and the part of it that the model sees.
+async def only_image(request: Request, service: Service, served: ServedModel) -> tuple[bytes, np.ndarray, list[float]]:
+    """The image of a request: its bytes, its pixels at the model's input size, and the region that the model sees.
 
     Raises:
-        HTTPException: 413 there are several, or as ``bodies``.
+        HTTPException: 413 there are several, or as :mod:`vitrail.serve.requests`.
     """
     images = await encoded_images(request, service)
     if len(images) > 1:
-        raise HTTPException(413, "one image at a time is looked into; send several requests")
-    seen, geometry = await service.in_thread(fitted, images[0], 0, Preprocess(served.preprocess), service.limits)
+        raise HTTPException(413, "this route takes one image; send several requests")
+    seen, geometry = await service.in_thread(fit_image, images[0], 0, Preprocess(served.preprocess), service.limits)
     return images[0], seen, shares(geometry)
 
 
 async def decoded(
-    images: Sequence[bytes], service: Service, served: Served
+    images: Sequence[bytes], service: Service, served: ServedModel
 ) -> tuple[list[np.ndarray], list[ImageGeometry]]:
-    """Each image at the model's input size, and where that lies in it. Raises HTTPException as ``bodies.picture``."""
-    convert = partial(fitted, preprocess=Preprocess(served.preprocess), limits=service.limits, whole=served.spatial)
+    """Each image at the model's input size, and where that lies in it. Raises HTTPException as ``requests.picture``."""
+    convert = partial(fit_image, preprocess=Preprocess(served.preprocess), limits=service.limits, whole=served.spatial)
     found = await asyncio.gather(*(service.in_thread(convert, data, i) for i, data in enumerate(images)))
     return [seen for seen, _ in found], [geometry for _, geometry in found]
 
 
-def answer(prediction: Any, geometry: ImageGeometry, top: int) -> dict[str, Any]:
+def prediction_json(prediction: Prediction, geometry: ImageGeometry, top: int) -> dict[str, Any]:
     """A prediction as JSON types, in the pixels of its image; of classes and masks a map too, PNG in base64."""
     placed = Predictor.to_original(prediction, geometry)
-    said = to_dict(placed, top)
+    values = placed.to_dict(top)
     draw = getattr(placed, "to_png", None) or getattr(placed, "mask_map", None)
     if draw is None or (map_ := draw()) is None:
-        return said
+        return values
     file = io.BytesIO()
     map_.save(file, "PNG", transparency=0)  # the background
-    return said | {"map": base64.b64encode(file.getvalue()).decode()}
+    return values | {"map": base64.b64encode(file.getvalue()).decode()}
 
 
 def _drawn(data: bytes, heat: Heat, config: PreprocessConfig, limits: Limits) -> bytes:

@@ -1,8 +1,8 @@
-"""The Open Inference Protocol, version 2, over REST (KServe, Triton, OpenVINO and others speak it).
+"""The Open Inference Protocol, version 2, over REST (as KServe, Triton and OpenVINO implement it).
 
 A model takes either ``image`` (BYTES: encoded images, in base64) or ``pixels`` (UINT8: at its input size, before
 normalisation), and gives the numbers of its predictions (FP32) and each prediction as JSON (BYTES). The extensions for
-binary tensors and for loading and unloading models are not there.
+binary tensors and for loading and unloading models are not implemented.
 Source: https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
 """
 
@@ -18,10 +18,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from vitrail.data.transforms.preprocess import Preprocess
-from vitrail.serve.bodies import parsed, read, require_few, unpacked
+from vitrail.serve.jobs.predict import Predict
 from vitrail.serve.limits import Limits
-from vitrail.serve.v1 import APlace, TheService, answer, decoded
-from vitrail.serve.worker import Served, arrays
+from vitrail.serve.requests import parsed, read, require_few, unpacked
+from vitrail.serve.v1 import CurrentService, ReservedSlot, decoded, prediction_json
+from vitrail.serve.worker import ServedModel, arrays
 from vitrail.version import __version__
 
 TOP = 5  # classes named in the JSON of a prediction
@@ -71,13 +72,13 @@ async def live() -> JSONResponse:
 
 
 @router.get("/health/ready")
-async def ready(service: TheService) -> JSONResponse:
-    """All models can be asked; the protocol wants 4xx where they cannot."""
+async def ready(service: CurrentService) -> JSONResponse:
+    """All models are ready; the protocol asks for 4xx where they are not."""
     return JSONResponse({"ready": service.ready}, 200 if service.ready else 400)
 
 
 @router.get("/models/{name}")
-async def model(name: str, service: TheService) -> JSONResponse:
+async def model(name: str, service: CurrentService) -> JSONResponse:
     """Model metadata: its tensors."""
     served = service.model(name)
     return JSONResponse(
@@ -97,14 +98,14 @@ async def model(name: str, service: TheService) -> JSONResponse:
 
 
 @router.get("/models/{name}/ready")
-async def model_ready(name: str, service: TheService) -> JSONResponse:
-    """The model can be asked."""
+async def model_ready(name: str, service: CurrentService) -> JSONResponse:
+    """The model is ready."""
     served = service.model(name)
     return JSONResponse({"name": served.name, "ready": service.ready}, 200 if service.ready else 400)
 
 
 @router.post("/models/{name}/infer", openapi_extra=OPENAPI)
-async def infer(name: str, request: Request, service: TheService, place: APlace) -> JSONResponse:
+async def infer(name: str, request: Request, service: CurrentService, slot: ReservedSlot) -> JSONResponse:
     """Predictions as tensors."""
     served = service.model(name)
     if request.headers.get("content-type", "application/json").partition(";")[0].strip() != "application/json":
@@ -113,22 +114,22 @@ async def infer(name: str, request: Request, service: TheService, place: APlace)
     wanted = _wanted(body, served)
     tensor = _only_input(body)
     images = await service.in_thread(_pixels, tensor, served, service.limits)
-    place.need(len(images))
+    slot.reserve(len(images))
     geometries: list[Any] = [Preprocess(served.preprocess).geometry(served.preprocess.size)] * len(images)
     if tensor["name"] == "image":
         images, geometries = await decoded(images, service, served)
-    predictions = await service.compute(served.name, "predict", images)
+    predictions = await service.compute(served.name, Predict(), images)
     found = {each["name"]: each for each in _outputs(predictions, geometries)}
     answer = {"model_name": served.name, "outputs": [found[key] for key in wanted]}
     return JSONResponse(answer | ({"id": body["id"]} if isinstance(body.get("id"), str) else {}))
 
 
-def _size(served: Served) -> tuple[int, int, int]:
+def _size(served: ServedModel) -> tuple[int, int, int]:
     """(C, H, W)"""
     return served.preprocess.channels, *served.preprocess.size
 
 
-def _wanted(body: dict[str, Any], served: Served) -> list[str]:
+def _wanted(body: dict[str, Any], served: ServedModel) -> list[str]:
     """Names of the outputs asked for; all of them where none is."""
     known = [*served.arrays, "prediction"]
     asked = body.get("outputs") or [{"name": name} for name in known]
@@ -152,7 +153,7 @@ def _only_input(body: dict[str, Any]) -> dict[str, Any]:
     return tensor
 
 
-def _pixels(tensor: dict[str, Any], served: Served, limits: Limits) -> list[Any]:
+def _pixels(tensor: dict[str, Any], served: ServedModel, limits: Limits) -> list[Any]:
     """Encoded images, or pixels uint8 (C, H, W) each."""
     shape, data = tensor["shape"], tensor["data"]
     if tensor["name"] == "image":
@@ -178,6 +179,6 @@ def _outputs(predictions: list[Any], geometries: list[Any]) -> list[dict[str, An
         rows = np.stack([arrays(each)[key] for each in predictions])
         shape = {"shape": list(rows.shape), "data": rows.reshape(-1).tolist()}
         tensors.append({"name": key, "datatype": "FP32"} | shape)
-    said = (answer(each, geometry, TOP) for each, geometry in zip(predictions, geometries, strict=True))
+    said = (prediction_json(each, geometry, TOP) for each, geometry in zip(predictions, geometries, strict=True))
     texts = [json.dumps(each, ensure_ascii=False) for each in said]
     return [*tensors, {"name": "prediction", "datatype": "BYTES", "shape": [len(texts)], "data": texts}]

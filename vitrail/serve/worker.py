@@ -1,7 +1,7 @@
-"""The models in a process of their own, so that neither a crash nor a hang of theirs takes the server along.
+"""The models run in a process of their own, so that the server survives their crashes and hangs.
 
-The process sees only pixels that are decoded and resized already. It is started again whenever it ends; whoever waited
-for an answer then gets :class:`WorkerLost` at once. It ends with its parent, even where that is killed.
+The process receives only pixels that are already decoded and resized. It is restarted whenever it ends; pending
+requests then fail with :class:`WorkerLost` at once. It ends with its parent, even where that is killed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, repeat
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -25,51 +25,50 @@ import torch
 from vitrail.console import warn
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
-from vitrail.explain import explain, methods_for
-from vitrail.explain.gaze import gaze
-from vitrail.serve.merging import decided, merged
-from vitrail.tasks import SpatialPrediction
+from vitrail.explain import methods_for
+from vitrail.predictions import Prediction, SpatialPrediction
+from vitrail.serve.jobs import Job
+from vitrail.serve.jobs.merge import predict_if_trained
+from vitrail.trainable import image_encoder
 
 if TYPE_CHECKING:
     from vitrail.predictor import Predictor
 
-Kind: TypeAlias = Literal["predict", "embed", "explain", "attention", "merge"]
 Load: TypeAlias = Callable[[str], "Predictor"]
 """From a path to a predictor; it must survive pickling."""
 
-PATIENCE = 5.0  # seconds for the process to end by itself
-PAUSES = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before each new attempt to start; the last is kept
+EXIT_SECONDS = 5.0  # for the process to end by itself
+RESTART_DELAYS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before each attempt; the last one repeats
 
 
 class WorkerLost(Exception):
-    """The process with the models ended or hung; it is being started again."""
+    """The models' process ended or hung; it is being restarted."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """One batch.
+class JobBatch:
+    """One batch of a job.
 
     Attributes:
+        model: name of the model.
         pixels: uint8 (B, C, H, W), from ``Preprocess.pixels``.
-        options: of the explain method, of ``gaze``, or of ``merged``.
     """
 
     model: str
-    kind: Kind
+    job: Job[Any]
     pixels: np.ndarray
-    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Served:
-    """What the server says about a model.
+class ServedModel:
+    """The description of a model that the server publishes.
 
     Attributes:
-        predicts: it was trained to answer, not only to make features.
-        spatial: its answers have places in the image.
-        arrays: the numbers of a prediction by name, with how many there are an image, where that is fixed.
+        predicts: whether it was trained for a task, not for features alone.
+        spatial: whether its predictions have places in the image.
+        arrays: name and length of each numeric array of a prediction, where the length is fixed.
         dim: width of an embedding.
-        methods: what explains it.
+        methods: the explanation methods that suit it.
     """
 
     name: str
@@ -93,15 +92,19 @@ class Served:
         return " × ".join(map(str, self.preprocess.size))
 
 
-def describe(name: str, predictor: Predictor) -> Served:
-    """Looks at a model, and warms it up by one forward pass of each kind."""
-    config, vit = predictor.preprocess.config, predictor.task.backbone
+def describe(name: str, predictor: Predictor) -> ServedModel:
+    """The description of a model, which is warmed up by one forward pass of each kind.
+
+    Raises:
+        UserError: a model of spatial predictions whose preprocessing adds borders.
+    """
+    config, vit = predictor.preprocess.config, image_encoder(predictor.task)
     if config.resize == "pad" and predictor.task.spatial():
-        raise UserError(f"{name} would take the border of images for a part of them; train with resize=square to serve")
+        raise UserError(f"{name} would read padding as part of the image; train with resize=square to serve")
     pixels = torch.randint(256, (1, config.channels, *config.size), dtype=torch.uint8)
     (embedding,) = predictor.embed_pixels(pixels)
-    (prediction,) = decided(predictor, pixels) or [None]
-    return Served(
+    (prediction,) = predict_if_trained(predictor, pixels)
+    return ServedModel(
         name=name,
         task=predictor.task.name,
         classes=predictor.classes,
@@ -119,32 +122,18 @@ def describe(name: str, predictor: Predictor) -> Served:
     )
 
 
-def arrays(prediction: Any) -> dict[str, np.ndarray]:
-    """The numbers that a prediction holds, by name; none of what was found, whose count differs from image to image."""
+def arrays(prediction: Prediction) -> dict[str, np.ndarray]:
+    """The numeric arrays of a prediction by name; none of a spatial one, whose lengths differ between images."""
     if isinstance(prediction, SpatialPrediction):
         return {}
     return {key: value for key, value in vars(prediction).items() if isinstance(value, np.ndarray)}
 
 
-def perform(predictor: Predictor, job: Job) -> list[Any]:
-    """One result an image: the task's ``Prediction``, a vector float32 (D,), a list of ``Heat``, what :func:`gaze` or
-    what :func:`merged` gives."""
-    pixels = torch.from_numpy(job.pixels)
-    if job.kind == "predict":
-        return predictor.predict_pixels(pixels)
-    if job.kind == "embed":
-        return predictor.embed_pixels(pixels)
-    if job.kind == "merge":
-        return merged(predictor, pixels, **job.options)
-    images = predictor.preprocess.finish(pixels).to(predictor.device)
-    look: Callable[..., Any] = gaze if job.kind == "attention" else explain
-    return [look(predictor.task, image[None], **job.options) for image in images]
-
-
 def work(pipe: Connection, models: Mapping[str, str], load: Load) -> None:
-    """The life of the process: load, say what was loaded, answer batches in their order until there are no more."""
+    """The main function of the process: load the models, send their descriptions, then compute batches in order until
+    None is received."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the server ends this process once all is answered
+        signal.signal(number, signal.SIG_IGN)  # the server ends this process once all requests are answered
     with suppress(EOFError, OSError):  # the server is gone
         try:
             predictors = {name: load(path) for name, path in models.items()}
@@ -152,37 +141,37 @@ def work(pipe: Connection, models: Mapping[str, str], load: Load) -> None:
         except UserError as error:
             pipe.send(error)
             return
-        while (job := pipe.recv()) is not None:
-            pipe.send(_answer(predictors, job))
+        while (batch := pipe.recv()) is not None:
+            pipe.send(_result(predictors, batch))
 
 
-def _answer(predictors: Mapping[str, Predictor], job: Job) -> list[Any] | Exception:
+def _result(predictors: Mapping[str, Predictor], batch: JobBatch) -> list[Any] | Exception:
     try:
-        return perform(predictors[job.model], job)
+        return batch.job.run(predictors[batch.model], torch.from_numpy(batch.pixels))
     except UserError as error:
         return error
-    except Exception:  # the server must hear of it, whatever it is
+    except Exception:  # whatever it is, the request must be answered
         traceback.print_exc()
         return RuntimeError("the model failed")
 
 
 class Worker:
-    """The server's end: ``async with Worker(...) as worker: await worker(job)``.
+    """The server's side of the process: ``async with Worker(...) as worker: await worker(batch)``.
 
     Args:
         models: path by name.
-        seconds: for the answer to a batch; after that the process is taken for hung, and killed.
+        seconds: time limit of a batch; a process that exceeds it is considered hung, and killed.
 
     Attributes:
-        up: the models are there.
-        served: what they are; kept while the process is down.
-        restarts: how often it had to be started again.
+        up: the models are loaded and the process runs.
+        served: descriptions by name; kept while the process is down.
+        restarts: number of restarts.
     """
 
     def __init__(self, models: Mapping[str, str], load: Load, seconds: float) -> None:
         self.models, self.load, self.seconds = dict(models), load, seconds
         self.up, self.restarts = False, 0
-        self.served: dict[str, Served] = {}
+        self.served: dict[str, ServedModel] = {}
         self._context = multiprocessing.get_context("spawn")
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._sender, self._receiver = ThreadPoolExecutor(1), ThreadPoolExecutor(1)  # pipes block
@@ -193,7 +182,7 @@ class Worker:
             await self._start()
         except EOFError:
             await self._end()
-            raise UserError("the process with the models ended while loading; see the messages above") from None
+            raise UserError("the models' process ended while loading; see the messages above") from None
         except BaseException:
             await self._end()
             raise
@@ -206,27 +195,27 @@ class Worker:
             await self._watching
         if self.up:
             self._sender.submit(self._pipe.send, None)
-            await asyncio.to_thread(self._process.join, PATIENCE)
+            await asyncio.to_thread(self._process.join, EXIT_SECONDS)
         await self._end()
 
-    async def __call__(self, job: Job) -> list[Any]:
-        """The results of a batch, in its order.
+    async def __call__(self, batch: JobBatch) -> list[Any]:
+        """The results of a batch, one an image, in order.
 
         Raises:
             WorkerLost: the process is down, or went down meanwhile.
             UserError: options that the model cannot fulfil.
-            RuntimeError: the model failed; its process printed why.
+            RuntimeError: the model failed; its process printed the traceback.
         """
         if not self.up:
             raise WorkerLost
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append(answer)
-        sent = loop.run_in_executor(self._sender, self._pipe.send, job)
+        pending: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append(pending)
+        sent = loop.run_in_executor(self._sender, self._pipe.send, batch)
         try:
             async with asyncio.timeout(self.seconds):
                 await sent
-                result = await answer
+                result = await pending
         except OSError as error:
             if isinstance(error, TimeoutError):
                 warn(f"the model did not answer within {self.seconds:g} s; its process is killed")
@@ -251,12 +240,12 @@ class Worker:
 
     async def _end(self) -> None:
         self._lose()
-        await self._bury()
+        await self._kill()
         for pool in (self._sender, self._receiver):
             pool.shutdown()
 
-    async def _bury(self) -> None:
-        """The process is gone after this, and its pipe."""
+    async def _kill(self) -> None:
+        """Kill the process and close its pipe."""
         self._process.kill()
         await asyncio.to_thread(self._process.join)
         self._sender.submit(self._pipe.close)  # after what may still be blocked in it
@@ -265,34 +254,34 @@ class Worker:
         return await asyncio.get_running_loop().run_in_executor(self._receiver, self._pipe.recv)
 
     async def _watch(self) -> None:
-        """Hands out answers, in the order of the questions; starts the process again when it ends."""
+        """Resolve pending requests in order; restart the process when it ends."""
         while True:
             try:
                 while True:
                     self._settle(await self._receive())
-            except Exception as error:  # its end, or words that nobody understands
+            except Exception as error:  # the process ended, or its message cannot be unpickled
                 self._lose()
-                reason = "ended" if isinstance(error, EOFError | OSError) else f"cannot be understood ({error})"
-                warn(f"the process with the models {reason}; it is started again")
+                reason = "ended" if isinstance(error, EOFError | OSError) else f"sent an unreadable message ({error})"
+                warn(f"the models' process {reason}; it is restarted")
             await self._restore()
 
     def _lose(self) -> None:
-        """Nobody waits for an answer that will not come."""
+        """Fail all pending requests."""
         self.up = False
         while self._waiting:
             self._settle(WorkerLost())
 
     def _settle(self, result: Any) -> None:
-        answer = self._waiting.popleft()
-        if not answer.done():
-            answer.set_result(result)
+        pending = self._waiting.popleft()
+        if not pending.done():
+            pending.set_result(result)
 
     async def _restore(self) -> None:
-        for pause in chain(PAUSES, repeat(PAUSES[-1])):
-            await self._bury()
+        for pause in chain(RESTART_DELAYS, repeat(RESTART_DELAYS[-1])):
+            await self._kill()
             await asyncio.sleep(pause)
             self.restarts += 1
             try:
                 return await self._start()
             except (UserError, EOFError, OSError) as error:
-                warn(f"the models could not be started again: {error or 'their process ended'}")
+                warn(f"the models could not be restarted: {error or 'their process ended'}")

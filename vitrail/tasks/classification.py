@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from vitrail.config import config, from_dict, to_dict
+from vitrail.config import config
 from vitrail.data.batch import Batch, tensor_targets
 from vitrail.metrics.classification import Metrics
 from vitrail.ops.losses import binary_cross_entropy, cross_entropy
 from vitrail.ops.patches import Pair
-from vitrail.tasks._pooled import PooledConfig, PooledTask, draw_caption
-from vitrail.vit import ViTConfig
+from vitrail.pooled import PooledConfig, PooledModel
+from vitrail.predictions.pictures import card, draw_caption
+from vitrail.predictions.ranking import as_rows, ranked
+from vitrail.tasks import Task as Base
+from vitrail.trainable import Losses
 
 
 @config
@@ -33,12 +36,12 @@ class Config(PooledConfig):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """Class probabilities of one image."""
 
     classes: tuple[str, ...]
-    probabilities: np.ndarray[Any, Any]
+    probabilities: NDArray[np.float32]
     """(K,) float32, sums to 1."""
 
     @property
@@ -53,39 +56,44 @@ class Prediction:
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k most probable classes with their probabilities, best first."""
-        best = np.argsort(-self.probabilities, kind="stable")[:k]
-        return [(self.classes[i], float(self.probabilities[i])) for i in best]
+        return ranked(self.classes, self.probabilities, k)
 
-    def to_dict(self, k: int = 5) -> dict[str, Any]:
-        """``label``, ``score`` and the ``top`` k."""
-        top = [{"label": label, "score": score} for label, score in self.top(k)]
-        return {"label": self.label, "score": self.score, "top": top}
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
+        """``label``, ``score`` and the ``top`` most probable classes."""
+        return {"label": self.label, "score": self.score, "top": as_rows(self.top(top))}
 
     def draw(self, image: Image.Image) -> Image.Image:
         """The image with its three best classes in a band below."""
-        return draw_caption(image, [f"{label}  {score:.1%}" for label, score in self.top(3)])
+        return draw_caption(image, self._lines())
+
+    def __repr__(self) -> str:
+        return f"<{self.label} {self.score:.1%} of {len(self.classes)} classes>"
+
+    def _repr_png_(self) -> bytes:
+        return card(self._lines())
+
+    def _lines(self) -> list[str]:
+        return [f"{label}  {score:.1%}" for label, score in self.top(3)]
 
 
-class Task(PooledTask):
+class Task(PooledModel, Base[Prediction]):
     """Targets: class indices int64 (B,), or probabilities (B, K) where mixup made them. Outputs: logits B K."""
 
     monitor: ClassVar[str] = "top1"
-    takes = ("class",)
+    takes: ClassVar[tuple[str, ...]] = ("class",)
     config: Config
 
-    @classmethod
-    def configure(
-        cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
-    ) -> Config:
-        """Classes are the data's."""
-        return from_dict(Config, {**options, "model": to_dict(model), "classes": list(names)})
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.config.classes
 
     @property
     def num_outputs(self) -> int:
         """K classes."""
         return len(self.config.classes)
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Losses:
         """Cross-entropy or binary cross-entropy of the config."""
         loss = cross_entropy if self.config.loss == "ce" else binary_cross_entropy
         return {"loss": loss(self(batch["images"]), tensor_targets(batch), self.config.label_smoothing)}

@@ -5,17 +5,16 @@ Shapes: B images, Q queries, K classes, n objects.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vitrail.config import config, from_dict, to_dict
+from vitrail.config import config
 from vitrail.data.batch import Batch
-from vitrail.data.targets import Objects
 from vitrail.metrics.detection import Metrics
 from vitrail.nn.denoising import Denoising, DenoisingConfig, joined
 from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Level, Queries
@@ -24,30 +23,30 @@ from vitrail.nn.init import initialise
 from vitrail.nn.object_queries import ObjectQueries, OneToManyConfig
 from vitrail.nn.proposals import Proposals, Proposed
 from vitrail.nn.windows import WindowConfig
-from vitrail.ops import boxes as box_ops
 from vitrail.ops.detections import Detections, ranked
 from vitrail.ops.matching import CostConfig, Pairs
+from vitrail.ops.objects import TrueObjects
 from vitrail.ops.patches import Pair
-from vitrail.ops.set_losses import ClassRule, FocalRule, SoftmaxRule, Truth, matched_losses, set_losses, weighed
+from vitrail.ops.regions import centres, regions, to_pixels, truth_of
+from vitrail.ops.set_criterion import Layers, SetCriterion
+from vitrail.ops.set_losses import ClassRule, FocalRule, SoftmaxRule
+from vitrail.predictions.objects import Prediction
 from vitrail.tasks import Task as Base
-from vitrail.tasks._dense import encode
-from vitrail.tasks._objects import Prediction
+from vitrail.trainable import Losses
 from vitrail.vit import Features, ViT, ViTConfig
 
 __all__ = ["Config", "Prediction", "Task"]
 
-Layers = list[tuple[Tensor, Tensor]]
 
-
-class Seen(NamedTuple):
-    """What is known of a batch before queries look at it."""
+class Encoded(NamedTuple):
+    """A batch as the decoder takes it."""
 
     images: Tensor
     """B C H W."""
     padding: Tensor | None
     """bool (B, H, W), or None."""
     region: Tensor
-    """What of each canvas is image: boxes_xyxy (B, 4) in pixels."""
+    """The part of each canvas that is image: boxes_xyxy (B, 4) in pixels."""
     features: Features
     levels: list[Level]
     """The feature maps that queries attend to."""
@@ -67,7 +66,7 @@ class Config:
     class_loss: ``focal``, one sigmoid a class (Deformable DETR), or ``softmax`` with "no object" (DETR).
     denoising: noised objects as further queries in training (DN-DETR), or None.
     one_to_many: further queries in training, several for each object (H-DETR), or None.
-    threshold: score from which an object is shown.
+    threshold: score from which an object is predicted.
     """
 
     model: ViTConfig
@@ -82,11 +81,11 @@ class Config:
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
-class Task(Base):
+class Task(Base[Prediction]):
     """Targets: one :class:`~vitrail.data.targets.Objects` an image, boxes in pixels of the model's input.
 
     Outputs: B Q K+4, the scores of the classes and boxes_xyxy in pixels of the input; one tensor, so that every engine
-    runs it. ``batch["padding"]`` bool (B, H, W), where there is one, tells which pixels are none of the image's.
+    runs it. ``batch["padding"]`` bool (B, H, W), where there is one, marks the pixels outside of the image.
     """
 
     monitor: ClassVar[str] = "ap"
@@ -98,9 +97,10 @@ class Task(Base):
         self.config = config
         decoder, num_classes = config.decoder, len(config.classes)
         dim = decoder.dim
-        self.rule: ClassRule = FocalRule() if config.class_loss == "focal" else SoftmaxRule()
-        width = self.rule.num_outputs(num_classes)
-        self.weights = CostConfig(label=2.0 if config.class_loss == "focal" else 1.0)
+        focal = config.class_loss == "focal"
+        rule: ClassRule = FocalRule() if focal else SoftmaxRule()
+        self.criterion = SetCriterion(rule, CostConfig(label=2.0 if focal else 1.0))
+        width = rule.num_outputs(num_classes)
         self.vit = ViT(config.model)
         self.pyramid = FeaturePyramid(config.model.dim, dim, config.scales)
         self.proposals = Proposals(dim, width, decoder.num_queries) if config.proposals else None
@@ -113,18 +113,18 @@ class Task(Base):
         for part in (self.pyramid, self.proposals, self.queries, self.many, self.decoder, self.head):
             if part is not None:
                 initialise(part)
-        if config.class_loss == "focal":
+        if focal:
             for layer in (self.head, self.proposals.score) if self.proposals else (self.head,):
                 nn.init.constant_(layer.bias, -float(np.log((1 - PRIOR) / PRIOR)))
 
-    @classmethod
-    def configure(cls, model: ViTConfig, names: Sequence[str], targets: Any, options: dict[str, Any]) -> Config:
-        """Classes are the data's."""
-        return from_dict(Config, {**options, "model": to_dict(model), "classes": list(names)})
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.config.classes
 
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the mean of the patches, B D."""
-        return encode(self.vit, images, None, self.config.window)[0][0].patches.mean(dim=1)
+        return self.vit.dense(images, None, self.config.window)[0][0].patches.mean(dim=1)
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
         """B C H W → B Q K+4."""
@@ -132,61 +132,51 @@ class Task(Base):
 
     def forward_with_embedding(self, images: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What :meth:`forward` and :meth:`embed` give, in one pass."""
-        seen = self._see(images, padding)
-        x, boxes = self.decoder(self._begin(seen)[0], seen.levels)[-1]
-        return self._answer(x, boxes, seen), seen.features.patches.mean(dim=1)
+        encoded = self._encode(images, padding)
+        x, boxes = self.decoder(self._begin(encoded)[0], encoded.levels)[-1]
+        return self._outputs(x, boxes, encoded), encoded.features.patches.mean(dim=1)
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Losses:
         """Matched losses of every layer and of the proposals, those of the denoising and of the one-to-many queries."""
-        seen = self._see(batch["images"], batch.get("padding"))
-        targets = cast("Sequence[Objects]", batch["targets"])
-        truth = truth_of(targets, seen.region)
-        first, proposed = self._begin(seen)
-        groups, noised = {"main": first}, None
+        encoded = self._encode(batch["images"], batch.get("padding"))
+        targets = cast("Sequence[TrueObjects]", batch["targets"])
+        truth = truth_of(targets, encoded.region)
+        first, proposed = self._begin(encoded)
+        groups = {"main": first}
         if self.many is not None:
-            groups["many"] = self.many(len(seen.images))
-        if self.denoising is not None:
-            groups["noised"], noised = self.denoising(truth)
-        found = self.decoder(joined(list(groups.values())), seen.levels)
-        answers = [(self.head(x), boxes) for x, boxes in found]
-        parts: dict[str, Tensor] = {}
-        further: dict[str, Tensor] = {}
-        start = 0
-        for name, group in groups.items():
-            end = start + group.content.shape[1]
-            layers = [(logits[:, start:end], boxes[:, start:end]) for logits, boxes in answers]
-            start = end
-            if name == "main":
-                parts, pairs = matched_losses(self.rule, layers, truth, self.weights)
-                further |= self._further_losses(found[-1][0], pairs, seen, targets)
-            elif name == "many":
-                assert self.config.one_to_many is not None
-                several = truth.repeated(self.config.one_to_many.repeats)
-                further[name] = weighed(matched_losses(self.rule, layers, several, self.weights)[0], self.weights)
-            else:
-                assert noised is not None
-                further[name] = self._restored(layers, truth, noised)
+            groups["many"] = self.many(len(encoded.images))
+        noised = None if self.denoising is None else self.denoising(truth)
+        if noised is not None:
+            groups["noised"] = noised.queries
+        decoded = self.decoder(joined(list(groups.values())), encoded.levels)
+        layers = _Layers([(self.head(x), boxes) for x, boxes in decoded], groups)
+
+        parts, pairs = self.criterion.matched(layers.of("main"), truth)
+        further = self._further_losses(decoded[-1][0], pairs, encoded, targets)
+        if self.config.one_to_many is not None:
+            repeated = truth.repeated(self.config.one_to_many.repeats)
+            further["many"] = self.criterion.total(layers.of("many"), repeated)
+        if noised is not None:
+            further["noised"] = self.criterion.denoised(layers.of("noised"), truth, noised.pairs)
         if proposed is not None:
-            losses, _ = matched_losses(self.rule, [(proposed.logits, proposed.boxes)], truth, self.weights)
-            further["proposed"] = weighed(losses, self.weights)
-        own = weighed(parts, self.weights)
-        return {"loss": torch.stack([own, *further.values()]).sum(), **parts, **further}
+            further["proposed"] = self.criterion.total([(proposed.logits, proposed.boxes)], truth)
+        return self.criterion.losses(parts, further)
 
     def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
         """The queries whose best class is over the threshold, best first."""
-        return [self._told(ranked(row), size) for row in outputs.detach().float().cpu()]
+        return [self._predicted(ranked(row), size) for row in outputs.detach().float().cpu()]
 
     def class_scores(self, outputs: Tensor) -> Tensor:
-        """The score of each class's surest object."""
+        """The best score of each class."""
         return outputs[..., : len(self.config.classes)].amax(dim=1)
 
     def metrics(self) -> Metrics:
         """COCO's average precision and recall, VOC's mAP."""
         return Metrics(self.config.classes)
 
-    def _see(self, images: Tensor, padding: Tensor | None) -> Seen:
+    def _encode(self, images: Tensor, padding: Tensor | None) -> Encoded:
         """The image and its feature maps."""
-        (features,), hidden = encode(self.vit, images, padding, self.config.window)
+        (features,), hidden = self.vit.dense(images, padding, self.config.window)
         region = regions(images, padding)
         patch = [pixels / cells for pixels, cells in zip(images.shape[-2:], features.grid, strict=True)]
         left, top, right, bottom = region.unbind(dim=1)
@@ -195,76 +185,38 @@ class Task(Base):
             y = centres(patch[0] / CELLS[scale], map_.shape[2], top, bottom)
             x = centres(patch[1] / CELLS[scale], map_.shape[3], left, right)
             levels.append(Level(map_, x, y, padded))
-        return Seen(images, padding, region, features, levels)
+        return Encoded(images, padding, region, features, levels)
 
-    def _begin(self, seen: Seen) -> tuple[Queries, Proposed | None]:
-        """The queries that answer, and the proposals that they begin at."""
+    def _begin(self, encoded: Encoded) -> tuple[Queries, Proposed | None]:
+        """The object queries, and the proposals that they begin at."""
         if self.proposals is None:
             assert self.queries is not None
-            return self.queries(seen.images.shape[0]), None
-        proposed = self.proposals(seen.levels, len(self.config.classes))
+            return self.queries(encoded.images.shape[0]), None
+        proposed = self.proposals(encoded.levels, len(self.config.classes))
         return proposed.queries, proposed
 
-    def _answer(self, x: Tensor, boxes: Tensor, seen: Seen) -> Tensor:
+    def _outputs(self, x: Tensor, boxes: Tensor, encoded: Encoded) -> Tensor:
         """Raw outputs from decoded queries B Q D and their boxes B Q 4."""
-        return torch.cat((self.rule.scores(self.head(x).float()), to_pixels(boxes, seen.region)), dim=-1)
+        return torch.cat((self.criterion.rule.scores(self.head(x).float()), to_pixels(boxes, encoded.region)), dim=-1)
 
-    def _further_losses(self, x: Tensor, pairs: Pairs, seen: Seen, targets: Sequence[Any]) -> dict[str, Tensor]:
-        """Of what else decoded queries B Q D say of their objects, with their weights."""
+    def _further_losses(self, x: Tensor, pairs: Pairs, encoded: Encoded, targets: Sequence[TrueObjects]) -> Losses:
+        """Weighted losses of what else decoded queries B Q D predict of their objects."""
         return {}
 
-    def _told(self, found: Detections, size: tuple[int, int]) -> Prediction:
+    def _predicted(self, found: Detections, size: tuple[int, int]) -> Prediction:
         labels, scores, boxes, _ = (part.numpy() for part in found.over(self.config.threshold))
         return Prediction(self.config.classes, labels, scores, boxes, size)
 
-    def _restored(self, layers: Layers, truth: Truth, pairs: Pairs) -> Tensor:
-        """The loss of noised queries, which know what they answer for; queries of no object are left out."""
-        if not len(pairs.query):
-            return layers[0][0].sum() * 0
-        rows = torch.arange(len(pairs.query), device=pairs.query.device)
-        own = Pairs(torch.zeros_like(rows), rows, pairs.target)
-        total = []
-        for logits, boxes in layers:
-            picked = logits[pairs.image, pairs.query][None], boxes[pairs.image, pairs.query][None]
-            total.append(weighed(set_losses(self.rule, *picked, truth, own, float(len(pairs.query))), self.weights))
-        return torch.stack(total).sum()
 
+class _Layers:
+    """The logits and boxes of every decoder layer, by group of queries."""
 
-def regions(images: Tensor, padding: Tensor | None) -> Tensor:
-    """What of each canvas is image: boxes_xyxy (B, 4) in pixels."""
-    if padding is not None:
-        return box_ops.of_masks(~padding)
-    one = torch.ones(images.shape[0], device=images.device)  # sizes stay symbols in a graph
-    return torch.stack((0 * one, 0 * one, one * images.shape[-1], one * images.shape[-2]), dim=1)
+    def __init__(self, layers: Layers, groups: Mapping[str, Queries]) -> None:
+        self._layers, self._ranges, start = layers, dict[str, slice](), 0
+        for name, group in groups.items():
+            self._ranges[name] = slice(start, start + group.content.shape[1])
+            start += group.content.shape[1]
 
-
-def to_pixels(boxes: Tensor, region: Tensor) -> Tensor:
-    """cxcywh (B, Q, 4) as shares of the region → boxes_xyxy in pixels."""
-    start, extent = region[:, None, :2], region[:, None, 2:] - region[:, None, :2]
-    return box_ops.cxcywh_to_xyxy(boxes) * extent.repeat(1, 1, 2) + start.repeat(1, 1, 2)
-
-
-def centres(step: float, count: int, start: Tensor, end: Tensor) -> Tensor:
-    """The centres of ``count`` cells of ``step`` pixels, as shares of what lies between start and end: (B, count)."""
-    pixels = (torch.arange(count, device=start.device) + 0.5) * step
-    return (pixels - start[:, None]) / (end - start)[:, None]
-
-
-def truth_of(targets: Sequence[Any], region: Tensor) -> Truth:
-    """The objects to find, as shares of the region; crowds and boxes without area are left out."""
-    labels, boxes = [], []
-    for target, own in zip(targets, region.cpu(), strict=True):
-        inside, good = within(target, own)
-        labels.append(target.labels.cpu()[good])
-        boxes.append(box_ops.xyxy_to_cxcywh(inside[good]))
-    counts = tuple(len(each) for each in labels)
-    return Truth(torch.cat(labels).to(region.device), torch.cat(boxes).to(region.device), counts)
-
-
-def within(target: Any, region: Tensor) -> tuple[Tensor, Tensor]:
-    """An image's boxes_xyxy as shares of its region (4,), and which of them are to be found, bool (n,)."""
-    start, end = region[:2].repeat(2), region[2:].repeat(2)
-    inside = ((target.boxes_xyxy.cpu().float() - start) / (end - start)).clamp(0, 1)
-    good = box_ops.area(inside) > 0
-    crowd = getattr(target, "crowd", None)
-    return inside, good if crowd is None else good & ~crowd.cpu()
+    def of(self, group: str) -> Layers:
+        rows = self._ranges[group]
+        return [(logits[:, rows], boxes[:, rows]) for logits, boxes in self._layers]

@@ -1,24 +1,21 @@
-"""Features: a backbone without a trained head, for embedding, for looking into, and to start a fine-tuning from."""
+"""Features: an encoder without a trained head, for embeddings, explanations, and as the start of a fine-tuning."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.data.batch import Batch
-from vitrail.errors import UserError
 from vitrail.ops.patches import Pair
-from vitrail.tasks._pooled import PooledConfig, PooledTask, draw_caption
-from vitrail.vit import ViTConfig
-
-_NO_HEAD = "this model has no trained head: use `vitrail embed`, or `vitrail train --init` to give it one"
+from vitrail.pooled import PooledConfig, PooledModel
+from vitrail.predictions.pictures import card, draw_caption
+from vitrail.tasks import Predicting
 
 
 @config
@@ -30,36 +27,35 @@ class Config(PooledConfig):
     projection: Annotated[int, Field(ge=0, le=65536)] = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The feature vector of one image."""
 
-    features: np.ndarray[Any, Any]
-    """(D,) float32."""
+    features: NDArray[np.float32]
+    """(D,)."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
         """``features``."""
         return {"features": self.features.tolist()}
 
     def draw(self, image: Image.Image) -> Image.Image:
-        """The image, with the size of its vector below."""
-        norm = float(np.linalg.norm(self.features))
-        return draw_caption(image, [f"{len(self.features)} features, norm {norm:.3f}"])
+        """The image with the length of its vector in a band below."""
+        return draw_caption(image, self._lines())
+
+    def __repr__(self) -> str:
+        return f"<{self._lines()[0]}>"
+
+    def _repr_png_(self) -> bytes:
+        return card(self._lines())
+
+    def _lines(self) -> list[str]:
+        return [f"{len(self.features)} features, norm {np.linalg.norm(self.features):.3f}"]
 
 
-class Task(PooledTask):
-    """Outputs: features B D (or their projection B K). It learns from nothing: ``takes`` is empty."""
+class Task(PooledModel, Predicting[Prediction]):
+    """Outputs: features B D, or their projection B K. It learns from nothing."""
 
-    monitor: ClassVar[str] = "none"
-    takes = ()
     config: Config
-
-    @classmethod
-    def configure(
-        cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
-    ) -> NoReturn:
-        """Raises UserError: there is nothing to learn."""
-        raise UserError(_NO_HEAD)
 
     @property
     def num_outputs(self) -> int:
@@ -71,17 +67,9 @@ class Task(PooledTask):
         return self.head(super().embed(images))
 
     def forward_head(self, vectors: Tensor) -> Tensor:
-        """The same."""
+        """The vectors themselves."""
         return vectors
-
-    def loss(self, batch: Batch) -> NoReturn:
-        """Raises UserError: no targets."""
-        raise UserError(_NO_HEAD)
 
     def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
         """The rows."""
         return [Prediction(row) for row in outputs.detach().float().cpu().numpy()]
-
-    def metrics(self) -> NoReturn:
-        """Raises UserError: nothing to measure."""
-        raise UserError(_NO_HEAD)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitrail.config import config, from_dict, to_dict
+from vitrail.config import config
 from vitrail.metrics.instances import Metrics
 from vitrail.nn.dense_heads import resized
 from vitrail.nn.init import initialise
@@ -22,11 +22,13 @@ from vitrail.ops.detections import ranked
 from vitrail.ops.mask_losses import mask_cross_entropy, mask_dice
 from vitrail.ops.mask_outputs import pack, unpack
 from vitrail.ops.matching import Pairs
+from vitrail.ops.objects import TrueObjects
 from vitrail.ops.patches import Pair
+from vitrail.ops.regions import within
+from vitrail.predictions.objects import Prediction
 from vitrail.tasks import detection
-from vitrail.tasks._objects import Prediction
-from vitrail.tasks.detection import Seen, within
-from vitrail.vit import ViTConfig
+from vitrail.tasks.detection import Encoded
+from vitrail.trainable import Losses
 
 __all__ = ["Config", "Prediction", "Task"]
 
@@ -45,13 +47,13 @@ class Config(detection.Config):
 
 
 class Task(detection.Task):
-    """Targets: :class:`~vitrail.data.targets.Objects` with masks. Outputs: as of detection, with masks packed along.
+    """Targets: :class:`~vitrail.data.Objects` with masks. Outputs: as of detection, with masks packed along.
 
     The last layer's queries have masks, matched as their boxes are.
     """
 
     monitor: ClassVar[str] = "mask_ap"
-    takes = ("masks",)
+    takes: ClassVar[tuple[str, ...]] = ("masks",)
     config: Config
 
     def __init__(self, config: Config) -> None:
@@ -59,40 +61,39 @@ class Task(detection.Task):
         self.masks = MaskHead(config.model.channels, config.model.dim, config.decoder.dim, config.masks)
         initialise(self.masks)
 
-    @classmethod
-    def configure(cls, model: ViTConfig, names: Sequence[str], targets: Any, options: dict[str, Any]) -> Config:
-        """Classes are the data's."""
-        return from_dict(Config, {**options, "model": to_dict(model), "classes": list(names)})
-
     def metrics(self) -> Metrics:
         """COCO's average precision of boxes and of masks."""
         return Metrics(self.config.classes)
 
     def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
         """As of detection, with the masks at the size of the input."""
-        said = []
+        predictions = []
         for objects, logits in zip(*unpack(outputs.detach().float().cpu(), len(self.config.classes)), strict=True):
             found = ranked(objects)
-            told = self._told(found, size)
-            masks = resized(logits[found.query[: len(told)], None], size)[:, 0] > 0
-            said.append(dataclasses.replace(told, masks=masks.numpy()))
-        return said
+            prediction = self._predicted(found, size)
+            masks = resized(logits[found.query[: len(prediction)], None], size)[:, 0] > 0
+            predictions.append(dataclasses.replace(prediction, masks=masks.numpy()))
+        return predictions
 
-    def _answer(self, x: Tensor, boxes: Tensor, seen: Seen) -> Tensor:
-        masks = self.masks(x, seen.images, seen.features.map, seen.padding)
-        return pack(super()._answer(x, boxes, seen), masks)
+    def _outputs(self, x: Tensor, boxes: Tensor, encoded: Encoded) -> Tensor:
+        masks = self.masks(x, encoded.images, encoded.features.map, encoded.padding)
+        return pack(super()._outputs(x, boxes, encoded), masks)
 
-    def _further_losses(self, x: Tensor, pairs: Pairs, seen: Seen, targets: Sequence[Any]) -> dict[str, Tensor]:
+    def _further_losses(self, x: Tensor, pairs: Pairs, encoded: Encoded, targets: Sequence[TrueObjects]) -> Losses:
         own = x[pairs.image, pairs.query]
-        logits = self.masks.chosen(own, seen.images, seen.features.map, seen.padding, pairs.image)
-        truth = masks_of(targets, seen.region).to(logits.device)[pairs.target]
+        logits = self.masks.chosen(own, encoded.images, encoded.features.map, encoded.padding, pairs.image)
+        truth = masks_of(targets, encoded.region).to(logits.device)[pairs.target]
         shares = F.adaptive_avg_pool2d(truth.float(), (logits.shape[-2], logits.shape[-1]))
         num_objects = max(float(len(truth)), 1.0)
         losses = {"mask": mask_cross_entropy, "dice": mask_dice}
         return {name: WEIGHT * loss(logits, shares, num_objects) for name, loss in losses.items()}
 
 
-def masks_of(targets: Sequence[Any], region: Tensor) -> Tensor:
+def masks_of(targets: Sequence[TrueObjects], region: Tensor) -> Tensor:
     """The masks of the objects to find, image after image, bool (n, H, W)."""
     pairs = zip(targets, region.cpu(), strict=True)
-    return torch.cat([target.masks.cpu()[within(target, own)[1]] for target, own in pairs])
+    found = []
+    for target, own in pairs:
+        assert target.masks is not None, "instance segmentation learns from masks"
+        found.append(target.masks.cpu()[within(target, own)[1]])
+    return torch.cat(found)

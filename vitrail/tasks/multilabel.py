@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from vitrail.config import config, from_dict, to_dict
+from vitrail.config import config
 from vitrail.data.batch import Batch, tensor_targets
 from vitrail.metrics.multilabel import Metrics
 from vitrail.ops.losses import binary_cross_entropy
 from vitrail.ops.patches import Pair
-from vitrail.tasks._pooled import PooledConfig, PooledTask, draw_caption
-from vitrail.vit import ViTConfig
+from vitrail.pooled import PooledConfig, PooledModel
+from vitrail.predictions.pictures import card, draw_caption
+from vitrail.predictions.ranking import as_rows, ranked
+from vitrail.tasks import Task as Base
+from vitrail.trainable import Losses
 
 
 @config
@@ -33,12 +36,12 @@ class Config(PooledConfig):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The classes present in one image, each with a probability of its own."""
 
     classes: tuple[str, ...]
-    probabilities: np.ndarray[Any, Any]
+    probabilities: NDArray[np.float32]
     """(K,) float32, each in [0, 1]."""
     threshold: float
 
@@ -49,42 +52,44 @@ class Prediction:
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k most probable classes with their probabilities, best first."""
-        best = np.argsort(-self.probabilities, kind="stable")[:k]
-        return [(self.classes[i], float(self.probabilities[i])) for i in best]
+        return ranked(self.classes, self.probabilities, k)
 
-    def to_dict(self, k: int = 5) -> dict[str, Any]:
-        """``labels`` over the threshold and the ``top`` k."""
-        return {
-            "labels": [{"label": label, "score": score} for label, score in self.labels],
-            "top": [{"label": label, "score": score} for label, score in self.top(k)],
-        }
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
+        """``labels`` over the threshold and the ``top`` most probable classes."""
+        return {"labels": as_rows(self.labels), "top": as_rows(self.top(top))}
 
     def draw(self, image: Image.Image) -> Image.Image:
         """The image with its classes in a band below."""
-        lines = [f"{label}  {score:.1%}" for label, score in self.labels[:5]]
-        return draw_caption(image, lines or ["(none)"])
+        return draw_caption(image, self._lines())
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self._lines())} of {len(self.classes)} classes>"
+
+    def _repr_png_(self) -> bytes:
+        return card(self._lines())
+
+    def _lines(self) -> list[str]:
+        return [f"{label}  {score:.1%}" for label, score in self.labels[:5]] or ["(none)"]
 
 
-class Task(PooledTask):
+class Task(PooledModel, Base[Prediction]):
     """Targets: multi-hot or probabilities float32 (B, K). Outputs: logits B K."""
 
     monitor: ClassVar[str] = "map"
-    takes = ("multilabel",)
+    takes: ClassVar[tuple[str, ...]] = ("multilabel",)
     config: Config
 
-    @classmethod
-    def configure(
-        cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
-    ) -> Config:
-        """Classes are the data's."""
-        return from_dict(Config, {**options, "model": to_dict(model), "classes": list(names)})
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.config.classes
 
     @property
     def num_outputs(self) -> int:
         """K classes."""
         return len(self.config.classes)
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Losses:
         """Mean binary cross-entropy."""
         logits = self(batch["images"])
         return {"loss": binary_cross_entropy(logits, tensor_targets(batch), self.config.label_smoothing)}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -17,7 +18,10 @@ from vitrail.config import config, from_dict, to_dict
 from vitrail.data.batch import Batch, tensor_targets
 from vitrail.metrics.regression import Metrics
 from vitrail.ops.patches import Pair
-from vitrail.tasks._pooled import PooledConfig, PooledTask, draw_caption
+from vitrail.pooled import PooledConfig, PooledModel
+from vitrail.predictions.pictures import card, draw_caption
+from vitrail.tasks import Task as Base
+from vitrail.trainable import Losses
 from vitrail.vit import ViTConfig
 
 
@@ -42,31 +46,38 @@ class Config(PooledConfig):
         return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The numbers of one image, in the units of the training data."""
 
     targets: tuple[str, ...]
-    values: np.ndarray[Any, Any]
+    values: NDArray[np.float32]
     """(K,) float32."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
         """``values`` by name."""
         return {"values": {name: float(v) for name, v in zip(self.targets, self.values, strict=True)}}
 
     def draw(self, image: Image.Image) -> Image.Image:
         """The image with its numbers in a band below."""
-        return draw_caption(
-            image, [f"{name}  {value:.4g}" for name, value in zip(self.targets, self.values, strict=True)]
-        )
+        return draw_caption(image, self._lines())
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self._lines())}>"
+
+    def _repr_png_(self) -> bytes:
+        return card(self._lines())
+
+    def _lines(self) -> list[str]:
+        return [f"{name}  {value:.4g}" for name, value in zip(self.targets, self.values, strict=True)]
 
 
-class Task(PooledTask):
+class Task(PooledModel, Base[Prediction]):
     """Targets: numbers float32 (B, K) in their own units. Outputs: likewise."""
 
     monitor: ClassVar[str] = "mae"
     monitor_mode: ClassVar[Literal["max", "min"]] = "min"
-    takes = ("number",)
+    takes: ClassVar[tuple[str, ...]] = ("number",)
     config: Config
     mean: Tensor
     std: Tensor
@@ -78,13 +89,19 @@ class Task(PooledTask):
 
     @classmethod
     def configure(
-        cls, model: ViTConfig, names: Sequence[str], targets: np.ndarray[Any, Any], options: dict[str, Any]
+        cls, model: ViTConfig, names: Sequence[str], targets: object, options: Mapping[str, object]
     ) -> Config:
         """Means and standard deviations are the training split's (a constant number keeps a deviation of 1)."""
-        values = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)
+        values = np.asarray(targets, dtype=np.float64)
+        values = values.reshape(len(values), -1)
         std = values.std(axis=0)
         scale = {"mean": values.mean(axis=0).tolist(), "std": np.where(std > 0, std, 1.0).tolist()}
         return from_dict(Config, {**scale, **options, "model": to_dict(model), "targets": list(names)})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the numbers."""
+        return self.config.targets
 
     @property
     def num_outputs(self) -> int:
@@ -95,7 +112,7 @@ class Task(PooledTask):
         """B D → B K in the units of the data."""
         return super().forward_head(vectors).float() * self.std + self.mean
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Losses:
         """The config's loss on standardised numbers."""
         outputs, targets = ((y - self.mean) / self.std for y in (self(batch["images"]), tensor_targets(batch)))
         function = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}[self.config.loss]

@@ -6,7 +6,6 @@ Shapes: B images, K classes, D width, (h, w) token grid.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -18,7 +17,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from vitrail.config import config, from_dict, to_dict
+from vitrail.config import config
 from vitrail.data.batch import Batch, tensor_targets
 from vitrail.data.drawing import draw_map, indexed
 from vitrail.data.transforms.geometry import ImageGeometry
@@ -31,8 +30,9 @@ from vitrail.nn.resnet_stem import ResNetStem
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.patches import Pair
 from vitrail.ops.segmentation_losses import IGNORE, cell_cross_entropy, cross_entropy_and_dice
+from vitrail.predictions.pictures import blank
 from vitrail.tasks import Task as Base
-from vitrail.tasks._dense import encode
+from vitrail.trainable import Losses
 from vitrail.vit import ViT, ViTConfig
 
 LEVELS = 4  # layers that the multi-level head reads, spread evenly
@@ -64,7 +64,7 @@ class Config:
     coarse: Annotated[float, Field(ge=0)] = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The class of every pixel."""
 
@@ -72,6 +72,11 @@ class Prediction:
     classes: tuple[str, ...]
     map: NDArray[np.uint8]
     """(H, W), indices of ``classes``; 255 outside of what the model saw."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image."""
+        return self.map.shape[0], self.map.shape[1]
 
     @property
     def shares(self) -> dict[str, float]:
@@ -93,9 +98,9 @@ class Prediction:
         """What covers most."""
         return {"shows": ", ".join(f"{label} {share:.1%}" for label, share in list(self.shares.items())[:top])}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
         """``size`` (height, width) and the ``shares`` of the classes."""
-        return {"size": list(self.map.shape), "shares": self.shares}
+        return {"size": list(self.size), "shares": self.shares}
 
     def to_png(self) -> Image.Image:
         """The map as a picture of mode P, whose pixels are the indices, in the colours of :meth:`draw`."""
@@ -106,15 +111,21 @@ class Prediction:
         fitted = Image.fromarray(self.map).resize(image.size, Image.Resampling.NEAREST)
         return draw_map(image, np.asarray(fitted), self.classes)
 
+    def __repr__(self) -> str:
+        return f"<{self.summary(3)['shows']} of {self.size[0]}×{self.size[1]} pixels>"
 
-class Task(Base):
-    """Targets: int64 (B, H, W), 255 where nobody knows. Outputs: logits B K H W at the size of the images.
+    def _repr_png_(self) -> bytes:
+        return blank(self.draw, self.size)
+
+
+class Task(Base[Prediction]):
+    """Targets: int64 (B, H, W), 255 where unknown. Outputs: logits B K H W at the size of the images.
 
     ``batch["padding"]`` bool (B, H, W), where there is one, tells which pixels are none of the image's.
     """
 
     monitor: ClassVar[str] = "miou"
-    takes = ("semantic",)
+    takes: ClassVar[tuple[str, ...]] = ("semantic",)
     config: Config
 
     def __init__(self, config: Config) -> None:
@@ -146,14 +157,14 @@ class Task(Base):
         if self.coarse is not None:
             initialise(self.coarse)
 
-    @classmethod
-    def configure(cls, model: ViTConfig, names: Sequence[str], targets: Any, options: dict[str, Any]) -> Config:
-        """Classes are the data's."""
-        return from_dict(Config, {**options, "model": to_dict(model), "classes": list(names)})
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.config.classes
 
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the mean of the patches, B D."""
-        (features,), _ = encode(self.vit, images, None, self.config.window)
+        (features,), _ = self.vit.dense(images, None, self.config.window)
         return features.patches.mean(dim=1)
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
@@ -165,7 +176,7 @@ class Task(Base):
         logits, _, map_ = self._run(images, padding)
         return logits, map_.flatten(2).mean(dim=2)
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Losses:
         """Cross-entropy and Dice, in the shares of the config, and perhaps the cross-entropy of the tokens."""
         logits, coarse, _ = self._run(batch["images"], batch.get("padding"))
         labels, share = tensor_targets(batch), self.config.dice
@@ -183,7 +194,7 @@ class Task(Base):
         return [Prediction(self.config.classes, row) for row in maps]
 
     def class_scores(self, outputs: Tensor) -> Tensor:
-        """The logits of each class where it was said, summed (Vinogradova et al. 2020, Seg-Grad-CAM)."""
+        """The sum of each class's logits where it is predicted (Vinogradova et al. 2020, Seg-Grad-CAM)."""
         classes = torch.arange(outputs.shape[1], device=outputs.device)[:, None, None]
         return (outputs * (outputs.argmax(dim=1, keepdim=True) == classes)).sum(dim=(2, 3))
 
@@ -197,7 +208,7 @@ class Task(Base):
         if isinstance(self.head, CascadedUpsampler):
             logits, map_ = self._upsampled(self.head, images)
         else:
-            found, hidden = encode(self.vit, images, padding, self.config.window, self.layers)
+            found, hidden = self.vit.dense(images, padding, self.config.window, self.layers)
             logits, map_ = self.head([features.map for features in found], hidden, size), found[-1].map
         if self.coarse is None:
             return logits, None, map_
@@ -211,7 +222,7 @@ class Task(Base):
             stem = _stem_of(self.vit)
             *maps, last = stem.maps(images)
             patches = stem.project(last)
-        (features,), _ = encode(self.vit, images, None, self.config.window, patches=patches)
+        (features,), _ = self.vit.dense(images, None, self.config.window, patches=patches)
         logits = head(features.map, maps[::-1])
         return F.pixel_shuffle(logits, self.config.subpixel), features.map
 

@@ -23,14 +23,14 @@ def source_and_folder(
     Raises:
         UserError: the weights are not a run folder, and the data or the folder is not given.
     """
-    from vitrail.report.record import Record
+    from vitrail.report.run_reader import RunReader
 
     folder = Path(weights)
     if not (folder / "config.yaml").is_file() and (data is None or out is None):
         raise UserError(
             f"the weights {printable(weights)!r} have neither data nor a folder for results; give DATA and --out FOLDER"
         )
-    source = Record(folder).data.source if data is None else _source(data, val_fraction)
+    source = RunReader(folder).data.source if data is None else _source(data, val_fraction)
     return source, folder / inside if out is None else out
 
 

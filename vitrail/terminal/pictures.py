@@ -125,7 +125,7 @@ def _picture_from_stdin() -> Sample | None:
 
     A list can begin like a picture (``BMW.jpg`` like a BMP), so what names a file is a list.
     """
-    from vitrail.data.images.formats import MAX_FILE_BYTES, Broken, sniff
+    from vitrail.data.media.formats import MAX_FILE_BYTES, Broken, sniff
     from vitrail.predictor import Sample
 
     stream = _stdin()

@@ -1,4 +1,4 @@
-"""Memory that the C library keeps, so that a training step need not fault it in again."""
+"""The C library's memory allocator, set to reuse freed memory so that training steps cause fewer page faults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt(3)
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc's ``malloc`` reuse large blocks instead of handing each back to the system; for training on a CPU.
+    """Have glibc's ``malloc`` reuse large blocks instead of returning each to the system; for training on a CPU.
 
     By default every activation over 32 MB, and often smaller ones, is mapped anew each time, and the system zeroes its
     pages one fault at a time: 1.3 GB a step of ViT-S/16 with 32 images. Measured by ``benchmarks/training.py``. Memory

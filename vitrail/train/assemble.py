@@ -1,4 +1,4 @@
-"""From a run to its parts: data, task with its first weights, optimizer; autos resolved, the state restored."""
+"""From a run to its parts: data, model with its initial weights, optimizer; ``auto`` resolved, state restored."""
 
 from __future__ import annotations
 
@@ -9,40 +9,43 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vitrail import distill, registry
+from vitrail import registry
+from vitrail.build import REGISTRIES, open_checkpoint
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.data import AugmentConfig, Data, Loader, MixConfig, PreprocessConfig, open_data
 from vitrail.data.batch import Batch, to_device
-from vitrail.distill.opening import open_teacher
+from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
-from vitrail.outline import TASKS, backbones, outline
-from vitrail.tasks import Task
 from vitrail.train import optimizer, precision, state
 from vitrail.train.allocator import keep_freed_memory
-from vitrail.train.distributed import Engine, World, shard
+from vitrail.train.distributed import Parallel, World, shard
 from vitrail.train.ema import Ema
 from vitrail.train.folder import RunFolder
 from vitrail.train.precision import Precision
 from vitrail.train.run import Run
-from vitrail.train.state import Position, Training
-from vitrail.vit import ViT
+from vitrail.train.state import LoopState, TrainState
+from vitrail.trainable import Embedder, EncoderModule, Trainable, image_encoder
 
 
 @dataclass
-class Session:
-    """All that lives during a training."""
+class TrainContext:
+    """Everything that lives during a training."""
 
     run: Run
     folder: RunFolder
     world: World
     loader: Loader
     val: Loader | None
-    task: Task
-    engine: Engine
-    training: Training
+    parallel: Parallel
+    state: TrainState
+
+    @property
+    def model(self) -> Trainable:
+        """What is trained."""
+        return self.state.model
 
     def close(self) -> None:
         """End the loaders' processes."""
@@ -51,88 +54,82 @@ class Session:
                 loader.close()
 
 
-def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Session:
-    """Build the parts of ``run`` as ``folder`` left them; the first rank begins to write there.
+def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> TrainContext:
+    """Build the parts of ``run`` as ``folder`` left them; the main rank begins to write there.
 
     Raises:
         UserError: the run, its data or the folder do not allow it.
     """
-    if world.first:
+    if world.is_main:
         folder.claim()
         state.clean(folder.state)
     complete = folder.read_summary() is not None
-    run = world.agree(folder.admit(run, extend=extend) if world.first else run)
+    run = world.broadcast(folder.reconcile(run, extend=extend) if world.is_main else run)
     saved = state.load(folder.state)
     if run.task != "auto":
-        source = registry.load_from(TASKS, run.task).Task.source(run.data.source)
+        source = registry.load_from(REGISTRIES, run.task).Task.source(run.data.source)
         run = dataclasses.replace(run, data=dataclasses.replace(run.data, source=source))
     data = open_data(run.data)
     if run.task == "auto":
         run = dataclasses.replace(run, task=task_for(data.kind))
         note(f"task: {run.task} (auto)")
     task = build_task(run, data, fresh=saved is None)
-    if task.num_views and run.data.loader.on_bad == "skip" and world.size > 1:
-        raise UserError(
-            f"{run.task!r} compares the images of all processes, so none may have fewer: repair the unreadable ones "
-            "(`vitrail data check` lists them) and leave on_bad=skip out, or train in one process"
-        )
-    if task.monitor is None and run.patience is not None:
-        raise UserError(f"patience waits for a better measure and {run.task!r} has none; leave patience out")
-    if run.distill is not None:
-        teacher = open_teacher(run.distill, run.preprocess, world.device)
-        distill.apply(task, teacher, run.distill, run.preprocess)
-    optimizer.freeze(task, run.freeze)
-    ema = Ema(task, run.ema) if run.ema else None
+    _require_supported(run, task, world)
+    model = with_teacher(task, run.distill, run.preprocess, world.device)
+    optimizer.freeze(model, run.freeze)
+    ema = Ema(model, run.ema) if run.ema else None
     if saved is not None:
-        saved.restore_weights(task, ema)
+        saved.restore_weights(model, ema)
     if world.device.type == "cpu":
         keep_freed_memory()
-    task.to(world.device)
+    model.to(world.device)
     if ema is not None:
         ema.module.to(world.device)
 
     ranks = {"rank": world.rank, "world_size": world.size}
     loader = data.train_loader(seed=run.seed, **ranks)
     val = data.eval_loader("val", **ranks) if data.splits.val is not None else None
-    run = dataclasses.replace(run, precision=world.agree(_precision(run, task, loader, world)))
+    run = dataclasses.replace(run, precision=world.broadcast(_precision(run, model, loader, world)))
     if run.compile:
-        for vit in backbones(task):
-            vit.compile()
-    engine = Engine(task, world, run.strategy)
-    if ema is not None and engine.sharded:
+        for encoder in model.encoders().values():
+            encoder.compile()
+    parallel = Parallel(model, world, run.strategy)
+    if ema is not None and parallel.sharded:
         shard(ema.module, world)
-    rule = optimizer.build(task, run.optimizer, batch_size=run.data.loader.batch_size)
-    training = Training(task, rule, ema, precision.scaler(run.precision, world.device), Position())
+    rule = optimizer.build(model, run.optimizer, batch_size=run.data.loader.batch_size)
+    train_state = TrainState(model, rule, ema, precision.scaler(run.precision, world.device), LoopState())
     if saved is not None:
-        saved.restore(training, world)
-        if complete and run.patience is not None and training.position.stale >= run.patience:
-            training.position.stale = 0  # who extends a training that stopped early wants it to go on
-    if world.first:
+        saved.restore(train_state, world)
+        if complete and run.patience is not None and train_state.loop.stale >= run.patience:
+            train_state.loop.stale = 0  # a training that stopped early and is extended continues
+    if world.is_main:
         folder.begin(run, describe(run, data), resumed=saved is not None)
-    return Session(run, folder, world, loader, val, task, engine, training)
+    return TrainContext(run, folder, world, loader, val, parallel, train_state)
 
 
 def task_for(kind: str) -> str:
-    """The task that learns from labels of this kind.
+    """The name of the task that learns from labels of this kind.
 
     Raises:
         UserError: there is none.
     """
     tasks = {name: registry.load("tasks", name).Task.takes for name in registry.names("tasks")}
-    for name in sorted(tasks, key=lambda name: tasks[name][:1] != (kind,)):  # those that take it first of all
+    for name in sorted(tasks, key=lambda name: tasks[name][:1] != (kind,)):  # prefer a task whose first kind it is
         if kind in tasks[name]:
             return name
-    raise UserError(f"no task learns from data of kind {kind!r}; give labels, or learn without by `vitrail pretrain`")
+    raise UserError(
+        f"no task learns from data of kind {kind!r}; give labels, or learn without them by `vitrail pretrain`"
+    )
 
 
-def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:
-    """The task for the data, on the CPU, initialised from ``run.seed`` and, if ``fresh``, from ``run.init``.
+def build_task(run: Run, data: Data, *, fresh: bool = True) -> Trainable:
+    """The task or method for the data, on the CPU, initialised from ``run.seed`` and, if ``fresh``, from ``run.init``.
 
     Raises:
         UserError: no training data, labels that the task does not take, or weights that do not fit.
     """
     train = data.split("train")
-    module: Any = registry.load_from(TASKS, run.task)
+    module: Any = registry.load_from(REGISTRIES, run.task)
     if train.kind not in module.Task.takes:
         raise UserError(
             f"the task {run.task!r} learns from {' or '.join(module.Task.takes)} labels and the data has "
@@ -144,7 +141,7 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:
         raise UserError(f"{run.task!r} learns from {wanted} of an image and data.views has {num_views}; see its recipe")
     torch.manual_seed(run.seed)
     options = module.Task.derived_options(run.preprocess) | run.task_options
-    task: Task = module.Task(module.Task.configure(run.model, train.classes, train.targets, options))
+    task: Trainable = module.Task(module.Task.configure(run.model, train.classes, train.targets, options))
     _require_input_fits(run.preprocess, task)
     _require_views_fit(run, task)
     if fresh and run.init is not None:
@@ -152,7 +149,7 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Task:
     return task
 
 
-def _require_input_fits(preprocess: PreprocessConfig, task: Task) -> None:
+def _require_input_fits(preprocess: PreprocessConfig, task: Trainable) -> None:
     """Check that the model takes the images that are made.
 
     Raises:
@@ -166,13 +163,28 @@ def _require_input_fits(preprocess: PreprocessConfig, task: Task) -> None:
     task.inputs.accepts(preprocess.size)
 
 
-def _require_views_fit(run: Run, task: Task) -> None:
-    """Do patches cover the views, are those smaller that are meant to be, and is no augmentation without effect?
+def _require_supported(run: Run, task: Trainable, world: World) -> None:
+    """Check settings against what the task compares and measures.
 
     Raises:
-        UserError: they do not, with the setting to change.
+        UserError: with the setting to change.
     """
-    whole, patch = run.preprocess.size, run.model.patch_size
+    if task.num_views and run.data.loader.on_bad == "skip" and world.size > 1:
+        raise UserError(
+            f"{run.task!r} compares the images of all processes, so none may have fewer: repair the unreadable ones "
+            "(`vitrail data check` lists them) and leave on_bad=skip out, or train in one process"
+        )
+    if task.monitor is None and run.patience is not None:
+        raise UserError(f"patience waits for a better metric and {run.task!r} has none; leave patience out")
+
+
+def _require_views_fit(run: Run, task: Trainable) -> None:
+    """Check that patches cover the views, that local views are smaller, and that every augmentation has an effect.
+
+    Raises:
+        UserError: with the setting to change.
+    """
+    full, patch = run.preprocess.size, run.model.patch_size
     if run.data.views and run.data.augment != AugmentConfig():
         raise UserError(
             f"data.augment makes one view and {run.task!r} learns from several: set data.views.0.augment and so on"
@@ -181,12 +193,12 @@ def _require_views_fit(run: Run, task: Task) -> None:
         if (view.augment.mix, view.augment.repeats) != (MixConfig(), 1):
             own = f"data.views.{number}.augment"
             raise UserError(f"views are neither mixed nor repeated: set {own}.mix={{}} and {own}.repeats=1")
-        height, width = size = view.size(whole)
-        made = f"data.views.{number} makes {height}×{width} pixels of {whole[0]}×{whole[1]}"
-        if view.scale < 1 and (height >= whole[0] or width >= whole[1]):
+        height, width = size = view.size(full)
+        made = f"data.views.{number} makes {height}×{width} pixels of {full[0]}×{full[1]}"
+        if view.scale < 1 and (height >= full[0] or width >= full[1]):
             raise UserError(f"{made}, which is no smaller: lower data.views.{number}.multiple, or enlarge the images")
         try:
-            task.backbone.embed.grid(size)
+            task.inputs.accepts(size)
         except UserError:
             raise UserError(
                 f"{made}, which patches of {patch[0]}×{patch[1]} do not cover; "
@@ -194,47 +206,49 @@ def _require_views_fit(run: Run, task: Task) -> None:
             ) from None
 
 
-def initialise_from(task: Task, path: str) -> None:
+def initialise_from(task: Trainable, path: str) -> None:
     """Start from trained weights, at another image or patch size and for other classes too.
 
-    The backbone must be the same otherwise; a head for the same outputs is kept, any other begins afresh. Says which.
+    All encoders of the task get those of the source's first one, which must have the same architecture; a head for the
+    same outputs is kept, any other one is initialised anew. Prints which.
 
     Raises:
         UserError: no weights there, or of another architecture.
     """
-    found = outline(path)
+    found = open_checkpoint(path)
     for line in found.assumed:
         note(line)
     source = found.load()
-    before, wanted = source.backbone.config, task.backbone.config
-    said = "backbone kept"
+    encoder = image_encoder(source)
+    before, wanted = encoder.config, image_encoder(task).config
+    message = "backbone kept"
     if (before.image_size, before.patch_size) != (wanted.image_size, wanted.patch_size):
-        source.backbone.resize(wanted.image_size, wanted.patch_size)
-        said = f"backbone resized from {before.image_size} pixels to {wanted.image_size}"
-    weights = source.backbone.state_dict()
-    if differing := _differing(weights, task.backbone.state_dict()):
+        encoder.resize(wanted.image_size, wanted.patch_size)
+        message = f"backbone resized from {before.image_size} pixels to {wanted.image_size}"
+    weights = encoder.state_dict()
+    if differing := _differing(weights, image_encoder(task).state_dict()):
         raise UserError(
             f"the weights of {path} are for another model (vit.{differing[0]} differs); give the same --model"
         )
-    rest, own = _beside_backbone(source), _beside_backbone(task)
+    rest, own = _without_encoders(source), _without_encoders(task)
     differing = _differing(rest, own)
     keep_head = not differing and _outputs(source) == _outputs(task)
     kept = set(rest) if keep_head else {name for name in rest if name.startswith("pool.")}.difference(differing)
     task.load_state_dict({name: rest[name] for name in kept}, strict=False)
-    for vit in backbones(task):
-        vit.load_state_dict(weights)
+    for each in task.encoders().values():
+        each.load_state_dict(weights)
     outputs = len(_outputs(task))
-    head = "head kept" if keep_head else f"fresh head for {outputs} outputs" if outputs else "the rest begins afresh"
-    note(f"init from {path}: {said}, {head}")
+    head = "head kept" if keep_head else f"fresh head for {outputs} outputs" if outputs else "the rest is fresh"
+    note(f"init from {path}: {message}, {head}")
 
 
-def describe(run: Run, data: Data) -> dict[str, Any]:
-    """What ``data.json`` says: the hash of the index, classes, counts, and unreadable files so far."""
+def describe(run: Run, data: Data) -> dict[str, object]:
+    """The content of ``data.json``: the hash of the index, classes, counts, and unreadable files so far."""
     splits = dict(data.splits.items())
-    prints = {name: source.fingerprint() for name, source in splits.items()}
+    fingerprints = {name: source.fingerprint() for name, source in splits.items()}
     return {
         "source": to_dict(run.data.source),
-        "sha256": hashlib.sha256(repr(prints).encode()).hexdigest(),
+        "sha256": hashlib.sha256(repr(fingerprints).encode()).hexdigest(),
         "kind": data.kind,
         "classes": list(data.classes),
         "counts": {name: len(source) for name, source in splits.items()},
@@ -242,18 +256,18 @@ def describe(run: Run, data: Data) -> dict[str, Any]:
     }
 
 
-def _precision(run: Run, task: Task, loader: Loader, world: World) -> Precision:
+def _precision(run: Run, model: Trainable, loader: Loader, world: World) -> Precision:
     """``auto`` resolved on the run's own first batch; by all ranks, since a loss may need the samples of all."""
     first: list[Batch] = []
 
-    def loss(trial: nn.Module) -> Tensor:
+    def loss(trial: Trainable) -> Tensor:
         if not first:
             batches = loader.batches(0)
             first.append(to_device(next(batches), world.device))
             batches.close()  # type: ignore[attr-defined]
-        return trial.loss(first[0])["loss"]  # type: ignore[operator]
+        return trial.loss(first[0])["loss"]
 
-    return precision.resolve(run.precision, task, loss, world.device)
+    return precision.resolve(run.precision, model, loss, world.device)
 
 
 def _differing(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
@@ -262,12 +276,12 @@ def _differing(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]
     return sorted((found.keys() | wanted.keys()) - both)
 
 
-def _beside_backbone(task: Task) -> dict[str, Tensor]:
-    """The state without that of backbones."""
-    inside = tuple(f"{name}." for name, module in task.named_modules() if isinstance(module, ViT))
+def _without_encoders(task: EncoderModule) -> dict[str, Tensor]:
+    """The state dict without the encoders' tensors."""
+    inside = tuple(f"{path}." for path in task.encoders())
     return {name: value for name, value in task.state_dict().items() if not name.startswith(inside)}
 
 
-def _outputs(task: Task) -> tuple[str, ...]:
-    names: tuple[str, ...] = getattr(task.config, "classes", ()) or getattr(task.config, "targets", ())
-    return names
+def _outputs(model: EncoderModule) -> tuple[str, ...]:
+    """The names of the classes or numbers that it predicts; none if it has no head."""
+    return model.names if isinstance(model, Embedder) else ()

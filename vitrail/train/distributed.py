@@ -1,7 +1,7 @@
-"""One process or many: the group under torchrun, and how a task's loss runs over the ranks.
+"""The process group under torchrun, and the loss over its ranks.
 
 Started by ``torchrun`` (or ``vitrail train --processes N``) every rank runs the same loop. Gradients are averaged by
-DDP, or parameters sharded by FSDP2. A group needs a time limit: when a rank dies the others leave with an error
+DDP, or parameters are sharded by FSDP2. A group needs a time limit: when a rank dies the others exit with an error
 within ``timeout`` seconds, and the whole job is started again from the last state.
 """
 
@@ -22,63 +22,64 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from vitrail.data.batch import Batch
-from vitrail.distill import PART
-from vitrail.predictor import pick_device
+from vitrail.machine import pick_device
+from vitrail.trainable import Losses, Trainable
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 
 
 class RankLost(Exception):
-    """Another process did not answer in time, or is dead."""
+    """Another process timed out, or is dead."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among all."""
+    """The rank of this process, and the number of processes."""
 
     device: torch.device
     rank: int = 0
     size: int = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this is the rank that writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is the rank that writes files and prints."""
         return self.rank == 0
 
     @contextmanager
-    def only_first_speaks(self) -> Iterator[None]:
-        """Within, what the other ranks would tell the user is dropped, for it is the same; errors pass."""
-        with nullcontext() if self.first else redirect_stderr(io.StringIO()):
+    def only_main_prints(self) -> Iterator[None]:
+        """Within, messages of the other ranks are dropped, since they are the same; exceptions are not."""
+        with nullcontext() if self.is_main else redirect_stderr(io.StringIO()):
             yield
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over all ranks, on all ranks."""
+        """The mean over all ranks, on all ranks; in place."""
         if self.size > 1:
             dist.all_reduce(values)
             values /= self.size
         return values
 
-    def agree(self, value: T) -> T:
-        """The first rank's value, on all ranks."""
+    def broadcast(self, value: T) -> T:
+        """The main rank's value, on all ranks."""
         if self.size == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
-    def wait(self) -> None:
-        """Until all ranks are here."""
+    def barrier(self) -> None:
+        """Wait for all ranks."""
         if self.size > 1:
             dist.barrier()
 
 
 @contextmanager
 def join(device: str, timeout: float) -> Iterator[World]:
-    """Join the group that torchrun describes in the environment, or be alone.
+    """Join the group that torchrun describes in the environment; without one, the world has one process.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        timeout: seconds after which a collective without an answer is an error.
+        timeout: seconds until a collective that does not complete is an error.
     """
     rank, size, local = (int(os.environ.get(key, default)) for key, default in
                          (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))  # fmt: skip
@@ -96,7 +97,7 @@ def join(device: str, timeout: float) -> Iterator[World]:
         dist.init_process_group("gloo", timeout=limit)
     try:
         yield World(chosen, rank, size)
-        dist.barrier()  # leave together: a peer that is gone first can abort the others
+        dist.barrier()  # leave together: a peer that exits first can abort the others
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise RankLost("another process of this training is gone or stuck; the same command continues") from error
@@ -105,77 +106,78 @@ def join(device: str, timeout: float) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-class Engine:
-    """``engine(batch)`` is the task's loss; its backward shares gradients over the ranks."""
+class Parallel:
+    """``parallel(batch)`` is the model's loss; its backward averages gradients over the ranks."""
 
-    def __init__(self, task: nn.Module, world: World, strategy: Literal["ddp", "fsdp"]) -> None:
-        self.task = task
-        self._loss: Callable[[Batch], dict[str, Tensor]] = task.loss  # type: ignore[assignment]
+    def __init__(self, model: Trainable, world: World, strategy: Literal["ddp", "fsdp"]) -> None:
+        self.model = model
+        self._loss: Callable[[Batch], Losses] = model.loss
         if world.size > 1 and strategy == "ddp":
-            self._loss = nn.parallel.DistributedDataParallel(_Loss(task))
+            self._loss = nn.parallel.DistributedDataParallel(_Loss(model))
         elif world.size > 1:
-            shard(task, world)
-            self._loss = task.loss  # type: ignore[assignment]  # its hooks gather the parameters
+            shard(model, world)
+            self._loss = model.loss  # its hooks gather the parameters
 
     @property
     def sharded(self) -> bool:
-        """Whether each rank holds a part of the parameters only."""
-        return isinstance(self.task, FSDPModule)
+        """Whether each rank holds only a part of the parameters."""
+        return isinstance(self.model, FSDPModule)
 
-    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch) -> Losses:
         return self._loss(batch)
 
     @contextmanager
-    def sharing(self, wanted: bool) -> Iterator[None]:
-        """Within, do ranks share gradients on backward? Only the last piece of a batch needs it."""
-        if self.sharded:
-            self.task.set_requires_gradient_sync(wanted)  # type: ignore[operator]
-        replicated = isinstance(self._loss, nn.parallel.DistributedDataParallel)
-        with nullcontext() if wanted or not replicated else self._loss.no_sync():  # type: ignore[attr-defined]
+    def gradient_sync(self, enabled: bool) -> Iterator[None]:
+        """Within, backward averages gradients only if ``enabled``: of a batch in pieces, the last one needs it."""
+        if isinstance(self.model, FSDPModule):
+            self.model.set_requires_gradient_sync(enabled)
+        replicated = self._loss if isinstance(self._loss, nn.parallel.DistributedDataParallel) else None
+        with nullcontext() if enabled or replicated is None else replicated.no_sync():
             yield
 
 
 class _Loss(nn.Module):
-    """DDP hooks into forward; ours is the loss."""
+    """The loss as a forward pass, which DDP hooks into."""
 
-    def __init__(self, task: nn.Module) -> None:
+    def __init__(self, model: Trainable) -> None:
         super().__init__()
-        self.task = task
+        self.model = model
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.task.loss(batch)  # type: ignore[operator]
+    def forward(self, batch: Batch) -> Losses:
+        return self.model.loss(batch)
 
 
-def shard(task: nn.Module, world: World) -> None:
-    """Shard the parameters in place with FSDP2, a block at a time. The optimizer must be built afterwards."""
+def shard(model: Trainable, world: World) -> None:
+    """Shard the parameters in place with FSDP2, each block apart. The optimizer must be built afterwards."""
     from torch.distributed.device_mesh import init_device_mesh
 
     mesh = init_device_mesh(world.device.type, (world.size,))
-    for block in getattr(getattr(task, "vit", None), "blocks", ()):
-        fully_shard(block, mesh=mesh)
-    if PART in dict(task.named_children()):
-        fully_shard(task.get_submodule(PART), mesh=mesh)  # it runs when the task's own pass is over
-    fully_shard(task, mesh=mesh)
-    register_fsdp_forward_method(task, "loss")
+    for encoder in model.encoders().values():
+        for block in encoder.blocks:
+            fully_shard(block, mesh=mesh)
+    module = type(model).__module__
+    fully_shard(model, mesh=mesh)
+    type(model).__module__ = module  # FSDP's subclass; a trainable is named after its module
+    register_fsdp_forward_method(model, "loss")
 
 
 @contextmanager
-def whole(task: nn.Module) -> Iterator[nn.Module]:
-    """The task with its parameters gathered, so that ranks may run different numbers of forward passes."""
-    shards = [module for module in task.modules() if isinstance(module, FSDPModule)]
+def unsharded(model: M) -> Iterator[M]:
+    """Within, the model's parameters are gathered, so that ranks may run different numbers of forward passes."""
+    shards = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for module in shards:
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
     try:
-        yield task
+        yield model
     finally:
-        for module in shards:
-            module.set_reshard_after_forward(module is not task, recurse=False)  # FSDP's default: backward begins there
+        for module in shards:  # FSDP's default: the root keeps its parameters for backward
+            module.set_reshard_after_forward(module is not model, recurse=False)
             module.reshard()
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """A whole copy on the CPU of a tensor that may be sharded. All ranks must call it."""
+    """A full copy on the CPU of a tensor that may be sharded. All ranks must call it."""
     full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return full.detach().to("cpu", copy=True)
 

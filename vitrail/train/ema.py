@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which is what gets evaluated and released (Polyak & Juditsky 1992)."""
+"""An exponential moving average of the weights, which is evaluated and released (Polyak & Juditsky 1992)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from typing import Annotated, TypeAlias
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from vitrail.config import config
+from vitrail.trainable import Trainable
 
 Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 @config
 class EmaConfig:
-    """The average keeps ``decay`` of itself per step, less in the beginning so that it forgets the first weights."""
+    """The average keeps ``decay`` of itself per step; less in the beginning, to forget the initial weights."""
 
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.9999
     warmup: bool = True  # decay at step n is at most (1 + n) / (10 + n)
@@ -25,7 +26,9 @@ class EmaConfig:
 class Ema(AveragedModel):
     """``module`` is the averaged copy; ``update_parameters(model)`` after each step. Buffers are copied."""
 
-    def __init__(self, model: nn.Module, config: EmaConfig) -> None:
+    module: Trainable
+
+    def __init__(self, model: Trainable, config: EmaConfig) -> None:
         super().__init__(model, multi_avg_fn=self._average)
         self.config = config
         self.module.requires_grad_(False)

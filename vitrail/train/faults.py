@@ -1,4 +1,4 @@
-"""Losses that are not finite: which images are behind them."""
+"""Losses that are not finite, and the images that cause them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import torch
 from vitrail.data import Loader
 from vitrail.data.batch import single, to_device
 from vitrail.evaluation import evaluation_mode
-from vitrail.tasks import Task
+from vitrail.trainable import Trainable
 
 MAX_FAULTS = 3  # in a row
 MAX_NAMES = 8
 
 
-def culprits(task: Task, loader: Loader, epoch: int, step: int, device: torch.device) -> str:
-    """The images of a batch whose own loss is not finite, in words.
+def culprits(model: Trainable, loader: Loader, epoch: int, step: int, device: torch.device) -> str:
+    """A message that names the images of a batch whose own loss is not finite.
 
-    A batch is a function of (epoch, step), so none need be kept: this loads it again.
+    A batch is a function of (epoch, step), so it is loaded again instead of being kept.
     """
     batch = next(loader.batches(epoch, step))
     rows = [single(batch, i) for i in range(len(batch["index"]))]
-    with evaluation_mode(task), torch.no_grad():
-        losses = [task.loss(to_device(row, device))["loss"] for row in rows]
+    with evaluation_mode(model), torch.no_grad():
+        losses = [model.loss(to_device(row, device))["loss"] for row in rows]
     index = batch["index"][~torch.stack(losses).isfinite().cpu()].tolist()
     if not index:
         return "no image of the batch is at fault alone: the training has diverged, so lower optimizer.lr"

@@ -1,12 +1,12 @@
-"""A run's folder: what is in it, who may write to it, and whether a command may begin, continue or must refuse.
+"""A run's folder: its files, its lock, and whether a command may begin or continue the run in it.
 
 ::
 
     config.yaml     the run, every auto resolved        weights/{best,last}.safetensors  self-contained
-    command.txt     one line a session                  state/                           for resuming
+    command.txt     one line per session                state/                           for resuming
     env.json        versions, hardware, git, threads    plots/, report.html              by the report
     data.json       hash, classes, counts, bad files
-    metrics.csv     one row an epoch
+    metrics.csv     one row per epoch
     summary.json    the result; it appears when the training is complete, and says so
 """
 
@@ -18,6 +18,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +27,7 @@ from vitrail import files, registry
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.errors import UserError
-from vitrail.train.run import Run, differences, settled
+from vitrail.train.run import Run, differences, keep_resolved
 from vitrail.version import __version__
 
 
@@ -54,7 +55,7 @@ class RunFolder:
             raise UserError(f"{self.path} holds no run (no config.yaml); give a folder that `vitrail train` made")
         run = self._saved()
         registry.refuse_foreign(run.entries, str(self.config))
-        return run.on_its_word
+        return run.without_permissions
 
     def _saved(self) -> Run:
         """The run as the config has it, whatever modules it names."""
@@ -65,16 +66,16 @@ class RunFolder:
         return files.read_json(self.summary) if self.summary.exists() else None
 
     def add_evaluation(self) -> dict[str, Any] | None:
-        """Copy the metrics of evaluation/test.json (or val) to the summary, which tells that the report is written."""
+        """Copy the metrics of evaluation/test.json (or val) to the summary, which marks the report as written."""
         found = (self.path / "evaluation" / f"{split}.json" for split in ("test", "val", "train"))
         file = next((path for path in found if path.exists()), None)
-        measured = files.read_json(file) if file is not None else None
-        evaluation = {key: measured[key] for key in ("split", "images", "metrics")} if measured else None
+        content = files.read_json(file) if file is not None else None
+        evaluation = {key: content[key] for key in ("split", "images", "metrics")} if content else None
         files.write_json(self.summary, (self.read_summary() or {}) | {"evaluation": evaluation})
         return evaluation
 
     def awaits_report(self, run: Run) -> bool:
-        """Is the training of this very run complete, and only its evaluation missing?"""
+        """Whether the training of this same run is complete, and only its evaluation is missing."""
         summary = self.read_summary()
         return (
             summary is not None
@@ -84,7 +85,7 @@ class RunFolder:
         )
 
     def claim(self) -> None:
-        """Be the only process that trains here, until this one ends, however it ends.
+        """Lock the folder for training until this process ends, however it ends.
 
         Raises:
             UserError: another process does.
@@ -106,18 +107,18 @@ class RunFolder:
             raise UserError(f"cannot write to {self.path}: {error.strerror}; choose another place") from None
 
     def release(self) -> None:
-        """Let others train here; a folder to which nothing was written goes."""
+        """Unlock the folder; remove it if nothing was written to it."""
         if self._lock is not None:
             if [path.name for path in self.path.iterdir()] == [".lock"]:
                 files.remove(self.path)
             self._lock.close()
             self._lock = None
 
-    def admit(self, run: Run, *, extend: bool) -> Run:
-        """The run to train here: the saved one where the folder already holds it, with the epochs of ``run``.
+    def reconcile(self, run: Run, *, extend: bool) -> Run:
+        """The run to train here: ``run``, with what the run that the folder already holds resolved ``auto`` to.
 
         Args:
-            extend: resuming was asked for, so another number of epochs is meant.
+            extend: the user asked to resume, so the number of epochs may differ.
 
         Raises:
             UserError: the folder holds a finished run, or another one.
@@ -143,10 +144,10 @@ class RunFolder:
                     f"{self.path} is complete with {epochs} epochs; choose another --name, "
                     f"or extend it with --resume {self.path} --epochs {epochs + saved.epochs}"
                 )
-        return configs.from_dict(Run, settled(to_dict(saved), to_dict(run)))
+        return configs.from_dict(Run, keep_resolved(to_dict(saved), to_dict(run)))
 
     def begin(self, run: Run, data: dict[str, Any], *, resumed: bool) -> None:
-        """Write down what is about to happen. From now on the run is not complete."""
+        """Write config, environment, data and command. From now on the run is not complete."""
         files.remove(self.summary)
         with files.replacing(self.config) as temporary:
             configs.save(run, temporary)
@@ -169,14 +170,14 @@ class RunFolder:
             data["bad_files"] |= bad_files
             files.write_json(self.path / "data.json", data)
 
-    def finish(self, summary: dict[str, Any]) -> None:
-        """The mark of completion, on disk when this returns."""
+    def finish(self, summary: Mapping[str, object]) -> None:
+        """Write the summary, which marks the run as complete; it is on disk when this returns."""
         files.write_json(self.summary, summary)
         note(f"{self.path}: complete")
 
 
-def environment() -> dict[str, Any]:
-    """What the numbers of a run may depend on beside its config."""
+def environment() -> dict[str, object]:
+    """What the numbers of a run may depend on besides its config."""
     from importlib.metadata import PackageNotFoundError, version
 
     import torch

@@ -1,7 +1,7 @@
 """Starting a training's processes on this machine, watching them, and starting all of them again after a crash.
 
-A job that lost a process is ended and begun again as a whole: it resumes from its last state. (Replacing a single rank
-in place, as elastic launchers do, was seen to hang.) Needs no torch, so watching costs nothing.
+A job that lost a process is ended and restarted with all processes: it resumes from its last state. (Replacing a single
+rank in place, as elastic launchers do, was observed to hang.) It imports no torch, so the watching process is small.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vitrail.machine import num_cores
 WATCHED = "VITRAIL_WATCHED"  # set in the environment of the processes that are started here
 GRACE = 40  # seconds for the other processes to leave after one has crashed, or all after a signal
 LOST = 75  # the exit code of a process that lost another one (EX_TEMPFAIL of sysexits.h)
-DELIBERATE = {2, 130, 138, 143}  # a user's mistake, or asked to leave: starting again would not help
+DELIBERATE = {2, 130, 138, 143}  # a user's mistake, or asked to leave: a restart would not help
 
 
 def is_watched() -> bool:

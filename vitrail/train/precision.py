@@ -1,4 +1,4 @@
-"""In which numbers to compute: resolving ``auto`` by measuring, and one guarded optimizer step for all of them."""
+"""Precision: ``auto`` resolved by measuring, and one guarded optimizer step for all precisions."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import copy
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from vitrail.console import note
+from vitrail.dtypes import AUTOCAST_DTYPES
 from vitrail.errors import UserError
-from vitrail.evaluation import AUTOCAST
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
+M = TypeVar("M", bound=nn.Module)
 
 
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """The context in which losses are computed."""
-    return torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST)
+    return torch.autocast(device.type, AUTOCAST_DTYPES.get(precision), enabled=precision in AUTOCAST_DTYPES)
 
 
 def scaler(precision: str, device: torch.device) -> torch.amp.GradScaler | None:
@@ -32,16 +34,14 @@ def scaler(precision: str, device: torch.device) -> torch.amp.GradScaler | None:
     return torch.amp.GradScaler(device.type)
 
 
-def resolve(
-    precision: Precision, task: nn.Module, loss: Callable[[nn.Module], Tensor], device: torch.device
-) -> Precision:
-    """What ``auto`` means here; anything else is returned as it is.
+def resolve(precision: Precision, model: M, loss: Callable[[M], Tensor], device: torch.device) -> Precision:
+    """The precision that ``auto`` means here; any other one is returned unchanged.
 
-    A GPU gets bf16, or fp16 where it has none. A CPU with bf16 matrix instructions gets bf16 if a training step of
-    this very model measures faster with it. The choice is printed.
+    A GPU gets bf16, or fp16 if it lacks bf16. A CPU with bf16 matrix instructions gets bf16 if a training step of this
+    model measures faster with it. The choice is printed.
 
     Args:
-        loss: the task's loss on a typical batch.
+        loss: the model's loss on a typical batch.
     """
     if precision != "auto":
         return precision
@@ -52,7 +52,7 @@ def resolve(
     if device.type != "cpu" or not has_fast_bf16():
         note(f"precision: fp32 (auto, {device.type} without bf16 matrix instructions)")
         return "fp32"
-    full, half = _step_seconds(task, loss, device, ("fp32", "bf16"))
+    full, half = _step_seconds(model, loss, device, ("fp32", "bf16"))
     chosen = "bf16" if half < full else "fp32"
     note(f"precision: {chosen} (auto, measured: fp32 {full * 1e3:.1f} ms, bf16 {half * 1e3:.1f} ms per step)")
     return chosen
@@ -65,11 +65,11 @@ def has_fast_bf16() -> bool:
 
 
 def _step_seconds(
-    task: nn.Module, loss: Callable[[nn.Module], Tensor], device: torch.device, precisions: tuple[str, ...]
+    model: M, loss: Callable[[M], Tensor], device: torch.device, precisions: tuple[str, ...]
 ) -> list[float]:
-    """The fastest of a few forward and backward passes in each precision, taken in turns so that a busy machine
-    slows all alike, on a copy so that nothing of the run changes."""
-    trial = copy.deepcopy(task)
+    """The fastest of a few forward and backward passes in each precision, in turns so that a busy machine slows all of
+    them, on a copy so that the model does not change."""
+    trial = copy.deepcopy(model)
     best = dict.fromkeys(precisions, float("inf"))
     for name in precisions * 3:
         started = time.perf_counter()
@@ -84,20 +84,20 @@ def _step_seconds(
 def guarded_step(
     optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None, loss: Tensor, clip: float | None
 ) -> Tensor:
-    """Clip and step, unless the loss or a gradient is not finite: then weights and optimizer state stay as they are.
+    """Clip and step, unless the loss or a gradient is not finite: then weights and optimizer state do not change.
 
-    The verdict stays on the device where the optimizer is fused (it takes it as its AMP ``found_inf``), so a GPU
-    never waits for the host; other optimizers cost one synchronisation.
+    The check stays on the device if the optimizer is fused (as its AMP ``found_inf``), so a GPU never waits for the
+    host; other optimizers cost one synchronisation.
 
     Args:
         loss: the loss, the same on every rank.
 
     Returns:
-        The norm of the gradient before clipping, not finite where the step was skipped.
+        The norm of the gradient before clipping; not finite if the step was skipped.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     grads = [p.grad for p in parameters if p.grad is not None]
-    # A loss that is not finite need not show in the gradients; let it, so that their norm alone is the verdict.
+    # A loss that is not finite need not show in the gradients; add it, so that checking their norm is enough.
     _local(grads[0]).add_(torch.where(loss.isfinite(), 0.0, torch.inf))
     if scaler is not None:
         scaler.unscale_(optimizer)
@@ -116,9 +116,9 @@ def guarded_step(
     return norm
 
 
-def _local(tensor: Any) -> Tensor:
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def _full(tensor: Any) -> Tensor:
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+def _full(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -24,19 +25,19 @@ Seconds = Annotated[float, Field(gt=0)]
 class Run:
     """Args:
     data: source, preprocessing, augmentation, loader. The loader's batch size counts all ranks.
-    task: a file of ``vitrail/tasks``, a third party's module, or ``auto``: what the labels are.
+    task: a file of ``vitrail/tasks`` or ``vitrail/pretrain``, a third party's module, or ``auto``: by the labels.
     task_options: fields of the task's ``Config``.
-    init: a run folder or weights file to start from, at another image size or class count too.
-    distill: a trained model to learn from beside the labels, or null.
-    freeze: patterns of parameter names, or ``backbone``.
-    accumulate: work through each batch in this many pieces: the same step with less memory.
-    clip: largest norm of the gradient, or null.
+    init: a run folder or weights file to start from; image size and classes may differ.
+    distill: a trained model to learn from besides the labels, or null.
+    freeze: patterns of parameter names, or ``backbone`` for all encoders.
+    accumulate: process each batch in this many pieces: the same step with less memory.
+    clip: maximum norm of the gradient, or null.
     ema: average the weights (the averaged ones are evaluated and released), or null.
     precision: ``auto`` measures on a CPU and takes bf16 on a GPU.
     patience: stop after this many evaluations in a row without improvement, or null.
-    save_steps, save_seconds: how often the state is saved besides every epoch's end, or null.
+    save_steps, save_seconds: how often the state is saved besides at the end of every epoch, or null.
     strategy: under torchrun, replicate (``ddp``) or shard (``fsdp``) parameters.
-    timeout: seconds until a rank that waits for a dead one gives up.
+    timeout: seconds until a rank that waits for a dead one exits with an error.
     loggers: files of ``vitrail/train/loggers``; ``metrics.csv`` is always written.
     """
 
@@ -69,11 +70,11 @@ class Run:
     def entries(self) -> set[str]:
         """The registry entries that it names; dotted ones are third parties' modules."""
         distill = self.distill.modules if self.distill else ()
-        return {self.task, *self.loggers, self.data.source.module, *distill}
+        return {self.task, *self.loggers, *self.data.source.modules, *distill}
 
     @property
-    def on_its_word(self) -> Run:
-        """The run as a file may ask for it: what can run code is allowed by people alone."""
+    def without_permissions(self) -> Run:
+        """The run as a file may ask for it: only the user can allow files that run code."""
         return self if self.distill is None else replace(self, distill=replace(self.distill, allow_pickle=False))
 
     @property
@@ -87,14 +88,14 @@ class Run:
         return replace(self, data=replace(self.data, preprocess=self.preprocess.options()))
 
 
-# What may change while a run is interrupted: where and how fast it runs, not what it computes.
+# Settings that may change when a run is resumed: where and how fast it runs, not what it computes.
 INCIDENTAL = {"device", "timeout", "loggers", "save_steps", "save_seconds", "distill.allow_pickle"} | {
     f"data.loader.{name}" for name in ("workers", "prefetch", "cache")
 }
 
 
-def differences(saved: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> list[str]:
-    """Settings that make another training, as ``name: saved, now asked``; ``auto`` agrees with what it became."""
+def differences(saved: Mapping[str, object], asked: Mapping[str, object], prefix: str = "") -> list[str]:
+    """Settings that make another training, as ``name: saved, now asked``; ``auto`` equals what it was resolved to."""
     found = []
     for key in sorted(saved.keys() | asked.keys()):
         old, new, name = saved.get(key), asked.get(key), f"{prefix}{key}"
@@ -105,8 +106,13 @@ def differences(saved: dict[str, Any], asked: dict[str, Any], prefix: str = "") 
     return found
 
 
-def settled(saved: Any, asked: Any) -> Any:
+def keep_resolved(saved: Mapping[str, object], asked: Mapping[str, object]) -> dict[str, object]:
     """``asked`` with each ``auto`` as it was resolved in ``saved``; both plain types."""
-    if isinstance(saved, dict) and isinstance(asked, dict):
-        return {key: settled(saved.get(key, value), value) for key, value in asked.items()}
-    return saved if asked == "auto" else asked
+    kept: dict[str, object] = {}
+    for key, value in asked.items():
+        old = saved.get(key, value)
+        if isinstance(old, dict) and isinstance(value, dict):
+            kept[key] = keep_resolved(old, value)
+        else:
+            kept[key] = old if value == "auto" else value
+    return kept

@@ -12,7 +12,7 @@ from vitrail.ops.schedules import cosine
 
 @config
 class ScheduleConfig:
-    """How the learning rate moves: up linearly for the warmup, then down to ``final`` of its peak."""
+    """The learning rate rises linearly during the warmup, then falls to ``final`` of its peak."""
 
     name: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_epochs: Annotated[float, Field(ge=0)] | None = None  # None: 5 % of the training

@@ -1,4 +1,4 @@
-"""Leaving in good order: a signal asks, the loop saves at the next step boundary and goes."""
+"""Leaving on a signal: the loop saves at the next step boundary and ends."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-WATCHED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+from vitrail.data import Loader
+from vitrail.data.batch import Batch
+
+HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
-class Asked(Exception):
-    """A signal asks to leave, in the middle of something that can be done again."""
+class StopRequested(Exception):
+    """A signal was received during work that can be repeated."""
 
 
 class Signals:
@@ -23,7 +26,7 @@ class Signals:
     def __enter__(self) -> Signals:
         self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._receive) for number in WATCHED}
+            self._before = {number: signal.signal(number, self._receive) for number in HANDLED}
         return self
 
     def __exit__(
@@ -34,30 +37,30 @@ class Signals:
 
     @property
     def exit_code(self) -> int:
-        """What to leave with, as shells count: 128 + the signal, i.e. SIGINT 130, SIGUSR1 138, SIGTERM 143."""
-        return 128 + (self.received or signal.SIGTERM)  # on a rank that was not signalled itself: SIGTERM
+        """The exit code by the shells' convention: 128 + the signal, i.e. SIGINT 130, SIGUSR1 138, SIGTERM 143."""
+        return 128 + (self.received or signal.SIGTERM)  # a rank that received none itself: SIGTERM
 
-    def watch(self, loader: Any) -> Watched:
-        """The loader, which raises :class:`Asked` at the next batch once a signal has come."""
-        return Watched(loader, self)
+    def interrupting(self, loader: Loader) -> InterruptibleLoader:
+        """The loader, which raises :class:`StopRequested` at the next batch after a signal."""
+        return InterruptibleLoader(loader, self)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-class Watched:
-    """See :meth:`Signals.watch`."""
+class InterruptibleLoader:
+    """See :meth:`Signals.interrupting`."""
 
-    def __init__(self, loader: Any, signals: Signals) -> None:
+    def __init__(self, loader: Loader, signals: Signals) -> None:
         self.loader, self.signals = loader, signals
 
     def __len__(self) -> int:
         return len(self.loader)
 
-    def batches(self, epoch: int = 0) -> Iterator[dict[str, Any]]:
+    def batches(self, epoch: int = 0) -> Iterator[Batch]:
         """The loader's."""
         for batch in self.loader.batches(epoch):
             if self.signals.received is not None:
-                raise Asked
+                raise StopRequested
             yield batch

@@ -1,8 +1,8 @@
 """What resuming needs, saved so that a kill at any moment costs at most one save interval.
 
-``state/00000007/`` holds ``state.safetensors`` (weights, their average, optimizer), ``state.json`` (where the run is)
-and ``manifest.json`` (the SHA-256 of both, hence of the whole state). A save is written beside, synced and renamed;
-the last two are kept; a damaged one is passed over for the one before.
+``state/00000007/`` holds ``state.safetensors`` (weights, their average, optimizer), ``state.json`` (counters of the
+loop) and ``manifest.json`` (the SHA-256 of both). A save is written to a temporary folder, synced and renamed; the last
+two are kept; a damaged one is skipped for the one before.
 
 Random numbers need no restoring: steps seed the generator from (seed, step, rank), the loader its own from their keys.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail import files
 from vitrail.checkpoints import native
@@ -24,20 +24,21 @@ from vitrail.console import note, warn
 from vitrail.errors import UserError
 from vitrail.train.distributed import World, gather, placed_like
 from vitrail.train.ema import Ema
+from vitrail.trainable import Trainable
 
 KEEP = 2
 FILES = {"state.json", "state.safetensors"}
 
 
 @dataclass
-class Position:
-    """Where a run is: everything that changes with the steps and is no tensor."""
+class LoopState:
+    """The progress of a training: everything that a step changes and that is no tensor."""
 
     epoch: int = 0
     step: int = 0  # optimizer steps since the beginning
     step_in_epoch: int = 0
-    faults: int = 0  # losses in a row that were not finite
-    counted: int = 0  # steps in ``sums``
+    faults: int = 0  # consecutive losses that were not finite
+    counted: int = 0  # steps summed up in ``sums``
     sums: dict[str, float] = field(default_factory=dict)  # of this epoch's losses
     norm: float = 0.0  # of the last gradient
     best: float | None = None  # of the monitored metric
@@ -46,14 +47,18 @@ class Position:
 
 
 @dataclass
-class Training:
-    """All that a step changes."""
+class TrainState:
+    """Everything that a step changes."""
 
-    task: nn.Module
+    model: Trainable
     optimizer: torch.optim.Optimizer
     ema: Ema | None
     scaler: torch.amp.GradScaler | None
-    position: Position
+    loop: LoopState
+
+    def evaluated(self) -> Trainable:
+        """The module with the weights to evaluate and release: the average if there is one."""
+        return self.model if self.ema is None else self.ema.module
 
 
 @dataclass(frozen=True)
@@ -64,28 +69,28 @@ class Saved:
     info: dict[str, Any]
     where: Path
 
-    def restore_weights(self, task: nn.Module, ema: Ema | None) -> None:
-        """Before sharding: a shard is cut from the whole."""
-        native.load_into(task, self._part("task/"), where=self.where)
+    def restore_weights(self, model: Trainable, ema: Ema | None) -> None:
+        """Load weights and their average, before sharding."""
+        native.load_into(model, self._part("task/"), where=self.where)
         if ema is not None:
             native.load_into(ema.module, self._part("ema/"), where=self.where)
             ema.n_averaged.fill_(self.info["ema_updates"])
 
-    def restore(self, training: Training, world: World) -> None:
-        """The rest, after sharding: the optimizer's state is placed as its parameters are.
+    def restore(self, state: TrainState, world: World) -> None:
+        """Load the rest, after sharding: the optimizer's state is placed as its parameters are.
 
-        Sums in parallel depend on the number of threads, so a run goes on with as many as it had.
+        Parallel sums depend on the number of threads, so a run continues with the number that it began with.
         """
-        parameters = dict(training.task.named_parameters())
-        fused = training.optimizer.defaults.get("fused")
+        parameters = dict(state.model.named_parameters())
+        fused = state.optimizer.defaults.get("fused")
         for key, value in self._part("optimizer/").items():
             name, _, slot = key.rpartition("/")
             like = parameters[name]
             count = value.ndim == 0 and not fused  # only fused kernels keep their step count on the device
-            training.optimizer.state[like][slot] = value if count else placed_like(value, like)
-        if training.scaler is not None:
-            training.scaler.load_state_dict(self.info["scaler"])
-        vars(training.position).update(self.info["position"])
+            state.optimizer.state[like][slot] = value if count else placed_like(value, like)
+        if state.scaler is not None:
+            state.scaler.load_state_dict(self.info["scaler"])
+        vars(state.loop).update(self.info["position"])
         if world.device.type == "cpu" and (threads := self.info["threads"]) != torch.get_num_threads():
             note(f"threads: {threads}, as before, not {torch.get_num_threads()}: the result stays the same to the bit")
             torch.set_num_threads(threads)
@@ -96,23 +101,23 @@ class Saved:
         return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
 
 
-def save(folder: Path, training: Training, world: World) -> None:
-    """Write the next state into ``folder``; all ranks call it, the first one writes.
+def save(folder: Path, state: TrainState, world: World) -> None:
+    """Write the next state into ``folder``; all ranks call it, the main one writes.
 
     Raises:
         UserError: the disk is full or failing; the states that were there are untouched.
     """
-    tensors = _tensors(training)
-    if world.first:
+    tensors = _tensors(state)
+    if world.is_main:
         serial = max((int(path.name) for path in _states(folder)), default=0) + 1
         with files.replacing(folder / f"{serial:08d}", size=sum(t.nbytes for t in tensors.values())) as temporary:
             temporary.mkdir()
             native.write(temporary / "state.safetensors", tensors, {})
-            (temporary / "state.json").write_text(json.dumps(_info(training, world), allow_nan=False))
+            (temporary / "state.json").write_text(json.dumps(_info(state, world), allow_nan=False))
             digests = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
             (temporary / "manifest.json").write_text(json.dumps({"sha256": digests}))
         _remove_old(folder)
-    world.wait()
+    world.barrier()
 
 
 def load(folder: Path) -> Saved | None:
@@ -134,9 +139,9 @@ def load(folder: Path) -> Saved | None:
 
 
 def clean(folder: Path) -> None:
-    """Remove what a killed save left behind, or had no time to remove."""
-    for litter in folder.glob(".*.tmp"):
-        files.remove(litter)
+    """Remove what a killed save left behind or did not remove."""
+    for leftover in folder.glob(".*.tmp"):
+        files.remove(leftover)
     _remove_old(folder)
 
 
@@ -144,8 +149,8 @@ def damage(path: Path) -> str | None:
     """What is wrong with a state's files, or None."""
     try:
         digests = json.loads((path / "manifest.json").read_text())["sha256"]
-        if digests.keys() != FILES:  # another path could lead anywhere, an empty list proves nothing
-            return "manifest.json is not about the files of a state"
+        if digests.keys() != FILES:  # no other path is opened, and both files must be listed
+            return "manifest.json does not list the files of a state"
         for name, digest in digests.items():
             if _sha256(path / name) != digest:
                 return f"{name} is not what was written"
@@ -165,22 +170,22 @@ def _states(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("[0-9]*") if path.name.isdigit())
 
 
-def _tensors(training: Training) -> dict[str, Tensor]:
-    parts: dict[str, Tensor] = {f"task/{key}": value for key, value in training.task.state_dict().items()}
-    if training.ema is not None:
-        parts |= {f"ema/{key}": value for key, value in training.ema.module.state_dict().items()}
-    for name, parameter in training.task.named_parameters():
-        slots = training.optimizer.state.get(parameter, {})
+def _tensors(state: TrainState) -> dict[str, Tensor]:
+    parts: dict[str, Tensor] = {f"task/{key}": value for key, value in state.model.state_dict().items()}
+    if state.ema is not None:
+        parts |= {f"ema/{key}": value for key, value in state.ema.module.state_dict().items()}
+    for name, parameter in state.model.named_parameters():
+        slots = state.optimizer.state.get(parameter, {})
         parts |= {f"optimizer/{name}/{slot}": value for slot, value in slots.items() if value is not None}
     return {key: gather(value) for key, value in parts.items()}
 
 
-def _info(training: Training, world: World) -> dict[str, Any]:
+def _info(state: TrainState, world: World) -> dict[str, object]:
     generator = torch.cuda.get_rng_state() if world.device.type == "cuda" else torch.get_rng_state()
     return {
-        "position": asdict(training.position),
-        "ema_updates": None if training.ema is None else int(training.ema.n_averaged),
-        "scaler": None if training.scaler is None else training.scaler.state_dict(),
+        "position": asdict(state.loop),
+        "ema_updates": None if state.ema is None else int(state.ema.n_averaged),
+        "scaler": None if state.scaler is None else state.scaler.state_dict(),
         "rng_sha256": hashlib.sha256(generator.numpy().tobytes()).hexdigest(),
         "threads": torch.get_num_threads(),
         "world_size": world.size,

@@ -1,8 +1,8 @@
-"""One optimizer step, and what it found out."""
+"""One optimizer step, and its outputs."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,17 +10,17 @@ from torch import Tensor
 from vitrail.data import keyed_random
 from vitrail.data.batch import Batch, chunks, to_device
 from vitrail.train import optimizer, precision
-from vitrail.train.assemble import Session
+from vitrail.train.assemble import TrainContext
 from vitrail.train.schedule import factor
 
 
-class Reading(NamedTuple):
-    """What a step found out. ``values()`` waits until the host has it."""
+class StepOutput(NamedTuple):
+    """The outputs of a step. ``values()`` waits until they are on the host."""
 
     step_in_epoch: int
     losses: tuple[str, ...]
-    numbers: Tensor  # gradient norm, losses, whether a rank was asked to stop, whether one wants to save
-    ready: Any
+    numbers: Tensor  # gradient norm, losses, whether any rank asks to stop, whether any asks to save
+    ready: torch.cuda.Event | None
 
     def values(self) -> tuple[float, dict[str, float], bool, bool]:
         """Gradient norm, losses by name, stop, save; the same on every rank."""
@@ -30,35 +30,35 @@ class Reading(NamedTuple):
         return norm, dict(zip(self.losses, losses, strict=True)), stop > 0, save > 0
 
 
-class Stepper:
-    """``stepper(batch)`` moves the training by one step.
+class TrainStep:
+    """``train_step(batch)`` takes one optimizer step.
 
     All randomness comes from (seed, step, rank), and after an epoch's steps from (seed, epoch, rank), so there is no
     generator to restore.
     """
 
-    def __init__(self, session: Session) -> None:
-        self.run, self.world, self.engine = session.run, session.world, session.engine
-        self.task, self.training = session.task, session.training
-        self.steps_per_epoch = len(session.loader)
+    def __init__(self, context: TrainContext) -> None:
+        self.run, self.world, self.parallel = context.run, context.world, context.parallel
+        self.model, self.state = context.model, context.state
+        self.steps_per_epoch = len(context.loader)
         self.num_steps = self.run.epochs * self.steps_per_epoch
 
-    def __call__(self, batch: Batch, *, stop: bool, save: bool) -> Reading:
-        """Take a step. The wishes ``stop`` and ``save`` of any rank come back to all in the reading."""
-        at, training = self.training.position, self.training
+    def __call__(self, batch: Batch, *, stop: bool, save: bool) -> StepOutput:
+        """Take a step. ``stop`` and ``save`` of any rank are in the output of all ranks."""
+        at, state = self.state.loop, self.state
         self.seed("step", at.step)
         rate = factor(self.run.schedule, at.step, self.num_steps, self.steps_per_epoch)
-        optimizer.set_rates(training.optimizer, self.run.optimizer, rate, at.step / self.num_steps)
+        optimizer.set_rates(state.optimizer, self.run.optimizer, rate, at.step / self.num_steps)
         names, losses = self.gradients(to_device(batch, self.world.device))
         shared = self.world.mean(torch.cat((losses, losses.new_tensor([stop, save]))))
-        norm = precision.guarded_step(training.optimizer, training.scaler, shared[0], self.run.clip)
-        self.task.after_step(at.step, self.num_steps)
-        if training.ema is not None:
-            training.ema.update_parameters(self.task)
+        norm = precision.guarded_step(state.optimizer, state.scaler, shared[0], self.run.clip)
+        self.model.after_step(at.step, self.num_steps)
+        if state.ema is not None:
+            state.ema.update_parameters(self.model)
         numbers = torch.cat((norm[None], shared)).to("cpu", non_blocking=True)
         ready = torch.cuda.current_stream().record_event() if norm.is_cuda else None
         at.step, at.step_in_epoch = at.step + 1, at.step_in_epoch + 1
-        return Reading(at.step_in_epoch - 1, names, numbers, ready)
+        return StepOutput(at.step_in_epoch - 1, names, numbers, ready)
 
     def seed(self, what: str, number: int) -> None:
         """Set torch's generators to a function of the run's seed, what comes next, and this rank."""
@@ -71,11 +71,11 @@ class Stepper:
         pieces = chunks(batch, count)
         for piece in pieces:
             share = len(piece["keys"]) / size
-            with self.engine.sharing(piece is pieces[-1]):
+            with self.parallel.gradient_sync(piece is pieces[-1]):
                 with precision.autocast(self.run.precision, self.world.device):
-                    losses = self.engine(piece)
+                    losses = self.parallel(piece)
                 loss = losses["loss"] * share
-                (self.training.scaler.scale(loss) if self.training.scaler else loss).backward()
+                (self.state.scaler.scale(loss) if self.state.scaler else loss).backward()
             for name, value in losses.items():
                 total[name] = total.get(name, 0.0) + value.detach().float() * share
         names = ("loss", *(name for name in total if name != "loss"))

@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import vitrail
+from vitrail.build import LazyCheckpoint, open_checkpoint
 from vitrail.checkpoints import foreign
+from vitrail.checkpoints.description import Description
 from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.outline import Outline, as_model, outline
 from vitrail.tasks import Task, classification, features
 from vitrail.vit import ViTConfig
 
@@ -39,17 +40,17 @@ def images(height: int = 32, width: int = 32, channels: int = 3) -> Tensor:
 def read(model: Any, folder: Path, dialect: str) -> Task:
     """Ours of a model of theirs, by the files that it saves."""
     model.save_pretrained(folder)
-    found = outline(folder)
+    found = open_checkpoint(folder)
     assert found.dialect == dialect
     assert found.assumed == () or all(line.startswith("preprocessing") for line in found.assumed)
     return found.load().eval()
 
 
-def read_bare(model: Any, folder: Path, dialect: str) -> Outline:
+def read_bare(model: Any, folder: Path, dialect: str) -> LazyCheckpoint:
     """What we find in its state dict alone: the names of transformers 5 in memory, no config."""
     folder.mkdir()
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
-    found = outline(folder)
+    found = open_checkpoint(folder)
     assert found.dialect == dialect
     return found
 
@@ -72,7 +73,7 @@ def build(labels: bool = True, pool: Any = None, head: Any = None, projection: i
 def write(dialect: str, task: Task, folder: Path, **preprocess: Any) -> None:
     vit = task.vit.config
     settings = PreprocessConfig(**{"size": vit.image_size, "channels": vit.channels, **preprocess})
-    model = as_model(task, settings)
+    model = Description.of(task, settings)
     assert foreign.dialect_for("huggingface", model) == dialect
     foreign.save(dialect, folder, model, task.state_dict())
 

@@ -13,10 +13,11 @@ from hf_reference import NAMES, build, images, photo
 from safetensors.torch import save_file
 
 import vitrail
+from vitrail.build import open_checkpoint
 from vitrail.checkpoints import foreign
+from vitrail.checkpoints.description import Description
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
-from vitrail.outline import as_model, outline
 
 SIZES = {
     "img_size": 32,
@@ -65,7 +66,7 @@ def saved(theirs: Any, folder: Path, more: dict[str, Any] | None = None, **extra
 )
 def test_the_same_logits(more: dict[str, Any], randomise: Any, close: Any, tmp_path: Path) -> None:
     theirs, x = model(randomise, **more), images(*more.get("img_size", (32, 32)))
-    found = outline(saved(theirs, tmp_path / "m", more))
+    found = open_checkpoint(saved(theirs, tmp_path / "m", more))
     assert found.dialect == "beit"
     assert found.assumed == () or found.assumed[0].startswith("preprocessing: to the")
     task = found.load().eval()
@@ -78,21 +79,21 @@ def test_a_file_alone(more: dict[str, Any], randomise: Any, close: Any, tmp_path
     """As Microsoft's: with a mask token and the indices that nobody needs."""
     theirs = model(randomise, num_heads=1 if not more else 4, **more)
     index = {"blocks.0.attn.relative_position_index": torch.zeros(17, 17, dtype=torch.int64)}
-    found = outline(saved(theirs, tmp_path / "m", None, mask_token=torch.zeros(1, 1, 32), **index))
+    found = open_checkpoint(saved(theirs, tmp_path / "m", None, mask_token=torch.zeros(1, 1, 32), **index))
     assert "heads, gelu, LayerNorm eps 1e-06" in found.assumed[0]
     close(found.load().eval()(images()), theirs(images()))
 
 
 def test_inside(randomise: Any, close: Any, tmp_path: Path) -> None:
     theirs, x = model(randomise, **OWN), images()
-    task = outline(saved(theirs, tmp_path / "m", OWN)).load().eval()
+    task = open_checkpoint(saved(theirs, tmp_path / "m", OWN)).load().eval()
     for ours, their in zip(task.vit.intermediates(x), theirs.forward_intermediates(x)[1], strict=True):
         close(ours.map, their)
 
 
 def test_another_size(randomise: Any, close: Any, tmp_path: Path) -> None:
     theirs, x = model(randomise), images(48, 48)
-    task = outline(saved(theirs, tmp_path / "m", {})).load().eval()
+    task = open_checkpoint(saved(theirs, tmp_path / "m", {})).load().eval()
     theirs.set_input_size((48, 48))
     close(task(x), theirs(x))
 
@@ -102,7 +103,7 @@ def test_tables_are_resampled_evenly(randomise: Any, close: Any, tmp_path: Path)
     from timm.layers import resize_rel_pos_bias_table_simple
 
     theirs = model(randomise, **OWN)
-    task = outline(saved(theirs, tmp_path / "m", OWN)).load()
+    task = open_checkpoint(saved(theirs, tmp_path / "m", OWN)).load()
     old = theirs.blocks[1].attn.relative_position_bias_table
     new = resize_rel_pos_bias_table_simple(old, (6, 6), (11 * 11 + 3, 4))
     close(task.vit.blocks[1].attention.relative.on_grid((6, 6)), new)
@@ -124,12 +125,12 @@ def test_what_we_write_timm_reads(labels: bool, options: dict[str, Any], close: 
     task = build(labels=labels, **{"block": BLOCK, **options})
     size = task.vit.config.image_size
     preprocess = PreprocessConfig(size=size, crop_pct=0.8, resize="crop", mean=(0.5,) * 3, std=(0.5,) * 3)
-    described = as_model(task, preprocess)
+    described = Description.of(task, preprocess)
     assert foreign.dialect_for("timm", described) == "beit"
     foreign.save("beit", tmp_path / "m", described, task.state_dict())
     theirs = timm.create_model(f"local-dir:{tmp_path / 'm'}", pretrained=True).eval()
     close(theirs(images(*size)), task(images(*size)))
-    again = outline(tmp_path / "m")
+    again = open_checkpoint(tmp_path / "m")
     assert again.preprocess == preprocess
     assert again.task.config.model.block == task.config.model.block
     if labels and size == (32, 32):
@@ -152,10 +153,10 @@ def test_what_we_write_timm_reads(labels: bool, options: dict[str, Any], close: 
 def test_what_timm_cannot_hold_is_named(options: dict[str, Any], lacking: str, tmp_path: Path) -> None:
     task = build(**{"block": BLOCK, "positions": "relative", **options})
     with pytest.raises(UserError, match=f"beit has no {lacking}"):
-        foreign.save("beit", tmp_path / "m", as_model(task, None), task.state_dict())
+        foreign.save("beit", tmp_path / "m", Description.of(task, None), task.state_dict())
 
 
 def test_two_kinds_of_positions_are_refused(randomise: Any, tmp_path: Path) -> None:
     theirs = model(randomise, use_rel_pos_bias=True)
     with pytest.raises(UserError, match="positions of more than one kind"):
-        outline(saved(theirs, tmp_path / "m"))
+        open_checkpoint(saved(theirs, tmp_path / "m"))

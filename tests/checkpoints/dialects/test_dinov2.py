@@ -16,11 +16,13 @@ from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
+from vitrail.build import open_checkpoint
 from vitrail.checkpoints import foreign
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.dialects import dinov2
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
-from vitrail.outline import as_model, outline, resize
+from vitrail.sizes import resize
 from vitrail.tasks import features
 from vitrail.vit import ViTConfig
 
@@ -144,7 +146,7 @@ def test_it_computes_metas_equations(
     name: str, size: tuple[int, int], tmp_path: Path, randomise: Callable[..., Any], close: Callable[..., None]
 ) -> None:
     model = randomise(Reference(**MODELS[name]))
-    found = outline(stored(model, tmp_path / "dinov2.safetensors"))
+    found = open_checkpoint(stored(model, tmp_path / "dinov2.safetensors"))
     assert found.dialect == "dinov2"
     task = found.load().eval()
     x = torch.randn(2, 3, *size)
@@ -166,7 +168,7 @@ def test_timms_conversion_of_the_file_agrees(
     hidden = model.state_dict().get("blocks.0.mlp.w12.weight", model.state_dict().get("blocks.0.mlp.fc1.weight"))
     theirs = timm.create_model(f"vit_{TIMM[name]}_dinov2", **args, mlp_ratio=len(hidden) / 64).eval()
     theirs.load_state_dict(checkpoint_filter_fn(load_file(file), theirs))
-    task = outline(file).load().eval()
+    task = open_checkpoint(file).load().eval()
     x = torch.randn(2, 3, 56, 56)
     with torch.inference_mode():
         close(task(x), theirs(x))
@@ -191,11 +193,11 @@ def test_what_we_write_is_metas(name: str, tmp_path: Path, close: Callable[..., 
     for parameter in task.parameters():
         nn.init.normal_(parameter, std=0.2)
     preprocess = PreprocessConfig(size=56, interpolation="bicubic", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
-    foreign.save("dinov2", tmp_path / "out", as_model(task, preprocess), task.state_dict())
+    foreign.save("dinov2", tmp_path / "out", Description.of(task, preprocess), task.state_dict())
     arguments = json.loads((tmp_path / "out" / "config.json").read_text())
     model = Reference(**arguments).eval()
     model.load_state_dict(load_file(tmp_path / "out" / "model.safetensors"))
-    found = outline(tmp_path / "out")
+    found = open_checkpoint(tmp_path / "out")
     assert found.dialect == "dinov2"
     assert not found.assumed
     assert found.preprocess == preprocess
@@ -212,7 +214,7 @@ def test_what_we_write_is_metas(name: str, tmp_path: Path, close: Callable[..., 
 
 def test_a_file_alone_is_assumed_to_be_metas(tmp_path: Path, randomise: Callable[..., Any]) -> None:
     model = randomise(Reference(img_size=518, embed_dim=384, num_heads=6, mlp_ratio=4))
-    found = outline(stored(model, tmp_path / "dinov2_vits14_pretrain.safetensors"))
+    found = open_checkpoint(stored(model, tmp_path / "dinov2_vits14_pretrain.safetensors"))
     assert found.task.vit.config.heads == 6
     assert found.task.vit.config.resampling == "bicubic_offset"
     assert found.preprocess == PreprocessConfig(
@@ -226,7 +228,7 @@ def test_chunked_blocks_and_files_without_a_mask_token(tmp_path: Path, randomise
     state = {key.replace("blocks.", "blocks.0.", 1): v for key, v in model.state_dict().items() if key != "mask_token"}
     assert "blocks.0.1.norm1.weight" in state
     save_file(state, tmp_path / "teacher.safetensors")
-    found = outline(tmp_path / "teacher.safetensors")
+    found = open_checkpoint(tmp_path / "teacher.safetensors")
     x = torch.randn(1, 3, 56, 56)
     assert torch.allclose(found.load().eval()(x), model(x), atol=1e-5)
 
@@ -235,7 +237,7 @@ def test_without_what_is_metas_own_it_is_timms(tmp_path: Path, randomise: Callab
     state = randomise(Reference()).state_dict()
     del state["mask_token"]
     save_file(state, tmp_path / "dinov2.safetensors")
-    assert outline(tmp_path / "dinov2.safetensors").dialect == "timm"
+    assert open_checkpoint(tmp_path / "dinov2.safetensors").dialect == "timm"
 
 
 @pytest.mark.parametrize(
@@ -251,11 +253,11 @@ def test_without_what_is_metas_own_it_is_timms(tmp_path: Path, randomise: Callab
 def test_what_meta_has_not_is_named(config: dict[str, Any], what: str) -> None:
     base = {"image_size": 56, "patch_size": 14, "dim": 32, "depth": 1, "heads": 2, "mlp_dim": 64}
     task = features.Task(features.Config(model=ViTConfig(**{**base, **config})))
-    assert what in str(dinov2.lacks(as_model(task, None)))
+    assert what in str(dinov2.lacks(Description.of(task, None)))
 
 
 def test_an_unknown_interpolation_is_refused(tmp_path: Path, randomise: Callable[..., Any]) -> None:
     stored(randomise(Reference()), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"interpolate_antialias": True, "interpolate_offset": 0.1}))
     with pytest.raises(UserError, match="interpolate_offset"):
-        outline(tmp_path)
+        open_checkpoint(tmp_path)

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import torch
 
-from vitrail import registry
+from vitrail.build import open_checkpoint
 from vitrail.checkpoints import foreign
+from vitrail.checkpoints.description import Description
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
-from vitrail.outline import as_model, outline
 from vitrail.tasks import Task, classification, features
 from vitrail.vit import ViTConfig
 
-DIALECTS = registry.names(foreign.DIALECTS)
+DIALECTS = foreign.names()
 BASE: dict[str, Any] = {
     "image_size": 32, "patch_size": 16, "dim": 32, "depth": 2, "heads": 2, "mlp_dim": 64,
 }  # fmt: skip
@@ -88,7 +88,7 @@ def build(name: str, *, labels: bool = True) -> tuple[Task, PreprocessConfig]:
 
 
 def held(dialect: str, name: str) -> bool:
-    return foreign.lacks(dialect, as_model(*build(name))) is None
+    return foreign.lacks(dialect, Description.of(*build(name))) is None
 
 
 PAIRS = [(dialect, name) for dialect in DIALECTS for name in MODELS if held(dialect, name)]
@@ -97,8 +97,8 @@ PAIRS = [(dialect, name) for dialect in DIALECTS for name in MODELS if held(dial
 @pytest.mark.parametrize(("dialect", "name"), PAIRS)
 def test_a_model_goes_there_and_back_to_the_bit(dialect: str, name: str, tmp_path: Path) -> None:
     task, preprocess = build(name)
-    foreign.save(dialect, tmp_path / "out", as_model(task, preprocess), task.state_dict())
-    found = outline(tmp_path / "out")
+    foreign.save(dialect, tmp_path / "out", Description.of(task, preprocess), task.state_dict())
+    found = open_checkpoint(tmp_path / "out")
     assert found.dialect == dialect
     again = found.load().eval()
     assert {n: tuple(v.shape) for n, v in again.state_dict().items()} == {
@@ -112,13 +112,13 @@ def test_a_model_goes_there_and_back_to_the_bit(dialect: str, name: str, tmp_pat
 @pytest.mark.parametrize(("dialect", "name"), [pair for pair in PAIRS if pair[1] != "distilled"])  # that is its head
 def test_without_a_head_too(dialect: str, name: str, tmp_path: Path) -> None:
     task, preprocess = build(name, labels=False)
-    model = as_model(task, preprocess)
+    model = Description.of(task, preprocess)
     if foreign.lacks(dialect, model) is not None:
         with pytest.raises(UserError, match="which this model has"):
             foreign.save(dialect, tmp_path / "out", model, task.state_dict())
         return
     foreign.save(dialect, tmp_path / "out", model, task.state_dict())
-    again = outline(tmp_path / "out").load().eval()
+    again = open_checkpoint(tmp_path / "out").load().eval()
     images = torch.randn(2, task.vit.config.channels, *task.vit.config.image_size)
     assert torch.equal(again(images), task(images))
 
@@ -128,12 +128,13 @@ def test_through_any_two_dialects_nothing_changes(name: str, tmp_path: Path) -> 
     task, preprocess = build(name)
     able = [dialect for dialect, held_name in PAIRS if held_name == name]
     for first, second in itertools.permutations(able, 2):
-        foreign.save(first, tmp_path / f"{first}-{second}", as_model(task, preprocess), task.state_dict())
-        between = outline(tmp_path / f"{first}-{second}")
+        foreign.save(first, tmp_path / f"{first}-{second}", Description.of(task, preprocess), task.state_dict())
+        between = open_checkpoint(tmp_path / f"{first}-{second}")
         state = between.load().state_dict()
-        model = dataclasses.replace(as_model(between.task, between.preprocess), pool=as_model(task, None).pool)
+        config = dataclasses.replace(between.task.config, pool=task.config.pool)
+        model = Description(between.task.name, config, between.preprocess)
         foreign.save(second, tmp_path / f"{first}-{second}-2", model, state)
-        again = outline(tmp_path / f"{first}-{second}-2").load().state_dict()
+        again = open_checkpoint(tmp_path / f"{first}-{second}-2").load().state_dict()
         assert all(torch.equal(again[n], v) for n, v in task.state_dict().items())
 
 
@@ -141,7 +142,8 @@ def test_through_any_two_dialects_nothing_changes(name: str, tmp_path: Path) -> 
 def test_what_it_cannot_hold_is_named(dialect: str, tmp_path: Path) -> None:
     task, preprocess = build("plain")
     config = dataclasses.replace(task.vit.config, positions="rope_2d")
-    model = dataclasses.replace(as_model(task, preprocess), vit=config)
+    config = dataclasses.replace(task.config, model=config)
+    model = dataclasses.replace(Description.of(task, preprocess), config=config)
     with pytest.raises(UserError, match=f"{dialect} has no"):
         foreign.save(dialect, tmp_path / "out", model, task.state_dict())
     assert not list(tmp_path.iterdir())

@@ -21,9 +21,10 @@ from timm.models.resnetv2 import ResNetV2, create_resnetv2_stem
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from vitrail.build import open_checkpoint
 from vitrail.checkpoints import foreign
+from vitrail.checkpoints.description import Description
 from vitrail.errors import UserError
-from vitrail.outline import as_model, outline
 
 HEADS = 2
 SIZES: dict[str, Any] = {
@@ -150,12 +151,12 @@ def test_timm_computes_the_same(
     theirs, images = randomise(VisionTransformer(**options)), torch.randn(2, 3, 32, 32)
     path = export(theirs, tmp_path / "in.npz", layout)
     VisionTransformer(**options).load_pretrained(str(path))  # it is such a file
-    found = outline(path)
+    found = open_checkpoint(path)
     assert found.dialect == "google"
     ours = found.load().eval()
     with torch.no_grad():
         close(ours(images), theirs(images))
-    model = as_model(ours, found.preprocess)
+    model = Description.of(ours, found.preprocess)
     if layout != "classic" and variant == "token":
         with pytest.raises(UserError, match="class token without position"):
             foreign.save("google", tmp_path / "out.npz", model, ours.state_dict())
@@ -179,14 +180,14 @@ def test_prefixes_and_other_towers(
         more = {"params/t": np.ones(1), "params/txt/Embed_0/embedding": np.ones((4, 4))}
         np.savez(path, **np.load(path), **more)
     with torch.no_grad():
-        close(outline(path).load().eval()(images), theirs(images))
+        close(open_checkpoint(path).load().eval()(images), theirs(images))
 
 
 def test_hidden_states_and_attention_agree(
     randomise: Callable[[nn.Module], nn.Module], close: Callable[..., None], tmp_path: Path
 ) -> None:
     theirs, images = randomise(VisionTransformer(**SIZES)), torch.randn(2, 3, 32, 32)
-    ours, maps = outline(export(theirs, tmp_path / "in.npz")).load().eval(), []
+    ours, maps = open_checkpoint(export(theirs, tmp_path / "in.npz")).load().eval(), []
     for block in theirs.blocks:
         block.attn.fused_attn = False
         block.attn.attn_drop.register_forward_hook(lambda module, given, made: maps.append(made))
@@ -225,13 +226,13 @@ def test_hybrids(
     for module in theirs.modules():
         if isinstance(module, StdConv2dSame):
             nn.init.normal_(module.weight, std=2e-3)  # small enough for eps to count
-    found = outline(export(theirs, tmp_path / "in.npz"))
+    found = open_checkpoint(export(theirs, tmp_path / "in.npz"))
     assert found.task.vit.config.embed.layers == layers
     assert found.task.vit.config.patch_size[0] == {0: 32, 2: 8, 3: 16}[len(layers)]
     ours = found.load().eval()
     with torch.no_grad():
         close(ours(images), theirs(images))
-    foreign.save("google", tmp_path / "out.npz", as_model(ours, None), ours.state_dict())
+    foreign.save("google", tmp_path / "out.npz", Description.of(ours, None), ours.state_dict())
     written = build().eval()
     written.load_pretrained(str(tmp_path / "out.npz"))
     with torch.no_grad():
@@ -253,7 +254,7 @@ def test_pre_logits(randomise: Callable[[nn.Module], nn.Module], close: Callable
         "head/kernel": head.astype("f4"),
     }
     np.savez(path, **arrays)
-    found = outline(path)
+    found = open_checkpoint(path)
     ours = found.load().eval()
     with torch.no_grad():
         hidden = torch.tanh(
@@ -261,7 +262,7 @@ def test_pre_logits(randomise: Callable[[nn.Module], nn.Module], close: Callable
             + torch.tensor(arrays["pre_logits/bias"])
         )
         close(ours(images), hidden @ torch.tensor(arrays["head/kernel"]) + theirs.head.bias)
-    foreign.save("google", tmp_path / "out.npz", as_model(ours, None), ours.state_dict())
+    foreign.save("google", tmp_path / "out.npz", Description.of(ours, None), ours.state_dict())
     written = np.load(tmp_path / "out.npz")
     assert {n: v.shape for n, v in written.items()} == {n: v.shape for n, v in arrays.items()}
     assert all(np.array_equal(written[n], v) for n, v in arrays.items())
@@ -271,7 +272,7 @@ def test_at_another_size_positions_are_resampled_alike(
     randomise: Callable[[nn.Module], nn.Module], close: Callable[..., None], tmp_path: Path
 ) -> None:
     theirs = randomise(VisionTransformer(**SIZES))
-    ours = outline(export(theirs, tmp_path / "in.npz")).load()
+    ours = open_checkpoint(export(theirs, tmp_path / "in.npz")).load()
     grid = theirs.pos_embed[0, 1:].reshape(4, 4, -1).detach().numpy()
     expected = ndimage.zoom(grid, (7 / 4, 7 / 4, 1), order=1)  # as both of Google's repositories do it
     close(ours.vit.positions.on_grid((7, 7))[0, 1:].detach(), torch.from_numpy(expected).flatten(0, 1))
@@ -286,7 +287,7 @@ def test_fixed_positions_and_the_size_beside(
     del arrays["pos_embedding"]
     np.savez(path, **arrays)
     (tmp_path / "config.json").write_text('{"image_size": 32}')
-    found = outline(path)
+    found = open_checkpoint(path)
     assert any("sincos2d" in line for line in found.assumed)
     y, x = np.mgrid[:4, :4]
     omega = 1 / 10_000 ** (np.arange(8) / 7)
@@ -300,13 +301,13 @@ def test_fixed_positions_and_the_size_beside(
 
 def test_half_precision_and_transposed_arrays(randomise: Callable[[nn.Module], nn.Module], tmp_path: Path) -> None:
     theirs = randomise(VisionTransformer(**SIZES))
-    half = outline(export(theirs, tmp_path / "half.npz", "scan", dtype="bfloat16")).load().state_dict()
+    half = open_checkpoint(export(theirs, tmp_path / "half.npz", "scan", dtype="bfloat16")).load().state_dict()
     theirs.bfloat16()
     assert torch.equal(half["vit.blocks.1.mlp.fc1.weight"].bfloat16(), theirs.blocks[1].mlp.fc1.weight)
     theirs.float()
     path = export(theirs, tmp_path / "in.npz")
     np.savez(tmp_path / "other.npz", **{name: np.asfortranarray(value) for name, value in np.load(path).items()})
-    first, second = (outline(each).load().state_dict() for each in (path, tmp_path / "other.npz"))
+    first, second = (open_checkpoint(each).load().state_dict() for each in (path, tmp_path / "other.npz"))
     assert all(torch.equal(first[name], value) for name, value in second.items())
 
 
@@ -314,20 +315,20 @@ def test_numbers_that_torch_has_not_are_refused(tmp_path: Path) -> None:
     for odd in (np.ones(3, np.longdouble), np.ones(3, ">f4"), np.ones(3, "V4"), np.ones(3, "U2")):
         np.savez(tmp_path / "in.npz", **{"embedding/kernel": odd})
         with pytest.raises(UserError, match="cannot be read"):
-            outline(tmp_path / "in.npz")
+            open_checkpoint(tmp_path / "in.npz")
 
 
 def test_labels_and_preprocessing_beside(randomise: Callable[[nn.Module], nn.Module], tmp_path: Path) -> None:
     export(randomise(VisionTransformer(**SIZES)), tmp_path / "in.npz")
-    plain = outline(tmp_path / "in.npz")
+    plain = open_checkpoint(tmp_path / "in.npz")
     assert plain.preprocess.mean == plain.preprocess.std == (0.5,)
     assert (plain.preprocess.resize, plain.preprocess.interpolation) == ("square", "bilinear")
     assert any("preprocessing" in line for line in plain.assumed)
     assert any("classes" in line for line in plain.assumed)
     (tmp_path / "classes.json").write_text('["ant", "bee", "cat", "dog", "eel"]')
-    found = outline(tmp_path / "in.npz")
-    foreign.save("google", tmp_path / "out", as_model(found.task, found.preprocess), found.load().state_dict())
-    again = outline(tmp_path / "out")
+    found = open_checkpoint(tmp_path / "in.npz")
+    foreign.save("google", tmp_path / "out", Description.of(found.task, found.preprocess), found.load().state_dict())
+    again = open_checkpoint(tmp_path / "out")
     assert not again.assumed
     assert again.task.config == found.task.config
     assert again.task.config.classes[4] == "eel"
@@ -335,13 +336,15 @@ def test_labels_and_preprocessing_beside(randomise: Callable[[nn.Module], nn.Mod
 
 
 def test_what_google_lacks_is_named(tmp_path: Path, randomise: Callable[[nn.Module], nn.Module]) -> None:
-    found = outline(export(randomise(VisionTransformer(**SIZES)), tmp_path / "in.npz"))
-    model = as_model(found.task, None)
+    found = open_checkpoint(export(randomise(VisionTransformer(**SIZES)), tmp_path / "in.npz"))
+    model = Description.of(found.task, None)
     for change, words in (
         ({"mlp": "gelu"}, "exact GELU"),
         ({"norm_eps": 1e-5}, "eps 1e-05"),
         ({"layer_scale": 0.1}, "LayerScale"),
     ):
-        vit = dataclasses.replace(model.vit, block=dataclasses.replace(model.vit.block, **change))
+        vit = found.task.vit.config
+        vit = dataclasses.replace(vit, block=dataclasses.replace(vit.block, **change))
+        other = dataclasses.replace(model, config=dataclasses.replace(found.task.config, model=vit))
         with pytest.raises(UserError, match=words):
-            foreign.save("google", tmp_path / "out.npz", dataclasses.replace(model, vit=vit), {})
+            foreign.save("google", tmp_path / "out.npz", other, {})

@@ -23,9 +23,10 @@ from hf_reference import (
 )
 
 import vitrail
+from vitrail.build import open_checkpoint
 from vitrail.checkpoints import foreign
+from vitrail.checkpoints.description import Description
 from vitrail.errors import UserError
-from vitrail.outline import as_model, outline
 
 RELATIVE = {"use_relative_position_bias": True}
 SHARED = {"use_shared_relative_position_bias": True}
@@ -101,7 +102,7 @@ def test_what_we_write_the_library_reads(
     theirs = theirs_of("BeitForImageClassification" if labels else "BeitModel", tmp_path / "m")
     out = theirs(images())
     close(out.logits if labels else out.pooler_output, task(images()))
-    again = outline(tmp_path / "m").load()
+    again = open_checkpoint(tmp_path / "m").load()
     assert all(torch.equal(again.state_dict()[name], value) for name, value in task.state_dict().items())
 
 
@@ -125,7 +126,7 @@ def test_without_layer_scale(close: Any, tmp_path: Path) -> None:
 def test_what_the_library_cannot_hold_is_named(options: dict[str, Any], lacking: str, tmp_path: Path) -> None:
     task = build(**{"block": BLOCK, "positions": "relative", **options})
     with pytest.raises(UserError, match=f"hf_beit has no {lacking}"):
-        foreign.save("hf_beit", tmp_path / "m", as_model(task, None), task.state_dict())
+        foreign.save("hf_beit", tmp_path / "m", Description.of(task, None), task.state_dict())
 
 
 def test_two_kinds_of_positions_are_refused(randomise: Any, tmp_path: Path) -> None:

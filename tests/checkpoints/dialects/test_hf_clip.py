@@ -24,9 +24,10 @@ from hf_reference import (
 )
 
 import vitrail
+from vitrail.build import open_checkpoint
 from vitrail.checkpoints import foreign
+from vitrail.checkpoints.description import Description
 from vitrail.errors import UserError
-from vitrail.outline import as_model, outline
 
 TEXT = {
     "hidden_size": 16,
@@ -71,7 +72,7 @@ def test_the_tower_of_the_whole_model(act: str, randomise: Any, close: Any, tmp_
     config = config_of(tmp_path / "m")
     config["vision_config_dict"] = config.pop("vision_config")  # as the first conversions had it
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
-    close(outline(tmp_path / "m").load().eval()(x), task(x))
+    close(open_checkpoint(tmp_path / "m").load().eval()(x), task(x))
 
 
 def test_the_classifier_sees_the_mean_before_the_norm(randomise: Any, close: Any, tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_what_we_write_the_library_reads(close: Any, tmp_path: Path) -> None:
     task = build(labels=False, projection=24, head={"bias": False}, block=QUICK, **VIT)
     write("hf_clip", task, tmp_path / "projection")
     close(theirs_of("CLIPVisionModelWithProjection", tmp_path / "projection")(x).image_embeds, task(x))
-    again = outline(tmp_path / "projection")
+    again = open_checkpoint(tmp_path / "projection")
     assert again.task.config == task.config or again.task.vit.config.resampling == "bicubic"
     close(again.load().eval()(x), task(x))
     task = build(pool="mean", final_norm=False, block={"norm_eps": 1e-5}, **VIT)
@@ -125,7 +126,7 @@ def test_what_we_write_the_library_reads(close: Any, tmp_path: Path) -> None:
 def test_what_the_library_cannot_hold_is_named(options: dict[str, Any], lacking: str, tmp_path: Path) -> None:
     task = build(**{**VIT, **options})
     with pytest.raises(UserError, match=f"hf_clip has no {lacking}"):
-        foreign.save("hf_clip", tmp_path / "m", as_model(task, None), task.state_dict())
+        foreign.save("hf_clip", tmp_path / "m", Description.of(task, None), task.state_dict())
 
 
 def test_preprocessing_of_the_first_conversions(randomise: Any, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from hf_reference import (
 )
 
 from vitrail.checkpoints import foreign
+from vitrail.checkpoints.description import Description
 from vitrail.errors import UserError
-from vitrail.outline import as_model
 
 FAMILIES = {"Dinov2": "hf_dinov2", "Dinov2WithRegisters": "hf_dinov2_registers"}
 SWIGLU = {"use_swiglu_ffn": True, "mlp_ratio": 3}
@@ -104,7 +104,7 @@ def test_what_we_write_the_library_reads(registers: int, mlp: dict[str, Any], cl
 def test_what_the_library_cannot_hold_is_named(vit: dict[str, Any], lacking: str, tmp_path: Path) -> None:
     task = build(**{"block": SCALE, "pool": "cls_mean", **vit})
     with pytest.raises(UserError, match=f"hf_dinov2 has no {lacking}"):
-        foreign.save("hf_dinov2", tmp_path / "m", as_model(task, None), task.state_dict())
+        foreign.save("hf_dinov2", tmp_path / "m", Description.of(task, None), task.state_dict())
 
 
 @pytest.mark.parametrize("registers", [0, 2])

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vitrail.build import open_checkpoint
 from vitrail.checkpoints import foreign
+from vitrail.checkpoints.description import Description
 from vitrail.ops.masking import mask_by_noise
-from vitrail.outline import as_model, outline
 
 transformers = pytest.importorskip("transformers")
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -36,7 +37,7 @@ def test_mae_is_theirs(normalise: bool, tmp_path: Path, randomise: Randomise, cl
     config = transformers.ViTMAEConfig(**SIZES, **DECODER, **IMAGE, norm_pix_loss=normalise)
     theirs = randomise(transformers.ViTMAEForPreTraining(config))
     theirs.save_pretrained(tmp_path / "hf")
-    found = outline(tmp_path / "hf")
+    found = open_checkpoint(tmp_path / "hf")
     assert (found.dialect, found.task.name) == ("hf_mae", "mae")
     ours = found.load().eval()
     images, noise = torch.randn(3, 3, 48, 48), torch.rand(3, 36)
@@ -52,7 +53,7 @@ def test_mae_is_theirs(normalise: bool, tmp_path: Path, randomise: Randomise, cl
     # Frozen positions have no gradient on either side.
     close(gradients(found_loss, ours.decoder), gradients(expected.loss, theirs.decoder), 1e-4)
 
-    foreign.save("hf_mae", tmp_path / "out", as_model(ours, found.preprocess), ours.state_dict())
+    foreign.save("hf_mae", tmp_path / "out", Description.of(ours, found.preprocess), ours.state_dict())
     again, info = transformers.ViTMAEForPreTraining.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
@@ -64,7 +65,7 @@ def test_masked_images_are_theirs(tmp_path: Path, randomise: Randomise, close: C
     config = transformers.ViTConfig(**SIZES, **IMAGE, encoder_stride=8)
     theirs = randomise(transformers.ViTForMaskedImageModeling(config))
     theirs.save_pretrained(tmp_path / "hf")
-    found = outline(tmp_path / "hf")
+    found = open_checkpoint(tmp_path / "hf")
     assert (found.dialect, found.task.name) == ("hf_masked_image", "simmim")
     ours = found.load().eval()
     images, hidden = torch.randn(3, 3, 48, 48), torch.rand(3, 36) < 0.4
@@ -73,7 +74,7 @@ def test_masked_images_are_theirs(tmp_path: Path, randomise: Randomise, close: C
     close(loss, expected.loss)
     close(gradients(loss, ours), gradients(expected.loss, theirs), 1e-4)
 
-    foreign.save("hf_masked_image", tmp_path / "out", as_model(ours, found.preprocess), ours.state_dict())
+    foreign.save("hf_masked_image", tmp_path / "out", Description.of(ours, found.preprocess), ours.state_dict())
     again, info = transformers.ViTForMaskedImageModeling.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]

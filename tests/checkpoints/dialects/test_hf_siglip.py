@@ -22,9 +22,10 @@ from hf_reference import (
     write,
 )
 
+from vitrail.build import open_checkpoint
 from vitrail.checkpoints import foreign
+from vitrail.checkpoints.description import Description
 from vitrail.errors import UserError
-from vitrail.outline import as_model, outline
 
 TEXT = {
     "hidden_size": 32,
@@ -70,7 +71,7 @@ def test_the_classifier_sees_the_mean(head: bool, randomise: Any, close: Any, tm
 def test_a_tower_without_a_head_is_pooled_by_the_mean(randomise: Any, close: Any, tmp_path: Path) -> None:
     theirs, x = randomise(tower(vision_use_head=False)), images()
     theirs.save_pretrained(tmp_path / "m")
-    found = outline(tmp_path / "m")
+    found = open_checkpoint(tmp_path / "m")
     assert found.assumed[0] == "pooling: the mean of the patches, because the file has no pooling head"
     close(found.load().eval()(x), theirs(x).last_hidden_state.mean(dim=1))
 
@@ -92,7 +93,7 @@ def test_what_we_write_the_library_reads(close: Any, tmp_path: Path) -> None:
     task = build(labels=False, pool="attention", class_token=False, block={"mlp": "gelu_tanh", "norm_eps": 1e-5})
     write("hf_siglip", task, tmp_path / "features")
     close(theirs_of("SiglipVisionModel", tmp_path / "features")(x).pooler_output, task(x))
-    again = outline(tmp_path / "features").load()
+    again = open_checkpoint(tmp_path / "features").load()
     assert all(torch.equal(again.state_dict()[name], value) for name, value in task.state_dict().items())
     task = build(pool="mean", class_token=False)
     write("hf_siglip", task, tmp_path / "classes")
@@ -111,7 +112,7 @@ def test_what_we_write_the_library_reads(close: Any, tmp_path: Path) -> None:
 def test_what_the_library_cannot_hold_is_named(options: dict[str, Any], lacking: str, tmp_path: Path) -> None:
     task = build(**{"class_token": False, **options})
     with pytest.raises(UserError, match=f"hf_siglip has no {lacking}"):
-        foreign.save("hf_siglip", tmp_path / "m", as_model(task, None), task.state_dict())
+        foreign.save("hf_siglip", tmp_path / "m", Description.of(task, None), task.state_dict())
 
 
 def test_the_pipeline_of_the_library(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from hf_reference import (
 )
 
 import vitrail
+from vitrail.build import open_checkpoint
 from vitrail.errors import UserError
-from vitrail.outline import outline
 
 OTHERS = {
     "ViTModel": transformers.ViTConfig,
@@ -122,7 +122,7 @@ def test_what_we_write_the_library_reads(channels: int, close: Any, tmp_path: Pa
     theirs, x = theirs_of("ViTForImageClassification", tmp_path / "m"), images(32, 48, channels)
     close(theirs(x).logits, task(x))
     assert theirs.config.id2label == dict(enumerate(NAMES))
-    assert outline(tmp_path / "m").task.config.model.block == task.config.model.block
+    assert open_checkpoint(tmp_path / "m").task.config.model.block == task.config.model.block
 
 
 def test_a_backbone_too(close: Any, tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from vitrail.build import open_checkpoint
 from vitrail.checkpoints import foreign
+from vitrail.checkpoints.description import Description
 from vitrail.data.transforms.preprocess import Preprocess
 from vitrail.errors import UserError
-from vitrail.outline import as_model, outline
 
 DIM, HEADS = 128, 2
 _NAMES = {
@@ -86,7 +87,7 @@ def store(state: dict[str, Tensor], folder: Path, config: dict[str, Any] | None 
 
 def test_openais_compute_the_same(theirs: Any, close: Callable[..., None], tmp_path: Path) -> None:
     state = openai_names(theirs)
-    found = outline(store(state, tmp_path / "in"))
+    found = open_checkpoint(store(state, tmp_path / "in"))
     assert found.dialect == "openai_clip"
     assert any("QuickGELU" in line for line in found.assumed)
     ours, images = found.load().eval(), torch.randn(2, 3, 32, 32)
@@ -98,13 +99,13 @@ def test_openais_compute_the_same(theirs: Any, close: Callable[..., None], tmp_p
             close(mine.tokens, other)
         for weights, other in zip(ours.vit.attentions(images), expected.attentions, strict=True):
             close(weights, other)
-    foreign.save("openai_clip", tmp_path / "out", as_model(ours, found.preprocess), ours.state_dict())
+    foreign.save("openai_clip", tmp_path / "out", Description.of(ours, found.preprocess), ours.state_dict())
     written = load_file(tmp_path / "out" / "open_clip_model.safetensors")
     assert written.keys() == state.keys()
     assert all(
         written[name].shape == value.shape and torch.equal(written[name], value) for name, value in state.items()
     )
-    again = outline(tmp_path / "out")
+    again = open_checkpoint(tmp_path / "out")
     assert again.task.config == found.task.config
     assert again.preprocess == found.preprocess
     assert not again.assumed
@@ -117,14 +118,14 @@ def test_open_clips_have_exact_gelu(theirs: Any, close: Callable[..., None], tmp
     }
     store(openai_names(theirs), tmp_path, config)
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')  # a folder for transformers too
-    ours, images = outline(tmp_path).load().eval(), torch.randn(2, 3, 32, 32)
+    ours, images = open_checkpoint(tmp_path).load().eval(), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         close(ours(images), theirs(images).image_embeds)
 
 
 def test_half_precision(theirs: Any, close: Callable[..., None], tmp_path: Path) -> None:
     state = {name: value.half() for name, value in openai_names(theirs).items()}
-    ours = outline(store(state, tmp_path)).load()
+    ours = open_checkpoint(store(state, tmp_path)).load()
     assert all(value.dtype == torch.float32 for value in ours.state_dict().values())
     close(ours.state_dict()["head.output.weight"], state["visual.proj"].float().T)
 
@@ -167,15 +168,15 @@ def test_open_clips_further_settings(
         "no_ln_pre": True, "pool_type": "avg" if mean else "tok", "final_ln_after_pool": after_pool,
         "act_kwargs": {"approximate": "tanh"} if tanh else None, "norm_kwargs": {"eps": 1e-3}, "head_width": 64,
     }  # fmt: skip
-    found = outline(store(state, tmp_path / "in", {"model_cfg": {"embed_dim": 24, "vision_cfg": vision}}))
+    found = open_checkpoint(store(state, tmp_path / "in", {"model_cfg": {"embed_dim": 24, "vision_cfg": vision}}))
     ours, images = found.load().eval(), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         close(ours(images), tower(state, images, tanh=tanh, eps=1e-3, mean=mean, after_pool=after_pool))
-    foreign.save("openai_clip", tmp_path / "out", as_model(ours, found.preprocess), ours.state_dict())
+    foreign.save("openai_clip", tmp_path / "out", Description.of(ours, found.preprocess), ours.state_dict())
     written = json.loads((tmp_path / "out" / "open_clip_config.json").read_text())["model_cfg"]
     assert written["vision_cfg"] == vision
     assert load_file(tmp_path / "out" / "open_clip_model.safetensors").keys() == state.keys()
-    assert outline(tmp_path / "out").task.config == found.task.config
+    assert open_checkpoint(tmp_path / "out").task.config == found.task.config
 
 
 SETTINGS = [
@@ -198,12 +199,12 @@ def test_open_clip_itself(
     theirs, images = randomise(open_clip.CLIP(**config, text_cfg=text)), torch.randn(2, 3, 32, 32)
     save_file(theirs.state_dict(), tmp_path / "open_clip_model.safetensors")
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": {**config, "text_cfg": text}}))
-    found = outline(tmp_path)
+    found = open_checkpoint(tmp_path)
     ours = found.load().eval()
     with torch.no_grad():
         close(ours(images), theirs.encode_image(images))
 
-    foreign.save("openai_clip", tmp_path / "out", as_model(ours, found.preprocess), ours.state_dict())
+    foreign.save("openai_clip", tmp_path / "out", Description.of(ours, found.preprocess), ours.state_dict())
     config = json.loads((tmp_path / "out" / "open_clip_config.json").read_text())
     state = load_file(tmp_path / "out" / "open_clip_model.safetensors")
     written = open_clip.CLIP(**config["model_cfg"], text_cfg=text).eval()
@@ -229,20 +230,20 @@ def test_open_clip_itself(
 
 def test_preprocessing(theirs: Any, tmp_path: Path) -> None:
     state = openai_names(theirs)
-    clip = outline(store(state, tmp_path / "a")).preprocess
+    clip = open_checkpoint(store(state, tmp_path / "a")).preprocess
     assert (clip.resize, clip.crop_pct, clip.interpolation) == ("crop", 1, "bicubic")
     assert clip.mean == (0.48145466, 0.4578275, 0.40821073)
     given = {"size": [32, 32], "mode": "RGB", "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25],
              "interpolation": "bilinear", "resize_mode": "squash"}  # fmt: skip
     config = {"model_cfg": {"embed_dim": 24, "quick_gelu": True, "vision_cfg": {"width": DIM}}, "preprocess_cfg": given}
-    found = outline(store(state, tmp_path / "b", config))
+    found = open_checkpoint(store(state, tmp_path / "b", config))
     assert (found.preprocess.resize, found.preprocess.interpolation, found.preprocess.std) == (
         "square",
         "bilinear",
         (0.25,) * 3,
     )
     assert not found.assumed
-    foreign.save("openai_clip", tmp_path / "c", as_model(found.task, found.preprocess), found.load().state_dict())
+    foreign.save("openai_clip", tmp_path / "c", Description.of(found.task, found.preprocess), found.load().state_dict())
     assert json.loads((tmp_path / "c" / "open_clip_config.json").read_text())["preprocess_cfg"] == given
 
 
@@ -254,4 +255,4 @@ def test_preprocessing(theirs: Any, tmp_path: Path) -> None:
 def test_what_cannot_be_computed_is_refused(theirs: Any, setting: dict[str, Any], words: str, tmp_path: Path) -> None:
     config = {"model_cfg": {"vision_cfg": {"width": DIM, **setting}}}
     with pytest.raises(UserError, match=words):
-        outline(store(openai_names(theirs), tmp_path, config))
+        open_checkpoint(store(openai_names(theirs), tmp_path, config))

@@ -16,13 +16,14 @@ from timm.models import _registry
 from timm.models.vision_transformer import Block
 from timm_models import MODELS, OURS, create, images, stored, task_of
 
-from vitrail.checkpoints import foreign
-from vitrail.checkpoints.dialects import _timm
+from vitrail.build import open_checkpoint
+from vitrail.checkpoints import foreign, pooled, timm_config
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.dialects import timm as dialect
-from vitrail.checkpoints.model import Beside
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
-from vitrail.outline import as_model, outline, resize
+from vitrail.sizes import resize
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -30,7 +31,7 @@ def test_their_model_gives_the_same_here(
     name: str, tmp_path: Path, randomise: Callable[..., Any], close: Callable[..., None]
 ) -> None:
     model = randomise(create(name))
-    found = outline(stored(model, tmp_path))
+    found = open_checkpoint(stored(model, tmp_path))
     assert found.dialect == "timm"
     assert not [line for line in found.assumed if not line.startswith(("classes", "head: CLIP"))]
     task = found.load().eval()
@@ -44,9 +45,9 @@ def test_what_we_write_of_it_is_the_same_there(
     name: str, tmp_path: Path, randomise: Callable[..., Any], close: Callable[..., None]
 ) -> None:
     model = randomise(create(name))
-    found = outline(stored(model, tmp_path / "theirs"))
+    found = open_checkpoint(stored(model, tmp_path / "theirs"))
     task = found.load().eval()
-    foreign.save("timm", tmp_path / "ours", as_model(task, found.preprocess), task.state_dict())
+    foreign.save("timm", tmp_path / "ours", Description.of(task, found.preprocess), task.state_dict())
     again = timm.create_model(f"local-dir:{tmp_path / 'ours'}", pretrained=True).eval()
     with torch.inference_mode():
         close(again(images(model)), model(images(model)))
@@ -59,14 +60,14 @@ def test_what_we_write_of_it_is_the_same_there(
 def test_our_model_gives_the_same_there(name: str, tmp_path: Path, close: Callable[..., None]) -> None:
     task = task_of(**OURS[name])
     preprocess = PreprocessConfig(size=task.vit.config.image_size)
-    foreign.save("timm", tmp_path / "out", as_model(task, preprocess), task.state_dict())
+    foreign.save("timm", tmp_path / "out", Description.of(task, preprocess), task.state_dict())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         theirs = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     x = torch.randn(2, 3, *task.vit.config.image_size)
     with torch.inference_mode():
         close(task(x), theirs(x))
-    again = outline(tmp_path / "out")
+    again = open_checkpoint(tmp_path / "out")
     assert not again.assumed
     assert again.preprocess == preprocess or again.preprocess.mean == (0.5,) * 3
     state = again.load().state_dict()
@@ -79,7 +80,7 @@ def test_layers_and_attention_are_theirs(
     name: str, tmp_path: Path, randomise: Callable[..., Any], close: Callable[..., None]
 ) -> None:
     model = randomise(create(name))
-    task = outline(stored(model, tmp_path)).load().eval()
+    task = open_checkpoint(stored(model, tmp_path)).load().eval()
     x = images(model)
     seen: list[torch.Tensor] = []
     for block in model.blocks:
@@ -100,7 +101,7 @@ def test_another_size_is_resampled_by_timms_rule(
     name: str, size: tuple[int, int], tmp_path: Path, randomise: Callable[..., Any], close: Callable[..., None]
 ) -> None:
     model = randomise(create(name, dynamic_img_size=True))
-    found = outline(stored(model, tmp_path))
+    found = open_checkpoint(stored(model, tmp_path))
     task = found.load().eval()
     x = torch.randn(2, 3, *size)
     with torch.no_grad():
@@ -135,14 +136,14 @@ def test_every_architecture_of_timm_is_read_or_refused(
         args |= {"img_size": 64, "embed_dim": 768} if "mci" in name else {}
         model = randomise(timm.create_model(name, **args, num_classes=7))
         try:
-            task = outline(stored(model, tmp_path / name)).load().eval()
+            task = open_checkpoint(stored(model, tmp_path / name)).load().eval()
         except UserError:
             continue
         with torch.inference_mode():
             close(task(images(model)), model(images(model)))
         read.add(_without_size(name))
     assert len(read) > 90
-    assert {_without_size(name) for name in _timm._NAMES.split()} <= read
+    assert {_without_size(name) for name in timm_config._NAMES.split()} <= read
 
 
 def test_an_architectures_name_tells_what_its_tensors_do_not() -> None:
@@ -155,7 +156,7 @@ def test_an_architectures_name_tells_what_its_tensors_do_not() -> None:
         config = {"architecture": name, "global_pool": model.global_pool, "pretrained_cfg": cfg}
         shapes = {dialect.canonical(key): tuple(value.shape) for key, value in model.state_dict().items()}
         try:
-            vit = dialect.describe(shapes, Beside(config=json.loads(json.dumps(config)))).vit
+            vit = pooled.read(dialect.describe(shapes, Beside(config=json.loads(json.dumps(config))))).vit
         except (UserError, KeyError):
             continue
         block: Block = model.blocks[0]
@@ -167,4 +168,4 @@ def test_an_architectures_name_tells_what_its_tensors_do_not() -> None:
         assert vit.class_position == (not model.no_embed_class), name
         checked.add(_without_size(name))
     assert len(checked) > 90
-    assert {_without_size(name) for name in _timm._NAMES.split()} <= checked
+    assert {_without_size(name) for name in timm_config._NAMES.split()} <= checked

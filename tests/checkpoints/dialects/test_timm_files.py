@@ -18,13 +18,12 @@ from timm.models import save_for_hf
 from timm.models.vision_transformer import VisionTransformer
 from timm_models import BASE, OURS, SMALL, create, images, task_of
 
-from vitrail.checkpoints import foreign
-from vitrail.checkpoints.dialects import _timm
+from vitrail.build import open_checkpoint
+from vitrail.checkpoints import foreign, pooled, timm_config
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.dialects import timm as dialect
-from vitrail.checkpoints.model import Model
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import UserError
-from vitrail.outline import as_model, outline
 from vitrail.vit import ViTConfig
 
 
@@ -64,7 +63,7 @@ def test_files_of_tensors_alone(
         }
         assert "blocks.0.gamma_1" in state
         save_file(state, file)
-    found = outline(file)
+    found = open_checkpoint(file)
     task = found.load().eval()
     with torch.inference_mode():
         close(task(images(model)), model(images(model)))
@@ -89,7 +88,11 @@ def test_old_files_have_pre_logits(tmp_path: Path, randomise: Callable[..., Any]
         "pre_logits.fc.bias": hidden.bias.data,
         "head.weight": head.weight.data,
     }
-    task = outline(_file(model, tmp_path / "old.safetensors", **more, **{"head.bias": head.bias.data})).load().eval()
+    task = (
+        open_checkpoint(_file(model, tmp_path / "old.safetensors", **more, **{"head.bias": head.bias.data}))
+        .load()
+        .eval()
+    )
     x = images(model)
     with torch.inference_mode():
         close(task(x), head(torch.tanh(hidden(model.forward_head(model.forward_features(x), pre_logits=True)))))
@@ -100,7 +103,7 @@ def test_old_files_have_pre_logits(tmp_path: Path, randomise: Callable[..., Any]
 )  # fmt: skip
 def test_a_plain_imagenet_file_is_augregs(size: int, crop_pct: float, tmp_path: Path) -> None:
     model = timm.create_model("vit_tiny_patch16_224", depth=1, img_size=size)
-    found = outline(_file(model, tmp_path / "weights.safetensors"))
+    found = open_checkpoint(_file(model, tmp_path / "weights.safetensors"))
     assert found.preprocess == PreprocessConfig(
         size=size, resize="crop", crop_pct=crop_pct, interpolation="bicubic", mean=0.5, std=0.5
     )
@@ -110,17 +113,17 @@ def test_a_plain_imagenet_file_is_augregs(size: int, crop_pct: float, tmp_path: 
 
 def test_names_of_files_tell_what_nothing_else_does(tmp_path: Path) -> None:
     model = timm.create_model("vit_tiny_patch16_224", depth=1)
-    deit = outline(_file(model, tmp_path / "deit_tiny_patch16_224-a1311bcf.safetensors"))
+    deit = open_checkpoint(_file(model, tmp_path / "deit_tiny_patch16_224-a1311bcf.safetensors"))
     assert deit.preprocess.mean == (0.485, 0.456, 0.406)
     clip = timm.create_model("vit_base_patch32_clip_quickgelu_224", depth=1, embed_dim=64, num_heads=1)
-    found = outline(_file(clip, tmp_path / "vit_base_patch32_clip_quickgelu_224.safetensors"))
+    found = open_checkpoint(_file(clip, tmp_path / "vit_base_patch32_clip_quickgelu_224.safetensors"))
     block = found.task.vit.config.block
     assert (block.mlp, block.norm_eps) == ("quick_gelu", 1e-5)
     assert found.task.name == "features"
     assert found.preprocess.mean == (0.48145466, 0.4578275, 0.40821073)
     assert any("quick_gelu" in line for line in found.assumed)
     with pytest.raises(UserError, match="by its name it is timm's"):
-        outline(_file(model, tmp_path / "vit_base_patch16_rope_ape_224.safetensors"))
+        open_checkpoint(_file(model, tmp_path / "vit_base_patch16_rope_ape_224.safetensors"))
 
 
 @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
@@ -143,10 +146,10 @@ def test_preprocessing_and_labels_survive_both_ways(
         model_config={"label_names": names, "label_descriptions": told, "pretrained_cfg": cfg},
         safe_serialization=True,
     )
-    found = outline(tmp_path / "theirs")
+    found = open_checkpoint(tmp_path / "theirs")
     classes = ("crane (n1)", "bee", "crane (n3)", "dog", "n5")
     assert found.task.config.classes == classes
-    foreign.save("timm", tmp_path / "ours", as_model(found.task, found.preprocess), found.load().state_dict())
+    foreign.save("timm", tmp_path / "ours", Description.of(found.task, found.preprocess), found.load().state_dict())
     written = json.loads((tmp_path / "ours" / "config.json").read_text())
     assert tuple(written["label_names"]) == classes
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
@@ -154,8 +157,8 @@ def test_preprocessing_and_labels_survive_both_ways(
         again = timm.create_model(f"local-dir:{tmp_path / folder}", pretrained=True)
         transform = timm.data.create_transform(**timm.data.resolve_model_data_config(again))
         assert torch.equal(Preprocess(found.preprocess)(picture), transform(picture))
-    assert outline(tmp_path / "ours").task.config.classes == classes
-    assert outline(tmp_path / "ours").preprocess == found.preprocess
+    assert open_checkpoint(tmp_path / "ours").task.config.classes == classes
+    assert open_checkpoint(tmp_path / "ours").preprocess == found.preprocess
 
 
 def test_the_first_layout_of_configs(tmp_path: Path) -> None:
@@ -163,7 +166,7 @@ def test_the_first_layout_of_configs(tmp_path: Path) -> None:
     _file(model, tmp_path / "model.safetensors")
     _said(tmp_path / "config.json", num_classes=2, input_size=[3, 224, 224], mean=[0.1, 0.2, 0.3], std=[1, 1, 1],
           crop_pct=0.8, interpolation="bilinear", labels=["ant", "bee"])  # fmt: skip
-    found = outline(tmp_path)
+    found = open_checkpoint(tmp_path)
     assert found.task.config.classes == ("ant", "bee")
     assert found.preprocess.mean == (0.1, 0.2, 0.3)
     assert found.preprocess.crop_pct == 0.8
@@ -173,7 +176,7 @@ def test_the_first_layout_of_configs(tmp_path: Path) -> None:
 def test_published_shapes_get_their_published_names(tmp_path: Path, close: Callable[..., None]) -> None:
     size = {"dim": 192, "depth": 12, "heads": 3, "mlp_dim": 768, "image_size": 224}
     task = task_of(size)
-    file = foreign.save("timm", tmp_path / "tiny.safetensors", as_model(task, None), task.state_dict())
+    file = foreign.save("timm", tmp_path / "tiny.safetensors", Description.of(task, None), task.state_dict())
     theirs = timm.create_model("vit_tiny_patch16_224", checkpoint_path=file, num_classes=3).eval()
     x = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
@@ -196,7 +199,7 @@ def test_published_shapes_get_their_published_names(tmp_path: Path, close: Calla
     }  # fmt: skip
     for name, changes in wanted.items():
         config = ViTConfig(**{**size, **changes})
-        written = dialect.sidecars(Model(vit=config, pool="cls"))["config.json"]
+        written = dialect.sidecars(pooled.describe_encoder(config, None))["config.json"]
         assert written["architecture"] == name
         assert timm.is_model(name)
 
@@ -204,7 +207,7 @@ def test_published_shapes_get_their_published_names(tmp_path: Path, close: Calla
 @pytest.mark.parametrize("name", ["plain", "distilled", "hybrid"])
 def test_timm_can_give_what_we_write_another_head(name: str, tmp_path: Path) -> None:
     task = task_of(**OURS[name])
-    foreign.save("timm", tmp_path / "out", as_model(task, None), task.state_dict())
+    foreign.save("timm", tmp_path / "out", Description.of(task, None), task.state_dict())
     changed = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True, num_classes=7, in_chans=1).eval()
     assert changed(torch.randn(1, 1, *task.vit.config.image_size)).shape == (1, 7)
     weight = task.state_dict()["vit.blocks.0.mlp.fc1.weight"]
@@ -214,13 +217,13 @@ def test_timm_can_give_what_we_write_another_head(name: str, tmp_path: Path) -> 
 def test_class_names_beside_make_a_classifier_of_a_clip_tower(tmp_path: Path) -> None:
     model = create("clip_projection")
     _file(model, tmp_path / "clip" / "model.safetensors")
-    assert outline(tmp_path / "clip").task.name == "features"
+    assert open_checkpoint(tmp_path / "clip").task.name == "features"
     (tmp_path / "clip" / "classes.json").write_text(json.dumps([f"kind {i}" for i in range(512)]))
-    assert outline(tmp_path / "clip").task.config.classes[1] == "kind 1"
+    assert open_checkpoint(tmp_path / "clip").task.config.classes[1] == "kind 1"
 
 
 def test_every_name_that_we_write_is_registered() -> None:
-    assert all(timm.is_model(name) for name in _timm._NAMES.split())
+    assert all(timm.is_model(name) for name in timm_config._NAMES.split())
 
 
 @pytest.mark.parametrize(
@@ -240,12 +243,12 @@ def test_what_we_cannot_compute_is_refused(args: dict[str, Any], message: str, t
     _file(create("token"), tmp_path / "model.safetensors")
     _said(tmp_path / "config.json", model_args={"num_heads": 2, **args})
     with pytest.raises(UserError, match=message):
-        outline(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 def test_an_attention_pool_may_see_the_class_token(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="pool_include_prefix to false"):
-        outline(_file(create("siglip", class_token=True), tmp_path / "a.safetensors"))
+        open_checkpoint(_file(create("siglip", class_token=True), tmp_path / "a.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -261,7 +264,7 @@ def test_an_attention_pool_may_see_the_class_token(tmp_path: Path) -> None:
 )
 def test_what_timm_cannot_be_is_named(vit: dict[str, Any], what: str) -> None:
     task = task_of(vit)
-    assert what in str(dialect.lacks(as_model(task, None)))
+    assert what in str(dialect.lacks(Description.of(task, None)))
 
 
 @pytest.mark.real_data
@@ -269,7 +272,7 @@ def test_the_real_imagenet_file_needs_no_hand_holding(real_data: Path) -> None:
     file = real_data / "vit_tiny_imagenet" / "model.safetensors"
     model = timm.create_model("vit_tiny_patch16_224", checkpoint_path=str(file)).eval()
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-    found = outline(file)
+    found = open_checkpoint(file)
     task = found.load().eval()
     assert task.config.classes[0] == "tench"
     preprocess = Preprocess(found.preprocess)

@@ -16,10 +16,11 @@ from torch import nn
 from torchvision.models import get_model_weights
 from torchvision.models.vision_transformer import ConvStemConfig, VisionTransformer, interpolate_embeddings
 
-from vitrail.checkpoints import foreign
+from vitrail.build import open_checkpoint
+from vitrail.checkpoints import foreign, pooled
+from vitrail.checkpoints.description import Description
 from vitrail.data.transforms.preprocess import Preprocess
 from vitrail.errors import UserError
-from vitrail.outline import as_model, outline
 
 SIZES: dict[str, Any] = {
     "image_size": 32, "patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 128, "mlp_dim": 96,
@@ -42,14 +43,14 @@ def store(model: nn.Module, folder: Path, **rename: str) -> Path:
 
 @pytest.mark.parametrize("theirs", [{"num_classes": 5}, {"num_classes": 5, "representation_size": 24}], indirect=True)
 def test_both_compute_the_same(theirs: VisionTransformer, close: Callable[..., None], tmp_path: Path) -> None:
-    found = outline(store(theirs, tmp_path / "in"))
+    found = open_checkpoint(store(theirs, tmp_path / "in"))
     assert found.dialect == "torchvision"
     assert any(line.startswith("attention heads: 2") for line in found.assumed)
     ours, images = found.load().eval(), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         close(ours(images), theirs(images))
 
-    foreign.save("torchvision", tmp_path / "out", as_model(ours, found.preprocess), ours.state_dict())
+    foreign.save("torchvision", tmp_path / "out", Description.of(ours, found.preprocess), ours.state_dict())
     written = VisionTransformer(**json.loads((tmp_path / "out" / "config.json").read_text()))
     written.load_state_dict(load_file(tmp_path / "out" / "model.safetensors"))
     with torch.no_grad():
@@ -59,7 +60,7 @@ def test_both_compute_the_same(theirs: VisionTransformer, close: Callable[..., N
 def test_hidden_states_and_attention_agree(
     theirs: VisionTransformer, close: Callable[..., None], tmp_path: Path
 ) -> None:
-    ours, images = outline(store(theirs, tmp_path)).load().eval(), torch.randn(2, 3, 32, 32)
+    ours, images = open_checkpoint(store(theirs, tmp_path)).load().eval(), torch.randn(2, 3, 32, 32)
     states, maps = [], []
     for block in theirs.encoder.layers:
         block.register_forward_hook(lambda module, given, made: states.append(made))
@@ -81,7 +82,7 @@ def test_hidden_states_and_attention_agree(
 def test_at_another_size_positions_are_resampled_alike(
     theirs: VisionTransformer, close: Callable[..., None], tmp_path: Path
 ) -> None:
-    ours, images = outline(store(theirs, tmp_path)).load().eval(), torch.randn(2, 3, 56, 56)
+    ours, images = open_checkpoint(store(theirs, tmp_path)).load().eval(), torch.randn(2, 3, 56, 56)
     larger = VisionTransformer(**SIZES | {"image_size": 56}, num_classes=5).eval()
     larger.load_state_dict(interpolate_embeddings(56, 8, theirs.state_dict(), "bicubic"))
     with torch.no_grad():
@@ -92,7 +93,7 @@ def test_legacy_names(theirs: VisionTransformer, close: Callable[..., None], tmp
     path = store(theirs, tmp_path, **{"mlp.linear_1.": "mlp.0.", "mlp.linear_2.": "mlp.3."})
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        close(outline(path).load().eval()(images), theirs(images))
+        close(open_checkpoint(path).load().eval()(images), theirs(images))
 
 
 @pytest.mark.parametrize(
@@ -101,8 +102,8 @@ def test_legacy_names(theirs: VisionTransformer, close: Callable[..., None], tmp
      ("vit_l_16", "IMAGENET1K_V1", 224), ("vit_h_14", "IMAGENET1K_SWAG_E2E_V1", 518)],
 )  # fmt: skip
 def test_published_models_are_recognised(name: str, weights: str, seen: int) -> None:
+    from vitrail.checkpoints.beside import Beside
     from vitrail.checkpoints.dialects import torchvision as dialect
-    from vitrail.checkpoints.model import Beside
 
     dim, patch = {"b": 768, "l": 1024, "h": 1280}[name[4]], int(name[-2:])
     shapes = {
@@ -111,10 +112,11 @@ def test_published_models_are_recognised(name: str, weights: str, seen: int) -> 
         "encoder.layers.encoder_layer_0.mlp.0.weight": (4 * dim, dim),
         "heads.head.weight": (1000, dim),
     }
-    model = dialect.describe(shapes, Beside())
+    found = dialect.describe(shapes, Beside())
+    model = pooled.read(found)
     published = get_model_weights(name)[weights]
     assert model.classes == tuple(published.meta["categories"])
-    assert any(f"{name} {weights}" in line for line in model.assumed)
+    assert any(f"{name} {weights}" in line for line in found.assumed)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 401, 3), np.uint8))
     assert model.preprocess is not None
     made, expected = Preprocess(model.preprocess)(image), published.transforms()(image)
@@ -125,11 +127,13 @@ def test_published_models_are_recognised(name: str, weights: str, seen: int) -> 
 def test_preprocessing_and_classes_survive(theirs: VisionTransformer, tmp_path: Path) -> None:
     store(theirs, tmp_path)
     (tmp_path / "classes.json").write_text('["ant", "bee", "cat", "dog", "eel"]')
-    first = outline(tmp_path)
+    first = open_checkpoint(tmp_path)
     assert first.task.config.classes[3] == "dog"
     assert (first.preprocess.size, first.preprocess.resize, first.preprocess.crop_pct) == ((32, 32), "crop", 32 / 37)
-    foreign.save("torchvision", tmp_path / "out", as_model(first.task, first.preprocess), first.load().state_dict())
-    again = outline(tmp_path / "out")
+    foreign.save(
+        "torchvision", tmp_path / "out", Description.of(first.task, first.preprocess), first.load().state_dict()
+    )
+    again = open_checkpoint(tmp_path / "out")
     assert again.preprocess == first.preprocess
     assert again.task.config == first.task.config
     assert not again.assumed
@@ -137,10 +141,10 @@ def test_preprocessing_and_classes_survive(theirs: VisionTransformer, tmp_path: 
 
 def test_without_a_head(theirs: VisionTransformer, tmp_path: Path) -> None:
     theirs.heads = nn.Identity()
-    found = outline(store(theirs, tmp_path))
+    found = open_checkpoint(store(theirs, tmp_path))
     assert found.task.name == "features"
     ours, images = found.load().eval(), torch.randn(1, 3, 32, 32)
-    foreign.save("torchvision", tmp_path / "out", as_model(ours, found.preprocess), ours.state_dict())
+    foreign.save("torchvision", tmp_path / "out", Description.of(ours, found.preprocess), ours.state_dict())
     theirs.load_state_dict(load_file(tmp_path / "out" / "model.safetensors"))
     with torch.no_grad():
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
@@ -150,4 +154,4 @@ def test_a_convolutional_stem_is_refused(tmp_path: Path) -> None:
     stem = [ConvStemConfig(8, 3, 2), ConvStemConfig(16, 3, 2), ConvStemConfig(16, 3, 2)]
     store(VisionTransformer(**SIZES, conv_stem_configs=stem), tmp_path)
     with pytest.raises(UserError, match="convolutional stem"):
-        outline(tmp_path)
+        open_checkpoint(tmp_path)

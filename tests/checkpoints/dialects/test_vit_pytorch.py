@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vitrail.checkpoints import foreign
+from vitrail.build import open_checkpoint
+from vitrail.checkpoints import foreign, pooled
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.dialects import vit_pytorch as dialect
-from vitrail.checkpoints.model import Beside
 from vitrail.errors import UserError
-from vitrail.outline import as_model, outline
 
 SIZES: dict[str, Any] = {
     "image_size": 32, "patch_size": 8, "num_classes": 5, "dim": 32, "depth": 2, "heads": 3, "mlp_dim": 48,
@@ -114,12 +115,12 @@ def test_both_compute_the_same(
 ) -> None:
     build = real(simple) if package else (lambda **sizes: Reference(simple=simple, **sizes))
     theirs, images = randomise(build(**SIZES)), torch.randn(2, 3, 32, 32)
-    found = outline(store(theirs, tmp_path, SIZES))
+    found = open_checkpoint(store(theirs, tmp_path, SIZES))
     assert found.dialect == "vit_pytorch"
     ours = found.load().eval()
     with torch.no_grad():
         close(ours(images), theirs(images))
-    foreign.save("vit_pytorch", tmp_path / "out", as_model(ours, found.preprocess), ours.state_dict())
+    foreign.save("vit_pytorch", tmp_path / "out", Description.of(ours, found.preprocess), ours.state_dict())
     written = build(**json.loads((tmp_path / "out" / "config.json").read_text())).eval()
     written.load_state_dict(load_file(tmp_path / "out" / "model.safetensors"))
     with torch.no_grad():
@@ -131,7 +132,7 @@ def test_hidden_states_and_attention_agree(
     simple: bool, randomise: Callable[[nn.Module], nn.Module], close: Callable[..., None], tmp_path: Path
 ) -> None:
     theirs, images = randomise(Reference(simple=simple, **SIZES)), torch.randn(2, 3, 32, 32)
-    ours = outline(store(theirs, tmp_path, SIZES)).load().eval()
+    ours = open_checkpoint(store(theirs, tmp_path, SIZES)).load().eval()
     with torch.no_grad():
         states, maps = theirs.trace(images)
         for mine, other in zip(ours.vit.intermediates(images), states, strict=True):
@@ -146,7 +147,7 @@ def test_without_a_config_heads_have_64_channels(
 ) -> None:
     sizes = SIZES | {"dim_head": 64, "image_size": 224, "patch_size": 56}
     theirs, images = randomise(Reference(simple=simple, **sizes)), torch.randn(1, 3, 224, 224)
-    found = outline(store(theirs, tmp_path))
+    found = open_checkpoint(store(theirs, tmp_path))
     assert any("attention heads: 3 of 64" in line for line in found.assumed)
     assert any("image size" in line for line in found.assumed) == simple
     with torch.no_grad():
@@ -156,19 +157,19 @@ def test_without_a_config_heads_have_64_channels(
 def test_heads_that_nothing_tells_are_asked_for(randomise: Callable[[nn.Module], nn.Module], tmp_path: Path) -> None:
     store(randomise(Reference(**SIZES)), tmp_path)
     with pytest.raises(UserError, match="put heads in config"):
-        outline(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 def test_one_head_without_output_projection(
     randomise: Callable[[nn.Module], nn.Module], close: Callable[..., None], tmp_path: Path
 ) -> None:
     theirs, images = randomise(Reference(**SIZES | {"heads": 1, "dim_head": 32})), torch.randn(2, 3, 32, 32)
-    found = outline(store(theirs, tmp_path))
+    found = open_checkpoint(store(theirs, tmp_path))
     ours = found.load().eval()
     with torch.no_grad():
         close(ours(images), theirs(images))
     with pytest.raises(UserError, match="attention output without bias"):
-        foreign.save("vit_pytorch", tmp_path / "out", as_model(ours, None), ours.state_dict())
+        foreign.save("vit_pytorch", tmp_path / "out", Description.of(ours, None), ours.state_dict())
 
 
 @pytest.mark.parametrize("simple", [False, True])
@@ -191,7 +192,7 @@ def test_old_versions(
     with torch.no_grad():
         last = theirs.trace(images)[0][-1]
         pooled = theirs.transformer.norm(last.mean(1) if simple else last[:, 0])
-        close(outline(tmp_path).load().eval()(images), getattr(theirs, head)(pooled))
+        close(open_checkpoint(tmp_path).load().eval()(images), getattr(theirs, head)(pooled))
 
 
 def test_patches_without_norms(
@@ -200,7 +201,7 @@ def test_patches_without_norms(
     theirs, images = randomise(Reference(**SIZES | {"channels": 1})), torch.randn(2, 1, 32, 32)
     embedding = theirs.to_patch_embedding
     theirs.to_patch_embedding = nn.Sequential(nn.Identity(), embedding[2])
-    found = outline(store(theirs, tmp_path, {"heads": 3}))
+    found = open_checkpoint(store(theirs, tmp_path, {"heads": 3}))
     assert found.task.vit.config.channels == 1
     with torch.no_grad():
         close(found.load().eval()(images), theirs(images))
@@ -211,7 +212,7 @@ def test_pooling_of_tokens(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="counts the class token"):
         dialect.describe(shapes, Beside(config=SIZES | {"pool": "mean"}))
     new = shapes | {"cls_token": (0, 32), "pos_embedding": (16, 32)}  # how versions since 1.12 average
-    model = dialect.describe(new, Beside(config=SIZES | {"pool": "mean"}))
+    model = pooled.read(dialect.describe(new, Beside(config=SIZES | {"pool": "mean"})))
     assert (model.pool, model.vit.class_token, model.vit.image_size) == ("mean", False, (32, 32))
 
 
@@ -219,11 +220,11 @@ def test_the_mean_of_all_tokens_is_the_packages(
     randomise: Callable[[nn.Module], nn.Module], close: Callable[..., None], tmp_path: Path
 ) -> None:
     theirs, images = randomise(real(False)(**SIZES, pool="mean")), torch.randn(2, 3, 32, 32)
-    found = outline(store(theirs, tmp_path, SIZES | {"pool": "mean"}))
+    found = open_checkpoint(store(theirs, tmp_path, SIZES | {"pool": "mean"}))
     ours = found.load().eval()
     with torch.no_grad():
         close(ours(images), theirs(images))
-    foreign.save("vit_pytorch", tmp_path / "out", as_model(ours, found.preprocess), ours.state_dict())
+    foreign.save("vit_pytorch", tmp_path / "out", Description.of(ours, found.preprocess), ours.state_dict())
     written = real(False)(**json.loads((tmp_path / "out" / "config.json").read_text())).eval()
     written.load_state_dict(load_file(tmp_path / "out" / "model.safetensors"))
     with torch.no_grad():
@@ -231,10 +232,12 @@ def test_the_mean_of_all_tokens_is_the_packages(
 
 
 def test_a_rectangle(randomise: Callable[[nn.Module], nn.Module], tmp_path: Path) -> None:
-    first = outline(store(randomise(Reference(**SIZES)), tmp_path, SIZES | {"image_size": [16, 64]}))
+    first = open_checkpoint(store(randomise(Reference(**SIZES)), tmp_path, SIZES | {"image_size": [16, 64]}))
     assert first.task.vit.config.image_size == (16, 64)
-    foreign.save("vit_pytorch", tmp_path / "out", as_model(first.task, first.preprocess), first.load().state_dict())
-    again = outline(tmp_path / "out")
+    foreign.save(
+        "vit_pytorch", tmp_path / "out", Description.of(first.task, first.preprocess), first.load().state_dict()
+    )
+    again = open_checkpoint(tmp_path / "out")
     assert again.task.config == first.task.config
     assert (again.preprocess.size, again.preprocess.resize) == ((16, 64), "square")
     assert not again.assumed
@@ -247,12 +250,12 @@ def test_without_a_head(
     sizes, images = SIZES | {"num_classes": 0}, torch.randn(2, 3, 32, 32)
     build = real(simple=False) if package else Reference
     theirs = randomise(build(**sizes))
-    found = outline(store(theirs, tmp_path, sizes))
+    found = open_checkpoint(store(theirs, tmp_path, sizes))
     ours = found.load().eval()
     assert ours.name == "features"
     with torch.no_grad():
         close(ours(images), theirs(images)[:, 0] if package else theirs(images))
-    foreign.save("vit_pytorch", tmp_path / "out", as_model(ours, found.preprocess), ours.state_dict())
+    foreign.save("vit_pytorch", tmp_path / "out", Description.of(ours, found.preprocess), ours.state_dict())
     written = build(**json.loads((tmp_path / "out" / "config.json").read_text())).eval()
     written.load_state_dict(load_file(tmp_path / "out" / "model.safetensors"))
     with torch.no_grad():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vitrail.data.indexing.labels import Raw, encode, from_cells, from_values
-from vitrail.data.source import Labels
+from vitrail.data.targets import Labels
 from vitrail.errors import UserError
 
 

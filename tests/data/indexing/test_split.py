@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from vitrail.data.indexing.split import stratified
 from vitrail.data.source import Source
-from vitrail.data.sources._arrays import Arrays
+from vitrail.data.storage.arrays import Arrays
 
 
 def labelled(labels: list[int]) -> Source:
@@ -21,7 +21,7 @@ def labelled(labels: list[int]) -> Source:
     st.integers(0, 2**63),
 )
 def test_every_class_is_divided_alike(labels: list[int], fraction: float, seed: int) -> None:
-    kept, held = stratified(labelled(labels), fraction, seed)
+    kept, held = stratified(labelled(labels).strata(), fraction, seed)
     assert sorted([*kept.tolist(), *held.tolist()]) == list(range(len(labels)))
     assert (np.diff(kept) > 0).all()
     assert (np.diff(held) > 0).all()
@@ -36,13 +36,13 @@ def test_every_class_is_divided_alike(labels: list[int], fraction: float, seed: 
 
 def test_the_draw_is_pinned() -> None:
     labels = [0] * 10 + [1] * 10
-    assert stratified(labelled(labels), 0.2, 0)[1].tolist() == PINNED
-    assert stratified(labelled(labels), 0.2, 1)[1].tolist() != PINNED
+    assert stratified(labelled(labels).strata(), 0.2, 0)[1].tolist() == PINNED
+    assert stratified(labelled(labels).strata(), 0.2, 1)[1].tolist() != PINNED
 
 
 def test_sources_without_classes_are_split_at_random() -> None:
     source = labelled([0] * 100).unlabelled()
-    kept, held = stratified(source, 0.1, 3)
+    kept, held = stratified(source.strata(), 0.1, 3)
     assert (len(kept), len(held)) == (90, 10)
 
 

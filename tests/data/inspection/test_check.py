@@ -13,7 +13,7 @@ from vitrail.data.inspection.check import check, label_text
 from vitrail.data.inspection.inspect import inspect
 from vitrail.data.inspection.stats import lines, moments, stats
 from vitrail.data.source import SourceConfig, Splits, open_source
-from vitrail.data.sources._arrays import Arrays
+from vitrail.data.storage.arrays import Arrays
 from vitrail.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("own_cache")

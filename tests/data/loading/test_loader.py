@@ -29,10 +29,10 @@ from vitrail.data import (
     PreprocessConfig,
     augmentation,
 )
-from vitrail.data.images.decode import BadImage
 from vitrail.data.loading.loader import worker_failure
+from vitrail.data.media.decode import BadImage
 from vitrail.data.source import Source
-from vitrail.data.sources._arrays import Arrays
+from vitrail.data.storage.arrays import Arrays
 from vitrail.data.transforms.batched import AffineConfig, ErasingConfig
 from vitrail.errors import UserError
 

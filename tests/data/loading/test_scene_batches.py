@@ -110,12 +110,11 @@ def test_kinds_that_the_data_does_not_have(class_folder) -> None:
 
 @pytest.mark.parametrize("kind", ["masks", "semantic"])
 def test_a_batch_is_drawn_as_the_model_sees_it(scene_folder: Path, kind: str) -> None:
-    from vitrail.data.inspection.drawn import on_picture
     from vitrail.report.pictures import denormalised
 
     data = open_data(config(scene_folder, kind=kind))
     batch = next(data.train_loader().batches())
     for i, image in enumerate(denormalised(batch["images"], data.config.preprocess)):
-        drawn = on_picture(image, batch["targets"][i], data.classes)
+        drawn = data.target_kind.draw(image, batch["targets"][i], data.classes)
         assert drawn.width >= 32
         assert not np.array_equal(np.asarray(drawn.resize((32, 32))), np.asarray(image))

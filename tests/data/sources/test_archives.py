@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitrail.data.images.decode import BadImage, decode
+from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.source import SourceConfig, Splits, open_source
 from vitrail.errors import UserError
 
@@ -85,7 +85,7 @@ def test_a_sample_is_what_shares_the_name_up_to_the_first_dot(
     }
     splits = opened(write_tar(tmp_path / "s.tar", files))
     assert (reds(splits), splits.train.targets.tolist()) == ([3, 2], [1, 0])
-    assert "passed over 2 files that are no images or labels" in capsys.readouterr().err
+    assert "skipped 2 files that are no images or labels" in capsys.readouterr().err
 
 
 def test_splits_by_name_and_by_folder(tmp_path: Path) -> None:

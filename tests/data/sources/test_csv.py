@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vitrail.data.images.decode import decode
+from vitrail.data.media.decode import decode
 from vitrail.data.source import SourceConfig, Splits, open_source
 from vitrail.errors import UserError
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitrail.data.images.decode import decode
+from vitrail.data.media.decode import decode
 from vitrail.data.source import SourceConfig, Splits, open_source
 from vitrail.errors import UserError
 
@@ -51,7 +51,7 @@ def test_the_folders_of_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ["3.png b"],
         ["4.png a"],
     ]
-    assert "passed over extra" in capsys.readouterr().err
+    assert "skipped extra" in capsys.readouterr().err
 
 
 def test_two_folders_for_one_split(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_other_files_are_passed_over_aloud_and_hidden_ones_in_silence(
     folder = draw(tmp_path / "p", "a/1.png", "b/2.png", "a/.hidden.png")
     (folder / "a" / "notes.txt").write_text("x")
     assert len(opened(folder).train) == 2
-    assert "passed over files not named as images (1)" in capsys.readouterr().err
+    assert "skipped files not named as images (1)" in capsys.readouterr().err
 
 
 def test_no_images_at_all(tmp_path: Path) -> None:

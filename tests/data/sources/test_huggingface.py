@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitrail.data.images.decode import decode
+from vitrail.data.media.decode import decode
 from vitrail.data.source import SourceConfig, open_source
 from vitrail.errors import UserError
 

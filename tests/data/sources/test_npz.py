@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitrail.data.images.decode import decode
+from vitrail.data.media.decode import decode
 from vitrail.data.source import SourceConfig, open_source
 from vitrail.errors import UserError
 

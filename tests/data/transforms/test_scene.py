@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitrail.data import Objects, Preprocess, PreprocessConfig, SceneAugment, SceneAugmentConfig
-from vitrail.data.images.decode import BadImage
+from vitrail.data import Objects, Preprocess, PreprocessConfig, SceneAugment, SceneAugmentConfig, targets
+from vitrail.data.media.decode import BadImage
 from vitrail.data.transforms.colour import ColourConfig
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.scene import SCENE_PRESETS, ScenePreprocess
@@ -21,6 +21,7 @@ from vitrail.ops import boxes as box_ops
 from vitrail.ops.segmentation_losses import IGNORE
 
 BACK = (60, 90, 120)
+MASKS, SEMANTIC = targets.load("masks"), targets.load("semantic")
 
 
 def scene(height: int = 48, width: int = 64, num: int = 3) -> tuple[Image.Image, Objects]:
@@ -56,7 +57,7 @@ def test_boxes_come_back_where_they_were(region: tuple[float, ...], size: tuple[
 @pytest.mark.parametrize("size", [(32, 32), (40, 56)])
 def test_what_inference_sees_is_where_the_frame_says(resize: str, size: tuple[int, int]) -> None:
     image, objects = scene(48, 80)
-    made = ScenePreprocess(PreprocessConfig(size=size, resize=resize)).scene(image, objects)
+    made = ScenePreprocess(PreprocessConfig(size=size, resize=resize), MASKS).scene(image, objects)
     bright = made.pixels[0].float() > 150
     union = made.target.masks.any(0)
     assert made.target.size == size
@@ -83,7 +84,7 @@ def test_masks_return_to_the_original_pixels() -> None:
 def test_class_maps_are_ignored_beyond_the_image() -> None:
     image, objects = scene(20, 60)
     classes = objects.masks.any(0).to(torch.uint8) * 5
-    made = ScenePreprocess(PreprocessConfig(size=60, resize="pad")).scene(image, classes)
+    made = ScenePreprocess(PreprocessConfig(size=60, resize="pad"), SEMANTIC).scene(image, classes)
     assert torch.equal(made.target == IGNORE, made.padding)
     assert torch.equal(made.target[20:40], classes)
 
@@ -91,13 +92,13 @@ def test_class_maps_are_ignored_beyond_the_image() -> None:
 def test_a_target_of_another_size_is_refused() -> None:
     image, objects = scene()
     with pytest.raises(BadImage, match="has 64 × 48 pixels, and its annotations are of 63 × 48"):
-        ScenePreprocess(PreprocessConfig(size=32)).scene(image, dataclasses.replace(objects, size=(48, 63)))
+        ScenePreprocess(PreprocessConfig(size=32), MASKS).scene(image, dataclasses.replace(objects, size=(48, 63)))
 
 
 @pytest.mark.parametrize("flip", ["horizontal_flip", "vertical_flip"])
 def test_a_flip_twice_is_nothing(flip: str) -> None:
     image, objects = scene(32, 32)
-    augment = SceneAugment(SceneAugmentConfig(**{flip: 1.0}), PreprocessConfig(size=32))
+    augment = SceneAugment(SceneAugmentConfig(**{flip: 1.0}), PreprocessConfig(size=32), MASKS)
     once = augment.scene(image, objects, 1)
     twice = augment.scene(Image.fromarray(once.pixels.numpy().transpose(1, 2, 0)), once.target, 2)
     assert not torch.equal(once.target.boxes_xyxy, objects.boxes_xyxy)
@@ -109,7 +110,7 @@ def test_a_flip_twice_is_nothing(flip: str) -> None:
 @pytest.mark.parametrize("preset", sorted(set(SCENE_PRESETS) - {"none"}))
 @pytest.mark.parametrize("resize", ["square", "pad"])
 def test_every_preset_moves_boxes_and_masks_as_it_moves_the_pixels(preset: str, resize: str) -> None:
-    augment = SceneAugment(SCENE_PRESETS[preset], PreprocessConfig(size=(64, 48), resize=resize))
+    augment = SceneAugment(SCENE_PRESETS[preset], PreprocessConfig(size=(64, 48), resize=resize), MASKS)
     kept = 0
     for key in range(30):
         image, objects = scene(60, 72)
@@ -131,7 +132,7 @@ def test_every_preset_moves_boxes_and_masks_as_it_moves_the_pixels(preset: str, 
 
 def test_objects_out_of_view_are_left_out() -> None:
     image, objects = scene(60, 72)
-    augment = SceneAugment(SceneAugmentConfig(scale=(3.0, 3.0)), PreprocessConfig(size=32))
+    augment = SceneAugment(SceneAugmentConfig(scale=(3.0, 3.0)), PreprocessConfig(size=32), MASKS)
     numbers = [len(augment.scene(image, objects, key).target) for key in range(20)]
     assert min(numbers) < 3
 
@@ -141,7 +142,7 @@ def test_how_often_an_image_is_scaled_is_a_setting() -> None:
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     for often in (0.0, 0.3, 1.0):
         config = SceneAugmentConfig(scale=(0.5, 0.8), scale_probability=often)
-        made = [SceneAugment(config, PreprocessConfig(size=40)).scene(image, objects, key) for key in range(100)]
+        made = [SceneAugment(config, PreprocessConfig(size=40), MASKS).scene(image, objects, key) for key in range(100)]
         as_it_was = [
             torch.equal(each.pixels, pixels) and torch.equal(each.target.masks, objects.masks) for each in made
         ]
@@ -152,7 +153,9 @@ def test_how_often_an_image_is_scaled_is_a_setting() -> None:
 def test_class_maps_are_moved_and_bordered_with_no_class() -> None:
     image, objects = scene(40, 40)
     classes = (objects.masks * torch.tensor([2, 3, 4])[:, None, None]).sum(0).to(torch.uint8)
-    augment = SceneAugment(SceneAugmentConfig(scale=(0.5, 0.5), horizontal_flip=1.0), PreprocessConfig(size=40))
+    augment = SceneAugment(
+        SceneAugmentConfig(scale=(0.5, 0.5), horizontal_flip=1.0), PreprocessConfig(size=40), SEMANTIC
+    )
     made = augment.scene(image, classes, 3)
     assert torch.equal(made.target == IGNORE, made.padding)
     assert set(made.target[~made.padding].tolist()) <= {0, 2, 3, 4}
@@ -163,7 +166,7 @@ def test_class_maps_are_moved_and_bordered_with_no_class() -> None:
 
 def test_draws_hang_on_the_key_alone() -> None:
     image, objects = scene()
-    augment = SceneAugment(SCENE_PRESETS["large"], PreprocessConfig(size=32))
+    augment = SceneAugment(SCENE_PRESETS["large"], PreprocessConfig(size=32), MASKS)
     state = torch.get_rng_state()
     first, again, other = (augment.scene(image, objects, key) for key in (5, 5, 6))
     assert torch.equal(first.pixels, again.pixels)
@@ -174,9 +177,9 @@ def test_draws_hang_on_the_key_alone() -> None:
 
 def test_channels_that_have_no_colour_are_told_before_training() -> None:
     with pytest.raises(UserError, match="needs 1 or 3 channels, not 5"):
-        SceneAugment(SceneAugmentConfig(colour=ColourConfig(grey=1)), PreprocessConfig(channels=5))
+        SceneAugment(SceneAugmentConfig(colour=ColourConfig(grey=1)), PreprocessConfig(channels=5), MASKS)
     planes = torch.randint(0, 256, (5, 20, 30), dtype=torch.uint8)
     objects = Objects(torch.tensor([[1.0, 2, 29, 19]]), torch.tensor([0]), torch.tensor([False]), (20, 30))
-    made = SceneAugment(SCENE_PRESETS["light"], PreprocessConfig(size=24, channels=5)).scene(planes, objects, 1)
+    made = SceneAugment(SCENE_PRESETS["light"], PreprocessConfig(size=24, channels=5), MASKS).scene(planes, objects, 1)
     assert made.pixels.shape == (5, 24, 24)
     assert made.target.masks is None

@@ -1,6 +1,6 @@
 """A file of named tensors, one container a file: ``matches(path)`` and ``open_tensors(path) -> Tensors``.
 
-A file is somebody else's until proven harmless: what it holds is known, and checked against the file's real size,
+Files are not trusted: what one holds is known, and checked against its real size,
 before a byte is allocated for a tensor.
 """
 

@@ -1,6 +1,7 @@
 """Files of ``torch.save``: pickles, which can run code. A child process of bounded means makes safetensors of them.
 
-Both the zip format and the one before torch 1.6 are read. What the child does stands in :mod:`._unpickle`.
+Both the zip format and the one before torch 1.6 are read. The child runs
+:mod:`vitrail.checkpoints.unpickle`.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ def _convert(source: Path, out: Path) -> None:
     places = [str(Path(__file__).parents[3]), *(place for place in sys.path if place)]
     program = (
         f"import sys; sys.path[:] = {places!r}\n"
-        "from vitrail.checkpoints.containers import _unpickle\n"
-        "_unpickle.main(sys.argv[1], sys.argv[2])"
+        "from vitrail.checkpoints import unpickle\n"
+        "unpickle.main(sys.argv[1], sys.argv[2])"
     )
     keep = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
     alone = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(out.parent)}

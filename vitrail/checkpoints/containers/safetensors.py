@@ -10,6 +10,7 @@ import json
 import math
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -40,7 +41,7 @@ class Place(Entry):
 
 
 class _Held(io.FileIO):
-    """Open as long as somebody holds it, without a warning that nobody closed it."""
+    """Open as long as it is referenced; no warning if it was not closed."""
 
     def __del__(self) -> None:
         self.close()
@@ -109,7 +110,7 @@ def bytes_of(value: Tensor) -> memoryview:
     return memoryview(value.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 
-def strict_json(text: bytes | str, refuse: Any) -> Any:
+def strict_json(text: bytes | str, refuse: Callable[[str], NoReturn]) -> object:
     """JSON without repeated keys, NaN or endless nesting; ``refuse(reason)`` raises."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def strict_json(text: bytes | str, refuse: Any) -> Any:
         return refuse("its text is not JSON")
 
 
-def refusal(path: Path) -> Any:
+def refusal(path: Path) -> Callable[[str], NoReturn]:
     """``refuse(reason)`` for this file."""
 
     def refuse(reason: str) -> NoReturn:

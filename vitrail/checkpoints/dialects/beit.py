@@ -7,21 +7,21 @@ the usual learned ones.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
-from vitrail.checkpoints.dialects import _timm
-from vitrail.checkpoints.dialects._bare import first, plain
-from vitrail.checkpoints.model import Beside, Model, Shapes, depth_of, geometry
+from vitrail.checkpoints import pooled, timm_config
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.rules import Rule, layer, repeated, same, stacked
-from vitrail.config import from_dict
+from vitrail.checkpoints.shapes import Shapes, depth_of, geometry, vit_config
+from vitrail.checkpoints.tensors_only import first, plain
 from vitrail.data.transforms.processors import to_timm
 from vitrail.errors import UserError
 from vitrail.nn.head import HeadConfig
 from vitrail.ops.relative import num_entries, square_of
-from vitrail.vit import ViTConfig
 
 LIBRARY = "timm"
+TASKS = pooled.TASKS
 FILE = "model.safetensors"
 IGNORED = ("*relative_position_index", "mask_token", "lm_head.*")
 TABLE = "attn.relative_position_bias_table"
@@ -40,17 +40,6 @@ BLOCK = [
 ]
 
 
-@dataclass(frozen=True)
-class Found(Model):
-    """A model as it was found.
-
-    Attributes:
-        shared: one table of relative positions serves all blocks; we write one a block.
-    """
-
-    shared: bool = False
-
-
 def canonical(name: str) -> str:
     return name
 
@@ -62,31 +51,31 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     )
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """The mean of the patches, then a norm; or a norm, then the class token or the mean.
 
     Raises:
         UserError: positions of two kinds.
     """
-    said = _timm.read(beside)
+    meta = timm_config.read(beside)
     kernel = shapes["patch_embed.proj.weight"]
     learned = "pos_embed" in shapes
     tables = [shapes[name] for name in (f"blocks.0.{TABLE}", SHARED) if name in shapes]
     if learned + len(tables) > 1:
         raise UserError("it has positions of more than one kind, which Vitrail does not compute; use timm")
-    heads = tables[0][1] if tables else said.heads(kernel[0])
+    heads = tables[0][1] if tables else meta.heads(kernel[0])
     block = {
         "mlp": "gelu",
         "norm_eps": EPS,
         "qkv_bias": "blocks.0.attn.q_bias" in shapes,
         "key_bias": False,
-        "layer_scale": (said.args.get("init_values") or 0.1) if "blocks.0.gamma_1" in shapes else None,
+        "layer_scale": (meta.args.get("init_values") or 0.1) if "blocks.0.gamma_1" in shapes else None,
     }
     width = shapes["blocks.0.attn.qkv.weight"][0] // 3
     if width != kernel[0]:
         block["head_dim"] = width // heads
     vit = {
-        **_geometry(shapes, said, kernel, tables[0][0] if tables else None),
+        **_geometry(shapes, meta, kernel, tables[0][0] if tables else None),
         "positions": "learned" if learned else "relative" if tables else "none",
         "resampling": "bicubic_antialias" if learned else "bicubic",
         "depth": depth_of(shapes, "blocks."),
@@ -95,30 +84,31 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
         "block": block,
         "final_norm": "norm.weight" in shapes,
     }
-    config = from_dict(ViTConfig, vit, where="config.json")
-    normed, usual = "fc_norm.weight" in shapes, "avg" if said.architecture else "token"
+    config = vit_config(vit)
+    normed, usual = "fc_norm.weight" in shapes, "avg" if meta.architecture else "token"
     assumed = []
-    if not said.architecture:
+    if not meta.architecture:
         assumed.append(
             f"{heads} heads, gelu, LayerNorm eps {EPS:g}: timm's and Microsoft's; nothing beside says others"
         )
     outputs = shapes.get("head.weight", (0,))[0]
-    preprocess, why = _timm.preprocess(said, shapes, config.channels, config.image_size)
-    return Found(
-        vit=config,
-        pool="mean" if normed or (said.pool() or usual) == "avg" else "cls",
+    preprocess, why = timm_config.preprocess(meta, shapes, config.channels, config.image_size)
+    return pooled.describe(
+        config,
+        pool="mean" if normed or (meta.pool() or usual) == "avg" else "cls",
         head=HeadConfig(norm=normed),
         outputs=outputs,
-        classes=said.names(outputs) or beside.classes if outputs else (),
+        classes=meta.names(outputs) or beside.classes if outputs else (),
         preprocess=preprocess,
-        assumed=tuple(line for line in (*assumed, why) if line),
-        shared=SHARED in shapes,
+        assumed=[line for line in (*assumed, why) if line],
+        layout=["shared"] if SHARED in shapes else [],
     )
 
 
-def rules(model: Model) -> list[Rule]:
-    shared = isinstance(model, Found) and model.shared
-    table = SHARED if shared else "blocks.{i}." + TABLE
+def rules(description: Description) -> list[Rule]:
+    """In the layout ``shared`` one table of relative positions serves all blocks; one per block is written."""
+    model = pooled.read(description)
+    table = SHARED if "shared" in (model.layout or ()) else "blocks.{i}." + TABLE
     return [
         same("vit.class_token", "cls_token"),
         same("vit.positions.embedding", "pos_embed"),
@@ -131,8 +121,9 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What no Beit of timm can be made to be by its arguments."""
+    model = pooled.read(description)
     vit, block, head = model.vit, model.vit.block, model.head
     return first(
         (
@@ -156,7 +147,7 @@ def lacks(model: Model) -> str | None:
             ("heads of a width of their own", vit.head_dim * vit.heads != vit.dim),
             ("QK-norm", block.qk_norm),
             ("attention without output bias", not block.out_bias),
-            (f"{model.pool} pooling", model.pool not in (None, "cls", "mean")),
+            (f"{model.pool} pooling", model.pool not in ("cls", "mean")),
             ("norm before and after pooling", vit.final_norm and head.norm),
             ("norm after the class token alone", head.norm and model.pool != "mean"),
             ("model without a norm at its end", not vit.final_norm and not head.norm),
@@ -167,8 +158,9 @@ def lacks(model: Model) -> str | None:
     )
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """``config.json``; ``timm.create_model("local-dir:…", pretrained=True)`` opens the folder."""
+    model = pooled.read(description)
     vit, block = model.vit, model.vit.block
     pool = "avg" if model.pool == "mean" else "token"
     args = {
@@ -202,14 +194,16 @@ def sidecars(model: Model) -> dict[str, Any]:
     return {"config.json": config}
 
 
-def _geometry(shapes: Shapes, said: _timm.Said, kernel: tuple[int, ...], entries: int | None) -> dict[str, Any]:
+def _geometry(
+    shapes: Shapes, meta: timm_config.TimmConfig, kernel: tuple[int, ...], entries: int | None
+) -> dict[str, Any]:
     """Sizes, from the positions or the length of a table of relative ones, else from the config alone.
 
     Raises:
         UserError: none of them tells.
     """
     positions = shapes["pos_embed"][1] - 1 if "pos_embed" in shapes else None
-    for height, width in said.image_sizes():
+    for height, width in meta.image_sizes():
         grid = (height // kernel[2], width // kernel[3])
         if positions in (None, grid[0] * grid[1]) and entries in (None, num_entries(grid, class_token=True)):
             return geometry(kernel, grid[0] * grid[1], (height, width))

@@ -9,36 +9,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
-from vitrail.checkpoints.dialects import _bare, timm
-from vitrail.checkpoints.dialects._timm import ratio
-from vitrail.checkpoints.model import Beside, Model, Shapes, depth_of, geometry, usual_heads
+from vitrail.checkpoints import pooled, tensors_only
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
+from vitrail.checkpoints.dialects import timm
 from vitrail.checkpoints.rules import Rule, layer, repeated, same
-from vitrail.config import from_dict
+from vitrail.checkpoints.shapes import Shapes, depth_of, geometry, usual_heads, vit_config
+from vitrail.checkpoints.timm_config import ratio
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
-from vitrail.vit import ViTConfig
 
 LIBRARY = "meta"
+TASKS = pooled.TASKS
 FILE = "model.safetensors"
 IGNORED = ("mask_token",)
 NORM_EPS = 1e-6
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _RESAMPLING = {(False, 0.1): "bicubic_offset", (True, 0.0): "bicubic_antialias", (False, 0.0): "bicubic"}
 """By (interpolate_antialias, interpolate_offset); Meta's models have the first, those with registers the second."""
-
-
-@dataclass(frozen=True)
-class Found(Model):
-    """A model as it was found.
-
-    Attributes:
-        mask_token: its file has one, which is left out; a model that is written gets one of zeros.
-    """
-
-    mask_token: bool = False
 
 
 def canonical(name: str) -> str:
@@ -51,7 +41,7 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     return "blocks.0.attn.qkv.weight" in names and "patch_embed.proj.weight" in names and timm.is_dinov2(names)
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """From the shapes; the heads from ``config.json``, else from the width."""
     config, assumed = beside.config, []
     kernel, registers = shapes["patch_embed.proj.weight"], shapes.get("register_tokens", (1, 0))[1]
@@ -74,8 +64,8 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
         },
         "resampling": _resampling(config, bool(registers)),
     }
-    model = from_dict(ViTConfig, vit, where="config.json")
-    preprocess = _bare.preprocess(beside)
+    model = vit_config(vit)
+    preprocess = tensors_only.preprocess(beside)
     if preprocess is None:
         values: dict[str, Any] = {"mean": _MEAN, "std": _STD} if model.channels == 3 else {}
         preprocess = PreprocessConfig(
@@ -84,17 +74,18 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
         assumed.append(
             "preprocessing: shorter side to the size, bicubic, ImageNet's mean; put preprocessor_config.json beside it"
         )
-    return Found(
-        vit=model, pool="cls", preprocess=preprocess, assumed=tuple(assumed), mask_token="mask_token" in shapes
-    )
+    layout = ["mask_token"] if "mask_token" in shapes else []
+    return pooled.describe(model, pool="cls", preprocess=preprocess, assumed=assumed, layout=layout)
 
 
-def rules(model: Model) -> list[Rule]:
+def rules(description: Description) -> list[Rule]:
+    """In the layout ``mask_token`` the file has one, which is left out; a model that is written gets one of zeros."""
+    model = pooled.read(description)
     swiglu = model.vit.block.mlp == "swiglu"
     mlp = {"mlp.fc1": "mlp.w12", "mlp.fc2": "mlp.w3"} if swiglu else {"mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
     block = [rule for rule in timm.BLOCK if not rule.ours.startswith("mlp.")]
     block += [rule for ours, theirs in mlp.items() for rule in layer(ours, theirs)]
-    masked = not isinstance(model, Found) or model.mask_token
+    masked = model.layout is None or "mask_token" in model.layout
     return [
         _WITH_MASK_TOKEN if masked else same("vit.class_token", "cls_token"),
         same("vit.registers", "register_tokens"),
@@ -105,15 +96,16 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What a DinoVisionTransformer without a head cannot be."""
+    model = pooled.read(description)
     vit, block = model.vit, model.vit.block
     swiglu = block.mlp == "swiglu"
-    return _bare.first(
+    return tensors_only.first(
         (
             (f"{vit.positions} positions", vit.positions != "learned"),
             ("head", bool(model.outputs) or model.head.norm or model.head.hidden is not None),
-            (f"{model.pool} pooling", model.pool not in (None, "cls")),
+            (f"{model.pool} pooling", model.pool != "cls"),
             (f"{vit.embed.kind} stem", vit.embed.kind != "patch"),
             ("overlapping patches", getattr(vit.embed, "stride", None) not in (None, vit.patch_size)),
             ("padding of images", getattr(vit.embed, "pad", False)),
@@ -140,8 +132,9 @@ def lacks(model: Model) -> str | None:
     )
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """The constructor's arguments, and the preprocessing."""
+    model = pooled.read(description)
     vit, block = model.vit, model.vit.block
     swiglu = block.mlp == "swiglu"
     arguments = {name: rule for rule, name in _RESAMPLING.items()}
@@ -162,7 +155,7 @@ def sidecars(model: Model) -> dict[str, Any]:
         "interpolate_antialias": antialias,
         "interpolate_offset": offset,
     }
-    return _bare.sidecars(model, config)
+    return tensors_only.sidecars(model, config)
 
 
 def _usual(registers: bool) -> tuple[bool, float]:

@@ -11,21 +11,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from vitrail.checkpoints.dialects import _bare
-from vitrail.checkpoints.model import Beside, Model, Shapes, geometry
+from vitrail.checkpoints import pooled, tensors_only
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.rules import Rule, mapped, nth, repeated, same, shaped, transposed, under
-from vitrail.config import from_dict
+from vitrail.checkpoints.shapes import Shapes, geometry, vit_config
 from vitrail.errors import UserError
 from vitrail.nn.head import HeadConfig
 from vitrail.nn.pooling import PoolKind
-from vitrail.vit import ViTConfig
 
 LIBRARY = "google"
+TASKS = pooled.TASKS
 FILE = "model.npz"
 IGNORED = ("txt/*", "t", "b", "opt/*", "extra/*")  # text tower, temperature and bias of SigLIP; optimizer state
 EPS = 1e-6
@@ -40,11 +40,6 @@ _BIG_VISION = {
 _IN_BLOCK = re.compile(rf"(Transformer/encoderblock(?:_\d+)?/)({'|'.join(_BIG_VISION)})/")
 _INLINE_HEAD = re.compile(r"probe$|(MlpBlock_0|MultiHeadDotProductAttention_0|LayerNorm_0)/")
 _DEFAULT_SIDE = 224
-
-
-@dataclass(frozen=True)
-class Scanned(Model):
-    """A model whose file keeps all blocks in one tensor along a leading axis."""
 
 
 def canonical(name: str) -> str:
@@ -62,7 +57,7 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     return "embedding/kernel" in names and any(name.startswith("Transformer/encoderblock") for name in names)
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """Everything stands in the shapes, the number of heads too; GELU is JAX's approximation.
 
     Raises:
@@ -89,25 +84,27 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
         "class_token": class_token,
     }
     outputs = shapes.get("head/bias", (0,))[0]
-    return (Scanned if scan else Model)(
-        vit=from_dict(ViTConfig, vit, where="config.json"),
+    return pooled.describe(
+        vit_config(vit),
         pool=pool,
         head=HeadConfig(hidden=shapes.get("pre_logits/bias", (None,))[0]),
         outputs=outputs,
         labels=not any(name.startswith("txt/") for name in shapes),
         classes=beside.classes if outputs else (),
-        preprocess=_bare.preprocess(beside),
+        preprocess=tensors_only.preprocess(beside),
         assumed=assumed,
+        layout=["scan"] if scan else [],
     )
 
 
-def rules(model: Model) -> list[Rule]:
+def rules(description: Description) -> list[Rule]:
+    """In the layout ``scan`` a file keeps each tensor of all blocks as one, along a leading axis."""
+    model = pooled.read(description)
     vit = model.vit
-    block, number = _block(vit.heads, vit.head_dim), "_{i}"
-    if isinstance(model, Scanned):
-        number = ""
+    scan = "scan" in (model.layout or ())
+    block, number = _block(vit.heads, vit.head_dim), "" if scan else "_{i}"
     blocks = repeated(vit.depth, "vit.blocks.{i}.", f"Transformer/encoderblock{number}/", block)
-    if isinstance(model, Scanned):
+    if scan:
         blocks = [nth(rule, i // len(block)) for i, rule in enumerate(blocks)]
     return [
         same("vit.class_token", "cls"),
@@ -126,12 +123,13 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What Google's code cannot be."""
+    model = pooled.read(description)
     vit, block = model.vit, model.vit.block
     stem = vit.embed.kind == "resnet" and any(getattr(vit.embed, name) != value for name, value in STEM.items())
     gelu = {"gelu": "exact GELU (its own is the tanh approximation)"}.get(block.mlp, f"{block.mlp} activation")
-    return _bare.lacks(model) or _bare.first(
+    return tensors_only.lacks(model) or tensors_only.first(
         (
             (gelu, block.mlp != "gelu_tanh"),
             ("weight standardisation or GroupNorm with this stem's eps", stem),
@@ -145,17 +143,16 @@ def lacks(model: Model) -> str | None:
             ("LayerScale", block.layer_scale is not None),
             ("attention without bias", not (block.qkv_bias and block.out_bias)),
             ("heads of a width of their own", vit.head_dim * vit.heads != vit.dim),
-            (f"{model.pool} pooling beside a class token", vit.class_token and model.pool not in (None, "cls")),
-            ("head with a norm", model.head.norm),
-            ("head without bias", bool(model.outputs) and not model.head.bias),
-            ("projection of its features", bool(model.outputs) and not model.labels),
+            (f"{model.pool} pooling beside a class token", vit.class_token and model.pool != "cls"),
+            *tensors_only.beyond_a_linear_head(model),
         )
     )
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """Our JSON: Google's files have none."""
-    return _bare.sidecars(model)
+    model = pooled.read(description)
+    return tensors_only.sidecars(model)
 
 
 def _embedding(shapes: Shapes, beside: Beside) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -176,8 +173,8 @@ def _embedding(shapes: Shapes, beside: Beside) -> tuple[dict[str, Any], tuple[st
         own = "cls" in shapes and math.isqrt(rows - 1) ** 2 == rows - 1  # big_vision's class token has no position
         sizes = geometry((dim, channels, *patch), rows - own, beside.config.get("image_size"))
         return {**sizes, **embed, "class_position": own}, ()
-    preprocess, said = _bare.preprocess(beside), beside.config.get("image_size")
-    size = preprocess.size if preprocess else said or tuple(_DEFAULT_SIDE // p * p for p in patch)
+    preprocess, stated = tensors_only.preprocess(beside), beside.config.get("image_size")
+    size = preprocess.size if preprocess else stated or tuple(_DEFAULT_SIDE // p * p for p in patch)
     size = (size, size) if isinstance(size, int) else size
     sizes = {"image_size": size, "patch_size": patch, "channels": channels, "dim": dim}
     assumed = f"positions: none in the file, so big_vision's fixed sincos2d, for images of {size[0]} × {size[1]} pixels"

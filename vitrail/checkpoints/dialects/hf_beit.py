@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from vitrail.checkpoints.dialects import _huggingface as hf
-from vitrail.checkpoints.model import Beside, Model, Shapes, geometry
+from vitrail.checkpoints import huggingface as hf
+from vitrail.checkpoints import pooled
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.rules import Rule, layer, repeated, same, stacked
-from vitrail.config import from_dict
+from vitrail.checkpoints.shapes import Shapes, geometry
 from vitrail.errors import UserError
 from vitrail.nn.head import HeadConfig
 from vitrail.ops.relative import square_of
-from vitrail.vit import ViTConfig
 
 LIBRARY = "huggingface"
+TASKS = pooled.TASKS
 FILE = hf.FILE
 IGNORED = ("*.relative_position_index", "beit.embeddings.mask_token", "lm_head.*", "layernorm.*")
 TABLE = "relative_position_bias.relative_position_bias_table"
@@ -35,7 +37,7 @@ BLOCK = [rule for rule in hf.BLOCK if rule not in hf.QKV] + [
 
 
 def canonical(name: str) -> str:
-    """With the ``beit.`` that bare models leave out, in version 4's words."""
+    """With the ``beit.`` that bare models leave out, under the names of version 4."""
     name = hf.mlp_from_5(hf.from_5(hf.prefixed(name, "beit.", ("classifier.", "lm_head.", "layernorm."))))
     name = name.replace("beit.shared_position_bias.", "beit.encoder.relative_position_bias.")
     if ".encoder.layer." in name and ".attention." not in name:
@@ -54,7 +56,7 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     )
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """Relative or learned positions; the mean of the patches, then a norm, or a norm, then the class token."""
     config = hf.Config(beside.config)
     learned = "beit.embeddings.position_embeddings" in shapes
@@ -64,7 +66,6 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
         raise UserError("it has positions of more than one kind, which cannot be computed here; use transformers")
     num_prefix, heads = 1 if learned else None, tables[0][1] if tables else None
     vit = hf.settings(shapes, config, prefix="beit.", eps=1e-12, num_prefix=num_prefix, heads=heads)
-    vit["mlp_dim"] = shapes["beit.encoder.layer.0.intermediate.dense.weight"][0]
     vit["block"]["key_bias"] = False
     if "beit.encoder.layer.0.lambda_1" in shapes:
         vit["block"]["layer_scale"] = float(beside.config.get("layer_scale_init_value", 0.1))
@@ -72,29 +73,30 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
         vit |= {"positions": "relative", "resampling": "bilinear", **_geometry(shapes, config, tables[0][0])}
     elif not learned:
         vit |= {"positions": "none", **_geometry(shapes, config, None)}
-    pooled = "beit.pooler.layernorm.weight" in shapes
-    outer = not pooled and "beit.layernorm.weight" not in shapes
+    pooler = "beit.pooler.layernorm.weight" in shapes
+    outer = not pooler and "beit.layernorm.weight" not in shapes
     outputs = shapes.get("classifier.weight", (0,))[0]
-    return hf.Found(
-        vit=from_dict(ViTConfig, vit | {"final_norm": not pooled}, where="config.json"),
-        pool="mean" if pooled else "cls",
-        head=HeadConfig(norm=pooled),
+    return hf.describe(
+        vit | {"final_norm": not pooler},
+        config,
+        beside,
+        pool="mean" if pooler else "cls",
         outputs=outputs,
-        classes=hf.classes(beside.config, beside, outputs),
-        preprocess=hf.preprocess(beside),
-        assumed=tuple(config.assumed),
-        shared=SHARED in shapes,
-        norm="layernorm" if outer else None,
+        head=HeadConfig(norm=pooler),
+        layout=[name for name, found in (("shared", SHARED in shapes), ("outer_norm", outer)) if found],
     )
 
 
-def rules(model: Model) -> list[Rule]:
-    shared, norm = (model.shared, model.norm) if isinstance(model, hf.Found) else (False, None)
-    first = SHARED if shared else "beit.encoder.layer.{i}.attention.attention." + TABLE
+def rules(description: Description) -> list[Rule]:
+    """In the layout ``shared`` one table of relative positions serves all blocks; in ``outer_norm`` the final norm is
+    outside the encoder, as in BeitForMaskedImageModeling."""
+    model = pooled.read(description)
+    layout = model.layout or frozenset()
+    first = SHARED if "shared" in layout else "beit.encoder.layer.{i}.attention.attention." + TABLE
     table = [same("attention.relative.table", "")]
     return [
         *(rule for rule in hf.embeddings("beit.") if not rule.ours.startswith("vit.norm.")),
-        *layer("vit.norm", norm or "beit.layernorm"),
+        *layer("vit.norm", "layernorm" if "outer_norm" in layout else "beit.layernorm"),
         *repeated(model.vit.depth, "vit.blocks.{i}.", "beit.encoder.layer.{i}.", BLOCK),
         *repeated(model.vit.depth, "vit.blocks.{i}.", first, table),
         *layer("head.norm", "beit.pooler.layernorm"),
@@ -102,8 +104,9 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What a BeitForImageClassification cannot be."""
+    model = pooled.read(description)
     vit, block, mean = model.vit, model.vit.block, model.pool == "mean"
     own = {
         "relative positions": False,
@@ -122,8 +125,9 @@ def lacks(model: Model) -> str | None:
     return hf.lacks(model, own)
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """``config.json`` and ``preprocessor_config.json``."""
+    model = pooled.read(description)
     vit, scale = model.vit, model.vit.block.layer_scale
     config = hf.config_json(
         model,

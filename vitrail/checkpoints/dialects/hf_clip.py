@@ -10,15 +10,17 @@ from typing import Any
 
 import torch
 
-from vitrail.checkpoints.dialects import _huggingface as hf
-from vitrail.checkpoints.dialects import _huggingface_towers as towers
-from vitrail.checkpoints.model import Beside, Model, Shapes
+from vitrail.checkpoints import huggingface as hf
+from vitrail.checkpoints import huggingface_towers as towers
+from vitrail.checkpoints import pooled
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.rules import Rule, layer, shaped
-from vitrail.config import from_dict
+from vitrail.checkpoints.shapes import Shapes
 from vitrail.nn.head import HeadConfig
-from vitrail.vit import ViTConfig
 
 LIBRARY = "huggingface"
+TASKS = pooled.TASKS
 FILE = hf.FILE
 IGNORED = (*towers.TEXT, "vision_model.post_layernorm.*")
 canonical = towers.canonical
@@ -33,7 +35,7 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     )
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """Class token, a norm before the blocks, patches without bias; a projection, a classifier or neither."""
     config = hf.Config(towers.vision_config(beside.config))
     vit = towers.settings(shapes, config, act="quick_gelu", eps=1e-5, class_token=True)
@@ -41,21 +43,21 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
     head = "classifier.weight" if labels else "visual_projection.weight"
     outputs = shapes.get(head, (0,))[0]
     vit |= {"embed": {"kind": "patch", "bias": False}, "pre_norm": True, "final_norm": not labels}
-    return hf.Found(
-        vit=from_dict(ViTConfig, vit, where="config.json"),
+    return hf.describe(
+        vit,
+        config,
+        beside,
         pool="mean" if labels else "cls",
-        head=HeadConfig(bias=labels or not outputs),
         outputs=outputs,
-        labels=labels or not outputs,
-        classes=hf.classes(beside.config, beside, outputs) if labels else (),
-        preprocess=hf.preprocess(beside),
-        assumed=tuple(config.assumed),
+        labels=labels,
+        head=HeadConfig(bias=labels or not outputs),
     )
 
 
-def rules(model: Model) -> list[Rule]:
+def rules(description: Description) -> list[Rule]:
+    model = pooled.read(description)
     before = layer("vit.pre_norm", "vision_model.pre_layrnorm")
-    if not model.vit.final_norm and not isinstance(model, hf.Found):
+    if not model.vit.final_norm and model.layout is None:
         spare = (torch.ones_like, torch.zeros_like)
         names = (f"vision_model.post_layernorm.{part}" for part in ("weight", "bias"))
         before = [hf.with_spare(*each) for each in zip(before, names, spare, strict=True)]
@@ -66,8 +68,9 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What a CLIPVisionModelWithProjection or CLIPForImageClassification cannot be."""
+    model = pooled.read(description)
     vit, classifier = model.vit, bool(model.outputs) and model.labels
     own = {
         "patches without bias": False,
@@ -76,7 +79,7 @@ def lacks(model: Model) -> str | None:
         "model without a norm before the blocks": not vit.pre_norm,
         "model without a final norm": not vit.final_norm and not classifier,
         "classifier after the final norm": classifier and vit.final_norm,
-        f"{model.pool} pooling": model.pool != "mean" if classifier else model.pool not in (None, "cls"),
+        f"{model.pool} pooling": model.pool != "mean" if classifier else model.pool != "cls",
         "head without bias": classifier and not model.head.bias,
         "projection of its features": False,
         "projection with bias": bool(model.outputs) and not model.labels and model.head.bias,
@@ -84,8 +87,9 @@ def lacks(model: Model) -> str | None:
     return towers.lacks(model, own)
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """``config.json`` and ``preprocessor_config.json``."""
+    model = pooled.read(description)
     if not model.outputs:
         return towers.sidecars(model, "clip", "CLIPVisionModel")
     if model.labels:

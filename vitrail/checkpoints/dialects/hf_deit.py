@@ -8,21 +8,24 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from vitrail.checkpoints.dialects import _huggingface as hf
-from vitrail.checkpoints.model import Beside, Model, Shapes
+from vitrail.checkpoints import huggingface as hf
+from vitrail.checkpoints import pooled
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.rules import Rule, layer, repeated, same
-from vitrail.config import from_dict
+from vitrail.checkpoints.shapes import Shapes
 from vitrail.nn.head import HeadConfig
-from vitrail.vit import ViTConfig
+from vitrail.nn.pooling import PoolKind
 
 LIBRARY = "huggingface"
+TASKS = pooled.TASKS
 FILE = hf.FILE
 IGNORED = ("deit.pooler.*", "deit.embeddings.mask_token", "decoder.*")
 HEADS = ("classifier.", "cls_classifier.", "distillation_classifier.", "decoder.")
 
 
 def canonical(name: str) -> str:
-    """With the ``deit.`` that bare models leave out, in version 4's words."""
+    """With the ``deit.`` that bare models leave out, under the names of version 4."""
     return hf.mlp_from_5(hf.from_5(hf.prefixed(name, "deit.", HEADS)))
 
 
@@ -35,26 +38,19 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     )
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """A ViT with a distillation token, and one head or two."""
     config = hf.Config(beside.config)
     vit = hf.settings(shapes, config, prefix="deit.", eps=1e-12, num_prefix=2)
-    vit["mlp_dim"] = shapes["deit.encoder.layer.0.intermediate.dense.weight"][0]
     vit["distillation_token"] = True
     teacher = "distillation_classifier.weight" in shapes
     outputs = shapes.get("cls_classifier.weight" if teacher else "classifier.weight", (0,))[0]
-    return Model(
-        vit=from_dict(ViTConfig, vit, where="config.json"),
-        pool="cls_distillation" if teacher else "cls",
-        head=HeadConfig(distilled=teacher),
-        outputs=outputs,
-        classes=hf.classes(beside.config, beside, outputs),
-        preprocess=hf.preprocess(beside),
-        assumed=tuple(config.assumed),
-    )
+    pool: PoolKind = "cls_distillation" if teacher else "cls"
+    return hf.describe(vit, config, beside, pool=pool, outputs=outputs, head=HeadConfig(distilled=teacher))
 
 
-def rules(model: Model) -> list[Rule]:
+def rules(description: Description) -> list[Rule]:
+    model = pooled.read(description)
     return [
         *hf.embeddings("deit."),
         same("vit.distillation_token", "deit.embeddings.distillation_token"),
@@ -64,8 +60,9 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What none of the DeiTs is."""
+    model = pooled.read(description)
     return hf.lacks(
         model,
         {
@@ -76,8 +73,9 @@ def lacks(model: Model) -> str | None:
     )
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """``config.json`` and ``preprocessor_config.json``."""
+    model = pooled.read(description)
     architecture = "DeiTForImageClassification" if model.outputs else "DeiTModel"
     if model.head.distilled:
         architecture += "WithTeacher"

@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from vitrail.checkpoints.dialects import _huggingface as hf
-from vitrail.checkpoints.model import Beside, Model, Shapes
+from vitrail.checkpoints import huggingface as hf
+from vitrail.checkpoints import pooled
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
+from vitrail.checkpoints.pooled import PooledModel
 from vitrail.checkpoints.rules import Rule, layer, repeated, same, stacked_layer
-from vitrail.config import from_dict
-from vitrail.vit import ViTConfig
+from vitrail.checkpoints.shapes import Shapes
+from vitrail.nn.pooling import PoolKind
 
 LIBRARY = "huggingface"
+TASKS = pooled.TASKS
 FILE = hf.FILE
 PREFIX = "dinov2."
 IGNORED = ("dinov2.embeddings.mask_token",)
@@ -29,7 +33,7 @@ BLOCK = [
 
 
 def canonical(name: str) -> str:
-    """With the prefix that bare models leave out, in version 4's words."""
+    """With the prefix that bare models leave out, under the names of version 4."""
     return hf.from_5(hf.prefixed(name, PREFIX, ("classifier.",)))
 
 
@@ -43,11 +47,11 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     )
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
-    return model_of(shapes, beside, PREFIX)
+def describe(shapes: Shapes, beside: Beside) -> Description:
+    return describe_as(PREFIX, shapes, beside)
 
 
-def model_of(shapes: Shapes, beside: Beside, prefix: str, **more: Any) -> Model:
+def describe_as(prefix: str, shapes: Shapes, beside: Beside, **more: Any) -> Description:
     """Class token, learned positions, LayerScale, GELU or SwiGLU.
 
     Args:
@@ -56,33 +60,26 @@ def model_of(shapes: Shapes, beside: Beside, prefix: str, **more: Any) -> Model:
     config, mlp = hf.Config(beside.config), f"{prefix}encoder.layer.0.mlp"
     packed, split = f"{mlp}.weights_in.weight", f"{mlp}.gate_proj.weight"
     swiglu = packed in shapes or split in shapes
-    vit = hf.settings(shapes, config, prefix=prefix, eps=1e-6, num_prefix=1, swiglu=swiglu)
+    hidden = split if swiglu else f"{mlp}.fc1.weight"
+    mlp_dim = shapes[packed][0] // 2 if packed in shapes else shapes[hidden][0]
+    vit = hf.settings(shapes, config, prefix=prefix, eps=1e-6, num_prefix=1, swiglu=swiglu, mlp_dim=mlp_dim)
     vit["block"]["layer_scale"] = float(beside.config.get("layerscale_value", 1.0))
-    if packed in shapes:
-        vit["mlp_dim"] = shapes[packed][0] // 2
-    else:
-        vit["mlp_dim"] = shapes[split if swiglu else f"{mlp}.fc1.weight"][0]
     outputs = shapes.get("classifier.weight", (0,))[0]
-    return hf.Found(
-        vit=from_dict(ViTConfig, vit | more, where="config.json"),
-        pool="cls_mean" if outputs else "cls",
-        outputs=outputs,
-        classes=hf.classes(beside.config, beside, outputs),
-        preprocess=hf.preprocess(beside),
-        assumed=tuple(config.assumed),
-        split=split in shapes,
-    )
+    pool: PoolKind = "cls_mean" if outputs else "cls"
+    layout = ["split"] if split in shapes else []
+    return hf.describe(vit | more, config, beside, pool=pool, outputs=outputs, layout=layout)
 
 
-def rules(model: Model) -> list[Rule]:
-    return rules_of(model, PREFIX)
+def rules(description: Description) -> list[Rule]:
+    return rules_as(PREFIX, pooled.read(description))
 
 
-def rules_of(model: Model, prefix: str) -> list[Rule]:
-    """The table with any prefix."""
+def rules_as(prefix: str, model: PooledModel) -> list[Rule]:
+    """The table with any prefix. In the layout ``split`` a SwiGLU's gate and value are two layers (transformers 5 in
+    memory)."""
     if model.vit.block.mlp != "swiglu":
         mlp = [*layer("mlp.fc1", "mlp.fc1"), *layer("mlp.fc2", "mlp.fc2")]
-    elif isinstance(model, hf.Found) and model.split:
+    elif "split" in (model.layout or ()):
         mlp = [*stacked_layer("mlp.fc1", "mlp.gate_proj", "mlp.up_proj"), *layer("mlp.fc2", "mlp.down_proj")]
     else:
         mlp = [*layer("mlp.fc1", "mlp.weights_in"), *layer("mlp.fc2", "mlp.weights_out")]
@@ -94,12 +91,12 @@ def rules_of(model: Model, prefix: str) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What a Dinov2Model cannot be."""
-    return lacks_of(model, {})
+    return lacks_as(pooled.read(description), {})
 
 
-def lacks_of(model: Model, own: dict[str, bool]) -> str | None:
+def lacks_as(model: PooledModel, own: dict[str, bool]) -> str | None:
     """The same, corrected by ``own``."""
     vit, classes = model.vit, bool(model.outputs)
     return hf.lacks(
@@ -110,14 +107,14 @@ def lacks_of(model: Model, own: dict[str, bool]) -> str | None:
             "SwiGLU": False,
             "MLP of this width": mlp_ratio(model) is None,
             "oblong images or patches": hf.oblong(model),
-            "cls pooling": classes and model.pool in (None, "cls"),
+            "cls pooling": classes and model.pool == "cls",
             "cls_mean pooling": not classes and model.pool == "cls_mean",
             **own,
         },
     )
 
 
-def mlp_ratio(model: Model) -> int | None:
+def mlp_ratio(model: PooledModel) -> int | None:
     """The whole number from which the library computes the MLP's width, or None: none gives this width."""
     dim, wanted, swiglu = model.vit.dim, model.vit.mlp_dim, model.vit.block.mlp == "swiglu"
     for ratio in range(1, 2 * wanted // dim + 2):
@@ -127,13 +124,14 @@ def mlp_ratio(model: Model) -> int | None:
     return None
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """``config.json`` and ``preprocessor_config.json``."""
+    model = pooled.read(description)
     architecture = "Dinov2ForImageClassification" if model.outputs else "Dinov2Model"
-    return sidecars_of(model, "dinov2", architecture, use_mask_token=False)
+    return sidecars_as(model, "dinov2", architecture, use_mask_token=False)
 
 
-def sidecars_of(model: Model, kind: str, architecture: str, **more: Any) -> dict[str, Any]:
+def sidecars_as(model: PooledModel, kind: str, architecture: str, **more: Any) -> dict[str, Any]:
     """The same of any model type."""
     vit = model.vit
     config = hf.config_json(

@@ -10,19 +10,23 @@ from typing import Any
 
 import torch
 
-from vitrail.checkpoints.dialects import _huggingface as hf
+from vitrail.checkpoints import huggingface as hf
+from vitrail.checkpoints import pooled
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.dialects import hf_dinov2 as dinov2
-from vitrail.checkpoints.model import Beside, Model, Shapes
 from vitrail.checkpoints.rules import Rule
+from vitrail.checkpoints.shapes import Shapes
 
 LIBRARY = "huggingface"
+TASKS = pooled.TASKS
 FILE = hf.FILE
 PREFIX = "dinov2_with_registers."
 IGNORED = (f"{PREFIX}embeddings.mask_token",)
 
 
 def canonical(name: str) -> str:
-    """With the prefix that bare models leave out, in version 4's words."""
+    """With the prefix that bare models leave out, under the names of version 4."""
     return hf.from_5(hf.prefixed(name, PREFIX, ("classifier.",)))
 
 
@@ -35,16 +39,17 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     )
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """As without registers, but for their number and the resampling."""
     registers = shapes[f"{PREFIX}embeddings.register_tokens"][-2]
-    return dinov2.model_of(shapes, beside, PREFIX, registers=registers, resampling="bicubic_antialias")
+    return dinov2.describe_as(PREFIX, shapes, beside, registers=registers, resampling="bicubic_antialias")
 
 
-def rules(model: Model) -> list[Rule]:
+def rules(description: Description) -> list[Rule]:
     """With the mask token of pretraining, which every model has there."""
-    table = dinov2.rules_of(model, PREFIX)
-    if isinstance(model, hf.Found):
+    model = pooled.read(description)
+    table = dinov2.rules_as(PREFIX, model)
+    if model.layout is not None:
         return table
     mask = f"{PREFIX}embeddings.mask_token"
     return [
@@ -53,13 +58,15 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What a Dinov2WithRegistersModel cannot be."""
+    model = pooled.read(description)
     own = {"register tokens": False, "model without registers": not model.vit.registers}
-    return dinov2.lacks_of(model, own)
+    return dinov2.lacks_as(model, own)
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """``config.json`` and ``preprocessor_config.json``."""
+    model = pooled.read(description)
     architecture = "Dinov2WithRegistersForImageClassification" if model.outputs else "Dinov2WithRegistersModel"
-    return dinov2.sidecars_of(model, "dinov2_with_registers", architecture, num_register_tokens=model.vit.registers)
+    return dinov2.sidecars_as(model, "dinov2_with_registers", architecture, num_register_tokens=model.vit.registers)

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from vitrail.checkpoints.dialects import _huggingface as hf
-from vitrail.checkpoints.model import Beside, Model, Shapes
+from vitrail.checkpoints import huggingface as hf
+from vitrail.checkpoints import pooled
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
+from vitrail.checkpoints.pooled import PooledModel
 from vitrail.checkpoints.rules import Rule, repeated, same, shaped
-from vitrail.config import from_dict
+from vitrail.checkpoints.shapes import Shapes, vit_config
 from vitrail.errors import UserError
-from vitrail.vit import ViTConfig
+from vitrail.pretrain import simmim
 
 LIBRARY = "huggingface"
-TASK = "simmim"
+TASKS = ("simmim",)
 FILE = hf.FILE
 IGNORED = ("vit.pooler.*",)
 UNIT = 32  # pixels hidden at a time in the paper; the file does not say
 
 
 def canonical(name: str) -> str:
-    """Version 4's words."""
+    """Under the names of version 4."""
     return hf.mlp_from_5(hf.from_5(hf.prefixed(name, "vit.", ("decoder.",))))
 
 
@@ -29,24 +32,19 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     return "decoder.0.weight" in names and "vit.encoder.layer.0.layernorm_before.weight" in names
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """The encoder as a ViT's."""
     config = hf.Config(beside.config)
     vit = hf.settings(shapes, config, prefix="vit.", eps=1e-12, num_prefix=1)
-    vit["mlp_dim"] = shapes["vit.encoder.layer.0.intermediate.dense.weight"][0]
     patch = vit["patch_size"][0]
     if beside.config.get("encoder_stride", patch) != patch:
         raise UserError(f"its encoder_stride is not the patch size {patch}; such a decoder cannot be computed here")
-    return Model(
-        vit=from_dict(ViTConfig, vit, where="config.json"),
-        task=TASK,
-        options={"mask_size": max(UNIT // patch, 1) * patch},
-        preprocess=hf.preprocess(beside),
-        assumed=tuple(config.assumed),
-    )
+    method = simmim.Config(model=vit_config(vit), mask_size=max(UNIT // patch, 1) * patch)
+    return Description("simmim", method, hf.preprocess(beside), tuple(config.assumed), frozenset())
 
 
-def rules(model: Model) -> list[Rule]:
+def rules(description: Description) -> list[Rule]:
+    model = _read(description)
     return [
         *hf.embeddings("vit."),
         *repeated(model.vit.depth, "vit.blocks.{i}.", "vit.encoder.layer.{i}.", hf.BLOCK),
@@ -56,14 +54,16 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What a ViTForMaskedImageModeling cannot be."""
+    model = _read(description)
     own = {"images or patches that are not square": hf.oblong(model)}
     return hf.lacks(model, own)
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """``config.json`` and ``preprocessor_config.json``."""
+    model = _read(description)
     config = hf.config_json(
         model,
         "vit",
@@ -72,3 +72,8 @@ def sidecars(model: Model) -> dict[str, Any]:
         encoder_stride=model.vit.patch_size[0],
     )
     return hf.sidecars(model, config)
+
+
+def _read(description: Description) -> PooledModel:
+    assert isinstance(description.config, simmim.Config)
+    return pooled.read_encoder(description.config.model, description)

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from vitrail.checkpoints.dialects import _huggingface as hf
-from vitrail.checkpoints.dialects import _huggingface_towers as towers
-from vitrail.checkpoints.model import Beside, Model, Shapes
+from vitrail.checkpoints import huggingface as hf
+from vitrail.checkpoints import huggingface_towers as towers
+from vitrail.checkpoints import pooled
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.rules import Rule, layer, rows, same, under
-from vitrail.config import from_dict
-from vitrail.vit import ViTConfig
+from vitrail.checkpoints.shapes import Shapes
 
 LIBRARY = "huggingface"
+TASKS = pooled.TASKS
 FILE = hf.FILE
 IGNORED = (*towers.TEXT, "vision_model.head.*")
 POOL = [
@@ -41,7 +43,7 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     )
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """No class token, tanh GELU; attention pooling unless a classifier takes its place."""
     config = hf.Config(towers.vision_config(beside.config))
     vit = towers.settings(shapes, config, act="gelu_pytorch_tanh", eps=1e-6, class_token=False)
@@ -49,22 +51,17 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
     attends = not outputs and "vision_model.head.probe" in shapes
     if not outputs and not attends:
         config.assumed.append("pooling: the mean of the patches, because the file has no pooling head")
-    return Model(
-        vit=from_dict(ViTConfig, vit, where="config.json"),
-        pool="attention" if attends else "mean",
-        outputs=outputs,
-        classes=hf.classes(beside.config, beside, outputs),
-        preprocess=hf.preprocess(beside),
-        assumed=tuple(config.assumed),
-    )
+    return hf.describe(vit, config, beside, pool="attention" if attends else "mean", outputs=outputs)
 
 
-def rules(model: Model) -> list[Rule]:
+def rules(description: Description) -> list[Rule]:
+    model = pooled.read(description)
     return [*towers.rules(model), *under("pool.", "vision_model.head.", POOL)]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What a SiglipVisionModel or SiglipForImageClassification cannot be."""
+    model = pooled.read(description)
     own = {
         "model without class token": False,
         "model with class token": model.vit.class_token,
@@ -73,7 +70,8 @@ def lacks(model: Model) -> str | None:
     return towers.lacks(model, own)
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """``config.json`` and ``preprocessor_config.json``."""
+    model = pooled.read(description)
     architecture = "SiglipForImageClassification" if model.outputs else "SiglipVisionModel"
     return towers.sidecars(model, "siglip", architecture, vision_use_head=model.pool == "attention")

@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from vitrail.checkpoints.dialects import _huggingface as hf
-from vitrail.checkpoints.model import Beside, Model, Shapes
+from vitrail.checkpoints import huggingface as hf
+from vitrail.checkpoints import pooled
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.rules import Rule, layer, repeated
-from vitrail.config import from_dict
-from vitrail.vit import ViTConfig
+from vitrail.checkpoints.shapes import Shapes
 
 LIBRARY = "huggingface"
+TASKS = pooled.TASKS
 FILE = hf.FILE
 EPS = {"vit": 1e-12, "vit_mae": 1e-12, "vit_msn": 1e-6}  # the default of each config
 IGNORED = ("vit.pooler.*", "vit.embeddings.mask_token")
 
 
 def canonical(name: str) -> str:
-    """With the ``vit.`` that bare models leave out, in version 4's words."""
+    """With the ``vit.`` that bare models leave out, under the names of version 4."""
     return hf.mlp_from_5(hf.from_5(hf.prefixed(name, "vit.", ("classifier.", "decoder."))))
 
 
@@ -37,24 +39,17 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     )
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """Class token, learned positions, pre-norm blocks, linear head."""
     config = hf.Config(beside.config)
     eps = EPS[beside.config.get("model_type", "vit")]
     vit = hf.settings(shapes, config, prefix="vit.", eps=eps, num_prefix=1)
-    vit["mlp_dim"] = shapes["vit.encoder.layer.0.intermediate.dense.weight"][0]
     outputs = shapes.get("classifier.weight", (0,))[0]
-    return Model(
-        vit=from_dict(ViTConfig, vit, where="config.json"),
-        pool="cls",
-        outputs=outputs,
-        classes=hf.classes(beside.config, beside, outputs),
-        preprocess=hf.preprocess(beside),
-        assumed=tuple(config.assumed),
-    )
+    return hf.describe(vit, config, beside, pool="cls", outputs=outputs)
 
 
-def rules(model: Model) -> list[Rule]:
+def rules(description: Description) -> list[Rule]:
+    model = pooled.read(description)
     return [
         *hf.embeddings("vit."),
         *repeated(model.vit.depth, "vit.blocks.{i}.", "vit.encoder.layer.{i}.", hf.BLOCK),
@@ -62,12 +57,14 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What a ViTForImageClassification cannot be."""
+    model = pooled.read(description)
     return hf.lacks(model, {})
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """``config.json`` and ``preprocessor_config.json``."""
+    model = pooled.read(description)
     architecture = "ViTForImageClassification" if model.outputs else "ViTModel"
     return hf.sidecars(model, hf.config_json(model, "vit", architecture, intermediate_size=model.vit.mlp_dim))

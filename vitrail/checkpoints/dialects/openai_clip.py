@@ -11,9 +11,11 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from vitrail.checkpoints.dialects import _bare
-from vitrail.checkpoints.model import Beside, Model, Shapes, depth_of, geometry
+from vitrail.checkpoints import pooled, tensors_only
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.rules import Rule, layer, repeated, same, shaped, transposed
+from vitrail.checkpoints.shapes import Shapes, depth_of, geometry, vit_config
 from vitrail.config import from_dict
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
@@ -22,6 +24,7 @@ from vitrail.nn.pooling import PoolKind
 from vitrail.vit import ViTConfig
 
 LIBRARY = "openai"
+TASKS = pooled.TASKS
 FILE = "open_clip_model.safetensors"
 IGNORED = (
     "transformer.*", "token_embedding.*", "positional_embedding", "ln_final.*", "text_projection", "text.*",
@@ -56,7 +59,7 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     return "visual.class_embedding" in names and f"{_FIRST}attn.in_proj_weight" in names
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """Without a config: OpenAI's, with QuickGELU.
 
     Raises:
@@ -82,25 +85,26 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
         "pre_norm": "visual.ln_pre.weight" in shapes,
         "final_norm": not after_pool,
     }
-    config = from_dict(ViTConfig, vit, where="open_clip_config.json")
-    preprocess = _bare.preprocess(beside)
+    config = vit_config(vit, where="open_clip_config.json")
+    preprocess = tensors_only.preprocess(beside)
     if preprocess is None:
-        preprocess, said = _preprocess(beside.config.get("preprocess_cfg"), config)
-        assumed += said
+        preprocess, more = _preprocess(beside.config.get("preprocess_cfg"), config)
+        assumed += more
     pool = _POOLS[tower.get("pool_type", "tok")]
     outputs = shapes.get("visual.proj", (0, 0))[1]
-    return Model(
-        vit=config,
+    return pooled.describe(
+        config,
         pool=pool,
         head=HeadConfig(norm=after_pool, bias=False),
         outputs=outputs,
         labels=False,
         preprocess=preprocess,
-        assumed=tuple(assumed),
+        assumed=assumed,
     )
 
 
-def rules(model: Model) -> list[Rule]:
+def rules(description: Description) -> list[Rule]:
+    model = pooled.read(description)
     vit = model.vit
     return [
         shaped("vit.class_token", "visual.class_embedding", vit.dim),
@@ -114,10 +118,11 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What neither CLIP's nor open_clip's vision tower can be."""
+    model = pooled.read(description)
     vit, block = model.vit, model.vit.block
-    return _bare.lacks(model) or _bare.first(
+    return tensors_only.lacks(model) or tensors_only.first(
         (
             ("head of classes", model.labels and bool(model.outputs)),
             ("tower without projection", not model.outputs),
@@ -134,13 +139,14 @@ def lacks(model: Model) -> str | None:
             ("model with two final norms or none", vit.final_norm == model.head.norm),
             ("attention without bias", not (block.qkv_bias and block.out_bias)),
             ("heads of a width of their own", vit.head_dim * vit.heads != vit.dim),
-            (f"{model.pool} pooling", model.pool not in (None, "cls", "mean")),
+            (f"{model.pool} pooling", model.pool not in ("cls", "mean")),
         )
     )
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """``open_clip_config.json``, and ours for preprocessing."""
+    model = pooled.read(description)
     vit, block = model.vit, model.vit.block
     ratio = vit.mlp_dim / vit.dim
     while int(vit.dim * ratio) < vit.mlp_dim:
@@ -172,7 +178,7 @@ def sidecars(model: Model) -> dict[str, Any]:
             "interpolation": made.interpolation,
             "resize_mode": names[made.resize],
         }
-    return {"open_clip_config.json": config, **_bare.sidecars(model)}
+    return {"open_clip_config.json": config, **tensors_only.sidecars(model)}
 
 
 def _tower(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
@@ -207,11 +213,11 @@ def _preprocess(config: dict[str, Any] | None, vit: ViTConfig) -> tuple[Preproce
     if vit.channels != 3:
         return None, []
     given = config or {}
-    mode, said = given.get("resize_mode", "shortest"), []
+    mode, assumed = given.get("resize_mode", "shortest"), []
     if config is None:
-        said.append("preprocessing: CLIP's; for another put preprocessor_config.json beside the file")
+        assumed.append("preprocessing: CLIP's; for another put preprocessor_config.json beside the file")
     if mode not in _RESIZES:
-        said.append(
+        assumed.append(
             f"preprocessing: crops the longer side, since a black border (resize_mode={mode}) is not known here"
         )
     settings = {
@@ -221,4 +227,4 @@ def _preprocess(config: dict[str, Any] | None, vit: ViTConfig) -> tuple[Preproce
         "mean": given.get("mean", MEAN),
         "std": given.get("std", STD),
     }
-    return from_dict(PreprocessConfig, settings, where="open_clip_config.json"), said
+    return from_dict(PreprocessConfig, settings, where="open_clip_config.json"), assumed

@@ -1,4 +1,4 @@
-"""timm's VisionTransformer and its distilled kin (https://github.com/huggingface/pytorch-image-models, 1.0).
+"""timm's VisionTransformer and its distilled variants (https://github.com/huggingface/pytorch-image-models, 1.0).
 
 The names are also those of Meta's DeiT, DeiT III, DINO and MAE, which grew from timm. A file alone does not tell the
 heads, the activation, the eps of the norms or the preprocessing: timm's ``config.json`` beside it does.
@@ -9,22 +9,24 @@ With ``class_position`` registers have positions too in timm: on reading they jo
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vitrail.checkpoints.dialects import _timm
-from vitrail.checkpoints.dialects._bare import first
-from vitrail.checkpoints.model import Beside, Model, Shapes, depth_of, geometry
+from vitrail.checkpoints import pooled, timm_config
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
+from vitrail.checkpoints.pooled import PooledModel
 from vitrail.checkpoints.rules import Rule, layer, mapped, repeated, same, stacked_layer, under
-from vitrail.config import from_dict
+from vitrail.checkpoints.shapes import Shapes, depth_of, geometry, vit_config
+from vitrail.checkpoints.tensors_only import first
 from vitrail.errors import UserError
 from vitrail.nn.head import HeadConfig
 from vitrail.vit import ViTConfig
 
 LIBRARY = "timm"
+TASKS = pooled.TASKS
 FILE = "model.safetensors"
 # Decoders and heads of self-supervised training; SigLIP's pool, where the config asks for another
 IGNORED = ("mask_token", "masked_embed", "decoder_*", "head.mlp.*", "head.last_layer*", "attn_pool.*")
@@ -50,17 +52,6 @@ UNIT = [
 ] + [same("downsample.conv.weight", "downsample.conv.weight"), *layer("downsample.norm", "downsample.norm")]
 
 
-@dataclass(frozen=True)
-class Found(Model):
-    """A model as it was found.
-
-    Attributes:
-        split: SwiGLU's gate and value are two tensors (``SwiGLU``), not one (``SwiGLUPacked``, which is written).
-    """
-
-    split: bool = False
-
-
 def canonical(name: str) -> str:
     """DeiT III's own files have ``gamma_1`` where timm has ``ls1.gamma``."""
     for i in ("1", "2"):
@@ -80,17 +71,17 @@ def is_dinov2(names: Collection[str]) -> bool:
     return "blocks.0.ls1.gamma" in names and any(name in names for name in own)
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """From the shapes, then the config, then what is usual in timm.
 
     Raises:
         UserError: what looks like timm's ViT and computes something that we do not have.
     """
-    said = _timm.read(beside)
+    meta = timm_config.read(beside)
     _refuse(shapes)
     embed, kernel = _stem(shapes)
     dim, pre_norm = kernel[0], "norm_pre.weight" in shapes
-    kind, mlp_dim = _mlp(shapes, said)
+    kind, mlp_dim = _mlp(shapes, meta)
     tokens = {
         "class_token": "cls_token" in shapes,
         "distillation_token": "dist_token" in shapes,
@@ -98,14 +89,14 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
     }
     block = {
         "mlp": kind,
-        "norm_eps": said.norm_eps(pre_norm),
+        "norm_eps": meta.norm_eps(pre_norm),
         "qkv_bias": "blocks.0.attn.qkv.bias" in shapes,
         "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
-        "layer_scale": (said.args.get("init_values") or 1e-5) if "blocks.0.ls1.gamma" in shapes else None,
+        "layer_scale": (meta.args.get("init_values") or 1e-5) if "blocks.0.ls1.gamma" in shapes else None,
     }
-    heads = dim // shapes["blocks.0.attn.q_norm.weight"][0] if block["qk_norm"] else said.heads(dim)
+    heads = dim // shapes["blocks.0.attn.q_norm.weight"][0] if block["qk_norm"] else meta.heads(dim)
     vit = {
-        **_positions(shapes, said, kernel, sum(tokens.values())),
+        **_positions(shapes, meta, kernel, sum(tokens.values())),
         **tokens,
         "depth": depth_of(shapes, "blocks."),
         "heads": heads,
@@ -116,38 +107,41 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
         "final_norm": "norm.weight" in shapes,
         "resampling": "bicubic_antialias",
     }
-    config = from_dict(ViTConfig, vit, where="config.json")
+    config = vit_config(vit)
     assumed = []
-    if not said.architecture:
+    if not meta.architecture:
         assumed.append(
             f"{heads} heads, {kind}, LayerNorm eps {config.block.norm_eps:g}: timm's usual for such names and width "
             f"{dim}; put timm's config.json beside the file"
         )
     outputs = shapes.get("head.weight", (0,))[0]
-    pool, how = _pool(shapes, said, outputs)
-    labels, what = said.labels(outputs, pre_norm, len(beside.classes)) if outputs else (True, None)
-    preprocess, why = _timm.preprocess(said, shapes, config.channels, config.image_size)
-    return Found(
-        vit=config,
+    pool, how = _pool(shapes, meta, outputs)
+    labels, what = meta.labels(outputs, pre_norm, len(beside.classes)) if outputs else (True, None)
+    preprocess, why = timm_config.preprocess(meta, shapes, config.channels, config.image_size)
+    return pooled.describe(
+        config,
         pool=pool,
         head=HeadConfig(
             hidden=shapes["pre_logits.fc.weight"][0] if "pre_logits.fc.weight" in shapes else None,
             norm="fc_norm.weight" in shapes,
-            bias="head.bias" in shapes and said.config.get(_timm.OWN, {}).get("head_bias", True),
+            bias="head.bias" in shapes and meta.config.get(timm_config.OWN, {}).get("head_bias", True),
             distilled=pool == "cls_distillation",
         ),
         outputs=outputs,
         labels=labels,
-        classes=(said.names(outputs) or beside.classes) if labels and outputs else (),
+        classes=(meta.names(outputs) or beside.classes) if labels and outputs else (),
         preprocess=preprocess,
-        assumed=tuple(line for line in (*assumed, how, what, why) if line),
-        split="blocks.0.mlp.fc1_g.weight" in shapes,
+        assumed=[line for line in (*assumed, how, what, why) if line],
+        layout=["split"] if "blocks.0.mlp.fc1_g.weight" in shapes else [],
     )
 
 
-def rules(model: Model) -> list[Rule]:
+def rules(description: Description) -> list[Rule]:
+    """In the layout ``split`` SwiGLU's gate and value are two tensors (``SwiGLU``), not one (``SwiGLUPacked``, which is
+    written)."""
+    model = pooled.read(description)
     vit = model.vit
-    split = isinstance(model, Found) and model.split
+    split = "split" in (model.layout or ())
     fc1 = stacked_layer("mlp.fc1", "mlp.fc1_g", "mlp.fc1_x") if split else layer("mlp.fc1", "mlp.fc1")
     return [
         same("vit.class_token", "cls_token"),
@@ -165,14 +159,15 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What no VisionTransformer of timm can be made to be by its arguments."""
+    model = pooled.read(description)
     vit, block, head = model.vit, model.vit.block, model.head
     resnet = vit.embed.kind == "resnet"
     return first(
         (
             ("convolutional stem", vit.embed.kind == "conv"),
-            ("ResNet of these layers or eps", vit.embed.kind == "resnet" and not _timm.is_known(vit.embed)),
+            ("ResNet of these layers or eps", vit.embed.kind == "resnet" and not timm_config.is_known(vit.embed)),
             ("overlapping patches", getattr(vit.embed, "stride", None) not in (None, vit.patch_size) and not resnet),
             ("padding of images", getattr(vit.embed, "pad", False)),
             ("image that its patches do not cover", getattr(vit.embed, "drop", False)),
@@ -200,9 +195,10 @@ def lacks(model: Model) -> str | None:
     )
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """``config.json``; ``timm.create_model("local-dir:…", pretrained=True)`` opens the folder."""
-    return {"config.json": _timm.config_json(model)}
+    model = pooled.read(description)
+    return {"config.json": timm_config.config_json(model)}
 
 
 def _refuse(shapes: Shapes) -> None:
@@ -231,41 +227,43 @@ def _stem(shapes: Shapes) -> tuple[dict[str, Any], tuple[int, ...]]:
     layers = tuple(
         depth_of(shapes, f"{STEM}stages.{stage}.blocks.") for stage in range(depth_of(shapes, f"{STEM}stages."))
     )
-    root = shapes.get(f"{_timm.root(layers)}.conv.weight")
+    root = shapes.get(f"{timm_config.root(layers)}.conv.weight")
     if root is None or len(root) != 4:
         raise UserError("its stem is neither a patch projection nor BiT's ResNet; Vitrail cannot compute it")
-    stride = _timm.stride(layers)
-    eps = {"weight_eps": _timm.WEIGHT_EPS, "weight_eps_of": "variance", "norm_eps": _timm.GROUP_EPS}
+    stride = timm_config.stride(layers)
+    eps = {"weight_eps": timm_config.WEIGHT_EPS, "weight_eps_of": "variance", "norm_eps": timm_config.GROUP_EPS}
     embed = {"kind": "resnet", "layers": layers, "width": root[0], **eps}
     return embed, (dim, root[1], *(side * stride for side in patch))
 
 
-def _mlp(shapes: Shapes, said: _timm.Said) -> tuple[str, int]:
+def _mlp(shapes: Shapes, meta: timm_config.TimmConfig) -> tuple[str, int]:
     """Its kind and width; a packed SwiGLU's first matrix has twice the rows."""
     width = shapes["blocks.0.mlp.fc2.weight"][1]
     gated = shapes.get("blocks.0.mlp.fc1.weight", (2 * width,))[0] == 2 * width
-    activation = said.activation()
-    if gated and said.args.get("act_layer") and activation != "silu":
+    activation = meta.activation()
+    if gated and meta.args.get("act_layer") and activation != "silu":
         raise UserError(f"it has an MLP with a gate of {activation}, which Vitrail does not compute; use a plain ViT")
     if (activation == "silu" and not gated) or (gated and "attn_pool.latent" in shapes):
         raise UserError("it has an MLP of SiLU without a gate, which Vitrail does not compute; use a plain ViT")
     return "swiglu" if gated else activation, width
 
 
-def _positions(shapes: Shapes, said: _timm.Said, kernel: tuple[int, ...], num_prefix: int) -> dict[str, Any]:
+def _positions(
+    shapes: Shapes, meta: timm_config.TimmConfig, kernel: tuple[int, ...], num_prefix: int
+) -> dict[str, Any]:
     """Sizes, and whether the tokens before the patches have positions too.
 
     Raises:
         UserError: none (rotary ones leave no tensor), or a number that fits no size.
     """
-    sizes = said.image_sizes()
+    sizes = meta.image_sizes()
     if "pos_embed" not in shapes:
-        if said.args.get("pos_embed", "learn") not in ("", "none") or not sizes:
+        if meta.args.get("pos_embed", "learn") not in ("", "none") or not sizes:
             raise UserError("it has no pos_embed: Vitrail has not timm's rotary positions; use a plain ViT")
         (height, width), (_, _, *patch) = sizes[0], kernel
         return {**geometry(kernel, (height // patch[0]) * (width // patch[1]), sizes[0]), "positions": "none"}
     total = shapes["pos_embed"][1]
-    settled = said.args.get("no_embed_class")
+    settled = meta.args.get("no_embed_class")
     for image_size in (*sizes, None):
         for own in (num_prefix, 0) if settled is None else (0 if settled else num_prefix,):
             try:
@@ -276,26 +274,26 @@ def _positions(shapes: Shapes, said: _timm.Said, kernel: tuple[int, ...], num_pr
     raise UserError(f"its {total} positions fit no square; put timm's config.json with img_size beside the file")
 
 
-def _pool(shapes: Shapes, said: _timm.Said, outputs: int) -> tuple[Any, str | None]:
+def _pool(shapes: Shapes, meta: timm_config.TimmConfig, outputs: int) -> tuple[Any, str | None]:
     """How tokens become one vector, and what of it was assumed.
 
     Raises:
         UserError: a pool that we do not have.
     """
-    named, latent, tokens = said.pool(), "attn_pool.latent" in shapes, "cls_token" in shapes
+    named, latent, tokens = meta.pool(), "attn_pool.latent" in shapes, "cls_token" in shapes
     if "head_dist.weight" in shapes:
         return "cls_distillation", None
     if named == "map" or (named is None and latent):
-        if tokens and "pool_include_prefix" not in said.args:
+        if tokens and "pool_include_prefix" not in meta.args:
             raise UserError(
                 "its config does not say whether the attention pool sees the class token; "
                 "set pool_include_prefix to false in config.json's model_args if it does not"
             )
         return "attention", None
-    if named in _timm.POOLS:
-        return _timm.POOLS[named], None
+    if named in timm_config.POOLS:
+        return timm_config.POOLS[named], None
     if named is not None and (named or outputs):
-        raise UserError(f"global_pool {named!r} is none of {', '.join(_timm.POOLS)}; Vitrail cannot compute it")
+        raise UserError(f"global_pool {named!r} is none of {', '.join(timm_config.POOLS)}; Vitrail cannot compute it")
     if "fc_norm.weight" in shapes or not tokens:
         return "mean", None if "fc_norm.weight" in shapes else "pooling: the mean of the patches; it has no class token"
     if "dist_token" in shapes:
@@ -332,7 +330,7 @@ def _embed(vit: ViTConfig) -> list[Rule]:
     projection = layer("vit.embed.projection", "patch_embed.proj")
     if vit.embed.kind != "resnet":
         return projection
-    root, stages = f"{_timm.root(vit.embed.layers)}.", f"{STEM}stages."
+    root, stages = f"{timm_config.root(vit.embed.layers)}.", f"{STEM}stages."
     return [
         *projection,
         *under("vit.embed.root.", root, [same("conv.weight", "conv.weight"), *layer("norm", "norm")]),
@@ -344,7 +342,7 @@ def _embed(vit: ViTConfig) -> list[Rule]:
     ]
 
 
-def _special(model: Model) -> bool:
+def _special(model: PooledModel) -> bool:
     """Is its base one whose norms have timm's own eps?"""
     return model.vit.embed.kind == "resnet" or model.vit.distillation_token or model.vit.block.mlp == "swiglu"
 

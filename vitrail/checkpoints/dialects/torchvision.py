@@ -1,4 +1,4 @@
-"""torchvision's VisionTransformer: vit_b_16 and kin (torchvision.models.vision_transformer).
+"""torchvision's VisionTransformer: vit_b_16 and the others (torchvision.models.vision_transformer).
 
 A model without a head is torchvision's with ``model.heads = torch.nn.Identity()``.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from vitrail.checkpoints.dialects import _bare
-from vitrail.checkpoints.model import Beside, Model, Shapes, depth_of, geometry, usual_heads
+from vitrail.checkpoints import pooled, tensors_only
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.rules import Rule, layer, repeated, same
-from vitrail.config import from_dict
+from vitrail.checkpoints.shapes import Shapes, depth_of, geometry, usual_heads, vit_config
 from vitrail.data.indexing.names import told_apart
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
@@ -19,6 +20,7 @@ from vitrail.nn.head import HeadConfig
 from vitrail.vit import ViTConfig
 
 LIBRARY = "torchvision"
+TASKS = pooled.TASKS
 FILE = "model.safetensors"
 IGNORED = ()
 EPS = 1e-6
@@ -47,7 +49,7 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     return "encoder.layers.encoder_layer_0.ln_1.weight" in names and "encoder.pos_embedding" in names
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """Class token, learned positions on a square, pre-norm blocks.
 
     Raises:
@@ -70,27 +72,28 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
         "block": {"norm_eps": EPS},
         "resampling": "bicubic_corners",
     }
-    config = from_dict(ViTConfig, vit, where="config.json")
+    config = vit_config(vit)
     outputs, classes = shapes.get("heads.head.weight", (0,))[0], beside.classes
     if outputs == 1000 and not classes:
         classes = _imagenet()
         assumed.append("classes: ImageNet's, in torchvision's order; for others put classes.json beside the file")
-    preprocess = _bare.preprocess(beside)
+    preprocess = tensors_only.preprocess(beside)
     if preprocess is None and config.channels == 3:
         name, preprocess = _transforms(config)
         assumed.append(f"preprocessing: of torchvision's {name}; for another put preprocessor_config.json beside it")
-    return Model(
-        vit=config,
+    return pooled.describe(
+        config,
         pool="cls",
         head=HeadConfig(hidden=shapes.get("heads.pre_logits.weight", (None,))[0]),
         outputs=outputs,
         classes=classes,
         preprocess=preprocess,
-        assumed=tuple(assumed),
+        assumed=assumed,
     )
 
 
-def rules(model: Model) -> list[Rule]:
+def rules(description: Description) -> list[Rule]:
+    model = pooled.read(description)
     return [
         same("vit.class_token", "class_token"),
         same("vit.positions.embedding", "encoder.pos_embedding"),
@@ -102,10 +105,11 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What torchvision.models.VisionTransformer cannot be."""
+    model = pooled.read(description)
     vit, block = model.vit, model.vit.block
-    return _bare.lacks(model) or _bare.first(
+    return tensors_only.lacks(model) or tensors_only.first(
         (
             (f"{vit.embed.kind} stem", vit.embed.kind != "patch"),
             ("patches without bias", not getattr(vit.embed, "bias", True)),
@@ -122,16 +126,15 @@ def lacks(model: Model) -> str | None:
             ("LayerScale", block.layer_scale is not None),
             ("attention without bias", not (block.qkv_bias and block.out_bias)),
             ("heads of a width of their own", vit.head_dim * vit.heads != vit.dim),
-            (f"{model.pool} pooling", model.pool not in (None, "cls")),
-            ("head with a norm", model.head.norm),
-            ("head without bias", bool(model.outputs) and not model.head.bias),
-            ("projection of its features", bool(model.outputs) and not model.labels),
+            (f"{model.pool} pooling", model.pool != "cls"),
+            *tensors_only.beyond_a_linear_head(model),
         )
     )
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """The arguments of VisionTransformer, and our JSON."""
+    model = pooled.read(description)
     vit = model.vit
     config = {
         "image_size": vit.image_size[0],
@@ -145,7 +148,7 @@ def sidecars(model: Model) -> dict[str, Any]:
         "num_classes": model.outputs,
         "representation_size": model.head.hidden,
     }
-    return _bare.sidecars(model, config)
+    return tensors_only.sidecars(model, config)
 
 
 def _imagenet() -> tuple[str, ...]:

@@ -15,16 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.checkpoints.dialects import _bare
-from vitrail.checkpoints.model import Beside, Model, Shapes, depth_of, geometry
+from vitrail.checkpoints import pooled, tensors_only
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.rules import Rule, layer, mapped, repeated, same, shaped
-from vitrail.config import from_dict
+from vitrail.checkpoints.shapes import Shapes, depth_of, geometry, vit_config
 from vitrail.errors import UserError
 from vitrail.nn.head import HeadConfig
 from vitrail.ops.patches import Pair
 from vitrail.vit import ViTConfig
 
 LIBRARY = "vit_pytorch"
+TASKS = pooled.TASKS
 FILE = "model.safetensors"
 IGNORED = ("cls_token",)  # empty where tokens are averaged
 EPS = 1e-5
@@ -46,13 +48,13 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     return {"to_patch_embedding.1.weight", f"{BLOCK}0.to_qkv.weight", f"{BLOCK}1.net.1.weight"} <= set(names)
 
 
-def describe(shapes: Shapes, beside: Beside) -> Model:
+def describe(shapes: Shapes, beside: Beside) -> Description:
     """A ViT has learned positions, a SimpleViT fixed ones and mean pooling.
 
     Raises:
         UserError: heads that neither shapes nor config tell, or a mean that includes the class token.
     """
-    config, preprocess, assumed = beside.config, _bare.preprocess(beside), []
+    config, preprocess, assumed = beside.config, tensors_only.preprocess(beside), []
     norm = len(shapes["to_patch_embedding.1.weight"]) == 1
     dim, inputs = shapes[f"to_patch_embedding.{2 if norm else 1}.weight"]
     simple = "pos_embedding" not in shapes
@@ -71,7 +73,7 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
         sizes: dict[str, Any] = {"image_size": side, "patch_size": patch, "channels": channels, "dim": dim}
     else:
         sizes = geometry((dim, channels, *patch), shapes["pos_embedding"][-2] - class_token, config.get("image_size"))
-    heads, head_dim, said = _heads(shapes, config, dim)
+    heads, head_dim, about_heads = _heads(shapes, config, dim)
     vit = {
         **sizes,
         "depth": depth_of(shapes, "transformer.layers."),
@@ -90,18 +92,19 @@ def describe(shapes: Shapes, beside: Beside) -> Model:
     }
     head_norm = f"{head}.0.weight" in shapes
     outputs = shapes.get(f"{head}.1.weight" if head_norm else f"{head}.weight", (0,))[0]
-    return Model(
-        vit=from_dict(ViTConfig, vit, where="config.json"),
+    return pooled.describe(
+        vit_config(vit),
         pool="cls" if class_token else "mean",
         head=HeadConfig(norm=head_norm),
         outputs=outputs,
         classes=beside.classes if outputs else (),
         preprocess=preprocess,
-        assumed=(*assumed, *said),
+        assumed=(*assumed, *about_heads),
     )
 
 
-def rules(model: Model) -> list[Rule]:
+def rules(description: Description) -> list[Rule]:
+    model = pooled.read(description)
     vit = model.vit
     simple = vit.positions == "sincos_2d"
     number = 2 if getattr(vit.embed, "norm", False) else 1
@@ -133,11 +136,12 @@ def rules(model: Model) -> list[Rule]:
     ]
 
 
-def lacks(model: Model) -> str | None:
+def lacks(description: Description) -> str | None:
     """What neither ViT nor SimpleViT can be."""
+    model = pooled.read(description)
     vit, block = model.vit, model.vit.block
     simple = vit.positions == "sincos_2d"
-    return _bare.lacks(model) or _bare.first(
+    return tensors_only.lacks(model) or tensors_only.first(
         (
             (f"{vit.embed.kind} stem", vit.embed.kind != "patch"),
             ("patches without LayerNorm", not getattr(vit.embed, "norm", False)),
@@ -153,22 +157,21 @@ def lacks(model: Model) -> str | None:
             (f"LayerNorm with eps {block.norm_eps}", block.norm_eps != EPS),
             (f"{block.mlp} activation", block.mlp != "gelu"),
             ("LayerScale", block.layer_scale is not None),
-            ("mean pooling beside a class token", vit.class_token and model.pool not in (None, "cls")),
+            ("mean pooling beside a class token", vit.class_token and model.pool != "cls"),
             ("attention pooling", model.pool == "attention"),
-            ("head with a norm", model.head.norm),
             ("head with a hidden layer", model.head.hidden is not None),
-            ("head without bias", bool(model.outputs) and not model.head.bias),
-            ("projection of its features", bool(model.outputs) and not model.labels),
+            *tensors_only.beyond_a_linear_head(model),
         )
     )
 
 
-def sidecars(model: Model) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Any]:
     """The arguments of ViT or SimpleViT, and our JSON."""
+    model = pooled.read(description)
     vit = model.vit
     config = {
-        "image_size": _bare.plain(vit.image_size),
-        "patch_size": _bare.plain(vit.patch_size),
+        "image_size": tensors_only.plain(vit.image_size),
+        "patch_size": tensors_only.plain(vit.patch_size),
         "num_classes": model.outputs,
         "dim": vit.dim,
         "depth": vit.depth,
@@ -178,7 +181,7 @@ def sidecars(model: Model) -> dict[str, Any]:
         "dim_head": vit.head_dim,
     }
     pool = {"pool": "cls" if vit.class_token else "mean"} if vit.positions == "learned" else {}
-    return _bare.sidecars(model, config | pool)
+    return tensors_only.sidecars(model, config | pool)
 
 
 def _patch(inputs: int, config: dict[str, Any]) -> tuple[int, Pair]:
@@ -199,7 +202,7 @@ def _patch(inputs: int, config: dict[str, Any]) -> tuple[int, Pair]:
 def _heads(shapes: Shapes, config: dict[str, Any], dim: int) -> tuple[int, int, tuple[str, ...]]:
     """Their number and width; and what was assumed."""
     inner = shapes[f"{BLOCK}0.to_qkv.weight"][0] // 3
-    said: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
     if "heads" in config:
         heads = config["heads"]
     elif "dim_head" in config:
@@ -208,12 +211,14 @@ def _heads(shapes: Shapes, config: dict[str, Any], dim: int) -> tuple[int, int, 
         heads = 1
     else:
         heads = inner // _HEAD_DIM
-        said = (f"attention heads: {heads} of {_HEAD_DIM} channels; else put heads into config.json beside the file",)
+        assumed = (
+            f"attention heads: {heads} of {_HEAD_DIM} channels; else put heads into config.json beside the file",
+        )
     if not heads or inner % heads:
         raise UserError(
             f"its attention has {inner} channels, no multiple of {heads or _HEAD_DIM}; put heads in config.json"
         )
-    return heads, inner // heads, said
+    return heads, inner // heads, assumed
 
 
 def _permuted(channels: int, patch: Pair) -> Callable[[str, str], Rule]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from vitrail.compress import Levels
-from vitrail.compress.reduced import Patches, places, reduced, take
+from vitrail.compress.reduced import Patches, only_encoder, places, reduced, take
 from vitrail.config import config
 from vitrail.errors import UserError
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 from vitrail.vit import ViT
 
 STRENGTH = "keep"
@@ -39,17 +39,18 @@ def levels(vit: ViT) -> Levels:
     return (0.9, 0.7, 0.5, 0.3)
 
 
-def apply(task: Task, options: Options, found: Any = None) -> Task:
+def apply(task: Embedder, options: Options, found: None = None) -> Embedder:
     """A copy that prunes; class token, distillation token and registers are kept.
 
     Raises:
         UserError: no such layer, or see :func:`reduced`.
     """
-    config = task.vit.config
+    _, vit = only_encoder(task)
+    config = vit.config
     layers = options.layers or tuple(config.depth * quarter // 4 for quarter in (1, 2, 3))
     if bad := [layer for layer in layers if not 0 <= layer < config.depth]:
         raise UserError(f"there is no layer {bad[0]}; this model has layers 0 to {config.depth - 1}")
-    return reduced(task, Pruning(options.keep, frozenset(layers), task.vit.num_prefix, config.class_token))
+    return reduced(task, Pruning(options.keep, frozenset(layers), vit.num_prefix, config.class_token))
 
 
 @dataclass(frozen=True)

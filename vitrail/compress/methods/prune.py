@@ -1,4 +1,4 @@
-"""Structured pruning: whole attention heads and MLP units go, by a first-order Taylor importance.
+"""Structured pruning: attention heads and MLP units are removed by a first-order Taylor importance.
 
 The loss change when a gate ξ in front of a head or unit closes is |∂L/∂ξ| to first order (Molchanov et al. 2019; for
 heads Michel et al. 2019); its mean over labelled images is the importance. All layers lose equally many, the least
@@ -10,28 +10,29 @@ Shapes: B batch, T tokens, H heads of width d, U units, D width.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.compress import Levels
-from vitrail.compress.reduced import require_plain
+from vitrail.compress.reduced import only_encoder
 from vitrail.config import config
 from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.evaluation import evaluation_mode
+from vitrail.nn.block import Block
 from vitrail.nn.init import skip_init
-from vitrail.tasks import Task
-from vitrail.vit import ViT, ViTConfig
+from vitrail.nn.pooling import AttentionPool
+from vitrail.trainable import Embedder, require_trainable
+from vitrail.vit import ViT
 
 STRENGTH = "share"
-# of a block's tensors, what they are made of and along which axis
+# of a block's tensors: what they consist of, along which axis
 PRUNED = {
     "attention.qkv.weight": ("heads", 0),
     "attention.qkv.bias": ("heads", 0),
@@ -71,18 +72,18 @@ def levels(vit: ViT) -> Levels:
 
 
 @torch.enable_grad()
-def calibrate(task: Task, batches: Iterable[Batch]) -> Importance:
+def calibrate(task: Embedder, batches: Iterable[Batch]) -> Importance:
     """The importance, measured with the task's own loss.
 
     Args:
         batches: labelled images, as the task learns from.
 
     Raises:
-        UserError: there are no images, or see :func:`require_plain`.
+        UserError: there are no images, or see :func:`only_encoder`.
     """
-    require_plain(task)
-    blocks: list[Any] = list(task.vit.blocks)
-    gated = [(block.attention.out, block.attention.heads) for block in blocks]
+    _, vit = only_encoder(task)
+    blocks = cast("list[Block]", list(vit.blocks))
+    gated: list[tuple[nn.Linear, int]] = [(block.attention.out, block.attention.heads) for block in blocks]
     gated += [(block.mlp.fc2, block.mlp.fc2.in_features) for block in blocks]
     totals = [torch.zeros(count, device=module.weight.device) for module, count in gated]
     gates: dict[nn.Module, Tensor] = {}
@@ -93,7 +94,7 @@ def calibrate(task: Task, batches: Iterable[Batch]) -> Importance:
             for batch in batches:
                 device, count = totals[0].device, len(batch["images"])
                 moved: Batch = {"images": batch["images"].to(device), "targets": batch["targets"].to(device)}
-                loss = count * task.loss(moved)["loss"]  # a sum, not the mean
+                loss = count * require_trainable(task).loss(moved)["loss"]  # a sum, not the mean
                 gradients = torch.autograd.grad(loss, [gates[module] for module, _ in gated])
                 for total, gradient in zip(totals, gradients, strict=True):
                     total += gradient.abs().sum(dim=(0, 1, 3))
@@ -107,24 +108,32 @@ def calibrate(task: Task, batches: Iterable[Batch]) -> Importance:
     return Importance(means[: len(blocks)], means[len(blocks) :])
 
 
-def apply(task: Task, options: Options, found: Importance) -> Task:
+def apply(task: Embedder, options: Options, found: Importance) -> Embedder:
     """A smaller task that computes what the larger one would with those heads and units closed.
 
     Raises:
         UserError: a task whose head shares the blocks' widths.
     """
-    if getattr(task.config, "pool", None) == "attention":
+    if any(isinstance(module, AttentionPool) for module in task.modules()):
         raise UserError("attention pooling has heads and units of the blocks' number; choose another method or pool")
     kept = {
         "heads": [_most_important(each, options.share if options.parts != "units" else 0) for each in found.heads],
         "units": [_most_important(each, options.share if options.parts != "heads" else 0) for each in found.units],
     }
-    before = task.vit.config
+    path, vit = only_encoder(task)
+    before = vit.config
     block = dataclasses.replace(before.block, head_dim=before.head_dim)
     after = dataclasses.replace(before, heads=len(kept["heads"][0]), mlp_dim=len(kept["units"][0]), block=block)
-    state = {name: _rest(name, value, kept, before) for name, value in task.state_dict().items()}
+    state = {name: value.clone() for name, value in task.state_dict().items()}
+    counts = {"heads": before.heads, "units": before.mlp_dim}
+    for layer in range(before.depth):
+        for name, (part, axis) in PRUNED.items():
+            full = f"{path}.blocks.{layer}.{name}"
+            if full in state:
+                width = before.head_dim if part == "heads" and name != "attention.relative.table" else 1
+                state[full] = _rest(state[full], kept[part][layer], counts[part], width, axis)
     with torch.device("meta"), skip_init():
-        smaller: Task = type(task)(dataclasses.replace(task.config, model=after))
+        smaller: Embedder = type(task)(dataclasses.replace(task.config, model=after))
     smaller.load_state_dict(state, assign=True)
     return smaller.train(task.training)
 
@@ -142,13 +151,7 @@ def _most_important(importance: Tensor, share: float) -> Tensor:
     return importance.topk(count).indices.sort().values
 
 
-def _rest(name: str, value: Tensor, kept: dict[str, list[Tensor]], before: ViTConfig) -> Tensor:
-    """A copy of the tensor without what belongs to removed heads and units."""
-    found = re.fullmatch(r"vit\.blocks\.(\d+)\.(.+)", name)
-    if found is None or found[2] not in PRUNED:
-        return value.clone()
-    part, axis = PRUNED[found[2]]
-    count = before.heads if part == "heads" else before.mlp_dim
-    width = before.head_dim if part == "heads" and found[2] != "attention.relative.table" else 1
+def _rest(value: Tensor, kept: Tensor, count: int, width: int, axis: int) -> Tensor:
+    """What remains of a tensor whose ``axis`` holds, once or several times, ``count`` parts of ``width``."""
     groups = value.unflatten(axis, (-1, count, width))  # such as queries, keys and values
-    return groups.index_select(axis + 1, kept[part][int(found[1])]).flatten(axis, axis + 2)
+    return groups.index_select(axis + 1, kept).flatten(axis, axis + 2)

@@ -1,11 +1,11 @@
-"""Token merging (Bolya et al. 2023, "Token Merging: Your ViT But Faster"): like patches become one, in every layer."""
+"""Token merging (Bolya et al. 2023, "Token Merging: Your ViT But Faster"): similar patches are merged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vitrail.compress import Levels
-from vitrail.compress.reduced import Patches, reduced
+from vitrail.compress.reduced import Patches, only_encoder, reduced
 from vitrail.config import config
 from vitrail.errors import UserError
-from vitrail.tasks import Task
+from vitrail.trainable import Embedder
 from vitrail.vit import ViT
 
 STRENGTH = "r"
@@ -42,20 +42,21 @@ def levels(vit: ViT) -> Levels:
     return tuple(sorted({round(most * share) for share in (0.25, 0.5, 0.75, 1)} - {0}))
 
 
-def apply(task: Task, options: Options, found: Any = None) -> Task:
+def apply(task: Embedder, options: Options, found: None = None) -> Embedder:
     """A copy that merges; class token, distillation token and registers are kept.
 
     Raises:
         UserError: more than half of the patches are to be merged in one layer, or see :func:`reduced`.
     """
-    amounts = per_layer(options, task.vit.config.depth)
-    count = num_patches(task.vit)
+    _, vit = only_encoder(task)
+    amounts = per_layer(options, vit.depth)
+    count = num_patches(vit)
     if max(amounts) > count // 2:
         raise UserError(
             f"a layer can merge at most half of its {count} patches, not {max(amounts)}; "
             f"give r of at most {count // 2 // (max(amounts) // options.r)}"
         )
-    return reduced(task, Merging(tuple(amounts), task.vit.num_prefix))
+    return reduced(task, Merging(tuple(amounts), vit.num_prefix))
 
 
 def num_patches(vit: ViT) -> int:

@@ -1,4 +1,4 @@
-"""What lies in a folder: its image files and sub-folders as columns, found by one walk that cannot be led astray."""
+"""What lies in a folder: its image files and sub-folders as columns, found by one walk that link loops cannot trap."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitrail import console
-from vitrail.data.images.formats import CANDIDATE_SUFFIXES
 from vitrail.data.indexing.index import Strings, Table, cached
+from vitrail.data.media.formats import CANDIDATE_SUFFIXES
 from vitrail.errors import UserError
 
 
@@ -22,7 +22,7 @@ class Listing:
         folders: relative paths of all sub-folders, ``b""`` for the folder itself.
         files: the files' own names.
         folder_of: int32 (N,): each file's folder.
-        skipped: how many entries of each kind (``SKIPPED``) were passed over.
+        skipped: how many entries of each kind (``SKIPPED``) were skipped.
     """
 
     folders: Strings
@@ -47,10 +47,10 @@ class Listing:
         return cls(folders, files, table["folder_of"], table["skipped"])
 
     def note_skipped(self, where: str) -> None:
-        """Tell what was passed over, if anything."""
-        told = [f"{kind} ({count:,})" for kind, count in zip(SKIPPED, self.skipped.tolist(), strict=True) if count]
-        if told:
-            console.note(f"{where}: passed over {', '.join(told)}")
+        """Print what was skipped, if anything."""
+        skipped = [f"{kind} ({count:,})" for kind, count in zip(SKIPPED, self.skipped.tolist(), strict=True) if count]
+        if skipped:
+            console.note(f"{where}: skipped {', '.join(skipped)}")
 
 
 SKIPPED = ("files not named as images", "FIFOs, devices or sockets", "links to folders listed already")
@@ -60,7 +60,7 @@ _OTHER, _SPECIAL, _ALIAS = range(3)
 def scan(root: str | os.PathLike[str], *, follow_symlinks: bool = False) -> Listing:
     """List the image files below ``root``, from the cached index where nothing has changed.
 
-    Hidden entries are ignored, FIFOs and devices passed over, and a link to a folder inside ``root`` is not walked
+    Hidden entries are ignored, FIFOs and devices skipped, and a link to a folder inside ``root`` is not walked
     twice, so link loops end.
 
     Raises:

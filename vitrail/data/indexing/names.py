@@ -15,7 +15,7 @@ def classes_beside(folder: Path) -> tuple[str, ...]:
     """The list in ``folder/classes.json``; empty where there is no such file.
 
     Entries are names, or ``{"wnid": "n02012849", "name": "crane"}`` as ImageNet's are written: there, classes of one
-    name are told apart by their wnid.
+    name are distinguished by their wnid.
 
     Raises:
         UserError: the file holds anything but a list of distinct names.

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from vitrail.data.source import Source
 
-
-def stratified(source: Source, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def stratified(strata: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices (kept, held out), each sorted, with ``fraction`` of every class held out.
 
-    A class of two or more samples gives at least one and keeps at least one; a class of one keeps it. Sources
-    without classes are split at random. Depends on nothing but the labels, the fraction and the seed.
+    A class of two or more samples gives at least one and keeps at least one; a class of one keeps it.
+
+    Args:
+        strata: each sample's class, int64 (N,); zeros where samples have none, which splits them at random.
     """
-    order, rank, counts = _shuffled(source, seed)
+    order, rank, counts = _shuffled(strata, seed)
     num_held = np.clip(np.round(counts * fraction).astype(np.int64), 1, np.maximum(counts - 1, 0))
     held = rank < np.repeat(num_held, counts)
     return np.sort(order[~held]), np.sort(order[held])
 
 
-def share(source: Source, fraction: float, seed: int) -> np.ndarray:
+def share(strata: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Sorted indices of ``fraction`` of every class, at least one of each; larger fractions hold the smaller ones."""
-    order, rank, counts = _shuffled(source, seed)
+    order, rank, counts = _shuffled(strata, seed)
     num_kept = np.maximum(np.round(counts * fraction).astype(np.int64), 1)
     return np.sort(order[rank < np.repeat(num_kept, counts)])
 
 
-def _shuffled(source: Source, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _shuffled(strata: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Samples class by class in random order, the place of each in its class, and the sizes of the classes."""
-    labels = source.targets if source.kind == "class" else np.zeros(len(source), np.int64)
-    keys = np.random.Philox(key=seed).random_raw(len(labels))  # the raw stream never changes between NumPys
-    counts = np.bincount(labels)
+    keys = np.random.Philox(key=seed).random_raw(len(strata))  # the raw stream never changes between NumPys
+    counts = np.bincount(strata)
     starts = np.cumsum(counts) - counts
-    return np.lexsort((keys, labels)), np.arange(len(labels)) - np.repeat(starts, counts), counts
+    return np.lexsort((keys, strata)), np.arange(len(strata)) - np.repeat(starts, counts), counts

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from vitrail import console
+from vitrail.data.annotations import BadAnnotations
 from vitrail.data.inspection.inspect import inspect
-from vitrail.data.inspection.places import faults
 from vitrail.data.source import Source, SourceConfig, Splits, case_twins, open_source
-from vitrail.data.targets import SPATIAL, Annotations, BadAnnotations, in_words
 
 Place = tuple[str, int]  # (split, position in it)
 
@@ -63,7 +63,7 @@ class Report:
         return {"ok": self.ok, **asdict(self)}
 
     def lines(self) -> Iterator[str]:
-        """The report for people, one finding a line."""
+        """The report as text, one finding a line."""
         yield from (f"bad: {finding}" for finding in self.bad)
         yield from (f"warning: {finding}" for finding in self.warned)
         for twins in self.conflicts:
@@ -103,8 +103,7 @@ def check(data: Splits | SourceConfig | str, *, channels: int | None = None, wor
         seen = inspect(source, f"check {split}", channels=channels, workers=workers)
         bad += [Finding(split, i, source.name(i), text) for i, text in seen.bad]
         warned += [Finding(split, i, source.name(i), text) for i, text in seen.warned]
-        if source.kind in SPATIAL:
-            bad += [Finding(split, i, source.name(i), text) for i, text in faults(source, seen.sizes)]
+        bad += [Finding(split, i, source.name(i), text) for i, text in faults(source, seen.sizes)]
         readable = np.setdiff1d(np.arange(len(source)), [i for i, _ in seen.bad])
         digests.append(seen.digests[readable])
         places += [(split, int(i)) for i in readable]
@@ -124,20 +123,24 @@ def check(data: Splits | SourceConfig | str, *, channels: int | None = None, wor
     )
 
 
+def faults(source: Source, sizes: np.ndarray) -> Iterator[tuple[int, str]]:
+    """(position, what is wrong) for each fault of a spatial target.
+
+    Args:
+        sizes: int32 (N, 2): height and width as decoded; 0 for images that could not be.
+    """
+    if not (kind := source.target_kind).spatial:
+        return
+    for index in console.track(range(len(source)), "checking annotations"):
+        size = int(sizes[index, 0]), int(sizes[index, 1])
+        if all(size):
+            for text in kind.faults(source.targets, index, size, source.classes):
+                yield index, text
+
+
 def label_text(source: Source, index: int) -> str:
     """The label of a sample in words."""
-    if source.kind == "none":
-        return "no label"
-    if isinstance(source.targets, Annotations):
-        return in_words(source.targets.labels_of(index).tolist(), source.classes)
-    target = source.targets[index]
-    if source.kind == "semantic":
-        return ", ".join(source.classes[i] for i in np.unique(target) if i < len(source.classes)) or "no class"
-    if source.kind == "class":
-        return source.classes[int(target)]
-    if source.kind == "multilabel":
-        return "|".join(source.classes[i] for i in np.flatnonzero(target)) or "none"
-    return ", ".join(f"{value:g}" for value in target)
+    return source.target_kind.text(source.targets, index, source.classes)
 
 
 def _open(data: Splits | SourceConfig | str) -> Splits:
@@ -166,6 +169,6 @@ def _twins(
 
 
 def _empty_classes(source: Source) -> list[str]:
-    if source.kind not in ("class", "multilabel", "boxes", "masks"):
+    if (counts := source.counts()) is None:
         return []
-    return [name for name, count in zip(source.classes, source.counts().tolist(), strict=True) if not count]
+    return [name for name, count in zip(source.classes, counts.tolist(), strict=True) if not count]

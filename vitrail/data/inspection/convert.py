@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from vitrail import console, files, registry
 from vitrail.data.source import Splits
+from vitrail.data.writers import WriterModule
 from vitrail.errors import UserError
 
 
@@ -21,7 +23,7 @@ def convert(splits: Splits, folder: Path, to: str) -> dict[str, int]:
     Raises:
         UserError: the folder exists, the format does not hold such targets, or an image cannot be read.
     """
-    writer = registry.load("data.writers", to)
+    writer = cast("WriterModule", registry.load("data.writers", to))
     if splits.kind not in writer.KINDS:
         wanted = " or ".join(f"kind={kind}" for kind in writer.KINDS)
         raise UserError(

@@ -1,17 +1,14 @@
-"""``vitrail data inspect``: samples with their targets on them, to look at before training."""
+"""``vitrail data inspect``: samples with their targets drawn on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
-from vitrail.data.drawing import draw_map, draw_objects
-from vitrail.data.images.decode import BadImage, decode
+from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.source import Source
-from vitrail.data.targets import SPATIAL, Objects
 from vitrail.errors import UserError
 
 
@@ -30,7 +27,7 @@ def drawn(source: Source, limit: int | None = None) -> Iterator[tuple[str, Image
 
 
 def draw(source: Source, index: int) -> Image.Image:
-    """The picture at ``index`` with its target; of whole-image labels nothing but the picture.
+    """The picture at ``index`` with its target; where that is not spatial, the picture alone.
 
     Raises:
         BadImage: it cannot be read.
@@ -38,13 +35,5 @@ def draw(source: Source, index: int) -> Image.Image:
     image = decode(source.read(index), 3 if source.channels in (None, 1, 3) else source.channels)
     if not isinstance(image, Image.Image):
         raise UserError(f"{source.name(index)} has {len(image)} channels and cannot be drawn; choose other data")
-    return on_picture(image, source.targets[index], source.classes) if source.kind in SPATIAL else image
-
-
-def on_picture(image: Image.Image, target: Objects | Any, classes: Sequence[str]) -> Image.Image:
-    """The picture with its objects, or under its class map (H, W); all on the CPU."""
-    if not isinstance(target, Objects):
-        return draw_map(image, np.asarray(target), classes)
-    masks = None if target.masks is None else target.masks.numpy()
-    labels, crowd = target.labels.tolist(), target.crowd.tolist()
-    return draw_objects(image, target.boxes_xyxy, labels, classes, masks=masks, crowd=crowd)
+    kind = source.target_kind
+    return kind.draw(image, kind.read(source.targets, index), source.classes)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from vitrail.console import track
-from vitrail.data.images.decode import decode
+from vitrail.data.media.decode import decode
 from vitrail.data.source import Source
-from vitrail.data.targets import SPATIAL
 from vitrail.errors import UserError
 
 
@@ -24,7 +22,8 @@ def export(source: Source, folder: Path, *, limit: int | None = None) -> int:
     Raises:
         UserError: the folder is not empty, or an image cannot be read.
     """
-    if source.kind in SPATIAL:
+    kind = source.target_kind
+    if kind.spatial:
         raise UserError(f"the data has {source.kind}; write it with `vitrail data convert`")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty; name a new folder")
@@ -32,12 +31,10 @@ def export(source: Source, folder: Path, *, limit: int | None = None) -> int:
     rows = []
     for index in track(range(count), "export"):
         name = f"{index:0{len(str(count - 1))}d}.png"
-        if source.kind == "class":
-            name = f"{_folder_name(source.classes[int(source.targets[index])])}/{name}"
-        elif source.kind == "multilabel":
-            rows.append([name, "|".join(source.classes[i] for i in np.flatnonzero(source.targets[index]))])
-        elif source.kind == "number":
-            rows.append([name, *np.atleast_1d(source.targets[index]).tolist()])
+        if (folder_name := kind.folder(source.targets, index, source.classes)) is not None:
+            name = f"{_folder_name(folder_name)}/{name}"
+        if cells := kind.cells(source.targets, index, source.classes):
+            rows.append([name, *cells])
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         picture = decode(source.read(index), source.channels or 3)
@@ -46,8 +43,7 @@ def export(source: Source, folder: Path, *, limit: int | None = None) -> int:
         picture.save(path)
     if rows:
         with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-            columns = source.classes if source.kind == "number" else ("labels",)
-            csv.writer(file).writerows([["path", *columns], *rows])
+            csv.writer(file).writerows([["path", *kind.columns(source.classes)], *rows])
     return count
 
 

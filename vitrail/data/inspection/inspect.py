@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vitrail import console
-from vitrail.data.images.decode import BadImage, decode
+from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.source import Source
 from vitrail.errors import UserError
 from vitrail.machine import num_cores
@@ -43,7 +43,7 @@ def inspect(source: Source, label: str, *, channels: int | None = None, workers:
     """Decode all of ``source``.
 
     Args:
-        label: what the progress bar says.
+        label: of the progress bar.
         channels: to decode to; default: what the source stores, 3 where only the files know.
         workers: processes; default: one a core, and none for a few hundred samples.
 

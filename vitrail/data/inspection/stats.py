@@ -58,7 +58,7 @@ def stats(
 
 
 def lines(result: dict[str, SplitStats]) -> str:
-    """The numbers as tables for people."""
+    """The numbers as text tables."""
     overview = table(
         ["split", "images", "bad", "height", "width", "mean", "std"],
         [
@@ -80,16 +80,14 @@ def lines(result: dict[str, SplitStats]) -> str:
 def _summary(source: Source, seen: Inspection) -> SplitStats:
     sizes = seen.sizes[seen.sizes[:, 0] > 0]
     mean, std = moments(seen.histogram)
-    counts: dict[str, int] = {}
-    if source.kind in ("class", "multilabel", "boxes", "masks"):
-        counts = dict(zip(source.classes, source.counts().tolist(), strict=True))
+    counts = source.counts()
     common = Counter(map(tuple, sizes.tolist())).most_common(_COMMON_SIZES)
     return SplitStats(
         num_images=len(source),
         num_inspected=len(seen.sizes),
         num_bad=len(seen.bad),
-        class_counts=counts,
-        targets=_target_ranges(source),
+        class_counts={} if counts is None else dict(zip(source.classes, counts.tolist(), strict=True)),
+        targets=source.target_kind.ranges(source.targets, source.classes),
         heights=_range(sizes[:, 0]),
         widths=_range(sizes[:, 1]),
         common_sizes=[(size[0], size[1], count) for size, count in common],
@@ -105,13 +103,6 @@ def moments(histogram: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]
     mean = weights @ values
     variance = (weights * (values - mean[:, None]) ** 2).sum(axis=1)
     return tuple(mean.tolist()), tuple(np.sqrt(variance).tolist())
-
-
-def _target_ranges(source: Source) -> dict[str, tuple[float, float, float, float]]:
-    if source.kind != "number":
-        return {}
-    columns = zip(source.classes, source.targets.T.astype(np.float64), strict=True)
-    return {name: (float(c.min()), float(c.mean()), float(c.std()), float(c.max())) for name, c in columns}
 
 
 def _range(values: np.ndarray) -> tuple[int, int, int]:

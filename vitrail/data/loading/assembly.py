@@ -4,44 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vitrail.data import keyed_random
-from vitrail.data.batch import Batch, tensor_targets
-from vitrail.data.images.decode import BadImage, decode
+from vitrail.data.batch import Batch, TargetBatch, tensor_targets
 from vitrail.data.keyed_random import Keys
 from vitrail.data.loading.sampler import Step
+from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.source import Source
 from vitrail.data.transforms.mix import Mix
-from vitrail.data.transforms.preprocess import Picture, PreprocessConfig
+from vitrail.data.transforms.scene import Scene, SceneTransform
 from vitrail.errors import UserError
-
-
-class Transform(Protocol):
-    """What Preprocess and Augment share: a half for one image and a half for a batch."""
-
-    @property
-    def input(self) -> PreprocessConfig:
-        """The size and channels that come out."""
-
-    @property
-    def deterministic(self) -> bool:
-        """``pixels`` ignores its key."""
-
-    def pixels(self, image: Picture, key: int) -> Tensor:
-        """uint8, of one shape for all images; where ``deterministic``, (C, H, W) at the input size."""
-
-    def finish(self, pixels: Tensor, keys: Keys) -> Tensor | dict[str, Tensor]:
-        """A batch of them to float32 (B, C, H, W), or to several such by name."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Assembly:
-    """``assembly[step]`` is the batch of that step; a user's error is returned, since a worker cannot raise it whole.
+    """``assembly[step]`` is the batch of that step; a user's error is returned, since a worker cannot raise it.
+
+    In evaluation of spatial targets the batch holds a list of each image's own target, and ``geometries``.
 
     Attributes:
         seed: with a step's epoch and a sample's index and repeat, the key of the sample's draws.
@@ -51,7 +35,7 @@ class Assembly:
     """
 
     source: Source
-    transform: Transform
+    transform: SceneTransform[Any]
     seed: int
     mix: Mix | None
     skip_bad: bool
@@ -65,7 +49,7 @@ class Assembly:
 
     def _assemble(self, step: Step) -> Batch:
         keys = keyed_random.keys(self.seed, "sample", step.epoch, step.index, step.repeat)
-        rows: list[Any] = []
+        rows: list[Scene[Any]] = []
         good: list[int] = []
         bad: list[tuple[int, str]] = []
         for position, (index, key) in enumerate(zip(step.index.tolist(), keys.tolist(), strict=True)):
@@ -86,27 +70,35 @@ class Assembly:
             batch["images"], batch["targets"] = self.mix(batch["images"], tensor_targets(batch), key)
         return batch | {"bad": bad} if bad else batch
 
-    def _batch(self, rows: list[Any], index: np.ndarray, keys: Keys) -> Batch:
+    def _batch(self, rows: list[Scene[Any]], index: np.ndarray, keys: Keys) -> Batch:
         """The finished images of samples that were read, with their targets."""
-        finished = self.transform.finish(torch.stack(rows), keys)
+        finished = self.transform.finish(torch.stack([row.pixels for row in rows]), keys)
         batch = cast("Batch", finished) if isinstance(finished, dict) else Batch(images=finished)
-        if self.source.kind != "none":
-            batch["targets"] = torch.from_numpy(self.source.targets[index])
+        kind, column = self.source.target_kind, self.source.targets
+        found = [row.target for row in rows] if kind.spatial else kind.take(column, index)
+        if geometries := [row.geometry for row in rows if row.geometry is not None]:
+            batch |= {"targets": cast("TargetBatch", found), "geometries": geometries}
+        elif (targets := kind.collate(found)) is not None:
+            batch["targets"] = targets
+        if padding := [row.padding for row in rows if row.padding is not None]:
+            batch["padding"] = torch.stack(padding)
         return batch
 
-    def _row(self, index: int, key: int) -> Any:
-        """What is read of one sample: here its pixels."""
+    def _row(self, index: int, key: int) -> Scene[Any]:
+        """A sample with its spatial target; its pixels from memory where they are kept."""
         if not self.cached:
-            return self._decoded(index, key)
+            image = decode(self.source.read(index), self.transform.input.channels)
+            return self.transform.scene(image, self._target(index), key)
         pixels, known = self._store
         if not known[index]:
-            pixels[index] = self._decoded(index, key)
+            image = decode(self.source.read(index), self.transform.input.channels)
+            pixels[index] = self.transform.scene(image, None, key).pixels
             known[index] = True
-        return pixels[index]
+        return Scene(pixels[index], None)
 
-    def _decoded(self, index: int, key: int) -> Tensor:
-        image = decode(self.source.read(index), self.transform.input.channels)
-        return self.transform.pixels(image, key)
+    def _target(self, index: int) -> object:
+        kind = self.source.target_kind
+        return kind.read(self.source.targets, index) if kind.spatial else None
 
     @cached_property
     def _store(self) -> tuple[Tensor, np.ndarray]:

@@ -6,7 +6,7 @@ import os
 import signal
 import weakref
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import Field, PositiveInt
@@ -15,14 +15,12 @@ from torch.utils.data import DataLoader
 from vitrail import console
 from vitrail.config import config
 from vitrail.data.batch import Batch
-from vitrail.data.loading.assembly import Assembly, Transform
+from vitrail.data.loading.assembly import Assembly
 from vitrail.data.loading.sampler import Sampler, Step
-from vitrail.data.loading.scenes import SceneAssembly, SceneTransform
 from vitrail.data.source import Source
-from vitrail.data.targets import SPATIAL
 from vitrail.data.transforms.mix import Mix
 from vitrail.data.transforms.preprocess import Preprocess
-from vitrail.data.transforms.scene import SceneEvaluation
+from vitrail.data.transforms.scene import ImageScenes, ImageTransform, SceneEvaluation, SceneTransform
 from vitrail.errors import UserError
 from vitrail.machine import num_cores
 
@@ -59,7 +57,7 @@ class Loader:
     """Batches of a source, epoch by epoch.
 
     Args:
-        transform: a ``Preprocess`` or an ``Augment``; for targets that have a place in the image a ``Preprocess`` or a
+        transform: a ``Preprocess``, an ``Augment`` or ``Views``; for spatial targets a ``Preprocess`` or a
             ``SceneAugment``.
         train: shuffle, drop the incomplete last batch, and let ``on_bad`` and ``mix`` apply; otherwise every sample
             comes exactly once over all ranks, in order.
@@ -72,7 +70,7 @@ class Loader:
     def __init__(
         self,
         source: Source,
-        transform: Transform | SceneTransform,
+        transform: ImageTransform | SceneTransform[Any],
         config: LoaderConfig,
         *,
         train: bool,
@@ -95,15 +93,12 @@ class Loader:
                 world_size=world_size,
             )
         )
-        scenes = source.kind in SPATIAL
-        if scenes and isinstance(transform, Preprocess):
-            transform = SceneEvaluation(transform.input)
-        cached = _resolve_cache(config.cache, transform, len(source))
-        self.workers = self._resolve_workers(cached, transform)
-        assembly: Any = SceneAssembly if scenes else Assembly
-        self._assembly: Assembly = assembly(
+        scenes = _scenes(source, transform)
+        cached = _resolve_cache(config.cache, scenes, len(source))
+        self.workers = self._resolve_workers(cached, scenes)
+        self._assembly = Assembly(
             source=source,
-            transform=transform,
+            transform=scenes,
             seed=seed,
             mix=mix if train and mix else None,
             skip_bad=train and config.on_bad == "skip",
@@ -169,7 +164,7 @@ class Loader:
                 "repair or remove them (`vitrail data check` lists all), or raise max_bad"
             )
 
-    def _resolve_workers(self, cached: bool, transform: Transform | SceneTransform) -> int:
+    def _resolve_workers(self, cached: bool, transform: SceneTransform[Any]) -> int:
         if self.config.workers != "auto":
             return self.config.workers
         height, width = transform.input.size
@@ -206,7 +201,16 @@ class _Plan:
         return self.sampler.steps(self.epoch, self.start_step)
 
 
-def _resolve_cache(wanted: bool | Literal["auto"], transform: Transform | SceneTransform, num_samples: int) -> bool:
+def _scenes(source: Source, transform: ImageTransform | SceneTransform[Any]) -> SceneTransform[Any]:
+    """The transform of images together with their targets."""
+    if not source.target_kind.spatial:
+        return ImageScenes(cast("ImageTransform", transform))
+    if isinstance(transform, Preprocess):
+        return SceneEvaluation(transform.input, source.target_kind)
+    return cast("SceneTransform[Any]", transform)
+
+
+def _resolve_cache(wanted: bool | Literal["auto"], transform: SceneTransform[Any], num_samples: int) -> bool:
     height, width = transform.input.size
     if wanted == "auto":
         wanted = num_samples * transform.input.channels * height * width <= _CACHE_BYTES

@@ -1,7 +1,7 @@
 """COCO's instances: a ``.json``, or a folder that holds one for each split, as COCO and Roboflow lay theirs out.
 
 In a folder they lie in ``annotations/``, beside each other, or each with its images (``train/_annotations.coco.json``).
-Splits are told by a word of the file's or its folder's name. Images are looked for beside the file, in ``images/``, and
+A split is found by a word of its file's or folder's name. Images are looked for beside the file, in ``images/``, and
 in the folder of the split (``train/``, ``train2017/``). Category ids may be any numbers; classes are in their order.
 Segmentations are polygons, run lengths, or compressed ones; ``iscrowd`` becomes ``Objects.crowd``.
 """
@@ -14,12 +14,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from vitrail.data.images.decode import BadImage
-from vitrail.data.images.read import read_regular
+from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.names import told_apart
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.read import read_regular
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
-from vitrail.data.sources._annotated import Columns, finite, number_of, shape_fault, sources, unknown_class
-from vitrail.data.targets import BadAnnotations, Flaw
+from vitrail.data.storage.objects import Columns, finite, number_of, shape_fault, sources, unknown_class
 from vitrail.errors import UserError
 
 OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")

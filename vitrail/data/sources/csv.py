@@ -1,7 +1,7 @@
 """A table of paths and labels, ``.csv`` or ``.tsv``, or a folder of ``train.csv``, ``val.csv`` and ``test.csv``.
 
 One label column holds a class, several labels with ``|`` or ``;`` between them, or a decimal number; several label
-columns hold 0 and 1 for each class, or a number each. A column ``split`` says train, val or test. Relative paths
+columns hold 0 and 1 for each class, or a number each. A column ``split`` holds train, val or test. Relative paths
 start from the table's folder, or from ``root``.
 """
 
@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from vitrail.data import targets
 from vitrail.data.indexing.index import Strings
-from vitrail.data.indexing.labels import Raw, encode, from_cells
+from vitrail.data.indexing.labels import encode, from_cells
 from vitrail.data.indexing.names import classes_beside
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
-from vitrail.data.sources._files import Files
+from vitrail.data.storage.files import Files
+from vitrail.data.targets import Raw
 from vitrail.errors import UserError, did_you_mean
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path")
@@ -81,11 +83,12 @@ class _Table:
                 self._expect_numbers(name, column)
             return np.stack(columns, axis=1)
         cells = [row[0] for row in self.cells]
+        kind = None if config.kind == "auto" else targets.load(config.kind)
         separator = config.label_separator
-        if separator is None and config.kind in ("auto", "multilabel"):
+        if separator is None and (kind is None or kind.separated):
             separator = next((mark for mark in "|;" if any(mark in cell for cell in cells)), None)
         values = from_cells(cells, separator)
-        if config.kind == "number":
+        if kind is not None and kind.numeric:
             self._expect_numbers(self.label_columns[0], values)
         return values
 

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from vitrail.data import keyed_random
-from vitrail.data.source import Labels, Source, SourceConfig
+from vitrail.data.annotations import Annotations
+from vitrail.data.source import Source, SourceConfig
 from vitrail.data.sources import digits
-from vitrail.data.sources._annotated import labelled
-from vitrail.data.sources._arrays import Arrays
-from vitrail.data.sources._maps import NumberedMasks
-from vitrail.data.targets import Annotations
+from vitrail.data.storage.arrays import Arrays
+from vitrail.data.storage.maps import NumberedMasks
+from vitrail.data.storage.objects import labelled
+from vitrail.data.targets import Labels
 
 SIDE = 64
 CLASSES = tuple("0123456789")
@@ -72,8 +73,9 @@ class _Scene(NamedTuple):
 def _scenes(split: str) -> tuple[_Scene, ...]:
     single = digits.load(SourceConfig(spec="digits"))[split]
     glyphs = np.stack([np.asarray(single.read(i)) for i in range(len(single))])
+    labels = np.asarray(single.targets)
     keys = keyed_random.keys(0, f"digit scenes {split}", np.arange(NUM_SCENES[split]))
-    return tuple(_scene(key, glyphs, single.targets) for key in keys)
+    return tuple(_scene(key, glyphs, labels) for key in keys)
 
 
 def _scene(key: np.uint64, glyphs: Grey, labels: NDArray[np.int64]) -> _Scene:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vitrail.data.source import Source, SourceConfig
-from vitrail.data.sources._arrays import Arrays
+from vitrail.data.storage.arrays import Arrays
 
 TEST = (  # a bit an image; train_test_split(range(1797), test_size=360, stratify=labels, random_state=0) drew them
     "AAAEiDUkEEAABkEAk0IFABoACAEAJAAoBiwSABAAlAoAkBkSBCD4oAKBEKAACAqIIEQVJElCQKAKAAAAQATYAACBgCAASAXEABBACKAQ"

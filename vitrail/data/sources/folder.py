@@ -13,8 +13,9 @@ import numpy as np
 from vitrail import console
 from vitrail.data.indexing.classes import choose_level, class_list, name_classes
 from vitrail.data.indexing.listing import Listing, scan
-from vitrail.data.source import SPLITS, Labels, Source, SourceConfig, split_called
-from vitrail.data.sources._files import Files
+from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
+from vitrail.data.storage.files import Files
+from vitrail.data.targets import Labels
 from vitrail.errors import UserError
 
 
@@ -55,7 +56,7 @@ def _split_folders(folders: list[str], config: SourceConfig) -> dict[str, str]:
         if len(names) > 1:
             raise UserError(f"{config.spec!r} holds {' and '.join(names)}; keep one of them as the {split} split")
     if others:
-        console.note(f"{config.path}: passed over {', '.join(sorted(others))} beside the folders of the splits")
+        console.note(f"{config.path}: skipped {', '.join(sorted(others))} beside the folders of the splits")
     return {split: names[0] for split, names in found.items()}
 
 

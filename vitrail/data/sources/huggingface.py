@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from vitrail import console
-from vitrail.data.images.read import read_regular
-from vitrail.data.indexing.labels import Raw, encode, from_values
+from vitrail.data.indexing.labels import encode, from_values
+from vitrail.data.media.read import read_regular
 from vitrail.data.source import Source, SourceConfig, split_called
+from vitrail.data.targets import Raw
 from vitrail.errors import UserError, did_you_mean
 
 
@@ -24,11 +25,18 @@ def matches(spec: str) -> bool:
     return (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file()
 
 
+class Dataset(Protocol):
+    """What is read of a ``datasets.Dataset``."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows(Source):
     """The image column of a ``datasets.Dataset`` (which sends itself to workers as a path where it lies on disk)."""
 
-    rows: Any
+    rows: Dataset
     column: str
     label: str
 
@@ -63,7 +71,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
             column = _label_column(rows, image_column, config)
             values = list(rows[column])
             if all(value == -1 for value in values):  # the hub's mark of a hidden test set
-                console.note(f"{config.spec}: passed over the {split} split, whose labels are withheld")
+                console.note(f"{config.spec}: skipped the {split} split, whose labels are withheld")
                 del sources[split]
                 continue
             raw[split] = from_values(values)

@@ -17,8 +17,9 @@ import numpy as np
 
 from vitrail.data.indexing.index import Strings
 from vitrail.data.indexing.listing import Listing, scan
-from vitrail.data.source import Labels, Source, SourceConfig
-from vitrail.data.sources._files import Files
+from vitrail.data.source import Source, SourceConfig
+from vitrail.data.storage.files import Files
+from vitrail.data.targets import Labels
 from vitrail.errors import UserError
 
 DEVKIT = "ILSVRC2012_devkit_t12"

@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from vitrail import console
-from vitrail.data.images.decode import BadImage
+from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.index import Table, cached
 from vitrail.data.indexing.listing import Listing, scan
 from vitrail.data.indexing.names import classes_beside
-from vitrail.data.source import Labels, Source, SourceConfig, split_called
-from vitrail.data.sources._files import Files
-from vitrail.data.sources._maps import MapFiles
-from vitrail.data.targets import BadAnnotations, Flaw
+from vitrail.data.media.decode import BadImage
+from vitrail.data.source import Source, SourceConfig, split_called
+from vitrail.data.storage.files import Files
+from vitrail.data.storage.maps import MapFiles
+from vitrail.data.targets import Labels
 from vitrail.errors import UserError
 from vitrail.ops.segmentation_losses import IGNORE
 

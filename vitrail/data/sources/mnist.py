@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vitrail.data.source import Source, SourceConfig
-from vitrail.data.sources._named import torchvision_arrays
+from vitrail.data.storage.torchvision_data import torchvision_arrays
 
 
 def matches(spec: str) -> bool:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrail.data.indexing.labels import Raw, encode
+from vitrail.data.indexing.labels import encode
 from vitrail.data.indexing.names import classes_beside
 from vitrail.data.source import SPLITS, Source, SourceConfig
-from vitrail.data.sources._arrays import Arrays
+from vitrail.data.storage.arrays import Arrays
+from vitrail.data.targets import Raw
 from vitrail.errors import UserError
 
 IMAGES, LABELS, CLASSES = ("images", "x", "X"), ("labels", "y", "targets", "label"), ("classes", "class_names")

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from vitrail import console
-from vitrail.data.images.formats import SUFFIXES
-from vitrail.data.images.read import read_regular
 from vitrail.data.indexing.index import Strings, Table, cached
-from vitrail.data.indexing.labels import Raw, encode, from_values
+from vitrail.data.indexing.labels import encode, from_values
 from vitrail.data.indexing.names import classes_beside
+from vitrail.data.media.formats import SUFFIXES
+from vitrail.data.media.read import read_regular
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
-from vitrail.data.sources._archive import Archived, Member, members
+from vitrail.data.storage.archives import Archived, Member, members
+from vitrail.data.targets import Raw
 from vitrail.errors import UserError
 
 LABELS = ("cls", "json", "txt")
@@ -46,7 +47,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
     key = "shards " + "\0".join(map(str, shards))
     table = cached(key, lambda: (_scan(shards), [bytes(shard) for shard in shards]))
     if num_skipped := int(table["num_skipped"]):
-        console.note(f"{config.location}: passed over {num_skipped:,} files that are no images or labels")
+        console.note(f"{config.location}: skipped {num_skipped:,} files that are no images or labels")
     whole = Archived(
         archives=tuple(map(str, shards)),
         names=Strings.from_table(table, "names"),

@@ -1,7 +1,7 @@
 """Pascal VOC: a folder with ``Annotations/*.xml``, ``JPEGImages/``, and lists of the splits in ``ImageSets/``.
 
 Objects are in the XML files; ``kind=masks`` takes their masks from ``SegmentationObject/``, and ``kind=semantic`` reads
-``SegmentationClass/``, where 0 is the background, then come the classes in their order, and 255 says nothing.
+``SegmentationClass/``, where 0 is the background, then come the classes in their order, and 255 is unknown.
 ``difficult`` objects are neither learned from nor counted, as in VOC's own measure: they become ``Objects.crowd``.
 Corners are taken as they are written, but the challenge's own files count pixels from 1. Class names are those of the
 training split, sorted (which is the challenge's order), or of ``classes.json``.
@@ -19,14 +19,15 @@ from pathlib import Path
 import numpy as np
 
 from vitrail import console
-from vitrail.data.images.decode import BadImage
-from vitrail.data.images.formats import SUFFIXES
-from vitrail.data.images.read import read_regular
+from vitrail.data.annotations import Annotations, BadAnnotations, Flaw
 from vitrail.data.indexing.names import classes_beside
-from vitrail.data.source import Labels, Source, SourceConfig
-from vitrail.data.sources._annotated import Columns, labelled, number_of, unknown_class
-from vitrail.data.sources._maps import MapFiles, NumberedMasks
-from vitrail.data.targets import Annotations, BadAnnotations, Flaw
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.formats import SUFFIXES
+from vitrail.data.media.read import read_regular
+from vitrail.data.source import Source, SourceConfig
+from vitrail.data.storage.maps import MapFiles, NumberedMasks
+from vitrail.data.storage.objects import Columns, labelled, number_of, unknown_class
+from vitrail.data.targets import Labels
 from vitrail.errors import UserError
 
 XML, IMAGES, LISTS = "Annotations", "JPEGImages", "ImageSets"

@@ -18,13 +18,13 @@ import numpy as np
 import yaml
 
 from vitrail import console
-from vitrail.data.images.decode import BadImage, upright_size
-from vitrail.data.images.read import read_regular
+from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.index import Strings, Table, cached
 from vitrail.data.indexing.listing import scan
+from vitrail.data.media.decode import BadImage, upright_size
+from vitrail.data.media.read import read_regular
 from vitrail.data.source import SPLIT_NAMES, Source, SourceConfig
-from vitrail.data.sources._annotated import Columns, number_of, sources, unknown_class
-from vitrail.data.targets import BadAnnotations, Flaw
+from vitrail.data.storage.objects import Columns, number_of, sources, unknown_class
 from vitrail.errors import UserError
 
 FILES = ("data.yaml", "data.yml", "dataset.yaml")
@@ -37,7 +37,7 @@ def matches(spec: str) -> bool:
 
 
 def load(config: SourceConfig) -> dict[str, Source]:
-    """Raises UserError for settings that say too little, and with all flaws for lines that cannot be read."""
+    """Raises UserError for incomplete settings, and with all flaws for lines that cannot be read."""
     file = config.path
     if file.is_dir():
         file = next((file / name for name in FILES if (file / name).is_file()), file / FILES[0])

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrail.data.images.formats import CANDIDATE_SUFFIXES
 from vitrail.data.indexing.index import Strings, Table, cached
 from vitrail.data.indexing.listing import Listing
+from vitrail.data.media.formats import CANDIDATE_SUFFIXES
 from vitrail.data.source import Source, SourceConfig
-from vitrail.data.sources._archive import Archived, members
 from vitrail.data.sources.folder import split_by_folder
+from vitrail.data.storage.archives import Archived, members
 
 _INTEGERS = ("offset", "stored", "size", "deflated")
 

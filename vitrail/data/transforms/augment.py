@@ -1,7 +1,7 @@
 """Training augmentation, in the same two halves as the inference preprocessing that it extends.
 
 ``pixels`` crops one image and applies a policy to it; ``finish`` crops windows, recolours, flips, shifts, warps,
-normalises and erases a whole batch. Every draw depends on the sample's key alone.
+normalises and erases a batch. Every draw depends on the sample's key alone.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ Augmentation = Annotated[AugmentConfig, BeforeValidator(_by_name)]
 
 
 class Augment:
-    """``Augment(config, preprocess)(image, key) -> float32 (C, H, W)``; the whole batch's ``mix`` is the loader's.
+    """``Augment(config, preprocess)(image, key) -> float32 (C, H, W)``; the batch's ``mix`` is the loader's.
 
     Raises:
         UserError: a colour policy for images that are neither grey nor RGB.

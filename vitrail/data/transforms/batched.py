@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch at once: every sample has its own parameters, drawn from its own key.
+"""Augmentation of a batch at once: every sample has its own parameters, drawn from its own key.
 
 A sample's result does not depend on the batch it is in. Images are (B, C, H, W).
 """
@@ -17,9 +17,9 @@ from torch.nn.functional import grid_sample, pad
 
 from vitrail.config import config
 from vitrail.data.keyed_random import Keys, uniform
+from vitrail.ops.patches import Pair
 
 Floats: TypeAlias = NDArray[np.float64]
-Pair: TypeAlias = tuple[int, int]
 
 
 def _ordered(ends: tuple[float, float]) -> tuple[float, float]:

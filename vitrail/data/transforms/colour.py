@@ -1,4 +1,4 @@
-"""Colour augmentation of a whole batch at once, each sample by its own key: jitter, grey, blur, solarisation.
+"""Colour augmentation of a batch at once, each sample by its own key: jitter, grey, blur, solarisation.
 
 Images are float32 (B, C, H, W) from 0 to 255; C is 1 or 3. The operations are torchvision's on floats
 (Chen et al. 2020, SimCLR, appendix A, put them together in this order).

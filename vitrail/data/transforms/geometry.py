@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vitrail.data.targets import Objects
-
-Pair = tuple[int, int]
+from vitrail.data.objects import Objects
+from vitrail.ops.patches import Pair
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class ImageGeometry:
         start, scale = self._map(boxes_xyxy)
         return clipped(boxes_xyxy / scale + start, self.original)
 
-    def maps(self, maps: Tensor, fill: int = 0) -> Tensor:
+    def maps(self, maps: Tensor, fill: float = 0) -> Tensor:
         """Masks or class maps (..., h, w) of the image → (..., H, W) of the input; ``fill`` beyond the image.
 
         Each pixel takes the value at its centre.
@@ -50,7 +49,7 @@ class ImageGeometry:
         columns = _centres(self.size[1]) * (right - left) + left
         return _taken(maps, rows, columns, fill)
 
-    def original_maps(self, maps: Tensor, fill: int = 0) -> Tensor:
+    def original_maps(self, maps: Tensor, fill: float = 0) -> Tensor:
         """Masks or class maps (..., H, W) of the input → (..., h, w) of the image; ``fill`` where it was cut off."""
         left, top, right, bottom = self.region
         rows = (_centres(self.original[0]) * self.original[0] - top) / (bottom - top) * self.size[0]
@@ -101,7 +100,7 @@ def _centres(length: int) -> Tensor:
     return (torch.arange(length, dtype=torch.float64) + 0.5) / length
 
 
-def _taken(maps: Tensor, rows: Tensor, columns: Tensor, fill: int) -> Tensor:
+def _taken(maps: Tensor, rows: Tensor, columns: Tensor, fill: float) -> Tensor:
     """The values at these places, (..., rows, columns)."""
     places = []
     outside = []

@@ -7,10 +7,9 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from vitrail.config import config
-from vitrail.data import keyed_random
+from vitrail.data import keyed_random, targets
 from vitrail.errors import UserError
 
 Alpha = Annotated[float, Field(ge=0)]
@@ -35,27 +34,24 @@ class Mix:
     are blended as they are. Label smoothing stays the loss's: it is linear in the targets, so it commutes with mixing.
 
     Args:
-        kind: the source's, "class", "multilabel" or "number".
+        kind: the name of the target kind.
 
     Raises:
-        UserError: CutMix of numbers (a patch of a picture carries no known share of a number), mixing without targets.
+        UserError: targets of this kind cannot be blended so.
     """
 
     def __init__(self, config: MixConfig, kind: str, num_classes: int) -> None:
-        if config.cutmix and kind == "number":
-            raise UserError("augment.mix.cutmix cannot blend numbers; set augment.mix.cutmix=0 (mixup can)")
-        if (config.mixup or config.cutmix) and kind == "none":
-            raise UserError("augment.mix needs targets to blend and the images have none; set mixup and cutmix to 0")
-        self.config, self.kind, self.num_classes = config, kind, num_classes
+        self.config, self.kind, self.num_classes = config, targets.load(kind), num_classes
+        if fault := self.kind.mix_fault(mixup=config.mixup > 0, cutmix=config.cutmix > 0):
+            raise UserError(fault)
 
     def __bool__(self) -> bool:
         return bool(self.config.mixup or self.config.cutmix)
 
-    def __call__(self, images: Tensor, targets: Tensor, key: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, labels: Tensor, key: int) -> tuple[Tensor, Tensor]:
         from torchvision.transforms import v2
 
-        if self.kind == "class":
-            targets = one_hot(targets, self.num_classes).float()
+        blendable = self.kind.blendable(labels, self.num_classes)
         chosen, mixup, cutmix = (
             self.config,
             v2.MixUp(alpha=self.config.mixup or 1),
@@ -63,15 +59,15 @@ class Mix:
         )
         with keyed_random.torch_seeded(key):
             if float(torch.rand(())) >= chosen.probability:
-                return images, targets
+                return images, blendable
             if not chosen.cutmix or (chosen.mixup and float(torch.rand(())) >= chosen.cutmix_share):
                 own = mixup.make_params([images])["lam"]
-                return _blend(images, own), _blend(targets, own)
+                return _blend(images, own), _blend(blendable, own)
             drawn = cutmix.make_params([images])
         left, top, right, bottom = drawn["box"]
         mixed = images.clone()
         mixed[..., top:bottom, left:right] = _other(images)[..., top:bottom, left:right]
-        return mixed, _blend(targets, drawn["lam_adjusted"])
+        return mixed, _blend(blendable, drawn["lam_adjusted"])
 
 
 def _other(rows: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 Box: TypeAlias = tuple[int, int, int, int]
 """(top, left, height, width) in pixels."""
@@ -34,7 +35,7 @@ def inception_crop(height: int, width: int, area: Range, aspect: Range) -> Box:
     """The box of the original Inception crop (TensorFlow's sample_distorted_bounding_box).
 
     The aspect (width / height) is drawn linearly, then the height uniformly among all that keep the area within its
-    range and the box within the image; after 100 failures it is the whole image.
+    range and the box within the image; after 100 failures it is the entire image.
     """
     smallest, largest = (share * height * width for share in area)
     for _ in range(100):
@@ -54,7 +55,7 @@ CROPS: dict[str, Callable[[int, int, Range, Range], Box]] = {"resized": resized_
 
 def policy(
     name: Policy, *, num_ops: int, magnitude: float, channels: int, fill: tuple[int, ...]
-) -> Callable[[Any], Any] | None:
+) -> Callable[[Image | Tensor], Image | Tensor] | None:
     """The named policy for images of 1 or 3 channels.
 
     ``num_ops`` and ``magnitude`` (0 … 10, as in the paper and in timm) are RandAugment's.

@@ -1,6 +1,6 @@
 """The one inference preprocessing: from an image of any size to the tensor that a model takes.
 
-It runs in two halves, so that a loader can keep the first one's small uint8 result and do the second for a whole
+It runs in two halves, so that a loader can keep the first one's small uint8 result and do the second for a
 batch: ``pixels`` (resize and crop, by Pillow) and ``finish`` (rescale and normalise). Both reproduce the libraries that
 weights come from to the bit: ``resize="square"`` is the image processor of Hugging Face's ViT on its Pillow backend (at
 crop_pct 1), and ``"crop"``, ``"square"``, ``"pad"`` are timm's crop modes ``center``, ``squash``, ``border``.
@@ -31,7 +31,7 @@ Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", 
 _MODES = {"L": 1, "RGB": 3, "RGBA": 4}
 
 
-def _several(value: Any) -> Any:
+def _several(value: object) -> object:
     return (value,) if isinstance(value, int | float) else value
 
 

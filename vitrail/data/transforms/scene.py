@@ -1,9 +1,8 @@
-"""Images whose targets have a place: as a model sees them, and varied in training, with boxes and masks moved along."""
+"""Images with their targets: at the model's size, and augmented in training with spatial targets moved along."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Protocol, TypeAlias
 
 import torch
 from PIL import Image
@@ -12,79 +11,131 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.data import keyed_random
-from vitrail.data.images.decode import BadImage
 from vitrail.data.keyed_random import Keys
-from vitrail.data.targets import Objects
+from vitrail.data.media.decode import BadImage
+from vitrail.data.targets import T, TargetKind
 from vitrail.data.transforms.batched import PositiveRange
 from vitrail.data.transforms.colour import ColourConfig, recolour
-from vitrail.data.transforms.geometry import ImageGeometry, clipped, visible
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, to_pixels
 from vitrail.errors import UserError, did_you_mean
-from vitrail.ops import boxes
-from vitrail.ops.segmentation_losses import IGNORE
+
+if TYPE_CHECKING:
+    from torchvision.tv_tensors import TVTensor
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Parts: TypeAlias = dict[str, Any]  # of a scene, each a tv_tensor
-Target = Objects | Tensor
-"""The objects of an image, or its map of classes uint8 (H, W)."""
+Kind: TypeAlias = TargetKind[T, Any]
+Parts: TypeAlias = "dict[str, TVTensor]"
 
 
-class Scene:
-    """An image at the model's size with what stands where in it.
+class Scene(Generic[T]):
+    """An image at the model's size with its target.
 
     Attributes:
         pixels: uint8 (C, H, W).
-        target: in pixels of the input.
+        target: if it is spatial in pixels of the input, or of the image where there is a geometry.
         padding: bool (H, W), true beyond the image; None where nothing can be.
-        geometry: None, or where the input lies in the image; then the target is in the image's own pixels.
+        geometry: in evaluation of spatial targets, where the input lies in the image.
     """
 
     __slots__ = ("geometry", "padding", "pixels", "target")
 
     def __init__(
-        self, pixels: Tensor, target: Target, padding: Tensor | None, geometry: ImageGeometry | None = None
+        self, pixels: Tensor, target: T, padding: Tensor | None = None, geometry: ImageGeometry | None = None
     ) -> None:
         self.pixels, self.target, self.padding, self.geometry = pixels, target, padding, geometry
 
 
-class ScenePreprocess:
+class SceneTransform(Protocol[T]):
+    """What a loader applies: a half for one image with its target, and a half for a batch of images."""
+
+    @property
+    def input(self) -> PreprocessConfig:
+        """The size and channels that come out."""
+
+    @property
+    def deterministic(self) -> bool:
+        """``scene`` ignores its key, and its pixels, (C, H, W) at the input size, ignore the target."""
+
+    def scene(self, image: Picture, target: T, key: int) -> Scene[T]:
+        """An image and its target, of one shape for all images."""
+
+    def finish(self, pixels: Tensor, keys: Keys) -> Tensor | dict[str, Tensor]:
+        """A batch of pixels to float32 (B, C, H, W), or to several such by name."""
+
+
+class ImageTransform(Protocol):
+    """What Preprocess, Augment and Views share: the same without targets."""
+
+    @property
+    def input(self) -> PreprocessConfig:
+        """The size and channels that come out."""
+
+    @property
+    def deterministic(self) -> bool:
+        """``pixels`` ignores its key."""
+
+    def pixels(self, image: Picture, key: int) -> Tensor:
+        """uint8, of one shape for all images; where ``deterministic``, (C, H, W) at the input size."""
+
+    def finish(self, pixels: Tensor, keys: Keys) -> Tensor | dict[str, Tensor]:
+        """A batch of them to float32 (B, C, H, W), or to several such by name."""
+
+
+class ImageScenes(Generic[T]):
+    """An image transform where targets have no place in the image: they stay as they are."""
+
+    def __init__(self, transform: ImageTransform) -> None:
+        self.transform = transform
+        self.input, self.deterministic, self.finish = transform.input, transform.deterministic, transform.finish
+
+    def scene(self, image: Picture, target: T, key: int) -> Scene[T]:
+        """The transformed image with the target itself."""
+        return Scene(self.transform.pixels(image, key), target)
+
+
+class ScenePreprocess(Generic[T]):
     """The inference preprocessing, of an image and its target together."""
 
     deterministic = False
     """The targets are not kept in memory, so nor are the pixels."""
 
-    def __init__(self, config: PreprocessConfig) -> None:
-        self.input = config
+    def __init__(self, config: PreprocessConfig, kind: Kind[T]) -> None:
+        self.input, self.kind = config, kind
         self.preprocess = Preprocess(config)
 
-    def scene(self, image: Picture, target: Target, key: int = 0) -> Scene:
+    def scene(self, image: Picture, target: T, key: int = 0) -> Scene[T]:
         """The image at the input size with its target.
 
         Raises:
             BadImage: the target is that of an image of another size.
         """
-        size = size_of(image)
-        _require_size(target, size)
-        geometry = self.preprocess.geometry(size)
-        padding = geometry.padding() if self.input.resize == "pad" else None
-        moved = geometry.objects(target) if isinstance(target, Objects) else geometry.maps(target, IGNORE)
-        return Scene(self.preprocess.pixels(image), moved, padding)
+        geometry = self.geometry(image, target)
+        moved = self.kind.to_input(target, geometry)
+        return Scene(self.preprocess.pixels(image), moved, self.padding(geometry))
 
     def finish(self, pixels: Tensor, keys: Keys) -> Tensor:
         """uint8 (B, C, H, W) → float32, normalised."""
         return self.preprocess.finish(pixels)
 
-
-class SceneEvaluation(ScenePreprocess):
-    """The same for measuring: an answer is compared with what the image shows, in the image's own pixels."""
-
-    def scene(self, image: Picture, target: Target, key: int = 0) -> Scene:
-        """The image at the input size with its target as it is. Raises as above."""
+    def geometry(self, image: Picture, target: T) -> ImageGeometry:
+        """Where the input lies in the image. Raises as above."""
         size = size_of(image)
-        _require_size(target, size)
-        geometry = self.preprocess.geometry(size)
-        padding = geometry.padding() if self.input.resize == "pad" else None
-        return Scene(self.preprocess.pixels(image), target, padding, geometry)
+        require_size(self.kind, target, size)
+        return self.preprocess.geometry(size)
+
+    def padding(self, geometry: ImageGeometry) -> Tensor | None:
+        """bool (H, W), true beyond the image; None where nothing can be."""
+        return geometry.padding() if self.input.resize == "pad" else None
+
+
+class SceneEvaluation(ScenePreprocess[T]):
+    """The same for evaluation: predictions are compared with the target in the image's own pixels."""
+
+    def scene(self, image: Picture, target: T, key: int = 0) -> Scene[T]:
+        """The image at the input size with its target as it is. Raises as above."""
+        geometry = self.geometry(image, target)
+        return Scene(self.preprocess.pixels(image), target, self.padding(geometry), geometry)
 
 
 @config
@@ -136,10 +187,10 @@ SceneAugmentation = Annotated[SceneAugmentConfig, BeforeValidator(_by_name)]
 """A SceneAugmentConfig that may be written as a preset's name."""
 
 
-class SceneAugment:
-    """``SceneAugment(config, preprocess).scene(image, target, key)``: varied, of the input's size.
+class SceneAugment(Generic[T]):
+    """``SceneAugment(config, preprocess, kind).scene(image, target, key)``: augmented, of the input's size.
 
-    Images, boxes and masks are moved by torchvision's v2, as ``tv_tensors``.
+    Images and the parts of their targets are moved by torchvision's v2, as ``tv_tensors``.
 
     Raises:
         UserError: colours are changed of images that are neither grey nor RGB.
@@ -147,31 +198,32 @@ class SceneAugment:
 
     deterministic = False
 
-    def __init__(self, config: SceneAugmentConfig, preprocess: PreprocessConfig) -> None:
+    def __init__(self, config: SceneAugmentConfig, preprocess: PreprocessConfig, kind: Kind[T]) -> None:
         if config.colour and preprocess.channels not in (1, 3):
             raise UserError(f"scenes.colour needs 1 or 3 channels, not {preprocess.channels}; set it to zeros")
-        self.config, self.input = config, preprocess
-        self._plain = ScenePreprocess(preprocess)
+        self.config, self.input, self.kind = config, preprocess, kind
+        self._plain = ScenePreprocess(preprocess, kind)
 
-    def scene(self, image: Picture, target: Target, key: int = 0) -> Scene:
-        """The varied image with its moved target; objects that are out of view are left out.
+    def scene(self, image: Picture, target: T, key: int = 0) -> Scene[T]:
+        """The augmented image with its moved target; objects that are out of view are left out.
 
         Raises:
             BadImage: the target is that of an image of another size.
         """
         from torchvision.transforms.v2 import functional as moves
+        from torchvision.tv_tensors import Image as ImagePart
         from torchvision.tv_tensors import Mask
 
         if self.config.scale is None:
             made = self._plain.scene(image, target, key)
             pixels, target, padding = made.pixels, made.target, made.padding
         else:
-            _require_size(target, size_of(image))
+            require_size(self.kind, target, size_of(image))
             pixels, padding = to_pixels(self._plain.preprocess.checked(image)), None
         with keyed_random.torch_seeded(key):
-            parts = _wrapped(pixels, target)
+            parts: Parts = {"image": ImagePart(pixels), **self.kind.parts(target)}
             if self.config.scale is not None:
-                parts, padding = self._placed(parts, self.config.scale)
+                parts, padding = self._scaled(parts, self.config.scale)
             if padding is not None:
                 parts["padding"] = Mask(padding)
             for flip, probability in (
@@ -181,7 +233,8 @@ class SceneAugment:
                 if torch.rand(1) < probability:
                     parts = {name: flip(part) for name, part in parts.items()}
         padding = None if padding is None else parts["padding"].as_subclass(Tensor)
-        return Scene(parts["image"].as_subclass(Tensor), _unwrapped(parts, target), padding)
+        pixels = parts["image"].as_subclass(Tensor)
+        return Scene(pixels, self.kind.from_parts(target, parts, size_of(pixels)), padding)
 
     def finish(self, pixels: Tensor, keys: Keys) -> Tensor:
         """Colours on uint8 (B, C, H, W), then float32 normalised."""
@@ -189,7 +242,7 @@ class SceneAugment:
             pixels = recolour(pixels.float(), keys, self.config.colour)
         return self._plain.finish(pixels, keys)
 
-    def _placed(self, parts: Parts, factors: tuple[float, float]) -> tuple[Parts, Tensor]:
+    def _scaled(self, parts: Parts, factors: tuple[float, float]) -> tuple[Parts, Tensor]:
         """Resized by a random factor at a random place of the input; and which pixels (H, W) lie beyond the image."""
         from torchvision.transforms.v2 import functional as moves
 
@@ -208,7 +261,7 @@ class SceneAugment:
             if resized != list(size):
                 part = moves.resize(part, resized, antialias=True)
             if any(border):
-                fill = list(self._plain.preprocess.fill) if name == "image" else IGNORE if name == "map" else 0
+                fill = list(self._plain.preprocess.fill) if name == "image" else self.kind.fills.get(name, 0)
                 part = moves.pad(part, border, fill=fill)
             parts[name] = moves.crop(part, max(top, 0), max(left, 0), *wanted)
         padding = torch.ones(wanted, dtype=torch.bool)
@@ -221,9 +274,13 @@ def size_of(image: Picture) -> tuple[int, int]:
     return (image.height, image.width) if isinstance(image, Image.Image) else (image.shape[-2], image.shape[-1])
 
 
-def _require_size(target: Target, size: tuple[int, int]) -> None:
-    own = target.size if isinstance(target, Objects) else tuple(target.shape[-2:])
-    if own != size:
+def require_size(kind: Kind[T], target: T, size: tuple[int, int]) -> None:
+    """Refuse a target of an image of another (height, width).
+
+    Raises:
+        BadImage: with both sizes.
+    """
+    if (own := kind.size(target)) != size:
         raise BadImage(f"has {size[1]} × {size[0]} pixels, and its annotations are of {own[1]} × {own[0]}")
 
 
@@ -231,28 +288,3 @@ def _start(length: int, wanted: int) -> int:
     """Where ``wanted`` pixels begin, of which as many as there can be lie within ``length``."""
     drawn = int(torch.randint(0, abs(length - wanted) + 1, size=())) if length != wanted else 0
     return drawn if length > wanted else drawn - (wanted - length)
-
-
-def _wrapped(pixels: Tensor, target: Target) -> Parts:
-    """What torchvision moves."""
-    from torchvision import tv_tensors
-
-    parts = {"image": tv_tensors.Image(pixels)}
-    if not isinstance(target, Objects):
-        return parts | {"map": tv_tensors.Mask(target)}
-    size = pixels.shape[-2:]
-    box = tv_tensors.BoundingBoxes(target.boxes_xyxy, format="XYXY", canvas_size=size, clamping_mode=None)
-    masks = {} if target.masks is None else {"masks": tv_tensors.Mask(target.masks.to(torch.uint8))}
-    return parts | {"boxes": box} | masks
-
-
-def _unwrapped(moved: Parts, target: Target) -> Target:
-    if not isinstance(target, Objects):
-        return moved["map"].as_subclass(Tensor)
-    size = (moved["image"].shape[-2], moved["image"].shape[-1])
-    whole = moved["boxes"].as_subclass(Tensor)
-    cut = clipped(whole, size)
-    masks = moved["masks"].as_subclass(Tensor).bool() if "masks" in moved else None
-    if masks is not None:  # what is left of an object at the border may be smaller than what is left of its box
-        cut = torch.where((cut != whole).any(dim=1, keepdim=True), boxes.of_masks(masks), cut)
-    return visible(replace(target, boxes_xyxy=cut, masks=masks, size=size))

@@ -11,21 +11,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vitrail.data.annotations import Annotations
 from vitrail.data.source import Source
-from vitrail.data.sources._annotated import Outlines
-from vitrail.data.targets import Annotations
-from vitrail.data.writers import _files
-from vitrail.data.writers._numbers import start_and_size
+from vitrail.data.storage import copies
+from vitrail.data.storage.decimals import start_and_size
+from vitrail.data.storage.objects import Outlines, annotations_of
 from vitrail.ops import rle
 
 KINDS = ("boxes", "masks")
 
 
 def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
-    """Write the splits into a folder; what the format cannot hold is told in the lines that come back."""
+    """Write the splits into a folder; the lines that come back say what the format cannot hold."""
     taken: set[str] = set()
     for split, source in splits.items():
-        found: Annotations = source.targets
+        found = annotations_of(source)
         content: dict[str, list[Any]] = {
             "images": [],
             "annotations": [],
@@ -34,13 +34,13 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
                 for number, name in zip(found.category_ids, source.classes, strict=True)
             ],
         }
-        for index, name in _files.copy(source, folder / split, taken):
+        for index, name in copies.copy(source, folder / split, taken):
             image = found.rows[index]
             height, width = found.sizes[image].tolist()
             number = int(found.image_ids[image])
             content["images"].append({"id": number, "file_name": name, "height": height, "width": width})
             content["annotations"] += _entries(found, index, number, start=len(content["annotations"]) + 1)
-        _files.write_text(folder / "annotations" / f"instances_{split}.json", json.dumps(content))
+        copies.write_text(folder / "annotations" / f"instances_{split}.json", json.dumps(content))
     return []
 
 

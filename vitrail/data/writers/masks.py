@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from vitrail.data.source import Source
-from vitrail.data.writers import _files
+from vitrail.data.storage import copies
 
 KINDS = ("semantic",)
 
@@ -20,7 +20,7 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
     taken: set[str] = set()
     for split, source in splits.items():
         (folder / "masks" / split).mkdir(parents=True)
-        for index, name in _files.copy(source, folder / "images" / split, taken):
+        for index, name in copies.copy(source, folder / "images" / split, taken):
             Image.fromarray(np.asarray(source.targets[index])).save(folder / "masks" / split / f"{Path(name).stem}.png")
-        _files.write_text(folder / "classes.json", json.dumps(list(source.classes)))
+        copies.write_text(folder / "classes.json", json.dumps(list(source.classes)))
     return []

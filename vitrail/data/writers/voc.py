@@ -13,10 +13,11 @@ from xml.sax.saxutils import escape
 import numpy as np
 from PIL import Image
 
+from vitrail.data.objects import Objects
 from vitrail.data.source import Source
-from vitrail.data.targets import Objects
-from vitrail.data.writers import _files
-from vitrail.data.writers._numbers import decimals
+from vitrail.data.storage import copies
+from vitrail.data.storage.decimals import decimals
+from vitrail.data.storage.objects import annotations_of
 from vitrail.errors import UserError
 from vitrail.ops.segmentation_losses import IGNORE
 
@@ -25,7 +26,7 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
-    """Write the splits into a folder; what the format cannot hold is told in the lines that come back.
+    """Write the splits into a folder; the lines that come back say what the format cannot hold.
 
     Raises:
         UserError: an image of more objects than a map of their masks has numbers.
@@ -34,16 +35,16 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
     overlaps = 0
     for split, source in splits.items():
         stems = []
-        for index, name in _files.copy(source, folder / "JPEGImages", taken):
-            objects: Objects = source.targets[index]
+        for index, name in copies.copy(source, folder / "JPEGImages", taken):
+            objects = annotations_of(source)[index]
             stems.append(Path(name).stem)
-            _files.write_text(folder / "Annotations" / f"{stems[-1]}.xml", _xml(name, objects, source.classes))
+            copies.write_text(folder / "Annotations" / f"{stems[-1]}.xml", _xml(name, objects, source.classes))
             if objects.masks is not None:
                 overlaps += _write_maps(folder, stems[-1], objects, source.name(index))
         listed = "".join(f"{stem}\n" for stem in stems)
-        for lists in ("Main", *(["Segmentation"] if source.kind == "masks" else [])):
-            _files.write_text(folder / "ImageSets" / lists / f"{split}.txt", listed)
-        _files.write_text(folder / "classes.json", json.dumps(list(source.classes)))
+        for lists in ("Main", *(["Segmentation"] if annotations_of(source).masks is not None else [])):
+            copies.write_text(folder / "ImageSets" / lists / f"{split}.txt", listed)
+        copies.write_text(folder / "classes.json", json.dumps(list(source.classes)))
     return [f"{overlaps:,} masks lie under others, where Pascal VOC holds the upper one alone"] if overlaps else []
 
 

@@ -8,24 +8,24 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from vitrail.data.annotations import Annotations
 from vitrail.data.source import Source
-from vitrail.data.sources._annotated import Outlines
-from vitrail.data.targets import Annotations
-from vitrail.data.writers import _files
+from vitrail.data.storage import copies
+from vitrail.data.storage.objects import Outlines, annotations_of
 from vitrail.ops import polygons
 
 KINDS = ("boxes", "masks")
 
 
 def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
-    """Write the splits into a folder; what the format cannot hold is told in the lines that come back."""
+    """Write the splits into a folder; the lines that come back say what the format cannot hold."""
     taken: set[str] = set()
     crowds = empty = 0
     classes: tuple[str, ...] = ()
     for split, source in splits.items():
         classes = source.classes
-        for index, name in _files.copy(source, folder / "images" / split, taken):
-            found: Annotations = source.targets
+        for index, name in copies.copy(source, folder / "images" / split, taken):
+            found = annotations_of(source)
             lines = []
             masks = None if found.masks is None else found[index].masks
             for place, row in enumerate(found.objects(index)):
@@ -41,13 +41,14 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
                 if len(shares):
                     lines.append(" ".join([str(int(found.labels[row])), *map(repr, shares.tolist())]))
             text = "".join(f"{line}\n" for line in lines)
-            _files.write_text(folder / "labels" / split / f"{Path(name).stem}.txt", text)
+            copies.write_text(folder / "labels" / split / f"{Path(name).stem}.txt", text)
     settings = {**{split: f"images/{split}" for split in splits}, "names": list(classes)}
-    _files.write_text(folder / "data.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    copies.write_text(folder / "data.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     lost = [f"{crowds:,} crowds, which YOLO does not know"] if crowds else []
     lost += [f"{empty:,} objects whose masks have no pixel"] if empty else []
-    boxes = ["the boxes of outlines, which are read again as the tightest around them"]
-    return [f"left out: {each}" for each in lost + (boxes if next(iter(splits.values())).kind == "masks" else [])]
+    if any(annotations_of(source).masks is not None for source in splits.values()):
+        lost.append("the boxes of outlines, which are read again as the tightest around them")
+    return [f"left out: {each}" for each in lost]
 
 
 def _box(box: np.ndarray) -> np.ndarray:

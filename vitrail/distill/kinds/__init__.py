@@ -1,1 +1,1 @@
-"""One way to learn from a teacher a file; the contract stands in ``vitrail/distill/__init__.py``."""
+"""One distillation loss a file; the contract is in ``vitrail/distill/__init__.py``."""

@@ -1,36 +1,38 @@
-"""The teacher's features instead of its answers (Wei et al. 2022, "Contrastive Learning Rivals Masked Image Modeling in
-Fine-tuning via Feature Distillation", section 3): no classes are needed, and neither the same width nor the same grid.
+"""The teacher's features instead of its logits (Wei et al. 2022, "Contrastive Learning Rivals Masked Image Modeling in
+Fine-tuning via Feature Distillation", section 3): no classes are needed, and width and grid may differ.
 
 Shapes: B batch, N patches of the student, D its width, T the teacher's width, (h, w) the student's grid.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.config import config
-from vitrail.distill import Seen, Teacher
+from vitrail.distill import Activations, Teacher
+from vitrail.distill import Objective as Base
 from vitrail.nn.init import initialise
 from vitrail.nn.pooling import pooled_dim
-from vitrail.tasks import Task
+from vitrail.pooled import PooledModel
+from vitrail.trainable import image_encoder
 
 WEIGHT = 0.5
-BETA = 2.0  # the paper's: where the distance turns from squares to absolute values
+BETA = 2.0  # the paper's: the distance is squared below it, absolute above
 
 
 @config
 class Options:
     """Args:
-    of: compare each patch (``patches``), or one vector an image (``pooled``).
+    of: compare each patch (``patches``), or one vector per image (``pooled``).
     """
 
     of: Literal["patches", "pooled"] = "patches"
 
 
-class Objective(nn.Module):
+class Objective(Base):
     """Smooth L1 distance of the student's features, linearly projected, from the teacher's, each normalised by its own
     mean and deviation, in float32. A feature map of another grid is resized to the student's.
 
@@ -38,12 +40,11 @@ class Objective(nn.Module):
         UserError: the teacher gives no feature map, and patches are to be compared.
     """
 
-    APART: ClassVar[bool] = False
-
-    def __init__(self, task: Task, teacher: Teacher, options: Options) -> None:
+    def __init__(self, task: PooledModel, teacher: Teacher, options: Options) -> None:
         super().__init__()
-        dim = task.vit.config.dim
-        self.grid = task.vit.embed.grid(task.vit.config.image_size)
+        vit = image_encoder(task)
+        dim = vit.config.dim
+        self.grid = vit.embed.grid(vit.config.image_size)
         self.pooled = options.of == "pooled"
         if self.pooled:
             width = teacher.width(teacher.vector, 2, "give one that has a vector an image")
@@ -55,13 +56,13 @@ class Objective(nn.Module):
         self.projector.to(next(task.parameters()).device)
         self._teacher = teacher
 
-    def forward(self, seen: Seen, images: Tensor) -> Tensor:
-        own = self.projector(seen.vector if self.pooled else seen.patches)
+    def forward(self, student: Activations, images: Tensor) -> Tensor:
+        own = self.projector(student.pooled if self.pooled else student.patches)
         others = self._teacher.vector(images) if self.pooled else self._patches(images)
         return F.smooth_l1_loss(own.float(), F.layer_norm(others, others.shape[-1:]), beta=BETA)
 
     def _patches(self, images: Tensor) -> Tensor:
-        """The teacher's feature map as the student's patches, B N T."""
+        """The teacher's feature map on the student's grid, B N T."""
         found = self._teacher.map(images)
         if found.shape[-2:] != self.grid:
             found = F.interpolate(found, self.grid, mode="bilinear", antialias=True)

@@ -1,8 +1,8 @@
-"""Raw attention: what the class token looks at, in each layer and head."""
+"""Raw attention: what the class token attends to, in each layer and head."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -12,6 +12,7 @@ from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.explain import Heat, heat, layer_index
 from vitrail.ops.attention import from_queries
+from vitrail.trainable import EncoderModule, image_encoder
 
 
 @config
@@ -27,13 +28,13 @@ class Options:
     head: Annotated[int, Field(ge=0)] | None = None
 
 
-def suits(task: Any) -> bool:
+def suits(task: EncoderModule) -> bool:
     """Every ViT attends."""
     return True
 
 
 @torch.no_grad()
-def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
     """Attention to the patches from the class token, or from all patches on average where there is none.
 
     Args:
@@ -42,13 +43,13 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     Raises:
         UserError: no such layer or head.
     """
-    vit = task.backbone
-    layers = range(len(vit.blocks)) if options.layer is None else [layer_index(task, options.layer)]
+    vit = image_encoder(task)
+    layers = range(vit.depth) if options.layer is None else [layer_index(task, options.layer)]
     maps = []
     for layer, weights in zip(layers, vit.attentions(images, layers), strict=True):
         patches = from_queries(weights[0], vit.config.class_token, vit.num_prefix)
         for title, row in _choose(patches, options):
-            maps.append(heat(f"layer {layer}, {title}", row, vit.embed.grid(images.shape[-2:])))
+            maps.append(heat(f"layer {layer}, {title}", row, vit.grid(images)))
     return maps
 
 

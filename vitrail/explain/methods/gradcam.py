@@ -1,14 +1,16 @@
-"""Grad-CAM (Selvaraju et al. 2017) on patch tokens: where the evidence for one output lies."""
+"""Grad-CAM (Selvaraju et al. 2017) on patch tokens: which of them raise one output."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from vitrail.config import config
-from vitrail.explain import Heat, Target, chosen_output, has_answers, heat, layer_index
+from vitrail.explain import Heat, Target, chosen_output, class_scores, has_answers, heat, layer_index
+from vitrail.nn.block import Block
+from vitrail.trainable import EncoderModule, image_encoder
 
 
 @config
@@ -28,13 +30,13 @@ class Options:
     weights: Literal["token", "mean"] = "token"
 
 
-def suits(task: Any) -> bool:
+def suits(task: EncoderModule) -> bool:
     """Does it have outputs to explain?"""
     return has_answers(task)
 
 
 @torch.enable_grad()
-def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
     """One map: ReLU(Σ_c α_nc A_nc), A the patch tokens that enter the layer's attention, α_nc = ∂y/∂A_nc or its mean.
 
     These tokens reach the output whether it is read from the class token or pooled from the patches.
@@ -45,23 +47,23 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     Raises:
         UserError: no such layer or output.
     """
-    vit = task.backbone
+    vit = image_encoder(task)
     layer = layer_index(task, options.layer)
-    outputs, tokens = _run(task, vit.blocks[layer].attention, images)
+    outputs, tokens = _run(task, cast("Block", vit.blocks[layer]).attention, images)
     (gradient,) = torch.autograd.grad(chosen_output(outputs, options.target), tokens)
     activations, weights = tokens[0, vit.num_prefix :], gradient[0, vit.num_prefix :]
     if options.weights == "mean":
         weights = weights.mean(dim=0)
     values = (activations * weights).sum(dim=1).relu()
-    return [heat(f"Grad-CAM at layer {layer}", values, vit.embed.grid(images.shape[-2:]))]
+    return [heat(f"Grad-CAM at layer {layer}", values, vit.grid(images))]
 
 
-def _run(task: Any, module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def _run(task: EncoderModule, module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """The outputs (K,) of one image and the tokens (1, T, D) that entered ``module`` on the way."""
     caught: list[Tensor] = []
     hook = module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     try:
-        outputs = task.class_scores(task(images.clone().requires_grad_()))  # a path for gradients even if all is frozen
+        outputs = class_scores(task, images)
     finally:
         hook.remove()
-    return outputs[0], caught[0]
+    return outputs, caught[0]

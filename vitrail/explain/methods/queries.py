@@ -1,8 +1,8 @@
-"""Where a detector's queries look for what they found (Carion et al. 2020, DETR, figure 6)."""
+"""What a detector's queries attend to for the objects they found (Carion et al. 2020, DETR, figure 6)."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,9 @@ from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.explain import Heat, Target, heat, index_of_layer
 from vitrail.nn.detr_decoder import DecoderLayer, DetrDecoder
+from vitrail.ops.grid import Pair
+from vitrail.tasks import Task
+from vitrail.trainable import EncoderModule, image_encoder
 
 
 @config
@@ -31,13 +34,13 @@ class Options:
     decoder_layer: int = -1
 
 
-def suits(task: Any) -> bool:
-    """Does the task have queries?"""
-    return isinstance(getattr(task, "decoder", None), DetrDecoder)
+def suits(task: EncoderModule) -> bool:
+    """Whether the task has a decoder with queries."""
+    return _decoder(task) is not None
 
 
 @torch.no_grad()
-def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
     """The mean over heads of a query's attention to each token, a map an object, the surest last.
 
     Of feature maps in several scales, each token has the sum of what its cells receive.
@@ -48,19 +51,24 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     Raises:
         UserError: no such layer or class, or a task without queries.
     """
-    if not suits(task):
-        raise UserError(f"{task.name} has no queries to look after; choose another method")
-    classes = task.config.classes
+    decoder = _decoder(task)
+    if decoder is None or not isinstance(task, Task):
+        raise UserError(f"{task.name} has no queries to explain; choose another method")
+    classes = task.names
     if options.target is not None and options.target >= len(classes):
         raise UserError(f"there is no class {options.target}; this model has classes 0 to {len(classes) - 1}")
-    layer = index_of_layer(options.decoder_layer, len(task.decoder.layers), "the decoder")
-    attention, outputs, grids = _run(task, task.decoder.layers[layer], images)
-    grid = task.backbone.embed.grid(images.shape[-2:])
+    layer = index_of_layer(options.decoder_layer, len(decoder.layers), "the decoder")
+    attention, outputs, grids = _run(task, decoder, cast("DecoderLayer", decoder.layers[layer]), images)
+    grid = image_encoder(task).grid(images)
     maps = []
     for place, label, score in reversed(_surest(outputs[0, :, : len(classes)], options)):
         values = _on_tokens(attention[place], grids, grid)
         maps.append(heat(f"{classes[label]} {score:.0%}, query {place} in decoder layer {layer}", values, grid))
     return maps
+
+
+def _decoder(task: EncoderModule) -> DetrDecoder | None:
+    return next((module for module in task.modules() if isinstance(module, DetrDecoder)), None)
 
 
 def _surest(scores: Tensor, options: Options) -> list[tuple[int, int, float]]:
@@ -72,16 +80,18 @@ def _surest(scores: Tensor, options: Options) -> list[tuple[int, int, float]]:
     return [(place, int(labels[place]), float(best[place])) for place in order]
 
 
-def _run(task: Any, layer: DecoderLayer, images: Tensor) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+def _run(
+    task: EncoderModule, decoder: DetrDecoder, layer: DecoderLayer, images: Tensor
+) -> tuple[Tensor, Tensor, list[Pair]]:
     """Attention of each query Q N, the outputs, and the grids of the feature maps that the N tokens are from."""
     caught: list[tuple[Any, ...]] = []
-    grids: list[tuple[int, int]] = []
+    grids: list[Pair] = []
 
     def keep(_: Any, inputs: tuple[Any, ...]) -> None:
         grids.extend((level.map.shape[2], level.map.shape[3]) for level in inputs[1])
 
     hooks = [
-        task.decoder.register_forward_pre_hook(keep),
+        decoder.register_forward_pre_hook(keep),
         layer.image.register_forward_pre_hook(lambda _, inputs: caught.append(inputs)),
     ]
     try:
@@ -93,7 +103,7 @@ def _run(task: Any, layer: DecoderLayer, images: Tensor) -> tuple[Tensor, Tensor
     return layer.image.weights(queries, keys, bias)[0].mean(dim=0), outputs, grids
 
 
-def _on_tokens(row: Tensor, grids: list[tuple[int, int]], grid: tuple[int, int]) -> Tensor:
+def _on_tokens(row: Tensor, grids: list[Pair], grid: Pair) -> Tensor:
     """One query's attention (N,) to maps of several scales → what the tokens of ``grid`` receive, (h·w,)."""
     parts = row.float().split([height * width for height, width in grids])
     total = torch.zeros(grid)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitrail.config import config
-from vitrail.explain import Heat, Target, chosen_output, has_answers, heat
+from vitrail.explain import Heat, Target, chosen_output, class_scores, has_answers, heat
+from vitrail.nn.attend import Positions
+from vitrail.nn.attention import Attention
+from vitrail.nn.block import Block
 from vitrail.ops.attention import from_queries
-from vitrail.ops.relative import Offsets
-from vitrail.ops.rope import Rotation
+from vitrail.trainable import EncoderModule, image_encoder
 
 
 @config
@@ -27,13 +29,13 @@ class Options:
     target: Target = None
 
 
-def suits(task: Any) -> bool:
+def suits(task: EncoderModule) -> bool:
     """Does it have outputs to explain?"""
     return has_answers(task)
 
 
 @torch.enable_grad()
-def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
     """One map: R ← R + E_heads[(∇A ⊙ A)⁺] R from the first layer to the last, R₀ = I (their equations 5 and 6).
 
     Args:
@@ -42,15 +44,13 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     Raises:
         UserError: no such output.
     """
-    vit = task.backbone
-    with _watched([block.attention for block in vit.blocks]) as attentions:
-        outputs = task.class_scores(task(images.clone().requires_grad_()))[
-            0
-        ]  # a path for gradients even if all is frozen
+    vit = image_encoder(task)
+    with _watched([cast("Block", block).attention for block in vit.blocks]) as attentions:
+        outputs = class_scores(task, images)
     gradients = torch.autograd.grad(chosen_output(outputs, options.target), attentions)
     flow = relevance([a.detach()[0] for a in attentions], [g[0] for g in gradients])
     patches = from_queries(flow, vit.config.class_token, vit.num_prefix)
-    return [heat("relevance", patches, vit.embed.grid(images.shape[-2:]))]
+    return [heat("relevance", patches, vit.grid(images))]
 
 
 def relevance(attentions: list[Tensor], gradients: list[Tensor]) -> Tensor:
@@ -62,23 +62,21 @@ def relevance(attentions: list[Tensor], gradients: list[Tensor]) -> Tensor:
 
 
 @contextmanager
-def _watched(modules: list[Any]) -> Iterator[list[Tensor]]:
-    """While it lasts, the attention modules compute their matrices (B H T T) openly and leave them in the list."""
+def _watched(modules: list[Attention]) -> Iterator[list[Tensor]]:
+    """While it lasts, the attention modules compute their matrices (B H T T) and append them to the list."""
     matrices: list[Tensor] = []
 
-    def watch(module: Any) -> None:
-        def forward(x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
-            matrices.append(module.weights(x, positions))
-            values = module.project(x, positions)[2]
-            mixed: Tensor = module.out((matrices[-1] @ values).transpose(1, 2).flatten(2))
-            return mixed
+    def watch(module: nn.Module, inputs: tuple[Tensor, Positions], _: Tensor) -> Tensor:
+        """Put what the matrix gives in place of the fused kernel's output."""
+        attention = cast("Attention", module)
+        matrices.append(attention.weights(*inputs))
+        values = attention.project(*inputs)[2]
+        mixed: Tensor = attention.out((matrices[-1] @ values).transpose(1, 2).flatten(2))
+        return mixed
 
-        module.forward = forward
-
-    for module in modules:
-        watch(module)
+    hooks = [module.register_forward_hook(watch) for module in modules]
     try:
         yield matrices
     finally:
-        for module in modules:
-            del module.forward  # the class's own again
+        for hook in hooks:
+            hook.remove()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -12,6 +12,7 @@ from torch import Tensor
 from vitrail.config import config
 from vitrail.explain import Heat, heat, layer_index
 from vitrail.ops.attention import from_queries
+from vitrail.trainable import EncoderModule, image_encoder
 
 Fusion = Literal["mean", "max", "min"]
 
@@ -31,13 +32,13 @@ class Options:
     discard: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-def suits(task: Any) -> bool:
+def suits(task: EncoderModule) -> bool:
     """Every ViT attends."""
     return True
 
 
 @torch.no_grad()
-def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
     """One map for the class token, or for the mean of the patches where there is none.
 
     Args:
@@ -46,11 +47,11 @@ def explain(task: Any, images: Tensor, options: Options) -> list[Heat]:
     Raises:
         UserError: no such layer.
     """
-    vit = task.backbone
+    vit = image_encoder(task)
     last = layer_index(task, options.layer)
     flow = rollout(vit.attentions(images, range(last + 1)), options.fusion, options.discard)
     patches = from_queries(flow[0], vit.config.class_token, vit.num_prefix)
-    return [heat(f"rollout to layer {last}", patches, vit.embed.grid(images.shape[-2:]))]
+    return [heat(f"rollout to layer {last}", patches, vit.grid(images))]
 
 
 def rollout(attentions: Sequence[Tensor], fusion: Fusion = "mean", discard: float = 0.0) -> Tensor:

@@ -1,1 +1,1 @@
-"""How int8 is written into a file: one format a file, by the engine's name."""
+"""One engine a file, by its name: ``FORMAT``, an :class:`vitrail.int8.Int8Format`."""

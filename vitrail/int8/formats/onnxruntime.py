@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 from torch import Tensor
 
-from vitrail.engines._onnx import INPUT
-from vitrail.engines.onnxruntime import silent
-from vitrail.int8._layers import belongs
-from vitrail.int8.formats._quiet import quiet
+from vitrail.engines import INPUT, libraries
+from vitrail.int8 import Int8Format
+from vitrail.int8.layers import belongs
+from vitrail.int8.quiet import quiet
 
 BLOCK = 128  # weights that share a scale where they alone are int8
 
@@ -23,7 +23,7 @@ def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor
     Raises:
         UserError: a library is not installed.
     """
-    silent()
+    libraries.onnxruntime()
     import onnx
     from onnxruntime.quantization import QuantType, quantize_static
 
@@ -45,7 +45,7 @@ def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor
 
 def write_weights(plain: Path, out: Path, layers: Sequence[str]) -> None:
     """Store the weights of ``layers`` in 8 bits, with a scale and a zero point a block. Raises as above."""
-    silent()
+    libraries.onnxruntime()
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
@@ -55,3 +55,6 @@ def write_weights(plain: Path, out: Path, layers: Sequence[str]) -> None:
         quantizer = MatMulNBitsQuantizer(model, bits=8, block_size=BLOCK, nodes_to_exclude=others)
         quantizer.process()
     onnx.save(quantizer.model.model, out)
+
+
+FORMAT = Int8Format(write=write, write_weights=write_weights)

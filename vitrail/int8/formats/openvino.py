@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
-from vitrail.engines import library
-from vitrail.engines.openvino import core, silent
-from vitrail.int8._layers import belongs
-from vitrail.int8.formats._quiet import quiet
-from vitrail.int8.formats._signals import same_signal_stack
+from vitrail.engines import libraries
+from vitrail.int8 import Int8Format
+from vitrail.int8.layers import belongs
+from vitrail.int8.quiet import quiet
+from vitrail.int8.signals import same_signal_stack
 
 
 def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor]) -> None:
@@ -24,10 +24,10 @@ def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor
     Raises:
         UserError: a library is not installed.
     """
-    openvino = silent()
-    model = core().read_model(plain)
+    openvino = libraries.openvino()
+    model = libraries.openvino_core().read_model(plain)
     with quiet(), same_signal_stack():
-        nncf = library("nncf", "int8")
+        nncf = libraries.library("nncf", "int8")
         unsmoothed = nncf.AdvancedSmoothQuantParameters(matmul=-1)
         quantised = nncf.quantize(
             model,
@@ -42,10 +42,10 @@ def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor
 
 def write_weights(plain: Path, out: Path, layers: Sequence[str]) -> None:
     """Store the weights of ``layers`` in 8 bits, with a scale and a zero point an output channel. Raises as above."""
-    openvino = silent()
-    model = core().read_model(plain)
+    openvino = libraries.openvino()
+    model = libraries.openvino_core().read_model(plain)
     with quiet(), same_signal_stack():
-        nncf = library("nncf", "int8")
+        nncf = libraries.library("nncf", "int8")
         compressed = nncf.compress_weights(
             model, mode=nncf.CompressWeightsMode.INT8_ASYM, ignored_scope=_others(nncf, model, layers)
         )
@@ -57,3 +57,6 @@ def _others(nncf: Any, model: Any, layers: Sequence[str]) -> Any:
     products = (op for op in model.get_ops() if op.get_type_name() in ("MatMul", "Convolution"))
     names = (op.get_friendly_name() for op in products)
     return nncf.IgnoredScope(names=[name for name in names if not belongs(name, layers)])
+
+
+FORMAT = Int8Format(write=write, write_weights=write_weights)

@@ -1,28 +1,31 @@
-"""How each metric family is shown to people; a file here bears the name of the file in ``vitrail.metrics``.
+"""How each metric family is shown in reports; a file here has the name of the file in ``vitrail.metrics``.
 
-A module provides
-
-- ``HEADLINES: dict[str, Headline]``, the scalars worth showing, in order;
-- ``columns(evaluation) -> dict[str, Sequence]``, one row an image for ``predictions.csv``, ``loss`` among them;
-- ``caption(evaluation, row) -> Caption``, what was true and what was said of one image;
-- ``figures(evaluation) -> dict[str, dict[str, Figure]]``, figures by section and name;
-- perhaps ``drawn(evaluation, row, picture) -> Image``, where truth and prediction have places in the picture.
+A file gives its :class:`Family` as ``FAMILY``. A third party's metrics are shown by the ``FAMILY`` of their own module,
+or as the metrics of ours that they extend.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 from vitrail import registry
 from vitrail.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
     from vitrail.evaluation import Evaluation
+
+OURS = ("vitrail.metrics", "vitrail.tasks")
+Columns: TypeAlias = dict[str, Sequence[object]]
+"""A table by column."""
+Figures: TypeAlias = "dict[str, dict[str, Figure]]"
+"""Figures by section and name."""
 
 
 class Headline(NamedTuple):
@@ -32,48 +35,72 @@ class Headline(NamedTuple):
     form: str  # of str.format
 
     def show(self, value: float | None) -> str:
-        """The value as text; what is undefined is a dash."""
+        """The value as text; a dash if it is undefined."""
         return "–" if value is None or not math.isfinite(value) else self.form.format(value)
 
 
 @dataclass(frozen=True)
 class Caption:
-    """One image's truth and prediction in words."""
+    """The target and the prediction of one image in words."""
 
     true: str
-    said: str
+    predicted: str
     score: str  # confidence or error
     right: bool
 
     @property
     def title(self) -> str:
-        """``cat``, or ``cat → dog`` where it was taken for one."""
-        return self.said if self.right else f"{self.true} → {self.said}"
+        """``cat``, or ``cat → dog`` if the prediction is wrong."""
+        return self.predicted if self.right else f"{self.true} → {self.predicted}"
 
 
-class Family(Protocol):
-    """What a module of this folder provides."""
+@dataclass(frozen=True)
+class Family:
+    """How one kind of evaluation is shown.
 
-    HEADLINES: dict[str, Headline]
+    Attributes:
+        headlines: the scalars to show, in order.
+        columns: one row per image for ``predictions.csv``; ``loss`` is one of the columns.
+        caption: the target and the prediction of the image in a row.
+        figures: figures by section and name; at least one section.
+        draw: target and prediction side by side on the image of a row, for spatial results.
+    """
 
-    def columns(self, evaluation: Evaluation) -> dict[str, Sequence[Any]]: ...
-    def caption(self, evaluation: Evaluation, row: int) -> Caption: ...
-    def figures(self, evaluation: Evaluation) -> dict[str, dict[str, Figure]]: ...
+    headlines: Mapping[str, Headline]
+    columns: Callable[[Evaluation], Columns]
+    caption: Callable[[Evaluation, int], Caption]
+    figures: Callable[[Evaluation], Figures]
+    draw: Callable[[Evaluation, int, Image.Image], Image.Image] | None = None
+
+
+def load(name: str) -> Family:
+    """The family of a file of this folder."""
+    return cast("Family", registry.load("report.families", name).FAMILY)
 
 
 def family_of(evaluation: Evaluation) -> Family:
-    """The module that shows this evaluation; a third party's metrics are shown as those of ours that they extend.
+    """How an evaluation is shown.
 
     Raises:
-        UserError: they extend none.
+        UserError: its metrics extend none of ours, and their module has no ``FAMILY``.
     """
-    known = {f"vitrail.metrics.{name}": name for name in registry.names("report.families")}
-    lineage = [cls.__module__ for cls in type(evaluation.family).__mro__]
-    name = next((known[module] for module in lineage if module in known), None)
-    if name is None:
+    metrics = type(evaluation.family)
+    if (family := find(metrics)) is None:
+        known = ", ".join(f"vitrail.metrics.{name}" for name in registry.names("report.families"))
         raise UserError(
-            f"the metrics of {lineage[0]} extend none of {', '.join(known)}, so no report shows them; "
-            "measure with vitrail.evaluate"
+            f"the metrics of {metrics.__module__} extend none of {known}, so no report shows them; "
+            "give their module a FAMILY (vitrail.report.families), or measure with vitrail.evaluate"
         )
-    module: Any = registry.load("report.families", name)
-    return module
+    return family
+
+
+def find(kind: type) -> Family | None:
+    """The family of a class of metrics, or of a task, by the modules of the class and of those that it extends."""
+    for cls in kind.__mro__:
+        package, _, name = cls.__module__.rpartition(".")
+        if package in OURS and name in registry.names("report.families"):
+            return load(name)
+        own = getattr(sys.modules.get(cls.__module__), "FAMILY", None)
+        if isinstance(own, Family):
+            return own
+    return None

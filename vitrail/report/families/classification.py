@@ -1,17 +1,14 @@
-"""One label an image."""
+"""One label per image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitrail.report.families import Caption, Headline
+from vitrail.report.families import Caption, Columns, Family, Figures, Headline
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vitrail.evaluation import Evaluation
 
 HEADLINES = {
@@ -25,7 +22,7 @@ HEADLINES = {
 }
 
 
-def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
+def columns(evaluation: Evaluation) -> Columns:
     """True and predicted class, confidence, and cross-entropy."""
     import torch
 
@@ -50,7 +47,7 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
     return Caption(names[true], names[said], f"{confidence:.0%}", true == said)
 
 
-def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+def figures(evaluation: Evaluation) -> Figures:
     """Confusions, class scores, and calibration."""
     from vitrail.report.figures import classes, confusion, reliability
 
@@ -63,3 +60,6 @@ def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
         by_class["confused"] = confusion.pairs(details["confusion"], names)
     diagram = reliability.reliability_diagram(details["reliability"], evaluation.metrics["ece"])
     return {"Classes": by_class, "Calibration": {"reliability": diagram}}
+
+
+FAMILY = Family(HEADLINES, columns, caption, figures)

@@ -1,18 +1,15 @@
-"""Objects: what was found, wrong or missed."""
+"""Objects: matched and wrong detections, and missed objects."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from vitrail.report.families import Caption, Headline
+from vitrail.report.families import Caption, Columns, Family, Figures, Headline
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vitrail.evaluation import Evaluation
     from vitrail.metrics.detection import Matched, Metrics
     from vitrail.ops.detections import Detections
@@ -28,8 +25,8 @@ FOUND, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (0, 114, 178)
 HEIGHT = 288  # pixels of a strip
 
 
-def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
-    """Objects, how many were found and missed, and wrong detections, at the threshold; the loss is missed and wrong."""
+def columns(evaluation: Evaluation) -> Columns:
+    """Objects; matched, wrong and missed ones at the score threshold; the loss counts wrong and missed ones."""
     fates = [_fate(evaluation, row) for row in range(len(evaluation.index))]
     found, wrong = ([int(count(each.found).sum()) for each in fates] for count in (lambda f: f >= 0, lambda f: f == -1))
     missed = [len(each.missed) for each in fates]
@@ -40,7 +37,7 @@ def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
 
 def caption(evaluation: Evaluation, row: int) -> Caption:
     """The objects that are there, those that were said, and how many are missed or wrong."""
-    from vitrail.data.targets import in_words
+    from vitrail.data.annotations import in_words
 
     names, fate, true = evaluation.family.names, _fate(evaluation, row), evaluation.targets[row]
     texts = [in_words(labels.tolist(), names) for labels in (true.labels, _said(evaluation, row).labels)]
@@ -51,8 +48,8 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
 
 def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image:
     """The truth, and beside it what was said: right in green, wrong in orange, and what was missed in blue."""
+    from vitrail.data import targets
     from vitrail.data.drawing import draw_objects
-    from vitrail.data.inspection.drawn import on_picture
     from vitrail.report.pictures import beside
 
     names, fate, true = evaluation.family.names, _fate(evaluation, row), evaluation.targets[row]
@@ -66,11 +63,11 @@ def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image
         scores=[*said.scores.tolist(), *[None] * len(missed)],
         colours=marked,
     )
-    return beside([on_picture(picture, true, names), answer], HEIGHT)
+    return beside([targets.load("boxes").draw(picture, true, names), answer], HEIGHT)
 
 
-def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
-    """Precision against recall, average precision by class, and what was taken for what."""
+def figures(evaluation: Evaluation) -> Figures:
+    """Precision against recall, average precision per class, and the confusion matrix."""
     from vitrail.report.figures import classes, confusion, precision_recall
 
     family, details = _family(evaluation), evaluation.details
@@ -107,3 +104,6 @@ def _places(rows: np.ndarray) -> Any:
     import torch
 
     return torch.from_numpy(rows)
+
+
+FAMILY = Family(HEADLINES, columns, caption, figures, drawn)

@@ -1,17 +1,15 @@
-"""Any number of labels an image."""
+"""Any number of labels per image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitrail.report.families import Caption, Headline
+from vitrail.report.families import Caption, Columns, Family, Figures, Headline
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vitrail.evaluation import Evaluation
 
 HEADLINES = {
@@ -25,8 +23,8 @@ HEADLINES = {
 }
 
 
-def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
-    """Present and predicted labels joined by ``|``, and the mean binary cross-entropy."""
+def columns(evaluation: Evaluation) -> Columns:
+    """True and predicted labels joined by ``|``, and the mean binary cross-entropy."""
     names = evaluation.family.names
     return {
         "true": ["|".join(_chosen(names, row > 0.5)) for row in evaluation.targets],
@@ -36,7 +34,7 @@ def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
 
 
 def caption(evaluation: Evaluation, row: int) -> Caption:
-    """The labels that are there, those that were said, and how many differ."""
+    """True and predicted labels, and how many differ."""
     present, said = evaluation.targets[row] > 0.5, evaluation.outputs[row] > 0
     names = evaluation.family.names
     wrong = int((present != said).sum())
@@ -44,7 +42,7 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
     return Caption(shown[0], shown[1], f"{wrong} wrong" if wrong else "", wrong == 0)
 
 
-def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+def figures(evaluation: Evaluation) -> Figures:
     """Average precision and precision-recall curves of every class."""
     import torch
 
@@ -70,3 +68,6 @@ def _losses(evaluation: Evaluation) -> np.ndarray:
     logits, targets = evaluation.outputs.astype(np.float64), evaluation.targets
     losses: np.ndarray = (np.logaddexp(0, logits) - targets * logits).mean(axis=1)
     return losses
+
+
+FAMILY = Family(HEADLINES, columns, caption, figures)

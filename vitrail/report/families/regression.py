@@ -1,17 +1,14 @@
-"""Numbers."""
+"""One or several numbers per image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitrail.report.families import Caption, Headline
+from vitrail.report.families import Caption, Columns, Family, Figures, Headline
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vitrail.evaluation import Evaluation
 
 HEADLINES = {
@@ -22,16 +19,16 @@ HEADLINES = {
 }
 
 
-def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
-    """True and predicted value of every target, and the mean squared error in units of the family's scale."""
-    result: dict[str, Sequence[Any]] = {}
+def columns(evaluation: Evaluation) -> Columns:
+    """True and predicted value of every target, and the mean squared error in units of the metrics' scale."""
+    result: Columns = {}
     for name, true, said in zip(evaluation.family.names, _targets(evaluation).T, evaluation.outputs.T, strict=True):
         result |= {f"true {name}": true.tolist(), f"predicted {name}": said.tolist()}
     return result | {"loss": _losses(evaluation).tolist()}
 
 
 def caption(evaluation: Evaluation, row: int) -> Caption:
-    """The numbers and the largest error, by the family's scale."""
+    """The numbers, and the largest error relative to the scale of the metrics."""
     true, said = _targets(evaluation)[row], evaluation.outputs[row]
     worst = int(np.abs((said - true) / _scale(evaluation)).argmax())
     text = [", ".join(f"{value:.3g}" for value in values[:4]) for values in (true, said)]
@@ -39,7 +36,7 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
     return Caption(text[0], text[1], f"{name}{said[worst] - true[worst]:+.3g}", False)
 
 
-def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+def figures(evaluation: Evaluation) -> Figures:
     """Predicted against true, and the distribution of errors."""
     from vitrail.report.figures import numbers
 
@@ -62,3 +59,6 @@ def _scale(evaluation: Evaluation) -> np.ndarray:
 
     assert isinstance(evaluation.family, Metrics)
     return evaluation.family.scale.numpy()
+
+
+FAMILY = Family(HEADLINES, columns, caption, figures)

@@ -1,17 +1,14 @@
-"""Features: how they spread, and what the nearest neighbours say."""
+"""Features: their spread, and the classes of nearest neighbours."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitrail.report.families import Caption, Headline
+from vitrail.report.families import Caption, Columns, Family, Figures, Headline
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vitrail.evaluation import Evaluation
 
 HEADLINES = {
@@ -21,8 +18,8 @@ HEADLINES = {
 }
 
 
-def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
-    """True and voted class, and the vote's loss; without labels nothing but zeros."""
+def columns(evaluation: Evaluation) -> Columns:
+    """True class, class voted for by neighbours, and the loss of the vote; without labels only zeros."""
     if (votes := _votes(evaluation)) is None:
         return {"loss": [0.0] * len(evaluation.index)}
     said, true = votes.argmax(axis=1), evaluation.targets
@@ -31,14 +28,14 @@ def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
 
 
 def caption(evaluation: Evaluation, row: int) -> Caption:
-    """What the neighbours vote for."""
+    """The true class, and the class that the neighbours vote for."""
     if (votes := _votes(evaluation)) is None:
         return Caption("", "", "", True)
     true, said, names = int(evaluation.targets[row]), int(votes[row].argmax()), evaluation.family.names
     return Caption(names[true], names[said], f"{votes[row, said]:.0%} of the vote", true == said)
 
 
-def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
+def figures(evaluation: Evaluation) -> Figures:
     """The first two principal components."""
     from vitrail.report.figures.projection import projection
 
@@ -47,8 +44,11 @@ def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
 
 
 def _votes(evaluation: Evaluation) -> np.ndarray | None:
-    """Of each image's neighbours, (N, K); None without labels."""
+    """The votes of each image's neighbours, (N, K); None without labels."""
     from vitrail.metrics.representation import Metrics
 
     assert isinstance(evaluation.family, Metrics)
     return None if evaluation.family.votes is None else evaluation.family.votes.numpy()
+
+
+FAMILY = Family(HEADLINES, columns, caption, figures)

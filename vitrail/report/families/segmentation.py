@@ -1,18 +1,15 @@
-"""A class for every pixel."""
+"""One class per pixel."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from vitrail.report.families import Caption, Headline
+from vitrail.report.families import Caption, Columns, Family, Figures, Headline
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vitrail.evaluation import Evaluation
 
 HEADLINES = {
@@ -23,25 +20,25 @@ HEADLINES = {
     "boundary_f1": Headline("F1 of boundaries", "{:.4f}"),
 }
 HEIGHT = 288  # pixels of a strip
-RIGHT = 0.99  # share of an image's pixels from which it counts as right
+RIGHT = 0.99  # share of an image's pixels from which it counts as correct
 
 
-def columns(evaluation: Evaluation) -> dict[str, Sequence[Any]]:
-    """The classes that are there, those that were said, and the share of wrong pixels as the loss."""
+def columns(evaluation: Evaluation) -> Columns:
+    """True and predicted classes, and the share of wrong pixels as the loss."""
     true, said = ([_named(each, evaluation) for each in maps] for maps in (evaluation.targets, evaluation.outputs))
     rows = range(len(evaluation.index))
     return {"true": true, "predicted": said, "loss": [1 - _right(evaluation, row) for row in rows]}
 
 
 def caption(evaluation: Evaluation, row: int) -> Caption:
-    """The classes, and the share of right pixels."""
+    """True and predicted classes, and the share of correct pixels."""
     true, said = (_named(maps[row], evaluation) for maps in (evaluation.targets, evaluation.outputs))
     right = _right(evaluation, row)
     return Caption(true, said, f"{right:.1%} of the pixels", right >= RIGHT)
 
 
 def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image:
-    """The true map, and beside it what was said."""
+    """The true map beside the predicted one."""
     from vitrail.data.drawing import draw_map
     from vitrail.report.pictures import beside
 
@@ -49,8 +46,8 @@ def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image
     return beside([draw_map(picture, map_, evaluation.family.names) for map_ in maps], HEIGHT)
 
 
-def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
-    """Intersection over union by class, and what was taken for what, in pixels."""
+def figures(evaluation: Evaluation) -> Figures:
+    """Intersection over union per class, and the confusion matrix in pixels."""
     from vitrail.metrics.segmentation import Metrics
     from vitrail.report.figures import classes, confusion
 
@@ -61,7 +58,7 @@ def figures(evaluation: Evaluation) -> dict[str, dict[str, Figure]]:
 
 
 def _right(evaluation: Evaluation, row: int) -> float:
-    """The share of the known pixels."""
+    """The share of correct pixels among the labelled ones."""
     from vitrail.ops.segmentation_losses import IGNORE
 
     true, said = np.asarray(evaluation.targets[row]), np.asarray(evaluation.outputs[row])
@@ -70,6 +67,9 @@ def _right(evaluation: Evaluation, row: int) -> float:
 
 
 def _named(map_: Any, evaluation: Evaluation) -> str:
-    """The classes on a map, all but the first, the background."""
+    """The classes of a map except the first one, the background."""
     names = evaluation.family.names
     return ", ".join(names[label] for label in np.unique(map_) if 0 < label < len(names)) or names[0]
+
+
+FAMILY = Family(HEADLINES, columns, caption, figures, drawn)

@@ -1,1 +1,1 @@
-"""One figure family a file: functions from arrays to a matplotlib figure, none of which knows a run or a model."""
+"""One kind of figure a file: functions from arrays to a matplotlib figure, independent of runs and models."""

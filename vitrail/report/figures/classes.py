@@ -1,4 +1,4 @@
-"""How well each class is recognised, the weakest first."""
+"""Scores per class, the lowest first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADINGS = {"f1": "F1 by class", "ap": "Average precision by class", "iou": "Int
 
 @style.styled
 def per_class(rows: list[dict[str, Any]], score: str = "f1") -> Figure:
-    """A bar from 0 to each class's ``score`` with the marks of precision and recall; of many classes the weakest.
+    """A bar from 0 to each class's ``score`` with the marks of precision and recall; of many classes the lowest.
 
     Args:
         rows: ``name``, ``score``, ``precision``, ``recall``, ``support`` of each class; without images, no score.

@@ -1,4 +1,4 @@
-"""What is taken for what: the confusion matrix, and the pairs most often confused."""
+"""The confusion matrix, and the most frequently confused pairs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUM_WORST = 16
 
 @style.styled
 def matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
-    """The matrix (K, K), true classes as rows: what is right in blue, mistakes in orange, both as a share of the row.
+    """The matrix (K, K), true classes as rows: correct ones in blue, mistakes in orange, both as a share of the row.
 
     The shade of a mistake grows with the square root of its share, so that rare ones are seen too.
     """
@@ -76,7 +76,7 @@ def most_confused(counts: np.ndarray, limit: int) -> list[tuple[int, int, int]]:
 
 
 def _shown(counts: np.ndarray) -> tuple[np.ndarray, str]:
-    """Which classes fit, and the line that says so."""
+    """The classes that fit, and the line that says which."""
     if len(counts) <= MAX_CLASSES:
         return np.arange(len(counts)), "share of each true class; mistakes are shaded more strongly"
     mistakes = counts - np.diag(np.diag(counts))
@@ -92,7 +92,7 @@ def _write_counts(axes: Axes, cells: list[tuple[int, int]], counts: np.ndarray, 
 
 
 def compact(count: int) -> str:
-    """Four characters at most, below a thousand million: 9999, 14K, 1.6M."""
+    """Four characters at most, below 10⁹: 9999, 14K, 1.6M."""
     if count < 10_000:
         return str(count)
     number, unit = (count / 1e3, "K") if count < 999_500 else (count / 1e6, "M")

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Curve = tuple[np.ndarray, np.ndarray]
-"""Epochs and the values measured there."""
+"""Epochs and the values at them."""
 
 
 @style.styled
 def learning_curve(name: str, curves: dict[str, Curve], best: Literal["max", "min"] | None = None) -> Figure:
-    """A line for each thing measured, named at its end.
+    """A labelled line per curve.
 
     Args:
         curves: by name, e.g. ``{"train": ..., "validation": ...}``.
@@ -44,7 +44,7 @@ def learning_curve(name: str, curves: dict[str, Curve], best: Literal["max", "mi
 
 @style.styled
 def learning_rate(epochs: np.ndarray, rates: np.ndarray) -> Figure:
-    """The schedule as it ran."""
+    """The learning rate by epoch."""
     figure, axes = style.canvas(2.9)
     axes.fill_between(epochs, rates, color=style.BLUE, alpha=0.12, linewidth=0)
     axes.plot(epochs, rates)

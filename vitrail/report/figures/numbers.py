@@ -18,7 +18,7 @@ FEW_POINTS = 2000  # above it points are drawn as pixels and fainter
 
 @style.styled
 def predicted_against_true(values: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Figure:
-    """A scatter a target column (N, K) with the line on which predictions are right."""
+    """A scatter plot per target column (N, K), with the diagonal on which predictions are correct."""
     names = names[:MAX_TARGETS]
     figure, grid = style.canvas(4.6 * len(names), nrows=len(names), squeeze=False)
     many = len(values) > FEW_POINTS

@@ -1,4 +1,4 @@
-"""Precision against recall of every label."""
+"""Precision against recall for every label."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_POINTS = 400
 
 @style.styled
 def precision_recall(curves: Sequence[tuple[str, float, np.ndarray, np.ndarray]]) -> Figure:
-    """One line a class from (name, average precision, precision, recall); the weakest are named, others grey."""
+    """One line per class from (name, average precision, precision, recall); the lowest are named, others grey."""
     figure, axes = style.canvas(3.9)
     ordered = sorted(curves, key=lambda curve: curve[1])
     named, others = ordered[:MAX_NAMED], ordered[MAX_NAMED:]

@@ -1,4 +1,4 @@
-"""What a probe found: accuracy by layer, by share of the labels, or by setting."""
+"""Accuracy of probes: by layer, by share of the labels, or by setting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Points = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @style.styled
 def accuracy(curves: dict[str, Points], name: str, note: str = "", *, log: bool = False) -> Figure:
-    """Accuracies with error bars, a line for each curve, named below where there are several.
+    """Accuracies with error bars, a line for each curve, with a legend if there are several.
 
     Args:
         curves: by name.

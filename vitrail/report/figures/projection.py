@@ -1,4 +1,4 @@
-"""Features in the plane."""
+"""Features projected onto the plane."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_POINTS, MAX_NAMED = 3000, 20
 
 @style.styled
 def projection(features: np.ndarray, labels: np.ndarray | None, names: Sequence[str]) -> Figure:
-    """The two directions in which the features (N, D) vary most, class by class where labels (N,) are known."""
+    """The two directions in which the features (N, D) vary most, coloured by class if labels (N,) are known."""
     import matplotlib as mpl
 
     centred = features - features.mean(axis=0)

@@ -1,4 +1,4 @@
-"""Whether a confidence of 80 % is right 80 % of the time."""
+"""Reliability diagrams: accuracy by confidence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @style.styled
 def reliability_diagram(bins: dict[str, np.ndarray], error: float) -> Figure:
-    """Accuracy over confidence, each bin's distance to the diagonal, and how many images lie in it.
+    """Accuracy over confidence, each bin's distance to the diagonal, and its number of images.
 
     Args:
         bins: ``confidence``, ``accuracy`` and ``count`` of ``metrics.classification.reliability``.

@@ -1,4 +1,4 @@
-"""Images a second of a model in every engine."""
+"""Images per second of a model in every engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROW, REST = 0.19, 0.95  # inches of a bar, and of what stands around the bars of
 
 @style.styled
 def throughput(speeds: Mapping[str, Mapping[str, Mapping[int, float]]], note: str) -> Figure:
-    """A bar for each batch size, grouped by contender, in a panel for each image size.
+    """A bar for each batch size, grouped by candidate, in a panel for each image size.
 
     Args:
         speeds: images a second by panel, contender and batch size.

@@ -18,7 +18,7 @@ GAP, CAPTION = 0.07, 0.3  # inches between pictures, and below each
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture and what to say about it."""
+    """An image with its caption."""
 
     image: Image.Image
     title: str
@@ -28,7 +28,7 @@ class Tile:
 
 @style.styled
 def sheet(tiles: Sequence[Tile], heading: str, columns: int = 6) -> Figure:
-    """The tiles row by row, for paper; the page lays them out itself."""
+    """The tiles row by row, as one figure for the folder."""
     from matplotlib.figure import Figure
 
     cell = style.WIDTH / columns  # inches, as everything below

@@ -1,4 +1,4 @@
-"""What speed costs in accuracy."""
+"""Accuracy against speed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @style.styled
 def tradeoff(names: Sequence[str], speedups: Sequence[float], scores: Sequence[float], label: str, note: str) -> Figure:
-    """A point a model: its score over its speed, joined in the order given.
+    """A point per model: its score over its speed, joined in the order given.
 
     Args:
         names: of the models, the first the plain one.

@@ -1,4 +1,4 @@
-"""Where the numbers go, one place a file: ``Logger(folder, start_epoch)`` with ``log(row)`` and ``close()``.
+"""Loggers of training metrics, one a file: ``Logger(folder, start_epoch)`` with ``log(row)`` and ``close()``.
 
 A row is one epoch: ``epoch`` (counted from 1), ``step``, ``lr``, ``train_loss``, ``gradient_norm``,
 ``images_per_second``, ``seconds``, and ``val_<metric>`` after an evaluation. A resumed run starts at

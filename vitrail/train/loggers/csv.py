@@ -1,4 +1,4 @@
-"""``metrics.csv``: one row an epoch. Always written, and always whole: each row replaces the file."""
+"""``metrics.csv``: one row per epoch. Always written, and never partial: each row replaces the file."""
 
 from __future__ import annotations
 

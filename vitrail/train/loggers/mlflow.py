@@ -1,4 +1,4 @@
-"""MLflow (``pip install 'vitrail[mlflow]'``); MLFLOW_TRACKING_URI says where, by default ``mlruns/``."""
+"""MLflow (``pip install 'vitrail[mlflow]'``); MLFLOW_TRACKING_URI sets the place, by default ``mlruns/``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vitrail.train.loggers import Row
 
 
 class Logger:
-    """One MLflow run a run folder, under the folder's name; resuming continues it."""
+    """One MLflow run per run folder, under the folder's name; resuming continues it."""
 
     def __init__(self, folder: Path, start_epoch: int) -> None:
         try:

@@ -9,7 +9,7 @@ from vitrail.train.loggers import Row
 
 
 class Logger:
-    """One scalar a column."""
+    """One scalar per column."""
 
     def __init__(self, folder: Path, start_epoch: int) -> None:
         try:

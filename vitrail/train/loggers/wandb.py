@@ -9,7 +9,7 @@ from vitrail.train.loggers import Row
 
 
 class Logger:
-    """One W&B run a run folder, under the folder's name; resuming continues it."""
+    """One W&B run per run folder, under the folder's name; resuming continues it."""
 
     def __init__(self, folder: Path, start_epoch: int) -> None:
         try:

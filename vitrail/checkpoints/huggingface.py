@@ -1,0 +1,313 @@
+"""What Hugging Face's ViT-like models have in common: ``config.json``, labels, preprocessing, block names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from torch import Tensor
+
+from vitrail.checkpoints import pooled
+from vitrail.checkpoints.beside import Beside
+from vitrail.checkpoints.description import Description
+from vitrail.checkpoints.pooled import PooledModel
+from vitrail.checkpoints.rules import Rule, layer, same, stacked_layer
+from vitrail.checkpoints.shapes import Shapes, depth_of, geometry, usual_heads, vit_config
+from vitrail.data.indexing.names import told_apart
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.data.transforms.processors import from_huggingface, to_huggingface
+from vitrail.errors import UserError
+from vitrail.nn.head import HeadConfig
+from vitrail.nn.pooling import PoolKind
+
+FILE = "model.safetensors"
+_ACTIVATIONS = {
+    "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu",
+}  # fmt: skip
+_NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
+_FROM_5 = {
+    ".attention.q_proj.": ".attention.attention.query.", ".attention.k_proj.": ".attention.attention.key.",
+    ".attention.v_proj.": ".attention.attention.value.", ".attention.o_proj.": ".attention.output.dense.",
+}  # fmt: skip
+NUM_HEADS = 12  # the default of every family's config
+QKV = stacked_layer("attention.qkv", *(f"attention.attention.{part}" for part in ("query", "key", "value")))
+ATTENTION_OUT = layer("attention.out", "attention.output.dense")
+BLOCK = [
+    *QKV,
+    *ATTENTION_OUT,
+    *layer("norm1", "layernorm_before"),
+    *layer("norm2", "layernorm_after"),
+    *layer("mlp.fc1", "intermediate.dense"),
+    *layer("mlp.fc2", "output.dense"),
+]
+
+
+class Config:
+    """``config.json``, or a part of it, that records which of the library's defaults were needed.
+
+    Attributes:
+        assumed: one sentence for each of them.
+    """
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+        self.assumed: list[str] = []
+
+    def get(self, name: str, default: object) -> Any:
+        """What it says, or the library's default."""
+        if name in self.values:
+            return self.values[name]
+        self.assumed.append(f"{name}: {default}, the library's default; say it in config.json if it is another")
+        return default
+
+    def heads(self, dim: int) -> int:
+        """Attention heads: what it says, the library's 12, or those of the published model of this width.
+
+        Raises:
+            UserError: no number of heads.
+        """
+        usual = NUM_HEADS if self.values and dim % NUM_HEADS == 0 else usual_heads(dim)
+        heads = self.get("num_attention_heads", usual)
+        if not isinstance(heads, int) or heads < 1:
+            raise UserError(f"num_attention_heads {heads!r} in config.json is no number of heads; correct it")
+        return heads
+
+    def activation(self, default: str = "gelu") -> str:
+        """Ours of ``hidden_act``.
+
+        Raises:
+            UserError: one that we do not have.
+        """
+        name = self.get("hidden_act", default)
+        if name not in _ACTIVATIONS:
+            known = ", ".join(_ACTIVATIONS)
+            raise UserError(f"hidden_act {name!r} is none of {known}; this model cannot be computed here")
+        return _ACTIVATIONS[name]
+
+
+def prefixed(name: str, prefix: str, heads: tuple[str, ...]) -> str:
+    """The name with the prefix of the backbone, which a bare backbone's file leaves out.
+
+    Args:
+        heads: how names outside the backbone begin.
+    """
+    return name if name.startswith((prefix, *heads)) else prefix + name
+
+
+@lru_cache(maxsize=4096)  # each dialect asks for each name
+def from_5(name: str) -> str:
+    """A name as transformers 5 has it in memory → as it is on disk."""
+    name = re.sub(r"^(\w+)\.layers\.", r"\1.encoder.layer.", name)
+    for new, old in _FROM_5.items():
+        name = name.replace(new, old)
+    return name
+
+
+def mlp_from_5(name: str) -> str:
+    """The same for the MLPs that are not called so on disk."""
+    return name.replace(".mlp.fc1.", ".intermediate.dense.").replace(".mlp.fc2.", ".output.dense.")
+
+
+def settings(
+    shapes: Shapes,
+    config: Config,
+    *,
+    prefix: str,
+    eps: float,
+    num_prefix: int | None,
+    swiglu: bool = False,
+    heads: int | None = None,
+    mlp_dim: int | None = None,
+) -> dict[str, Any]:
+    """What :class:`ViTConfig` takes, from shapes first, then the config, then the library's defaults.
+
+    Args:
+        prefix: of the backbone's names.
+        eps: the library's default of ``layer_norm_eps``.
+        num_prefix: tokens that have a position beside the patches; None: there are no positions of tokens.
+        swiglu: the MLP is one, whatever ``hidden_act`` says.
+        heads, mlp_dim: where they are not those of the config and of ``intermediate.dense``.
+
+    Raises:
+        UserError: an activation that we do not have, or sizes that contradict each other.
+    """
+    kernel = shapes[f"{prefix}embeddings.patch_embeddings.projection.weight"]
+    query = f"{prefix}encoder.layer.0.attention.attention.query"
+    width, heads = shapes[f"{query}.weight"][0], heads or config.heads(kernel[0])
+    block = {
+        "mlp": "swiglu" if swiglu else config.activation(),
+        "norm_eps": config.get("layer_norm_eps", eps),
+        "qkv_bias": f"{query}.bias" in shapes,
+        "head_dim": width // heads if width != kernel[0] else None,
+    }
+    found = {"depth": depth_of(shapes, f"{prefix}encoder.layer."), "heads": heads, "block": block}
+    found["mlp_dim"] = mlp_dim or shapes[f"{prefix}encoder.layer.0.intermediate.dense.weight"][0]
+    if num_prefix is not None:
+        positions = shapes[f"{prefix}embeddings.position_embeddings"]
+        found |= geometry(kernel, positions[-2] - num_prefix, config.values.get("image_size"))
+    return {**found, "resampling": "bicubic"}
+
+
+def classes(config: dict[str, Any], beside: Beside, count: int) -> tuple[str, ...]:
+    """Names from ``id2label``, then ``classes.json``; equal names are told apart by their number.
+
+    Raises:
+        UserError: labels that are not numbered from 0 to ``count`` − 1.
+    """
+    labels = config.get("id2label")
+    if not labels or not count:
+        return beside.classes if count else ()
+    try:
+        names = [str(labels[str(i)]) for i in range(count)]
+    except (KeyError, TypeError):
+        raise UserError(f"id2label in config.json does not number the {count} outputs from 0; correct it") from None
+    return told_apart(names, range(count))
+
+
+def describe(
+    settings: dict[str, Any],
+    config: Config,
+    beside: Beside,
+    *,
+    pool: PoolKind,
+    outputs: int = 0,
+    labels: bool = True,
+    head: HeadConfig | None = None,
+    layout: Iterable[str] = (),
+) -> Description:
+    """A classifier or feature extractor with the labels and preprocessing of the folder.
+
+    Args:
+        settings: of the encoder, for :class:`ViTConfig`.
+        pool, outputs, labels, head, layout: as of :func:`vitrail.checkpoints.pooled.describe`.
+    """
+    return pooled.describe(
+        vit_config(settings),
+        pool=pool,
+        head=head,
+        outputs=outputs,
+        labels=labels,
+        classes=classes(beside.config, beside, outputs) if labels else (),
+        preprocess=preprocess(beside),
+        assumed=config.assumed,
+        layout=layout,
+    )
+
+
+def preprocess(beside: Beside) -> PreprocessConfig | None:
+    """From ``preprocessor_config.json``, where there is one."""
+    return from_huggingface(beside.preprocessor) if beside.preprocessor else None
+
+
+def backbone_json(model: PooledModel) -> dict[str, Any]:
+    """The part of ``config.json`` that says the architecture, in the keys that all families share."""
+    vit, block = model.vit, model.vit.block
+    return {
+        "hidden_size": vit.dim,
+        "num_hidden_layers": vit.depth,
+        "num_attention_heads": vit.heads,
+        "image_size": _one_or_two(vit.image_size),
+        "patch_size": _one_or_two(vit.patch_size),
+        "num_channels": vit.channels,
+        "hidden_act": _NAMES.get(block.mlp, "silu"),
+        "layer_norm_eps": block.norm_eps,
+    }
+
+
+def labels_json(model: PooledModel) -> dict[str, Any]:
+    """``id2label`` and ``label2id``, where the outputs are classes."""
+    names = model.classes if model.labels else ()
+    return {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}} if names else {}
+
+
+def config_json(model: PooledModel, kind: str, architecture: str, **more: Any) -> dict[str, Any]:
+    """The content of ``config.json`` of the families with query, key and value of their own names."""
+    block = model.vit.block
+    return {
+        "architectures": [architecture],
+        "model_type": kind,
+        **backbone_json(model),
+        **({"head_dim": block.head_dim} if block.head_dim else {}),
+        "hidden_dropout_prob": block.dropout,
+        "attention_probs_dropout_prob": block.attention_dropout,
+        "qkv_bias": block.qkv_bias,
+        "dtype": "float32",
+        **labels_json(model),
+        **more,
+    }
+
+
+def sidecars(model: PooledModel, config: dict[str, Any]) -> dict[str, Any]:
+    """``config.json``, and ``preprocessor_config.json`` where the preprocessing is known."""
+    found = {"config.json": config}
+    if model.preprocess is not None:
+        found["preprocessor_config.json"] = to_huggingface(model.preprocess)
+    return found
+
+
+def lacks(model: PooledModel, own: dict[str, bool]) -> str | None:
+    """What none of these models has, then what the family has not.
+
+    Args:
+        own: what the family lacks → whether the model has it; a name of the common list replaces that entry.
+    """
+    vit, block = model.vit, model.vit.block
+    common = {
+        f"{vit.embed.kind} stem": vit.embed.kind != "patch",
+        "overlapping patches": getattr(vit.embed, "stride", None) not in (None, vit.patch_size),
+        "padding of images": getattr(vit.embed, "pad", False),
+        "norm of patches": getattr(vit.embed, "norm", False),
+        "patches without bias": not getattr(vit.embed, "bias", True),
+        f"{vit.positions} positions": vit.positions != "learned",
+        "model without class token": not vit.class_token,
+        "class token without position": vit.class_token and not vit.class_position,
+        "distillation token": vit.distillation_token,
+        "register tokens": bool(vit.registers),
+        "norm before the blocks": vit.pre_norm,
+        "model without a final norm": not vit.final_norm,
+        "post-norm blocks": block.order != "pre",
+        "QK-norm": block.qk_norm,
+        "LayerScale": block.layer_scale is not None,
+        "SwiGLU": block.mlp == "swiglu",
+        "attention without output bias": not block.out_bias,
+        "attention without a bias of keys": block.qkv_bias and not block.key_bias,
+        f"{model.pool} pooling": model.pool != "cls",
+        "head with hidden layer": model.head.hidden is not None,
+        "head with a norm": model.head.norm,
+        "head without bias": bool(model.outputs) and not model.head.bias,
+        "projection of its features": bool(model.outputs) and not model.labels,
+    }
+    return next((name for name, there in {**common, **own}.items() if there), None)
+
+
+def with_spare(rule: Rule, name: str, spare: Callable[[Tensor], Tensor]) -> Rule:
+    """The rule that also writes a tensor which the library wants and never uses.
+
+    Args:
+        spare: from ours, for the shape.
+    """
+    return replace(rule, theirs=(*rule.theirs, name), write=lambda value: (*rule.write(value), spare(value)))
+
+
+def oblong(model: PooledModel) -> bool:
+    """Are images or patches not square? Some families reckon with one side only."""
+    vit = model.vit
+    return vit.image_size[0] != vit.image_size[1] or vit.patch_size[0] != vit.patch_size[1]
+
+
+def embeddings(prefix: str) -> list[Rule]:
+    """Patch projection, class token, positions and final norm."""
+    return [
+        same("vit.class_token", f"{prefix}embeddings.cls_token"),
+        same("vit.positions.embedding", f"{prefix}embeddings.position_embeddings"),
+        *layer("vit.embed.projection", f"{prefix}embeddings.patch_embeddings.projection"),
+        *layer("vit.norm", f"{prefix}layernorm"),
+    ]
+
+
+def _one_or_two(size: tuple[int, int]) -> int | list[int]:
+    return size[0] if size[0] == size[1] else list(size)

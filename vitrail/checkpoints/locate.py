@@ -1,0 +1,47 @@
+"""From what a user names (run folder, weights file, another library's folder, a model of the hub) to a weights file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitrail.checkpoints import hub
+from vitrail.checkpoints.beside import WEIGHTS
+from vitrail.console import printable
+from vitrail.errors import UserError, did_you_mean
+
+
+def find_weights(path: str | Path, *, allow_pickle: bool = False) -> Path:
+    """The weights file of a run folder, of another library's folder or of a model on the hub; a file is itself.
+
+    Args:
+        path: also ``hf://owner/name``, which is fetched if it is not in the hub's cache.
+        allow_pickle: fetch a pickle where the hub has nothing better.
+
+    Raises:
+        UserError: there is none.
+    """
+    if hub.is_address(path):
+        return hub.fetch(path, allow_pickle=allow_pickle)
+    path = Path(path)
+    if not path.exists():
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        nearby = [printable(str(each)) for each in beside if each.is_dir() or each.suffix == path.suffix]
+        hint = did_you_mean(str(path), nearby) if nearby else "give a run folder or a .safetensors file"
+        raise UserError(f"there is no run or weights file {printable(str(path))!r}; {hint}")
+    if not path.is_dir():
+        return path
+    for name in ("best", "last"):
+        if (weights := path / "weights" / f"{name}.safetensors").is_file():
+            return weights
+    if (path / "config.yaml").is_file():
+        raise UserError(
+            f"{printable(str(path))!r} holds no weights/best.safetensors; give the folder of a finished run"
+        )
+    candidates = [path / name for name in WEIGHTS if (path / name).is_file()]
+    candidates += [] if candidates else sorted([*path.glob("*.safetensors"), *path.glob("*.npz")])
+    if not candidates:
+        raise UserError(
+            f"{path} holds no weights: neither weights/best.safetensors of a run nor {WEIGHTS[0]}; "
+            "give a folder that does"
+        )
+    return candidates[0]

@@ -1,0 +1,56 @@
+"""What target kinds of a value for each pixel share: class maps, depth and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitrail.data.targets import C, TargetKind
+
+if TYPE_CHECKING:
+    from torchvision.tv_tensors import TVTensor
+
+    from vitrail.data.transforms.geometry import ImageGeometry
+
+
+class MapTargets(TargetKind[Tensor, C]):
+    """The target of an image is a map (H, W); each pixel takes the value that lies at its centre.
+
+    Attributes:
+        unknown: the value where nothing is known, as beyond the image.
+    """
+
+    spatial = True
+    unknown: ClassVar[float]
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.fills = {"map": self.unknown}
+
+    def read(self, column: Sequence[Tensor] | C, index: int) -> Tensor:
+        return torch.as_tensor(np.asarray(column[index]))
+
+    def size(self, target: Tensor) -> tuple[int, int]:
+        return (target.shape[-2], target.shape[-1])
+
+    def to_input(self, target: Tensor, geometry: ImageGeometry) -> Tensor:
+        return geometry.maps(target, self.unknown)
+
+    def to_original(self, target: Tensor, geometry: ImageGeometry) -> Tensor:
+        return geometry.original_maps(target, self.unknown)
+
+    def parts(self, target: Tensor) -> dict[str, TVTensor]:
+        from torchvision.tv_tensors import Mask
+
+        return {"map": Mask(target)}
+
+    def from_parts(self, target: Tensor, parts: Mapping[str, TVTensor], size: tuple[int, int]) -> Tensor:
+        return parts["map"].as_subclass(Tensor)
+
+    def collate(self, targets: Sequence[Tensor] | C) -> Tensor:
+        """(B, H, W), in their own dtype."""
+        return torch.stack([self.read(targets, image) for image in range(len(targets))])

@@ -1,0 +1,212 @@
+"""The encoded side of an image: which format its bytes are, whether they are complete, and what of them is pixels.
+
+Only what decides the pixels is handed to the decoder: metadata (text, ICC profiles, thumbnails) is cut away, so
+that it can neither grow nor mislead.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import zlib
+
+import numpy as np
+
+MAX_FILE_BYTES = 100_000_000
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".npy")
+REFUSED_SUFFIXES = (".svg", ".svgz", ".eps", ".ps", ".psd", ".pdf", ".ai", ".heic", ".heif", ".avif", ".jp2", ".ico")
+CANDIDATE_SUFFIXES = frozenset(suffix.encode() for suffix in SUFFIXES + REFUSED_SUFFIXES)
+
+_MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"P5": "PPM",
+    b"P6": "PPM",
+    b"\x93NUMPY": "NPY",
+}
+_REFUSED = {
+    b"%!PS": "a PostScript file",
+    b"\xc5\xd0\xd3\xc6": "a PostScript file",
+    b"8BPS": "a Photoshop file",
+    b"%PDF": "a PDF file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip file",
+    b"\x00\x00\x00\x0cjP  ": "a JPEG 2000 image",
+}
+_ORIENTATION = 0x0112
+_MAX_DEFLATE_RATIO = 1032
+
+
+class Broken(ValueError):
+    """The bytes are not a complete, valid file of their format; the message says how."""
+
+
+def sniff(data: bytes) -> str:
+    """The format that the first bytes tell: JPEG, PNG, GIF, WEBP, BMP, TIFF, PPM or NPY.
+
+    Raises:
+        Broken: any other content, named where it is known.
+    """
+    for magic, name in _MAGIC.items():
+        if data.startswith(magic):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if not data:
+        raise Broken("is empty (0 bytes)")
+    raise Broken(f"is {_what_else(data)}, not one of the formats read here (JPEG, PNG, WebP, GIF, TIFF, BMP, PPM, NPY)")
+
+
+def _what_else(data: bytes) -> str:
+    for magic, name in _REFUSED.items():
+        if data.startswith(magic):
+            return name
+    if data[4:8] == b"ftyp":
+        return "a HEIF, AVIF or video file"
+    text = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if b"<svg" in text:
+        return "an SVG drawing"
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return "an HTML page"
+    return "no image"
+
+
+def jpeg_pixels(data: bytes) -> tuple[bytes, bytes, bool]:
+    """(the JPEG without metadata, its EXIF block or b"", whether an Adobe marker is there).
+
+    Raises:
+        Broken: damaged headers, no image data, or no end marker after the image data.
+    """
+    position, kept, exif, adobe = 2, [b"\xff\xd8"], b"", False
+    stripped = False
+    while True:
+        start = position
+        while data[position : position + 2] == b"\xff\xff":  # fill bytes before a marker
+            position += 1
+        header = data[position : position + 4]
+        if len(header) < 4:
+            raise Broken("is cut short: the JPEG has no image data")
+        if header[0] != 0xFF:
+            raise Broken("is a damaged JPEG: no marker where one must be")
+        marker, length = header[1], int.from_bytes(header[2:], "big")
+        if marker == 0xDA:
+            break
+        if marker == 0xD9:
+            raise Broken("is a JPEG without image data")
+        position += 2 + length
+        segment = data[start:position]
+        if marker == 0xE1 and segment[4:10] == b"Exif\0\0":
+            exif = exif or segment[10:]
+        adobe |= marker == 0xEE and segment[4:9] == b"Adobe"
+        if 0xE1 <= marker <= 0xED or marker in (0xEF, 0xFE):  # APP1-13, APP15, comment
+            stripped = True
+        else:
+            kept.append(segment)
+    if not data.endswith(b"\xff\xd9") and data.find(b"\xff\xd9", position) < 0:
+        raise Broken("is cut short: the JPEG ends in the middle of the image")
+    return (b"".join(kept) + data[start:] if stripped else data), exif, adobe
+
+
+def png_pixels(data: bytes) -> tuple[bytes, bytes]:
+    """(the PNG's first picture without metadata, its EXIF block or b"").
+
+    Raises:
+        Broken: cut short, a wrong checksum, or too little data for the size that the header claims.
+    """
+    position, kept, exif, num_data = 8, [data[:8]], b"", 0
+    header = b""
+    view = memoryview(data)
+    while header != b"IEND":
+        length, header = struct.unpack(">I4s", data[position : position + 8].ljust(8, b"\0"))
+        end = position + 12 + length
+        if end > len(data):
+            raise Broken("is cut short: the PNG ends before its end mark")
+        if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise Broken(f"is damaged: wrong checksum in the PNG's {header.decode('latin-1')} chunk")
+        if header in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
+            kept.append(data[position:end])
+            num_data += length if header == b"IDAT" else 0
+        elif header == b"eXIf":
+            exif = data[position + 8 : end - 4]
+        position = end
+    _check_png_header(kept[1], num_data, any(chunk[4:8] == b"tRNS" for chunk in kept))
+    return b"".join(kept), exif
+
+
+def _check_png_header(chunk: bytes, num_data: int, transparent: bool) -> None:
+    if chunk[4:8] != b"IHDR" or len(chunk) != 25:
+        raise Broken("is damaged: the PNG does not begin with its header")
+    width, height, depth, color = struct.unpack(">IIBB", chunk[8:18])
+    if depth == 16 and transparent:
+        raise Broken("marks a 16-bit colour as transparent, which is not supported; give it an alpha channel")
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 1)
+    if num_data * _MAX_DEFLATE_RATIO < height * (1 + width * bits // 8) // 2:
+        raise Broken(f"is cut short: {num_data:,} bytes of data for {width} × {height} pixels")
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of a WebP, from its header.
+
+    Raises:
+        Broken: no such header.
+    """
+    kind, body = data[12:16], data[20:30].ljust(10, b"\0")
+    if kind == b"VP8X":
+        return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
+    raise Broken("is a damaged WebP: no image header")
+
+
+def npy_pixels(data: bytes) -> np.ndarray:
+    """The array of a ``.npy`` file, without copying it.
+
+    Raises:
+        Broken: no plain array, or another number of bytes than its shape needs.
+    """
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, fortran_order, dtype = read_header[version](file)
+    except (ValueError, KeyError):
+        raise Broken("is a damaged NPY file: no valid header") from None
+    if dtype.hasobject:
+        raise Broken("is an array of Python objects; pixels are wanted")
+    if math.prod(shape) * dtype.itemsize != len(data) - file.tell():
+        raise Broken(f"is cut short: {len(data) - file.tell():,} bytes for an array of shape {shape}")
+    pixels = np.frombuffer(data, dtype, offset=file.tell())
+    return pixels.reshape(shape, order="F" if fortran_order else "C")
+
+
+def orientation(exif: bytes) -> int:
+    """The EXIF orientation, 1 to 8, of a block that begins with its TIFF header; 1 where none is said.
+
+    Raises:
+        Broken: the block is no valid EXIF.
+    """
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    try:
+        if order is None:
+            raise Broken("no TIFF header")
+        (offset,) = struct.unpack_from(order + "I", exif, 4)
+        (num_entries,) = struct.unpack_from(order + "H", exif, offset)
+        for entry in range(num_entries):
+            tag, kind, count, value = struct.unpack_from(order + "HHIH", exif, offset + 2 + 12 * entry)
+            if tag == _ORIENTATION:
+                if kind != 3 or count != 1 or not 1 <= value <= 8:
+                    raise Broken(f"orientation {value}")
+                return int(value)
+    except struct.error:
+        raise Broken("entries beyond its end") from None
+    return 1

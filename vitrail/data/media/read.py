@@ -1,0 +1,34 @@
+"""Bytes from disk: regular files only, and never more than an image may have."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.formats import MAX_FILE_BYTES
+
+
+def read_regular(path: bytes | str | Path, offset: int = 0, size: int | None = None) -> bytes:
+    """The bytes of a regular file, from ``offset``; never blocks on a FIFO and never reads past the size cap.
+
+    Raises:
+        BadImage: missing, unreadable, not a regular file, too large, or shorter than ``size``.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb", buffering=0) as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise BadImage("is not a regular file")
+            wanted = status.st_size - offset if size is None else size
+            if wanted > MAX_FILE_BYTES:
+                raise BadImage(f"has {wanted:,} bytes, more than the limit of {MAX_FILE_BYTES:,}")
+            file.seek(offset)
+            data = file.read(wanted)
+    except OSError as error:
+        raise BadImage(f"cannot be read: {(error.strerror or str(error)).lower()}") from None
+    if size is not None and len(data) < size:
+        raise BadImage(f"ends early: {len(data):,} of {size:,} bytes")
+    return data

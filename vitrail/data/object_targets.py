@@ -1,0 +1,106 @@
+"""What the target kinds of objects share: ``boxes`` and ``masks``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitrail.data.annotations import Annotations, in_words
+from vitrail.data.drawing import draw_objects
+from vitrail.data.media.decode import BadImage
+from vitrail.data.objects import Objects, ObjectsBatch
+from vitrail.data.targets import TargetKind
+from vitrail.data.transforms.geometry import ImageGeometry, clipped, visible
+from vitrail.ops import boxes
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torchvision.tv_tensors import TVTensor
+
+OVERHANG = 1.0  # pixels that a box may go beyond the image: rounding, and counting pixels from 1
+
+
+class ObjectTargets(TargetKind[Objects, Annotations]):
+    """The column is :class:`Annotations`, of an image there are :class:`Objects`, of a batch :class:`ObjectsBatch`."""
+
+    has_classes = spatial = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.wording = name
+
+    def counts(self, column: Annotations, num_classes: int) -> np.ndarray:
+        return column.counts(num_classes)
+
+    def text(self, column: Annotations, index: int, classes: Sequence[str]) -> str:
+        return in_words(column.labels_of(index).tolist(), classes)
+
+    def draw(self, image: Image.Image, target: Objects, classes: Sequence[str]) -> Image.Image:
+        masks = None if target.masks is None else target.masks.numpy()
+        labels, crowd = target.labels.tolist(), target.crowd.tolist()
+        return draw_objects(image, target.boxes_xyxy, labels, classes, masks=masks, crowd=crowd)
+
+    def size(self, target: Objects) -> tuple[int, int]:
+        return target.size
+
+    def to_input(self, target: Objects, geometry: ImageGeometry) -> Objects:
+        """As above; objects that the input does not show are left out."""
+        return geometry.objects(target)
+
+    def to_original(self, target: Objects, geometry: ImageGeometry) -> Objects:
+        return geometry.original_objects(target)
+
+    def parts(self, target: Objects) -> dict[str, TVTensor]:
+        from torchvision import tv_tensors
+
+        box = tv_tensors.BoundingBoxes(target.boxes_xyxy, format="XYXY", canvas_size=target.size, clamping_mode=None)
+        masks = {} if target.masks is None else {"masks": tv_tensors.Mask(target.masks.to(torch.uint8))}
+        return {"boxes": box, **masks}
+
+    def from_parts(self, target: Objects, parts: Mapping[str, TVTensor], size: tuple[int, int]) -> Objects:
+        """As above; objects that are out of view are left out."""
+        moved = parts["boxes"].as_subclass(Tensor)
+        cut = clipped(moved, size)
+        masks = parts["masks"].as_subclass(Tensor).bool() if "masks" in parts else None
+        if masks is not None:  # what is left of an object at the border may be smaller than what is left of its box
+            cut = torch.where((cut != moved).any(dim=1, keepdim=True), boxes.of_masks(masks), cut)
+        return visible(replace(target, boxes_xyxy=cut, masks=masks, size=size))
+
+    def collate(self, targets: Sequence[Objects] | Annotations) -> ObjectsBatch:
+        return ObjectsBatch.of([targets[image] for image in range(len(targets))])
+
+    def faults(self, column: Annotations, index: int, size: tuple[int, int], classes: Sequence[str]) -> Iterator[str]:
+        own = tuple(column.sizes[column.rows[index]].tolist())
+        if own != size:
+            yield f"has {size[1]} × {size[0]} pixels, and its annotations are of {own[1]} × {own[0]}"
+            return
+        for place, row in enumerate(column.objects(index)):
+            box = column.boxes_xyxy[row]
+            if (fault := _box_fault(box, size)) is not None:
+                name = classes[column.labels[row]]
+                yield f"has at object {place} ({name}) a box {fault}: {', '.join(f'{side:g}' for side in box)}"
+        if column.masks is None:
+            return
+        try:
+            masks = column.masks.read(int(column.rows[index]), column.objects(index), size)
+        except BadImage as error:
+            yield str(error)
+            return
+        for place in np.flatnonzero(~masks.any(axis=(1, 2))).tolist():
+            name = classes[column.labels_of(index)[place]]
+            yield f"has at object {place} ({name}) a mask without a pixel"
+
+
+def _box_fault(box: np.ndarray, size: tuple[int, int]) -> str | None:
+    left, top, right, bottom = box.tolist()
+    height, width = size
+    if right <= left or bottom <= top:
+        return "without area"
+    if min(left, top) < -OVERHANG or right > width + OVERHANG or bottom > height + OVERHANG:
+        return f"that leaves the {width} × {height} pixels of the image"
+    return None

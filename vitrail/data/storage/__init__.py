@@ -1,0 +1,1 @@
+"""How samples and their targets are stored: image files, arrays, archives, maps, annotations; and written again."""

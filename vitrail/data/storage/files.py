@@ -1,0 +1,41 @@
+"""Sources whose samples are image files on disk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vitrail import console
+from vitrail.data.media.read import read_regular
+from vitrail.data.source import Source
+
+
+class Paths(Protocol):
+    """A column of paths, as the bytes that the file system knows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> bytes: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Files(Source):
+    """Image files at ``paths``, relative to ``root``."""
+
+    root: bytes
+    paths: Paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, index: int) -> Path:
+        """Where the file lies."""
+        return Path(os.fsdecode(os.path.join(self.root, self.paths[index])))
+
+    def name(self, index: int) -> str:
+        return console.printable(str(self.path(index)))
+
+    def read(self, index: int) -> bytes:
+        return read_regular(os.path.join(self.root, self.paths[index]))

@@ -1,0 +1,193 @@
+"""From annotations as files hold them, entry by entry, to columns."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias, TypedDict, cast
+
+import numpy as np
+
+from vitrail.data.annotations import Annotations, BadAnnotations, Flaw
+from vitrail.data.indexing.index import Strings
+from vitrail.data.media.decode import BadImage
+from vitrail.data.source import Source, SourceConfig
+from vitrail.data.storage.files import Files
+from vitrail.data.targets import Labels
+from vitrail.errors import UserError, did_you_mean
+from vitrail.ops import polygons, rle
+
+
+class RunLengths(TypedDict):
+    """A mask of ``size`` (height, width) as COCO's run lengths, in numbers or compressed to text."""
+
+    size: list[int]
+    counts: list[int] | str
+
+
+Shape: TypeAlias = list[list[float]] | RunLengths
+"""A mask as COCO's ``segmentation`` holds it: polygons of x, y, x, y, …, or run lengths."""
+
+
+@dataclass(eq=False)
+class Columns:
+    """Images in their order, and the objects of the last of them, as they are read.
+
+    ``flaws`` collects what is wrong, so that all of it is reported at once; :meth:`close` raises it.
+    """
+
+    paths: list[bytes] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    image_ids: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    boxes: list[Sequence[float]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    crowd: list[bool] = field(default_factory=list)
+    shapes: list[bytes] = field(default_factory=list)
+    flaws: list[Flaw] = field(default_factory=list)
+
+    def image(self, path: bytes, size: tuple[int, int], image_id: int | None = None) -> None:
+        """Begin an image, (height, width)."""
+        self.paths.append(path)
+        self.sizes.append(size)
+        self.image_ids.append(len(self.image_ids) if image_id is None else image_id)
+        self.ends.append(len(self.labels))
+
+    def add(self, box_xyxy: Sequence[float], label: int, *, crowd: bool = False, shape: Shape | None = None) -> None:
+        """An object of the image; ``shape`` is its mask, as :class:`Outlines` reads it."""
+        self.boxes.append(box_xyxy)
+        self.labels.append(label)
+        self.crowd.append(crowd)
+        self.shapes.append(json.dumps(shape, separators=(",", ":")).encode() if shape else b"")
+        self.ends[-1] = len(self.labels)
+
+    def close(self, category_ids: Sequence[int]) -> Annotations:
+        """The columns; with masks where every object has one.
+
+        Raises:
+            BadAnnotations: flaws were found.
+        """
+        if self.flaws:
+            raise BadAnnotations(self.flaws)
+        return Annotations(
+            boxes_xyxy=np.array(self.boxes, np.float64).reshape(-1, 4).astype(np.float32),
+            labels=np.array(self.labels, np.int64),
+            crowd=np.array(self.crowd, bool),
+            offsets=np.array([0, *self.ends], np.int64),
+            sizes=np.array(self.sizes, np.int32).reshape(-1, 2),
+            image_ids=np.array(self.image_ids, np.int64),
+            category_ids=np.array(category_ids, np.int64),
+            rows=np.arange(len(self.paths)),
+            masks=Outlines(Strings.of(self.shapes)) if self.shapes and all(self.shapes) else None,
+        )
+
+    def files(self, root: Path) -> Files:
+        """The images, without labels yet."""
+        none = np.empty(0, np.float32)
+        return Files(targets=none, kind="none", classes=(), root=os.fsencode(root), paths=Strings.of(self.paths))
+
+
+@dataclass(frozen=True, eq=False)
+class Outlines:
+    """Masks as the text that COCO's ``segmentation`` is: polygons, or run lengths in numbers or compressed."""
+
+    texts: Strings
+
+    def read(self, image: int, objects: range, size: tuple[int, int]) -> np.ndarray:
+        """As :class:`vitrail.data.annotations.Masks`."""
+        return np.stack([to_mask(self.shape(i), size) for i in objects]) if objects else np.zeros((0, *size), bool)
+
+    def shape(self, row: int) -> Shape:
+        """The ``segmentation`` as it was written."""
+        shape: Shape = json.loads(self.texts[row])
+        return shape
+
+
+def annotations_of(source: Source) -> Annotations:
+    """The objects of a source whose kind is boxes or masks."""
+    return cast("Annotations", source.targets)
+
+
+def to_mask(shape: Shape, size: tuple[int, int]) -> np.ndarray:
+    """A COCO ``segmentation`` → bool (H, W).
+
+    Raises:
+        BadImage: run lengths of another size, or broken ones.
+    """
+    if isinstance(shape, list):
+        return polygons.fill([np.asarray(ring, np.float64).reshape(-1, 2) for ring in shape], size)
+    if tuple(shape["size"]) != size:
+        own, image = (f"{s[1]} × {s[0]}" for s in (shape["size"], size))
+        raise BadImage(f"has a mask of {own} pixels and is {image}")
+    counts = shape["counts"]
+    try:
+        return rle.decode(rle.from_text(counts) if isinstance(counts, str) else counts, size)
+    except ValueError as error:
+        raise BadImage(f"has a broken mask: {error}") from None
+
+
+def shape_fault(shape: object) -> str | None:
+    """Why a COCO ``segmentation`` cannot be read, if so."""
+    if isinstance(shape, list):
+        rings = all(isinstance(ring, list) and len(ring) >= 6 and len(ring) % 2 == 0 for ring in shape)
+        return None if rings and all(map(finite, shape)) else "a polygon that is no list of three or more x, y"
+    if isinstance(shape, dict) and isinstance(shape.get("counts"), list | str):
+        size = shape.get("size")
+        if isinstance(size, list) and len(size) == 2:
+            return None
+    return "a segmentation that is neither polygons nor run lengths"
+
+
+def finite(values: object) -> bool:
+    """Are these numbers, none of them infinite or NaN?"""
+    return isinstance(values, list) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
+    )
+
+
+def number_of(classes: Sequence[str]) -> dict[str, int]:
+    """Class name → label."""
+    return {name: label for label, name in enumerate(classes)}
+
+
+def unknown_class(name: str, classes: Iterable[str]) -> str:
+    """The text about a class that is not in the list."""
+    return f"unknown class {name!r} ({did_you_mean(name, classes)})"
+
+
+def labelled(files: Source, found: Annotations, classes: tuple[str, ...], config: SourceConfig) -> Source:
+    """The files with their objects, of the kind that was asked for.
+
+    Raises:
+        UserError: masks are wanted of objects without.
+    """
+    if config.kind == "masks" and found.masks is None:
+        raise UserError(f"{config.spec!r} has no mask for each object; read it with kind=boxes")
+    if config.kind == "boxes":
+        found = found.without_masks()
+    return files.labelled(Labels("boxes" if found.masks is None else "masks", classes, found))
+
+
+def sources(
+    tables: Mapping[str, Columns],
+    roots: Mapping[str, Path],
+    category_ids: Sequence[int],
+    classes: tuple[str, ...],
+    config: SourceConfig,
+) -> dict[str, Source]:
+    """A source for each split: with masks where all splits have them.
+
+    Args:
+        roots: the folder that each split's paths begin at.
+
+    Raises:
+        UserError: masks are wanted of objects without.
+    """
+    found = {split: columns.close(category_ids) for split, columns in tables.items()}
+    if config.kind == "auto" and any(each.masks is None for each in found.values()):
+        found = {split: each.without_masks() for split, each in found.items()}
+    return {split: labelled(tables[split].files(roots[split]), each, classes, config) for split, each in found.items()}

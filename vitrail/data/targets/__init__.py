@@ -1,0 +1,251 @@
+"""One kind of target a file: what the targets of a data set are, how they move with their images, and how they batch.
+
+A file gives its kind as ``KIND``, a :class:`TargetKind`. The file is called as the kind is, with an underscore behind a
+Python keyword (``class_.py`` is the kind ``class``). A third party's kind is the dotted name of its module,
+``my_pkg.depth``. Config files, run folders and ``Task.takes`` hold these names.
+"""
+
+from __future__ import annotations
+
+import keyword
+from abc import ABC
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast, overload
+
+import numpy as np
+from torch import Tensor
+
+from vitrail import registry
+from vitrail.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torchvision.tv_tensors import TVTensor
+
+    from vitrail.data.batch import Targets
+    from vitrail.data.transforms.geometry import ImageGeometry
+
+
+class StoredColumn(Protocol):
+    """The targets of N images: by position one of them, by an int64 array those of some images, as a column."""
+
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, index: int, /) -> object: ...
+    @overload
+    def __getitem__(self, index: np.ndarray, /) -> Column: ...
+    def tobytes(self) -> bytes:
+        """What tells these targets from others."""
+
+
+Column: TypeAlias = np.ndarray | StoredColumn
+"""The targets of a data set: an array with a row for each image, or an object of its own."""
+T = TypeVar("T")
+"""The target of one image."""
+C = TypeVar("C", bound=Column)
+"""The targets of a data set."""
+
+Raw: TypeAlias = np.ndarray | list[tuple[str, ...]]
+"""Labels of N images as they are stored: integers, floats or names, (N,) or (N, K), or a list of lists of names."""
+Where: TypeAlias = Callable[[str, int], str]
+"""(split, position) → how to call that label in an error."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The targets of a source: their kind, the names of classes or numbers, and the column."""
+
+    kind: str
+    classes: tuple[str, ...]
+    targets: Column
+
+
+class TargetKind(ABC, Generic[T, C]):
+    """What the targets of one kind are and do. The defaults are those of image-level labels.
+
+    Attributes:
+        name: as files and configs write it; of a third party's kind the module's name.
+        wording: what the images have, as in "the data has several labels an image".
+        noun: what ``classes`` names, for counting: "3 classes".
+        labelled: false only of images without targets.
+        exclusive: each image has exactly one class: the column is int64 (N,), and splits are stratified by it.
+        has_classes: ``classes`` names classes, which a model's must match.
+        spatial: targets have places in the image, and move with it.
+        numeric: table cells must be numbers.
+        separated: a table cell may hold several labels.
+        fills: of the parts that are not bordered with 0, the value beyond the image.
+    """
+
+    wording: str
+    noun: ClassVar[str] = "class"
+    labelled: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = False
+    has_classes: ClassVar[bool] = False
+    spatial: ClassVar[bool] = False
+    numeric: ClassVar[bool] = False
+    separated: ClassVar[bool] = False
+    fills: Mapping[str, float] = MappingProxyType({})
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    # of a data set
+
+    def encode(
+        self, raw: Mapping[str, Raw], *, classes: tuple[str, ...], columns: tuple[str, ...], where: Where
+    ) -> dict[str, Labels]:
+        """The labels of all splits, as a table or an archive stores them, with one class list.
+
+        Args:
+            classes: the class names in order; empty: those of the training labels.
+            columns: the names of K columns.
+            where: the place of a label, for an error.
+
+        Raises:
+            UserError: a label that is missing, not finite, out of range or unknown; labels are no such targets.
+        """
+        raise UserError(
+            f"{where(next(iter(raw)), 0)}: labels are no {self.wording}; give other data, or leave kind out"
+        )
+
+    def check_classes(self, classes: Sequence[str], spec: str) -> None:
+        """Refuse class names that nothing can be learned from.
+
+        Raises:
+            UserError: naming ``spec``.
+        """
+
+    def take(self, column: C, indices: np.ndarray) -> C:
+        """The targets of the images at ``indices`` int64 (n,), in that order."""
+        return cast("C", column[indices])
+
+    def read(self, column: C, index: int) -> T:
+        """The target of one image.
+
+        Raises:
+            BadImage: it is stored in a file that cannot be read.
+        """
+        return cast("T", column[index])
+
+    def fingerprint(self, column: C) -> bytes:
+        """What tells these targets from others."""
+        return column.tobytes()
+
+    def counts(self, column: C, num_classes: int) -> np.ndarray | None:
+        """Images, or objects, of each class, int64 (K,); None where none are counted."""
+        return None
+
+    def ranges(self, column: C, names: Sequence[str]) -> dict[str, tuple[float, float, float, float]]:
+        """(minimum, mean, standard deviation, maximum) of each number by name; empty where targets are no numbers."""
+        return {}
+
+    def describe(self, classes: Sequence[str]) -> str:
+        """The classes or numbers in a line: ``3 classes (a, b, c)``."""
+        count = len(classes)
+        plural = "" if count == 1 else "es" if self.noun.endswith("s") else "s"
+        shown = ", ".join(classes[:5]) + (", …" if count > 5 else "")
+        return f"{count:,} {self.noun}{plural} ({shown})"
+
+    def faults(self, column: C, index: int, size: tuple[int, int], classes: Sequence[str]) -> Iterator[str]:
+        """What is wrong with the target of an image of this (height, width), each as "has …"."""
+        return iter(())
+
+    # of an image
+
+    def text(self, column: C, index: int, classes: Sequence[str]) -> str:
+        """The target of an image in words."""
+        return self.wording
+
+    def draw(self, image: Image.Image, target: T, classes: Sequence[str]) -> Image.Image:
+        """The picture with its target on it; without places, the picture itself."""
+        return image
+
+    def caption(self, target: Tensor | T, classes: Sequence[str]) -> tuple[str, str]:
+        """Title and note of an image in a training batch, by its row of ``collate`` (which may be mixed)."""
+        return "", ""
+
+    def folder(self, column: C, index: int, classes: Sequence[str]) -> str | None:
+        """The class whose folder an exported image lies in; None: in none."""
+        return None
+
+    def columns(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """The label columns of an exported table."""
+        return ()
+
+    def cells(self, column: C, index: int, classes: Sequence[str]) -> list[object]:
+        """An image's cells of those columns."""
+        return []
+
+    # of a spatial target and its image
+
+    def size(self, target: T) -> tuple[int, int]:
+        """(height, width) of the image that a spatial target is of."""
+        raise NotImplementedError(f"{self.name}: spatial kinds have a size")
+
+    def to_input(self, target: T, geometry: ImageGeometry) -> T:
+        """From pixels of the image to pixels of the model's input."""
+        return target
+
+    def to_original(self, target: T, geometry: ImageGeometry) -> T:
+        """From pixels of the model's input to pixels of the image."""
+        return target
+
+    def parts(self, target: T) -> dict[str, TVTensor]:
+        """What transforms move along with the image, by any names but ``image`` and ``padding``."""
+        return {}
+
+    def from_parts(self, target: T, parts: Mapping[str, TVTensor], size: tuple[int, int]) -> T:
+        """The target with its moved parts, in an image of ``size`` (height, width) now."""
+        return target
+
+    # of a batch
+
+    def collate(self, targets: Sequence[T] | C) -> Targets | None:
+        """The targets of B images for a loss, in their own dtype; None where images have none.
+
+        Args:
+            targets: a list of spatial targets; of other kinds what ``take`` gives.
+        """
+        raise NotImplementedError(f"{self.name}: targets have a batch")
+
+    def mix_fault(self, *, mixup: bool, cutmix: bool) -> str | None:
+        """Why the targets of two images cannot be blended so, and what to do; None where they can."""
+        return None
+
+    def blendable(self, targets: Tensor, num_classes: int) -> Tensor:
+        """The targets (B, …) as numbers (B, K) that may be added with weights."""
+        return targets
+
+
+def names() -> list[str]:
+    """The kinds that Vitrail brings, sorted."""
+    return sorted(name.removesuffix("_") for name in registry.names("data.targets"))
+
+
+@cache
+def load(name: str) -> TargetKind[Any, Any]:
+    """The kind of this name, or a third party's by its dotted name.
+
+    Raises:
+        UserError: there is none, with the closest name.
+    """
+    if "." not in name and name not in names():
+        raise UserError(f"unknown target kind {name!r}; {did_you_mean(name, names())}")
+    module = registry.load("data.targets", f"{name}_" if keyword.iskeyword(name) else name)
+    kind: TargetKind[Any, Any] = module.KIND
+    assert kind.name == name, f"{module.__name__}.KIND is called {kind.name!r}"
+    return kind
+
+
+def check_name(name: str) -> str:
+    """The name itself, where a config may hold it; nothing is imported.
+
+    Raises:
+        ValueError: it is neither ours nor dotted.
+    """
+    if name not in names() and not ("." in name and all(part.isidentifier() for part in name.split("."))):
+        raise ValueError(f"no such target kind; {did_you_mean(name, names())}")
+    return name

@@ -1,0 +1,7 @@
+"""Names of the precisions that autocast knows; ``fp32`` is the absence of autocast."""
+
+from __future__ import annotations
+
+import torch
+
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -1,0 +1,81 @@
+"""Models that make one vector of an image: encoder → pool → head."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from vitrail.config import config
+from vitrail.errors import UserError
+from vitrail.nn.encoder import Encoder
+from vitrail.nn.head import Head, HeadConfig
+from vitrail.nn.init import initialise
+from vitrail.nn.mlp import MlpKind
+from vitrail.nn.pooling import PoolKind, build_pool, pooled_dim
+from vitrail.trainable import Embedder
+from vitrail.vit import ViT, ViTConfig
+
+
+@config
+class PooledConfig:
+    """An encoder, how its tokens become one vector, and the head.
+
+    Args:
+        pool: default: the class token where the model has one, else the mean of the patches.
+    """
+
+    model: ViTConfig
+    pool: PoolKind | None = None
+    head: HeadConfig = HeadConfig()
+
+
+class PooledModel(Embedder):
+    """encoder → pool → head, with ``num_outputs`` numbers per image."""
+
+    config: PooledConfig
+
+    def __init__(self, config: PooledConfig) -> None:
+        super().__init__()
+        self.config = config
+        model = config.model
+        kind: PoolKind = config.pool or ("cls" if model.class_token else "mean")
+        if kind.startswith("cls") and not model.class_token:
+            raise UserError(f"pool={kind!r} needs a model with class_token=true; choose pool='mean'")
+        distilled = kind == "cls_distillation"
+        if distilled != config.head.distilled or (distilled and not model.distillation_token):
+            raise UserError("pool='cls_distillation', head.distilled and model.distillation_token go together; set all")
+        mlp: MlpKind = "gelu" if model.block.mlp == "swiglu" else model.block.mlp
+        self.vit = ViT(model)
+        self.pool = build_pool(kind, model.dim, model.heads, model.mlp_dim, mlp, model.block.norm_eps)
+        self.head = Head(pooled_dim(kind, model.dim), self.num_outputs, config.head, model.block.norm_eps)
+        initialise(self.pool)
+        initialise(self.head)
+
+    @property
+    @abstractmethod
+    def num_outputs(self) -> int:
+        """K, the width of the head's output."""
+
+    def encoders(self) -> Mapping[str, Encoder]:
+        """The only one."""
+        return {"vit": self.vit}
+
+    def embed(self, images: Tensor) -> Tensor:
+        """B C H W → the pooled vector before the head, B D."""
+        features = self.vit(images)
+        return self.pool(features.prefix, features.patches)
+
+    def forward_head(self, vectors: Tensor) -> Tensor:
+        """What :meth:`embed` returns, B D → raw outputs, B K."""
+        return self.head(vectors)
+
+    def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw outputs and the pooled vector, in one pass."""
+        vectors = self.embed(images)
+        return self.forward_head(vectors), vectors
+
+    def forward(self, images: Tensor) -> Tensor:
+        """B C H W → B K."""
+        return self.forward_head(self.embed(images))

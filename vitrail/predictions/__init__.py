@@ -1,0 +1,66 @@
+"""What models predict for one image: small frozen dataclasses that become JSON, pictures and text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vitrail.data.transforms.geometry import ImageGeometry
+
+
+class Prediction(Protocol):
+    """What a task predicts for one image."""
+
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
+        """Plain JSON types.
+
+        Args:
+            top: how many classes to list, where they are ranked.
+        """
+
+    def draw(self, image: Image.Image) -> Image.Image:
+        """A copy of the image with the prediction drawn on it."""
+
+    def _repr_png_(self) -> bytes:
+        """A picture for notebooks."""
+
+
+@runtime_checkable
+class RankedPrediction(Prediction, Protocol):
+    """A prediction that ranks classes."""
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The k most probable classes with their probabilities, best first."""
+
+
+@runtime_checkable
+class SpatialPrediction(Prediction, Protocol):
+    """A prediction of what is where in an image: any number of rows, each with its place or extent.
+
+    Attributes:
+        columns: names of the values of a row.
+        size: (height, width) of the image whose pixels the prediction is in.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What was found, a value per column."""
+
+    def summary(self, top: int) -> dict[str, str]:
+        """One line that names at most ``top`` classes or objects."""
+
+    def to_original(self: S, geometry: ImageGeometry) -> S:
+        """The same prediction in the pixels of the image that was preprocessed.
+
+        Args:
+            geometry: where the model's input lies in it (``Preprocess.geometry``).
+        """
+
+
+S = TypeVar("S", bound="SpatialPrediction")

@@ -1,0 +1,45 @@
+"""How predictions are drawn: a caption below an image, and PNGs for notebooks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+INK, FAINT, PAPER = (255, 255, 255), (178, 178, 186), (24, 24, 27)
+MIN_WIDTH = 224  # of a captioned image, so that its text can be read
+
+
+def draw_caption(image: Image.Image, lines: Sequence[str]) -> Image.Image:
+    """A copy of the image with a band of text below it."""
+    image = image.convert("RGB")
+    width = max(image.width, MIN_WIDTH)
+    if image.width < width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.NEAREST)
+    size = max(width // 22, 12)
+    font = ImageFont.load_default(size)
+    step = round(size * 1.35)
+    canvas = Image.new("RGB", (image.width, image.height + step * len(lines) + size // 2), PAPER)
+    canvas.paste(image, (0, 0))
+    pen = ImageDraw.Draw(canvas)
+    for row, line in enumerate(lines):
+        pen.text((size // 2, image.height + size // 5 + step * row), line, fill=FAINT if row else INK, font=font)
+    return canvas
+
+
+def png(image: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def card(lines: Sequence[str]) -> bytes:
+    """Lines of text as a PNG."""
+    return png(draw_caption(Image.new("RGB", (MIN_WIDTH, 1), PAPER), lines))
+
+
+def blank(draw: Callable[[Image.Image], Image.Image], size: tuple[int, int]) -> bytes:
+    """A PNG of what ``draw`` makes of an empty canvas of (height, width)."""
+    return png(draw(Image.new("RGB", (size[1], size[0]), PAPER)))

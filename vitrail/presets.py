@@ -1,0 +1,111 @@
+"""The published models by name, and what a model costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitrail.errors import UserError, did_you_mean
+from vitrail.nn.resnet_stem import ResNetStemConfig
+from vitrail.vit import ViT, ViTConfig
+
+# name: dim, depth, heads, mlp_dim (Dosovitskiy et al. 2021; Touvron et al. 2021; Zhai et al. 2022; Alabdulmohsin et
+# al. 2023), then further fields of ViTConfig
+SIZES: dict[str, tuple[int, int, int, int, dict[str, Any]]] = {
+    "Ti": (192, 12, 3, 768, {}),
+    "S": (384, 12, 6, 1536, {}),
+    "B": (768, 12, 12, 3072, {}),
+    "L": (1024, 24, 16, 4096, {}),
+    "H": (1280, 32, 16, 5120, {}),
+    "So400m": (1152, 27, 16, 4304, {"class_token": False}),
+    "g": (1408, 40, 16, 6144, {}),
+    "G": (1664, 48, 16, 8192, {}),
+}
+# Names as published (Steiner et al. 2021). "R+Ti/16" has the root alone, which shrinks 4 times, and 8×8 patches of its
+# map: a token covers 32 pixels in spite of the name.
+HYBRIDS: dict[str, tuple[str, tuple[int, ...], int]] = {
+    "R+Ti/16": ("Ti", (), 32),
+    "R26+S/32": ("S", (2, 2, 2, 2), 32),
+    "R50+B/16": ("B", (3, 4, 9), 16),
+    "R50+L/32": ("L", (3, 4, 6, 3), 32),
+}
+_PATCHES = {
+    "Ti": (16,),
+    "S": (16, 32),
+    "B": (8, 16, 32),
+    "L": (14, 16, 32),
+    "H": (14, 16),
+    "So400m": (14, 16),
+}
+
+
+def presets() -> list[str]:
+    """The published models by name, e.g. ``S/16``; :func:`preset` takes any other patch size too."""
+    plain = [f"{size}/{patch}" for size in SIZES for patch in _PATCHES.get(size, (14,))]
+    return plain + list(HYBRIDS)
+
+
+def preset(name: str, **overrides: object) -> ViTConfig:
+    """The config of a published model, e.g. ``preset("S/16", image_size=384)``.
+
+    Args:
+        name: size/patch (``Ti/16`` … ``G/14``, any patch size) or a hybrid (``R50+B/16``).
+        overrides: fields of :class:`ViTConfig` to change.
+
+    Raises:
+        UserError: an unknown name or field.
+    """
+    if name in HYBRIDS:
+        size, layers, patch = HYBRIDS[name]
+        embed: dict[str, Any] = {"embed": ResNetStemConfig(layers=layers)}
+    elif (match := re.fullmatch(r"(\w+)/(\d+)", name)) and match[1] in SIZES:
+        size, patch, embed = match[1], int(match[2]), {}
+    else:
+        raise UserError(f"unknown model {name!r}; {did_you_mean(name, presets())}")
+    dim, depth, heads, mlp_dim, extra = SIZES[size]
+    fields: dict[str, Any] = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": mlp_dim, "patch_size": patch}
+    known = [f.name for f in dataclasses.fields(ViTConfig)]
+    if unknown := [key for key in overrides if key not in known]:
+        raise UserError(f"unknown model setting {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
+    return ViTConfig(**(fields | embed | extra | overrides))
+
+
+@dataclass(frozen=True)
+class Count:
+    """The cost of a model on one image of its native size."""
+
+    parameters: int
+    macs: int
+    """Multiply–accumulates of all matrix products and convolutions."""
+    tokens: int
+
+
+def count(config: ViTConfig, num_classes: int = 1000) -> Count:
+    """Parameters, MACs and tokens of a ViT with a linear head, counted on a model without memory (meta device).
+
+    All blocks cost the same, so models of one and two blocks tell the rest.
+    """
+    one, two = (_count(dataclasses.replace(config, depth=depth), num_classes) for depth in (1, 2))
+    more = config.depth - 1
+    return Count(
+        one.parameters + more * (two.parameters - one.parameters), one.macs + more * (two.macs - one.macs), one.tokens
+    )
+
+
+def _count(config: ViTConfig, num_classes: int) -> Count:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        vit = ViT(config).eval().to("meta")  # fixed positions are made on the CPU
+        head = nn.Linear(config.dim, num_classes)
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            tokens = vit(torch.empty(1, config.channels, *config.image_size)).tokens
+            head(tokens[:, 0])
+    parameters = sum(p.numel() for module in (vit, head) for p in module.parameters())
+    return Count(parameters, counter.get_total_flops() // 2, tokens.shape[1])

@@ -1,0 +1,32 @@
+"""Heat maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from vitrail.explain import Heat, explain
+from vitrail.serve.jobs import Job
+
+if TYPE_CHECKING:
+    from vitrail.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Explain(Job[list[Heat]]):
+    """The heat maps of each image.
+
+    Args:
+        method: a file of ``vitrail/explain/methods``.
+        options: name and value of the method's options that were given.
+    """
+
+    method: str = "rollout"
+    options: tuple[tuple[str, int], ...] = ()
+
+    def run(self, predictor: Predictor, pixels: Tensor) -> list[list[Heat]]:
+        """Errors as :meth:`Job.run`: a layer, head or class that the model does not have."""
+        images = predictor.preprocess.finish(pixels).to(predictor.device)
+        return [explain(predictor.task, image[None], self.method, **dict(self.options)) for image in images]

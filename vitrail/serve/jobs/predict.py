@@ -1,0 +1,23 @@
+"""Predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from vitrail.predictions import Prediction
+from vitrail.serve.jobs import Job
+
+if TYPE_CHECKING:
+    from vitrail.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Predict(Job[Prediction]):
+    """The task's prediction of each image."""
+
+    def run(self, predictor: Predictor, pixels: Tensor) -> list[Prediction]:
+        """In the pixels of the model's input. Errors as :meth:`Job.run`."""
+        return predictor.predict_pixels(pixels)

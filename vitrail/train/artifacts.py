@@ -1,0 +1,80 @@
+"""What a training writes: self-contained weights files and the summary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitrail.checkpoints import native
+from vitrail.console import warn
+from vitrail.train.assemble import TrainContext
+from vitrail.train.distributed import gather
+from vitrail.train.loggers import csv
+from vitrail.trainable import Trainable
+from vitrail.version import __version__
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a training ended: ``exit_code`` 0 if it is complete, 128 + signal if it saved and was interrupted."""
+
+    folder: Path
+    epochs: int
+    best: float | None
+    exit_code: int
+
+
+def save_weights(context: TrainContext, name: str, metrics: dict[str, float]) -> None:
+    """Write ``weights/<name>.safetensors``: the averaged weights if there are any. All ranks call it.
+
+    Weights that are not finite are never written.
+    """
+    released = context.state.evaluated().released()
+    tensors = {key: gather(value) for key, value in released.state_dict().items()}
+    if not context.world.is_main:
+        return
+    if broken := [key for key, value in tensors.items() if not bool(value.isfinite().all())]:
+        warn(f"{name} weights not saved: {broken[0]} is not finite")
+        return
+    native.save(context.folder.weights(name), tensors, _meta(context, released, metrics))
+
+
+def _meta(context: TrainContext, released: Trainable, metrics: dict[str, float]) -> dict[str, object]:
+    run, at = context.run, context.state.loop
+    training: dict[str, native.Json] = {
+        "epoch": at.epoch + 1,
+        "step": at.step,
+        "seed": run.seed,
+        "averaged": context.state.ema is not None,
+        "precision": run.precision,
+        "data": run.data.source.spec,
+        "vitrail": __version__,
+    }
+    return native.meta_of(released, run.preprocess, metrics, training=training)
+
+
+def summary(context: TrainContext, *, stopped_early: bool) -> dict[str, object]:
+    """The result of a complete training, as ``summary.json`` holds it."""
+    run, at, model = context.run, context.state.loop, context.model.released()
+    rows = csv.read(context.folder.path / "metrics.csv")
+    name = "best" if at.best is not None else "last"
+    seconds = sum(row.get("seconds", 0.0) for row in rows)
+    images = sum(row.get("images_per_second", 0.0) * row.get("seconds", 0.0) for row in rows)
+    return {
+        "status": "stopped early" if stopped_early else "complete",
+        "task": model.name,
+        "epochs": at.epoch,
+        "steps": at.step,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "monitor": model.monitor,
+        "best": None if at.best is None else {"epoch": at.best_epoch, model.monitor: at.best},
+        "metrics": native.read_meta(context.folder.weights(name))["metrics"],
+        "weights": f"weights/{name}.safetensors",
+        "train": rows[-1],
+        "training_seconds": round(seconds, 3),
+        "images_per_second": round(images / seconds, 1) if seconds else None,
+        "precision": run.precision,
+        "device": str(context.world.device),
+        "world_size": context.world.size,
+    }
