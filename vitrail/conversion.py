@@ -19,10 +19,10 @@ from vitrail.console import note
 from vitrail.errors import UserError
 from vitrail.ops.patches import Pair
 from vitrail.predictor import load
-from vitrail.presets import count
 from vitrail.pretrain import Pretraining
 from vitrail.sizes import resize
 from vitrail.trainable import image_encoder
+from vitrail.vit_presets import count
 
 
 def convert(

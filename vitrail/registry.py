@@ -1,6 +1,6 @@
 """A folder is a registry: every module of ``vitrail/<package>/`` is an entry, found by its file name.
 
-``my_pkg.thing`` (a dotted name) loads a third party's module instead.
+A dotted name such as ``my_pkg.thing`` loads a module of another package instead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def names(package: str) -> list[str]:
 
 
 def load(package: str, name: str) -> ModuleType:
-    """The module of entry ``name`` in ``vitrail.<package>``, or the third party's module for a dotted name.
+    """The module of entry ``name`` in ``vitrail.<package>``, or the module of a dotted name.
 
     Raises:
         UserError: no such entry, with the closest name.
@@ -38,12 +38,12 @@ def load(package: str, name: str) -> ModuleType:
 
 
 def load_from(packages: Sequence[str], name: str) -> ModuleType:
-    """The entry of the first of several packages that has it. Errors as :func:`load`."""
+    """The entry of the first of several packages that has it. Raises as :func:`load`."""
     return load(next((package for package in packages if name in names(package)), packages[0]), name)
 
 
 def refuse_foreign(names: Iterable[str], where: str) -> None:
-    """What a file names is never imported on its word: only our entries pass, and modules that are imported already.
+    """Do not import modules because a file names them: only entries of Vitrail and modules already imported pass.
 
     Raises:
         UserError: another module is named; ``where`` (the file) is repeated.
@@ -53,7 +53,7 @@ def refuse_foreign(names: Iterable[str], where: str) -> None:
             raise UserError(f"{where} names the module {name!r}, which no file may load; import it in Python first")
 
 
-@cache  # a checkpoint's dialect is found by asking for each of them
+@cache  # finding the dialect of a checkpoint asks for each of them
 def _listed(folders: tuple[str, ...]) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_"))
 
