@@ -1,6 +1,10 @@
 """A folder is a registry: every module of ``vitrail/<package>/`` is an entry, found by its file name.
 
-``my_pkg.thing`` (a dotted name) loads a third party's module instead.
+``my_pkg.thing`` (a dotted name) loads a third party's module instead: when a user or a program names it, or when a file
+names it and an installed package lists it among its entry points of the group ``vitrail.plugins``::
+
+    [project.entry-points."vitrail.plugins"]
+    thing = "my_pkg.thing"
 """
 
 from __future__ import annotations
@@ -11,9 +15,13 @@ import pkgutil
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
+from importlib import metadata
 from types import ModuleType
 
 from vitrail.errors import UserError, did_you_mean
+
+PLUGINS = "vitrail.plugins"
+"""The entry points of modules that files may name, since the user has installed the package that lists them."""
 
 
 def names(package: str) -> list[str]:
@@ -43,14 +51,28 @@ def load_from(packages: Sequence[str], name: str) -> ModuleType:
 
 
 def refuse_foreign(names: Iterable[str], where: str) -> None:
-    """What a file names is never imported on its word: only our entries pass, and modules that are imported already.
+    """A file cannot make any module it names be imported: only our entries and :func:`permitted` modules pass.
 
     Raises:
         UserError: another module is named; ``where`` (the file) is repeated.
     """
     for name in names:
-        if "." in name and name not in sys.modules:
-            raise UserError(f"{where} names the module {name!r}, which no file may load; import it in Python first")
+        if "." in name and not permitted(name):
+            raise UserError(
+                f"{where} names the module {name!r}, which no file may load; import it in Python first, or install a "
+                f"package that lists it as an entry point of {PLUGINS}"
+            )
+
+
+def permitted(name: str) -> bool:
+    """Whether a file may name this module: it is imported already, or an installed package lists it as a plugin."""
+    return name in sys.modules or name in announced(PLUGINS, tuple(sys.path))
+
+
+@cache
+def announced(group: str, _path: tuple[str, ...]) -> list[str]:
+    """The modules that packages on this ``sys.path`` list as entry points of ``group``, sorted; none is imported."""
+    return sorted(entry.value for entry in metadata.entry_points(group=group))
 
 
 @cache  # a checkpoint's dialect is found by asking for each of them
