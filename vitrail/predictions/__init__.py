@@ -63,4 +63,13 @@ class SpatialPrediction(Prediction, Protocol):
         """
 
 
+@runtime_checkable
+class MapPrediction(Prediction, Protocol):
+    """A prediction with a value for each pixel."""
+
+    def to_png(self) -> Image.Image | None:
+        """The values as a picture that a PNG file holds exactly, in the image's own size: palette indices or grey
+        levels, where 0 is drawn as clear. None where this prediction has none."""
+
+
 S = TypeVar("S", bound="SpatialPrediction")
