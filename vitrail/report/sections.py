@@ -92,7 +92,11 @@ def subtitle(run: RunReader) -> str:
     model = run.config["model"]
     patch, size = (_size(model[key]) for key in ("patch_size", "image_size"))
     data = Path(run.config["data"]["source"]["spec"]).name
-    kind = f"Pretraining by {run.task} on {data}" if run.pretrained else f"{run.task.capitalize()} on {data}"
+    kind = (
+        f"Pretraining by {run.task} on {data}"
+        if run.pretrained
+        else f"{run.task.rpartition('.')[2].capitalize()} on {data}"
+    )
     return f"{kind} · ViT {model['dim']} wide, {model['depth']} deep, {patch} patches of {size} images"
 
 
