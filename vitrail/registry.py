@@ -1,7 +1,7 @@
 """A folder is a registry: every module of ``vitrail/<package>/`` is an entry, found by its file name.
 
-``my_pkg.thing`` (a dotted name) loads a third party's module instead: when a user or a program names it, or when a file
-names it and an installed package lists it among its entry points of the group ``vitrail.plugins``::
+A dotted name such as ``my_pkg.thing`` loads a module of another package instead. A user and a program may name any module;
+a file may name one that is imported already, or that an installed package lists as an entry point::
 
     [project.entry-points."vitrail.plugins"]
     thing = "my_pkg.thing"
@@ -30,7 +30,7 @@ def names(package: str) -> list[str]:
 
 
 def load(package: str, name: str) -> ModuleType:
-    """The module of entry ``name`` in ``vitrail.<package>``, or the third party's module for a dotted name.
+    """The module of entry ``name`` in ``vitrail.<package>``, or the module of a dotted name.
 
     Raises:
         UserError: no such entry, with the closest name.
@@ -46,12 +46,12 @@ def load(package: str, name: str) -> ModuleType:
 
 
 def load_from(packages: Sequence[str], name: str) -> ModuleType:
-    """The entry of the first of several packages that has it. Errors as :func:`load`."""
+    """The entry of the first of several packages that has it. Raises as :func:`load`."""
     return load(next((package for package in packages if name in names(package)), packages[0]), name)
 
 
 def refuse_foreign(names: Iterable[str], where: str) -> None:
-    """A file cannot make any module it names be imported: only our entries and :func:`permitted` modules pass.
+    """Do not import modules because a file names them: only entries of Vitrail and :func:`permitted` modules pass.
 
     Raises:
         UserError: another module is named; ``where`` (the file) is repeated.
@@ -75,7 +75,7 @@ def announced(group: str, _path: tuple[str, ...]) -> list[str]:
     return sorted(entry.value for entry in metadata.entry_points(group=group))
 
 
-@cache  # a checkpoint's dialect is found by asking for each of them
+@cache  # finding the dialect of a checkpoint asks for each of them
 def _listed(folders: tuple[str, ...]) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_"))
 

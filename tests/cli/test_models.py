@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from vitrail.cli import main
-from vitrail.presets import count, preset
+from vitrail.vit_presets import count, preset
 
 
 def models(capsys, *arguments):

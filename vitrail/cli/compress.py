@@ -69,8 +69,8 @@ def compress(
     chosen = _levels(levels)
     settings = parse_assignments(options)
     learns = calibrates(method)
-    given = {} if learns else {"val_fraction": 0}  # of other data all images count, but those that it learns from
-    config, folder = source_and_folder(run, data, out, f"compression/{method}", **given)
+    val_fraction = None if learns else 0.0  # all images of other data count, except those that the method learns from
+    config, folder = source_and_folder(run, data, out, f"compression/{method}", val_fraction)
     predictor = opening.load(run)
     source, split = find_split(predictor, config, split)
     batches = _calibration(predictor, config, calibration, batch_size) if learns else None

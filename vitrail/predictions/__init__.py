@@ -55,21 +55,16 @@ class SpatialPrediction(Prediction, Protocol):
     def summary(self, top: int) -> dict[str, str]:
         """One line that names at most ``top`` classes or objects."""
 
+    def label_map(self) -> Image.Image | None:
+        """The values of all pixels as a picture of palette indices (classes) or grey levels (numbers), where 0 is shown
+        as clear; None where the pixels have none, as of boxes."""
+
     def to_original(self: S, geometry: ImageGeometry) -> S:
         """The same prediction in the pixels of the image that was preprocessed.
 
         Args:
             geometry: where the model's input lies in it (``Preprocess.geometry``).
         """
-
-
-@runtime_checkable
-class MapPrediction(Prediction, Protocol):
-    """A prediction with a value for each pixel."""
-
-    def to_png(self) -> Image.Image | None:
-        """The values as a picture that a PNG file holds exactly, in the image's own size: palette indices or grey
-        levels, where 0 is drawn as clear. None where this prediction has none."""
 
 
 S = TypeVar("S", bound="SpatialPrediction")

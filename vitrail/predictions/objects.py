@@ -95,7 +95,7 @@ class Prediction:
     def _repr_png_(self) -> bytes:
         return blank(self.draw, self.size)
 
-    def to_png(self) -> Image.Image | None:
+    def label_map(self) -> Image.Image | None:
         """The masks as one picture of mode P in the colours of their classes; 0 where there is none, and the best
         score on top."""
         if self.masks is None:

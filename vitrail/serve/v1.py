@@ -20,7 +20,7 @@ from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import did_you_mean
 from vitrail.explain import Heat, method_names, method_options, named_output
 from vitrail.explain.overlay import overlay
-from vitrail.predictions import MapPrediction, Prediction
+from vitrail.predictions import Prediction, SpatialPrediction
 from vitrail.predictor import Predictor
 from vitrail.serve.jobs.embed import Embed
 from vitrail.serve.jobs.explain import Explain
@@ -168,10 +168,11 @@ async def decoded(
 
 
 def prediction_json(prediction: Prediction, geometry: ImageGeometry, top: int) -> dict[str, Any]:
-    """A prediction as JSON types, in the pixels of its image; with its map, if it has one, as PNG in base64."""
+    """A prediction as JSON types, in the pixels of its image; of classes and masks a map too, PNG in base64."""
     placed = Predictor.to_original(prediction, geometry)
     values = placed.to_dict(top)
-    if not isinstance(placed, MapPrediction) or (map_ := placed.to_png()) is None:
+    map_ = placed.label_map() if isinstance(placed, SpatialPrediction) else None
+    if map_ is None:
         return values
     file = io.BytesIO()
     map_.save(file, "PNG", transparency=0)  # the background

@@ -102,6 +102,10 @@ class Prediction:
         """``size`` (height, width) and the ``shares`` of the classes."""
         return {"size": list(self.size), "shares": self.shares}
 
+    def label_map(self) -> Image.Image:
+        """As :meth:`to_png`."""
+        return self.to_png()
+
     def to_png(self) -> Image.Image:
         """The map as a picture of mode P, whose pixels are the indices, in the colours of :meth:`draw`."""
         return indexed(self.map)

@@ -75,6 +75,10 @@ class Prediction:
         """``size`` (height, width), and the ``nearest``, ``mean`` and ``farthest`` depth in metres."""
         return {"size": list(self.size), **self._range()}
 
+    def label_map(self) -> Image.Image:
+        """As :meth:`to_png`; a server sends it."""
+        return self.to_png()
+
     def to_png(self) -> Image.Image:
         """16-bit grey levels, in millimetres."""
         return Image.fromarray((self.depths * 1000).round().clip(0, 65535).astype(np.uint16))

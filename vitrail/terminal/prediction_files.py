@@ -7,13 +7,16 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from vitrail.console import printable
 from vitrail.errors import UserError
 from vitrail.files import replacing, write_json, write_text
-from vitrail.predictions import MapPrediction, Prediction, SpatialPrediction
+from vitrail.predictions import Prediction, SpatialPrediction
 from vitrail.terminal.pictures import save_new, stem_of
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Write: TypeAlias = Callable[[str, Prediction], None]
 """Takes a picture's name and its prediction."""
@@ -35,6 +38,14 @@ class YoloPrediction(Protocol):
 
     def to_yolo(self) -> str:
         """A line an object."""
+
+
+@runtime_checkable
+class MapPrediction(Protocol):
+    """A prediction that is a picture of its own."""
+
+    def to_png(self) -> Image.Image:
+        """The number of a class for each pixel."""
 
 
 @contextmanager
@@ -112,10 +123,10 @@ def _folder(out: Path, classes: Sequence[str]) -> Iterator[Write]:
             while stem in taken:
                 stem += "-2"
             taken.add(stem)
-            if isinstance(found, YoloPrediction):
+            if isinstance(found, MapPrediction):
+                save_new(found.to_png(), folder / f"{stem}.png")
+            elif isinstance(found, YoloPrediction):
                 (folder / "labels" / f"{stem}.txt").write_text(found.to_yolo(), encoding="utf-8")
-            elif isinstance(found, MapPrediction) and (picture := found.to_png()) is not None:
-                save_new(picture, folder / f"{stem}.png")
             else:
                 raise _unfit(found, out)
 
