@@ -1,7 +1,7 @@
 """A folder is a registry: every module of ``vitrail/<package>/`` is an entry, found by its file name.
 
-A dotted name such as ``my_pkg.thing`` loads a module of another package instead. A user and a program may name any module;
-a file may name one that is imported already, or that an installed package lists as an entry point::
+A dotted name such as ``my_pkg.thing`` loads a module of another package instead. A user and a program may name any
+module; a file may name one that is imported already, or that an installed package lists as an entry point::
 
     [project.entry-points."vitrail.plugins"]
     thing = "my_pkg.thing"
