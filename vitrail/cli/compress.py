@@ -97,12 +97,15 @@ def _calibration(predictor: Predictor, config: SourceConfig, count: int, batch_s
 
     from vitrail.console import note
     from vitrail.data.loading.loader import Loader, LoaderConfig
+    from vitrail.data.transforms.scene import ScenePreprocess
     from vitrail.report.evaluated import find_split
 
     source, _ = find_split(predictor, config, "train")
     source = source.subset(np.linspace(0, len(source) - 1, min(len(source), count)).astype(np.int64))
     note(f"importance measured on {len(source):,} training images")
-    loader = Loader(source, predictor.preprocess, LoaderConfig(batch_size=batch_size), train=False)
+    kind, preprocess = source.target_kind, predictor.preprocess
+    transform = ScenePreprocess(preprocess.config, kind) if kind.spatial else preprocess  # targets as a loss takes them
+    loader = Loader(source, transform, LoaderConfig(batch_size=batch_size), train=False)
     return loader.batches()
 
 
