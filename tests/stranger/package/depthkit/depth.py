@@ -25,7 +25,7 @@ from vitrail.data.batch import Batch, tensor_targets
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.nn.dense_heads import LinearHead
 from vitrail.nn.init import initialise
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.predictions.pictures import blank
 from vitrail.tasks import Task as Base
 from vitrail.trainable import Losses
