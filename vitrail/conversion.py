@@ -17,7 +17,7 @@ from vitrail.checkpoints.description import Description
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.errors import UserError
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.predictor import load
 from vitrail.pretrain import Pretraining
 from vitrail.sizes import resize

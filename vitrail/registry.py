@@ -1,6 +1,10 @@
 """A folder is a registry: every module of ``vitrail/<package>/`` is an entry, found by its file name.
 
-A dotted name such as ``my_pkg.thing`` loads a module of another package instead.
+A dotted name such as ``my_pkg.thing`` loads a module of another package instead. A user and a program may name any
+module; a file may name one that is imported already, or that an installed package lists as an entry point::
+
+    [project.entry-points."vitrail.plugins"]
+    thing = "my_pkg.thing"
 """
 
 from __future__ import annotations
@@ -11,9 +15,13 @@ import pkgutil
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
+from importlib import metadata
 from types import ModuleType
 
 from vitrail.errors import UserError, did_you_mean
+
+PLUGINS = "vitrail.plugins"
+"""The entry points of modules that files may name, since the user has installed the package that lists them."""
 
 
 def names(package: str) -> list[str]:
@@ -43,14 +51,28 @@ def load_from(packages: Sequence[str], name: str) -> ModuleType:
 
 
 def refuse_foreign(names: Iterable[str], where: str) -> None:
-    """Do not import modules because a file names them: only entries of Vitrail and modules already imported pass.
+    """Do not import modules because a file names them: only entries of Vitrail and :func:`permitted` modules pass.
 
     Raises:
         UserError: another module is named; ``where`` (the file) is repeated.
     """
     for name in names:
-        if "." in name and name not in sys.modules:
-            raise UserError(f"{where} names the module {name!r}, which no file may load; import it in Python first")
+        if "." in name and not permitted(name):
+            raise UserError(
+                f"{where} names the module {name!r}, which no file may load; import it in Python first, or install a "
+                f"package that lists it as an entry point of {PLUGINS}"
+            )
+
+
+def permitted(name: str) -> bool:
+    """Whether a file may name this module: it is imported already, or an installed package lists it as a plugin."""
+    return name in sys.modules or name in announced(PLUGINS, tuple(sys.path))
+
+
+@cache
+def announced(group: str, _path: tuple[str, ...]) -> list[str]:
+    """The modules that packages on this ``sys.path`` list as entry points of ``group``, sorted; none is imported."""
+    return sorted(entry.value for entry in metadata.entry_points(group=group))
 
 
 @cache  # finding the dialect of a checkpoint asks for each of them

@@ -20,7 +20,7 @@ from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.metrics import Metrics, Rows
 from vitrail.nn.encoder import Encoder
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.vit import ViT
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from vitrail.nn.attention import Attention
 from vitrail.nn.patch_embed import PatchEmbed
 from vitrail.nn.positions import LearnedPositions, SinusoidalPositions
 from vitrail.nn.relative_bias import RelativeBias
+from vitrail.ops.grid import Pair
 from vitrail.ops.interpolation import interpolate
-from vitrail.ops.patches import Pair
 from vitrail.ops.relative import num_entries
 from vitrail.trainable import Embedder, image_encoder
 from vitrail.vit import ViT

@@ -56,7 +56,8 @@ class SpatialPrediction(Prediction, Protocol):
         """One line that names at most ``top`` classes or objects."""
 
     def label_map(self) -> Image.Image | None:
-        """The classes of all pixels as a picture of mode P, for display; None where only boxes are known."""
+        """The values of all pixels as a picture of palette indices (classes) or grey levels (numbers), where 0 is shown
+        as clear; None where the pixels have none, as of boxes."""
 
     def to_original(self: S, geometry: ImageGeometry) -> S:
         """The same prediction in the pixels of the image that was preprocessed.

@@ -20,6 +20,7 @@ from vitrail.ops import rle
 from vitrail.predictions.pictures import blank
 
 if TYPE_CHECKING:
+    import supervision
     from numpy.typing import NDArray
 
 MOST_COLOURS = 255  # classes that a map tells apart
@@ -141,7 +142,7 @@ class Prediction:
         writer.writerows([path, *row.values()] for row in self.rows())
         return text.getvalue()
 
-    def to_supervision(self) -> Any:
+    def to_supervision(self) -> supervision.Detections:
         """A ``supervision.Detections``.
 
         Raises:

@@ -18,7 +18,7 @@ from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.metrics import Rows
 from vitrail.nn.encoder import Encoder
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.predictions import Prediction
 from vitrail.trainable import Embedder, Forward, ModelConfig, Trainable, config_class
 from vitrail.vit import ViT, ViTConfig

@@ -28,7 +28,7 @@ from vitrail.nn.detail_stream import DetailStream
 from vitrail.nn.init import initialise
 from vitrail.nn.resnet_stem import ResNetStem
 from vitrail.nn.windows import WindowConfig
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.ops.segmentation_losses import IGNORE, cell_cross_entropy, cross_entropy_and_dice
 from vitrail.predictions.pictures import blank
 from vitrail.tasks import Task as Base
