@@ -28,10 +28,10 @@ from vitrail import console
 from vitrail.nn.detr_decoder import DecoderConfig
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.boxes import cxcywh_to_xyxy
-from vitrail.presets import preset
 from vitrail.tasks import detection
 from vitrail.train.allocator import keep_freed_memory
 from vitrail.vit import ViTConfig
+from vitrail.vit_presets import preset
 
 Loss: TypeAlias = Callable[[], Tensor]
 OBJECTS, QUERIES, CLASSES = 7, 100, 80

@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader
 
 from vitrail import console
 from vitrail.data import DataConfig, LoaderConfig, PreprocessConfig, SourceConfig, augmentation, open_data
-from vitrail.presets import preset
 from vitrail.tasks import classification
+from vitrail.vit_presets import preset
 
 BATCH_SIZE = 50
 AUGMENTATIONS = ("light", "plain", "deit3")

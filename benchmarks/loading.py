@@ -109,8 +109,8 @@ def write(folder: Path, name: str) -> int:
     from vitrail.checkpoints.description import Description
     from vitrail.data.transforms.preprocess import PreprocessConfig
     from vitrail.predictor import Predictor
-    from vitrail.presets import preset
     from vitrail.tasks import classification
+    from vitrail.vit_presets import preset
 
     classes = tuple(f"class {i}" for i in range(1000))
     for kind, config in (

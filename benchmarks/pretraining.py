@@ -21,10 +21,10 @@ from matmul import matmul_rate
 from turns import Step, take_turns
 
 from vitrail import console
-from vitrail.presets import preset
 from vitrail.pretrain import mae
 from vitrail.train.allocator import keep_freed_memory
 from vitrail.vit import ViT
+from vitrail.vit_presets import preset
 
 BATCH, HEAD_DIM = 32, 64
 MODEL = preset("S/16", positions="sincos_2d")

@@ -349,8 +349,8 @@ def test_real_weights_name_real_photos(real_data):
     from safetensors.torch import load_file
 
     from vitrail.data.transforms.preprocess import PreprocessConfig
-    from vitrail.presets import preset
     from vitrail.tasks.classification import Config, Task
+    from vitrail.vit_presets import preset
 
     folder = real_data / "vit_tiny_imagenet"
     wnids = [item["wnid"] for item in json.loads((folder / "classes.json").read_text())]

@@ -24,6 +24,11 @@ def test_type_checkers_see_the_table():
     assert imported == vitrail._PUBLIC
 
 
+def test_no_public_name_is_that_of_a_module():
+    """Importing a module sets an attribute of its package, which would hide the name."""
+    assert not vitrail._PUBLIC.keys() & {path.stem for path in Path(vitrail.__file__).parent.iterdir()}
+
+
 def test_names_are_what_their_modules_define():
     for name, module in vitrail._PUBLIC.items():
         assert getattr(vitrail, name) is getattr(importlib.import_module(module), name)

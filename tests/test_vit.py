@@ -10,8 +10,8 @@ from vitrail.errors import UserError
 from vitrail.nn.block import BlockConfig
 from vitrail.nn.patch_embed import PatchEmbedConfig
 from vitrail.nn.resnet_stem import ResNetStemConfig
-from vitrail.presets import count, preset, presets
 from vitrail.vit import ViT, ViTConfig
+from vitrail.vit_presets import count, preset, presets
 
 TINY: dict[str, Any] = {"image_size": 16, "patch_size": 4, "dim": 32, "depth": 3, "heads": 2, "mlp_dim": 64}
 

@@ -15,12 +15,12 @@ if TYPE_CHECKING:  # the table below, for type checkers; tests/test_public.py co
     from vitrail.int8 import quantize as quantize
     from vitrail.predictor import Predictor as Predictor
     from vitrail.predictor import load as load
-    from vitrail.presets import preset as preset
-    from vitrail.presets import presets as presets
     from vitrail.train.loop import fit as fit
     from vitrail.version import __version__ as __version__
     from vitrail.vit import ViT as ViT
     from vitrail.vit import ViTConfig as ViTConfig
+    from vitrail.vit_presets import preset as preset
+    from vitrail.vit_presets import presets as presets
 
 # The public names and their modules, imported on first use: `import vitrail` and `vitrail --help` need no torch.
 _PUBLIC = {
@@ -36,8 +36,8 @@ _PUBLIC = {
     "fit": "vitrail.train.loop",
     "inspect": "vitrail.conversion",
     "load": "vitrail.predictor",
-    "preset": "vitrail.presets",
-    "presets": "vitrail.presets",
+    "preset": "vitrail.vit_presets",
+    "presets": "vitrail.vit_presets",
     "quantize": "vitrail.int8",
 }
 __all__ = [name for name in _PUBLIC if not name.startswith("_")]

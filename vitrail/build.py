@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def build_described(meta: Mapping[str, Any], file: Path) -> tuple[Embedder, Prep
     name, settings = meta.get("task"), meta.get("config")
     module = _imported(name)
     if module is None or not isinstance(settings, dict):
-        hint = "import its module first" if "." in str(name) else "upgrade vitrail"
+        hint = "import its module first, or install its package" if "." in str(name) else "upgrade vitrail"
         raise UserError(f"{file} is for the task {name!r}, which this Vitrail does not have; {hint}")
     task = _on_meta(module, from_dict(module.Config, settings, where=str(file)), file)
     if "preprocess" not in meta:
@@ -139,15 +140,16 @@ def _on_meta(module: ModuleType, config: object, file: Path) -> Embedder:
 
 
 def _imported(name: object) -> ModuleType | None:
-    """The module of a task by its registry name, or None: ours, or a third party's that the program has imported.
-
-    A file that names a module never makes it be imported.
+    """The module of a task by its registry name, or None: ours, or a third party's that is permitted
+    (:func:`vitrail.registry.permitted`); a file that names another module does not make it be imported.
     """
     if not isinstance(name, str):
         return None
     if any(name in registry.names(package) for package in REGISTRIES):
         return registry.load_from(REGISTRIES, name)
     module = sys.modules.get(name)
+    if module is None and registry.permitted(name):
+        module = importlib.import_module(name)
     task, config = (getattr(module, part, None) for part in ("Task", "Config"))
     own = isinstance(task, type) and issubclass(task, Embedder) and task.__module__ == name
     return module if own and isinstance(config, type) else None

@@ -1,7 +1,7 @@
-"""What people see while something runs: notes, warnings, tables and progress.
+"""Terminal output: notes, warnings, tables and progress.
 
-Everything here goes to stderr, so that stdout carries only results. A terminal gets rich's bars, anything
-else plain lines at a bounded rate.
+Everything here goes to stderr, so that stdout holds only results. A terminal gets progress bars of rich, anything
+else plain lines at a limited rate.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else _escape(c) for c in text)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A plain text table: columns of numbers flush right, others left, two spaces between.
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A plain text table: columns of numbers are right-aligned, others left-aligned, two spaces apart.
 
-    Widths are those of a terminal, where a Chinese character takes two cells.
+    Widths are in terminal cells; a Chinese character takes two.
     """
     from rich.cells import cell_len
 
@@ -91,8 +91,8 @@ class Progress:
             self._task = self._bar.add_task(self.label, total=self.total, shown="")
         return self
 
-    def advance(self, count: int = 1, **shown: Any) -> None:
-        """Count ``count`` more done; ``shown`` appears as ``name value`` beside the bar."""
+    def advance(self, count: int = 1, **shown: object) -> None:
+        """Advance by ``count``; ``shown`` appears as ``name value`` beside the bar."""
         self.done += count
         if not self.enabled:
             return
@@ -141,12 +141,12 @@ def duration(seconds: float) -> str:
 
 def _escape(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8, as os.fsdecode keeps it
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode keeps it
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -17,12 +17,12 @@ from vitrail.checkpoints.description import Description
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.errors import UserError
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.predictor import load
-from vitrail.presets import count
 from vitrail.pretrain import Pretraining
 from vitrail.sizes import resize
 from vitrail.trainable import image_encoder
+from vitrail.vit_presets import count
 
 
 def convert(
@@ -100,7 +100,7 @@ def inspect(
         "task": task.name,
         "parameters": sum(parameter.numel() for parameter in task.parameters()),
         "macs": count(after).macs,
-        "classes": list(task.names),
+        "classes": list(vars(task.config).get("classes", ())),
         "config": to_dict(task.config),
         "preprocess": to_dict(found.preprocess),
         "adapted": adapted,

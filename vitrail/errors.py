@@ -1,11 +1,11 @@
-"""Errors for the person at the keyboard: one line that repeats what was written and ends with what to do."""
+"""Errors for users: one line that repeats what was written and ends with what to do."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-SHOWN = 20  # names at most in a hint
+SHOWN = 20  # maximum number of names in a hint
 
 
 class UserError(ValueError):

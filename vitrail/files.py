@@ -1,16 +1,19 @@
-"""Writing that survives a crash: a file or a folder appears whole under its name, or not at all."""
+"""Atomic writing: a file or a folder appears complete under its name, or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from vitrail.errors import UserError
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+"""A value that JSON can hold."""
 
 
 def cache_dir() -> Path:
@@ -22,16 +25,16 @@ def cache_dir() -> Path:
 
 @contextmanager
 def replacing(path: str | Path, *, size: int = 0) -> Iterator[Path]:
-    """Yield a temporary sibling of ``path`` to write a file or a folder at; it takes the name when all went well.
+    """Yield a temporary sibling of ``path`` to write a file or a folder at; it is renamed to ``path`` on success.
 
-    What was written is synced to disk before the rename and the parent folder after it, so a power cut leaves
-    the old content or the new one. A failure removes the temporary. A folder must not exist yet.
+    The data is synced to disk before the rename and the parent folder after it, so a power failure leaves the old
+    content or the new one. A failure removes the temporary. A folder must not exist yet.
 
     Args:
         size: bytes about to be written, named in the error.
 
     Raises:
-        UserError: the disk is full or failing, or the place is not writable.
+        UserError: the disk is full or failing, or the path is not writable.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -60,7 +63,7 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_bytes(data)
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_json(path: str | Path, value: object) -> None:
     """Replace the file at ``path`` by ``value`` as JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
@@ -69,7 +72,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """The mapping in a JSON file.
 
     Raises:
-        UserError: it cannot be read, or holds anything else.
+        UserError: it cannot be read, or contains anything else.
     """
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -82,10 +85,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def append(path: str | Path, text: str) -> None:
-    """Add to a text file that is not a link to another place.
+    """Append to a text file that is not a symbolic link.
 
     Raises:
-        UserError: it is one, or cannot be written.
+        UserError: it is a link, or cannot be written.
     """
     try:
         with open(path, "a", encoding="utf-8", errors="surrogateescape", opener=no_link) as file:
@@ -95,7 +98,7 @@ def append(path: str | Path, text: str) -> None:
 
 
 def no_link(path: str, flags: int) -> int:
-    """An opener for ``open`` that refuses a symbolic link (ELOOP), which could make us write anywhere."""
+    """An opener for ``open`` that refuses symbolic links (ELOOP), which could point anywhere."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
@@ -109,7 +112,7 @@ def sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a whole folder; absent is fine."""
+    """Delete a file or a whole folder; a path that does not exist is ignored."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     elif os.path.lexists(path):  # unlike unlink, it finds nothing below a file

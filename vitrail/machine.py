@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and devices."""
+"""Resources of the machine that this process may use: cores and devices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def num_cores() -> int:
-    """Cores that this process may run on: a container or ``taskset`` may leave it fewer than there are."""
+    """Number of cores that this process may run on, which a container or ``taskset`` can limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -40,8 +40,7 @@ from vitrail.engines.choose import PLAIN, start
 from vitrail.engines.graph import open_file
 from vitrail.errors import UserError
 from vitrail.machine import pick_device
-from vitrail.ops.grid import as_pair
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair, as_pair
 from vitrail.predictions import Prediction, SpatialPrediction
 from vitrail.sizes import require_fit, resize
 from vitrail.tasks import Predicting, Task, require_predicting

@@ -1,6 +1,10 @@
 """A folder is a registry: every module of ``vitrail/<package>/`` is an entry, found by its file name.
 
-``my_pkg.thing`` (a dotted name) loads a third party's module instead.
+A dotted name such as ``my_pkg.thing`` loads a module of another package instead. A user and a program may name any
+module; a file may name one that is imported already, or that an installed package lists as an entry point::
+
+    [project.entry-points."vitrail.plugins"]
+    thing = "my_pkg.thing"
 """
 
 from __future__ import annotations
@@ -11,9 +15,13 @@ import pkgutil
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
+from importlib import metadata
 from types import ModuleType
 
 from vitrail.errors import UserError, did_you_mean
+
+PLUGINS = "vitrail.plugins"
+"""The entry points of modules that files may name, since the user has installed the package that lists them."""
 
 
 def names(package: str) -> list[str]:
@@ -22,7 +30,7 @@ def names(package: str) -> list[str]:
 
 
 def load(package: str, name: str) -> ModuleType:
-    """The module of entry ``name`` in ``vitrail.<package>``, or the third party's module for a dotted name.
+    """The module of entry ``name`` in ``vitrail.<package>``, or the module of a dotted name.
 
     Raises:
         UserError: no such entry, with the closest name.
@@ -38,22 +46,36 @@ def load(package: str, name: str) -> ModuleType:
 
 
 def load_from(packages: Sequence[str], name: str) -> ModuleType:
-    """The entry of the first of several packages that has it. Errors as :func:`load`."""
+    """The entry of the first of several packages that has it. Raises as :func:`load`."""
     return load(next((package for package in packages if name in names(package)), packages[0]), name)
 
 
 def refuse_foreign(names: Iterable[str], where: str) -> None:
-    """What a file names is never imported on its word: only our entries pass, and modules that are imported already.
+    """Do not import modules because a file names them: only entries of Vitrail and :func:`permitted` modules pass.
 
     Raises:
         UserError: another module is named; ``where`` (the file) is repeated.
     """
     for name in names:
-        if "." in name and name not in sys.modules:
-            raise UserError(f"{where} names the module {name!r}, which no file may load; import it in Python first")
+        if "." in name and not permitted(name):
+            raise UserError(
+                f"{where} names the module {name!r}, which no file may load; import it in Python first, or install a "
+                f"package that lists it as an entry point of {PLUGINS}"
+            )
 
 
-@cache  # a checkpoint's dialect is found by asking for each of them
+def permitted(name: str) -> bool:
+    """Whether a file may name this module: it is imported already, or an installed package lists it as a plugin."""
+    return name in sys.modules or name in announced(PLUGINS, tuple(sys.path))
+
+
+@cache
+def announced(group: str, _path: tuple[str, ...]) -> list[str]:
+    """The modules that packages on this ``sys.path`` list as entry points of ``group``, sorted; none is imported."""
+    return sorted(entry.value for entry in metadata.entry_points(group=group))
+
+
+@cache  # finding the dialect of a checkpoint asks for each of them
 def _listed(folders: tuple[str, ...]) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_"))
 

@@ -6,7 +6,7 @@ import dataclasses
 
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.trainable import Embedder, image_encoder
 from vitrail.vit import ViT
 

@@ -20,7 +20,7 @@ from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.metrics import Metrics, Rows
 from vitrail.nn.encoder import Encoder
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.vit import ViT
 
 if TYPE_CHECKING:
@@ -110,12 +110,6 @@ class Embedder(EncoderModule):
     """A model that turns images into feature vectors, and into outputs that a :class:`vitrail.tasks.Task` decodes."""
 
     config: ModelConfig
-    vit: ViT  # of our own entries; other packages use encoders()
-
-    @property
-    def backbone(self) -> ViT:
-        """The first encoder. Deprecated: use :func:`image_encoder`."""
-        return image_encoder(self)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from vitrail.ops.relative import offsets
 from vitrail.ops.rope import rope_2d
 
 EmbedConfig = Annotated[PatchEmbedConfig | ConvStemConfig | ResNetStemConfig, Field(discriminator="kind")]
-STEMS: dict[str, Any] = {"patch": PatchEmbed, "conv": ConvStem, "resnet": ResNetStem}
+STEMS = {"patch": PatchEmbed, "conv": ConvStem, "resnet": ResNetStem}
 
 
 @config
@@ -79,11 +79,16 @@ class ViTConfig:
         """Width of one attention head."""
         return self.block.head_dim or self.dim // self.heads
 
+    @property
+    def patch_embed(self) -> PatchEmbedConfig:
+        """The settings of the patch projection; a stem's projection has the defaults."""
+        return self.embed if isinstance(self.embed, PatchEmbedConfig) else PatchEmbedConfig()
+
     @model_validator(mode="after")
     def _consistent(self) -> ViTConfig:
         if max(self.image_size) > 16384:
             raise ValueError(f"image_size {self.image_size} is over the limit of 16384 pixels a side")
-        stride = (self.embed.stride if isinstance(self.embed, PatchEmbedConfig) else None) or self.patch_size
+        stride = self.patch_embed.stride or self.patch_size
         num_patches = (self.image_size[0] // stride[0] + 1) * (self.image_size[1] // stride[1] + 1)
         if num_patches * self.dim > 2**27:  # half a gigabyte a layer; a file can claim any size
             raise ValueError(f"some {num_patches:,} patches of dim {self.dim} are too many; enlarge patch_size")

@@ -81,7 +81,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     good_folder(folder / "pets")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("VITRAIL_CACHE", str(folder / "cache" / "vitrail"))
         assert main(["train", "pets", "--name", "pets", "--epochs", "1", "--batch-size", "4", *OPTIONS]) == 0
     return folder / "runs" / "pets" / "weights" / "best.safetensors"
 
@@ -91,7 +91,7 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs and indices go to folders of their own; drawing plots is not what is tested here."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache" / "vitrail"))
     monkeypatch.setattr("vitrail.report.evaluated.EvaluatedModel.save_plots", lambda *_: None)
 
 

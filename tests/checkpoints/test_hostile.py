@@ -46,7 +46,7 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             pixels = draw.integers(0, 256, (16, 16, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache" / "vitrail"))
 
 
 def parts(path: Path) -> tuple[dict[str, Any], dict[str, Any], bytes]:

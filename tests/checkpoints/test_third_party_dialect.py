@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import vitrail
+from vitrail import registry
 from vitrail.build import open_checkpoint
-from vitrail.checkpoints import foreign
 from vitrail.cli import main
 
 DIALECT = """
@@ -96,7 +96,7 @@ def test_a_dialect_of_another_package_is_written_and_read(tiny_predictor, packag
 
 def test_a_dialect_that_is_not_announced_is_only_written(tiny_predictor, package: Path, tmp_path: Path) -> None:
     (package / "birdlib-1.0.dist-info" / "entry_points.txt").write_text("")
-    foreign.installed.cache_clear()
+    registry.announced.cache_clear()
     vitrail.convert(save(tiny_predictor(), tmp_path), tmp_path / "out", to="birdlib.files")
     with pytest.raises(vitrail.UserError, match="no dialect that Vitrail knows"):
         open_checkpoint(tmp_path / "out")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from vitrail.cli import main
-from vitrail.presets import count, preset
+from vitrail.vit_presets import count, preset
 
 
 def models(capsys, *arguments):
@@ -26,7 +26,7 @@ def test_settings_change_the_cost(capsys):
 
 
 def test_the_table(capsys, monkeypatch):
-    monkeypatch.setattr("vitrail.vit.presets", lambda: ["Ti/16", "S/32"])
+    monkeypatch.setattr("vitrail.vit_presets.presets", lambda: ["Ti/16", "S/32"])
     header, first, second = models(capsys).splitlines()
     assert header.split()[:5] == ["model", "dim", "depth", "heads", "mlp"]
     assert first.split() == ["Ti/16", "192", "12", "3", "768", "224×224", "197", "5.7", "1.25"]

@@ -157,7 +157,7 @@ def test_an_export_that_disagrees_leaves_nothing(weights, tmp_path, monkeypatch)
 def test_merged_tokens_are_part_of_the_file(weights, photo, tmp_path, capsys):
     file = tmp_path / "merged.onnx"
     assert main(["export", str(weights), str(file), "--to", "onnx", "--merge", "2"]) == 0
-    assert "images of 16×24 pixels only: its backbone is a ReducedViT" in capsys.readouterr().err
+    assert "images of 16×24 pixels only: its encoder is a ReducedViT" in capsys.readouterr().err
     expected = compress.apply(vitrail.load(weights, device="cpu"), "tome", r=2).predict(photo)
     np.testing.assert_allclose(vitrail.load(file).predict(photo).probabilities, expected.probabilities, atol=1e-5)
     assert main(["export", str(weights), str(tmp_path / "merged"), "--to", "huggingface", "--merge", "2"]) == 2

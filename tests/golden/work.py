@@ -112,9 +112,9 @@ class Work:
                     self.record(f"{name}#{key}", _parsed(text))
 
     def arrays(self, name: str, path: Path) -> None:
-        """Record every array of an .npz file."""
+        """Record every array of an .npz file but the samples' names, which are absolute paths."""
         with np.load(path) as file:
-            for key in sorted(file.files):
+            for key in sorted(set(file.files) - {"name"}):
                 self._put(f"{name}/{key}", hash_array(file[key]))
 
     def weights(self, name: str, path: Path) -> None:

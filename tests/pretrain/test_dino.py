@@ -190,7 +190,7 @@ def test_it_learns_in_bfloat16_too(name: str) -> None:
 @pytest.mark.parametrize("name", ["dino", "ibot"])
 def test_the_recipes_crops_are_the_papers(name: str) -> None:
     run = registry.load("recipes", name).run()
-    sizes = [view.size(run.data.preprocess.size) for view in run.data.views for _ in range(view.count)]
+    sizes = [view.size(run.preprocess.size) for view in run.data.views for _ in range(view.count)]
     assert sizes == [(224, 224)] * 2 + [(96, 96)] * 8
     assert run.task == name
 

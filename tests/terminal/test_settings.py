@@ -8,14 +8,16 @@ import pytest
 from vitrail.cli.pretrain import PretrainOptions
 from vitrail.cli.train import TrainOptions
 from vitrail.config import override, parse_assignments
+from vitrail.data import DataConfig, SourceConfig
 from vitrail.errors import UserError
-from vitrail.recipes import digits
 from vitrail.terminal.settings import Sets, changes, metadata
+from vitrail.train.run import Run
 
+RUN = Run(data=DataConfig(source=SourceConfig(spec="photos")))
 OPTIONS = {name: sets for options in (TrainOptions, PretrainOptions) for name, sets in metadata(options).items()}
 VALUES = {
     "image_size": 16,
-    "channels": 3,
+    "channels": 1,
     "epochs": 7,
     "batch_size": 9,
     "lr": 0.5,
@@ -45,8 +47,8 @@ def test_an_option_changes_settings_that_a_run_has(option):
     changed = sets.changes(VALUES[option])
     assert set(changed) <= {*sets.paths, *sets.fixed}
     teacher = {"distill.teacher": "runs/teacher"} if "distill" in option or option == "allow_pickle" else {}
-    run = override(digits.run(), {**teacher, **changed})
-    assert run != digits.run()
+    run = override(RUN, {**teacher, **changed})
+    assert run != RUN
 
 
 def test_every_option_of_the_table_is_tested():
@@ -65,7 +67,6 @@ def test_fixed_values_and_those_of_a_resolver():
         name: Annotated[str | None, Sets("e", "f", resolve=lambda name: {name: 1})] = None
         other: int = 3
 
-    globals()["Options"] = Options
     assert changes(Options(rate=0.5, name="f")) == {"a.b": 0.5, "c": 0.5, "d": None, "f": 1}
 
 
@@ -90,7 +91,7 @@ def test_a_wrong_value_reads_as_with_set(options, text):
     messages = []
     for changed in (changes(options), parse_assignments([text])):
         with pytest.raises(UserError) as caught:
-            override(digits.run(), changed)
+            override(RUN, changed)
         assert "\n" not in str(caught.value)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]

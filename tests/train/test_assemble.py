@@ -138,5 +138,5 @@ def test_preprocessing_takes_size_and_channels_from_the_model_unless_they_are_se
         build_task(override(run, {"model.channels": 3}), open_data(run.data))
     with pytest.raises(UserError, match=r"patch"):
         build_task(override(run, {"data.preprocess.size": 9}), open_data(run.data))
-    with pytest.raises(UserError, match=r"preprocess\.size is not set and no model says it"):
+    with pytest.raises(UserError, match=r"preprocess\.size is not set and no model gives it"):
         open_data(derived.data).train_loader()

@@ -22,8 +22,8 @@ from vitrail.vit import ViTConfig
         ({"loss": 1.0}, None),
         ({"feature_std": 0.5, "teacher_entropy": 0.7}, None),
         ({"feature_std": 0.01}, "all images have nearly the same features (feature_std 0.01)"),
-        ({"feature_std": 0.9, "teacher_entropy": 0.001}, "gives one answer for all images"),
-        ({"feature_std": 0.9, "teacher_entropy": 0.9999}, "gives every answer alike for all images"),
+        ({"feature_std": 0.9, "teacher_entropy": 0.001}, "gives one output for all images"),
+        ({"feature_std": 0.9, "teacher_entropy": 0.9999}, "gives equal outputs for all images"),
     ],
 )
 def test_what_counts_as_a_collapse(means: dict[str, float], said: str | None) -> None:

@@ -28,8 +28,7 @@ from vitrail.benchmarking.turns import take_turns
 from vitrail.data.source import SourceConfig
 from vitrail.engines.graph import Graph
 from vitrail.errors import UserError
-from vitrail.ops.grid import as_pair
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair, as_pair
 from vitrail.predictor import Predictor, load
 from vitrail.report.evaluated import find_split
 from vitrail.sizes import require_fit

@@ -16,7 +16,7 @@ from vitrail.engines import FileFormat
 from vitrail.engines.choose import PLAIN
 from vitrail.engines.graph import writing
 from vitrail.errors import UserError, did_you_mean
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.predictor import Predictor, name_of
 
 

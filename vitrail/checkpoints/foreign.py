@@ -6,8 +6,6 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 from torch import Tensor
@@ -46,7 +44,7 @@ class Foreign:
 
 def names() -> list[str]:
     """All dialects: ours by file name, then those of installed packages by module."""
-    return [*registry.names(DIALECTS), *installed(tuple(sys.path))]
+    return [*registry.names(DIALECTS), *registry.announced(ENTRY_POINTS, tuple(sys.path))]
 
 
 def load(name: str) -> Dialect:
@@ -157,12 +155,6 @@ def save(name: str, out: str | Path, description: Description, state: Mapping[st
         for file, content in dialect.sidecars(description).items():
             files.write_json(temporary / file, content)
     return out
-
-
-@cache
-def installed(_path: tuple[str, ...]) -> list[str]:
-    """The modules of dialects that packages on this ``sys.path`` announce."""
-    return sorted(entry.value for entry in metadata.entry_points(group=ENTRY_POINTS))
 
 
 def _dialect(tensors: Tensors, beside: Beside, path: Path) -> str:

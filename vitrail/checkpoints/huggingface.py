@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
@@ -20,8 +20,11 @@ from vitrail.data.indexing.names import told_apart
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import from_huggingface, to_huggingface
 from vitrail.errors import UserError
+from vitrail.files import Json
 from vitrail.nn.head import HeadConfig
 from vitrail.nn.pooling import PoolKind
+
+T = TypeVar("T")
 
 FILE = "model.safetensors"
 _ACTIVATIONS = {
@@ -57,10 +60,10 @@ class Config:
         self.values = values
         self.assumed: list[str] = []
 
-    def get(self, name: str, default: object) -> Any:
+    def get(self, name: str, default: T) -> T:
         """What it says, or the library's default."""
         if name in self.values:
-            return self.values[name]
+            return cast("T", self.values[name])
         self.assumed.append(f"{name}: {default}, the library's default; say it in config.json if it is another")
         return default
 
@@ -218,13 +221,15 @@ def backbone_json(model: PooledModel) -> dict[str, Any]:
     }
 
 
-def labels_json(model: PooledModel) -> dict[str, Any]:
+def labels_json(model: PooledModel) -> dict[str, Json]:
     """``id2label`` and ``label2id``, where the outputs are classes."""
     names = model.classes if model.labels else ()
-    return {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}} if names else {}
+    if not names:
+        return {}
+    return {"id2label": {str(i): n for i, n in enumerate(names)}, "label2id": {n: i for i, n in enumerate(names)}}
 
 
-def config_json(model: PooledModel, kind: str, architecture: str, **more: Any) -> dict[str, Any]:
+def config_json(model: PooledModel, kind: str, architecture: str, **more: Json) -> dict[str, Json]:
     """The content of ``config.json`` of the families with query, key and value of their own names."""
     block = model.vit.block
     return {
@@ -241,9 +246,9 @@ def config_json(model: PooledModel, kind: str, architecture: str, **more: Any) -
     }
 
 
-def sidecars(model: PooledModel, config: dict[str, Any]) -> dict[str, Any]:
+def sidecars(model: PooledModel, config: Mapping[str, Json]) -> dict[str, Json]:
     """``config.json``, and ``preprocessor_config.json`` where the preprocessing is known."""
-    found = {"config.json": config}
+    found: dict[str, Json] = {"config.json": config}
     if model.preprocess is not None:
         found["preprocessor_config.json"] = to_huggingface(model.preprocess)
     return found
@@ -258,10 +263,10 @@ def lacks(model: PooledModel, own: dict[str, bool]) -> str | None:
     vit, block = model.vit, model.vit.block
     common = {
         f"{vit.embed.kind} stem": vit.embed.kind != "patch",
-        "overlapping patches": getattr(vit.embed, "stride", None) not in (None, vit.patch_size),
-        "padding of images": getattr(vit.embed, "pad", False),
-        "norm of patches": getattr(vit.embed, "norm", False),
-        "patches without bias": not getattr(vit.embed, "bias", True),
+        "overlapping patches": vit.patch_embed.stride not in (None, vit.patch_size),
+        "padding of images": vit.patch_embed.pad,
+        "norm of patches": vit.patch_embed.norm,
+        "patches without bias": not vit.patch_embed.bias,
         f"{vit.positions} positions": vit.positions != "learned",
         "model without class token": not vit.class_token,
         "class token without position": vit.class_token and not vit.class_position,

@@ -8,6 +8,7 @@ from vitrail.checkpoints import huggingface as hf
 from vitrail.checkpoints.pooled import PooledModel
 from vitrail.checkpoints.rules import Rule, layer, repeated, same, shaped, stacked_layer
 from vitrail.checkpoints.shapes import Shapes, depth_of, geometry
+from vitrail.files import Json
 
 TEXT = ("text_model.*", "text_projection.*", "logit_scale", "logit_bias", "vision_model.embeddings.position_ids")
 BLOCK = [
@@ -71,7 +72,7 @@ def lacks(model: PooledModel, own: dict[str, bool]) -> str | None:
     return hf.lacks(model, {**common, **own})
 
 
-def sidecars(model: PooledModel, family: str, architecture: str, **more: Any) -> dict[str, Any]:
+def sidecars(model: PooledModel, family: str, architecture: str, **more: Json) -> dict[str, Json]:
     """``config.json`` and ``preprocessor_config.json``; a classifier's config is that of both encoders.
 
     Args:

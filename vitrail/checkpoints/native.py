@@ -9,10 +9,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -21,11 +21,11 @@ from vitrail.checkpoints.containers import Entry, Tensors, fill, room, safetenso
 from vitrail.config import to_dict
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
+from vitrail.files import Json
 
 VERSION = 1
 NAME = "native"
 """Of the format, where dialects of other libraries have theirs."""
-Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
 
 class Configured(Protocol):

@@ -14,7 +14,7 @@ from vitrail.checkpoints.beside import Beside
 from vitrail.checkpoints.pooled import PooledModel
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import from_huggingface, to_huggingface
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 
 Wanted = Iterable[tuple[str, bool]]
 """(what, whether a model has it)"""
@@ -54,9 +54,9 @@ def lacks(model: PooledModel) -> str | None:
         (
             (f"{vit.positions} positions", vit.positions not in ("learned", "sincos_2d")),
             ("convolutional stem", vit.embed.kind == "conv"),
-            ("overlapping patches", getattr(vit.embed, "stride", None) not in (None, vit.patch_size)),
-            ("padding of images", getattr(vit.embed, "pad", False)),
-            ("image that its patches do not cover", getattr(vit.embed, "drop", False)),
+            ("overlapping patches", vit.patch_embed.stride not in (None, vit.patch_size)),
+            ("padding of images", vit.patch_embed.pad),
+            ("image that its patches do not cover", vit.patch_embed.drop),
             ("register tokens", bool(vit.registers)),
             ("distillation token", vit.distillation_token),
             ("class token without position", vit.class_token and not vit.class_position),

@@ -21,7 +21,7 @@ from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import from_timm, to_timm
 from vitrail.errors import UserError
 from vitrail.nn.resnet_stem import ResNetStemConfig
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 
 ACTIVATIONS = {
     "gelu": "gelu", "gelu_tanh": "gelu_tanh", "quick_gelu": "quick_gelu", "silu": "silu", "swish": "silu",

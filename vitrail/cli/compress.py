@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
@@ -69,8 +69,8 @@ def compress(
     chosen = _levels(levels)
     settings = parse_assignments(options)
     learns = calibrates(method)
-    given = {} if learns else {"val_fraction": 0}  # of other data all images count, but those that it learns from
-    config, folder = source_and_folder(run, data, out, f"compression/{method}", **given)
+    val_fraction = None if learns else 0.0  # all images of other data count, except those that the method learns from
+    config, folder = source_and_folder(run, data, out, f"compression/{method}", val_fraction)
     predictor = opening.load(run)
     source, split = find_split(predictor, config, split)
     batches = _calibration(predictor, config, calibration, batch_size) if learns else None
@@ -97,12 +97,15 @@ def _calibration(predictor: Predictor, config: SourceConfig, count: int, batch_s
 
     from vitrail.console import note
     from vitrail.data.loading.loader import Loader, LoaderConfig
+    from vitrail.data.transforms.scene import ScenePreprocess
     from vitrail.report.evaluated import find_split
 
     source, _ = find_split(predictor, config, "train")
     source = source.subset(np.linspace(0, len(source) - 1, min(len(source), count)).astype(np.int64))
     note(f"importance measured on {len(source):,} training images")
-    loader = Loader(source, predictor.preprocess, LoaderConfig(batch_size=batch_size), train=False)
+    kind, preprocess = source.target_kind, predictor.preprocess
+    transform = ScenePreprocess(preprocess.config, kind) if kind.spatial else preprocess  # targets as a loss takes them
+    loader = Loader(source, transform, LoaderConfig(batch_size=batch_size), train=False)
     return loader.batches()
 
 
@@ -111,8 +114,7 @@ def _plain(points: list[Point], source: Source, split: str, batch_size: int) -> 
     from vitrail.report.plain import plain
 
     measured = {"split": split, "images": len(source), "batch_size": batch_size}
-    result: dict[str, Any] = plain(measured | {"points": curve_table(points).to_dict()})
-    return result
+    return plain(measured | {"points": curve_table(points).to_dict()})
 
 
 def _table(points: list[Point], monitor: str) -> str:
@@ -144,7 +146,7 @@ def _write(
         style.save_png(_tokens(reduced, source, count), folder / "tokens.png")
     for name, (model, point) in compressed.items():
         if name not in reduced:
-            model.metrics = plain(point.evaluation.metrics)
+            model.metrics = cast("dict[str, float]", plain(point.evaluation.metrics))
             model.save(folder / f"{name.replace('=', '-')}.safetensors")
 
 

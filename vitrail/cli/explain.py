@@ -37,7 +37,7 @@ def explain(
     out: Path = Path("explained"),
     opening: Opening = Opening(),  # noqa: B008  frozen
 ) -> None:
-    """Draw heat maps of what a prediction depends on, or without images what the model has learned.
+    """Draw heat maps that explain predictions, or figures of what a model has learned.
 
     With images: a heat map for each method, and one sheet with all of them. Without: figure 7 of the ViT paper, that is
     patch filters, position embeddings and the attention distance of each head.

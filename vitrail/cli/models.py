@@ -19,8 +19,8 @@ def models(name: str | None = None, /, *, overrides: Set = (), as_json: Json = F
     """
     from vitrail.config import override, parse_assignments, to_dict
     from vitrail.console import table
-    from vitrail.presets import Count, count, preset, presets
     from vitrail.vit import ViTConfig
+    from vitrail.vit_presets import Count, count, preset, presets
 
     def row(name: str, config: ViTConfig, cost: Count) -> list[str]:
         size = "×".join(map(str, config.image_size))

@@ -46,10 +46,10 @@ def predict(
     """
     if as_json and as_csv:
         raise UserError("--json and --csv exclude each other; choose one")
-    from vitrail.cli._findings import saving
-    from vitrail.cli._writers import csv_writer, json_writer, table_writer
     from vitrail.predictor import name_of
     from vitrail.terminal.pictures import BadPictures, pictures, save_new, stem_of
+    from vitrail.terminal.prediction_files import saving
+    from vitrail.terminal.prediction_streams import csv_writer, json_writer, table_writer
 
     found = pictures(inputs)
     predictor = running.load(run)

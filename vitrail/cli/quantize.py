@@ -35,7 +35,7 @@ def quantize(
 
     Activation ranges are measured on calibration images. Layers that lose too much stay in higher precision until the
     loss, measured on other labelled images, is within the budget; without labels the outputs are compared with the
-    original model's.     Prints accuracy, speed and size before and after.
+    original model's. Prints accuracy, speed and size before and after.
 
     Examples
       vitrail quantize runs/birds birds.xml
@@ -45,8 +45,7 @@ def quantize(
 
     Args:
         out: A new file, .xml for OpenVINO or .onnx for ONNX Runtime.
-        data: Other images than the run's own: a folder, a table, a named data set. Without splits, half of it is
-            for calibration and half for measuring.
+        data: Other data than the run's own: a folder, a table, a named data set. Without splits it is halved.
         budget: Accuracy that may be lost, in percentage points.
         calibration: Maximum number of calibration images.
         weights_only: Store only the weights in int8 and compute in floating point: smaller, nearly the same outputs.

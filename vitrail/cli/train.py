@@ -77,8 +77,8 @@ class TrainOptions(TrainingOptions):
         """The defaults for a data set: S/16 on lightly augmented images, or the model and preprocessing of ``init``."""
         from vitrail.data import DataConfig, PreprocessOptions, SourceConfig, augmentation
         from vitrail.data.transforms.scene import SCENE_PRESETS
-        from vitrail.presets import preset
         from vitrail.train.run import Run
+        from vitrail.vit_presets import preset
 
         assert data is not None
         run = Run(

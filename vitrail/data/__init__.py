@@ -121,7 +121,7 @@ class Data:
 
     def eval_loader(self, split: str = "val", *, rank: int = 0, world_size: int = 1) -> Loader:
         """Every sample of a split once, in order, prepared as for inference."""
-        preprocess = Preprocess(self.config.preprocess.resolve())
+        preprocess = Preprocess(self.config.preprocess)
         return Loader(self.split(split), preprocess, self.config.loader, train=False, rank=rank, world_size=world_size)
 
 

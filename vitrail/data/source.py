@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Protocol, cast
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -18,7 +18,6 @@ from vitrail.config import config
 from vitrail.data import targets
 from vitrail.data.indexing.labels import NO_LABELS
 from vitrail.data.indexing.split import share, stratified
-from vitrail.data.sources import SourceModule
 from vitrail.data.targets import Column, Labels, TargetKind
 from vitrail.errors import UserError, did_you_mean
 
@@ -202,6 +201,20 @@ class Subset(Source):
 
     def subset(self, indices: np.ndarray) -> Source:
         return self._select(self.source, self.indices[indices], indices)
+
+
+class SourceModule(Protocol):
+    """What each module of :mod:`vitrail.data.sources` defines."""
+
+    def matches(self, spec: str) -> bool:
+        """Whether the path ``spec`` is data of this source; true of at most one source besides ``folder``."""
+
+    def load(self, config: SourceConfig) -> dict[str, Source]:
+        """The splits by name.
+
+        Raises:
+            UserError: the data is not there or breaks a rule.
+        """
 
 
 @dataclass(frozen=True)

@@ -91,15 +91,18 @@ class Distilled(Trainable):
         """The task's."""
         self.task.after_step(step, num_steps)
 
-    def named_parameters(self, *args: Any, **options: Any) -> Iterator[tuple[str, nn.Parameter]]:
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
         """As of every module, under the names that the class describes."""
-        return ((name.removeprefix("task."), value) for name, value in super().named_parameters(*args, **options))
+        named = super().named_parameters(prefix, recurse, remove_duplicate)
+        return ((name.removeprefix("task."), value) for name, value in named)
 
     def state_dict(self, **options: Any) -> dict[str, Tensor]:  # type: ignore[override]  # it is nobody's submodule
         """As of every module, under the names that the class describes."""
         return {name.removeprefix("task."): value for name, value in super().state_dict(**options).items()}
 
-    def load_state_dict(self, state_dict: Mapping[str, Tensor], *args: Any, **options: Any) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
         """As of every module, under the names that the class describes."""
         named = {n if n.startswith("distillation.") else f"task.{n}": value for n, value in state_dict.items()}
-        return super().load_state_dict(named, *args, **options)
+        return super().load_state_dict(named, strict, assign)

@@ -21,7 +21,7 @@ from vitrail.engines import DEFAULT_OUTPUTS, Meta, Opened
 from vitrail.engines.program import output_names, trace
 from vitrail.errors import UserError
 from vitrail.files import sync
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder, image_encoder
 
 FORMAT, VERSION = "vitrail program", 1

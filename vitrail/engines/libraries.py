@@ -7,9 +7,12 @@ import os
 import sys
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from vitrail.errors import UserError
+
+if TYPE_CHECKING:
+    from openvino import Core
 
 OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 """OpenVINO's ``INFERENCE_PRECISION_HINT`` by our names."""
@@ -50,7 +53,7 @@ def openvino() -> ModuleType:
     return library("openvino", "openvino")
 
 
-def openvino_core() -> Any:
+def openvino_core() -> Core:
     """OpenVINO's ``Core``, one for the entire process.
 
     A core that compiles keeps a stack for signals while it lives. Of two, of which the older is freed first, the
@@ -63,5 +66,5 @@ def openvino_core() -> Any:
 
 
 @lru_cache(1)
-def _core(openvino: ModuleType) -> Any:
-    return openvino.Core()
+def _core(openvino: ModuleType) -> Core:
+    return cast("Core", openvino.Core())

@@ -19,8 +19,8 @@ from vitrail.nn.attention import Attention
 from vitrail.nn.patch_embed import PatchEmbed
 from vitrail.nn.positions import LearnedPositions, SinusoidalPositions
 from vitrail.nn.relative_bias import RelativeBias
+from vitrail.ops.grid import Pair
 from vitrail.ops.interpolation import interpolate
-from vitrail.ops.patches import Pair
 from vitrail.ops.relative import num_entries
 from vitrail.trainable import Embedder, image_encoder
 from vitrail.vit import ViT
@@ -98,7 +98,7 @@ def trace(task: Embedder, preprocess: PreprocessConfig) -> Program:
 def _fixed(vit: ViT, size: Pair) -> str:
     """Why the graph can take one image size only; empty: it can take others."""
     if not vit.fixed_token_count:  # such as one whose layers merge tokens: their count would be an endless formula
-        return f"its backbone is a {type(vit).__name__}"
+        return f"its encoder is a {type(vit).__name__}"
     if vit.config.positions in ("learned", "relative") and vit.config.resampling == "bicubic_offset":
         return "its positions are resampled by bicubic_offset, which treats the native grid apart"
     if isinstance(vit.embed, PatchEmbed) and (vit.embed.config.pad or vit.embed.config.drop):

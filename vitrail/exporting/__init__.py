@@ -27,7 +27,7 @@ from vitrail.console import note
 from vitrail.conversion import convert
 from vitrail.engines.graph import Graph, writing
 from vitrail.errors import UserError, did_you_mean
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.predictor import ImageLike, Predictor, load
 from vitrail.results import Column, ResultTable, size_text
 from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder, image_encoder

@@ -93,7 +93,7 @@ def _described(model: Predictor, graph: Graph, engine: str, name: str) -> tuple[
     Triton tells its clients the parameters (``/v2/models/NAME/config``), so they know how to preprocess.
     """
     dims = _dims(model, graph)
-    classes = getattr(model.task.config, "classes", ())
+    classes = vars(model.task.config).get("classes", ())
     of_classes = dims[OUTPUTS] == [-1, len(classes)]
     lines = {}
     for tensor, shape in dims.items():

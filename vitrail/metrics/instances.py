@@ -13,9 +13,9 @@ from vitrail.metrics.detection import Metrics as Base
 from vitrail.nn.dense_heads import resized
 from vitrail.ops import boxes, rle
 from vitrail.ops.detections import Detections, ranked
+from vitrail.ops.grid import Pair
 from vitrail.ops.mask_outputs import unpack
 from vitrail.ops.objects import TrueObjects
-from vitrail.ops.patches import Pair
 
 if TYPE_CHECKING:
     from vitrail.data.transforms.geometry import ImageGeometry

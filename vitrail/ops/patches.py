@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitrail.errors import UserError
-from vitrail.ops.grid import Pair as Pair
+from vitrail.ops.grid import Pair
 
 
 def grid_size(image_size: Pair, patch_size: Pair, stride: Pair | None = None) -> Pair:

@@ -55,6 +55,10 @@ class SpatialPrediction(Prediction, Protocol):
     def summary(self, top: int) -> dict[str, str]:
         """One line that names at most ``top`` classes or objects."""
 
+    def label_map(self) -> Image.Image | None:
+        """The values of all pixels as a picture of palette indices (classes) or grey levels (numbers), where 0 is shown
+        as clear; None where the pixels have none, as of boxes."""
+
     def to_original(self: S, geometry: ImageGeometry) -> S:
         """The same prediction in the pixels of the image that was preprocessed.
 

@@ -20,6 +20,7 @@ from vitrail.ops import rle
 from vitrail.predictions.pictures import blank
 
 if TYPE_CHECKING:
+    import supervision
     from numpy.typing import NDArray
 
 MOST_COLOURS = 255  # classes that a map tells apart
@@ -95,7 +96,7 @@ class Prediction:
     def _repr_png_(self) -> bytes:
         return blank(self.draw, self.size)
 
-    def mask_map(self) -> Image.Image | None:
+    def label_map(self) -> Image.Image | None:
         """The masks as one picture of mode P in the colours of their classes; 0 where there is none, and the best
         score on top."""
         if self.masks is None:
@@ -141,7 +142,7 @@ class Prediction:
         writer.writerows([path, *row.values()] for row in self.rows())
         return text.getvalue()
 
-    def to_supervision(self) -> Any:
+    def to_supervision(self) -> supervision.Detections:
         """A ``supervision.Detections``.
 
         Raises:

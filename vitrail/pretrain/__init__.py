@@ -19,7 +19,7 @@ from vitrail.nn.encoder import Encoder
 from vitrail.self_supervision.panels import Panel
 from vitrail.self_supervision.views import pooled
 from vitrail.trainable import Embedder, Forward, ModelConfig, Trainable, config_class, image_encoder
-from vitrail.vit import ViTConfig
+from vitrail.vit import ViT, ViTConfig
 
 COLLAPSED = 0.02  # spread of features, or share of the largest entropy
 
@@ -29,6 +29,7 @@ class Pretraining(Embedder, Trainable):
 
     monitor: ClassVar[str | None] = None  # no measure without labels tells which weights are best: the last are
     takes: ClassVar[tuple[str, ...]] = ("none", "class", "multilabel", "number")
+    vit: ViT
 
     @classmethod
     def configure(

@@ -16,8 +16,9 @@ from vitrail.config import config
 from vitrail.data.batch import Batch
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.ops.collective import mean_over_ranks
+from vitrail.ops.grid import Pair
 from vitrail.ops.lab import gamut, lab_to_srgb, srgb_to_lab
-from vitrail.ops.patches import Pair, patchify, unpatchify
+from vitrail.ops.patches import patchify, unpatchify
 from vitrail.pretrain import Pretraining
 from vitrail.self_supervision.panels import Panel
 from vitrail.self_supervision.pixels import PixelsConfig
@@ -49,7 +50,7 @@ class Config(PixelsConfig):
             raise ValueError(
                 f"colour needs images of 3 channels, not {self.model.channels}; choose another method for these"
             )
-        if getattr(self.model.embed, "stride", None) not in (None, self.model.patch_size):
+        if self.model.patch_embed.stride not in (None, self.model.patch_size):
             raise ValueError("every pixel is coloured by one patch; leave out embed.stride")
         if self.target == "classes" and any(patch % self.cell for patch in self.model.patch_size):
             raise ValueError(f"cell {self.cell} does not divide the patch size {self.model.patch_size}; choose another")

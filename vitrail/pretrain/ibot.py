@@ -17,8 +17,8 @@ from vitrail.config import config
 from vitrail.data.batch import Batch
 from vitrail.nn.teacher import teacher_of
 from vitrail.ops.distillation import cross_entropy_of_pairs, koleo, sinkhorn_knopp
+from vitrail.ops.grid import Pair
 from vitrail.ops.masking import mask_lowest, mask_rectangles
-from vitrail.ops.patches import Pair
 from vitrail.pretrain import Pretraining
 from vitrail.self_supervision.distillation import DistillationConfig, SelfDistillation, Share
 from vitrail.self_supervision.views import pooled, uniform
@@ -50,7 +50,7 @@ class Config(DistillationConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        if getattr(self.model.embed, "stride", None) not in (None, self.model.patch_size):
+        if self.model.patch_embed.stride not in (None, self.model.patch_size):
             raise ValueError("overlapping patches would see what is hidden; leave out embed.stride")
         return self
 

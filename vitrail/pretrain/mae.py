@@ -17,8 +17,9 @@ from vitrail.config import config
 from vitrail.data.batch import Batch
 from vitrail.nn.block import Block, BlockConfig
 from vitrail.nn.init import initialise
+from vitrail.ops.grid import Pair
 from vitrail.ops.masking import Mask, mask_by_noise, take
-from vitrail.ops.patches import Pair, patchify, unpatchify
+from vitrail.ops.patches import patchify, unpatchify
 from vitrail.ops.positions import sincos_2d
 from vitrail.pretrain import Pretraining
 from vitrail.self_supervision.panels import Panel

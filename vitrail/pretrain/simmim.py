@@ -38,7 +38,7 @@ class Config:
     def _consistent(self) -> Config:
         if any(self.mask_size % patch for patch in self.model.patch_size):
             raise ValueError(f"mask_size {self.mask_size} is not a multiple of the patch size {self.model.patch_size}")
-        if getattr(self.model.embed, "stride", None) not in (None, self.model.patch_size):
+        if self.model.patch_embed.stride not in (None, self.model.patch_size):
             raise ValueError("overlapping patches would see what is hidden; leave out embed.stride")
         return self
 

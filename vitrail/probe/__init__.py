@@ -142,7 +142,7 @@ def _layers(task: Embedder, protocol: Protocol) -> list[int]:
 
 def _pool(task: Embedder, protocol: Protocol) -> Pool:
     has_class_token = image_encoder(task).config.class_token
-    own: Any = getattr(task.config, "pool", None)
+    own: Any = vars(task.config).get("pool")
     pool: Pool = protocol.pool or (own if own in get_args(Pool) else "cls" if has_class_token else "mean")
     if pool != "mean" and not has_class_token:
         raise UserError(f"the pool {pool!r} needs a class token, which this model does not have; choose mean")

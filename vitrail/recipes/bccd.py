@@ -12,11 +12,11 @@ from __future__ import annotations
 from vitrail.data import DataConfig, LoaderConfig, SourceConfig
 from vitrail.data.transforms.colour import ColourConfig
 from vitrail.data.transforms.scene import SceneAugmentConfig
-from vitrail.presets import preset
 from vitrail.train.ema import EmaConfig
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.run import Run
 from vitrail.train.schedule import ScheduleConfig
+from vitrail.vit_presets import preset
 
 
 def run() -> Run:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 
 from vitrail.nn.block import BlockConfig
-from vitrail.presets import preset
 from vitrail.recipes import dino
 from vitrail.train.run import Run
+from vitrail.vit_presets import preset
 
 
 def run() -> Run:

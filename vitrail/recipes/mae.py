@@ -9,10 +9,10 @@ deep, is meant for ViT-B and larger: for a small model give it less, as in ``--s
 from __future__ import annotations
 
 from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, SourceConfig
-from vitrail.presets import preset
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.run import Run
 from vitrail.train.schedule import ScheduleConfig
+from vitrail.vit_presets import preset
 
 
 def run() -> Run:

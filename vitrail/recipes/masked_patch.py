@@ -10,10 +10,10 @@ ImageNet, of which the 10,000 steps of warmup are 32. The learning rate is the o
 from __future__ import annotations
 
 from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, SourceConfig
-from vitrail.presets import preset
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.run import Run
 from vitrail.train.schedule import ScheduleConfig
+from vitrail.vit_presets import preset
 
 
 def run() -> Run:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, SourceConfig, ViewConfig
 from vitrail.data.transforms.colour import ColourConfig
-from vitrail.presets import preset
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.run import Run
 from vitrail.train.schedule import ScheduleConfig
+from vitrail.vit_presets import preset
 
 
 def run() -> Run:

@@ -8,10 +8,10 @@ The paper's batch is 2048 (``--batch-size 2048``); the learning rate follows the
 from __future__ import annotations
 
 from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, SourceConfig
-from vitrail.presets import preset
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.run import Run
 from vitrail.train.schedule import ScheduleConfig
+from vitrail.vit_presets import preset
 
 
 def run() -> Run:

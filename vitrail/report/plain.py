@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast, overload
 
 import numpy as np
 
+from vitrail.files import Json
 
-def plain(value: Any) -> Any:
+
+@overload
+def plain(value: dict[str, Any]) -> dict[str, Json]: ...
+@overload
+def plain(value: object) -> Json: ...
+def plain(value: object) -> Json:
     """numpy arrays and scalars as lists and numbers; NaN and infinity as null; floats to 6 significant digits."""
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
@@ -20,4 +26,4 @@ def plain(value: Any) -> Any:
         return plain(value.item())
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
+    return cast("Json", value)

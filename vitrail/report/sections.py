@@ -92,7 +92,8 @@ def subtitle(run: RunReader) -> str:
     model = run.config["model"]
     patch, size = (_size(model[key]) for key in ("patch_size", "image_size"))
     data = Path(run.config["data"]["source"]["spec"]).name
-    kind = f"Pretraining by {run.task} on {data}" if run.pretrained else f"{run.task.capitalize()} on {data}"
+    task = run.task.rpartition(".")[2]
+    kind = f"Pretraining by {task} on {data}" if run.pretrained else f"{task.capitalize()} on {data}"
     return f"{kind} · ViT {model['dim']} wide, {model['depth']} deep, {patch} patches of {size} images"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -46,12 +46,23 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
-def canvas(height: float, **subplots: Any) -> tuple[Figure, Any]:
-    """A figure of the common width and its axes (as ``plt.subplots``), without global state."""
+def canvas(height: float) -> tuple[Figure, Any]:  # Axes, whose stubs refuse arrays
+    """A figure of the common width and its axes, without global state."""
+    figure, (axes,) = stacked((height,))
+    return figure, axes
+
+
+def stacked(heights: Sequence[float], *, sharex: bool = False) -> tuple[Figure, list[Any]]:
+    """A figure of the common width with axes of these heights below each other, without global state.
+
+    Args:
+        sharex: give all axes one scale, labelled at the lowest.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.subplots(**subplots)
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    grid = figure.subplots(nrows=len(heights), squeeze=False, sharex=sharex, height_ratios=heights)
+    return figure, list(grid[:, 0])
 
 
 def title(axes: Axes, text: str, note: str = "") -> None:

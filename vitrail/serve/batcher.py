@@ -7,21 +7,23 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+R = TypeVar("R")
 AHEAD = 2  # batches in flight: one is computed while the next is transferred
 
 
 @dataclass
-class _Entry:
-    item: Any
-    result: asyncio.Future[Any]
+class _Entry(Generic[T, R]):
+    item: T
+    result: asyncio.Future[R]
     deadline: float
 
 
 @dataclass
-class Batcher(Generic[K]):
+class Batcher(Generic[K, T, R]):
     """``await batcher(key, item)`` gives the result of ``item`` in a batch of items with the same ``key``.
 
     A full batch is sent at once, so that the next one is ready when the model is done. A batch that is not full is sent
@@ -33,13 +35,13 @@ class Batcher(Generic[K]):
         fatal: errors of ``run`` that fail all queued items too.
     """
 
-    run: Callable[[K, list[Any]], Awaitable[list[Any]]]
+    run: Callable[[K, list[T]], Awaitable[list[R]]]
     size: int
     wait: float
     fatal: type[Exception] = field(default=ConnectionError)
 
     def __post_init__(self) -> None:
-        self._lanes: dict[K, deque[_Entry]] = {}
+        self._lanes: dict[K, deque[_Entry[T, R]]] = {}
         self._changed = asyncio.Event()
         self._batches: set[asyncio.Task[None]] = set()
 
@@ -47,9 +49,9 @@ class Batcher(Generic[K]):
         """Items that wait for their batch to be sent."""
         return sum(map(len, self._lanes.values()))
 
-    async def __call__(self, key: K, item: Any) -> Any:
+    async def __call__(self, key: K, item: T) -> R:
         loop = asyncio.get_running_loop()
-        entry = _Entry(item, loop.create_future(), loop.time() + self.wait)
+        entry: _Entry[T, R] = _Entry(item, loop.create_future(), loop.time() + self.wait)
         self._lanes.setdefault(key, deque()).append(entry)
         self._changed.set()
         return await entry.result
@@ -87,7 +89,7 @@ class Batcher(Generic[K]):
             task = asyncio.create_task(self._compute(key, batch))
             self._batches.add(task)
 
-    async def _compute(self, key: K, batch: list[_Entry]) -> None:
+    async def _compute(self, key: K, batch: list[_Entry[T, R]]) -> None:
         try:
             results = await self.run(key, [entry.item for entry in batch])
             for entry, result in zip(batch, results, strict=True):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, TypeVarTuple, cast
 
 import numpy as np
 from starlette.exceptions import HTTPException
@@ -21,6 +21,7 @@ from vitrail.serve.worker import JobBatch, ServedModel, Worker, WorkerLost
 
 T = TypeVar("T")
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 Key: TypeAlias = tuple[str, Job[Any]]
 """Model and job, which all images of a batch share."""
 
@@ -35,7 +36,9 @@ class Service:
         self.worker, self.limits, self.metrics = worker, limits, Metrics()
         self.draining = False
         self.taken = 0
-        self.batcher: Batcher[Key] = Batcher(self._compute, limits.batch_size, limits.batch_wait, WorkerLost)
+        self.batcher: Batcher[Key, np.ndarray, object] = Batcher(
+            self._compute, limits.batch_size, limits.batch_wait, WorkerLost
+        )
         self._decoders = ThreadPoolExecutor(DECODERS, "decode")
         gauge = self.metrics.gauge
         gauge("vitrail_accepted_images", "Images accepted and not answered yet.", lambda: self.taken)
@@ -92,7 +95,7 @@ class Service:
         finally:
             self.taken -= slot.images
 
-    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+    async def in_thread(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Run a slow function, such as decoding, in a thread beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
 
@@ -105,9 +108,10 @@ class Service:
         Raises:
             WorkerLost, UserError, RuntimeError: as the worker.
         """
-        return list(await asyncio.gather(*(self.batcher((model, job), image) for image in images)))
+        results = await asyncio.gather(*(self.batcher((model, job), image) for image in images))
+        return cast("list[R]", results)
 
-    async def _compute(self, key: Key, images: list[np.ndarray]) -> list[Any]:
+    async def _compute(self, key: Key, images: list[np.ndarray]) -> list[object]:
         model, job = key
         started = time.perf_counter()
         results = await self.worker(JobBatch(model, job, np.stack(images)))

@@ -20,7 +20,7 @@ from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import did_you_mean
 from vitrail.explain import Heat, method_names, method_options, named_output
 from vitrail.explain.overlay import overlay
-from vitrail.predictions import Prediction
+from vitrail.predictions import Prediction, SpatialPrediction
 from vitrail.predictor import Predictor
 from vitrail.serve.jobs.embed import Embed
 from vitrail.serve.jobs.explain import Explain
@@ -171,8 +171,8 @@ def prediction_json(prediction: Prediction, geometry: ImageGeometry, top: int) -
     """A prediction as JSON types, in the pixels of its image; of classes and masks a map too, PNG in base64."""
     placed = Predictor.to_original(prediction, geometry)
     values = placed.to_dict(top)
-    draw = getattr(placed, "to_png", None) or getattr(placed, "mask_map", None)
-    if draw is None or (map_ := draw()) is None:
+    map_ = placed.label_map() if isinstance(placed, SpatialPrediction) else None
+    if map_ is None:
         return values
     file = io.BytesIO()
     map_.save(file, "PNG", transparency=0)  # the background

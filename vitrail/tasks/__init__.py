@@ -18,10 +18,10 @@ from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.metrics import Rows
 from vitrail.nn.encoder import Encoder
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.predictions import Prediction
 from vitrail.trainable import Embedder, Forward, ModelConfig, Trainable, config_class
-from vitrail.vit import ViTConfig
+from vitrail.vit import ViT, ViTConfig
 
 P = TypeVar("P", bound=Prediction)
 
@@ -43,7 +43,13 @@ class Predicting(Embedder, Generic[P]):
 
 
 class Task(Predicting[P], Trainable):
-    """An encoder and a head that learns from targets."""
+    """An encoder and a head that learns from targets.
+
+    Attributes:
+        vit: the encoder of tasks with one; a task with several overrides :meth:`encoders`.
+    """
+
+    vit: ViT
 
     def encoders(self) -> Mapping[str, Encoder]:
         """The only one."""

@@ -24,9 +24,9 @@ from vitrail.nn.object_queries import ObjectQueries, OneToManyConfig
 from vitrail.nn.proposals import Proposals, Proposed
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.detections import Detections, ranked
+from vitrail.ops.grid import Pair
 from vitrail.ops.matching import CostConfig, Pairs
 from vitrail.ops.objects import TrueObjects
-from vitrail.ops.patches import Pair
 from vitrail.ops.regions import centres, regions, to_pixels, truth_of
 from vitrail.ops.set_criterion import Layers, SetCriterion
 from vitrail.ops.set_losses import ClassRule, FocalRule, SoftmaxRule

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.pooled import PooledConfig, PooledModel
 from vitrail.predictions.pictures import card, draw_caption
 from vitrail.tasks import Predicting

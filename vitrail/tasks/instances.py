@@ -19,11 +19,11 @@ from vitrail.nn.dense_heads import resized
 from vitrail.nn.init import initialise
 from vitrail.nn.mask_head import MaskConfig, MaskHead
 from vitrail.ops.detections import ranked
+from vitrail.ops.grid import Pair
 from vitrail.ops.mask_losses import mask_cross_entropy, mask_dice
 from vitrail.ops.mask_outputs import pack, unpack
 from vitrail.ops.matching import Pairs
 from vitrail.ops.objects import TrueObjects
-from vitrail.ops.patches import Pair
 from vitrail.ops.regions import within
 from vitrail.predictions.objects import Prediction
 from vitrail.tasks import detection

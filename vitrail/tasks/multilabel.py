@@ -14,8 +14,8 @@ from torch import Tensor
 from vitrail.config import config
 from vitrail.data.batch import Batch, tensor_targets
 from vitrail.metrics.multilabel import Metrics
+from vitrail.ops.grid import Pair
 from vitrail.ops.losses import binary_cross_entropy
-from vitrail.ops.patches import Pair
 from vitrail.pooled import PooledConfig, PooledModel
 from vitrail.predictions.pictures import card, draw_caption
 from vitrail.predictions.ranking import as_rows, ranked

@@ -17,7 +17,7 @@ from torch import Tensor
 from vitrail.config import config, from_dict, to_dict
 from vitrail.data.batch import Batch, tensor_targets
 from vitrail.metrics.regression import Metrics
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.pooled import PooledConfig, PooledModel
 from vitrail.predictions.pictures import card, draw_caption
 from vitrail.tasks import Task as Base

@@ -28,7 +28,7 @@ from vitrail.nn.detail_stream import DetailStream
 from vitrail.nn.init import initialise
 from vitrail.nn.resnet_stem import ResNetStem
 from vitrail.nn.windows import WindowConfig
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.ops.segmentation_losses import IGNORE, cell_cross_entropy, cross_entropy_and_dice
 from vitrail.predictions.pictures import blank
 from vitrail.tasks import Task as Base
@@ -101,6 +101,10 @@ class Prediction:
     def to_dict(self, top: int = 5) -> dict[str, Any]:
         """``size`` (height, width) and the ``shares`` of the classes."""
         return {"size": list(self.size), "shares": self.shares}
+
+    def label_map(self) -> Image.Image:
+        """As :meth:`to_png`."""
+        return self.to_png()
 
     def to_png(self) -> Image.Image:
         """The map as a picture of mode P, whose pixels are the indices, in the colours of :meth:`draw`."""

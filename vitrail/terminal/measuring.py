@@ -1,9 +1,9 @@
-"""What the verbs that measure a model measure it on, and where they write."""
+"""The data that a verb evaluates a model on, and the folder for its results."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vitrail.console import printable
 from vitrail.errors import UserError
@@ -13,17 +13,16 @@ if TYPE_CHECKING:
 
 
 def source_and_folder(
-    weights: str, data: str | None, out: Path | None, inside: str, **settings: Any
+    weights: str, data: str | None, out: Path | None, inside: str, val_fraction: float | None = None
 ) -> tuple[SourceConfig, Path]:
-    """The data given, else the run's own; and the folder given, else ``inside`` the run's.
+    """The given data or else the run's; and the given folder or else ``inside`` the run's folder.
 
     Args:
-        settings: fields of the config of data that are given.
+        val_fraction: of the given data; None: the default.
 
     Raises:
-        UserError: weights that are no run have neither.
+        UserError: the weights are not a run folder, and the data or the folder is not given.
     """
-    from vitrail.data.source import SourceConfig
     from vitrail.report.run_reader import RunReader
 
     folder = Path(weights)
@@ -31,5 +30,11 @@ def source_and_folder(
         raise UserError(
             f"the weights {printable(weights)!r} have neither data nor a folder for results; give DATA and --out FOLDER"
         )
-    source = RunReader(folder).data.source if data is None else SourceConfig(spec=data, **settings)
+    source = RunReader(folder).data.source if data is None else _source(data, val_fraction)
     return source, folder / inside if out is None else out
+
+
+def _source(spec: str, val_fraction: float | None) -> SourceConfig:
+    from vitrail.data.source import SourceConfig
+
+    return SourceConfig(spec=spec) if val_fraction is None else SourceConfig(spec=spec, val_fraction=val_fraction)

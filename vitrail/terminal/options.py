@@ -144,6 +144,6 @@ def _pair(text: str | None) -> tuple[int, int] | None:
     return int(numbers[0]), int(numbers[-1])
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """One JSON document on stdout; pure ASCII, so that any file name survives any terminal."""
     print(json.dumps(value, indent=2, allow_nan=False))

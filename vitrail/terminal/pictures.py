@@ -1,4 +1,4 @@
-"""The pictures that a command line names: files, folders, globs, or ``-`` for standard input."""
+"""The images of a command line: files, folders, globs, or ``-`` for standard input."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ STDIN = "/dev/stdin"  # what the parser makes of `-`
 
 
 def pictures(inputs: Sequence[str]) -> Iterator[ImageLike]:
-    """Each picture, as a path or a sample; folders are searched with all their subfolders.
+    """Each image, as a path or a sample; folders are searched recursively.
 
     Raises:
-        UserError: an input that names nothing (at once, before any picture is given).
+        UserError: an input that matches nothing (raised before the first image).
     """
     if not inputs:
         raise UserError("no pictures were named; give files, folders, quoted globs, or - for standard input")
@@ -48,14 +48,14 @@ def _each(paths: list[str]) -> Iterator[ImageLike]:
 
 
 class BadPictures:
-    """What to do at unreadable pictures: stop at the first (``error``), or list them at the end (``skip``)."""
+    """The policy for unreadable images: stop at the first (``error``), or list them at the end (``skip``)."""
 
     def __init__(self, policy: str) -> None:
         self.policy = policy
         self.errors: list[UserError] = []
 
     def add(self, error: UserError) -> None:
-        """Raise it or keep it, as the policy is."""
+        """Raise or keep the error, depending on the policy."""
         if self.policy == "error":
             raise error
         self.errors.append(error)
@@ -77,7 +77,7 @@ class BadPictures:
 
 
 def save_new(drawing: Image.Image | Figure, path: Path) -> Path:
-    """Write a .jpg or .png picture under this name, or name-2 and so on: a file that is there is left alone."""
+    """Write a .jpg or .png under this name, or name-2 and so on where the file exists; returns the path."""
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}.get(path.suffix.lower())
     if kind is None:
         raise UserError(f"cannot draw {printable(path.name)!r}; name it .png or .jpg")
@@ -97,7 +97,7 @@ def save_new(drawing: Image.Image | Figure, path: Path) -> Path:
 
 
 def stem_of(name: str) -> str:
-    """A file name's beginning for what is drawn of a picture: without its folder and suffix, and not too long."""
+    """The stem of the file names for figures of an image: its own without folder and suffix, 100 characters at most."""
     return os.path.splitext(os.path.basename(name))[0][:100] or "picture"
 
 

@@ -57,7 +57,6 @@ class TrainingOptions:
         epochs: Number of passes over the training images; default: the recipe's, else 100.
         batch_size: Images per step, over all processes; default: the recipe's, else 128.
         lr: Peak learning rate; default: the recipe's, else 1e-3. Or --set optimizer.base_lr per 256 images a step.
-        augment: none, light, digits, small, plain, deit, deit3; for boxes, masks: none, light, digits, large, any_side.
         precision: Arithmetic; default: auto, which is bf16 on a GPU, and on a CPU where it measures faster.
         device: auto, cpu, cuda, cuda:1 or mps; default: auto.
         workers: Number of loader processes; default: by core count and image size.
@@ -80,7 +79,14 @@ class TrainingOptions:
     epochs: Annotated[int | None, Sets("epochs")] = None
     batch_size: Annotated[int | None, Sets("data.loader.batch_size")] = None
     lr: Annotated[float | None, Sets("optimizer.lr", fixed={"optimizer.base_lr": None})] = None
-    augment: Annotated[str | None, Sets("data.augment", "data.scenes", resolve=augmentation_settings)] = None
+    augment: Annotated[
+        str | None,
+        Parameter(
+            help="none, light, digits, small, plain, deit or deit3; for boxes, masks and class maps none, light, "
+            "digits, large or any_side; default: the recipe's, else light."
+        ),
+        Sets("data.augment", "data.scenes", resolve=augmentation_settings),
+    ] = None
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"] | None, Sets("precision")] = None
     device: Annotated[str | None, Sets("device")] = None
     workers: Annotated[int | None, Sets("data.loader.workers")] = None
@@ -144,7 +150,7 @@ def start(data: str | None, options: TrainingOptions) -> int:
 
 def _begun(data: str | None, options: TrainingOptions) -> "Run":
     """A new run with data, model and first weights as asked."""
-    from vitrail.presets import preset
+    from vitrail.vit_presets import preset
 
     run = options.first_run(data)
     if options.model is not None:

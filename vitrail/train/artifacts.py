@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vitrail.checkpoints import native
 from vitrail.console import warn
+from vitrail.files import Json
 from vitrail.train.assemble import TrainContext
 from vitrail.train.distributed import gather
 from vitrail.train.loggers import csv
@@ -41,7 +42,7 @@ def save_weights(context: TrainContext, name: str, metrics: dict[str, float]) ->
 
 def _meta(context: TrainContext, released: Trainable, metrics: dict[str, float]) -> dict[str, object]:
     run, at = context.run, context.state.loop
-    training: dict[str, native.Json] = {
+    training: dict[str, Json] = {
         "epoch": at.epoch + 1,
         "step": at.step,
         "seed": run.seed,

@@ -15,7 +15,7 @@ from vitrail import registry
 from vitrail.build import REGISTRIES, open_checkpoint
 from vitrail.config import to_dict
 from vitrail.console import note
-from vitrail.data import AugmentConfig, Data, Loader, MixConfig, PreprocessConfig, open_data
+from vitrail.data import AugmentConfig, Data, Loader, MixConfig, PreprocessConfig, open_data, targets
 from vitrail.data.batch import Batch, to_device
 from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
@@ -117,9 +117,9 @@ def task_for(kind: str) -> str:
     for name in sorted(tasks, key=lambda name: tasks[name][:1] != (kind,)):  # prefer a task whose first kind it is
         if kind in tasks[name]:
             return name
-    raise UserError(
-        f"no task learns from data of kind {kind!r}; give labels, or learn without them by `vitrail pretrain`"
-    )
+    if targets.load(kind).labelled:
+        raise UserError(f"no task of Vitrail learns from data of kind {kind!r}; name the module of one with --task")
+    raise UserError("no task learns from images without labels; give labels, or learn without by `vitrail pretrain`")
 
 
 def build_task(run: Run, data: Data, *, fresh: bool = True) -> Trainable:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitrail.data.indexing import index
-from vitrail.data.indexing.index import Strings, Table, cache_dir, cached
+from vitrail.data.indexing.index import Strings, Table, cached
+from vitrail.files import cache_dir
 
 
 @given(st.lists(st.binary(max_size=12)))
@@ -34,7 +35,7 @@ class Scan:
 
 @pytest.fixture
 def scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scan:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache" / "vitrail"))
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "a").touch()
@@ -89,7 +90,7 @@ def test_a_damaged_cache_is_rebuilt(scan: Scan, damage: object) -> None:
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    monkeypatch.setenv("VITRAIL_CACHE", "/proc/none")
     assert names(scan) == names(scan) == [b"a"]
     assert scan.count == 2
 

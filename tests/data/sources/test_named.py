@@ -60,6 +60,6 @@ def test_cifar(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("spec", ["cifar10", "cifar100", "mnist", "fashion_mnist"])
 def test_nothing_is_fetched_unasked(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache" / "vitrail"))
     with pytest.raises(UserError, match=f"{spec} is not in {tmp_path}/cache/vitrail/data/.*download=true"):
         open_source(SourceConfig(spec=spec))

@@ -119,7 +119,7 @@ def test_a_kind_says_what_it_is(name: str) -> None:
     assert kind.describe(example(name).classes)
     assert targets.check_name(name) == name
     if kind.labelled:
-        assert override(SourceConfig(spec="x"), [f"kind={name}"]).kind == name
+        assert override(SourceConfig(spec="x"), {"kind": name}).kind == name
 
 
 @pytest.mark.parametrize("name", NAMES)

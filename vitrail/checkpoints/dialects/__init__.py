@@ -17,9 +17,9 @@ from typing import Protocol, runtime_checkable
 
 from vitrail.checkpoints.beside import Beside
 from vitrail.checkpoints.description import Description
-from vitrail.checkpoints.native import Json
 from vitrail.checkpoints.rules import Rule
 from vitrail.checkpoints.shapes import Shapes
+from vitrail.files import Json
 
 
 @runtime_checkable

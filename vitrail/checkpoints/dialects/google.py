@@ -8,6 +8,7 @@ keeps its heads as an axis of their own. We write the layout of the ViT paper, w
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Collection
@@ -23,13 +24,14 @@ from vitrail.checkpoints.shapes import Shapes, geometry, vit_config
 from vitrail.errors import UserError
 from vitrail.nn.head import HeadConfig
 from vitrail.nn.pooling import PoolKind
+from vitrail.nn.resnet_stem import ResNetStemConfig
 
 LIBRARY = "google"
 TASKS = pooled.TASKS
 FILE = "model.npz"
 IGNORED = ("txt/*", "t", "b", "opt/*", "extra/*")  # text tower, temperature and bias of SigLIP; optimizer state
 EPS = 1e-6
-STEM = {"kind": "resnet", "weight_eps": 1e-5, "weight_eps_of": "deviation", "norm_eps": 1e-6}
+STEM: dict[str, Any] = {"kind": "resnet", "weight_eps": 1e-5, "weight_eps_of": "deviation", "norm_eps": 1e-6}
 POSITIONS = "Transformer/posembed_input/pos_embedding"
 _PREFIXES = ("opt/target/", "params/img/", "params/")
 _POSITIONS = ("pos_embedding", "Transformer/pos_embedding")
@@ -111,7 +113,7 @@ def rules(description: Description) -> list[Rule]:
         same("vit.positions.embedding", POSITIONS),
         *_conv("vit.embed.projection", "embedding"),
         same("vit.embed.projection.bias", "embedding/bias"),
-        *_stem(getattr(vit.embed, "layers", ())),
+        *_stem(vit.embed.layers if isinstance(vit.embed, ResNetStemConfig) else ()),
         *blocks,
         *_norm("vit.norm", "Transformer/encoder_norm"),
         same("pool.probe", "MAPHead_0/probe"),
@@ -127,14 +129,14 @@ def lacks(description: Description) -> str | None:
     """What Google's code cannot be."""
     model = pooled.read(description)
     vit, block = model.vit, model.vit.block
-    stem = vit.embed.kind == "resnet" and any(getattr(vit.embed, name) != value for name, value in STEM.items())
+    stem = isinstance(vit.embed, ResNetStemConfig) and dataclasses.replace(vit.embed, **STEM) != vit.embed
     gelu = {"gelu": "exact GELU (its own is the tanh approximation)"}.get(block.mlp, f"{block.mlp} activation")
     return tensors_only.lacks(model) or tensors_only.first(
         (
             (gelu, block.mlp != "gelu_tanh"),
             ("weight standardisation or GroupNorm with this stem's eps", stem),
-            ("patches without bias", not getattr(vit.embed, "bias", True)),
-            ("norm of patches", getattr(vit.embed, "norm", False)),
+            ("patches without bias", not vit.patch_embed.bias),
+            ("norm of patches", vit.patch_embed.norm),
             (f"{vit.positions} positions", vit.positions != "learned"),
             ("rectangular images", vit.image_size[0] // vit.patch_size[0] != vit.image_size[1] // vit.patch_size[1]),
             ("norm before the blocks", vit.pre_norm),

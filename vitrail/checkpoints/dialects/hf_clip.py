@@ -74,7 +74,7 @@ def lacks(description: Description) -> str | None:
     vit, classifier = model.vit, bool(model.outputs) and model.labels
     own = {
         "patches without bias": False,
-        "patches with bias": getattr(vit.embed, "bias", False),
+        "patches with bias": vit.patch_embed.bias,
         "norm before the blocks": False,
         "model without a norm before the blocks": not vit.pre_norm,
         "model without a final norm": not vit.final_norm and not classifier,

@@ -6,7 +6,6 @@ The head sees the class token and the mean of the patches, side by side.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 from vitrail.checkpoints import huggingface as hf
 from vitrail.checkpoints import pooled
@@ -15,6 +14,7 @@ from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.pooled import PooledModel
 from vitrail.checkpoints.rules import Rule, layer, repeated, same, stacked_layer
 from vitrail.checkpoints.shapes import Shapes
+from vitrail.files import Json
 from vitrail.nn.pooling import PoolKind
 
 LIBRARY = "huggingface"
@@ -51,7 +51,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     return describe_as(PREFIX, shapes, beside)
 
 
-def describe_as(prefix: str, shapes: Shapes, beside: Beside, **more: Any) -> Description:
+def describe_as(prefix: str, shapes: Shapes, beside: Beside, **more: Json) -> Description:
     """Class token, learned positions, LayerScale, GELU or SwiGLU.
 
     Args:
@@ -124,14 +124,14 @@ def mlp_ratio(model: PooledModel) -> int | None:
     return None
 
 
-def sidecars(description: Description) -> dict[str, Any]:
+def sidecars(description: Description) -> dict[str, Json]:
     """``config.json`` and ``preprocessor_config.json``."""
     model = pooled.read(description)
     architecture = "Dinov2ForImageClassification" if model.outputs else "Dinov2Model"
     return sidecars_as(model, "dinov2", architecture, use_mask_token=False)
 
 
-def sidecars_as(model: PooledModel, kind: str, architecture: str, **more: Any) -> dict[str, Any]:
+def sidecars_as(model: PooledModel, kind: str, architecture: str, **more: Json) -> dict[str, Json]:
     """The same of any model type."""
     vit = model.vit
     config = hf.config_json(

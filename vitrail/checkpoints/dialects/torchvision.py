@@ -112,8 +112,8 @@ def lacks(description: Description) -> str | None:
     return tensors_only.lacks(model) or tensors_only.first(
         (
             (f"{vit.embed.kind} stem", vit.embed.kind != "patch"),
-            ("patches without bias", not getattr(vit.embed, "bias", True)),
-            ("norm of patches", getattr(vit.embed, "norm", False)),
+            ("patches without bias", not vit.patch_embed.bias),
+            ("norm of patches", vit.patch_embed.norm),
             (f"{vit.positions} positions", vit.positions != "learned"),
             ("model without class token", not vit.class_token),
             (f"images of {vit.channels} channels", vit.channels != 3),

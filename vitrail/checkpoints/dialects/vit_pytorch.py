@@ -22,7 +22,7 @@ from vitrail.checkpoints.rules import Rule, layer, mapped, repeated, same, shape
 from vitrail.checkpoints.shapes import Shapes, depth_of, geometry, vit_config
 from vitrail.errors import UserError
 from vitrail.nn.head import HeadConfig
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 from vitrail.vit import ViTConfig
 
 LIBRARY = "vit_pytorch"
@@ -107,7 +107,7 @@ def rules(description: Description) -> list[Rule]:
     model = pooled.read(description)
     vit = model.vit
     simple = vit.positions == "sincos_2d"
-    number = 2 if getattr(vit.embed, "norm", False) else 1
+    number = 2 if vit.patch_embed.norm else 1
     norm_in = _permuted(vit.channels, vit.patch_size)
     block = [
         *layer("norm1", "0.norm"),
@@ -144,8 +144,8 @@ def lacks(description: Description) -> str | None:
     return tensors_only.lacks(model) or tensors_only.first(
         (
             (f"{vit.embed.kind} stem", vit.embed.kind != "patch"),
-            ("patches without LayerNorm", not getattr(vit.embed, "norm", False)),
-            ("patches without bias", not getattr(vit.embed, "bias", True)),
+            ("patches without LayerNorm", not vit.patch_embed.norm),
+            ("patches without bias", not vit.patch_embed.bias),
             ("bias in queries, keys and values", block.qkv_bias),
             ("attention output without bias beside learned positions", not simple and not block.out_bias),
             ("attention output with bias beside fixed positions", simple and block.out_bias),

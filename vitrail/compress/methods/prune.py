@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vitrail.compress import Levels
 from vitrail.compress.reduced import only_encoder
 from vitrail.config import config
-from vitrail.data.batch import Batch
+from vitrail.data.batch import Batch, to_device
 from vitrail.errors import UserError
 from vitrail.evaluation import evaluation_mode
 from vitrail.nn.block import Block
@@ -93,8 +93,7 @@ def calibrate(task: Embedder, batches: Iterable[Batch]) -> Importance:
         with evaluation_mode(task):
             for batch in batches:
                 device, count = totals[0].device, len(batch["images"])
-                moved: Batch = {"images": batch["images"].to(device), "targets": batch["targets"].to(device)}
-                loss = count * require_trainable(task).loss(moved)["loss"]  # a sum, not the mean
+                loss = count * require_trainable(task).loss(to_device(batch, device))["loss"]  # a sum, not the mean
                 gradients = torch.autograd.grad(loss, [gates[module] for module, _ in gated])
                 for total, gradient in zip(totals, gradients, strict=True):
                     total += gradient.abs().sum(dim=(0, 1, 3))

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vitrail.files import cache_dir
+
 Table = dict[str, np.ndarray]
 VERSION = 1
 _SETTLED = 2 * 10**9  # ns; younger changes may hide another one within the clock's tick, so they are not cached
@@ -52,11 +54,6 @@ class Strings:
     @classmethod
     def from_table(cls, table: Table, name: str) -> Strings:
         return cls(table[f"{name}.blob"], table[f"{name}.offsets"])
-
-
-def cache_dir() -> Path:
-    """``$XDG_CACHE_HOME/vitrail``, by default ``~/.cache/vitrail``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitrail"
 
 
 def cached(key: str, build: Callable[[], tuple[Table, list[bytes]]]) -> Table:

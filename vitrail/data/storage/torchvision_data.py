@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrail.data.indexing.index import cache_dir
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.arrays import Arrays
 from vitrail.errors import UserError
+from vitrail.files import cache_dir
 
 
 def torchvision_arrays(dataset: str, config: SourceConfig) -> dict[str, Source]:

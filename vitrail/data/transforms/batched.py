@@ -17,7 +17,7 @@ from torch.nn.functional import grid_sample, pad
 
 from vitrail.config import config
 from vitrail.data.keyed_random import Keys, uniform
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 
 Floats: TypeAlias = NDArray[np.float64]
 

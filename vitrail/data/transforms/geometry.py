@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vitrail.data.objects import Objects
-from vitrail.ops.patches import Pair
+from vitrail.ops.grid import Pair
 
 
 @dataclass(frozen=True)

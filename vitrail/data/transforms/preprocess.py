@@ -61,17 +61,17 @@ class PreprocessOptions:
     mean: PerChannel = (0.5,)
     std: Annotated[PerChannel, AfterValidator(_not_zero)] = (0.5,)
 
-    def resolve(self, size: tuple[int, int] | None = None, channels: int | None = None) -> PreprocessConfig:
+    def resolve(self, size: tuple[int, int] | None = None, channels: int = 3) -> PreprocessConfig:
         """The config for a model of this native size and these channels, which count where none are set here.
 
         Raises:
-            UserError: neither says them.
+            UserError: neither gives a size.
         """
-        settings = {field.name: getattr(self, field.name) for field in fields(PreprocessOptions)}
-        for name, value in (("size", size), ("channels", channels)):
-            settings[name] = value if settings[name] is None else settings[name]
-            if settings[name] is None:
-                raise UserError(f"preprocess.{name} is not set and no model says it; set it, or open run.resolved.data")
+        settings: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(PreprocessOptions)}
+        settings["size"] = self.size or size
+        settings["channels"] = self.channels or channels
+        if settings["size"] is None:
+            raise UserError("preprocess.size is not set and no model gives it; set it, or use run.resolved.data")
         return PreprocessConfig(**settings)
 
     @model_validator(mode="after")
@@ -108,8 +108,8 @@ class Preprocess:
     deterministic = True
     """``pixels`` gives the same result whatever its key, so a loader may keep it."""
 
-    def __init__(self, config: PreprocessConfig) -> None:
-        self.config = self.input = config
+    def __init__(self, config: PreprocessOptions) -> None:
+        self.config = self.input = config = config.resolve()
         self.fill = tuple(round(value / config.rescale) for value in _expand(config.mean, config.channels))
         self._divisor = 1 / config.rescale
         self._mean = torch.tensor(config.mean).reshape(-1, 1, 1)

@@ -20,9 +20,9 @@ FEW_POINTS = 2000  # above it points are drawn as pixels and fainter
 def predicted_against_true(values: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Figure:
     """A scatter plot per target column (N, K), with the diagonal on which predictions are correct."""
     names = names[:MAX_TARGETS]
-    figure, grid = style.canvas(4.6 * len(names), nrows=len(names), squeeze=False)
+    figure, grid = style.stacked([4.6] * len(names))
     many = len(values) > FEW_POINTS
-    for axes, name, value, target in zip(grid[:, 0], names, values.T, targets.T, strict=False):
+    for axes, name, value, target in zip(grid, names, values.T, targets.T, strict=False):
         low, high = min(value.min(), target.min()), max(value.max(), target.max())
         pad = 0.04 * (high - low) or 1
         limits = (low - pad, high + pad)
@@ -37,8 +37,8 @@ def predicted_against_true(values: np.ndarray, targets: np.ndarray, names: Seque
 def errors(values: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Figure:
     """The distribution of predicted − true for each target column (N, K), with its mean."""
     names = names[:MAX_TARGETS]
-    figure, grid = style.canvas(2.6 * len(names), nrows=len(names), squeeze=False)
-    for axes, name, error in zip(grid[:, 0], names, (values - targets).T.astype(np.float64), strict=False):
+    figure, grid = style.stacked([2.6] * len(names))
+    for axes, name, error in zip(grid, names, (values - targets).T.astype(np.float64), strict=False):
         axes.hist(error, bins=_edges(error), color=style.BLUE, alpha=0.75)
         axes.axvline(0, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.axvline(error.mean(), color=style.ORANGE)

@@ -20,7 +20,7 @@ def reliability_diagram(bins: dict[str, np.ndarray], error: float) -> Figure:
         bins: ``confidence``, ``accuracy`` and ``count`` of ``metrics.classification.reliability``.
         error: the expected calibration error, shown as a number.
     """
-    figure, (top, bottom) = style.canvas(4.4, nrows=2, sharex=True, height_ratios=(4, 1))
+    figure, (top, bottom) = style.stacked((3.52, 0.88), sharex=True)
     used = bins["count"] > 0
     confidence, accuracy, count = (bins[name][used] for name in ("confidence", "accuracy", "count"))
     top.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))

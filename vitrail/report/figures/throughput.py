@@ -26,8 +26,8 @@ def throughput(speeds: Mapping[str, Mapping[str, Mapping[int, float]]], note: st
     batches = sorted({batch for panel in speeds.values() for each in panel.values() for batch in each})
     colours = dict(zip(batches, style.SERIES * len(batches), strict=False))
     heights = [len(panel) * (len(batches) + 0.6) * ROW + REST for panel in speeds.values()] or [REST]
-    figure, grid = style.canvas(sum(heights), nrows=len(heights), squeeze=False, height_ratios=heights)
-    for axes, (name, panel) in zip(grid[:, 0], speeds.items(), strict=False):
+    figure, grid = style.stacked(heights)
+    for axes, (name, panel) in zip(grid, speeds.items(), strict=False):
         for index, batch in enumerate(batches):
             offset = (index - (len(batches) - 1) / 2) * 0.8 / len(batches)
             places = [place + offset for place, each in enumerate(panel.values()) if batch in each]
@@ -41,7 +41,7 @@ def throughput(speeds: Mapping[str, Mapping[str, Mapping[int, float]]], note: st
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(6))
         style.title(axes, f"Images per second at {name}", note)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
+    handles, labels = grid[0].get_legend_handles_labels()
     if len(batches) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(batches), 6), labelcolor=style.MUTED)
     return figure
