@@ -64,7 +64,7 @@ def sidecars(description):
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that holds the package ``birdlib`` and what an installer writes beside it."""
+    """A folder that holds the package ``birdlib`` and what an installer writes next to it."""
     site = tmp_path / "site"
     (site / "birdlib").mkdir(parents=True)
     (site / "birdlib" / "__init__.py").touch()
