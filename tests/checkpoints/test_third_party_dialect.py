@@ -98,7 +98,7 @@ def test_a_dialect_that_is_not_announced_is_only_written(tiny_predictor, package
     (package / "birdlib-1.0.dist-info" / "entry_points.txt").write_text("")
     registry.announced.cache_clear()
     vitrail.convert(save(tiny_predictor(), tmp_path), tmp_path / "out", to="birdlib.files")
-    with pytest.raises(vitrail.UserError, match="no dialect that Vitrail knows"):
+    with pytest.raises(vitrail.UserError, match="no dialect that Vitrail supports"):
         open_checkpoint(tmp_path / "out")
 
 

@@ -161,7 +161,7 @@ def hostile(path: Path, canary: Path) -> Path:
 def test_a_hostile_program_is_not_opened(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     file = hostile(tmp_path / "bad.pt2", canary)
-    with pytest.raises(UserError, match=r"can run code when it is opened; .*, say --allow-pickle") as error:
+    with pytest.raises(UserError, match=r"can run code when it is opened; .*, pass --allow-pickle") as error:
         opened(file)
     one_line(error)
     assert not canary.exists()
