@@ -210,6 +210,6 @@ def require_trainable(model: EncoderModule) -> Trainable:
 
 
 def config_class(kind: type[EncoderModule]) -> type[Any]:
-    """The ``Config`` beside a registered model's class, in the same module."""
+    """The ``Config`` of a registered model's class, from the same module."""
     config: type[Any] = sys.modules[kind.__module__].Config
     return config

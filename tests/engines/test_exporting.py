@@ -205,7 +205,7 @@ def test_a_strange_meta_is_refused(spoil, export, tmp_path):
         vitrail.load(tmp_path / "strange.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
-    with pytest.raises(UserError, match="does not say what its outputs mean"):
+    with pytest.raises(UserError, match="does not declare what its outputs mean"):
         vitrail.load(tmp_path / "foreign.onnx")
 
 

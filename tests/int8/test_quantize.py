@@ -165,7 +165,7 @@ def test_pictures_without_labels_are_compared(weights, tmp_path, capsys):
     assert main([*command, "--calibration", "3"]) == 0
     said, err = capsys.readouterr()
     assert "top1 as before of 3 images %" in said
-    assert "calibrated on 3 images, measured on how far the answers on them stay the same" in err
+    assert "calibrated on 3 images, measured on how far the outputs on them stay the same" in err
 
 
 def test_what_cannot_be_quantised_is_said(weights, class_folder, tiny_predictor, images, tmp_path, capsys):

@@ -96,7 +96,7 @@ def layer_index(task: EncoderModule, layer: int) -> int:
 
 
 def index_of_layer(layer: int, depth: int, owner: str) -> int:
-    """The same for any stack of ``depth`` layers; ``owner`` says whose."""
+    """The same for any stack of ``depth`` layers; ``owner`` is the name for errors."""
     if not -depth <= layer < depth:
         raise UserError(f"there is no layer {layer}; {owner} has layers 0 to {depth - 1}")
     return layer % depth
@@ -116,7 +116,7 @@ def named_output(classes: Sequence[str], name: str) -> int:
 
 
 def chosen_output(outputs: Tensor, target: int | None) -> Tensor:
-    """The output to explain of (K,): the one asked for, or the largest.
+    """The output to explain of (K,): the requested one, or the largest.
 
     Raises:
         UserError: there is no such output.
