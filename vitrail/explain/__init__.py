@@ -19,8 +19,7 @@ from vitrail import registry
 from vitrail.config import from_dict
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops.grid import Grid
-from vitrail.tasks import Task
-from vitrail.trainable import EncoderModule, image_encoder
+from vitrail.trainable import Embedder, EncoderModule, image_encoder
 
 Target = Annotated[int, Field(ge=0)] | None
 """The index of an output; None for the largest."""
@@ -133,7 +132,7 @@ def class_scores(task: EncoderModule, images: Tensor) -> Tensor:
     Raises:
         UserError: the model has no outputs that a gradient can start from.
     """
-    if not isinstance(task, Task):
+    if not isinstance(task, Embedder):
         raise UserError(f"{task.name} has no outputs to explain; choose another method, such as rollout")
     return task.class_scores(task(images.clone().requires_grad_()))[0]
 
