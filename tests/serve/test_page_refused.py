@@ -53,7 +53,7 @@ def test_refusals_of_the_server_in_plain_words(visit, photo, png):
     [
         (500, "The server failed on this picture. Its log has the reason."),
         (503, "The server is busy."),
-        (None, "not answer"),
+        (None, "not respond"),
     ],
 )
 def test_a_server_in_trouble(status, told, visit, photo):
