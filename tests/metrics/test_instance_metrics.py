@@ -59,7 +59,7 @@ def test_mask_ap_is_the_coco_apis(capsys):
             shape = coco_mask.encode(np.asfortranarray(mask))
             entry = {"id": len(annotations) + 1, "image_id": i, "category_id": label, "iscrowd": int(crowd)}
             annotations.append(entry | {"segmentation": shape, "area": int(mask.sum()), "bbox": [0, 0, 1, 1]})
-    objects, logits = unpack(outputs, len(NAMES))
+    objects, logits = unpack(outputs, len(NAMES) + 4)
     for i, geometry in enumerate(geometries):
         masks = geometry.original_maps(resized(logits[i, :, None], INPUT)[:, 0] > 0).numpy()
         for row, mask in zip(objects[i], masks, strict=True):

@@ -23,6 +23,6 @@ def test_packing_goes_there_and_back():
     objects, masks = torch.randn(2, 3, 9), torch.randn(2, 3, 4, 6)
     outputs = pack(objects, masks)
     assert outputs.shape == (2, 3, 9 + 1 + 24)
-    found = unpack(outputs, 5)
+    found = unpack(outputs, 9)
     assert torch.equal(found[0], objects)
     assert torch.equal(found[1], masks)

@@ -15,6 +15,7 @@ from PIL import Image
 import vitrail
 from vitrail import registry
 from vitrail.config import from_dict, to_dict
+from vitrail.data.segments import Segments
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.nn.encoder import Encoder
@@ -39,18 +40,29 @@ def some_objects(count: int) -> SimpleNamespace:
     return SimpleNamespace(**objects, masks=torch.from_numpy(masks))
 
 
+def some_segments(count: int) -> Segments:
+    """Rows of 16 pixels, below some of no segment."""
+    numbers = torch.arange(16).div(16 / (count + 1), rounding_mode="floor").int()[:, None].expand(16, 16)
+    return Segments(numbers.contiguous(), torch.arange(count) % len(NAMES), torch.zeros(count, dtype=torch.bool))
+
+
 TARGETS: dict[str, Any] = {
     "class": np.array([0, 2, 1, 2]),
     "multilabel": np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]], dtype=np.float32),
     "boxes": [some_objects(count) for count in (2, 0, 3, 1)],
     "masks": [some_objects(count) for count in (2, 0, 3, 1)],
     "semantic": np.random.default_rng(0).integers(0, len(NAMES), (4, 16, 16)),
+    "panoptic": [some_segments(count) for count in (2, 1, 3, 1)],
     "number": np.array([[3, 100, -1], [4, 250, -2], [5, 130, 0], [6, 90, 1]], dtype=np.float32),
 }
 
 # random weights of this size in a deep decoder would make rounding errors large
 DECODER = {"decoder": {"dim": 16, "depth": 2, "heads": 2, "mlp_dim": 32, "num_queries": 5}}
-SMALL = {"detection": DECODER, "instances": DECODER}
+SMALL = {
+    "detection": DECODER,
+    "instances": DECODER,
+    "panoptic": {"num_queries": 5, "num_blocks": 1, "num_upscale": 1, "threshold": 0.3, "things": NAMES[:2]},
+}
 
 LEARNING = [name for name in registry.names("tasks") if registry.load("tasks", name).Task.takes]
 tasks = pytest.mark.parametrize("name", LEARNING)

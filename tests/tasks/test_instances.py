@@ -43,7 +43,7 @@ def objects(count, crowd=()):
 def test_masks_come_with_the_boxes_of_detection():
     task = build(threshold=0.01)
     images = torch.randn(2, 3, 32, 32)
-    found, masks = unpack(task(images), len(NAMES))
+    found, masks = unpack(task(images), len(NAMES) + 4)
     assert masks.shape == (2, 6, 8, 8)
     said = task.predict(images)[0]
     order = found[0, :, :3].amax(dim=1).argsort(descending=True)
@@ -58,7 +58,7 @@ def test_a_batch_of_padded_images_gives_what_they_give_alone():
     image = torch.randn(1, 3, 16, 24)
     canvas, padding = torch.randn(1, 3, 32, 32), torch.ones(1, 32, 32, dtype=torch.bool)
     canvas[:, :, :16, :24], padding[:, :16, :24] = image, False
-    alone, together = (unpack(each, len(NAMES)) for each in (task(image), task(canvas, padding)))
+    alone, together = (unpack(each, len(NAMES) + 4) for each in (task(image), task(canvas, padding)))
     torch.testing.assert_close(together[0], alone[0], atol=2e-4, rtol=1e-3)
     # the last cells blend with what the tokens of padding say, when those are enlarged
     torch.testing.assert_close(together[1][..., :2, :4], alone[1][..., :2, :4], atol=2e-3, rtol=1e-2)

@@ -65,7 +65,9 @@ class Metrics(Base):
 
     def _read(self, outputs: Tensor, sizes: Sequence[Pair]) -> Iterator[tuple[Detections, Tensor]]:
         """The objects of each image with the best scores and their masks bool (n, H, W), at the size of the input."""
-        for objects, masks, size in zip(*unpack(outputs.detach().float().cpu(), len(self.names)), sizes, strict=True):
+        for objects, masks, size in zip(
+            *unpack(outputs.detach().float().cpu(), len(self.names) + 4), sizes, strict=True
+        ):
             found = Detections(*(part[:MOST] for part in ranked(objects)))
             yield found, resized(masks[found.query, None], size)[:, 0] > 0
 

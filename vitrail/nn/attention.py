@@ -55,21 +55,25 @@ class Attention(Initialised):
             nn.init.xavier_uniform_(kernel)
         zeros_if_any_(self.qv_bias)
 
-    def forward(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
-        """B T D → B T D."""
+    def forward(self, x: Tensor, positions: Rotation | Offsets | None = None, mask: Tensor | None = None) -> Tensor:
+        """B T D → B T D.
+
+        Args:
+            mask: bool, true where a token sees another one, broadcastable to B H T T; not with relative positions.
+        """
         q, k, v = self.project(x, positions)
-        return self.mix(q, k, v, self._bias(positions, q))
+        return self.mix(q, k, v, self._bias(positions, q, mask))
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """softmax(Q Kᵀ / √d + bias) V through the output projection: B H T d → B T D."""
         mixed = attention(q, k, v, mask=bias, dropout=self.dropout if self.training else 0.0)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
-    def weights(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
-        """The attention matrix softmax(Q Kᵀ / √d): B T D → B H T T, rows sum to 1."""
+    def weights(self, x: Tensor, positions: Rotation | Offsets | None = None, mask: Tensor | None = None) -> Tensor:
+        """The attention matrix softmax(Q Kᵀ / √d): B T D → B H T T, rows sum to 1; mask as of :meth:`forward`."""
         q, k, _ = self.project(x, positions)
         scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5
-        bias = self._bias(positions, q)
+        bias = self._bias(positions, q, mask)
         return (scores if bias is None else scores + bias).softmax(dim=-1)
 
     def project(self, x: Tensor, positions: Rotation | Offsets | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,8 +98,11 @@ class Attention(Initialised):
         q, k, v = torch.unbind(self.qkv.weight.unflatten(0, (3, -1)))
         return q, k, v
 
-    def _bias(self, positions: Rotation | Offsets | None, like: Tensor) -> Tensor | None:
-        """1 H T T, or None where the model has no such bias."""
+    def _bias(self, positions: Rotation | Offsets | None, like: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """What is added to the scores, broadcastable to B H T T; None: nothing."""
+        if mask is not None:
+            assert self.relative is None, "a relative bias takes the place of the mask"
+            return torch.zeros_like(mask, dtype=like.dtype).masked_fill(~mask, -torch.inf)
         if self.relative is None:
             return None
         assert isinstance(positions, Offsets), "a relative bias needs the offsets of the tokens"

@@ -68,7 +68,7 @@ class Task(detection.Task):
     def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
         """As of detection, with the masks at the size of the input."""
         predictions = []
-        for objects, logits in zip(*unpack(outputs.detach().float().cpu(), len(self.config.classes)), strict=True):
+        for objects, logits in zip(*unpack(outputs.detach().float().cpu(), len(self.config.classes) + 4), strict=True):
             found = ranked(objects)
             prediction = self._predicted(found, size)
             masks = resized(logits[found.query[: len(prediction)], None], size)[:, 0] > 0

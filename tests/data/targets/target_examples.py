@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitrail.data import Annotations
+from vitrail.data.segments import NumberMaps, SegmentColumn
 from vitrail.data.storage.maps import NumberedMasks
 from vitrail.data.targets import Column
 
@@ -50,6 +51,20 @@ def moved(column: Annotations) -> Annotations:
     return dataclasses.replace(column, sizes=column.sizes + 1)
 
 
+def segments(step: int = 0) -> SegmentColumn:
+    """Of the objects above, in maps that lack ``step`` rows and have as many columns more."""
+    return SegmentColumn(
+        labels=np.array([0, 1, 1]),
+        crowd=np.array([False, True, False]),
+        offsets=np.array([0, 2, 3, 3]),
+        image_ids=np.array([7, 8, 9]),
+        things=np.array([True, False]),
+        category_ids=np.array([1, 2]),
+        maps=NumberMaps(np.pad(maps()[:, step:], ((0, 0), (0, 0), (step, 0)))),
+        rows=np.arange(3),
+    )
+
+
 EXAMPLES = {
     "none": Example(np.empty(0, np.float32), ()),
     "class": Example(np.array([0, 2, 1]), ("ant", "bee", "cat")),
@@ -58,4 +73,5 @@ EXAMPLES = {
     "boxes": Example(annotations(masks=False), ("ant", "bee"), moved(annotations(masks=False))),
     "masks": Example(annotations(masks=True), ("ant", "bee"), moved(annotations(masks=True))),
     "semantic": Example(maps(), ("ground", "ant", "bee"), maps() + np.uint8(7)),
+    "panoptic": Example(segments(), ("ant", "sky"), segments(step=1)),
 }

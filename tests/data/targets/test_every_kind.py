@@ -38,13 +38,14 @@ from vitrail.data.inspection.drawn import drawn
 from vitrail.data.inspection.export import export
 from vitrail.data.inspection.stats import stats
 from vitrail.data.map_targets import MapTargets
+from vitrail.data.segments import Segments, SegmentsBatch
 from vitrail.data.storage.arrays import Arrays
 from vitrail.data.targets import TargetKind
 from vitrail.errors import UserError
 
 FOREIGN = "stranger.depth"
 NAMES = [*targets.names(), FOREIGN]
-SPATIAL = ["boxes", "masks", "semantic", FOREIGN]
+SPATIAL = ["boxes", "masks", "semantic", "panoptic", FOREIGN]
 DEPTH = np.linspace(0.25, 9.5, 3 * SIZE[0] * SIZE[1], dtype=np.float32).reshape(3, *SIZE)
 
 
@@ -97,6 +98,10 @@ def assert_equal(one: object, other: object) -> None:
     if isinstance(one, Objects) and isinstance(other, Objects):
         assert (one.size, one.image_id) == (other.size, other.image_id)
         for name in ("boxes_xyxy", "labels", "crowd", "masks"):
+            assert_equal(getattr(one, name), getattr(other, name))
+    elif isinstance(one, Segments) and isinstance(other, Segments):
+        assert one.image_id == other.image_id
+        for name in ("numbers", "labels", "crowd"):
             assert_equal(getattr(one, name), getattr(other, name))
     elif one is not None:
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
@@ -183,6 +188,11 @@ def test_batches(name: str, train: bool) -> None:
     elif train and name in ("boxes", "masks"):
         assert isinstance(found, ObjectsBatch)
         assert found.size == (24, 32)
+    elif train and name == "panoptic":
+        assert isinstance(found, SegmentsBatch)
+        assert found.numbers.shape == (3, 24, 32)
+        assert not found.numbers[batch["padding"]].any()
+        assert sorted(len(each) for each in found) == [0, 1, 2]
     elif train and kind.spatial:
         assert found.shape == (3, 24, 32)
         unknown = torch.isnan(found) if name == FOREIGN else found == 255

@@ -8,17 +8,14 @@ Segmentations are polygons, run lengths, or compressed ones; ``iscrowd`` becomes
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.names import told_apart
-from vitrail.data.media.decode import BadImage
-from vitrail.data.media.read import read_regular
-from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
+from vitrail.data.source import Source, SourceConfig
+from vitrail.data.storage.coco_files import by_split, image_root, read_sections, split_of
 from vitrail.data.storage.objects import Columns, finite, number_of, shape_fault, sources, unknown_class
 from vitrail.errors import UserError
 
@@ -61,7 +58,10 @@ def load(config: SourceConfig) -> dict[str, Source]:
         flaws += columns.flaws
     if flaws:
         raise BadAnnotations(flaws)
-    roots = {split: _root(files[split], split, columns, config) for split, columns in tables.items()}
+    roots = {
+        split: image_root(files[split], split, next(iter(columns.paths), None), config)
+        for split, columns in tables.items()
+    }
     return sources(tables, roots, ids, classes, config)
 
 
@@ -134,42 +134,24 @@ def _fault(
 def _files(config: SourceConfig) -> dict[str, Path]:
     path = config.path
     if not path.is_dir():
-        return {_split_of(path) or "train": path}
-    files: dict[str, Path] = {}
-    for file in _found(path):
-        split = _split_of(file)
-        if split is not None and files.setdefault(split, file) != file:
-            raise UserError(f"{path} holds {files[split].name} and {file.name}, both for {split}; give one of them")
+        return {split_of(path) or "train": path}
+    files = by_split(path, _found(path))
     if not files:
         raise UserError(f"{path} holds no annotations named for a split, such as instances_train.json; give the file")
-    return {split: files[split] for split in SPLITS if split in files}
+    return files
 
 
 def _found(path: Path) -> list[Path]:
     """The files in a folder that are named for a split; those of captions, keypoints and the like are others."""
     for pattern in PLACES:
-        found = [file for file in sorted(path.glob(pattern)) if not file.stem.startswith(OTHERS) and _split_of(file)]
+        found = [file for file in sorted(path.glob(pattern)) if not file.stem.startswith(OTHERS) and split_of(file)]
         if found:
             return [file for file in found if file.stem.startswith("instances")] or found
     return []
 
 
-def _split_of(file: Path) -> str | None:
-    words = [*re.findall("[a-zA-Z]+", file.stem), file.parent.name]
-    return next((split for word in words if (split := split_called(word))), None)
-
-
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_regular(file))
-    except BadImage as error:
-        raise UserError(f"{file} {error}; check the path") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is no JSON: {str(error).splitlines()[0]}; write it again") from None
-    for key in SECTIONS:
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise UserError(f"{file} has no list {key!r}, as COCO's instances have; give such a file")
+    content = read_sections(file, SECTIONS, "COCO's instances")
     flaws = [
         Flaw(str(file), place, f"{what} {place} has the {key} {entry[key]!r}, which is no number")
         for section, what in SECTIONS.items()
@@ -180,19 +162,3 @@ def _read(file: Path) -> dict[str, Any]:
     if flaws:
         raise BadAnnotations(flaws)
     return content
-
-
-def _root(file: Path, split: str, columns: Columns, config: SourceConfig) -> Path:
-    """The folder that holds the first image; where none does, the first place that was looked at."""
-    if config.root:
-        return Path(config.root).expanduser()
-    near = [file.parent, file.parent / "images", file.parent.parent, file.parent.parent / "images"]
-    of_split = [
-        folder
-        for place in near
-        if place.is_dir()
-        for folder in sorted(place.iterdir())
-        if folder.is_dir() and split_called(re.sub(r"[^a-zA-Z]", "", folder.name)) == split
-    ]
-    first = os.fsdecode(columns.paths[0]) if columns.paths else ""
-    return next((folder for folder in (*near, *of_split) if (folder / first).is_file()), near[0])

@@ -51,11 +51,13 @@ def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]
     layer = layer_index(task, options.layer)
     outputs, tokens = _run(task, cast("Block", vit.blocks[layer]).attention, images)
     (gradient,) = torch.autograd.grad(chosen_output(outputs, options.target), tokens)
-    activations, weights = tokens[0, vit.num_prefix :], gradient[0, vit.num_prefix :]
+    grid = vit.grid(images)
+    num_patches = grid[0] * grid[1]  # the last tokens, whatever stands before them
+    activations, weights = tokens[0, -num_patches:], gradient[0, -num_patches:]
     if options.weights == "mean":
         weights = weights.mean(dim=0)
     values = (activations * weights).sum(dim=1).relu()
-    return [heat(f"Grad-CAM at layer {layer}", values, vit.grid(images))]
+    return [heat(f"Grad-CAM at layer {layer}", values, grid)]
 
 
 def _run(task: EncoderModule, module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,14 +49,21 @@ def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]
         outputs = class_scores(task, images)
     gradients = torch.autograd.grad(chosen_output(outputs, options.target), attentions)
     flow = relevance([a.detach()[0] for a in attentions], [g[0] for g in gradients])
-    patches = from_queries(flow, vit.config.class_token, vit.num_prefix)
-    return [heat("relevance", patches, vit.grid(images))]
+    grid = vit.grid(images)
+    num_joined = len(flow) - vit.num_prefix - grid[0] * grid[1]
+    patches = from_queries(flow[num_joined:, num_joined:], vit.config.class_token, vit.num_prefix)
+    return [heat("relevance", patches, grid)]
 
 
 def relevance(attentions: list[Tensor], gradients: list[Tensor]) -> Tensor:
-    """Attention matrices and their gradients, H T T each, first layer first → T T."""
+    """Attention matrices and their gradients, H T T each, first layer first → T T of the last layer's T.
+
+    Tokens that a layer has more than the one before it are its first ones.
+    """
     flow = torch.eye(attentions[0].shape[-1], dtype=attentions[0].dtype, device=attentions[0].device)
     for weights, gradient in zip(attentions, gradients, strict=True):
+        if num_joined := weights.shape[-1] - len(flow):
+            flow = torch.block_diag(torch.eye(num_joined, dtype=flow.dtype, device=flow.device), flow)
         flow = flow + (weights * gradient).relu().mean(dim=0) @ flow
     return flow
 
@@ -70,7 +77,7 @@ def _watched(modules: list[Attention]) -> Iterator[list[Tensor]]:
         """Put what the matrix gives in place of the fused kernel's output."""
         attention = cast("Attention", module)
         matrices.append(attention.weights(*inputs))
-        values = attention.project(*inputs)[2]
+        values = attention.project(*inputs[:2])[2]
         mixed: Tensor = attention.out((matrices[-1] @ values).transpose(1, 2).flatten(2))
         return mixed
 

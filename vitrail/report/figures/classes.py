@@ -40,5 +40,9 @@ def per_class(rows: list[dict[str, Any]], score: str = "f1") -> Figure:
     axes.tick_params(axis="y", labelcolor=style.INK)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, handlelength=0.6, labelcolor=style.MUTED)
     few = len(shown) == len(defined)
-    style.title(axes, HEADINGS[score], "" if few else f"the {len(shown)} lowest of {len(defined)}")
+    style.title(
+        axes,
+        HEADINGS.get(score, f"{score.upper()} by class"),
+        "" if few else f"the {len(shown)} lowest of {len(defined)}",
+    )
     return figure

@@ -1,0 +1,74 @@
+"""What COCO's annotation files have in common: JSON of entries in sections, with images near them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.read import read_regular
+from vitrail.data.source import SPLITS, SourceConfig, split_called
+from vitrail.errors import UserError
+
+
+def read_sections(file: Path, sections: Iterable[str], wanted: str) -> dict[str, Any]:
+    """The content of a file whose ``sections`` are lists of mappings.
+
+    Args:
+        wanted: what such files are, for an error.
+
+    Raises:
+        UserError: it cannot be read, is no JSON, or lacks a section.
+    """
+    try:
+        content = json.loads(read_regular(file))
+    except BadImage as error:
+        raise UserError(f"{file} {error}; check the path") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is no JSON: {str(error).splitlines()[0]}; write it anew") from None
+    for key in sections:
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UserError(f"{file} has no list {key!r}, as {wanted} have; give such a file")
+    assert isinstance(content, dict)
+    return content
+
+
+def by_split(path: Path, found: Iterable[Path]) -> dict[str, Path]:
+    """The file of each split, by a word of its own or its folder's name.
+
+    Raises:
+        UserError: two files of one split.
+    """
+    files: dict[str, Path] = {}
+    for file in found:
+        split = split_of(file)
+        if split is not None and files.setdefault(split, file) != file:
+            raise UserError(f"{path} holds {files[split].name} and {file.name}, both for {split}; give one of them")
+    return {split: files[split] for split in SPLITS if split in files}
+
+
+def split_of(file: Path) -> str | None:
+    """The split that a file is named for."""
+    words = [*re.findall("[a-zA-Z]+", file.stem), file.parent.name]
+    return next((split for word in words if (split := split_called(word))), None)
+
+
+def image_root(file: Path, split: str, first: bytes | None, config: SourceConfig) -> Path:
+    """The folder that holds the first image; where none does, the first place that was looked at."""
+    if config.root:
+        return Path(config.root).expanduser()
+    near = [file.parent, file.parent / "images", file.parent.parent, file.parent.parent / "images"]
+    of_split = [
+        folder
+        for place in near
+        if place.is_dir()
+        for folder in sorted(place.iterdir())
+        if folder.is_dir() and split_called(re.sub(r"[^a-zA-Z]", "", folder.name)) == split
+    ]
+    name = os.fsdecode(first or b"")
+    return next((folder for folder in (*near, *of_split) if (folder / name).is_file()), near[0])

@@ -1,0 +1,74 @@
+"""Segments that share out the pixels of an image: things one by one, and stuff."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from vitrail.data.annotations import in_words
+from vitrail.data.media.decode import BadImage
+from vitrail.data.segments import VOID, SegmentColumn, Segments, SegmentsBatch, draw_segments
+from vitrail.data.targets import TargetKind
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torchvision.tv_tensors import TVTensor
+
+    from vitrail.data.transforms.geometry import ImageGeometry
+
+
+class SegmentTargets(TargetKind[Segments, SegmentColumn]):
+    """The column is a :class:`SegmentColumn`, of an image there are :class:`Segments`, of a batch
+    :class:`SegmentsBatch`."""
+
+    wording = "a segment for each pixel"
+    has_classes = spatial = True
+
+    def counts(self, column: SegmentColumn, num_classes: int) -> np.ndarray:
+        return column.counts(num_classes)
+
+    def text(self, column: SegmentColumn, index: int, classes: Sequence[str]) -> str:
+        return in_words(column.labels_of(index).tolist(), classes)
+
+    def draw(self, image: Image.Image, target: Segments, classes: Sequence[str]) -> Image.Image:
+        return draw_segments(image, target, classes)
+
+    def size(self, target: Segments) -> tuple[int, int]:
+        return target.size
+
+    def to_input(self, target: Segments, geometry: ImageGeometry) -> Segments:
+        """As above; segments that the input does not show are left out."""
+        return replace(target, numbers=geometry.maps(target.numbers, VOID)).visible()
+
+    def to_original(self, target: Segments, geometry: ImageGeometry) -> Segments:
+        return replace(target, numbers=geometry.original_maps(target.numbers, VOID))
+
+    def parts(self, target: Segments) -> dict[str, TVTensor]:
+        from torchvision.tv_tensors import Mask
+
+        return {"numbers": Mask(target.numbers)}
+
+    def from_parts(self, target: Segments, parts: Mapping[str, TVTensor], size: tuple[int, int]) -> Segments:
+        """As above; segments that are out of view are left out."""
+        return replace(target, numbers=parts["numbers"].as_subclass(Tensor)).visible()
+
+    def collate(self, targets: Sequence[Segments] | SegmentColumn) -> SegmentsBatch:
+        return SegmentsBatch.of([targets[image] for image in range(len(targets))])
+
+    def faults(self, column: SegmentColumn, index: int, size: tuple[int, int], classes: Sequence[str]) -> Iterator[str]:
+        try:
+            found = column[index]
+        except BadImage as error:
+            yield str(error)
+            return
+        if found.size != size:
+            yield f"has {size[1]} × {size[0]} pixels, and its map has {found.size[1]} × {found.size[0]}"
+        for place in np.flatnonzero(found.areas.numpy() == 0).tolist():
+            yield f"has at segment {place} ({classes[int(found.labels[place])]}) no pixel in its map"
+
+
+KIND = SegmentTargets("panoptic")

@@ -1,0 +1,31 @@
+"""Handwritten digits on a canvas, embedded in scikit-learn: a segment for every pixel, from scratch.
+
+vitrail train --recipe digit_scenes_panoptic --seed 0
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vitrail.recipes import digit_scenes
+from vitrail.train.run import Run
+
+
+def run() -> Run:
+    """The data and the ViT of the detection recipe; queries take part in the last two blocks."""
+    run = digit_scenes.run()
+    source = dataclasses.replace(run.data.source, spec="digit_scenes_panoptic", kind="panoptic", val_fraction=0.1)
+    loader = dataclasses.replace(run.data.loader, batch_size=16)
+    return dataclasses.replace(
+        run,
+        task="panoptic",
+        task_options={
+            "num_queries": 12,
+            "num_blocks": 2,
+            "num_upscale": 2,
+            "loss_scale": 2,
+            "threshold": 0.4,
+        },
+        data=dataclasses.replace(run.data, source=source, loader=loader),
+        epochs=28,
+    )

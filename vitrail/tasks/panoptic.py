@@ -1,0 +1,369 @@
+"""Panoptic segmentation: every pixel is of an object or of stuff. EoMT: queries are tokens of a plain ViT's last blocks
+(Kerssies et al. 2025, "Your ViT is secretly an image segmentation model").
+
+Shapes: B images, Q queries, K classes, n segments, D width, (h, w) token grid, (H', W') the grid of the masks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitrail.config import config, from_dict, to_dict
+from vitrail.data import keyed_random
+from vitrail.data.batch import Batch
+from vitrail.data.drawing import indexed
+from vitrail.data.segments import VOID, SegmentColumn, Segments, draw_segments
+from vitrail.data.storage.segments import to_colours
+from vitrail.data.transforms.geometry import ImageGeometry
+from vitrail.errors import UserError, did_you_mean
+from vitrail.metrics.panoptic import Metrics
+from vitrail.nn.attend import full
+from vitrail.nn.dense_heads import resized
+from vitrail.nn.init import initialise
+from vitrail.nn.query_tokens import MaskAnnealing, QueryTokens
+from vitrail.nn.upscale import MaskMlp, UpscaleBlock
+from vitrail.nn.windows import Windows
+from vitrail.ops import boxes
+from vitrail.ops.grid import Pair
+from vitrail.ops.mask_matching import MaskWeights, TrueMasks, mask_set_losses
+from vitrail.ops.mask_outputs import pack, unpack
+from vitrail.ops.panoptic import MergeConfig, merged
+from vitrail.ops.segmentation_losses import IGNORE
+from vitrail.ops.set_losses import SoftmaxRule
+from vitrail.predictions import objects
+from vitrail.predictions.pictures import blank
+from vitrail.tasks import Task as Base
+from vitrail.tasks import segmentation
+from vitrail.trainable import Losses, ModelConfig
+from vitrail.vit import ViT, ViTConfig
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Layer = tuple[Tensor, Tensor]
+"""Logits of classes (B, Q, K + 1) and of masks (B, Q, H', W')."""
+
+
+@config
+class Config:
+    """Args:
+    classes: names in the order of the scores.
+    things: the classes whose objects are segments of their own; the others are stuff.
+    num_queries: at least as many as an image has segments.
+    num_blocks: the last blocks of the ViT, which queries take part in.
+    num_upscale: doublings of the token grid, up to the grid of the masks.
+    label_weight, mask_weight, dice_weight: of the parts of the loss and of the matching.
+    no_object: weight of queries without a segment in the loss of the classes.
+    loss_scale: cells of the compared masks for a cell of the grid, along each side.
+    threshold: probability of its class from which a query is used.
+    mask_threshold: probability from which a pixel is of a mask.
+    overlap_threshold: share of its mask that a segment keeps beside the others; below, it is dropped.
+    """
+
+    model: ViTConfig
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=100_000)]
+    things: tuple[str, ...]
+    num_queries: Annotated[int, Field(gt=0, le=10_000)] = 200
+    num_blocks: Annotated[int, Field(gt=0, le=256)] = 4
+    num_upscale: Annotated[int, Field(ge=0, le=5)] = 2
+    label_weight: Weight = 2.0
+    mask_weight: Weight = 5.0
+    dice_weight: Weight = 5.0
+    no_object: Share = 0.1
+    loss_scale: Literal[1, 2, 4] = 1
+    threshold: Share = 0.8
+    mask_threshold: Share = 0.5
+    overlap_threshold: Share = 0.8
+
+    @property
+    def is_thing(self) -> tuple[bool, ...]:
+        """Of each class."""
+        return tuple(name in self.things for name in self.classes)
+
+    @property
+    def merging(self) -> MergeConfig:
+        """Which queries and pixels become segments."""
+        return MergeConfig(self.threshold, self.mask_threshold, self.overlap_threshold)
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """The segments of one image, which do not overlap, best score first."""
+
+    columns: ClassVar[tuple[str, ...]] = ("id", "label", "score", "thing", "share")
+    classes: tuple[str, ...]
+    things: tuple[bool, ...]
+    """Of each class."""
+    map: NDArray[np.int32]
+    """(H, W): 0 where nothing is known, else the id of a segment, from 1 on in the order of ``labels``."""
+    labels: NDArray[np.int64]
+    """(n,), indices of ``classes``."""
+    scores: NDArray[np.float32]
+    """(n,), in [0, 1]."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image."""
+        return self.map.shape[0], self.map.shape[1]
+
+    @property
+    def segments(self) -> list[dict[str, Any]]:
+        """``id``, ``label``, ``score``, ``is_thing`` and ``share`` of the image's pixels of each."""
+        shares = np.bincount(self.map.ravel(), minlength=len(self) + 1)[1:] / max(self.map.size, 1)
+        values = zip(self.labels.tolist(), self.scores.tolist(), shares.tolist(), strict=True)
+        return [
+            {"id": i, "label": self.classes[k], "score": score, "is_thing": self.things[k], "share": share}
+            for i, (k, score, share) in enumerate(values, start=1)
+        ]
+
+    def to_original(self, geometry: ImageGeometry) -> Prediction:
+        """The same segments on the image that was preprocessed; what the model did not see is 0."""
+        numbers = geometry.original_maps(torch.from_numpy(self.map), VOID)
+        return dataclasses.replace(self, map=numbers.numpy())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a segment."""
+        return [
+            {
+                "id": each["id"],
+                "label": each["label"],
+                "score": f"{each['score']:.6g}",
+                "thing": int(each["is_thing"]),
+                "share": f"{each['share']:.6g}",
+            }
+            for each in self.segments
+        ]
+
+    def summary(self, top: int) -> dict[str, str]:
+        """How many segments, and those with the best scores."""
+        best = ", ".join(f"{each['label']} {each['score']:.1%}" for each in self.segments[:top])
+        return {"segments": str(len(self)), "surest": best}
+
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
+        """``size`` (height, width) and ``segments``."""
+        return {"size": list(self.size), "segments": self.segments}
+
+    def to_png(self) -> Image.Image:
+        """The ids as COCO's panoptic PNG holds them: R + 256 G + 65536 B."""
+        return to_colours(self.map)
+
+    def label_map(self) -> Image.Image:
+        """The classes of all pixels in their colours; 0 where nothing is known."""
+        number_of = np.concatenate(([0], 1 + self.labels % objects.MOST_COLOURS)).astype(np.uint8)
+        return indexed(number_of[self.map], first=1)
+
+    def semantic(self) -> segmentation.Prediction:
+        """The class of every pixel; 255 where nothing is known.
+
+        Raises:
+            UserError: there are more classes than such a map can hold.
+        """
+        if len(self.classes) > IGNORE:
+            raise UserError(f"a class map holds {IGNORE} classes, and the model has {len(self.classes)}")
+        label_of = np.concatenate(([IGNORE], self.labels)).astype(np.uint8)
+        return segmentation.Prediction(self.classes, label_of[self.map])
+
+    def instances(self) -> objects.Prediction:
+        """The things, with the boxes of their masks."""
+        own = np.flatnonzero(np.array(self.things, bool)[self.labels])
+        masks = self.map == own[:, None, None] + 1
+        edges = boxes.of_masks(torch.from_numpy(masks)).numpy()
+        return objects.Prediction(self.classes, self.labels[own], self.scores[own], edges, self.size, masks)
+
+    def draw(self, image: Image.Image) -> Image.Image:
+        """A copy of the image with each segment, its class and its score."""
+        crowd = torch.zeros(len(self), dtype=torch.bool)
+        segments = Segments(torch.from_numpy(self.map), torch.from_numpy(self.labels), crowd)
+        return draw_segments(image, segments, self.classes, self.scores.tolist())
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{each['label'][:20]} {each['score']:.1%}" for each in self.segments[:2])
+        return f"<{len(self)} segments{': ' if best else ''}{best}>"
+
+    def _repr_png_(self) -> bytes:
+        return blank(self.draw, self.size)
+
+
+class Task(Base[Prediction]):
+    """Targets: one :class:`~vitrail.data.segments.Segments` an image.
+
+    Outputs: logits of the classes and of "no object", and of the masks, packed into one tensor
+    (:mod:`vitrail.ops.mask_outputs`). ``batch["padding"]`` bool (B, H, W) marks the pixels outside of the image.
+    """
+
+    monitor: ClassVar[str] = "pq"
+    takes: ClassVar[tuple[str, ...]] = ("panoptic",)
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        model = config.model
+        if config.num_blocks > model.depth:
+            raise UserError(f"num_blocks={config.num_blocks} is more than the {model.depth} blocks of the model")
+        if model.positions == "relative":
+            raise UserError("queries have no place in relative positions; choose other positions")
+        if strange := set(config.things).difference(config.classes):
+            raise UserError(
+                f"things has {min(strange)!r}, which is no class; {did_you_mean(min(strange), config.classes)}"
+            )
+        self.rule = SoftmaxRule(config.no_object)
+        self.weights = MaskWeights(config.label_weight, config.mask_weight, config.dice_weight)
+        self.vit = ViT(model)
+        self.queries = nn.Parameter(torch.empty(config.num_queries, model.dim))
+        self.upscale = nn.Sequential(*(UpscaleBlock(model.dim) for _ in range(config.num_upscale)))
+        self.mask_mlp = MaskMlp(model.dim)
+        self.head = nn.Linear(model.dim, self.rule.num_outputs(len(config.classes)))
+        self.annealing = MaskAnnealing(config.num_blocks)
+        for part in (self.upscale, self.mask_mlp, self.head):
+            initialise(part)
+        if not self.queries.is_meta:
+            nn.init.normal_(self.queries)
+
+    @classmethod
+    def configure(cls, model: ViTConfig, names: Sequence[str], targets: object, options: Any) -> ModelConfig:
+        """As of every task; things are the data's, or all classes where the data does not say."""
+        is_thing = targets.things.tolist() if isinstance(targets, SegmentColumn) else [True] * len(names)
+        things = [name for name, thing in zip(names, is_thing, strict=True) if thing]
+        made: Config = from_dict(Config, {"things": things, **options, "model": to_dict(model), "classes": list(names)})
+        return made
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.config.classes
+
+    def embed(self, images: Tensor) -> Tensor:
+        """B C H W → the mean of the patches, B D."""
+        return self._patches(self._run(images, None)[0], images).mean(dim=1)
+
+    def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
+        """B C H W → B Q K+2+H'·W'."""
+        return self.forward_with_embedding(images, padding)[0]
+
+    def forward_with_embedding(self, images: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What :meth:`forward` and :meth:`embed` give, in one pass."""
+        tokens, _ = self._run(images, padding)
+        return pack(*self._predicted(tokens, images)), self._patches(tokens, images).mean(dim=1)
+
+    def loss(self, batch: Batch) -> Losses:
+        """Matched losses of the tokens before each block with queries, and of the last ones."""
+        images, layers = batch["images"], list[Layer]()
+        tokens, _ = self._run(images, batch.get("padding"), layers, batch.get("keys"))
+        layers.append(self._predicted(tokens, images))
+        height, width = (side * self.config.loss_scale for side in layers[0][1].shape[-2:])
+        truth = true_masks(cast("Iterable[Segments]", batch["targets"]), (height, width), images.device)
+        parts = mask_set_losses(self.rule, layers, truth, self.weights)
+        return {"loss": torch.stack([*parts.values()]).sum(), **parts}
+
+    def after_step(self, step: int, num_steps: int) -> None:
+        """Anneal the masks of attention."""
+        self.annealing.after_step(step, num_steps)
+
+    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
+        """The segments of each image."""
+        config, things = self.config, self.config.is_thing
+        rows = zip(*unpack(outputs.detach().float().cpu(), len(config.classes) + 1), strict=True)
+        found = [merged(logits, masks, size, things, config.merging) for logits, masks in rows]
+        return [
+            Prediction(config.classes, things, each.numbers.numpy(), each.labels.numpy(), each.scores.numpy())
+            for each in found
+        ]
+
+    def class_scores(self, outputs: Tensor) -> Tensor:
+        """The mean over the pixels of each class's sum over queries of probability × mask (their semantic map)."""
+        logits, masks = unpack(outputs, len(self.config.classes) + 1)
+        shares = masks.float().sigmoid().mean(dim=(2, 3))
+        return torch.einsum("bqk,bq->bk", self.rule.scores(logits.float()), shares)
+
+    def metrics(self) -> Metrics:
+        """Panoptic quality."""
+        return Metrics(self.config.classes, self.config.is_thing, self.config.merging)
+
+    def _run(
+        self,
+        images: Tensor,
+        padding: Tensor | None,
+        layers: list[Layer] | None = None,
+        keys: Tensor | None = None,
+    ) -> tuple[Tensor, Pair]:
+        """The normalised tokens B Q+T D after the last block, and their grid.
+
+        Args:
+            layers: in training, gets what is predicted before each block with queries.
+            keys: in training, the batch's, which decide the queries without a mask.
+        """
+        if padding is not None:
+            images = images.masked_fill(padding.unsqueeze(1), 0)
+        tokens, grid, positions = self.vit.tokenise(images)
+        hidden = padding if padding is None else (F.adaptive_max_pool2d((~padding).float(), grid) == 0).flatten(1)
+        attend = QueryTokens(
+            queries=self.queries,
+            first=self.config.model.depth - self.config.num_blocks,
+            seen=partial(self._seen, images, grid, layers, keys, self.annealing.shares()),
+            padding=hidden,
+            plain=full if hidden is None else Windows(grid, self.vit.depth, None, hidden),
+        )
+        return self.vit.encode(tokens, positions, attend), grid
+
+    def _seen(
+        self,
+        images: Tensor,
+        grid: Pair,
+        layers: list[Layer] | None,
+        keys: Tensor | None,
+        shares: tuple[float, ...],
+        block: int,
+        tokens: Tensor,
+    ) -> Tensor | None:
+        """The patches that each query attends to, bool (B, Q, N); without training by the larger part of queries."""
+        share = shares[block] if layers is not None else float(shares[block] >= 0.5)
+        if layers is None and not share:
+            return None
+        predicted = self._predicted(self.vit.norm(tokens), images)
+        if layers is not None:
+            layers.append(predicted)
+        if not share:
+            return None
+        seen = resized(predicted[1].detach(), grid).flatten(2) > 0
+        if share < 1:
+            assert keys is not None, "a batch of training has keys"
+            numbers = keyed_random.uniform(keys.numpy().view(np.uint64), f"mask {block}", self.config.num_queries)
+            seen = seen | torch.from_numpy(numbers > share).to(seen.device)[..., None]
+        return seen
+
+    def _predicted(self, tokens: Tensor, images: Tensor) -> Layer:
+        """Normalised tokens B Q+T D → logits of classes and masks."""
+        queries = tokens[:, : self.config.num_queries]
+        map_ = self._patches(tokens, images).transpose(1, 2).unflatten(2, self.vit.grid(images))
+        return self.head(queries), torch.einsum("bqd,bdhw->bqhw", self.mask_mlp(queries), self.upscale(map_))
+
+    def _patches(self, tokens: Tensor, images: Tensor) -> Tensor:
+        """The last tokens, B N D."""
+        return tokens[:, self.config.num_queries + self.vit.num_prefix :]
+
+
+def true_masks(targets: Iterable[Segments], grid: Pair, device: torch.device) -> TrueMasks:
+    """The segments to find, and how much of each cell of the grid is theirs; crowds are left out."""
+    labels, masks = [], []
+    for target in targets:
+        wanted = ~target.crowd
+        labels.append(target.labels[wanted])
+        whole = target.masks()[wanted].to(device)
+        masks.append(F.adaptive_avg_pool2d(whole.float(), grid))
+    counts = tuple(map(len, labels))
+    return TrueMasks(torch.cat(labels).to(device), torch.cat(masks), counts)
