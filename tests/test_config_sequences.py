@@ -53,7 +53,7 @@ def test_a_part_of_one_of_several_can_be_set(assignments, changed):
         ("parts.rate=1", r"setting 'parts.rate': there is no 'rate' in a list of 2"),
         ("names.3=d", r"setting 'names.3': there is no '3' in a list of 3; they count from 0 to 2"),
         ("names.1.x=d", "setting 'names.1.x': '1' is a single value and has no parts"),
-        ("nothing.0.rate=1", r"there is no '0' in a list of 0; set nothing as a whole"),
+        ("nothing.0.rate=1", r"there is no '0' in a list of 0; set nothing as one value"),
         ("parts.1.rat=1", r"unknown setting 'parts.1.rat'; did you mean 'rate'\?"),
         ("parts.1.rate=many", "setting 'parts.1.rate' = 'many': input should be a valid number"),
     ],

@@ -19,7 +19,7 @@ from vitrail.cli import main
 
 @pytest.fixture
 def folder(tiny_predictor, tmp_path: Path) -> str:
-    """A Hugging Face folder of a model of 32 pixels, and the same model natively beside it."""
+    """A Hugging Face folder of a model of 32 pixels, and the same model natively next to it."""
     predictor = tiny_predictor(image_size=(32, 32), resize="square")
     # A margin of 32 / 0.9 − 32 = 3 pixels is halved differently there.
     preprocess = dataclasses.replace(predictor.preprocess.config, crop_pct=1.0)

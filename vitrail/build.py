@@ -36,7 +36,7 @@ class LazyCheckpoint:
     Attributes:
         read: reads the state dict from the open file.
         dialect: ``native``, or that of another library.
-        assumed: one sentence for each thing that another library's file does not tell, with the value that was taken.
+        assumed: one sentence for each setting that another library's file does not contain, with the value taken.
     """
 
     file: Path
@@ -96,7 +96,7 @@ def build_described(meta: Mapping[str, Any], file: Path) -> tuple[Embedder, Prep
         raise UserError(f"{file} is for the task {name!r}, which this Vitrail does not have; {hint}")
     task = _on_meta(module, from_dict(module.Config, settings, where=str(file)), file)
     if "preprocess" not in meta:
-        raise UserError(f"{file} does not say its preprocessing; fetch or train it again")
+        raise UserError(f"{file} does not contain its preprocessing; fetch or train it again")
     return task, from_dict(PreprocessConfig, meta["preprocess"], where=str(file))
 
 
@@ -117,11 +117,11 @@ def _foreign(found: foreign.Foreign) -> LazyCheckpoint:
 
 
 def _preprocess(found: PreprocessConfig | None, task: Embedder) -> tuple[PreprocessConfig, list[str]]:
-    """What the file says, else resizing to the task's native size; and what was assumed."""
+    """From the file, else resizing to the task's native size; and what was assumed."""
     size = task.inputs.size
     if found is None:
         assumed = (
-            "preprocessing: resized to the square, mean 0.5, std 0.5; put preprocessor_config.json beside the file"
+            "preprocessing: resized to the square, mean 0.5, std 0.5; put preprocessor_config.json next to the file"
         )
         return PreprocessConfig(size=size, channels=task.inputs.channels), [assumed]
     if found.size != size:

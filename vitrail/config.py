@@ -196,7 +196,8 @@ def _key(data: Any, written: str, path: str) -> Key:
     if isinstance(data, dict):
         return written
     if written not in map(str, range(len(data))):
-        hint = f"they count from 0 to {len(data) - 1}" if data else f"set {path.partition(f'.{written}')[0]} as a whole"
+        whole = path.partition(f".{written}")[0]
+        hint = f"they count from 0 to {len(data) - 1}" if data else f"set {whole} as one value"
         raise UserError(f"setting {path!r}: there is no {written!r} in a list of {len(data)}; {hint}")
     return int(written)
 

@@ -92,7 +92,7 @@ class Progress:
         return self
 
     def advance(self, count: int = 1, **shown: object) -> None:
-        """Advance by ``count``; ``shown`` appears as ``name value`` beside the bar."""
+        """Advance by ``count``; ``shown`` appears as ``name value`` next to the bar."""
         self.done += count
         if not self.enabled:
             return

@@ -1,4 +1,4 @@
-"""Names of the precisions that autocast knows; ``fp32`` is the absence of autocast."""
+"""Names of the precisions that autocast supports; ``fp32`` is the absence of autocast."""
 
 from __future__ import annotations
 

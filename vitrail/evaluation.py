@@ -61,7 +61,7 @@ class Evaluation(Generic[O, T]):
 
     @cached_property
     def details(self) -> dict[str, Any]:
-        """The family's tables and matrices, made when first asked for."""
+        """The family's tables and matrices, made on first access."""
         return self.family.details()
 
 
@@ -148,7 +148,7 @@ def _refuse_bad(batch: Batch) -> None:
 
 
 def _gather(outputs: list[Rows], targets: list[Rows], index: list[Tensor]) -> Results:
-    """Every rank's rows on the CPU, sorted by index; an index that several ranks saw counts once."""
+    """Every rank's rows on the CPU, sorted by index; an index that several ranks evaluated counts once."""
     own: Results | None = (_joined(outputs), _joined(targets), torch.cat(index).cpu()) if index else None
     shards = [own]
     if dist.is_available() and dist.is_initialized():

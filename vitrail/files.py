@@ -112,7 +112,7 @@ def sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a whole folder; a path that does not exist is ignored."""
+    """Delete a file or an entire folder; a path that does not exist is ignored."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     elif os.path.lexists(path):  # unlike unlink, it finds nothing below a file

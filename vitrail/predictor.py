@@ -334,7 +334,7 @@ def adapt(
     image_size: int | Pair | None,
     patch_size: int | Pair | None,
 ) -> PreprocessConfig:
-    """Give ``task`` other native sizes in place, and say what changed; returns the preprocessing to match.
+    """Give ``task`` other native sizes in place, and report what changed; returns the preprocessing to match.
 
     Raises:
         UserError: sizes that do not go together.

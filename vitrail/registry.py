@@ -75,7 +75,7 @@ def announced(group: str, _path: tuple[str, ...]) -> list[str]:
     return sorted(entry.value for entry in metadata.entry_points(group=group))
 
 
-@cache  # finding the dialect of a checkpoint asks for each of them
+@cache  # finding the dialect of a checkpoint loads each of them
 def _listed(folders: tuple[str, ...]) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_"))
 

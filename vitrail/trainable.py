@@ -128,6 +128,11 @@ class Embedder(EncoderModule):
     def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What :meth:`forward` and :meth:`embed` return, in one pass."""
 
+    def class_scores(self, outputs: Tensor) -> Tensor:
+        """Raw outputs → one number for each of :attr:`names`, or for each feature, B K, whose gradient explanations
+        compute."""
+        return outputs
+
     def graph_outputs(self, images: Tensor) -> dict[str, Tensor]:
         """B C H W → every output of an exported graph by its name, in the order of the graph.
 
@@ -205,6 +210,6 @@ def require_trainable(model: EncoderModule) -> Trainable:
 
 
 def config_class(kind: type[EncoderModule]) -> type[Any]:
-    """The ``Config`` beside a registered model's class, in the same module."""
+    """The ``Config`` of a registered model's class, from the same module."""
     config: type[Any] = sys.modules[kind.__module__].Config
     return config

@@ -49,7 +49,7 @@ class ViTConfig:
         positions: ``learned``, ``sincos_1d``, ``sincos_2d``, ``rope_2d`` (rotary, in attention), ``relative`` (a bias
             of attention in every block, BEiT) or ``none``.
         resampling: how learned positions and tables of relative ones move to another grid.
-        class_token: a learned token before the patches, with a learned position of its own unless
+        class_token: a learned token before the patches, with its own learned position unless
             ``class_position`` is false (DeiT III).
         distillation_token: a second one after it, for a teacher's labels (Touvron et al. 2021, DeiT).
         registers: learned tokens without position between class token and patches (Darcet et al. 2024).
@@ -95,7 +95,7 @@ class ViTConfig:
         if self.distillation_token and not self.class_token:
             raise ValueError("distillation_token needs class_token=true")
         if self.positions == "relative" and (self.distillation_token or self.registers):
-            raise ValueError("relative positions know no distillation_token or registers; leave them out")
+            raise ValueError("relative positions support no distillation_token or registers; leave them out")
         if self.block.head_dim is None and self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}; set block.head_dim")
         if self.positions == "sincos_1d" and self.dim % 2:
@@ -198,7 +198,7 @@ class ViT(Encoder, Initialised):
     def layers(self, tokens: Tensor, positions: Positions = None, attend: Attend = full) -> Iterator[Tensor]:
         """The output of each block in turn, B T D, without the final norm.
 
-        Blocks run as the iteration reaches them: whoever stops early saves the rest.
+        Blocks run as the iteration reaches them: stopping early saves the rest.
 
         Args:
             tokens: B T D, all or any choice of those of :meth:`tokenise`.

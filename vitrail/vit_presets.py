@@ -88,7 +88,7 @@ class Count:
 def count(config: ViTConfig, num_classes: int = 1000) -> Count:
     """Parameters, MACs and tokens of a ViT with a linear head, counted on a model without memory (meta device).
 
-    All blocks cost the same, so models of one and two blocks tell the rest.
+    All blocks cost the same, so models of one and two blocks determine the rest.
     """
     one, two = (_count(dataclasses.replace(config, depth=depth), num_classes) for depth in (1, 2))
     more = config.depth - 1

@@ -235,7 +235,7 @@ def test_a_bar_for_each_candidate_and_batch():
         (["--image-size", "17"], "is not covered by patches"),
         (["--image-size", "big"], "'big' is no size in pixels"),
         (["--batch-size", "0"], "batches and seconds are positive"),
-        (["--batch-size", "one"], "--batch-size 'one' are no whole numbers"),
+        (["--batch-size", "one"], "--batch-size 'one' are no integers"),
         (["--seconds", "0"], "batches and seconds are positive"),
         (["--merge", "-1"], "merges are 0 or more"),
         (["--split", "test", "{data}"], "has no split 'test'"),

@@ -59,7 +59,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy to spoil, below the working directory; a picture beside it."""
+    """A copy to spoil, below the working directory; a picture next to it."""
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save("picture.png")
     (tmp_path / "secret.safetensors").write_bytes((sound / "model.safetensors").read_bytes())

@@ -64,7 +64,7 @@ def sidecars(description):
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that holds the package ``birdlib`` and what an installer writes beside it."""
+    """A folder that holds the package ``birdlib`` and what an installer writes next to it."""
     site = tmp_path / "site"
     (site / "birdlib").mkdir(parents=True)
     (site / "birdlib" / "__init__.py").touch()
@@ -98,7 +98,7 @@ def test_a_dialect_that_is_not_announced_is_only_written(tiny_predictor, package
     (package / "birdlib-1.0.dist-info" / "entry_points.txt").write_text("")
     registry.announced.cache_clear()
     vitrail.convert(save(tiny_predictor(), tmp_path), tmp_path / "out", to="birdlib.files")
-    with pytest.raises(vitrail.UserError, match="no dialect that Vitrail knows"):
+    with pytest.raises(vitrail.UserError, match="no dialect that Vitrail supports"):
         open_checkpoint(tmp_path / "out")
 
 

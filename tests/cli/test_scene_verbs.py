@@ -54,7 +54,7 @@ def test_training_measuring_and_predicting(trained, scene_folder, tmp_path, caps
     config = (run / "config.yaml").read_text()
     assert f"kind: {KINDS[trained]}" in config
     page = (run / "report.html").read_text()
-    assert "truth beside prediction" in page
+    assert "truth next to prediction" in page
     assert HEADLINES[trained] in page
 
     assert main(["evaluate", str(run), str(scene_folder), "--device", "cpu", "--out", "measured"]) == 0

@@ -127,7 +127,7 @@ def test_the_verb_trains_from_a_file(
 
 
 def test_a_program_that_can_run_code_is_asked_for(export: Any, files: Path) -> None:
-    with pytest.raises(UserError, match=r"can run code when it is opened; .*, say --allow-pickle"):
+    with pytest.raises(UserError, match=r"can run code when it is opened; .*, pass --allow-pickle"):
         opened(export("pt2"))
     for name, message in (("no.onnx", "there is no file"), ("no.pt2", "there is no teacher")):
         with pytest.raises(UserError, match=message):

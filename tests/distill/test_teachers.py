@@ -32,7 +32,7 @@ def opened(teacher: str | Path, **settings: Any) -> Teacher:
 
 
 def exported(path: Path, model: nn.Module, *, size: int = 16, channels: int = 3, dynamic: bool = True) -> Path:
-    """``model`` as a program, with its classes beside it."""
+    """``model`` as a program, with its classes next to it."""
     images = torch.randn(3, channels, size, size)
     shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
     torch.export.save(torch.export.export(model, (images,), dynamic_shapes=shapes), path)
@@ -161,7 +161,7 @@ def hostile(path: Path, canary: Path) -> Path:
 def test_a_hostile_program_is_not_opened(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     file = hostile(tmp_path / "bad.pt2", canary)
-    with pytest.raises(UserError, match=r"can run code when it is opened; .*, say --allow-pickle") as error:
+    with pytest.raises(UserError, match=r"can run code when it is opened; .*, pass --allow-pickle") as error:
         opened(file)
     one_line(error)
     assert not canary.exists()
@@ -223,11 +223,11 @@ def test_a_teacher_that_does_not_fit_is_one_line(tiny_predictor: Any) -> None:
     grey = Teacher(cnn(channels=1), PreprocessConfig(size=16, channels=1), CLASSES)
     wrong(grey, "takes images of 1 channels and the student of 3; give --channels 1")
     others = Teacher(cnn(), SEEN, ("ant", "bees", "cat", "dog", "eel"), name="runs/other")
-    wrong(others, "runs/other does not know the class 'bee'.*did you mean 'bees'")
+    wrong(others, "runs/other lacks the class 'bee'.*did you mean 'bees'")
     twice = Teacher(cnn(), SEEN, ("ant", "bee", "cat", "dog", "dog"))
-    wrong(twice, "does not know the class 'eel'|knows several classes 'dog'")
-    wrong(Teacher(cnn(num_classes=6), SEEN, (*CLASSES, "ant")), "knows several classes 'ant'")
-    wrong(Teacher(cnn(), SEEN), "does not name its classes; put their list into classes.json beside its file")
+    wrong(twice, "lacks the class 'eel'|has several classes 'dog'")
+    wrong(Teacher(cnn(num_classes=6), SEEN, (*CLASSES, "ant")), "has several classes 'ant'")
+    wrong(Teacher(cnn(), SEEN), "does not name its classes; put their list into classes.json next to its file")
     wrong(Teacher(cnn(), SEEN, (*CLASSES, "fox")), "gives 5 outputs and names 6 classes")
     wrong(Teacher(cnn(), SEEN, CLASSES), "with no map of features, set distill.options.of=pooled", kind="features")
     wrong(Teacher(cnn().body, SEEN, CLASSES), "a classifier gives one number a class")

@@ -22,8 +22,8 @@ SIZES = [(1, 16, 24), (3, 32, 48), (2, 16, 64)]
 
 
 MODELS = {
-    "registers": {"registers": 2},
-    "two tokens": {
+    "two tokens and registers": {
+        "registers": 2,
         "distillation_token": True,
         "class_position": False,
         "block": {"layer_scale": 0.1, "qk_norm": True, "key_bias": False, "out_bias": False, "drop_path": 0.1},

@@ -16,6 +16,7 @@ from vitrail.engines.graph import Graph, open_file, writing
 from vitrail.errors import UserError
 from vitrail.tasks import classification
 
+pytestmark = pytest.mark.usefixtures("exported_once")
 RUNTIME = """
 import dataclasses
 from vitrail.engines import FileFormat

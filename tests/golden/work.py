@@ -209,7 +209,7 @@ def wait(process: int) -> int:
 
 
 def fork(function: Callable[[], int | None], folder: Path) -> int:
-    """Call the function in a process of its own, its output in the folder's ``stdout`` and ``stderr``."""
+    """Call the function in a separate process, its output in the folder's ``stdout`` and ``stderr``."""
     sys.stdout.flush()
     process = os.fork()
     if process:

@@ -104,5 +104,5 @@ def test_it_learns_and_is_explained() -> None:
 
 def test_other_prefix_tokens_are_refused() -> None:
     for more in ({"registers": 2}, {"distillation_token": True}):
-        with pytest.raises((UserError, ValueError), match="relative positions know no"):
+        with pytest.raises((UserError, ValueError), match="relative positions support no"):
             ViTConfig(**SMALL, positions="relative", **more)

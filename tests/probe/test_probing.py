@@ -138,7 +138,7 @@ def test_tokens_over_the_limit_are_computed_anew(tiny_predictor, bands, capsys):
     kept, anew = (probe(predictor, str(bands), "attentive", Protocol(memory=limit), options) for limit in (1, 0))
     told = capsys.readouterr().err
     assert "GiB as float16, kept" in told
-    assert "over memory=0, so every pass computes them anew" in told
+    assert "over memory=0, so every pass computes them again" in told
     assert kept.pool == "patches"
     one, other = (each.scores[0].trials[0].outcome.settings[0] for each in (kept, anew))
     assert one.val_loss == pytest.approx(other.val_loss, rel=0.02)

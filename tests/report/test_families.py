@@ -13,7 +13,8 @@ from vitrail.report.families import Family, family_of, load
 
 def their_metrics(base: type, **made: object) -> SimpleNamespace:
     """An evaluation by metrics of the module ``their.metrics``."""
-    return SimpleNamespace(family=type("Metrics", (base,), {"__module__": "their.metrics", **made})(("a", "b")))
+    made = {"__module__": "their.metrics", "update": dict, **made}
+    return SimpleNamespace(family=type("Metrics", (base,), made)(("a", "b")))
 
 
 @pytest.mark.parametrize("name", registry.names("report.families"))

@@ -50,7 +50,11 @@ def test_refusals_of_the_server_in_plain_words(visit, photo, png):
 
 @pytest.mark.parametrize(
     ("status", "told"),
-    [(500, "The server failed on this picture. Its log says why."), (503, "The server is busy."), (None, "not answer")],
+    [
+        (500, "The server failed on this picture. Its log has the reason."),
+        (503, "The server is busy."),
+        (None, "not respond"),
+    ],
 )
 def test_a_server_in_trouble(status, told, visit, photo):
     def trouble(route):

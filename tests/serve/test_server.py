@@ -1,4 +1,4 @@
-"""The real thing: `vitrail serve` in a process of its own on a free port, its models in another."""
+"""The real thing: `vitrail serve` in a separate process on a free port, its models in another."""
 
 from __future__ import annotations
 

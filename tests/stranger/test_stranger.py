@@ -85,7 +85,7 @@ def test_evaluation_and_report(run: Callable[..., str]) -> None:
     assert metrics["delta1"] > 0.6
     run("report", RUN)
     page = (Path(RUN) / "report.html").read_text()
-    for words in ("Depth on", "relative error", "truth beside prediction", "depthkit.depth"):
+    for words in ("Depth on", "relative error", "truth next to prediction", "depthkit.depth"):
         assert words in page
     assert "relative error" in (Path(RUN) / "model_card.md").read_text()
 

@@ -1,11 +1,11 @@
-"""How fast a model is in every engine, precision, batch and image size, beside what the machine can do at all.
+"""How fast a model is in every engine, precision, batch and image size, compared with the machine's peak rate.
 
 ::
 
     vitrail.benchmark("runs/birds", batches=(1, 8)).save("speed")
 
 - ``candidates``: which combinations there are;
-- ``process``, ``worker``: each candidate in a process of its own, so that its memory is its own;
+- ``process``, ``worker``: each candidate in a separate process, so that its memory is measured separately;
 - ``roofline``: the rate of the machine's matrix products;
 - ``result``: rows, the table, the files.
 """

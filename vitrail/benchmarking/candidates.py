@@ -38,7 +38,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model and how to run it, in a process of its own.
+    """A model and how to run it, in a separate process.
 
     Attributes:
         source: what :func:`vitrail.load` takes; a graph where the engine runs one, with the tokens merged already.
@@ -54,7 +54,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What was asked for and could not be measured."""
+    """What was requested and could not be measured."""
 
     way: Way
     size: Pair
@@ -111,7 +111,7 @@ class CandidateBuilder:
 
 
 def ways(source: str, names: tuple[str, ...], precisions: tuple[str, ...], merges: tuple[int, ...]) -> list[Way]:
-    """All that is asked for, after the reference: the model as it is, in fp32.
+    """All requested ones, after the reference: the model as it is, in fp32.
 
     Args:
         source: a graph that ``vitrail export`` wrote runs in its own engine only.

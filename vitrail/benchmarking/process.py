@@ -1,4 +1,4 @@
-"""A candidate's process, seen from the one that measures."""
+"""A candidate's process, as the measuring process uses it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Lost(Exception):
 
 
 class Process:
-    """The process of a candidate. It starts at once and loads the model meanwhile.
+    """The process of a candidate. It starts immediately and loads the model in the background.
 
     Args:
         model: that the candidate was made of.

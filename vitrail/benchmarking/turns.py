@@ -50,7 +50,7 @@ class _Ring:
         self.left_out: list[LeftOut] = []
 
     def ask(self, question: Callable[[Process], T]) -> dict[Candidate, T]:
-        """Each one's answer, one after the other."""
+        """Each one's result, one after the other."""
         answers = {}
         for candidate, process in list(self.processes.items()):
             try:

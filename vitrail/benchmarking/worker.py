@@ -3,7 +3,7 @@
     python -m vitrail.benchmarking.worker
 
 A question is ``[name, argument, …]`` with the name of a method of :class:`Worker`; an answer is ``{"value": …}`` or
-``{"error": "why"}``. It ends with its input. Only the memory of this process is measured, so it starts anew: it is no
+``{"error": "why"}``. It ends with its input. Only the memory of this process is measured, so it is a new program, no
 fork of a program that has loaded a model already.
 """
 
@@ -129,13 +129,13 @@ def resident(*, peak: bool = False) -> int:
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Respond until the input ends."""
     worker, answers = Worker(), _own_output()
     for line in sys.stdin:
         name, *arguments = json.loads(line)
         try:
             answer = {"value": getattr(worker, name)(*arguments)}
-        except Exception as error:  # of a library; whoever asks goes on without this candidate
+        except Exception as error:  # of a library; the caller continues without this candidate
             answer = {"error": (str(error).strip().splitlines() or [type(error).__name__])[0][:300]}
         print(json.dumps(answer), file=answers, flush=True)
 

@@ -21,7 +21,7 @@ MAX_JSON = 10_000_000  # bytes
 
 @dataclass(frozen=True)
 class Beside:
-    """What lies beside the tensors: JSON files, known to be mappings and not checked further.
+    """What lies next to the tensors: JSON files, known to be mappings and not checked further.
 
     Attributes:
         config: ``config.json``, empty where there is none.

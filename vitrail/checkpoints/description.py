@@ -17,8 +17,8 @@ class Description:
     Attributes:
         task: the registry name of a task or pretraining method, or the dotted module of a third party's.
         config: an instance of that module's ``Config``.
-        preprocess: None where neither the file nor its folder tells, and the dialect has no usual one.
-        assumed: one sentence for each thing that the file does not tell, with the value that was taken.
+        preprocess: None where neither the file nor its folder contains it, and the dialect has no usual one.
+        assumed: one sentence for each setting that the file does not contain, with the value that was taken.
         layout: of a file that was read, the variants of naming and storage that it uses and ``config`` does not
             determine, such as ``{"split"}``; None: the model is to be written, in the dialect's usual layout.
     """

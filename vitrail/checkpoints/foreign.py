@@ -63,7 +63,7 @@ def find(tensors: Tensors) -> Foreign:
     """The dialect of an open weights file, and what it describes.
 
     Raises:
-        UserError: of no known dialect, or the JSON beside it is damaged or hostile.
+        UserError: of no known dialect, or the JSON next to it is damaged or hostile.
     """
     path = tensors.path
     beside = read_beside(path, tensors.metadata)
@@ -166,7 +166,7 @@ def _dialect(tensors: Tensors, beside: Beside, path: Path) -> str:
             found.append(name)
     if not found:
         some = ", ".join(list(tensors.entries)[:3])
-        raise UserError(f"{path} is of no dialect that Vitrail knows (its tensors: {some}, …); it is no ViT's")
+        raise UserError(f"{path} is of no dialect that Vitrail supports (its tensors: {some}, …); it is no ViT's")
     if len(found) > 1:
         raise UserError(f"{path} holds tensors of several libraries ({', '.join(found)}); keep those of one")
     return found[0]

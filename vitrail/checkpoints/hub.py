@@ -1,7 +1,7 @@
 """Models of the Hugging Face hub: ``hf://owner/name``, ``hf://owner/name@revision``, ``hf://owner/name/file``.
 
 The hub's own library does the talking, so its settings hold: ``HF_TOKEN``, ``HF_HOME``, ``HF_ENDPOINT``,
-``HF_HUB_OFFLINE``. Only one file of weights (or its shards) and the JSON beside it are fetched, and nothing twice.
+``HF_HUB_OFFLINE``. Only one file of weights (or its shards) and the JSON next to it are fetched, and nothing twice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ADDRESS = re.compile(
 )
 PLAIN, PICKLED = (".safetensors", ".npz"), (".bin", ".pt", ".pth")
 INDEX = ".index.json"
-SECONDS = 10.0  # of waiting for the hub to answer
+SECONDS = 10.0  # of waiting for the hub to respond
 CARD = """\
 ---
 {header}---
@@ -184,7 +184,7 @@ def _weights(listed: Sequence[str], address: Address, allow_pickle: bool) -> str
 def _pickled(address: Address, names: list[str]) -> UserError:
     return UserError(
         f"hf://{address.repo} has {names[0]}, a pickle, which can run code when it is opened; "
-        "if you trust its source, say --allow-pickle"
+        "if you trust its source, pass --allow-pickle"
     )
 
 
@@ -225,7 +225,7 @@ def _explained(error: Exception, what: str, address: Address) -> UserError:
     if _status(error) == 403:
         return UserError(f"the hub does not let you write to {what}; set HF_TOKEN to one that may")
     if (status := _status(error)) is not None:
-        return UserError(f"the hub answered {status} for {what}; try again later")
+        return UserError(f"the hub responded with {status} for {what}; try again later")
     if constants.HF_HUB_OFFLINE:
         return UserError(f"HF_HUB_OFFLINE is set, and the cache does not hold {what}; unset it")
     reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__

@@ -61,14 +61,14 @@ class Config:
         self.assumed: list[str] = []
 
     def get(self, name: str, default: T) -> T:
-        """What it says, or the library's default."""
+        """The value in the file, or the library's default."""
         if name in self.values:
             return cast("T", self.values[name])
-        self.assumed.append(f"{name}: {default}, the library's default; say it in config.json if it is another")
+        self.assumed.append(f"{name}: {default}, the library's default; set it in config.json if it differs")
         return default
 
     def heads(self, dim: int) -> int:
-        """Attention heads: what it says, the library's 12, or those of the published model of this width.
+        """Attention heads: the config's, the library's 12, or those of the published model of this width.
 
         Raises:
             UserError: no number of heads.
@@ -101,7 +101,7 @@ def prefixed(name: str, prefix: str, heads: tuple[str, ...]) -> str:
     return name if name.startswith((prefix, *heads)) else prefix + name
 
 
-@lru_cache(maxsize=4096)  # each dialect asks for each name
+@lru_cache(maxsize=4096)  # each dialect maps each name
 def from_5(name: str) -> str:
     """A name as transformers 5 has it in memory → as it is on disk."""
     name = re.sub(r"^(\w+)\.layers\.", r"\1.encoder.layer.", name)
@@ -132,7 +132,7 @@ def settings(
         prefix: of the backbone's names.
         eps: the library's default of ``layer_norm_eps``.
         num_prefix: tokens that have a position beside the patches; None: there are no positions of tokens.
-        swiglu: the MLP is one, whatever ``hidden_act`` says.
+        swiglu: the MLP is one, regardless of ``hidden_act``.
         heads, mlp_dim: where they are not those of the config and of ``intermediate.dense``.
 
     Raises:
@@ -156,7 +156,7 @@ def settings(
 
 
 def classes(config: dict[str, Any], beside: Beside, count: int) -> tuple[str, ...]:
-    """Names from ``id2label``, then ``classes.json``; equal names are told apart by their number.
+    """Names from ``id2label``, then ``classes.json``; equal names are distinguished by their number.
 
     Raises:
         UserError: labels that are not numbered from 0 to ``count`` − 1.
@@ -207,7 +207,7 @@ def preprocess(beside: Beside) -> PreprocessConfig | None:
 
 
 def backbone_json(model: PooledModel) -> dict[str, Any]:
-    """The part of ``config.json`` that says the architecture, in the keys that all families share."""
+    """The part of ``config.json`` that describes the architecture, in the keys that all families share."""
     vit, block = model.vit, model.vit.block
     return {
         "hidden_size": vit.dim,
@@ -230,7 +230,7 @@ def labels_json(model: PooledModel) -> dict[str, Json]:
 
 
 def config_json(model: PooledModel, kind: str, architecture: str, **more: Json) -> dict[str, Json]:
-    """The content of ``config.json`` of the families with query, key and value of their own names."""
+    """The content of ``config.json`` of the families that name query, key and value separately."""
     block = model.vit.block
     return {
         "architectures": [architecture],

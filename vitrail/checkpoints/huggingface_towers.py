@@ -65,7 +65,7 @@ def lacks(model: PooledModel, own: dict[str, bool]) -> str | None:
     """What neither has, corrected by ``own``."""
     block = model.vit.block
     common = {
-        "heads of a width of their own": model.vit.head_dim * model.vit.heads != model.vit.dim,
+        "heads of a width other than dim / heads": model.vit.head_dim * model.vit.heads != model.vit.dim,
         "attention without bias": not block.qkv_bias,
         "oblong images or patches": hf.oblong(model),
     }

@@ -29,7 +29,7 @@ NAME = "native"
 
 
 class Configured(Protocol):
-    """A task or pretraining method, as far as a file says what it is."""
+    """A task or pretraining method, as far as a file describes it."""
 
     @property
     def name(self) -> str:
@@ -43,7 +43,7 @@ class Configured(Protocol):
 def meta_of(
     task: Configured, preprocess: PreprocessConfig, metrics: Mapping[str, float] | None = None, **more: Json
 ) -> dict[str, Any]:
-    """What a file says of the model in it; weights files and exported graphs say it alike.
+    """What a file declares of the model in it, the same for weights files and exported graphs.
 
     Args:
         metrics: what the weights are known to reach.

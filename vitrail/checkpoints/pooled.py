@@ -81,7 +81,7 @@ def describe(
     config: classification.Config | features.Config
     if labels and outputs:
         if len(classes) != outputs:
-            assumed += (f"classes: {outputs} without names; put their list into classes.json beside the file",)
+            assumed += (f"classes: {outputs} without names; put their list into classes.json next to the file",)
             classes = tuple(f"class {i}" for i in range(outputs))
         config = classification.Config(model=vit, pool=pool, head=head, classes=classes)
     else:

@@ -1,4 +1,4 @@
-"""What names and shapes of tensors tell about an architecture."""
+"""What names and shapes of tensors determine of an architecture."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ def geometry(
     if (height // patch[0]) * (width // patch[1]) != num_positions:
         raise UserError(
             f"{num_positions} positions do not cover {height} × {width} pixels in patches of {patch[0]} × {patch[1]}; "
-            "say its image_size in config.json"
+            "set image_size in config.json"
         )
     return {"image_size": (height, width), "patch_size": tuple(patch), "channels": channels, "dim": dim}

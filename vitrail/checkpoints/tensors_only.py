@@ -1,4 +1,4 @@
-"""What libraries have in common whose files are tensors alone: our JSON beside them, and what none of them has.
+"""What libraries have in common whose files are tensors alone: our JSON next to them, and what none of them has.
 
 ``preprocessor_config.json`` and ``classes.json`` are Vitrail's own habit there; ``config.json`` holds the arguments of
 the library's constructor, so that ``Model(**json.load(...))`` builds what the file fits.

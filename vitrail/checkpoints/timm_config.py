@@ -73,7 +73,7 @@ vit_base_r50_s16_384 vit_large_r50_s32_224 vit_large_r50_s32_384
 
 @dataclass(frozen=True)
 class TimmConfig:
-    """What stands beside the tensors.
+    """The settings in the file and next to it.
 
     Attributes:
         architecture: timm's name, empty where there is no config.
@@ -124,7 +124,7 @@ class TimmConfig:
         return 1e-5 if clip else 1e-6
 
     def pool(self) -> str | None:
-        """timm's ``global_pool``, or None where nothing says it.
+        """timm's ``global_pool``, or None where it is not given.
 
         Raises:
             UserError: prefix tokens in the mean, which we do not do.
@@ -156,7 +156,7 @@ class TimmConfig:
         return False, f"head: CLIP's projection to {outputs} features; class names in classes.json make it a classifier"
 
     def names(self, count: int) -> tuple[str, ...]:
-        """Class names: descriptions where there are any; equal ones are told apart by their label."""
+        """Class names: descriptions where there are any; equal ones are distinguished by their label."""
         labels = self.config.get("label_names") or self.cfg.get("label_names") or self.cfg.get("labels") or ()
         if isinstance(labels, dict):
             labels = [labels[str(i)] for i in range(count) if str(i) in labels]
@@ -174,7 +174,7 @@ def read(beside: Beside) -> TimmConfig:
     """From ``config.json``, of timm's layout or its first one, where all stood in one mapping.
 
     Raises:
-        UserError: an architecture that computes something else than its tensors' names tell.
+        UserError: an architecture that computes something else than its tensors' names imply.
     """
     config = beside.config if isinstance(beside.config.get("architecture"), str) else {}
     architecture = str(config.get("architecture", "")).split(".")[0]
@@ -215,7 +215,7 @@ def preprocess(
         size=size, channels=channels, resize="crop", crop_pct=share, interpolation="bicubic", **values
     )
     how = f"central {share:.0%}, bicubic, mean {', '.join(map(str, values['mean']))}"
-    return config, f"preprocessing: timm's usual for {kind} models ({how}); put timm's config.json beside the file"
+    return config, f"preprocessing: timm's usual for {kind} models ({how}); put timm's config.json next to the file"
 
 
 def root(layers: tuple[int, ...]) -> str:
@@ -271,7 +271,7 @@ def _family(model: PooledModel) -> tuple[str, str]:
 
 
 def config_json(model: PooledModel) -> dict[str, Any]:
-    """``config.json``, with every argument of the constructor, so that nothing hangs on the architecture's defaults."""
+    """``config.json`` with every argument of the constructor, independent of the architecture's defaults."""
     vit, block, head = model.vit, model.vit.block, model.head
     swiglu = block.mlp == "swiglu"
     reduced, first = 1, "patch_embed.proj"

@@ -1,12 +1,12 @@
 """The child process that turns a file of ``torch.save`` into safetensors.
 
-It sees no secrets in its environment and may start no process, open no connection, and take no more memory, time and
+Its environment holds no secrets, and it may start no process, open no connection, and take no more memory, time and
 disk than the file's size justifies. ``torch.load(weights_only=True)`` refuses whatever is no tensor, number, text or
-collection of them; one class passes beside these: ``argparse.Namespace``, a bag of options that DINO's files hold.
+collection of them; one more class passes: ``argparse.Namespace``, the options that DINO's files hold.
 
 Of a training's checkpoint one state is taken: the first of :data:`NESTS` that is there, again and again. Then go
 the prefixes of :data:`PREFIXES` that all its names share; where some names begin with ``backbone.``, heads of
-pretraining beside them (:data:`PRETRAINING`) are left out. What is no tensor is dropped.
+pretraining next to them (:data:`PRETRAINING`) are left out. What is no tensor is dropped.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MAX_NESTS = 4
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
 PRETRAINING = ("head.", "dino_head.", "ibot_head.")
 FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "ctypes.")
-MEMORY = 64 * 2**20  # bytes beside the file's own, mapped once and copied twice
+MEMORY = 64 * 2**20  # bytes in addition to the file's own, mapped once and copied twice
 CPU_SECONDS, CPU_SPEED = 30, 20_000_000  # and bytes/s
-TOO_MUCH = "it asks for more memory than its size justifies"
+TOO_MUCH = "it requests more memory than its size justifies"
 
 
 class Refused(Exception):
@@ -121,7 +121,7 @@ def _check_zip(path: Path, size: int) -> None:
         if sum(member.file_size for member in members) > size:
             raise Refused("it claims to hold more than its size")
         for member in members:
-            if member.CRC:  # 0 where torch was told to leave it out
+            if member.CRC:  # 0 where torch was configured to leave it out
                 with archive.open(member) as part:
                     while part.read(2**20):
                         pass

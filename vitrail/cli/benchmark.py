@@ -99,4 +99,4 @@ def _numbers(text: str, option: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"{option} {text!r} are no whole numbers; write them as in {option} 1,8") from None
+        raise UserError(f"{option} {text!r} are no integers; write them as in {option} 1,8") from None

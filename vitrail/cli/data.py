@@ -100,7 +100,7 @@ def export(
     limit: Annotated[int | None, Parameter("--limit", help="Only so many images.", show_default=False)] = None,
     overrides: Set = (),
 ) -> None:
-    """Write a data set as PNG files: a folder a class, or labels.csv beside the images."""
+    """Write a data set as PNG files: a folder a class, or labels.csv next to the images."""
     from vitrail.data.inspection.export import export as write
 
     source = _open(spec, False, False, overrides).split(split)

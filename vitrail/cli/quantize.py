@@ -92,6 +92,6 @@ def _divided(predictor: Predictor, config: SourceConfig, count: int) -> tuple[li
     if held_out is source or source.kind not in task.takes or task.monitor_mode != "max":
         held_out = None
     chosen = np.linspace(0, len(source) - 1, min(len(source), count)).astype(int).tolist()
-    on = f"the labels of {len(held_out):,} others" if held_out else "how far the answers on them stay the same"
+    on = f"the labels of {len(held_out):,} others" if held_out else "how far the outputs on them stay the same"
     note(f"calibrated on {len(chosen):,} images, measured on {on}")
     return [Sample(source.name(i), partial(source.read, i)) for i in chosen], held_out

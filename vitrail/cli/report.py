@@ -13,7 +13,7 @@ def report(
 ) -> None:
     """Write the report of a run, or one page that compares several.
 
-    For one run its plots/, report.html and model_card.md are written anew. Prints the path of the page.
+    For one run its plots/, report.html and model_card.md are rewritten. Prints the path of the page.
 
     Args:
         runs: Run folders.

@@ -187,7 +187,7 @@ def only_encoder(task: EncoderModule) -> tuple[str, ViT]:
 
 def take(tokens: Tensor, where: Tensor) -> Tensor:
     """Tokens B M D at the places B K → B K D."""
-    return tokens[torch.arange(tokens.shape[0], device=tokens.device)[:, None], where]  # rows whole; gather is slower
+    return tokens[torch.arange(tokens.shape[0], device=tokens.device)[:, None], where]  # entire rows; gather is slower
 
 
 def places(kept: Tensor, moved: Tensor, into: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ EDGE = 0.6  # how far a border between two tokens is lightened
 
 
 def token_overlay(picture: Image.Image, source: np.ndarray, region: Region) -> Image.Image:
-    """The part of the picture that the model saw, RGB, each token in the mean colour of its patches.
+    """The part of the image that the model receives, RGB, each token in the mean colour of its patches.
 
     Args:
         picture: before preprocessing.
         source: (h, w) int, the token that each patch has become part of: a row of ``ReducedFeatures.source``.
-        region: the part that the model saw, from ``Preprocess.region``.
+        region: the part that the model receives, from ``Preprocess.region``.
     """
     picture, (left, top, right, bottom) = fit(picture, region)
     pixels = np.asarray(picture.crop((left, top, max(right, left + 1), max(bottom, top + 1))), np.float32)

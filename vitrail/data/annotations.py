@@ -97,7 +97,7 @@ class Annotations:
         return np.bincount(np.concatenate(labels), minlength=num_classes)
 
     def tobytes(self) -> bytes:
-        """What tells these objects from others, masks aside."""
+        """What distinguishes these objects from others, masks aside."""
         ranges = [(self.offsets[i], self.offsets[i + 1]) for i in self.rows]
         parts = [column[start:end] for start, end in ranges for column in (self.boxes_xyxy, self.labels, self.crowd)]
         return b"".join(part.tobytes() for part in (*parts, self.rows))

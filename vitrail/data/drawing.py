@@ -43,7 +43,7 @@ def draw_objects(
     Args:
         boxes_xyxy: (N, 4), in the picture's pixels.
         labels: places in ``classes``.
-        scores: said behind the names, where there are any.
+        scores: printed after the names, where there are any.
         masks: bool (N, H, W).
         crowd: objects that stand for many; their boxes are drawn thinly.
         colours: of each object; default: that of its class.

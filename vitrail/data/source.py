@@ -48,7 +48,7 @@ class SourceConfig:
         spec: a source's name (``digits``, ``cifar10``), a path (folder, ``.csv``, ``.npz``, ``.tar``, ``.json``), or
             both, as in ``csv:labels.txt``.
         labelled: ``False`` reads the images alone, wherever they lie; ``auto`` takes labels where there are valid ones.
-        kind: what a label is; ``auto`` looks at the labels.
+        kind: what a label is; ``auto`` is derived from the labels.
         classes: the class names in order, e.g. those of a trained model; default: as found.
         val_fraction: the share of a labelled training split that becomes the validation split where there is none.
         train_fraction: train on this share of the (remaining) training split only, with every class represented.
@@ -109,13 +109,13 @@ class SourceConfig:
 class Source(ABC):
     """Samples by position: columns for what every sample has, and ``read`` for its image.
 
-    Cheap to hold and to send to a worker process at a million samples: columns are arrays, never Python objects.
+    Cheap to store and to send to a worker process at a million samples: columns are arrays, never Python objects.
 
     Attributes:
         targets: the target of each sample by position, as its kind holds them.
         kind: the name of the target kind (:mod:`vitrail.data.targets`).
         classes: K class names; for numbers the K target names; for ``none`` nothing.
-        channels: of the stored images, or None where only the files know.
+        channels: of the stored images, or None where it is known only after reading the files.
     """
 
     targets: Column
@@ -175,7 +175,7 @@ class Source(ABC):
         return np.asarray(self.targets) if self.target_kind.exclusive else np.zeros(len(self), np.int64)
 
     def fingerprint(self) -> str:
-        """A SHA-256 of the labels and of up to 1,000 evenly spaced names: tells whether the data is still the same."""
+        """A SHA-256 of the labels and of up to 1,000 evenly spaced names: shows whether the data is unchanged."""
         digest = hashlib.sha256(repr((self.kind, self.classes, len(self))).encode())
         digest.update(self.target_kind.fingerprint(self.targets))
         for index in np.linspace(0, len(self) - 1, min(len(self), _FINGERPRINT_NAMES)).astype(int):
@@ -241,7 +241,7 @@ class Splits:
 
     @property
     def channels(self) -> int | None:
-        """Of the stored images; None where only the files know."""
+        """Of the stored images; None where it is known only after reading the files."""
         return self._any.channels
 
     def items(self) -> Iterator[tuple[str, Source]]:

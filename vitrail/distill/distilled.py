@@ -98,7 +98,7 @@ class Distilled(Trainable):
         named = super().named_parameters(prefix, recurse, remove_duplicate)
         return ((name.removeprefix("task."), value) for name, value in named)
 
-    def state_dict(self, **options: Any) -> dict[str, Tensor]:  # type: ignore[override]  # it is nobody's submodule
+    def state_dict(self, **options: Any) -> dict[str, Tensor]:  # type: ignore[override]  # it is never a submodule
         """As of every module, under the names that the class describes."""
         return {name.removeprefix("task."): value for name, value in super().state_dict(**options).items()}
 

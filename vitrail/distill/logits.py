@@ -16,7 +16,7 @@ class LogitObjective(Objective):
     """``teacher_logits(images)``: B K, of the student's classes; a teacher may have more.
 
     Raises:
-        UserError: the student chooses no class, or the teacher does not know one of its classes.
+        UserError: the student chooses no class, or the teacher lacks one of its classes.
     """
 
     separate_heads: ClassVar[bool] = True
@@ -28,12 +28,12 @@ class LogitObjective(Objective):
         own, others = task.names, teacher.classes
         if not others:
             raise UserError(
-                f"{teacher.name} does not name its classes; put their list into classes.json beside its file, or "
+                f"{teacher.name} does not name its classes; put their list into classes.json next to its file, or "
                 "choose distill.kind=features, which needs none"
             )
         unclear = [name for name in own if others.count(name) != 1]
         if unclear:
-            what = "knows several classes" if unclear[0] in others else "does not know the class"
+            what = "has several classes" if unclear[0] in others else "lacks the class"
             hint = "" if unclear[0] in others else f" ({did_you_mean(unclear[0], others)})"
             raise UserError(
                 f"{teacher.name} {what} {unclear[0]!r}{hint}; give a teacher of the student's classes, or choose "

@@ -14,7 +14,7 @@ class TeacherPreprocess:
     """``preprocess(images)``: augmented and mixed images of the student, B C H W, at the teacher's size and normalised
     by its mean and standard deviation.
 
-    Both get the same crop: a teacher that sees another one than the student is worse (Beyer et al. 2022, "a good
+    Both get the same crop: a teacher that gets another one than the student is worse (Beyer et al. 2022, "a good
     teacher is patient and consistent").
 
     Raises:

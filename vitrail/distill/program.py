@@ -1,6 +1,6 @@
 """A teacher of any architecture as a program of torch.export: ``.pt2``, the graph without the code that made it.
 
-Its preprocessing and classes are read from files beside it: ``preprocessor_config.json`` (Hugging Face's) and
+Its preprocessing and classes are read from files next to it: ``preprocessor_config.json`` (Hugging Face's) and
 ``classes.json``. PyTorch unpickles parts of such a file and loads machine code in it, so it is opened only if allowed.
 """
 
@@ -31,7 +31,7 @@ def read(path: Path, student: PreprocessConfig, device: torch.device, *, allow_p
     """The program as a teacher, on the device. It runs in the precision that it was exported in.
 
     Args:
-        student: its mean and standard deviation are used if there is no ``preprocessor_config.json`` beside the file.
+        student: its mean and standard deviation are used if there is no ``preprocessor_config.json`` next to the file.
 
     Raises:
         UserError: absent, not allowed, damaged, or exported in training mode.
@@ -40,7 +40,7 @@ def read(path: Path, student: PreprocessConfig, device: torch.device, *, allow_p
     if not path.is_file():
         raise UserError(f"there is no teacher {name!r}; correct the path")
     if not allow_pickle:
-        raise UserError(f"{name} can run code when it is opened; if you trust its source, say --allow-pickle")
+        raise UserError(f"{name} can run code when it is opened; if you trust its source, pass --allow-pickle")
     program = _load(path, name)
     if _in_training_mode(program):
         raise UserError(f"{name} was exported in training mode; call eval() on the model and export it again")
@@ -59,7 +59,7 @@ def read(path: Path, student: PreprocessConfig, device: torch.device, *, allow_p
         preprocess = from_huggingface(beside.preprocessor)
     else:
         preprocess = dataclasses.replace(student, size=_native_size(program) or student.size)
-        note(f"{name}: mean and std as the student's; put preprocessor_config.json beside it if they differ")
+        note(f"{name}: mean and std as the student's; put preprocessor_config.json next to it if they differ")
     return Teacher(run, preprocess, beside.classes, name=name, device=device, autocast=False)
 
 

@@ -36,7 +36,7 @@ DEFAULT_OUTPUTS = (OUTPUTS, EMBEDDING)
 """The outputs of a graph that does not name them, in this order."""
 PACKAGE = "engines.runtimes"
 Meta: TypeAlias = Mapping[str, object]
-"""What a file says of its graph, as JSON."""
+"""What a file declares of its graph, as JSON."""
 
 
 class Engine(Protocol):
@@ -82,7 +82,7 @@ class FileFormat:
 
     Attributes:
         format: its name for ``vitrail export --to``.
-        suffix: of the files; parts of a file lie beside it and share its stem.
+        suffix: of the files; parts of a file lie next to it and share its stem.
         precisions: as of :class:`InProcess`.
         write: (program, path, meta): write the file; ``path`` ends with the suffix.
         read: (path, precision) → the opened file. Raises :func:`not_ours` for a file that it cannot open.

@@ -1,6 +1,6 @@
 """Graphs and measurements kept in the user's cache, so that a model is traced and exported once.
 
-An entry is a folder that appears complete or not at all, so any number of processes can write at once. When all entries
+An entry is a folder that appears complete or not at all, so several processes can write concurrently. When all entries
 together exceed the limit, the least recently used ones are removed.
 """
 

@@ -50,7 +50,7 @@ def start(
 def _opened(
     name: str, runtime: FileFormat, task: Embedder, preprocess: PreprocessConfig, precision: str, folder: Path | None
 ) -> Opened:
-    """The graph of this very model, written if need be. What can run code when it is opened is written anew."""
+    """The graph of this very model, written if need be. What can run code when it is opened is rewritten."""
     found = None if runtime.pickled else fingerprint(task, preprocess)
     if folder is not None and found is not None and (kept := folder / f"{name}-{found}{runtime.suffix}").is_file():
         return runtime.read(kept, precision)

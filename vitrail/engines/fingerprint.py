@@ -30,7 +30,7 @@ def fingerprint(task: Embedder, preprocess: PreprocessConfig, *more: str) -> str
 
 
 def cache_key(task: Embedder, fingerprint: str) -> str | None:
-    """The fingerprint together with the source code of the modules; None where these do not say everything.
+    """The fingerprint together with the source code of the modules; None where these do not describe everything.
 
     A task that was changed after it was made, such as one whose layers merge tokens, has the config of a plain one.
     """

@@ -43,7 +43,7 @@ class Graph:
         self.fixed = str(opened.meta.get("fixed", ""))
 
     def __call__(self, images: Tensor, *padding: Tensor) -> Tensor:
-        assert not padding, "a model that needs to know of padding does not become a graph"
+        assert not padding, "a model that needs the padding mask cannot become a graph"
         return self.output(images, OUTPUTS)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -105,14 +105,14 @@ def open_file(
     runtime = engines.load_format(name, precision)
     if runtime.pickled and not allow_pickle:
         raise UserError(
-            f"{printable(str(path))} can run code when it is opened; if you trust its source, say --allow-pickle"
+            f"{printable(str(path))} can run code when it is opened; if you trust its source, pass --allow-pickle"
         )
     opened = runtime.read(path, precision)
     meta = opened.meta
     if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("version") != VERSION:
         raise engines.not_ours(path, "was written by another version of Vitrail")
     if not _is_size(meta.get("size")):
-        raise engines.not_ours(path, "says no image size that can be read")
+        raise engines.not_ours(path, "declares no valid image size")
     task, preprocess = build_described(meta, path)
     image_encoder(task.eval()).embed.register_forward_pre_hook(_refuse)
     task.register_state_dict_pre_hook(_refuse)

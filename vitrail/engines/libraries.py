@@ -43,7 +43,7 @@ def onnxruntime() -> ModuleType:
 def openvino() -> ModuleType:
     """OpenVINO without its telemetry, which would report the import to its vendor and write into the home folder.
 
-    Where that package cannot be imported, the library uses a stub of its own; so here for the entire process, unless
+    Where that package cannot be imported, the library uses its own stub; so here for the entire process, unless
     the program has imported it by itself.
 
     Raises:

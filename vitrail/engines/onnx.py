@@ -66,7 +66,7 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """softmax(q kᵀ / √d + mask) v in the four operations that runtimes know to fuse.
+    """softmax(q kᵀ / √d + mask) v in the four operations that runtimes fuse.
 
     The exporter's own translation scales queries and keys apart and reshapes the keys to turn them, which OpenVINO then
     does, too.

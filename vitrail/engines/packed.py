@@ -1,6 +1,6 @@
 """Linear layers by oneDNN on weights that are packed once, for inference on a CPU.
 
-PyTorch's own linear layer calls another library in fp32, at a lower rate on many CPUs, and packs bf16 weights anew at
+PyTorch's own linear layer calls another library in fp32, at a lower rate on many CPUs, and packs bf16 weights again at
 each call. GELU is computed in the same pass as the layer before it. The operators are those that PyTorch's compiler
 uses, without its minute of compiling.
 """
@@ -16,7 +16,7 @@ FUSED = {"gelu": "none", "gelu_tanh": "tanh"}  # GELU's form, as oneDNN's operat
 
 
 class PackedLinear(nn.Module):
-    """``F.linear`` on packed weights, with GELU on top where asked; (..., in) → (..., out) in the dtype of the weights.
+    """``F.linear`` on packed weights, optionally with GELU; (..., in) → (..., out) in the dtype of the weights.
 
     Args:
         gelu: ``none`` for the exact one, ``tanh``, or None to leave it out.

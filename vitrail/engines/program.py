@@ -69,7 +69,7 @@ def trace(task: Embedder, preprocess: PreprocessConfig) -> Program:
         preprocess: its size is the one that remains where there can be only one.
 
     Raises:
-        UserError: the task needs to know which pixels are padding, or PyTorch cannot trace it.
+        UserError: the task needs the padding mask, or PyTorch cannot trace it.
     """
     if preprocess.resize == "pad" and task.spatial():
         raise UserError(
@@ -123,7 +123,7 @@ def _covered(vit: ViT, axis: int, name: str) -> Any:
 
 
 def _another(vit: ViT, size: Pair) -> Pair:
-    """A size for the example that differs from the native one, so that nothing in the graph hangs on that."""
+    """A size for the example that differs from the native one, so that nothing in the graph depends on it."""
     (down, right) = _stride(vit)
     height, width = vit.config.image_size
     return max(height, size[0]) + down, max(width, size[1]) + 2 * right

@@ -19,8 +19,7 @@ from vitrail import registry
 from vitrail.config import from_dict
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops.grid import Grid
-from vitrail.tasks import Task
-from vitrail.trainable import EncoderModule, image_encoder
+from vitrail.trainable import Embedder, EncoderModule, image_encoder
 
 Target = Annotated[int, Field(ge=0)] | None
 """The index of an output; None for the largest."""
@@ -97,7 +96,7 @@ def layer_index(task: EncoderModule, layer: int) -> int:
 
 
 def index_of_layer(layer: int, depth: int, owner: str) -> int:
-    """The same for any stack of ``depth`` layers; ``owner`` says whose."""
+    """The same for any stack of ``depth`` layers; ``owner`` is the name for errors."""
     if not -depth <= layer < depth:
         raise UserError(f"there is no layer {layer}; {owner} has layers 0 to {depth - 1}")
     return layer % depth
@@ -117,7 +116,7 @@ def named_output(classes: Sequence[str], name: str) -> int:
 
 
 def chosen_output(outputs: Tensor, target: int | None) -> Tensor:
-    """The output to explain of (K,): the one asked for, or the largest.
+    """The output to explain of (K,): the requested one, or the largest.
 
     Raises:
         UserError: there is no such output.
@@ -133,7 +132,7 @@ def class_scores(task: EncoderModule, images: Tensor) -> Tensor:
     Raises:
         UserError: the model has no outputs that a gradient can start from.
     """
-    if not isinstance(task, Task):
+    if not isinstance(task, Embedder):
         raise UserError(f"{task.name} has no outputs to explain; choose another method, such as rollout")
     return task.class_scores(task(images.clone().requires_grad_()))[0]
 

@@ -24,11 +24,11 @@ UNSEEN, OUTSIDE = -9.0, 0.35  # mark and brightness of what the model did not se
 
 
 def overlay(picture: Image.Image, heat: Heat, region: Region) -> Image.Image:
-    """The picture in grey, RGB, with the heat on the part that the model saw and the rest dimmed.
+    """The picture in grey, RGB, with the heat on the part that the model receives and the rest dimmed.
 
     Args:
         picture: before preprocessing.
-        region: the part that the model saw, from ``Preprocess.region``.
+        region: the part that the model receives, from ``Preprocess.region``.
     """
     from matplotlib import colormaps
 
@@ -47,7 +47,7 @@ def overlay(picture: Image.Image, heat: Heat, region: Region) -> Image.Image:
 
 
 def outline(picture: Image.Image, region: Region) -> Image.Image:
-    """The picture, RGB, at the overlays' size, with a frame around the part that the model saw."""
+    """The picture, RGB, at the overlays' size, with a frame around the part that the model receives."""
     picture, (left, top, right, bottom) = fit(picture, region)
     box = max(left, 0), max(top, 0), min(right, picture.width) - 1, min(bottom, picture.height) - 1
     if box != (0, 0, picture.width - 1, picture.height - 1):

@@ -105,8 +105,8 @@ def export(
         out: a new file with the suffix of the format; for Triton a folder of a model repository, new or with a model
             that gets its next version; for another library, what :func:`vitrail.convert` takes.
         to: ``onnx``, ``openvino``, ``pt2``, ``triton``, ``triton-openvino``, a third party's engine by its dotted name,
-            or what :func:`vitrail.convert` knows.
-        images: to compare on, beside random ones.
+            or what :func:`vitrail.convert` supports.
+        images: to compare on, in addition to random ones.
         image_size, patch_size, allow_pickle: of a source that is a path, as :func:`vitrail.load` has them.
 
     Raises:

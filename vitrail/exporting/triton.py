@@ -48,7 +48,7 @@ VERSIONS = "version_policy { latest { num_versions: 1 } }\n"
 
 @contextmanager
 def writing(model: Predictor, to: str, out: Path) -> Iterator[Graph]:
-    """Write the model ``out``, or its next version, and yield its graph; all of it appears at once if all goes well.
+    """Write the model ``out``, or its next version, and yield its graph; it appears completely or not at all.
 
     Raises:
         UserError: a name that no model can have, a folder that is no model of Triton's or one of other tensors or
@@ -90,7 +90,7 @@ def _next_version(out: Path) -> int:
 def _described(model: Predictor, graph: Graph, engine: str, name: str) -> tuple[str, str]:
     """The part of the config that says what the model is, and the classes, one a line; none if outputs are no classes.
 
-    Triton tells its clients the parameters (``/v2/models/NAME/config``), so they know how to preprocess.
+    Triton gives its clients the parameters (``/v2/models/NAME/config``), so that they can preprocess.
     """
     dims = _dims(model, graph)
     classes = vars(model.task.config).get("classes", ())

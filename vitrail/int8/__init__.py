@@ -91,7 +91,7 @@ class Quantised:
 
 @dataclass(frozen=True, kw_only=True)
 class Int8Format:
-    """How int8 is written into the files of one engine. What the file says of itself stays.
+    """How int8 is written into the files of one engine. The file's own metadata stays.
 
     Attributes:
         write: (plain, out, layers, images): the graph ``plain`` with those layers in int8, calibrated on ``images``.
@@ -121,9 +121,9 @@ def quantize(
         out: a new ``.onnx`` or ``.xml`` file, for ONNX Runtime or OpenVINO.
         images: some hundred like those that the model will see; they decide on the range of the numbers.
         labelled: other images, with labels that the task takes, to measure the accuracy on; default: how far the
-            answers on ``images`` agree with the model's.
+            outputs on ``images`` agree with the model's.
         budget: points (0 to 100) that may be lost.
-        weights_only: the weights become int8 and the arithmetic stays: a smaller file of nearly the same answers.
+        weights_only: the weights become int8 and the arithmetic stays: a smaller file with nearly the same outputs.
 
     Raises:
         UserError: no images or a bad one, a place that is taken, a library that is missing, or a budget that does not
@@ -167,7 +167,7 @@ def quantize(
         else:
             raise UserError(
                 f"with half of the layers in int8 still {before - after:.2f} points are lost, more than the budget of "
-                f"{budget:g}; allow more, give more calibration images, or say --weights-only"
+                f"{budget:g}; allow more, give more calibration images, or pass --weights-only"
             )
         kind = "int8 weights" if weights_only else "int8"
         rows = _rows({"fp32": (plain, before), kind: (quantised, after)}, score, task, preprocess, runtime)
@@ -209,7 +209,7 @@ def _megabytes(file: Path) -> float:
 
 
 def _moved(file: Path, folder: Path) -> Path:
-    """The file and those beside it in another folder."""
+    """The file and those next to it in another folder."""
     folder.mkdir(exist_ok=True)
     for part in list(file.parent.iterdir()):
         shutil.move(part, folder / part.name)

@@ -25,7 +25,7 @@ class Score:
     """A number from 0 to 100 that a model reaches.
 
     Attributes:
-        name: for people, with the number of images.
+        name: for display, with the number of images.
         measure: of an engine.
     """
 
@@ -42,7 +42,7 @@ def accuracy(task: Embedder, preprocess: Preprocess, source: Source) -> Score:
     if task.monitor_mode != "max" or source.kind not in task.takes or not source.target_kind.labelled:
         raise UserError(
             f"these labels (of kind {source.kind!r}) give the task {task.name!r} no accuracy; leave them out, and "
-            "the answers are compared with the model's"
+            "the outputs are compared with the model's"
         )
     loader = Loader(source, preprocess, LoaderConfig(batch_size=BATCH, workers=0), train=False)
 

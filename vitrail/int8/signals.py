@@ -1,6 +1,6 @@
 """Where signals are handled (sigaltstack(2)), for libraries that make cores of OpenVINO's by the dozen.
 
-What that can leave behind is said at :func:`vitrail.engines.libraries.openvino_core`.
+What that can leave behind is described at :func:`vitrail.engines.libraries.openvino_core`.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Matched:
-    """How the detections of one image fared at IoU ≥ 0.5, each against objects of its own class."""
+    """How the detections of one image fared at IoU ≥ 0.5, each against objects of its class."""
 
     found: np.ndarray
     """(Q,) int64: the object that a detection found, −1 for none, −2 where it does not count (a crowd)."""

@@ -17,13 +17,13 @@ from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation
 
 Positions: TypeAlias = Rotation | Offsets | None
-"""What attention needs to know of where the tokens are: a rotation, offsets, or nothing."""
+"""What attention needs of where the tokens are: a rotation, offsets, or nothing."""
 
 
 class Attend(Protocol):
     """Runs one block.
 
-    Most call ``block(x, positions, attention)`` with an attention function of their own, so that what wraps the
+    Most call ``block(x, positions, attention)`` with their own attention function, so that what wraps the
     block's call (sharding, gradient checkpointing) stays in force. One that changes the tokens between attention and
     MLP calls ``block.before_attention``, ``block.add_attention`` and ``block.feed_forward`` itself.
 

@@ -22,7 +22,7 @@ class Attention(Initialised):
         dropout: on the attention weights.
         relative: a bias of the weights by the offset between two tokens.
 
-    ``positions`` of the methods: what attention itself needs to know of where tokens are, a rotation or offsets.
+    ``positions`` of the methods: what attention itself needs of where tokens are, a rotation or offsets.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Attention(Initialised):
         return (scores if bias is None else scores + bias).softmax(dim=-1)
 
     def project(self, x: Tensor, positions: Rotation | Offsets | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each B H T d, normalised and rotated where the model asks for it."""
+        """Queries, keys and values, each B H T d, normalised and rotated where the model uses it."""
         q, k, v = (part.transpose(1, 2) for part in self.separate(x))
         q, k = self.q_norm(q), self.k_norm(k)
         if positions is not None and not isinstance(positions, Offsets):

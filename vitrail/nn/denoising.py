@@ -1,4 +1,4 @@
-"""Denoising queries (Li et al. 2022, DN-DETR): in training, objects with noise are queries of their own, to be restored
+"""Denoising queries (Li et al. 2022, DN-DETR): in training, objects with noise are additional queries, to be restored
 without a matching, which is unstable at first.
 
 Shapes: B images, G groups, n the most objects of an image, D width.
@@ -60,7 +60,7 @@ class Denoising(nn.Module):
         other = torch.randint(self.label.num_embeddings, target.shape, device=device)
         flipped = torch.rand(target.shape, device=device) < config.label
         content = self.label.weight.new_zeros(num_images, len(places), self.label.embedding_dim)
-        content = content + 0 * self.label.weight.sum()  # it takes part in every step, as DDP asks, objects or none
+        content = content + 0 * self.label.weight.sum()  # used in every step, as DDP requires
         content[image, query] = self.label(torch.where(flipped, other, truth.labels[target]))
         boxes = truth.boxes.new_full((num_images, len(places), 4), 0.5)
         boxes[image, query] = self._moved(truth.boxes[target])

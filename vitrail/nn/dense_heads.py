@@ -43,7 +43,7 @@ class LinearHead(nn.Module):
 
 
 class MultiLevelHead(nn.Module):
-    """Maps of several layers, each through convolutions of its own, added from the deepest up, then concatenated
+    """Maps of several layers, each through its own convolutions, added from the deepest up, then concatenated
     (Zheng et al. 2021, SETR-MLA)."""
 
     def __init__(self, dim: int, num_levels: int, hidden: int, num_classes: int) -> None:

@@ -8,7 +8,7 @@ from vitrail.nn.dense_heads import ConvBlock
 
 
 class DetailStream(nn.Module):
-    """A few convolutions of the image beside the ViT, for a decoder without a convolutional stem (Yao et al. 2024,
+    """Convolutions of the image in parallel to the ViT, for a decoder without a convolutional stem (Yao et al. 2024,
     ViTMatte, section 3.3).
 
     Args:

@@ -68,7 +68,7 @@ class Queries(NamedTuple):
 
 
 class QueryAttention(nn.Module):
-    """softmax(Q Kᵀ / √d + bias) V with queries, keys and values of their own."""
+    """softmax(Q Kᵀ / √d + bias) V with separate queries, keys and values."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class DecoderLayer(nn.Module):
         """B Q D → B Q D.
 
         Args:
-            places: what tells where queries are, B Q D.
+            places: the position embedding of the queries, B Q D.
             keys, values: the memory with and without its places, B N D.
             bias: of queries towards the memory, B H Q N.
         """

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class DropPath(nn.Module):
-    """Drop a residual branch for whole samples, scaling the kept ones by 1/(1 − rate) (Huang et al. 2016)."""
+    """Drop a residual branch for entire samples, scaling the kept ones by 1/(1 − rate) (Huang et al. 2016)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

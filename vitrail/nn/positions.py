@@ -88,7 +88,7 @@ class SinusoidalPositions(nn.Module):
         self.embedding = self.table(grid).to(self.embedding.device)
 
     def table(self, grid: Pair) -> Tensor:
-        """(h·w, D), computed anew."""
+        """(h·w, D), recomputed."""
         # Computed on the CPU whatever the default device is: a model built on meta keeps real values.
         with torch.device("cpu"):
             if self.num_axes == 1:
@@ -102,7 +102,7 @@ def build_positions(
     """What is added to the tokens; nothing where positions act inside attention.
 
     Args:
-        num_prefix: prefix tokens with a learned position of their own.
+        num_prefix: prefix tokens with their own learned position.
     """
     if kind == "learned":
         return LearnedPositions(grid, dim, num_prefix, resampling)

@@ -94,7 +94,7 @@ def windowed_attention(
         padding: bool (B, h·w), true where a patch is not the image's; None: no padding.
 
     Raises:
-        UserError: a model with relative positions, whose bias is over the whole grid.
+        UserError: a model with relative positions, whose bias is over the entire grid.
     """
     _require_absolute(module)
     q, k, v = module.project(x, positions)
@@ -136,7 +136,7 @@ def _require_absolute(module: Attention) -> None:
 def _bias(hidden: Tensor, like: Tensor) -> Tensor:
     """bool (B, keys) → what is added to attention scores, B 1 1 keys.
 
-    A query that would see nothing, in a window of padding alone, sees all keys; its output is not used.
+    A query without any key, in a window of padding alone, attends to all keys; its output is not used.
     """
     hidden = hidden & ~hidden.all(dim=1, keepdim=True)
     return torch.zeros_like(hidden, dtype=like.dtype).masked_fill(hidden, -torch.inf)[:, None, None]

@@ -46,7 +46,7 @@ def iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
 def generalised_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     """IoU less the share of the smallest enclosing box that neither covers, (...), in [−1, 1].
 
-    It tells how far apart boxes are that do not meet (Rezatofighi et al. 2019, algorithm 1).
+    It measures the distance of boxes that do not overlap (Rezatofighi et al. 2019, algorithm 1).
     """
     ratio, union = _iou_and_union(a_xyxy, b_xyxy)
     start, end = torch.minimum(a_xyxy[..., :2], b_xyxy[..., :2]), torch.maximum(a_xyxy[..., 2:], b_xyxy[..., 2:])
@@ -77,5 +77,5 @@ def _iou_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole, and 0/0 = 0."""
+    """part / total, and 0/0 = 0."""
     return part / whole.clamp(min=torch.finfo(whole.dtype).tiny)

@@ -1,7 +1,7 @@
 """Masks as run lengths, as COCO stores them: down the columns, background first, in numbers or as text.
 
 The text is that of the COCO API's maskApi: each count, from the fourth on less the one two before, in groups of five
-bits from the lowest, each in a printable character whose sixth bit says that more follow.
+bits from the lowest, each in a printable character whose sixth bit marks that more follow.
 """
 
 from __future__ import annotations

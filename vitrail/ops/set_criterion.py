@@ -50,6 +50,6 @@ class SetCriterion(NamedTuple):
         return torch.stack(total).sum()
 
     def losses(self, parts: Mapping[str, Tensor], further: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """``loss``, the weighted sum of ``parts`` plus all of ``further``, and both beside it."""
+        """``loss``, the weighted sum of ``parts`` plus all of ``further``, with both."""
         own = weighed(dict(parts), self.weights)
         return {"loss": torch.stack([own, *further.values()]).sum(), **parts, **further}

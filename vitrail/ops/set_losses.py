@@ -140,7 +140,7 @@ def set_losses(
 def matched_losses(
     rule: ClassRule, layers: Sequence[tuple[Tensor, Tensor]], truth: Truth, weights: CostConfig
 ) -> tuple[dict[str, Tensor], Pairs]:
-    """The losses of all decoder layers, each with a matching of its own, summed; and the last layer's pairs.
+    """The losses of all decoder layers, each with its own matching, summed; and the last layer's pairs.
 
     Args:
         layers: logits (B, Q, width) and boxes (B, Q, 4) of each layer.

@@ -27,7 +27,7 @@ COLLAPSED = 0.02  # spread of features, or share of the largest entropy
 class Pretraining(Embedder, Trainable):
     """A model whose targets are in the images themselves. Outputs: features B D."""
 
-    monitor: ClassVar[str | None] = None  # no measure without labels tells which weights are best: the last are
+    monitor: ClassVar[str | None] = None  # no measure without labels determines which weights are best: the last are
     takes: ClassVar[tuple[str, ...]] = ("none", "class", "multilabel", "number")
     vit: ViT
 

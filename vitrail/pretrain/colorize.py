@@ -130,7 +130,7 @@ HEADS: dict[str, type[Classes | Regression]] = {"classes": Classes, "regression"
 
 
 class Task(Pretraining):
-    """An encoder that sees grey, and a linear layer to the colours of its patches."""
+    """An encoder of grey images, and a linear layer to the colours of its patches."""
 
     config: Config
     head: Classes | Regression

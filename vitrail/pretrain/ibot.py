@@ -74,7 +74,7 @@ class Hidden(NamedTuple):
 
 
 class Task(SelfDistillation, Pretraining):
-    """Student and teacher, and what the student sees in place of a hidden patch."""
+    """Student and teacher, and what the student gets in place of a hidden patch."""
 
     config: Config
 

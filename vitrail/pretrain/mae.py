@@ -1,4 +1,4 @@
-"""Masked autoencoder (He et al. 2022): the encoder sees a quarter of the patches, a light decoder paints the others.
+"""Masked autoencoder (He et al. 2022): the encoder gets a quarter of the patches, a light decoder predicts the others.
 
 B batch, C channels, N patches of P pixels, K of them visible, D and d the widths of encoder and decoder.
 """
@@ -51,7 +51,7 @@ class Config:
         if self.model.embed.kind != "patch" or self.model.embed.stride not in (None, self.model.patch_size):
             raise ValueError("MAE drops patches before the encoder, so it needs embed.kind=patch without overlap")
         if self.model.positions == "relative":
-            raise ValueError("relative positions belong to the whole grid and MAE sees a part; choose others")
+            raise ValueError("relative positions belong to the full grid, and MAE encodes a part; choose others")
         if self.decoder_dim % self.decoder_heads:
             raise ValueError(f"decoder_dim {self.decoder_dim} is not a multiple of decoder_heads {self.decoder_heads}")
         return self

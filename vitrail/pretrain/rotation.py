@@ -58,7 +58,7 @@ class Task(Pretraining):
         return {"loss": F.cross_entropy(logits, turns), "accuracy": (logits.argmax(dim=1) == turns).float().mean()}
 
     def show(self, batch: Batch) -> list[Panel]:
-        """The image as it was turned, and turned back by what the model says."""
+        """The image as it was turned, and turned back by the model's prediction."""
         images = turned(batch["images"], self.turns(batch))
         back = -self.head(self(images)).argmax(dim=1)
         return [Panel("turned", images), Panel("turned back", turned(images, back))]

@@ -47,7 +47,7 @@ class Protocol:
         pool: how tokens become a vector; None: as the model does it, else the class token, else the patches' mean.
         labels: shares of the training labels. One below 1 is drawn ``seeds`` times, at least one label of each class.
         augment: views of each training image, randomly cropped and mirrored; 0: one view, as at inference.
-        memory: GiB of patch tokens to keep; where they are more, every epoch computes them anew.
+        memory: GiB of patch tokens to keep; where they are more, every epoch computes them again.
     """
 
     layers: Annotated[tuple[int, ...], Field(min_length=1)] | Literal["all"] = (-1,)
@@ -174,9 +174,9 @@ def _read(
 
 
 def _fits(reader: Reader, size: tuple[int, int], num_images: int, memory: float) -> bool:
-    """Whether the patch tokens of so many images fit into the memory (GiB) for them; says how much they take."""
+    """Whether the patch tokens of so many images fit into the memory (GiB) for them; prints how much they take."""
     need = num_images * reader.num_bytes(size) / 2**30
-    then = "kept" if need <= memory else f"over memory={memory:g}, so every pass computes them anew"
+    then = "kept" if need <= memory else f"over memory={memory:g}, so every pass computes them again"
     note(f"patch tokens: {need:.3g} GiB as {str(reader.dtype).removeprefix('torch.')}, {then}")
     return need <= memory
 

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone for the images of a split, kept in memory or computed anew each time.
+"""Features of a frozen backbone for the images of a split, kept in memory or recomputed each time.
 
 N images, each in V views, D width, T patch tokens: a vector (D,) or tokens (T, D) a view.
 """
@@ -76,7 +76,7 @@ class Features(ABC):
         """(features float32, labels) of ``size`` images on the device; epoch e sees the images' view e mod V.
 
         Args:
-            seed: shuffles each epoch anew and leaves out its incomplete last batch; None: all images in order.
+            seed: shuffles each epoch differently and leaves out its incomplete last batch; None: all images in order.
         """
 
 
@@ -109,7 +109,7 @@ class Computed(Features):
 
     @classmethod
     def of(cls, reader: Reader, source: Source, transform: ImageTransform, layer: int) -> Computed:
-        """Those of a whole source."""
+        """Those of an entire source."""
         labels = torch.tensor(source.targets)
         return cls(labels=labels, reader=reader, layer=layer, source=source, transform=transform)
 
@@ -161,7 +161,7 @@ def store(
 
 
 def gathered(features: Features) -> tuple[Tensor, Tensor]:
-    """All views of all images at once: (V·N, D) and their labels (V·N,), on the device."""
+    """All views of all images: (V·N, D) and their labels (V·N,), on the device."""
     rows, labels = zip(*features.batches(4096, epochs=features.num_views), strict=True)
     return torch.cat(rows), torch.cat(labels)
 

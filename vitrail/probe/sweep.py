@@ -1,4 +1,4 @@
-"""Many heads trained at once on the same batches, each with its own learning rate and weight decay.
+"""Many heads trained together on the same batches, each with its own learning rate and weight decay.
 
 Nothing that one head learns touches another, so each ends as if it had been trained alone; reading the features, and of
 linear heads the arithmetic too, costs once. H heads, B batch, K classes.

@@ -2,7 +2,7 @@
 
     vitrail pretrain images/ --method ibot
 
-Crops, optimizer and schedules are DINO's. DINOv2 gives patches a head of their own, which pays for larger models:
+Crops, optimizer and schedules are DINO's. DINOv2 gives patches their own head, which pays for larger models:
 ``--set task_options.share_head=false``.
 """
 

@@ -4,7 +4,7 @@
 
 The paper trains on JFT-300M, and finds that 100,000 steps at a batch of 4096 do, on ImageNet too: 320 epochs of
 ImageNet, of which the 10,000 steps of warmup are 32. The learning rate is the one for that batch (``--batch-size
-4096``) and does not follow it. Crops, clipping and the lack of weight decay are ours: the paper does not tell its own.
+4096``) and does not follow it. Crops, clipping and the lack of weight decay are ours: the paper does not give its own.
 """
 
 from __future__ import annotations

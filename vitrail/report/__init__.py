@@ -20,7 +20,7 @@ T = TypeVar("T")
 def write(folder: str | Path, *, split: str | None = None, device: str = "auto") -> Path:
     """Evaluate the best weights, and write plots/, evaluation/, model_card.md and report.html; returns the last.
 
-    If data or weights are missing, a warning says so, and the report shows the contents of the other files.
+    If data or weights are missing, a warning is printed, and the report shows the contents of the other files.
 
     Args:
         split: to evaluate on; default: test if there is one, else val.

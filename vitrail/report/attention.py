@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from vitrail.report.evaluated import EvaluatedModel
 
 NUM_RIGHT, NUM_WRONG = 4, 2
-NUM_FOR_DISTANCE, BATCH = 16, 4  # attention matrices of many images at once would not fit into memory
+NUM_FOR_DISTANCE, BATCH = 16, 4  # attention matrices of many images together would not fit into memory
 HEIGHT = 200  # pixels of a strip
 
 
 def strips(evaluated: EvaluatedModel) -> list[Tile]:
-    """Some images beside their heat maps, one strip per image: first correct ones, then the worst mistakes."""
+    """Some images next to their heat maps, one strip per image: first correct ones, then the worst mistakes."""
     rows = evaluated.examples(NUM_RIGHT) + evaluated.mistakes(NUM_WRONG)
     return [strip(evaluated, row) for row in rows or evaluated.worst_first[-NUM_RIGHT:].tolist()]
 

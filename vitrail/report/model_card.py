@@ -53,7 +53,7 @@ print(model.{use}("image.jpg"))
 
 {training}
 
-The whole configuration is in `config.yaml`, the environment in `env.json`, the curves in `report.html`.
+The complete configuration is in `config.yaml`, the environment in `env.json`, the curves in `report.html`.
 
 ## Limits
 

@@ -90,7 +90,7 @@ class Section:
 
 
 def render(title: str, subtitle: str, sections: Sequence[Section], source: str) -> str:
-    """The whole page."""
+    """The complete page."""
     folder = files("vitrail.report")
     return Template(folder.joinpath("page.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),

@@ -1,4 +1,4 @@
-"""Pictures for the report: samples from a source, and tensors turned back into what people see."""
+"""Pictures for the report: samples from a source, and tensors turned back into displayable images."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def _mistakes(evaluated: EvaluatedModel) -> Section:
     parts: list[Part] = []
     wide = evaluated.spatial
     if wrong:
-        heading = "truth beside prediction" if wide else "true → predicted"
+        heading = "truth next to prediction" if wide else "true → predicted"
         parts.append(Gallery("worst_mistakes", f"Worst mistakes: {heading}, highest loss first", wrong, wide))
     if right:
         parts.append(Gallery("right", "Right, picked at random", right, wide))
@@ -132,7 +132,7 @@ def _learning(evaluated: EvaluatedModel) -> Section:
 def _attention(evaluated: EvaluatedModel) -> Section:
     evidence = "gradcam" in attention.methods(evaluated)
     text = (
-        "Beside each image, how much each patch reached the output through all layers (attention rollout, "
+        "Next to each image, how much each patch reached the output through all layers (attention rollout, "
         "Abnar & Zuidema 2020)"
         + (" and where the evidence for the prediction lies (Grad-CAM, Selvaraju et al. 2017)" if evidence else "")
         + ". Below, what the layers learned (figure 7 of Dosovitskiy et al. 2021)."

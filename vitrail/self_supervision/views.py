@@ -18,7 +18,7 @@ def pair_of(batch: Batch, model: Trainable) -> tuple[Tensor, Tensor]:
     """Two views, B C H W each.
 
     Raises:
-        UserError: another number of views, or in training no second image to tell the first from.
+        UserError: another number of views, or in training no second image to compare with.
     """
     views = views_of(batch)
     if len(views) != 2:

@@ -26,9 +26,9 @@ class _Entry(Generic[T, R]):
 class Batcher(Generic[K, T, R]):
     """``await batcher(key, item)`` gives the result of ``item`` in a batch of items with the same ``key``.
 
-    A full batch is sent at once, so that the next one is ready when the model is done. A batch that is not full is sent
-    when the model is idle and its first item has waited ``wait`` seconds. Of several keys, the one with the oldest item
-    goes first. The length of the queue is not limited here but by the service's slots.
+    A full batch is sent immediately, so that the next one is ready when the model is done. A batch that is not full is
+    sent when the model is idle and its first item has waited ``wait`` seconds. Of several keys, the one with the oldest
+    item goes first. The length of the queue is not limited here but by the service's slots.
 
     Attributes:
         run: computes a batch; what it raises goes to all items of the batch.

@@ -13,17 +13,17 @@ BATCHES = 8  # length of the queue by default
 
 @config
 class Limits:
-    """Limits of a server; a request that exceeds one is refused at once.
+    """Limits of a server; a request that exceeds one is refused immediately.
 
     Args:
         batch_size: Images the model computes together.
         batch_wait: Seconds that the first image of a batch waits for others while the model is idle.
-        queue: Images accepted and not answered yet; beyond it 503. Default: 8 batches.
+        queue: Images accepted and not completed yet; beyond it 503. Default: 8 batches.
         max_body: Bytes of a request; beyond it 413.
         max_pixels: Pixels of an image, read from its header; beyond it 413.
         max_images: Images of a request; beyond it 413.
         body_seconds: For a request's body to arrive; then 408.
-        model_seconds: For the model to answer a batch; then its process is killed and restarted.
+        model_seconds: For the model to compute a batch; then its process is killed and restarted.
         drain: Seconds between "not ready" and the end of listening after SIGTERM or Ctrl-C.
     """
 
@@ -39,7 +39,7 @@ class Limits:
 
     @property
     def queue_size(self) -> int:
-        """Images accepted and not answered yet, resolved."""
+        """Images accepted and not completed yet, resolved."""
         return self.queue or BATCHES * self.batch_size
 
     @property

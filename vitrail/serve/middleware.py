@@ -12,7 +12,7 @@ from vitrail.serve.service import Service
 
 OPEN = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/")
 """Paths that need no token."""
-OPEN_BELOW = "/page/"  # files of the page, which hold nothing of the models; the page asks for the token itself
+OPEN_BELOW = "/page/"  # files of the page, which hold nothing of the models; the page requests the token from the user
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -81,7 +81,7 @@ async def encoded_images(request: Request, service: Service) -> list[bytes]:
 
 
 async def read(request: Request, limits: Limits) -> bytes:
-    """The whole body. Errors as :func:`encoded_images`."""
+    """The complete body. Errors as :func:`encoded_images`."""
     return b"".join([chunk async for chunk in _chunks(request, limits)])
 
 
@@ -135,14 +135,14 @@ def fit_image(
     """One image at the model's input size, uint8 (C, H, W), and where that lies in it. Errors as :func:`picture`.
 
     Args:
-        whole: decode it in full, for answers in the image's own pixels.
+        whole: decode it in full, for results in the image's own pixels.
     """
     image = picture(data, number, preprocess.config.channels, limits, None if whole else preprocess.sufficient)
     return preprocess.pixels(image).numpy(), preprocess.geometry(size_of(image))
 
 
 def shares(geometry: ImageGeometry) -> list[float]:
-    """The part of an image that a model sees, [left, top, right, bottom] as shares of its sides.
+    """The part of an image that a model receives, [left, top, right, bottom] as shares of its sides.
 
     It goes beyond 0 and 1 where a border is added.
     """

@@ -13,7 +13,7 @@ from vitrail.errors import UserError
 from vitrail.serve.application import build
 from vitrail.serve.service import Service
 
-GRACE = 60  # seconds for accepted requests to be answered after the listening ends
+GRACE = 60  # seconds for accepted requests to be completed after the listening ends
 IDLE = 75  # seconds to keep an idle connection, longer than proxies do, which would otherwise use a closed one
 
 
@@ -44,7 +44,7 @@ async def _run(service: Service, token: str | None, listener: socket.socket) -> 
 
 
 class _Server(uvicorn.Server):
-    """On a signal it reports "not ready", keeps listening for ``drain`` seconds, and answers all accepted requests."""
+    """On a signal it reports "not ready", keeps listening for ``drain`` seconds, then completes accepted requests."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -64,7 +64,7 @@ class _Server(uvicorn.Server):
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.service.draining:
-            self._stop_listening()  # a second signal ends the listening at once
+            self._stop_listening()  # a second signal ends the listening immediately
             return
         self.service.draining = True
         note("shutting down; answering accepted requests")

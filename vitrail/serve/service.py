@@ -41,7 +41,7 @@ class Service:
         )
         self._decoders = ThreadPoolExecutor(DECODERS, "decode")
         gauge = self.metrics.gauge
-        gauge("vitrail_accepted_images", "Images accepted and not answered yet.", lambda: self.taken)
+        gauge("vitrail_accepted_images", "Images accepted and not completed yet.", lambda: self.taken)
         gauge("vitrail_queued_images", "Of these, images that wait for a batch.", lambda: len(self.batcher))
         gauge("vitrail_ready", "1: accepts requests.", lambda: self.ready)
         gauge("vitrail_model_restarts", "Restarts of the models' process.", lambda: worker.restarts)
@@ -96,7 +96,7 @@ class Service:
             self.taken -= slot.images
 
     async def in_thread(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Run a slow function, such as decoding, in a thread beside the event loop."""
+        """Run a slow function, such as decoding, in a thread outside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
 
     async def compute(self, model: str, job: Job[R], images: Sequence[np.ndarray]) -> list[R]:

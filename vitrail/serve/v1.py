@@ -146,7 +146,7 @@ def about(served: ServedModel) -> dict[str, Any]:
 
 
 async def only_image(request: Request, service: Service, served: ServedModel) -> tuple[bytes, np.ndarray, list[float]]:
-    """The image of a request: its bytes, its pixels at the model's input size, and the region that the model sees.
+    """The image of a request: its bytes, its pixels at the model's input size, and the region that the model receives.
 
     Raises:
         HTTPException: 413 there are several, or as :mod:`vitrail.serve.requests`.
@@ -182,7 +182,7 @@ def prediction_json(prediction: Prediction, geometry: ImageGeometry, top: int) -
 def _drawn(data: bytes, heat: Heat, config: PreprocessConfig, limits: Limits) -> bytes:
     opened = picture(data, 0, config.channels, limits)  # again: decoded pictures are too large to wait in a queue
     if isinstance(opened, Tensor):
-        raise HTTPException(422, f"an image of {len(opened)} channels cannot be drawn; ask for format=json")
+        raise HTTPException(422, f"an image of {len(opened)} channels cannot be drawn; use format=json")
     drawing = overlay(opened, heat, Preprocess(config).region((opened.height, opened.width)))
     file = io.BytesIO()
     drawing.save(file, "PNG", compress_level=1)

@@ -73,7 +73,7 @@ async def live() -> JSONResponse:
 
 @router.get("/health/ready")
 async def ready(service: CurrentService) -> JSONResponse:
-    """All models are ready; the protocol asks for 4xx where they are not."""
+    """All models are ready; the protocol requires 4xx where they are not."""
     return JSONResponse({"ready": service.ready}, 200 if service.ready else 400)
 
 
@@ -130,7 +130,7 @@ def _size(served: ServedModel) -> tuple[int, int, int]:
 
 
 def _wanted(body: dict[str, Any], served: ServedModel) -> list[str]:
-    """Names of the outputs asked for; all of them where none is."""
+    """Names of the requested outputs; all of them where none is."""
     known = [*served.arrays, "prediction"]
     asked = body.get("outputs") or [{"name": name} for name in known]
     if not isinstance(asked, list) or not all(isinstance(each, dict) and each.get("name") in known for each in asked):

@@ -1,7 +1,7 @@
 """The models run in a process of their own, so that the server survives their crashes and hangs.
 
 The process receives only pixels that are already decoded and resized. It is restarted whenever it ends; pending
-requests then fail with :class:`WorkerLost` at once. It ends with its parent, even where that is killed.
+requests then fail immediately with :class:`WorkerLost`. It ends with its parent, even where that is killed.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def work(pipe: Connection, models: Mapping[str, str], load: Load) -> None:
     """The main function of the process: load the models, send their descriptions, then compute batches in order until
     None is received."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the server ends this process once all requests are answered
+        signal.signal(number, signal.SIG_IGN)  # the server ends this process once all requests are completed
     with suppress(EOFError, OSError):  # the server is gone
         try:
             predictors = {name: load(path) for name, path in models.items()}
@@ -150,7 +150,7 @@ def _result(predictors: Mapping[str, Predictor], batch: JobBatch) -> list[Any] |
         return batch.job.run(predictors[batch.model], torch.from_numpy(batch.pixels))
     except UserError as error:
         return error
-    except Exception:  # whatever it is, the request must be answered
+    except Exception:  # whatever it is, the request must be completed
         traceback.print_exc()
         return RuntimeError("the model failed")
 
@@ -218,7 +218,7 @@ class Worker:
                 result = await pending
         except OSError as error:
             if isinstance(error, TimeoutError):
-                warn(f"the model did not answer within {self.seconds:g} s; its process is killed")
+                warn(f"the model did not respond within {self.seconds:g} s; its process is killed")
                 self.up = False
                 self._process.kill()
             raise WorkerLost from None

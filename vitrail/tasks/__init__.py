@@ -75,10 +75,6 @@ class Task(Predicting[P], Trainable):
         config: ModelConfig = from_dict(config_class(cls), settings)
         return config
 
-    def class_scores(self, outputs: Tensor) -> Tensor:
-        """Raw outputs → one number for each of :attr:`names`, B K, whose gradient explanations compute."""
-        return outputs
-
     def evaluate_batch(self, batch: Batch, forward: Forward | None = None) -> Rows:
         """What the metrics keep of the raw outputs."""
         padding = (batch["padding"],) if "padding" in batch else ()

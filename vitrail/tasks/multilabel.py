@@ -38,7 +38,7 @@ class Config(PooledConfig):
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """The classes present in one image, each with a probability of its own."""
+    """The classes present in one image, each with its own probability."""
 
     classes: tuple[str, ...]
     probabilities: NDArray[np.float32]

@@ -44,7 +44,7 @@ class Config:
     """Args:
     classes: names in the order of the outputs.
     decoder: ``linear`` (Segmenter), ``multilevel`` (SETR-MLA), ``transunet``, which needs a ResNet stem, or ``detail``
-        (ViTMatte), which reads the pixels beside the tokens.
+        (ViTMatte), which reads the pixels in addition to the tokens.
     hidden: width of the multi-level head, or of the decoders that upsample step by step at their second step.
     dice: share of the Dice loss; the rest is cross-entropy.
     window: blocks that attend in windows, for large images; None: all attend to all.
@@ -71,7 +71,7 @@ class Prediction:
     columns: ClassVar[tuple[str, ...]] = ("label", "share")
     classes: tuple[str, ...]
     map: NDArray[np.uint8]
-    """(H, W), indices of ``classes``; 255 outside of what the model saw."""
+    """(H, W), indices of ``classes``; 255 outside of the model's input."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -125,7 +125,7 @@ class Prediction:
 class Task(Base[Prediction]):
     """Targets: int64 (B, H, W), 255 where unknown. Outputs: logits B K H W at the size of the images.
 
-    ``batch["padding"]`` bool (B, H, W), where there is one, tells which pixels are none of the image's.
+    ``batch["padding"]`` bool (B, H, W), where there is one, marks the pixels that are padding.
     """
 
     monitor: ClassVar[str] = "miou"
@@ -181,7 +181,7 @@ class Task(Base[Prediction]):
         return logits, map_.flatten(2).mean(dim=2)
 
     def loss(self, batch: Batch) -> Losses:
-        """Cross-entropy and Dice, in the shares of the config, and perhaps the cross-entropy of the tokens."""
+        """Cross-entropy and Dice, weighted by the config, and optionally the cross-entropy of the tokens."""
         logits, coarse, _ = self._run(batch["images"], batch.get("padding"))
         labels, share = tensor_targets(batch), self.config.dice
         cross_entropy, dice = cross_entropy_and_dice(logits, labels)

@@ -125,7 +125,7 @@ class Running(Opening):
     merge: Merge = 0
 
     def load(self, weights: str) -> Predictor:
-        """The model in its engine, merging tokens if asked to."""
+        """The model in its engine, merging tokens if requested."""
         if not self.merge:
             return self._load(weights, engine=self.engine, precision=self.precision, exact=self.exact)
         from vitrail.compress import apply

@@ -42,7 +42,7 @@ class YoloPrediction(Protocol):
 
 @runtime_checkable
 class MapPrediction(Protocol):
-    """A prediction that is a picture of its own."""
+    """A prediction that is a separate image."""
 
     def to_png(self) -> Image.Image:
         """The number of a class for each pixel."""

@@ -149,7 +149,7 @@ def start(data: str | None, options: TrainingOptions) -> int:
 
 
 def _begun(data: str | None, options: TrainingOptions) -> "Run":
-    """A new run with data, model and first weights as asked."""
+    """A new run with data, model and first weights as requested."""
     from vitrail.vit_presets import preset
 
     run = options.first_run(data)

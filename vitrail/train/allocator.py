@@ -10,7 +10,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt(3)
 def keep_freed_memory() -> bool:
     """Have glibc's ``malloc`` reuse large blocks instead of returning each to the system; for training on a CPU.
 
-    By default every activation over 32 MB, and often smaller ones, is mapped anew each time, and the system zeroes its
+    By default every activation over 32 MB, and often smaller ones, is mapped again each time, and the system zeroes its
     pages one fault at a time: 1.3 GB a step of ViT-S/16 with 32 images. Measured by ``benchmarks/training.py``. Memory
     stays with the process until it ends; its peak does not grow. Returns whether the C library has the setting.
     """

@@ -210,7 +210,7 @@ def initialise_from(task: Trainable, path: str) -> None:
     """Start from trained weights, at another image or patch size and for other classes too.
 
     All encoders of the task get those of the source's first one, which must have the same architecture; a head for the
-    same outputs is kept, any other one is initialised anew. Prints which.
+    same outputs is kept, any other one is reinitialised. Prints which.
 
     Raises:
         UserError: no weights there, or of another architecture.

@@ -2,7 +2,7 @@
 
 Started by ``torchrun`` (or ``vitrail train --processes N``) every rank runs the same loop. Gradients are averaged by
 DDP, or parameters are sharded by FSDP2. A group needs a time limit: when a rank dies the others exit with an error
-within ``timeout`` seconds, and the whole job is started again from the last state.
+within ``timeout`` seconds, and the entire job is started again from the last state.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
     env.json        versions, hardware, git, threads    plots/, report.html              by the report
     data.json       hash, classes, counts, bad files
     metrics.csv     one row per epoch
-    summary.json    the result; it appears when the training is complete, and says so
+    summary.json    the result; it appears when the training is complete
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class RunFolder:
         """The run to train here: ``run``, with what the run that the folder already holds resolved ``auto`` to.
 
         Args:
-            extend: the user asked to resume, so the number of epochs may differ.
+            extend: the user resumes, so the number of epochs may differ.
 
         Raises:
             UserError: the folder holds a finished run, or another one.

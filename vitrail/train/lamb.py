@@ -45,7 +45,7 @@ class Lamb(torch.optim.Optimizer):
         grads = [p.grad for p in params if p.grad is not None]
         first, second, counts = ([self.state[p][key] for p in params] for key in ("m", "v", "step"))
         torch._foreach_add_(counts, 1)
-        count = counts[0].item()  # on the CPU, and the same for the whole group
+        count = counts[0].item()  # on the CPU, and the same for the entire group
         torch._foreach_lerp_(first, grads, 1 - betas[0])
         torch._foreach_mul_(second, betas[1])
         torch._foreach_addcmul_(second, grads, grads, 1 - betas[1])

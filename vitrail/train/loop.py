@@ -1,7 +1,7 @@
 """The one training loop.
 
 On a GPU the outputs of a step reach the host while the next step already runs, so faults, signals and saves are handled
-one step later there, and at once on a CPU. A step that is not finite changes no weights either way.
+one step later there, and immediately on a CPU. A step that is not finite changes no weights either way.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def fit(run: Run, folder: str | Path, *, extend: bool = False) -> Result:
     """Train, or continue what ``folder`` holds of this same run.
 
     Args:
-        extend: the user asked to resume, and ``run.epochs`` may be more than before.
+        extend: the user resumes, and ``run.epochs`` may be more than before.
 
     Raises:
         RankLost: another process of the training is gone.
@@ -70,13 +70,13 @@ class Loop:
             self.say(f"continuing {context.folder.path} at epoch {self.at.epoch + 1}, step {self.at.step}")
 
     def run_all(self) -> Result:
-        """Train epochs until all are done, patience is over, or a signal asks to stop."""
+        """Train epochs until all are done, patience is over, or a signal requests a stop."""
         try:
             while self.at.epoch < self.run.epochs and not self.out_of_patience():
                 self.close_epoch(self.train_epoch())
         except StopRequested:
             self.save()
-            self.say(f"saved at step {self.at.step} and leaving as asked; the same command continues")
+            self.say(f"saved at step {self.at.step} and stopping as requested; the same command continues")
             return self.result(self.signals.exit_code)
         for logger in self.loggers:
             logger.close()

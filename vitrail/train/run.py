@@ -74,12 +74,12 @@ class Run:
 
     @property
     def without_permissions(self) -> Run:
-        """The run as a file may ask for it: only the user can allow files that run code."""
+        """The run as a file may set it: only the user can allow files that run code."""
         return self if self.distill is None else replace(self, distill=replace(self.distill, allow_pickle=False))
 
     @property
     def preprocess(self) -> PreprocessConfig:
-        """How images become the model's input: size and channels are the model's unless the data says otherwise."""
+        """How images become the model's input: size and channels are the model's unless the data sets them."""
         return self.data.preprocess.resolve(self.model.image_size, self.model.channels)
 
     @property

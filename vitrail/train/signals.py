@@ -19,7 +19,7 @@ class StopRequested(Exception):
 
 
 class Signals:
-    """Within, SIGTERM, SIGUSR1 and the first Ctrl-C only set ``received``; a second Ctrl-C interrupts at once."""
+    """Within, SIGTERM, SIGUSR1 and the first Ctrl-C only set ``received``; a second Ctrl-C interrupts immediately."""
 
     received: int | None = None
 

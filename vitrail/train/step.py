@@ -19,7 +19,7 @@ class StepOutput(NamedTuple):
 
     step_in_epoch: int
     losses: tuple[str, ...]
-    numbers: Tensor  # gradient norm, losses, whether any rank asks to stop, whether any asks to save
+    numbers: Tensor  # gradient norm, losses, whether any rank requests a stop, whether any requests a save
     ready: torch.cuda.Event | None
 
     def values(self) -> tuple[float, dict[str, float], bool, bool]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from vitrail import registry
 from vitrail.build import open_checkpoint
 from vitrail.checkpoints import foreign
 from vitrail.checkpoints.description import Description
@@ -69,29 +70,33 @@ MODELS: dict[str, dict[str, Any]] = {
 PREPROCESS = {"resize": "crop", "crop_pct": 0.9, "interpolation": "bicubic", "mean": (0.485, 0.456, 0.406)}
 
 
-def build(name: str, *, labels: bool = True) -> tuple[Task, PreprocessConfig]:
-    """A task of :data:`MODELS` with random weights."""
-    torch.manual_seed(0)
+def describe(name: str, *, labels: bool = True) -> Description:
+    """A model of :data:`MODELS`, without weights."""
     options = dict(MODELS[name])
     rest = {key: options.pop(key) for key in ("pool", "head") if key in options}
     vit = ViTConfig(**{**BASE, **options})
-    task: Task
-    if labels:
-        task = classification.Task(classification.Config(model=vit, classes=("ant", "bee", "cat"), **rest))
-    else:
-        task = features.Task(features.Config(model=vit, **rest))
-    for parameter in task.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
     square = vit.image_size[0] == vit.image_size[1]
     settings = {"size": vit.image_size, "channels": vit.channels}
-    return task.eval(), PreprocessConfig(**settings, **(PREPROCESS if square and vit.channels == 3 else {}))
+    preprocess = PreprocessConfig(**settings, **(PREPROCESS if square and vit.channels == 3 else {}))
+    if labels:
+        config = classification.Config(model=vit, classes=("ant", "bee", "cat"), **rest)
+        return Description("classification", config, preprocess)
+    return Description("features", features.Config(model=vit, **rest), preprocess)
 
 
-def held(dialect: str, name: str) -> bool:
-    return foreign.lacks(dialect, Description.of(*build(name))) is None
+def build(name: str, *, labels: bool = True) -> tuple[Task, PreprocessConfig]:
+    """A task of :data:`MODELS` with random weights."""
+    torch.manual_seed(0)
+    description = describe(name, labels=labels)
+    task: Task = registry.load("tasks", description.task).Task(description.config)
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    assert description.preprocess is not None
+    return task.eval(), description.preprocess
 
 
-PAIRS = [(dialect, name) for dialect in DIALECTS for name in MODELS if held(dialect, name)]
+# Descriptions alone decide on the pairs: weights would be drawn in every process that collects this file.
+PAIRS = [(dialect, name) for dialect in DIALECTS for name in MODELS if foreign.lacks(dialect, describe(name)) is None]
 
 
 @pytest.mark.parametrize(("dialect", "name"), PAIRS)

@@ -1,4 +1,4 @@
-"""What timm's files say: config.json, names of files, and what is assumed where nothing says it."""
+"""What timm's files say: config.json, names of files, and what is assumed where it is not given."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vitrail.vit import ViTConfig
 
 
 def _file(model: Any, path: Path, **more: torch.Tensor) -> Path:
-    """The tensors alone, with nothing beside them."""
+    """The tensors alone, with nothing next to them."""
     path.parent.mkdir(exist_ok=True)
     save_file({**{key: value.contiguous() for key, value in model.state_dict().items()}, **more}, path)
     return path

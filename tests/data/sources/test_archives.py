@@ -185,7 +185,7 @@ def test_packed_bytes_are_never_more_than_announced(tmp_path: Path) -> None:
     entry = data.rindex(b"PK\x01\x02")
     data[entry + 24 : entry + 28] = (50_000).to_bytes(4, "little")
     path.write_bytes(data)
-    with pytest.raises(BadImage, match="another size than its archive says"):
+    with pytest.raises(BadImage, match="another size than its archive declares"):
         opened(path).train.read(1)
 
 

@@ -46,7 +46,7 @@ class Tensors(ABC):
 
     @abstractmethod
     def read(self, name: str, out: Tensor | None = None) -> Tensor:
-        """The tensor on the CPU, in memory of its own. Several threads may call it at once.
+        """The tensor on the CPU, in newly allocated memory. Several threads may call it concurrently.
 
         Args:
             out: read into this, a contiguous tensor of as many elements and the same dtype.
@@ -84,7 +84,7 @@ def open_tensors(path: str | Path, *, allow_pickle: bool = False) -> Tensors:
             if name == "pickle" and not allow_pickle:
                 raise UserError(
                     f"{path} is a pickle, which can run code when it is opened; "
-                    "if you trust its source, say --allow-pickle"
+                    "if you trust its source, pass --allow-pickle"
                 )
             opened: Tensors = container.open_tensors(path)
             return opened
@@ -132,7 +132,7 @@ def fill(places: Mapping[str, Tensor], tensors: Tensors) -> None:
             require_finite({name: tensors.read(name, places[name])}, tensors.path)
 
     readers = min(READERS, num_cores())
-    ends = (waiting.popleft, waiting.pop)  # neighbours share a large page, and only one of them can ask for it
+    ends = (waiting.popleft, waiting.pop)  # neighbours share a large page, and only one of them can fault it in
     with ThreadPoolExecutor(readers) as pool:
         for _ in pool.map(read, [ends[number % 2] for number in range(readers)]):
             pass
@@ -151,7 +151,7 @@ def require_finite(state: Mapping[str, Tensor], where: str | Path) -> None:
 
 
 def _has_finite_sum(value: Tensor) -> bool:
-    """By NumPy where it has the type: torch would start a team of threads for each thread that asks.
+    """By NumPy where it has the type: torch would start a team of threads for each calling thread.
 
     einsum adds up three times as fast as sum, which takes care to round little.
     """

@@ -22,9 +22,9 @@ from vitrail.checkpoints.containers import safetensors
 from vitrail.errors import UserError
 
 SUFFIXES = (".pt", ".pth", ".bin")
-REASON = "reason.txt"  # what the child says before it gives up
+REASON = "reason.txt"  # the child's reason before it exits
 MAX_REASON = 400
-SECONDS = 120  # of waiting for the child, beside the time that the file's size takes
+SECONDS = 120  # of waiting for the child, in addition to the time that the file's size takes
 SLOWEST = 20_000_000  # bytes/s
 
 

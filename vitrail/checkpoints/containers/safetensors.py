@@ -24,7 +24,7 @@ from vitrail.checkpoints.containers import Entry, Tensors
 from vitrail.errors import UserError
 
 SUFFIXES = (".safetensors",)
-MAX_EMPTY = 65_536  # length of an axis beside one of length 0
+MAX_EMPTY = 65_536  # length of an axis next to one of length 0
 MAX_HEADER = 1_000_000  # bytes; a ViT-g has 60 kB
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,

@@ -1,4 +1,4 @@
-"""safetensors in several files: ``model.safetensors.index.json`` says in ``weight_map`` which tensor lies in which.
+"""safetensors in several files: ``model.safetensors.index.json`` maps each tensor to its file in ``weight_map``.
 
 https://huggingface.co/docs/transformers/big_models#sharding
 """
@@ -36,7 +36,7 @@ class Sharded(Tensors):
 
 
 def open_tensors(path: Path) -> Sharded:
-    """Open the shards of an index, which lie beside it.
+    """Open the shards of an index, which lie next to it.
 
     Raises:
         UserError: absent, damaged or hostile.
@@ -78,7 +78,7 @@ def _weight_map(path: Path, refuse: Any) -> dict[str, str]:
     assert isinstance(found, dict)
     for file in set(found.values()):
         if Path(file).name != file or "\\" in file or "\0" in file or not file.endswith(safetensors.SUFFIXES):
-            refuse(f"its weight_map names {file!r}, which is no .safetensors file beside it")
+            refuse(f"its weight_map names {file!r}, which is no .safetensors file next to it")
     return found
 
 

@@ -7,7 +7,7 @@ package announces its dialects as entry points, and then every command reads and
     my_dialect = "my_pkg.my_dialect"
 
 Such a dialect is named by its module: ``vitrail convert model.safetensors out --to my_pkg.my_dialect``. A module that
-is not announced can be written to in the same way, and is not asked when a file is read.
+is not announced can be written to in the same way, and is not tried when a file is read.
 """
 
 from __future__ import annotations
@@ -68,4 +68,4 @@ class Dialect(Protocol):
         """
 
     def sidecars(self, description: Description) -> Mapping[str, Json]:
-        """The JSON files to write beside the weights, such as ``config.json``, by name."""
+        """The JSON files to write next to the weights, such as ``config.json``, by name."""

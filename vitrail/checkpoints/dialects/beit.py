@@ -88,9 +88,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     normed, usual = "fc_norm.weight" in shapes, "avg" if meta.architecture else "token"
     assumed = []
     if not meta.architecture:
-        assumed.append(
-            f"{heads} heads, gelu, LayerNorm eps {EPS:g}: timm's and Microsoft's; nothing beside says others"
-        )
+        assumed.append(f"{heads} heads, gelu, LayerNorm eps {EPS:g}: timm's and Microsoft's; no config gives others")
     outputs = shapes.get("head.weight", (0,))[0]
     preprocess, why = timm_config.preprocess(meta, shapes, config.channels, config.image_size)
     return pooled.describe(
@@ -144,7 +142,7 @@ def lacks(description: Description) -> str | None:
             ("post-norm blocks", block.order != "pre"),
             (f"{block.mlp} in its MLPs", block.mlp != "gelu"),
             (f"LayerNorm eps {block.norm_eps:g}", block.norm_eps != EPS),
-            ("heads of a width of their own", vit.head_dim * vit.heads != vit.dim),
+            ("heads of a width other than dim / heads", vit.head_dim * vit.heads != vit.dim),
             ("QK-norm", block.qk_norm),
             ("attention without output bias", not block.out_bias),
             (f"{model.pool} pooling", model.pool not in ("cls", "mean")),
@@ -200,7 +198,7 @@ def _geometry(
     """Sizes, from the positions or the length of a table of relative ones, else from the config alone.
 
     Raises:
-        UserError: none of them tells.
+        UserError: none of them determines it.
     """
     positions = shapes["pos_embed"][1] - 1 if "pos_embed" in shapes else None
     for height, width in meta.image_sizes():
@@ -210,5 +208,5 @@ def _geometry(
     if entries is not None:
         positions = square_of(entries, class_token=True) ** 2
     if not positions:
-        raise UserError("nothing tells its image size; put timm's config.json with img_size beside the file")
+        raise UserError("its image size is not stored in it; put timm's config.json with img_size next to the file")
     return geometry(kernel, positions)

@@ -72,7 +72,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
             size=model.image_size, channels=model.channels, resize="crop", interpolation="bicubic", **values
         )
         assumed.append(
-            "preprocessing: shorter side to the size, bicubic, ImageNet's mean; put preprocessor_config.json beside it"
+            "preprocessing: shorter side to the size, bicubic, ImageNet's mean; put preprocessor_config.json next to it"
         )
     layout = ["mask_token"] if "mask_token" in shapes else []
     return pooled.describe(model, pool="cls", preprocess=preprocess, assumed=assumed, layout=layout)
@@ -123,7 +123,7 @@ def lacks(description: Description) -> str | None:
             (f"MLP of {block.mlp}", block.mlp not in ("gelu", "swiglu")),
             ("SwiGLU whose width is no multiple of 8", swiglu and vit.mlp_dim % 8 != 0),
             (f"LayerNorm eps {block.norm_eps:g}", block.norm_eps != NORM_EPS),
-            ("heads of a width of their own", vit.head_dim * vit.heads != vit.dim),
+            ("heads of a width other than dim / heads", vit.head_dim * vit.heads != vit.dim),
             ("QK-norm", block.qk_norm),
             ("keys without bias", not block.key_bias),
             ("attention without output bias", not block.out_bias),

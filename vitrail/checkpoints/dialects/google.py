@@ -3,7 +3,7 @@
 
 Three layouts are one table: ``canonical`` gives big_vision's names the older numbering, and files that stack all blocks
 along a leading axis (flax's scan) are read block by block. Kernels are (in, out) or (height, width, in, out); attention
-keeps its heads as an axis of their own. We write the layout of the ViT paper, which both repositories and timm read.
+keeps its heads as a separate axis. We write the layout of the ViT paper, which both repositories and timm read.
 """
 
 from __future__ import annotations
@@ -144,8 +144,8 @@ def lacks(description: Description) -> str | None:
             (f"LayerNorm with eps {block.norm_eps}", block.norm_eps != EPS),
             ("LayerScale", block.layer_scale is not None),
             ("attention without bias", not (block.qkv_bias and block.out_bias)),
-            ("heads of a width of their own", vit.head_dim * vit.heads != vit.dim),
-            (f"{model.pool} pooling beside a class token", vit.class_token and model.pool != "cls"),
+            ("heads of a width other than dim / heads", vit.head_dim * vit.heads != vit.dim),
+            (f"{model.pool} pooling with a class token", vit.class_token and model.pool != "cls"),
             *tensors_only.beyond_a_linear_head(model),
         )
     )

@@ -1,6 +1,6 @@
 """Hugging Face CLIP's vision tower: CLIPVisionModel (also …WithProjection), CLIPModel, CLIPForImageClassification.
 
-The classifier there sees the mean of the patches before the final norm; the final norm in its file is never used.
+The classifier there gets the mean of the patches before the final norm; the final norm in its file is never used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Hugging Face DINOv2 without registers: Dinov2Model, Dinov2ForImageClassification, the backbone of others.
 
-The head sees the class token and the mean of the patches, side by side.
+The head gets the class token and the mean of the patches, side by side.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def lacks_as(model: PooledModel, own: dict[str, bool]) -> str | None:
 
 
 def mlp_ratio(model: PooledModel) -> int | None:
-    """The whole number from which the library computes the MLP's width, or None: none gives this width."""
+    """The integer from which the library computes the MLP's width, or None: none gives this width."""
     dim, wanted, swiglu = model.vit.dim, model.vit.mlp_dim, model.vit.block.mlp == "swiglu"
     for ratio in range(1, 2 * wanted // dim + 2):
         width = (int(dim * ratio * 2 / 3) + 7) // 8 * 8 if swiglu else dim * ratio

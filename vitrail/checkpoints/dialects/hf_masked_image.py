@@ -19,7 +19,7 @@ LIBRARY = "huggingface"
 TASKS = ("simmim",)
 FILE = hf.FILE
 IGNORED = ("vit.pooler.*",)
-UNIT = 32  # pixels hidden at a time in the paper; the file does not say
+UNIT = 32  # pixels hidden at a time in the paper; the file does not contain it
 
 
 def canonical(name: str) -> str:

@@ -1,6 +1,6 @@
 """Hugging Face SigLIP's vision tower: SiglipVisionModel, SiglipModel, SiglipForImageClassification.
 
-No class token. Features come from the attention pooling head; the classifier sees the mean of the patches instead.
+No class token. Features come from the attention pooling head; the classifier gets the mean of the patches instead.
 """
 
 from __future__ import annotations

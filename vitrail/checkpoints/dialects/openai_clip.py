@@ -68,7 +68,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     tower, assumed = _tower(shapes, beside.config), []
     kernel = shapes["visual.conv1.weight"]
     if not tower:
-        assumed.append("activation: OpenAI's QuickGELU; for another put open_clip_config.json beside the file")
+        assumed.append("activation: OpenAI's QuickGELU; for another put open_clip_config.json next to the file")
     after_pool = bool(tower.get("final_ln_after_pool"))
     gamma = f"{_FIRST}ls_1.gamma" in shapes
     vit = {
@@ -138,7 +138,7 @@ def lacks(description: Description) -> str | None:
             ("rectangular patches", vit.patch_size[0] != vit.patch_size[1]),
             ("model with two final norms or none", vit.final_norm == model.head.norm),
             ("attention without bias", not (block.qkv_bias and block.out_bias)),
-            ("heads of a width of their own", vit.head_dim * vit.heads != vit.dim),
+            ("heads of a width other than dim / heads", vit.head_dim * vit.heads != vit.dim),
             (f"{model.pool} pooling", model.pool not in ("cls", "mean")),
         )
     )
@@ -202,9 +202,7 @@ def _activation(config: dict[str, Any], tower: dict[str, Any]) -> str:
         return "quick_gelu"
     options = tower.get("act_kwargs") or {}
     if options not in ({}, {"approximate": "none"}, {"approximate": "tanh"}):
-        raise UserError(
-            f"act_kwargs {options} are none of GELU's, which Vitrail would know; correct open_clip_config.json"
-        )
+        raise UserError(f"act_kwargs {options} are none of GELU's supported options; correct open_clip_config.json")
     return "gelu_tanh" if options.get("approximate") == "tanh" else "gelu"
 
 
@@ -215,7 +213,7 @@ def _preprocess(config: dict[str, Any] | None, vit: ViTConfig) -> tuple[Preproce
     given = config or {}
     mode, assumed = given.get("resize_mode", "shortest"), []
     if config is None:
-        assumed.append("preprocessing: CLIP's; for another put preprocessor_config.json beside the file")
+        assumed.append("preprocessing: CLIP's; for another put preprocessor_config.json next to the file")
     if mode not in _RESIZES:
         assumed.append(
             f"preprocessing: crops the longer side, since a black border (resize_mode={mode}) is not known here"

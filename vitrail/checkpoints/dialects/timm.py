@@ -1,7 +1,7 @@
 """timm's VisionTransformer and its distilled variants (https://github.com/huggingface/pytorch-image-models, 1.0).
 
 The names are also those of Meta's DeiT, DeiT III, DINO and MAE, which grew from timm. A file alone does not tell the
-heads, the activation, the eps of the norms or the preprocessing: timm's ``config.json`` beside it does.
+heads, the activation, the eps of the norms or the preprocessing: timm's ``config.json`` next to it does.
 
 With ``class_position`` registers have positions too in timm: on reading they join the registers, and zeros are written.
 """
@@ -112,7 +112,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     if not meta.architecture:
         assumed.append(
             f"{heads} heads, {kind}, LayerNorm eps {config.block.norm_eps:g}: timm's usual for such names and width "
-            f"{dim}; put timm's config.json beside the file"
+            f"{dim}; put timm's config.json next to the file"
         )
     outputs = shapes.get("head.weight", (0,))[0]
     pool, how = _pool(shapes, meta, outputs)
@@ -178,7 +178,7 @@ def lacks(description: Description) -> str | None:
             (f"LayerNorm eps {block.norm_eps:g}", block.norm_eps not in (1e-6, 1e-5)),
             ("LayerNorm eps 1e-05 in such a model", block.norm_eps == 1e-5 and _special(model)),
             ("post-norm blocks", block.order != "pre"),
-            ("heads of a width of their own", vit.head_dim * vit.heads != vit.dim),
+            ("heads of a width other than dim / heads", vit.head_dim * vit.heads != vit.dim),
             ("keys without bias", not block.key_bias),
             ("attention without output bias", not block.out_bias),
             ("SwiGLU in a hybrid or distilled model", block.mlp == "swiglu" and (resnet or vit.distillation_token)),
@@ -271,7 +271,7 @@ def _positions(
             except (UserError, ValueError):
                 continue
             return {**found, "class_position": own > 0 or num_prefix == 0}
-    raise UserError(f"its {total} positions fit no square; put timm's config.json with img_size beside the file")
+    raise UserError(f"its {total} positions fit no square; put timm's config.json with img_size next to the file")
 
 
 def _pool(shapes: Shapes, meta: timm_config.TimmConfig, outputs: int) -> tuple[Any, str | None]:
@@ -286,7 +286,7 @@ def _pool(shapes: Shapes, meta: timm_config.TimmConfig, outputs: int) -> tuple[A
     if named == "map" or (named is None and latent):
         if tokens and "pool_include_prefix" not in meta.args:
             raise UserError(
-                "its config does not say whether the attention pool sees the class token; "
+                "its config does not state whether the attention pool includes the class token; "
                 "set pool_include_prefix to false in config.json's model_args if it does not"
             )
         return "attention", None

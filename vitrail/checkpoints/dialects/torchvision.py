@@ -76,11 +76,11 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     outputs, classes = shapes.get("heads.head.weight", (0,))[0], beside.classes
     if outputs == 1000 and not classes:
         classes = _imagenet()
-        assumed.append("classes: ImageNet's, in torchvision's order; for others put classes.json beside the file")
+        assumed.append("classes: ImageNet's, in torchvision's order; for others put classes.json next to the file")
     preprocess = tensors_only.preprocess(beside)
     if preprocess is None and config.channels == 3:
         name, preprocess = _transforms(config)
-        assumed.append(f"preprocessing: of torchvision's {name}; for another put preprocessor_config.json beside it")
+        assumed.append(f"preprocessing: of torchvision's {name}; for another put preprocessor_config.json next to it")
     return pooled.describe(
         config,
         pool="cls",
@@ -125,7 +125,7 @@ def lacks(description: Description) -> str | None:
             (f"{block.mlp} activation", block.mlp != "gelu"),
             ("LayerScale", block.layer_scale is not None),
             ("attention without bias", not (block.qkv_bias and block.out_bias)),
-            ("heads of a width of their own", vit.head_dim * vit.heads != vit.dim),
+            ("heads of a width other than dim / heads", vit.head_dim * vit.heads != vit.dim),
             (f"{model.pool} pooling", model.pool != "cls"),
             *tensors_only.beyond_a_linear_head(model),
         )

@@ -52,7 +52,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     """A ViT has learned positions, a SimpleViT fixed ones and mean pooling.
 
     Raises:
-        UserError: heads that neither shapes nor config tell, or a mean that includes the class token.
+        UserError: heads that neither shapes nor config determine, or a mean that includes the class token.
     """
     config, preprocess, assumed = beside.config, tensors_only.preprocess(beside), []
     norm = len(shapes["to_patch_embedding.1.weight"]) == 1
@@ -61,7 +61,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     head = "linear_head" if simple else "mlp_head"
     class_token = 0 not in shapes.get("cls_token", (0,))
     if class_token and config.get("pool") == "mean":
-        raise UserError("its mean counts the class token, which Vitrail's does not; train it anew with pool='cls'")
+        raise UserError("its mean counts the class token, which Vitrail's does not; train it again with pool='cls'")
     if class_token and "pool" not in config:
         assumed.append("pooling: by the class token, vit-pytorch's default")
     channels, patch = _patch(inputs, config)
@@ -69,7 +69,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
         side = config.get("image_size", preprocess.size if preprocess else None)
         if side is None:
             side = [_SIDE // p * p for p in patch]
-            assumed.append(f"image size: {side[0]} × {side[1]}; else put image_size into config.json beside the file")
+            assumed.append(f"image size: {side[0]} × {side[1]}; else put image_size into config.json next to the file")
         sizes: dict[str, Any] = {"image_size": side, "patch_size": patch, "channels": channels, "dim": dim}
     else:
         sizes = geometry((dim, channels, *patch), shapes["pos_embedding"][-2] - class_token, config.get("image_size"))
@@ -147,9 +147,9 @@ def lacks(description: Description) -> str | None:
             ("patches without LayerNorm", not vit.patch_embed.norm),
             ("patches without bias", not vit.patch_embed.bias),
             ("bias in queries, keys and values", block.qkv_bias),
-            ("attention output without bias beside learned positions", not simple and not block.out_bias),
-            ("attention output with bias beside fixed positions", simple and block.out_bias),
-            ("class token beside fixed positions", simple and vit.class_token),
+            ("attention output without bias with learned positions", not simple and not block.out_bias),
+            ("attention output with bias with fixed positions", simple and block.out_bias),
+            ("class token with fixed positions", simple and vit.class_token),
             ("model of fixed positions without a head", simple and not model.outputs),
             ("output projection of a single head", not simple and _single(vit)),
             ("norm before the blocks", vit.pre_norm),
@@ -157,7 +157,7 @@ def lacks(description: Description) -> str | None:
             (f"LayerNorm with eps {block.norm_eps}", block.norm_eps != EPS),
             (f"{block.mlp} activation", block.mlp != "gelu"),
             ("LayerScale", block.layer_scale is not None),
-            ("mean pooling beside a class token", vit.class_token and model.pool != "cls"),
+            ("mean pooling with a class token", vit.class_token and model.pool != "cls"),
             ("attention pooling", model.pool == "attention"),
             ("head with a hidden layer", model.head.hidden is not None),
             *tensors_only.beyond_a_linear_head(model),
@@ -185,7 +185,7 @@ def sidecars(description: Description) -> dict[str, Any]:
 
 
 def _patch(inputs: int, config: dict[str, Any]) -> tuple[int, Pair]:
-    """Channels and patch size of a flattened patch: what the config says, else a square of 3 channels or of 1."""
+    """Channels and patch size of a flattened patch: from the config, else a square of 3 channels or of 1."""
     if "patch_size" in config:
         size = config["patch_size"]
         height, width = (size, size) if isinstance(size, int) else size
@@ -212,7 +212,7 @@ def _heads(shapes: Shapes, config: dict[str, Any], dim: int) -> tuple[int, int, 
     else:
         heads = inner // _HEAD_DIM
         assumed = (
-            f"attention heads: {heads} of {_HEAD_DIM} channels; else put heads into config.json beside the file",
+            f"attention heads: {heads} of {_HEAD_DIM} channels; else put heads into config.json next to the file",
         )
     if not heads or inner % heads:
         raise UserError(

@@ -2,7 +2,7 @@
 
 The loss change when a gate ξ in front of a head or unit closes is |∂L/∂ξ| to first order (Molchanov et al. 2019; for
 heads Michel et al. 2019); its mean over labelled images is the importance. All layers lose equally many, the least
-important of each, so the smaller model is an ordinary ViT: ``heads``, ``block.head_dim`` and ``mlp_dim`` say all of it.
+important of each, so the smaller model is an ordinary ViT: ``heads``, ``block.head_dim`` and ``mlp_dim`` describe it.
 
 Shapes: B batch, T tokens, H heads of width d, U units, D width.
 """

@@ -65,7 +65,7 @@ def class_list(train: set[str], others: dict[str, set[str]], empty: list[str], c
         empty: training classes without an image.
 
     Raises:
-        UserError: a class that training (or ``config.classes``) does not know, or an empty one.
+        UserError: a class that is not in the training data (or ``config.classes``), or an empty one.
     """
     if empty and not config.allow_empty_class and not config.classes:
         raise UserError(

@@ -1,6 +1,6 @@
 """The cached index: what a scan of a million files found, kept in the user's cache folder as plain columns.
 
-A table is reused while every folder or file that it watched is unchanged; it is never written beside the user's data.
+A table is reused while every folder or file that it watched is unchanged; it is never written next to the user's data.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Class names that lie beside the data, in ``classes.json``."""
+"""Class names that lie next to the data, in ``classes.json``."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def check(data: Splits | SourceConfig | str, *, channels: int | None = None, wor
 
     Args:
         data: opened splits, or what to open.
-        channels: to decode to; default: what is stored, 3 where only the files know.
+        channels: to decode to; default: what is stored, 3 where it is known only after reading the files.
         workers: processes; default: one a core.
 
     Raises:

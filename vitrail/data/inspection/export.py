@@ -14,7 +14,7 @@ from vitrail.errors import UserError
 
 
 def export(source: Source, folder: Path, *, limit: int | None = None) -> int:
-    """Write the first ``limit`` images of a source as PNG: one folder a class, or ``labels.csv`` beside the images.
+    """Write the first ``limit`` images of a source as PNG: one folder a class, or ``labels.csv`` next to the images.
 
     Returns:
         How many images were written.

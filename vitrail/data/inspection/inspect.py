@@ -44,7 +44,7 @@ def inspect(source: Source, label: str, *, channels: int | None = None, workers:
 
     Args:
         label: of the progress bar.
-        channels: to decode to; default: what the source stores, 3 where only the files know.
+        channels: to decode to; default: what the source stores, 3 where it is known only after reading the files.
         workers: processes; default: one a core, and none for a few hundred samples.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``vitrail data stats``: what a data set looks like in numbers."""
+"""``vitrail data stats``: statistics of a data set."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SplitStats:
 def stats(
     splits: Splits, *, limit: int | None = None, channels: int | None = None, workers: int | None = None
 ) -> dict[str, SplitStats]:
-    """The numbers of each split; ``limit`` decodes no more than so many evenly spaced images of each."""
+    """The numbers of each split; ``limit`` decodes at most this many evenly spaced images of each."""
     result = {}
     for split, source in splits.items():
         some = source

@@ -150,7 +150,7 @@ class Loader:
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # without one, every iteration would draw from the global one
         )
-        weakref.finalize(self, _end_workers, batches)  # at exit too, before multiprocessing looks for leftovers
+        weakref.finalize(self, _end_workers, batches)  # at exit too, before multiprocessing checks for leftovers
         return batches
 
     def _count_bad(self, batch: Batch) -> None:
@@ -222,7 +222,7 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    """Signals meant for the run go to whole process groups: let the main process decide, and outlive its last save."""
+    """Signals meant for the run go to entire process groups: let the main process decide, and outlive its last save."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)

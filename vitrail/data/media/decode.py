@@ -1,9 +1,9 @@
 """From the bytes or the array of one sample to an image: one policy for every place that reads images.
 
-Formats are an allow-list told by content. Size and completeness are checked before any pixel is allocated. Pixels come
+Formats are allow-listed by content. Size and completeness are checked before any pixel is allocated. Pixels come
 out as 8 bits: 16-bit samples keep their high byte, transparency is composited on ``background``, CMYK becomes
 (255 - ink)(255 - black) / 255 with embedded ICC profiles ignored, EXIF orientation is applied, and of several
-frames or pages the first is taken. Flipped bits inside a JPEG's image data cannot be told from a picture and pass.
+frames or pages the first is taken. Flipped bits inside a JPEG's image data cannot be detected and pass.
 """
 
 from __future__ import annotations

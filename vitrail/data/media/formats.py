@@ -44,11 +44,11 @@ _MAX_DEFLATE_RATIO = 1032
 
 
 class Broken(ValueError):
-    """The bytes are not a complete, valid file of their format; the message says how."""
+    """The bytes are not a complete, valid file of their format; the message describes why."""
 
 
 def sniff(data: bytes) -> str:
-    """The format that the first bytes tell: JPEG, PNG, GIF, WEBP, BMP, TIFF, PPM or NPY.
+    """The format of the first bytes: JPEG, PNG, GIF, WEBP, BMP, TIFF, PPM or NPY.
 
     Raises:
         Broken: any other content, named where it is known.
@@ -189,7 +189,7 @@ def npy_pixels(data: bytes) -> np.ndarray:
 
 
 def orientation(exif: bytes) -> int:
-    """The EXIF orientation, 1 to 8, of a block that begins with its TIFF header; 1 where none is said.
+    """The EXIF orientation, 1 to 8, of a block that begins with its TIFF header; 1 where none is given.
 
     Raises:
         Broken: the block is no valid EXIF.

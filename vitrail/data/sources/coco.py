@@ -1,7 +1,7 @@
 """COCO's instances: a ``.json``, or a folder that holds one for each split, as COCO and Roboflow lay theirs out.
 
-In a folder they lie in ``annotations/``, beside each other, or each with its images (``train/_annotations.coco.json``).
-A split is found by a word of its file's or folder's name. Images are looked for beside the file, in ``images/``, and
+In a folder they are in ``annotations/``, in the root, or each with its images (``train/_annotations.coco.json``).
+A split is found by a word of its file's or folder's name. Images are looked for next to the file, in ``images/``, and
 in the folder of the split (``train/``, ``train2017/``). Category ids may be any numbers; classes are in their order.
 Segmentations are polygons, run lengths, or compressed ones; ``iscrowd`` becomes ``Objects.crowd``.
 """

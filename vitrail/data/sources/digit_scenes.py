@@ -3,7 +3,7 @@
 The digits are scikit-learn's (the source ``digits``), enlarged to 14 … 28 pixels; the 2,000 training scenes are made of
 its training images and the 400 test scenes of its test images, the same on every machine. No digit is covered by more
 than a tenth. Strokes of no meaning and noise lie between them. ``kind=masks`` (the default) or ``boxes`` gives each
-digit as it is seen; ``kind=semantic`` a map of background and the ten digits.
+visible part of a digit; ``kind=semantic`` a map of background and the ten digits.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def _devkit_file(root: Path, name: str) -> bytes:
             assert file is not None
             return file.read()
     except (OSError, KeyError, EOFError, tarfile.TarError) as error:
-        raise UserError(f"the devkit's {name} cannot be read in {root}: {error}; fetch {packed.name} anew") from None
+        raise UserError(f"the devkit's {name} cannot be read in {root}: {error}; fetch {packed.name} again") from None
 
 
 def _ground_truth(root: Path, listing: Listing, folder: Path) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Each holds ``images`` (or ``x``), uint8 (N, H, W) or (N, H, W, C), and ``labels`` (or ``y``): int (N,) for classes,
 0 and 1 (N, K) for several labels, floats (N,) or (N, K) for numbers, or class names. Class names come from an
-array ``classes``, or from ``classes.json`` (a list) beside the file.
+array ``classes``, or from ``classes.json`` (a list) next to the file.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def _images(settings: dict[str, Any], file: Path, config: SourceConfig) -> dict[
 
 
 def _place(base: Path, file: Path, written: str) -> Path:
-    """Exports are often moved: ``../train/images`` is looked for beside the file too."""
+    """Exports are often moved: ``../train/images`` is looked for next to the file too."""
     candidates = [base / written, file.parent / written.removeprefix("../")]
     place = next((each for each in candidates if each.exists()), None)
     if place is None:

@@ -106,7 +106,7 @@ def _safe_name(path: Path, name: bytes) -> bytes:
 
 def _refusal(path: Path, name: bytes, reason: str) -> UserError:
     shown = console.printable(os.fsdecode(name))
-    return UserError(f"{path} is refused: its member {shown!r} {reason}; build the archive anew from plain files")
+    return UserError(f"{path} is refused: its member {shown!r} {reason}; build the archive again from plain files")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,5 +142,5 @@ def inflate(data: bytes, size: int) -> bytes:
     except zlib.error:
         raise BadImage("is damaged inside its archive") from None
     if len(unpacked) != size:
-        raise BadImage("has another size than its archive says")
+        raise BadImage("has another size than its archive declares")
     return unpacked

@@ -13,7 +13,7 @@ from vitrail.data.source import Source
 
 
 class Paths(Protocol):
-    """A column of paths, as the bytes that the file system knows."""
+    """A column of paths, as bytes, as the file system returns them."""
 
     def __len__(self) -> int: ...
 

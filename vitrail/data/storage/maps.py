@@ -45,7 +45,7 @@ class MapFiles:
             raise BadImage(f"has a map, {printable(os.fsdecode(path))}, that {error}") from None
 
     def tobytes(self) -> bytes:
-        """What tells these maps from others: their names."""
+        """What distinguishes these maps from others: their names."""
         return b"\0".join(self.paths[int(row)] for row in self.rows)
 
 

@@ -37,7 +37,7 @@ Shape: TypeAlias = list[list[float]] | RunLengths
 class Columns:
     """Images in their order, and the objects of the last of them, as they are read.
 
-    ``flaws`` collects what is wrong, so that all of it is reported at once; :meth:`close` raises it.
+    ``flaws`` collects what is wrong, so that all of it is reported together; :meth:`close` raises it.
     """
 
     paths: list[bytes] = field(default_factory=list)
@@ -160,7 +160,7 @@ def unknown_class(name: str, classes: Iterable[str]) -> str:
 
 
 def labelled(files: Source, found: Annotations, classes: tuple[str, ...], config: SourceConfig) -> Source:
-    """The files with their objects, of the kind that was asked for.
+    """The files with their objects, of the requested kind.
 
     Raises:
         UserError: masks are wanted of objects without.

@@ -38,7 +38,7 @@ class StoredColumn(Protocol):
     @overload
     def __getitem__(self, index: np.ndarray, /) -> Column: ...
     def tobytes(self) -> bytes:
-        """What tells these targets from others."""
+        """What distinguishes these targets from others."""
 
 
 Column: TypeAlias = np.ndarray | StoredColumn
@@ -131,7 +131,7 @@ class TargetKind(ABC, Generic[T, C]):
         return cast("T", column[index])
 
     def fingerprint(self, column: C) -> bytes:
-        """What tells these targets from others."""
+        """What distinguishes these targets from others."""
         return column.tobytes()
 
     def counts(self, column: C, num_classes: int) -> np.ndarray | None:

@@ -33,7 +33,7 @@ class AugmentConfig:
 
     Attributes:
         crop: ``resized`` is torchvision's RandomResizedCrop, ``inception`` the original; ``none`` resizes as inference;
-            ``window`` crops the resized image, for a batch at once: for small images, which then stay in memory.
+            ``window`` crops the resized image, for an entire batch: for small images, which then stay in memory.
         area, aspect: of the crop: its share of the image, and width / height.
         policy: a learned or random choice of colour and shape operations; ``three`` is DeiT III's 3-Augment.
         num_ops, magnitude: RandAugment's; the magnitude goes to 10, as in the paper and in timm.

@@ -1,4 +1,4 @@
-"""Augmentation of a batch at once: every sample has its own parameters, drawn from its own key.
+"""Augmentation of an entire batch: every sample has its own parameters, drawn from its own key.
 
 A sample's result does not depend on the batch it is in. Images are (B, C, H, W).
 """

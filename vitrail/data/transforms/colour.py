@@ -1,4 +1,4 @@
-"""Colour augmentation of a batch at once, each sample by its own key: jitter, grey, blur, solarisation.
+"""Colour augmentation of an entire batch, each sample by its own key: jitter, grey, blur, solarisation.
 
 Images are float32 (B, C, H, W) from 0 to 255; C is 1 or 3. The operations are torchvision's on floats
 (Chen et al. 2020, SimCLR, appendix A, put them together in this order).
@@ -72,7 +72,7 @@ def luma(images: Tensor) -> Tensor:
 
 
 def blurred(images: Tensor, sigmas: Tensor, limit: float) -> Tensor:
-    """Each image under a Gaussian of its own, mirrored at the borders.
+    """Each image with its own Gaussian, mirrored at the borders.
 
     Args:
         sigmas: (B,) standard deviations in pixels, at most ``limit``, which sets the kernel's size.

@@ -1,6 +1,6 @@
 """Where the pixels of a model's input lie in the image that it was made of: the way there, and the way back.
 
-Every place that moves boxes or masks between the two asks a :class:`ImageGeometry`; ``Preprocess.geometry`` makes it.
+Whatever moves boxes or masks between the two uses an :class:`ImageGeometry`; ``Preprocess.geometry`` makes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vitrail.ops.grid import Pair
 
 @dataclass(frozen=True)
 class ImageGeometry:
-    """A part of an image, seen at the model's size.
+    """A part of an image, resized to the model's size.
 
     Attributes:
         region: left, top, right, bottom of the part in the image's pixels; it may go beyond the image.

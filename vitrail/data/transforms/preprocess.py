@@ -46,7 +46,7 @@ PerChannel = Annotated[tuple[float, ...], BeforeValidator(_several), Field(min_l
 
 @config
 class PreprocessOptions:
-    """How an image becomes a model's input, as a run says it: a size or a number of channels of None is the model's.
+    """How an image becomes a model's input, as a run sets it: a size or a number of channels of None is the model's.
 
     ``mean`` and ``std`` are one number for all channels or one for each.
     """
@@ -150,7 +150,7 @@ class Preprocess:
         return image
 
     def stretch(self, image: Picture) -> Picture:
-        """The whole image at the input size, its aspect ratio given up."""
+        """The entire image at the input size, its aspect ratio given up."""
         return map_bands(image, lambda band, _: self._resize(band, self.config.size), self.fill)
 
     @property
@@ -159,7 +159,7 @@ class Preprocess:
         return 2 * max(math.floor(length / self.config.crop_pct) for length in self.config.size)
 
     def region(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """The part of an image of this (height, width) that the model sees: (left, top, right, bottom) in its pixels.
+        """The part of an image of this (height, width) that is the model's input: left, top, right, bottom in pixels.
 
         It goes beyond the image where a border is added.
         """

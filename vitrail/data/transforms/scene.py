@@ -145,7 +145,7 @@ class SceneAugmentConfig:
     Attributes:
         scale: the image, fitted into the input, is resized by a factor from this range and then cropped or bordered at
             random (large-scale jitter, Ghiasi et al. 2021: 0.1 to 2); None: it is prepared as for inference.
-        scale_probability: how often; else the factor is 1. Resampling blurs: what must be seen to the pixel is learned
+        scale_probability: how often; else the factor is 1. Resampling blurs: what must be exact to the pixel is learned
             from images as they are.
         horizontal_flip, vertical_flip: probabilities.
         colour: of the pixels alone.

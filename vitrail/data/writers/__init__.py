@@ -17,4 +17,4 @@ class WriterModule(Protocol):
     """The target kinds that the format holds."""
 
     def write(self, splits: Mapping[str, Source], folder: Path) -> list[str]:
-        """Write the splits into ``folder``; the lines that come back say what the format cannot hold."""
+        """Write the splits into ``folder``; the returned lines say what the format cannot hold."""

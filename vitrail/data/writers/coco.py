@@ -22,7 +22,7 @@ KINDS = ("boxes", "masks")
 
 
 def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
-    """Write the splits into a folder; the lines that come back say what the format cannot hold."""
+    """Write the splits into a folder; the returned lines say what the format cannot hold."""
     taken: set[str] = set()
     for split, source in splits.items():
         found = annotations_of(source)

@@ -26,7 +26,7 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
-    """Write the splits into a folder; the lines that come back say what the format cannot hold.
+    """Write the splits into a folder; the returned lines say what the format cannot hold.
 
     Raises:
         UserError: an image of more objects than a map of their masks has numbers.

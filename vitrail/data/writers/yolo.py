@@ -18,7 +18,7 @@ KINDS = ("boxes", "masks")
 
 
 def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
-    """Write the splits into a folder; the lines that come back say what the format cannot hold."""
+    """Write the splits into a folder; the returned lines say what the format cannot hold."""
     taken: set[str] = set()
     crowds = empty = 0
     classes: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
             copies.write_text(folder / "labels" / split / f"{Path(name).stem}.txt", text)
     settings = {**{split: f"images/{split}" for split in splits}, "names": list(classes)}
     copies.write_text(folder / "data.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-    lost = [f"{crowds:,} crowds, which YOLO does not know"] if crowds else []
+    lost = [f"{crowds:,} crowds, which YOLO cannot hold"] if crowds else []
     lost += [f"{empty:,} objects whose masks have no pixel"] if empty else []
     if any(annotations_of(source).masks is not None for source in splits.values()):
         lost.append("the boxes of outlines, which are read again as the tightest around them")

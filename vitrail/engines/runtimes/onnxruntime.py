@@ -34,7 +34,7 @@ def read(path: Path, precision: str) -> Opened:
         session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         meta = json.loads(session.get_modelmeta().custom_metadata_map[KEY])
     except KeyError:
-        raise not_ours(path, "does not say what its outputs mean, so Vitrail cannot use it") from None
+        raise not_ours(path, "does not declare what its outputs mean, so Vitrail cannot use it") from None
     except Exception as error:  # the runtime's own classes are not public
         raise not_ours(path, f"is no ONNX file that opens ({str(error).splitlines()[0][:200]})") from None
 

@@ -1,4 +1,4 @@
-"""OpenVINO: an ``.xml`` file with its weights in the ``.bin`` file beside it.
+"""OpenVINO: an ``.xml`` file with its weights in the ``.bin`` file next to it.
 
 The runtime reads ONNX by itself, so ``openvino.convert_model`` is not needed.
 """
@@ -18,7 +18,7 @@ from vitrail.engines.program import Program, output_names
 
 KEY = ["vitrail"]  # in the file's rt_info
 SIZES = 8  # of images, whose compiled graphs are kept
-STREAMS = 2  # parts of a batch at once: while one is bound by memory, another computes
+STREAMS = 2  # parts of a batch in parallel: while one is bound by memory, another computes
 
 
 def write(program: Program, path: Path, meta: Meta) -> None:

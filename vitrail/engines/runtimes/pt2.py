@@ -46,7 +46,7 @@ def read(path: Path, precision: str) -> Opened:
     except Exception as error:  # anything that a damaged archive can lead to
         raise not_ours(path, f"is no program that opens ({(str(error).splitlines() or [''])[0][:200]})") from None
     if meta is None:
-        raise not_ours(path, "does not say what its outputs mean, so Vitrail cannot use it")
+        raise not_ours(path, "does not declare what its outputs mean, so Vitrail cannot use it")
 
     def run(images: Tensor, output: str) -> Tensor:
         found: Tensor = dict(zip(output_names(meta), graph(images), strict=True))[output]

@@ -25,7 +25,7 @@ class Options:
     Args:
         target: the queries that give this class the highest scores, whatever they rank first; default: the objects
             found, of any class.
-        most: so many of the surest.
+        most: the number of queries, of the highest scores.
         decoder_layer: of the decoder (0 is the first, -1 the last).
     """
 
@@ -41,7 +41,7 @@ def suits(task: EncoderModule) -> bool:
 
 @torch.no_grad()
 def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
-    """The mean over heads of a query's attention to each token, a map an object, the surest last.
+    """The mean over heads of a query's attention to each token, a map per object, the highest score last.
 
     Of feature maps in several scales, each token has the sum of what its cells receive.
 
@@ -72,7 +72,7 @@ def _decoder(task: EncoderModule) -> DetrDecoder | None:
 
 
 def _surest(scores: Tensor, options: Options) -> list[tuple[int, int, float]]:
-    """Scores of each query and class (Q, C) → (query, label, score) of the queries to explain, the surest first."""
+    """Scores of each query and class (Q, C) → (query, label, score) of the queries to explain, highest score first."""
     best, labels = scores.max(dim=1)
     if options.target is not None:
         best, labels = scores[:, options.target], torch.full_like(labels, options.target)

@@ -14,7 +14,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, dr
     """softmax(q kᵀ / √d) v, by the kernel that is fastest for these tensors.
 
     Args:
-        mask: bool, true where a query sees a key, or float, added to the scores; broadcastable to B H N N.
+        mask: bool, true where a query attends to a key, or float, added to the scores; broadcastable to B H N N.
         dropout: rate on the attention weights.
     """
     if mask is None and not dropout and kept_weights.suits(q, k, v):

@@ -1,4 +1,4 @@
-"""Attention pooling over the frozen patch tokens: what the patches know though no single vector says it.
+"""Attention pooling over the frozen patch tokens: what the patches hold although no single vector does.
 
 A learned query attends to the tokens, a residual MLP and a linear layer follow (the attentive probe of Bardes et al.
 2024, V-JEPA). No batch normalisation; AdamW along a cosine.

@@ -36,7 +36,7 @@ def columns(evaluation: Evaluation) -> Columns:
 
 
 def caption(evaluation: Evaluation, row: int) -> Caption:
-    """The objects that are there, those that were said, and how many are missed or wrong."""
+    """The objects that are there, the predicted ones, and how many are missed or wrong."""
     from vitrail.data.annotations import in_words
 
     names, fate, true = evaluation.family.names, _fate(evaluation, row), evaluation.targets[row]
@@ -47,7 +47,7 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
 
 
 def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image:
-    """The truth, and beside it what was said: right in green, wrong in orange, and what was missed in blue."""
+    """The truth, and next to it the predictions: right in green, wrong in orange, and missed objects in blue."""
     from vitrail.data import targets
     from vitrail.data.drawing import draw_objects
     from vitrail.report.pictures import beside

@@ -38,7 +38,7 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
 
 
 def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image:
-    """The true map beside the predicted one."""
+    """The true map next to the predicted one."""
     from vitrail.data.drawing import draw_map
     from vitrail.report.pictures import beside
 

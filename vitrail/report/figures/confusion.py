@@ -22,7 +22,7 @@ NUM_WORST = 16
 def matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
     """The matrix (K, K), true classes as rows: correct ones in blue, mistakes in orange, both as a share of the row.
 
-    The shade of a mistake grows with the square root of its share, so that rare ones are seen too.
+    The shade of a mistake grows with the square root of its share, so that rare ones are visible too.
     """
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
@@ -76,7 +76,7 @@ def most_confused(counts: np.ndarray, limit: int) -> list[tuple[int, int, int]]:
 
 
 def _shown(counts: np.ndarray) -> tuple[np.ndarray, str]:
-    """The classes that fit, and the line that says which."""
+    """The classes that fit, and the line that names them."""
     if len(counts) <= MAX_CLASSES:
         return np.arange(len(counts)), "share of each true class; mistakes are shaded more strongly"
     mistakes = counts - np.diag(np.diag(counts))

@@ -18,7 +18,7 @@ def tradeoff(names: Sequence[str], speedups: Sequence[float], scores: Sequence[f
     Args:
         names: of the models, the first the plain one.
         speedups: ratios to the plain model.
-        scores: what ``label`` says.
+        scores: what ``label`` names.
     """
     figure, axes = style.canvas(3.2)
     axes.axhline(scores[0], color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))

@@ -14,7 +14,7 @@ FILES = {
     for each in (*files(__name__).iterdir(), files("vitrail") / "logo.svg")
     if (suffix := f".{each.name.rpartition('.')[2]}") in TYPES
 }
-"""Contents and media type by name; nothing else can be asked for."""
+"""Contents and media type by name; nothing else can be requested."""
 
 router = APIRouter(include_in_schema=False)
 

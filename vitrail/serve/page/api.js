@@ -1,11 +1,11 @@
-// Asks the server, and says in plain words what went wrong.
+// Requests to the server, and its errors as readable messages.
 
 const KEY = "vitrail-token";
 const TRIES = 4; // while the server is busy
 
 const PLAIN = {
   408: "The picture took too long to arrive. Try again, or choose a smaller one.",
-  500: "The server failed on this picture. Its log says why.",
+  500: "The server failed on this picture. Its log has the reason.",
   503: "The server is busy. Try again in a moment.",
 };
 
@@ -13,7 +13,7 @@ export class Refused extends Error {}
 
 let asking = null; // one dialog for all who wait for the token
 
-/** GET without a body, POST with one. Gives the JSON of the answer, or throws Refused with a text for people. */
+/** GET without a body, POST with one. Returns the JSON of the response, or throws Refused with a message to display. */
 export async function ask(path, params = {}, body = undefined) {
   const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value != null));
   for (let left = TRIES; ; left -= 1) {
@@ -38,14 +38,14 @@ async function send(path, body) {
   try {
     return await fetch(path, { method: body ? "POST" : "GET", headers, body });
   } catch {
-    throw new Refused("The server does not answer. Is it still running?");
+    throw new Refused("The server does not respond. Is it still running?");
   }
 }
 
 async function read(answer) {
   const said = await answer.json().catch(() => ({}));
   if (answer.ok) return said;
-  const words = String(said.error ?? `the server answered ${answer.status}`).replace(/^image 0 /, "the picture ");
+  const words = String(said.error ?? `the server responded with ${answer.status}`).replace(/^image 0 /, "the picture ");
   throw new Refused(PLAIN[answer.status] ?? `${words[0].toUpperCase()}${words.slice(1)}.`);
 }
 

@@ -1,10 +1,10 @@
-// Everything that is painted over a picture. A scene says what:
-//   region  the part of the picture that the model sees; what lies outside is dimmed
+// Everything that is drawn over an image. A scene has:
+//   region  the part of the image that the model receives; the rest is dimmed
 //   grid    [rows, columns] of patches
 //   heat    a number for each patch, of any scale; `smooth` blends between patches
 //   tokens  for each patch the number of the token it is part of
-//   patch   the chosen one, outlined; with tokens, its whole token
-//   map     a class map as a picture, where nothing else covers the whole picture
+//   patch   the chosen one, outlined; with tokens, its entire token
+//   map     a class map as an image, where nothing else covers the entire image
 //   found   what was found, with its boxes; `classes` in the order of their colours
 
 import { paintMap, paintObjects } from "./places.js";

@@ -1,4 +1,4 @@
-// Patches of a picture. Points are [x, y] as shares of its sides; a region is what the model sees, [left, top, right,
+// Patches of a picture. Points are [x, y] as shares of its sides; a region is the model's input, [left, top, right,
 // bottom] in the same shares; patches are counted row by row on a grid [rows, columns].
 
 /** The patch under a point, or null where the model does not look. */

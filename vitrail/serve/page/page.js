@@ -76,13 +76,13 @@ function makeRoom() {
   if (focused) find("file").focus();
 }
 
-/** Clicking a patch asks what it attends to, wherever that is not already what patches are for. */
+/** Clicking a patch shows what it attends to, in views that do not use patches otherwise. */
 function choosePoint(point) {
   const view = point === null || views[state.view].tokens ? state.view : "attention";
   change({ point, view });
 }
 
-/** Picking an answer asks where the evidence for it lies; picking it again, for the first answer. */
+/** Picking an output shows its explanation; picking it again, that of the first output. */
 function chooseTarget(label) {
   const view = views[state.view].targets ? state.view : "gradcam" in views ? "gradcam" : state.view;
   change({ view, target: state.target === label ? null : label });

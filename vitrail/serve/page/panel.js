@@ -1,4 +1,4 @@
-// One model: the picture as it sees it, and what it says.
+// One model: its input image and its outputs.
 
 import { ask } from "./api.js";
 import { draw } from "./draw.js";
@@ -7,13 +7,13 @@ import { mapOf, ranked } from "./places.js";
 import * as result from "./result.js";
 
 const TOP = 5;
-const KEPT = 64; // answers, the last ones
+const KEPT = 64; // responses, the last ones
 const SMALL = 64; // pixels a side below which pictures are enlarged with hard edges
 
 export class Panel {
   /**
-   * @param model as /v1/models says
-   * @param on { point(point), target(label), says(model, text) }: told what the person does here, and what to read out
+   * @param model as in /v1/models
+   * @param on { point(point), target(label), says(model, text) }: called on input of the user, and with texts to read out
    */
   constructor(model, on) {
     this.model = model;
@@ -32,7 +32,7 @@ export class Panel {
     new ResizeObserver(() => this.scene && draw(this.canvas, this.image, this.scene)).observe(this.canvas);
   }
 
-  /** Another picture: all that was known is forgotten. */
+  /** Another image: cached responses are dropped. */
   async open(picture) {
     [this.picture, this.known, this.scene] = [picture, new Map(), null];
     this.image.src = picture.url;
@@ -72,12 +72,12 @@ export class Panel {
     return this.model.predicts ? this.#ask("predict", { top: TOP }) : null;
   }
 
-  /** A question about a picture is asked once, unless many others came between. */
+  /** A request for an image is sent once, unless many others followed it. */
   #ask(path, params) {
     const [key, { known, picture }] = [JSON.stringify([path, params]), this];
     if (!known.has(key)) {
       const answer = ask(path, { model: this.model.name, ...params }, picture.blob);
-      answer.catch(() => known.delete(key)); // it may be asked again
+      answer.catch(() => known.delete(key)); // it may be sent again
       known.set(key, answer);
       if (known.size > KEPT) known.delete(known.keys().next().value);
     }

@@ -1,11 +1,11 @@
-// A picture on its way in: dropped, pasted or chosen; shrunk here if it is far larger than any model looks at.
+// An image that is dropped, pasted or chosen; reduced here if it is far larger than any model's input.
 
 import { Refused } from "./api.js";
 
 const MAX_BYTES = 4e6;
 const MAX_SIDE = 2048; // pixels
 
-/** Calls `take(file)` for whatever picture comes in by any way. */
+/** Calls `take(file)` for each image, however it is given. */
 export function listen(field, take) {
   const from = (files) => files?.length && take([...files].find((each) => each.type.startsWith("image/")) ?? files[0]);
   field.addEventListener("change", () => {

@@ -5,7 +5,7 @@ const LIGHTNESS = [52, 66, 58];
 const SHADE = 0.45;
 const FONT = "600 12px system-ui, sans-serif";
 
-/** The answers to show as bars: classes, objects, or the share of the picture that each class covers. */
+/** The outputs to show as bars: classes, objects, or the share of the picture that each class covers. */
 export function ranked(prediction, most) {
   const { top, objects, shares } = prediction ?? {};
   if (shares) return Object.entries(shares).slice(0, most).map(([label, score]) => ({ label, score }));

@@ -6,7 +6,7 @@ const DIGITS = 4;
 const MOST = 10; // objects or classes that are listed
 
 /**
- * Fills `place`. `before`: scores by label to mark beside the bars; `target`: the label that is being explained;
+ * Fills `place`. `before`: scores by label to mark next to the bars; `target`: the label that is being explained;
  * `choose(label)`: called when one is picked.
  */
 export function show(place, prediction, { before = null, target = null, choose = () => {} } = {}) {

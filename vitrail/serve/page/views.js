@@ -1,6 +1,6 @@
-// What each view asks the server for, and the scene and words that it makes of the answer.
+// What each view requests from the server, and the scene and text that it makes of the response.
 //
-// A view is `async (ask, model, state) => ({ scene, words, … })`: `ask(path, params)` gives an answer about the picture,
+// A view is `async (ask, model, state) => ({ scene, words, … })`: `ask(path, params)` gives a response for the image,
 // `state` is what the controls say.
 
 import { named, patchAt } from "./grid.js";
@@ -9,7 +9,7 @@ const WHOLE = [0, 0, 1, 1];
 const TITLES = { gradcam: "Grad-CAM" };
 
 /**
- * By name: its title, its sliders, whether it is about one answer (`targets`), about a chosen patch (`points`) or token
+ * By name: its title, its sliders, whether it is about one output (`targets`), about a chosen patch (`points`) or token
  * (`tokens`), and `look`. The explain methods of the server become views by themselves.
  */
 export function allViews(methods) {
@@ -29,7 +29,7 @@ export const layerOf = (model, { layer, layers }) =>
   layers > 1 ? Math.round((layer * (model.layers - 1)) / (layers - 1)) : 0;
 
 async function picture(ask, model, state) {
-  const seen = await ask("attention", {}).catch(() => ({ region: WHOLE })); // a model may refuse to be looked into
+  const seen = await ask("attention", {}).catch(() => ({ region: WHOLE })); // a model may not support attention maps
   return { scene: { region: seen.region, grid: model.grid }, words: state.note };
 }
 
@@ -53,7 +53,7 @@ async function attention(ask, model, state) {
   return {
     scene: { region: answer.region, grid: [rows, columns], heat, patch },
     words: `${who} in ${where}.${share < 0.995 ? ` ${percent(1 - share)} goes to tokens that are no patch.` : ""}${
-      patch === null ? " Choose a patch to see where it looks." : ""
+      patch === null ? " Choose a patch to see what it attends to." : ""
     }`,
     said: `${who}, ${patch === null ? "" : `${named(patch, model.grid)}, `}${where}, attends most to ${named(strongest, model.grid)}`,
   };
@@ -65,7 +65,7 @@ function explained(method, options, title) {
     const target = options.includes("target") && model.classes.includes(state.target) ? state.target : null;
     const { region, maps } = await ask("explain", { method, layer, target });
     const { values, title: name } = maps[maps.length - 1];
-    const purpose = options.includes("target") && model.classes.length ? ` for ${target ?? "the first answer"}` : "";
+    const purpose = options.includes("target") && model.classes.length ? ` for ${target ?? "the first output"}` : "";
     const words = `${name[0].toUpperCase()}${name.slice(1)}${purpose}.`;
     const scene = { region, grid: [values.length, values[0].length], heat: values.flat(), smooth: true };
     return { scene, words, said: `${title}: ${words}` };

@@ -52,7 +52,7 @@ class Prediction:
 
     columns: ClassVar[tuple[str, ...]] = ("nearest", "mean", "farthest")
     depths: NDArray[np.float32]
-    """(H, W) in metres; 0 outside of what the model saw."""
+    """(H, W) in metres; 0 outside of the model's input."""
 
     @property
     def size(self) -> tuple[int, int]:
