@@ -2,9 +2,9 @@
 
     vitrail train --recipe digit_scenes_panoptic --seed 0
 
-28 epochs took about 15 min of processor time in one thread (32 min by the clock, on a machine with other work). Panoptic
-quality is 67.9 % on the 200 validation scenes and 66.3 % on the 400 test scenes: a mean IoU of matches of 79.3 % and an
-F1 of matching of 83.2 % (seed 0). It was still rising; of digits near each other some are missed.
+28 epochs took about 15 min of processor time in one thread (32 min by the clock, beside other work). Panoptic quality
+is 67.9 % on the 200 validation scenes and 66.3 % on the 400 test scenes: a mean IoU of matches of 79.3 % and an F1
+of matching of 83.2 % (seed 0). It was still rising; of digits near each other some are missed.
 """
 
 from __future__ import annotations
