@@ -43,7 +43,7 @@ def test_every_verb(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "kind: panoptic" in Path(run, "config.yaml").read_text()
     page = Path(run, "report.html").read_text()
     assert "panoptic quality" in page
-    assert "truth beside prediction" in page
+    assert "truth next to prediction" in page
     capsys.readouterr()
 
     assert main(["evaluate", run, str(data), "--split", "val", "--device", "cpu", "--out", "measured"]) == 0
