@@ -142,6 +142,7 @@ def test_merging_costs_at_most_a_point(
     assert 0.9 < float((plain == fewer).double().mean()) < 1
 
 
+@pytest.mark.timeout(600)  # it calibrates and measures a real model
 def test_int8_costs_at_most_a_point(
     predictor: vitrail.Predictor,
     photos: list[Path],
