@@ -62,7 +62,8 @@ class Predictor(Generic[P]):
     """A model with its preprocessing, ready for images. ``P`` is what it predicts for one image.
 
     Args:
-        task: trained; it is moved to ``device`` and put into evaluation mode. Without a trained head it only embeds.
+        task: trained; it is moved to ``device`` and put into evaluation mode. A model of a pretraining method embeds
+            and does not predict.
         preprocess: from an image of any size to the model's input.
         device: ``auto``, or a torch device.
         metrics: what the weights are known to reach, kept for :meth:`save`.

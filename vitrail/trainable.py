@@ -1,7 +1,8 @@
 """The contracts of models: what has encoders, what makes feature vectors, and what can be trained.
 
-A task is an :class:`Embedder` and a :class:`Trainable`; so is a pretraining method. A model without a trained head is
-only an embedder; a student with its teacher, or a generator, only trainable.
+A task is an :class:`Embedder` and a :class:`Trainable`; so is a pretraining method. A model without a trained head
+(``tasks/features.py``) is only an embedder, which predicts its features. A student with its teacher, or a generator, is
+only trainable.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ Kind = Annotated[
     str,
     Parameter(
         "--kind",
-        help="Of spatial targets: boxes, masks, semantic (a class for each pixel); auto: as found.",
+        help="Of spatial targets: boxes, masks, semantic (a class for each pixel) or panoptic; auto: as found.",
     ),
 ]
 Unlabelled = Annotated[
@@ -113,7 +113,7 @@ def convert(
     out: Annotated[Path, Parameter(help="A new folder.")],
     /,
     *,
-    to: Annotated[str, Parameter("--to", help="coco, voc, yolo or masks.")],
+    to: Annotated[str, Parameter("--to", help="coco, coco_panoptic, voc, yolo or masks.")],
     kind: Kind = "auto",
     overrides: Set = (),
 ) -> None:

@@ -30,7 +30,8 @@ class TrainOptions(TrainingOptions):
     task: Annotated[
         str | None,
         Parameter(
-            help="classification, multilabel, regression, detection, instances or segmentation; default: by the labels."
+            help="classification, multilabel, regression, detection, instances, segmentation "
+            "or panoptic; default: by the labels."
         ),
         Sets("task"),
     ] = None

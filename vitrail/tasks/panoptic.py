@@ -7,7 +7,7 @@ Shapes: B images, Q queries, K classes, n segments, D width, (h, w) token grid, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, cast
@@ -235,7 +235,9 @@ class Task(Base[Prediction]):
             nn.init.normal_(self.queries)
 
     @classmethod
-    def configure(cls, model: ViTConfig, names: Sequence[str], targets: object, options: Any) -> ModelConfig:
+    def configure(
+        cls, model: ViTConfig, names: Sequence[str], targets: object, options: Mapping[str, object]
+    ) -> ModelConfig:
         """As of every task; things are the data's, or all classes where the data does not say."""
         is_thing = targets.things.tolist() if isinstance(targets, SegmentColumn) else [True] * len(names)
         things = [name for name, thing in zip(names, is_thing, strict=True) if thing]

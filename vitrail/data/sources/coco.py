@@ -15,9 +15,8 @@ from typing import Any
 from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.names import told_apart
 from vitrail.data.source import Source, SourceConfig
-from vitrail.data.storage.coco_files import by_split, image_root, read_sections, split_of
+from vitrail.data.storage.coco_files import annotation_files, image_root, read_sections, split_of
 from vitrail.data.storage.objects import Columns, finite, number_of, shape_fault, sources, unknown_class
-from vitrail.errors import UserError
 
 OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
 SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}
@@ -132,13 +131,7 @@ def _fault(
 
 
 def _files(config: SourceConfig) -> dict[str, Path]:
-    path = config.path
-    if not path.is_dir():
-        return {split_of(path) or "train": path}
-    files = by_split(path, _found(path))
-    if not files:
-        raise UserError(f"{path} holds no annotations named for a split, such as instances_train.json; give the file")
-    return files
+    return annotation_files(config.path, _found, "instances_train.json")
 
 
 def _found(path: Path) -> list[Path]:

@@ -20,12 +20,11 @@ from vitrail.data.indexing.names import told_apart
 from vitrail.data.segments import SegmentColumn
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.sources import coco
-from vitrail.data.storage.coco_files import by_split, image_root, read_sections, split_of
+from vitrail.data.storage.coco_files import annotation_files, image_root, read_sections, split_of
 from vitrail.data.storage.files import Files
 from vitrail.data.storage.objects import number_of, unknown_class
 from vitrail.data.storage.segments import MOST, IdMaps
 from vitrail.data.targets import Labels
-from vitrail.errors import UserError
 
 SECTIONS = ("images", "annotations", "categories")
 PATTERNS = ("annotations/panoptic*.json", "panoptic*.json")
@@ -191,13 +190,7 @@ def _path_fault(name: object) -> str | None:
 
 
 def _files(config: SourceConfig) -> dict[str, Path]:
-    path = config.path
-    if not path.is_dir():
-        return {split_of(path) or "train": path}
-    files = by_split(path, _found(path))
-    if not files:
-        raise UserError(f"{path} holds no panoptic_train.json or the like; give the file")
-    return files
+    return annotation_files(config.path, _found, "panoptic_train.json")
 
 
 def _found(path: Path) -> list[Path]:

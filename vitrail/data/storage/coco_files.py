@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def read_sections(file: Path, sections: Iterable[str], wanted: str) -> dict[str,
     except BadImage as error:
         raise UserError(f"{file} {error}; check the path") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is no JSON: {str(error).splitlines()[0]}; write it anew") from None
+        raise UserError(f"{file} is no JSON: {str(error).splitlines()[0]}; write it again") from None
     for key in sections:
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -38,17 +38,25 @@ def read_sections(file: Path, sections: Iterable[str], wanted: str) -> dict[str,
     return content
 
 
-def by_split(path: Path, found: Iterable[Path]) -> dict[str, Path]:
-    """The file of each split, by a word of its own or its folder's name.
+def annotation_files(path: Path, search: Callable[[Path], Iterable[Path]], example: str) -> dict[str, Path]:
+    """The file of each split, by a word of its name or its folder's name; a file given is of train unless named.
+
+    Args:
+        search: the annotation files of a folder.
+        example: the name of such a file, for an error.
 
     Raises:
-        UserError: two files of one split.
+        UserError: no file in the folder is named for a split, or two are for the same one.
     """
+    if not path.is_dir():
+        return {split_of(path) or "train": path}
     files: dict[str, Path] = {}
-    for file in found:
+    for file in search(path):
         split = split_of(file)
         if split is not None and files.setdefault(split, file) != file:
             raise UserError(f"{path} holds {files[split].name} and {file.name}, both for {split}; give one of them")
+    if not files:
+        raise UserError(f"{path} holds no annotations named for a split, such as {example}; give the file")
     return {split: files[split] for split in SPLITS if split in files}
 
 
