@@ -28,6 +28,7 @@ Picture: TypeAlias = Image.Image | Tensor
 """A Pillow image of mode L, RGB or RGBA (1, 3, 4 channels), or a uint8 tensor (C, H, W) of any channel count."""
 
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+LONGEST = 16  # sides of the input that a strip is resized to at most, where the input is cut from it
 _MODES = {"L": 1, "RGB": 3, "RGBA": 4}
 
 
@@ -149,9 +150,9 @@ class Preprocess:
             )
         return image
 
-    def stretch(self, image: Picture) -> Picture:
-        """The entire image at the input size, its aspect ratio given up."""
-        return map_bands(image, lambda band, _: self._resize(band, self.config.size), self.fill)
+    def stretch(self, image: Picture, size: tuple[int, int] | None = None) -> Picture:
+        """The entire image at this (height, width), default the input size, its aspect ratio given up."""
+        return map_bands(image, lambda band, _: self._resize(band, size or self.config.size), self.fill)
 
     @property
     def sufficient(self) -> int:
@@ -163,7 +164,7 @@ class Preprocess:
 
         It goes beyond the image where a border is added.
         """
-        resized = self._resized(size)
+        resized = self.resized(size)
         scales = size[0] / resized[0], size[1] / resized[1]
         starts = [self._offset(length, wanted) for length, wanted in zip(resized, self.config.size, strict=True)]
         top, left = (start * scale for start, scale in zip(starts, scales, strict=True))
@@ -176,12 +177,16 @@ class Preprocess:
     def _fit(self, image: Image.Image, fill: tuple[int, ...]) -> Image.Image:
         if self.config.resize == "crop":
             image = _without_far_ends(image)
-        resized = self._resize(image, self._resized((image.height, image.width)))
+        resized = self._resize(image, self.resized((image.height, image.width)))
         return self._centre(resized, fill if self.config.resize == "pad" else None)
 
-    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """What an image of this size is resized to, before the centre is taken."""
-        target = tuple(math.floor(length / self.config.crop_pct) for length in self.config.size)
+    def resized(self, size: tuple[int, int], factor: float = 1) -> tuple[int, int]:
+        """(height, width) that an image of this (height, width) is resized to, before the centre is taken.
+
+        Args:
+            factor: of another (height, width) than in inference.
+        """
+        target = tuple(max(math.floor(length / self.config.crop_pct * factor), 1) for length in self.config.size)
         if self.config.resize == "square":
             return target[0], target[1]
         fit = _cover if self.config.resize == "crop" else _contain
@@ -247,7 +252,7 @@ def _contain(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[0] / ratio)), max(1, round(size[1] / ratio))
 
 
-def _without_far_ends(image: Image.Image, longest: int = 16) -> Image.Image:
+def _without_far_ends(image: Image.Image, longest: int = LONGEST) -> Image.Image:
     """A strip of more than 16:1 shortened about its centre: 1 × 10000 pixels would cover 224 × 2240000 otherwise."""
     short = min(image.height, image.width)
     top, left = (max(0, (length - longest * short) // 2) for length in (image.height, image.width))

@@ -17,7 +17,7 @@ from vitrail.data.targets import T, TargetKind
 from vitrail.data.transforms.batched import PositiveRange
 from vitrail.data.transforms.colour import ColourConfig, recolour
 from vitrail.data.transforms.geometry import ImageGeometry
-from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, to_pixels
+from vitrail.data.transforms.preprocess import LONGEST, Picture, Preprocess, PreprocessConfig, to_pixels
 from vitrail.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class SceneAugmentConfig:
     """What happens to training images with boxes, masks or class maps, in this order. The default does nothing.
 
     Attributes:
-        scale: the image, fitted into the input, is resized by a factor from this range and then cropped or bordered at
+        scale: the image is resized as for inference, times a factor from this range, and then cropped or bordered at
             random (large-scale jitter, Ghiasi et al. 2021: 0.1 to 2); None: it is prepared as for inference.
         scale_probability: how often; else the factor is 1. Resampling blurs: what must be exact to the pixel is learned
             from images as they are.
@@ -214,16 +214,14 @@ class SceneAugment(Generic[T]):
         from torchvision.tv_tensors import Image as ImagePart
         from torchvision.tv_tensors import Mask
 
-        if self.config.scale is None:
-            made = self._plain.scene(image, target, key)
-            pixels, target, padding = made.pixels, made.target, made.padding
-        else:
-            require_size(self.kind, target, size_of(image))
-            pixels, padding = to_pixels(self._plain.preprocess.checked(image)), None
         with keyed_random.torch_seeded(key):
-            parts: Parts = {"image": ImagePart(pixels), **self.kind.parts(target)}
-            if self.config.scale is not None:
-                parts, padding = self._scaled(parts, self.config.scale)
+            if self.config.scale is None:
+                made = self._plain.scene(image, target, key)
+                parts: Parts = {"image": ImagePart(made.pixels), **self.kind.parts(made.target)}
+                target, padding = made.target, made.padding
+            else:
+                require_size(self.kind, target, size_of(image))
+                parts, padding = self._scaled(self._plain.preprocess.checked(image), target, self.config.scale)
             if padding is not None:
                 parts["padding"] = Mask(padding)
             for flip, probability in (
@@ -242,24 +240,27 @@ class SceneAugment(Generic[T]):
             pixels = recolour(pixels.float(), keys, self.config.colour)
         return self._plain.finish(pixels, keys)
 
-    def _scaled(self, parts: Parts, factors: tuple[float, float]) -> tuple[Parts, Tensor]:
-        """Resized by a random factor at a random place of the input; and which pixels (H, W) lie beyond the image."""
+    def _scaled(self, image: Picture, target: T, factors: tuple[float, float]) -> tuple[Parts, Tensor]:
+        """The parts at a random multiple of their size in inference, at a random place of the input; and which pixels
+        (H, W) lie beyond the image."""
         from torchvision.transforms.v2 import functional as moves
+        from torchvision.tv_tensors import Image as ImagePart
 
-        size, wanted = parts["image"].shape[-2:], self.input.size
+        size, wanted = size_of(image), self.input.size
         if self.config.scale_probability < 1 and torch.rand(1) >= self.config.scale_probability:
             factors = (1.0, 1.0)
-        factor = factors[0] + torch.rand(1) * (factors[1] - factors[0])
-        factor = min(w / s for w, s in zip(wanted, size, strict=True)) * factor
-        resized = [max(int(length * factor), 1) for length in size]
-        if tuple(size) == tuple(resized) == wanted:
+        factor = float(factors[0] + torch.rand(1) * (factors[1] - factors[0]))
+        height, width = self._plain.preprocess.resized(size, factor)
+        resized = min(height, LONGEST * wanted[0]), min(width, LONGEST * wanted[1])  # a strip that covers the input
+        pixels = to_pixels(self._plain.preprocess.stretch(image, resized))
+        parts: Parts = {"image": ImagePart(pixels)}
+        parts |= {name: _resized(part, resized) for name, part in self.kind.parts(target).items()}
+        if resized == wanted:
             return parts, torch.zeros(wanted, dtype=torch.bool)
         top, left = (_start(length, want) for length, want in zip(resized, wanted, strict=True))
         below, right = (begin + want - length for begin, want, length in zip((top, left), wanted, resized, strict=True))
         border = [max(beyond, 0) for beyond in (-left, -top, right, below)]
         for name, part in parts.items():
-            if resized != list(size):
-                part = moves.resize(part, resized, antialias=True)
             if any(border):
                 fill = list(self._plain.preprocess.fill) if name == "image" else self.kind.fills.get(name, 0)
                 part = moves.pad(part, border, fill=fill)
@@ -267,6 +268,18 @@ class SceneAugment(Generic[T]):
         padding = torch.ones(wanted, dtype=torch.bool)
         padding[border[1] : wanted[0] - border[3], border[0] : wanted[1] - border[2]] = False
         return parts, padding
+
+
+def _resized(part: TVTensor, size: tuple[int, int]) -> TVTensor:
+    """At (height, width). Torchvision's masks would be shifted by half a pixel of the larger grid."""
+    from torchvision.transforms.v2 import functional as moves
+    from torchvision.tv_tensors import Mask, wrap
+
+    if not isinstance(part, Mask):
+        return moves.resize(part, list(size), antialias=True)
+    plain = part.as_subclass(Tensor)
+    own = size_of(plain)
+    return wrap(ImageGeometry((0, 0, own[1], own[0]), size, own).maps(plain), like=part)
 
 
 def size_of(image: Picture) -> tuple[int, int]:
