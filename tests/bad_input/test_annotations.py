@@ -195,7 +195,7 @@ def test_voc_names_what_is_missing(tmp_path: Path) -> None:
     (lists / "train.txt").write_text("a\n")
     with pytest.raises(UserError, match=r"a\.xml object 0 has the unknown class 'cat' \(did you mean 'cats'\?\)"):
         open_source(SourceConfig(spec=spec, classes=("cats", "dog")))
-    with pytest.raises(UserError, match="holds no folder 'SegmentationClass'"):
+    with pytest.raises(UserError, match="has no semantic but boxes and masks labels"):
         open_source(SourceConfig(spec=spec, kind="semantic"))
 
 

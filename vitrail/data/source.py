@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, cast
@@ -103,6 +103,22 @@ class SourceConfig:
         if not self.location:
             raise UserError(f"the source {self.spec!r} needs a path; write {self.spec}:PATH")
         return Path(self.location).expanduser()
+
+    def wants(self, kind: str) -> bool:
+        """May targets be read as this kind?"""
+        return self.kind in ("auto", kind)
+
+    def choose(self, offered: Iterable[str]) -> str:
+        """The kind to read of those that a source offers, at least one; with ``auto`` the first.
+
+        Raises:
+            UserError: the wanted one is not among them.
+        """
+        offered = list(offered)
+        chosen = next(filter(self.wants, offered), None)
+        if chosen is None:
+            raise _no_such_labels(self, offered)
+        return chosen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -297,13 +313,16 @@ def open_source(config: SourceConfig) -> Splits:
         how_split += f" (train is {config.train_fraction:.2%} of all, seed {config.split_seed})"
     splits = Splits(**found)
     if config.labelled and splits.kind != config.kind != "auto" and targets.load(config.kind).spatial:
-        raise UserError(
-            f"{config.spec!r} has no {config.kind} but {splits.kind} labels; give other data, or leave kind out"
-        )
+        raise _no_such_labels(config, [splits.kind])
     _check_classes(splits, config)
     sizes = ", ".join(f"{len(source):,} {split}" for split, source in splits.items())
     console.note(f"data: {name} {config.spec!r}: {sizes}{how_split}; {splits.target_kind.describe(splits.classes)}")
     return splits
+
+
+def _no_such_labels(config: SourceConfig, offered: Sequence[str]) -> UserError:
+    has, kinds = " and ".join(offered), " or ".join(f"kind={kind}" for kind in offered)
+    return UserError(f"{config.spec!r} has no {config.kind} but {has} labels; give other data, or read it with {kinds}")
 
 
 def split_called(name: str) -> str | None:

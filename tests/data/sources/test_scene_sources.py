@@ -175,7 +175,7 @@ def test_yolo_outlines_and_lists(yolo_folder: Path) -> None:
     expected[4:12, 10:20] = True
     assert torch.equal(source.targets[0].masks[0], expected)
     (yolo_folder / "train/labels/a.txt").write_text("1 0.5 0.5 0.25 0.5\n")
-    with pytest.raises(UserError, match="has no mask for each object; read it with kind=boxes"):
+    with pytest.raises(UserError, match="has no masks but boxes labels; give other data, or read it with kind=boxes"):
         opened(yolo_folder, kind="masks")
 
 

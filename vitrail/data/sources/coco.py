@@ -112,7 +112,7 @@ def _fill(
             x, y, width, height = entry["bbox"]
             label = label_of[entry["category_id"]]
             assert isinstance(label, int)
-            shape = None if config.kind == "boxes" else entry.get("segmentation")
+            shape = entry.get("segmentation") if config.wants("masks") else None
             columns.add((x, y, x + width, y + height), label, crowd=bool(entry.get("iscrowd")), shape=shape)
 
 
@@ -127,7 +127,7 @@ def _fault(
         return f"an {unknown_class(label, classes)}"
     if not finite(entry.get("bbox")) or len(entry["bbox"]) != 4:
         return f"a bbox that is not x, y, width, height: {entry.get('bbox')!r}"
-    return shape_fault(entry["segmentation"]) if entry.get("segmentation") and config.kind != "boxes" else None
+    return shape_fault(entry["segmentation"]) if entry.get("segmentation") and config.wants("masks") else None
 
 
 def _files(config: SourceConfig) -> dict[str, Path]:

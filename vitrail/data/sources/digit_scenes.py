@@ -22,7 +22,7 @@ from vitrail.data.source import Source, SourceConfig
 from vitrail.data.sources import digits
 from vitrail.data.storage.arrays import Arrays
 from vitrail.data.storage.maps import NumberedMasks
-from vitrail.data.storage.objects import labelled
+from vitrail.data.storage.objects import offers
 from vitrail.data.targets import Labels
 
 SIDE = 64
@@ -52,12 +52,8 @@ def load(config: SourceConfig) -> dict[str, Source]:
             kind="none",
             classes=(),
         )
-        if config.kind == "semantic":
-            maps = np.stack([np.concatenate(([0], scene.labels + 1))[scene.numbers] for scene in scenes])
-            names = ("background", *CLASSES)
-            sources[split] = images.labelled(Labels("semantic", names, maps.astype(np.uint8)))
-        else:
-            sources[split] = labelled(images, _objects(scenes), CLASSES, config)
+        offered = offers(_objects(scenes), CLASSES) | {"semantic": _maps(scenes)}
+        sources[split] = images.labelled(offered[config.choose(offered)])
     return sources
 
 
@@ -138,6 +134,11 @@ def _objects(scenes: tuple[_Scene, ...]) -> Annotations:
         rows=np.arange(len(scenes)),
         masks=NumberedMasks(numbers),
     )
+
+
+def _maps(scenes: tuple[_Scene, ...]) -> Labels:
+    maps = np.stack([np.concatenate(([0], scene.labels + 1))[scene.numbers] for scene in scenes])
+    return Labels("semantic", ("background", *CLASSES), maps.astype(np.uint8))
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

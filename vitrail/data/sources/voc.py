@@ -9,6 +9,7 @@ training split, sorted (which is the challenge's order), or of ``classes.json``.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import xml.etree.ElementTree as ElementTree
@@ -19,19 +20,23 @@ from pathlib import Path
 import numpy as np
 
 from vitrail import console
-from vitrail.data.annotations import Annotations, BadAnnotations, Flaw
+from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.names import classes_beside
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.formats import SUFFIXES
 from vitrail.data.media.read import read_regular
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.maps import MapFiles, NumberedMasks
-from vitrail.data.storage.objects import Columns, labelled, number_of, unknown_class
+from vitrail.data.storage.objects import Columns, number_of, offers, unknown_class
 from vitrail.data.targets import Labels
 from vitrail.errors import UserError
 
 XML, IMAGES, LISTS = "Annotations", "JPEGImages", "ImageSets"
 CLASS_MAPS, OBJECT_MAPS = "SegmentationClass", "SegmentationObject"
+NEEDED = {"boxes": XML, "masks": XML, "semantic": CLASS_MAPS}
+"""The folder that each kind is read from."""
+LISTS_OF = {"boxes": "Main", "masks": "Segmentation", "semantic": "Segmentation"}
+"""The folder of the lists of its splits."""
 BACKGROUND = "background"
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -46,34 +51,24 @@ def load(config: SourceConfig) -> dict[str, Source]:
     root = config.path
     if not (root / IMAGES).is_dir():
         raise UserError(f"{root} holds no folder {IMAGES!r}, as Pascal VOC has; check the path")
-    kind = config.kind if config.kind != "auto" or (root / XML).is_dir() else "semantic"
-    splits = _lists(root, kind)
+    offered = [kind for kind, needed in NEEDED.items() if (root / needed).is_dir()]
+    if not offered:
+        raise UserError(f"{root} holds neither {XML!r} nor {CLASS_MAPS!r}; read its images with labelled=false")
+    kind = config.choose(offered)
+    splits = _lists(root, LISTS_OF[kind])
     pictures = {Path(name).stem: name for name in sorted(os.listdir(root / IMAGES)) if name.lower().endswith(SUFFIXES)}
-    entries: dict[str, list[_Entry]] = {}
-    flaws: list[Flaw] = []
-    for split, names in splits.items():
-        entries[split] = []
-        for name in names:
-            if not (root / XML).is_dir():
-                continue
-            try:
-                entries[split].append(_read(root / XML / f"{name}.xml", name))
-            except BadAnnotations as error:
-                flaws += error.flaws
-    if flaws:
-        raise BadAnnotations(flaws)
+    entries = _entries(root, splits)
     first = entries.get("train") or next(iter(entries.values()), [])
     seen = tuple(sorted({name for entry in first for name, _, _ in entry.objects}))
-    if kind == "semantic":
+    if NEEDED[kind] == CLASS_MAPS:
         return _semantic(splits, pictures, seen, config)
     classes = config.classes or tuple(c for c in classes_beside(root) if c != BACKGROUND) or seen
     sources: dict[str, Source] = {}
     for split, names in splits.items():
         columns = _columns(entries[split], pictures, root, classes)
-        found = columns.close(range(1, len(classes) + 1))
-        if kind == "masks":
-            found = _with_masks(found, names, root)
-        sources[split] = labelled(columns.files(root / IMAGES), found, classes, config)
+        masks = NumberedMasks(MapFiles.at(root / OBJECT_MAPS, list(_pngs(names))))
+        found = dataclasses.replace(columns.close(range(1, len(classes) + 1)), masks=masks)
+        sources[split] = columns.files(root / IMAGES).labelled(offers(found, classes)[kind])
     return sources
 
 
@@ -84,9 +79,24 @@ class _Entry:
     objects: list[tuple[str, tuple[float, ...], bool]]  # class, xyxy, difficult
 
 
-def _lists(root: Path, kind: str) -> dict[str, list[str]]:
+def _entries(root: Path, splits: dict[str, list[str]]) -> dict[str, list[_Entry]]:
+    """What the XML files say of each split's images; nothing where there are none."""
+    entries: dict[str, list[_Entry]] = {split: [] for split in splits}
+    flaws: list[Flaw] = []
+    for split, names in splits.items() if (root / XML).is_dir() else ():
+        for name in names:
+            try:
+                entries[split].append(_read(root / XML / f"{name}.xml", name))
+            except BadAnnotations as error:
+                flaws += error.flaws
+    if flaws:
+        raise BadAnnotations(flaws)
+    return entries
+
+
+def _lists(root: Path, name: str) -> dict[str, list[str]]:
     """The names of each split's images; all are training where there are no lists."""
-    folder = root / LISTS / ("Main" if kind == "boxes" or kind == "auto" else "Segmentation")
+    folder = root / LISTS / name
     if not folder.is_dir():
         folder = root / LISTS / "Main"
     lists = {
@@ -157,18 +167,10 @@ def _columns(entries: list[_Entry], pictures: dict[str, str], root: Path, classe
     return columns
 
 
-def _with_masks(found: Annotations, names: list[str], root: Path) -> Annotations:
-    from dataclasses import replace
-
-    return replace(found, masks=NumberedMasks(MapFiles.at(root / OBJECT_MAPS, list(_pngs(names)))))
-
-
 def _semantic(
     splits: dict[str, list[str]], pictures: dict[str, str], seen: tuple[str, ...], config: SourceConfig
 ) -> dict[str, Source]:
     root = config.path
-    if not (root / CLASS_MAPS).is_dir():
-        raise UserError(f"{root} holds no folder {CLASS_MAPS!r}; read it with kind=boxes")
     classes = config.classes or classes_beside(root) or ((BACKGROUND, *seen) if seen else ())
     if not classes:
         raise UserError(f'{root} names no classes; list them in {root / "classes.json"}, as ["{BACKGROUND}", "cat"]')

@@ -18,7 +18,7 @@ from vitrail.data.media.decode import BadImage
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.files import Files
 from vitrail.data.targets import Labels
-from vitrail.errors import UserError, did_you_mean
+from vitrail.errors import did_you_mean
 from vitrail.ops import polygons, rle
 
 
@@ -159,17 +159,10 @@ def unknown_class(name: str, classes: Iterable[str]) -> str:
     return f"unknown class {name!r} ({did_you_mean(name, classes)})"
 
 
-def labelled(files: Source, found: Annotations, classes: tuple[str, ...], config: SourceConfig) -> Source:
-    """The files with their objects, of the requested kind.
-
-    Raises:
-        UserError: masks are wanted of objects without.
-    """
-    if config.kind == "masks" and found.masks is None:
-        raise UserError(f"{config.spec!r} has no mask for each object; read it with kind=boxes")
-    if config.kind == "boxes":
-        found = found.without_masks()
-    return files.labelled(Labels("boxes" if found.masks is None else "masks", classes, found))
+def offers(found: Annotations, classes: tuple[str, ...]) -> dict[str, Labels]:
+    """What objects can be read as, by kind, the fullest first: masks where each object has one, and boxes."""
+    boxes = Labels("boxes", classes, found.without_masks())
+    return {"boxes": boxes} if found.masks is None else {"masks": Labels("masks", classes, found), "boxes": boxes}
 
 
 def sources(
@@ -179,7 +172,7 @@ def sources(
     classes: tuple[str, ...],
     config: SourceConfig,
 ) -> dict[str, Source]:
-    """A source for each split: with masks where all splits have them.
+    """A source for each split, of the requested kind; with ``auto`` the fullest that all splits can be read as.
 
     Args:
         roots: the folder that each split's paths begin at.
@@ -187,7 +180,7 @@ def sources(
     Raises:
         UserError: masks are wanted of objects without.
     """
-    found = {split: columns.close(category_ids) for split, columns in tables.items()}
-    if config.kind == "auto" and any(each.masks is None for each in found.values()):
-        found = {split: each.without_masks() for split, each in found.items()}
-    return {split: labelled(tables[split].files(roots[split]), each, classes, config) for split, each in found.items()}
+    offered = {split: offers(columns.close(category_ids), classes) for split, columns in tables.items()}
+    first = next(iter(offered.values()), {})
+    kind = config.choose(each for each in first if all(each in of_split for of_split in offered.values()))
+    return {split: tables[split].files(roots[split]).labelled(of_split[kind]) for split, of_split in offered.items()}
