@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from vitrail.cli import main
 from vitrail.data import SourceConfig, open_source
 from vitrail.data.media.decode import decode_map
+from vitrail.data.transforms.preprocess import Preprocess
 from vitrail.predictor import load
 
 TINY = [
@@ -127,7 +129,29 @@ def test_a_detector_starts_from_a_classifiers_backbone(tiny_predictor, scene_fol
     call = ["train", str(scene_folder), "--task", "detection", "--init", "model.safetensors", "--no-report", *shape]
     assert main([*call, "--name", "finder", "--image-size", "32", *OPTIONS["detection"]]) == 0
     assert "backbone resized from (16, 24) pixels to (32, 32)" in capsys.readouterr().err
-    assert load("runs/finder", device="cpu").classes == ("ant", "bee", "cat")
+    predictor = load("runs/finder", device="cpu")
+    assert predictor.classes == ("ant", "bee", "cat")
+    assert predictor.preprocess.config.interpolation == "bicubic"  # as of the classifier, which sees a central crop
+
+
+@pytest.mark.parametrize("task", [["--task", "detection"], ["--set=task=segmentation"], []])
+def test_models_with_places_see_the_whole_image(tiny_predictor, scene_folder, here, monkeypatch, task):
+    """A perfect detector of a central crop has an AP of 0.5."""
+    runs = []
+    monkeypatch.setattr("vitrail.train.loop.fit", lambda run, folder, **_: runs.append(run) or Ended)
+    weights = tiny_predictor(pool="mean")
+    weights.save("model.safetensors")
+    call = ["train", str(scene_folder), "--init", "model.safetensors", "--no-report", "--image-size", "48"]
+    assert main([*call, *task]) == 0
+    assert main([*call, *task, "--set=data.preprocess.resize=crop"]) == 0
+    whole, asked = (run.preprocess for run in runs)
+    assert whole == dataclasses.replace(weights.preprocess.config, size=(48, 48), resize="square", crop_pct=1.0)
+    assert Preprocess(whole).region((480, 640)) == (0, 0, 640, 480)
+    assert asked.resize == "crop"  # an explicit value wins
+
+
+class Ended:
+    exit_code = 0
 
 
 def test_classes_do_not_go_where_boxes_do(tiny_predictor, here, capsys):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from vitrail.terminal.options import AllowPickle
-from vitrail.terminal.settings import Sets
+from vitrail.terminal.settings import Sets, changes
 from vitrail.terminal.training import Repeated, Switch, TrainingOptions, start
 
 if TYPE_CHECKING:
@@ -98,19 +98,41 @@ class TrainOptions(TrainingOptions):
         from vitrail import registry
         from vitrail.build import open_checkpoint
         from vitrail.config import to_dict
+        from vitrail.console import note
         from vitrail.trainable import image_encoder
 
         found = open_checkpoint(weights)
         model, settings = image_encoder(found.task).config, to_dict(found.task.config)
-        kept = KEPT
-        if self.task is not None:
-            kept = KEPT.intersection(field.name for field in fields(registry.load("tasks", self.task).Config))
+        task = self._task(run)
+        module = registry.load("tasks", task)
+        kept = KEPT.intersection(field.name for field in fields(module.Config))
+        preprocess = found.preprocess
+        if module.Task.spatial() and not preprocess.shows_all:
+            preprocess = preprocess.showing_all()
+            note(f"preprocessing: as of the weights, but of the whole image, since {task} finds things all over it")
         return replace(
             run,
             model=model,
-            data=replace(run.data, preprocess=found.preprocess.options(model.image_size, model.channels)),
+            task=task,
+            data=replace(run.data, preprocess=preprocess.options(model.image_size, model.channels)),
             task_options={name: settings[name] for name in sorted(kept) if settings.get(name) is not None},
         )
+
+    def _task(self, run: Run) -> str:
+        """The task, by the options or by the labels of the data."""
+        import io
+        from contextlib import redirect_stderr
+
+        from vitrail.config import override, parse_assignments
+        from vitrail.data.source import open_source
+        from vitrail.train.assemble import task_for
+
+        given = changes(self) | parse_assignments(self.overrides, type(run))
+        run = override(run, {path: given[path] for path in given if path == "task" or path.startswith("data.source.")})
+        if run.task != "auto":
+            return run.task
+        with redirect_stderr(io.StringIO()):  # the training opens the data again, and says what it finds
+            return task_for(open_source(run.data.source).kind)
 
 
 def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions()) -> int:

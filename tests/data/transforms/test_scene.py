@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -128,6 +129,41 @@ def test_every_preset_moves_boxes_and_masks_as_it_moves_the_pixels(preset: str, 
         assert not (made.padding & target.masks.any(0)).any()
         assert (target.boxes_xyxy[:, 2:] > target.boxes_xyxy[:, :2]).all()
     assert 30 < kept <= 90
+
+
+@pytest.mark.parametrize("resize", ["square", "pad"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "box"])
+def test_at_a_factor_of_one_training_sees_what_inference_sees(resize: str, interpolation: str) -> None:
+    preprocess = PreprocessConfig(size=(64, 48), resize=resize, interpolation=interpolation)
+    image, objects = scene(60, 90)
+    augmented = SceneAugment(SceneAugmentConfig(scale=(1.0, 1.0)), preprocess, MASKS).scene(image, objects, 5)
+    plain = ScenePreprocess(preprocess, MASKS).scene(image, objects)
+    padding = torch.zeros(64, 48, dtype=torch.bool) if plain.padding is None else plain.padding
+    assert torch.equal(augmented.pixels[:, ~augmented.padding], plain.pixels[:, ~padding])
+    assert torch.equal(augmented.target.masks[:, ~augmented.padding], plain.target.masks[:, ~padding])
+    sizes = (each.target.boxes_xyxy[:, 2:] - each.target.boxes_xyxy[:, :2] for each in (augmented, plain))
+    torch.testing.assert_close(*sizes, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("factor", [0.4, 0.7, 1.3, 2.0])
+def test_each_pixel_of_a_map_takes_the_value_at_its_centre(factor: float) -> None:
+    """Not that at its corner, which is shifted by half a pixel of the larger grid."""
+    classes = torch.randint(0, 9, (40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    augment = SceneAugment(SceneAugmentConfig(scale=(factor, factor)), PreprocessConfig(size=64), SEMANTIC)
+    made = augment.scene(Image.new("RGB", (40, 40)), classes, 3)
+    side = int(64 * factor)
+    expected = F.interpolate(classes[None, None].float(), (side, side), mode="nearest-exact")[0, 0].to(torch.uint8)
+    if factor < 1:
+        assert torch.equal(made.target[~made.padding].view(side, side), expected)
+    else:
+        parts = expected.unfold(0, 64, 1).unfold(1, 64, 1)
+        assert (parts == made.target).all(-1).all(-1).any()
+
+
+def test_strips_that_cover_the_input_stay_small() -> None:
+    target = torch.zeros(3, 9000, dtype=torch.uint8)
+    augment = SceneAugment(SceneAugmentConfig(scale=(1.0, 2.0)), PreprocessConfig(size=64, resize="crop"), SEMANTIC)
+    assert augment.scene(Image.new("RGB", (9000, 3)), target, 3).pixels.shape == (3, 64, 64)
 
 
 def test_objects_out_of_view_are_left_out() -> None:

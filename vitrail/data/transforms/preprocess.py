@@ -102,6 +102,15 @@ class PreprocessConfig(PreprocessOptions):
             channels=None if self.channels == channels else self.channels,
         )
 
+    @property
+    def shows_all(self) -> bool:
+        """Whether all of an image is in the input."""
+        return self.resize != "crop" and self.crop_pct == 1
+
+    def showing_all(self) -> PreprocessConfig:
+        """The same for models that find things wherever they lie in an image."""
+        return replace(self, resize="square" if self.resize == "crop" else self.resize, crop_pct=1.0)
+
 
 class Preprocess:
     """``Preprocess(config)(image) -> float32 (C, H, W)``."""
