@@ -27,6 +27,7 @@ from vitrail.vit import ViT
 if TYPE_CHECKING:
     from vitrail.data.source import SourceConfig
     from vitrail.data.transforms.preprocess import PreprocessConfig
+    from vitrail.defaults import Choice, Facts
     from vitrail.vit import ViTConfig
 
 Losses: TypeAlias = dict[str, Tensor]
@@ -156,6 +157,11 @@ class Trainable(EncoderModule):
     def derived_options(cls, preprocess: PreprocessConfig) -> dict[str, Any]:
         """Fields of ``Config`` that follow from the preprocessing, unless the user sets them."""
         return {}
+
+    @classmethod
+    def defaults(cls, facts: Facts) -> list[Choice]:
+        """Settings of a run that suit the data, the model and the start, unless the user sets them."""
+        return []
 
     @abstractmethod
     def loss(self, batch: Batch) -> Losses:

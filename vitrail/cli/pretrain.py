@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ class PretrainOptions(TrainingOptions):
 
     method: str = "mae"
 
-    def first_run(self, data: str | None) -> Run:
+    def first_run(self, data: str | None, given: Mapping[str, object]) -> Run:
         """The run of the recipe on all images, whether labelled or not.
 
         Raises:
@@ -38,7 +39,7 @@ class PretrainOptions(TrainingOptions):
             raise UserError(f"unknown method {self.method!r}; {did_you_mean(self.method, methods)}")
         if data is None and self.recipe == self.method:
             raise UserError("nothing to learn from; give a folder of pictures, --recipe NAME or --resume RUN")
-        run = super().first_run(data)
+        run = super().first_run(data, given)
         return replace(run, data=replace(run.data, source=replace(run.data.source, labelled="auto")))
 
 

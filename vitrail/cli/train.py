@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from vitrail.terminal.options import AllowPickle
-from vitrail.terminal.settings import Sets, changes
+from vitrail.terminal.settings import Sets
 from vitrail.terminal.training import Repeated, Switch, TrainingOptions, start
 
 if TYPE_CHECKING:
+    from vitrail.build import LazyCheckpoint
+    from vitrail.data import Source
+    from vitrail.defaults import Choice
     from vitrail.train.run import Run
 
 DISTILLATION_TOKEN = {  # a model with a distillation token, and a head for it
@@ -70,69 +74,84 @@ class TrainOptions(TrainingOptions):
         Sets("patience"),
     ] = None
 
-    def first_run(self, data: str | None) -> Run:
-        """The recipe, or a start from scratch or from ``init``."""
-        return super().first_run(data) if self.recipe is not None else self._without_recipe(data)
+    def first_run(self, data: str | None, given: Mapping[str, object]) -> Run:
+        """The recipe, or what suits the data and ``init``."""
+        return super().first_run(data, given) if self.recipe is not None else self._without_recipe(data, given)
 
-    def _without_recipe(self, data: str | None) -> Run:
-        """The defaults for a data set: S/16 on lightly augmented images, or the model and preprocessing of ``init``."""
-        from vitrail.data import DataConfig, PreprocessOptions, SourceConfig, augmentation
+    def _without_recipe(self, data: str | None, given: Mapping[str, object]) -> Run:
+        """Model and preprocessing of ``init``, or S/16 from scratch, with the defaults of the task for the data."""
+        from vitrail import registry
+        from vitrail.build import open_checkpoint
+        from vitrail.config import override
+        from vitrail.console import note
+        from vitrail.data import DataConfig, SourceConfig, augmentation
         from vitrail.data.transforms.scene import SCENE_PRESETS
+        from vitrail.defaults import Facts, effective
         from vitrail.train.run import Run
+        from vitrail.trainable import image_encoder
         from vitrail.vit_presets import preset
 
         assert data is not None
-        run = Run(
-            data=DataConfig(
-                source=SourceConfig(spec=data),
-                preprocess=PreprocessOptions(),
-                augment=augmentation("light"),
-                scenes=SCENE_PRESETS["light"],
-            ),
-            model=preset("S/16"),
-        )
-        return run if self.init is None else self._fine_tuned(run, self.init)
-
-    def _fine_tuned(self, run: Run, weights: str) -> Run:
-        """The run with architecture, preprocessing and head of ``weights``."""
-        from vitrail import registry
-        from vitrail.build import open_checkpoint
-        from vitrail.config import to_dict
-        from vitrail.console import note
-        from vitrail.trainable import image_encoder
-
-        found = open_checkpoint(weights)
-        model, settings = image_encoder(found.task).config, to_dict(found.task.config)
-        task = self._task(run)
+        source = SourceConfig(spec=data)
+        run = Run(data=DataConfig(source=source, augment=augmentation("light"), scenes=SCENE_PRESETS["light"]))
+        found = None if self.init is None else open_checkpoint(self.init)
+        run = replace(run, model=preset(self.model or "S/16") if found is None else image_encoder(found.task).config)
+        parts = ("task", "model.", "data.source.")
+        asked = override(run, {path: value for path, value in given.items() if f"{path}.".startswith(parts)})
+        task, train = _opened(asked)
         module = registry.load("tasks", task)
-        kept = KEPT.intersection(field.name for field in fields(module.Config))
-        preprocess = found.preprocess
-        if module.Task.spatial() and not preprocess.shows_all:
-            preprocess = preprocess.showing_all()
-            note(f"preprocessing: as of the weights, but of the whole image, since {task} finds things all over it")
-        return replace(
-            run,
-            model=model,
-            task=task,
-            data=replace(run.data, preprocess=preprocess.options(model.image_size, model.channels)),
-            task_options={name: settings[name] for name in sorted(kept) if settings.get(name) is not None},
-        )
+        facts = Facts.of(train, asked.model, pretrained=found is not None)
+        choices = module.Task.defaults(facts)
+        if found is not None:
+            preprocess = found.preprocess.options(run.model.image_size, run.model.channels)
+            run = replace(run, data=replace(run.data, preprocess=preprocess))
+            choices += _kept(found, module)
+        chosen = effective(choices, given)
+        for choice in chosen:
+            note(f"{choice}")
+        return override(replace(run, task=task), {choice.path: choice.value for choice in chosen})
 
-    def _task(self, run: Run) -> str:
-        """The task, by the options or by the labels of the data."""
-        import io
-        from contextlib import redirect_stderr
 
-        from vitrail.config import override, parse_assignments
-        from vitrail.data.source import open_source
-        from vitrail.train.assemble import task_for
+def _opened(run: Run) -> tuple[str, Source]:
+    """The task, by the options or by the labels, and the training split."""
+    import io
+    from contextlib import redirect_stderr
 
-        given = changes(self) | parse_assignments(self.overrides, type(run))
-        run = override(run, {path: given[path] for path in given if path == "task" or path.startswith("data.source.")})
-        if run.task != "auto":
-            return run.task
-        with redirect_stderr(io.StringIO()):  # the training opens the data again, and says what it finds
-            return task_for(open_source(run.data.source).kind)
+    from vitrail import registry
+    from vitrail.console import note
+    from vitrail.data.source import open_source
+    from vitrail.train.assemble import task_for
+
+    source = run.data.source
+    if run.task != "auto":
+        source = registry.load("tasks", run.task).Task.source(source)
+    with redirect_stderr(io.StringIO()):  # the training opens the data again, and says what it finds
+        splits = open_source(source)
+    if run.task != "auto":
+        return run.task, splits.split("train")
+    task = task_for(splits.kind)
+    note(f"task: {task} (auto)")
+    return task, splits.split("train")
+
+
+def _kept(found: LazyCheckpoint, module: Any) -> list[Choice]:
+    """What fine-tuning takes from the weights for this task, and what it must not."""
+    from vitrail.config import to_dict
+    from vitrail.defaults import Choice
+
+    settings = to_dict(found.task.config)
+    names = KEPT.intersection(field.name for field in fields(module.Config))
+    kept = [
+        Choice(f"task_options.{name}", settings[name], "as of the weights")
+        for name in sorted(names)
+        if settings.get(name) is not None
+    ]
+    if module.Task.spatial() and not found.preprocess.shows_all:
+        whole = found.preprocess.showing_all()
+        reason = "the whole image, since objects lie all over it; else preprocessing is as of the weights"
+        kept.append(Choice("data.preprocess.resize", whole.resize, reason))
+        kept.append(Choice("data.preprocess.crop_pct", whole.crop_pct, reason))
+    return kept
 
 
 def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions()) -> int:

@@ -14,7 +14,7 @@ from vitrail.data.annotations import Annotations, in_words
 from vitrail.data.drawing import draw_objects
 from vitrail.data.media.decode import BadImage
 from vitrail.data.objects import Objects, ObjectsBatch
-from vitrail.data.targets import TargetKind
+from vitrail.data.targets import Extents, TargetKind
 from vitrail.data.transforms.geometry import ImageGeometry, clipped, visible
 from vitrail.ops import boxes
 
@@ -36,6 +36,13 @@ class ObjectTargets(TargetKind[Objects, Annotations]):
 
     def counts(self, column: Annotations, num_classes: int) -> np.ndarray:
         return column.counts(num_classes)
+
+    def extents(self, column: Annotations) -> Extents:
+        counts = np.diff(column.offsets)[column.rows]
+        rows = np.concatenate([np.empty(0, np.int64), *(np.array(column.objects(i)) for i in range(len(column)))])
+        own = column.boxes_xyxy[rows.astype(np.int64)]
+        shares = (own[:, 3:1:-1] - own[:, 1::-1]) / column.sizes[np.repeat(column.rows, counts)]
+        return Extents(shares.clip(0, 1), int(counts.max(initial=0)))
 
     def text(self, column: Annotations, index: int, classes: Sequence[str]) -> str:
         return in_words(column.labels_of(index).tolist(), classes)

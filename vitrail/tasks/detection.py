@@ -5,6 +5,7 @@ Shapes: B images, Q queries, K classes, n objects.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, NamedTuple, cast
 
@@ -13,8 +14,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from vitrail import defaults
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.defaults import Choice, Facts
 from vitrail.metrics.detection import Metrics
 from vitrail.nn.denoising import Denoising, DenoisingConfig, joined
 from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Level, Queries
@@ -52,6 +55,7 @@ class Encoded(NamedTuple):
     """The feature maps that queries attend to."""
 
 
+SMALL = 5000  # images, up to which a small decoder learns more
 PRIOR = 0.01  # of a class at the beginning (Lin et al. 2017, section 4.1)
 
 
@@ -116,6 +120,22 @@ class Task(Base[Prediction]):
         if focal:
             for layer in (self.head, self.proposals.score) if self.proposals else (self.head,):
                 nn.init.constant_(layer.bias, -float(np.log((1 - PRIOR) / PRIOR)))
+
+    @classmethod
+    def defaults(cls, facts: Facts) -> list[Choice]:
+        """Enough steps for a set predictor, a decoder as wide as the encoder, and an input that shows small objects."""
+        small = facts.num_images < SMALL
+        dim = min(max(facts.model.dim // 32, 3), 8) * 32
+        most = facts.objects.most if facts.objects is not None else 0
+        num_queries = min(max(math.ceil(1.5 * most / 10) * 10, 30), 300)
+        decoder = {"dim": dim, "depth": 3 if small else 6, "heads": dim // 32, "mlp_dim": 4 * dim}
+        decoder["num_queries"] = num_queries
+        return [
+            *defaults.steps(facts, 8 if small else 16, 3200, 12),
+            *defaults.image_size(facts),
+            *defaults.spatial_training(facts),
+            Choice("task_options.decoder", decoder, f"{facts.num_images:,} images, with {most} objects at most"),
+        ]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
@@ -83,7 +84,7 @@ class TrainingOptions:
         str | None,
         Parameter(
             help="none, light, digits, small, plain, deit or deit3; for boxes, masks and class maps none, light, "
-            "digits, large or any_side; default: the recipe's, else light."
+            "photos, digits, large or any_side; default: the recipe's, else by the task."
         ),
         Sets("data.augment", "data.scenes", resolve=augmentation_settings),
     ] = None
@@ -99,8 +100,8 @@ class TrainingOptions:
     report: Annotated[bool, Parameter(negative="--no-report", show_default=False)] = True
     overrides: Set = ()
 
-    def first_run(self, data: str | None) -> "Run":
-        """The run to begin, before the options that change a setting: that of the recipe, on ``data``.
+    def first_run(self, data: str | None, given: Mapping[str, object]) -> "Run":
+        """The run to begin, before the settings that are given by path: that of the recipe, on ``data``.
 
         Raises:
             UserError: no such recipe.
@@ -133,8 +134,8 @@ def start(data: str | None, options: TrainingOptions) -> int:
     from vitrail.train.run import Run
 
     place = RunFolder(folder)
-    run = _resumed(place, data, options) if options.resume else _begun(data, options)
-    run = override(run, _ordered(changes(options), parse_assignments(options.overrides, Run)))
+    given = _ordered(changes(options), parse_assignments(options.overrides, Run))
+    run = override(_resumed(place, data, options) if options.resume else _begun(data, options, given), given)
     if not place.awaits_report(run):
         try:
             code = fit(run, folder, extend=options.resume is not None).exit_code
@@ -148,11 +149,11 @@ def start(data: str | None, options: TrainingOptions) -> int:
     return 0
 
 
-def _begun(data: str | None, options: TrainingOptions) -> "Run":
+def _begun(data: str | None, options: TrainingOptions, given: Mapping[str, object]) -> "Run":
     """A new run with data, model and first weights as requested."""
     from vitrail.vit_presets import preset
 
-    run = options.first_run(data)
+    run = options.first_run(data, given)
     if options.model is not None:
         size, channels = run.model.image_size, run.model.channels
         run = replace(run, model=preset(options.model, image_size=size, channels=channels))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 from torch import Tensor
@@ -61,6 +61,15 @@ class Labels:
     kind: str
     classes: tuple[str, ...]
     targets: Column
+
+
+class Extents(NamedTuple):
+    """How large the objects of a data set are."""
+
+    shares: np.ndarray
+    """float (M, 2): height and width of each, as shares of its image's."""
+    most: int
+    """Objects of an image at most."""
 
 
 class TargetKind(ABC, Generic[T, C]):
@@ -141,6 +150,10 @@ class TargetKind(ABC, Generic[T, C]):
     def ranges(self, column: C, names: Sequence[str]) -> dict[str, tuple[float, float, float, float]]:
         """(minimum, mean, standard deviation, maximum) of each number by name; empty where targets are no numbers."""
         return {}
+
+    def extents(self, column: C) -> Extents | None:
+        """The sizes of objects; None where targets are none."""
+        return None
 
     def describe(self, classes: Sequence[str]) -> str:
         """The classes or numbers in a line: ``3 classes (a, b, c)``."""

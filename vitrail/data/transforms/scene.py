@@ -162,6 +162,10 @@ SCENE_PRESETS: dict[str, SceneAugmentConfig] = {
     "none": SceneAugmentConfig(),
     # photographs, fine-tuning
     "light": SceneAugmentConfig(scale=(0.8, 1.25), horizontal_flip=0.5),
+    # photographs, few of them
+    "photos": SceneAugmentConfig(
+        scale=(0.5, 1.5), horizontal_flip=0.5, colour=ColourConfig(jitter=(0.2, 0.2, 0.2, 0.02))
+    ),
     # handwriting: nothing mirrored
     "digits": SceneAugmentConfig(scale=(0.8, 1.25)),
     # photographs, long training: large-scale jitter
