@@ -16,7 +16,7 @@ from vitrail.build import REGISTRIES, open_checkpoint
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.data import AugmentConfig, Data, Loader, MixConfig, PreprocessConfig, open_data, targets
-from vitrail.data.batch import Batch, to_device
+from vitrail.data.batch import Batch, chunks, to_device
 from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
 from vitrail.train import optimizer, precision, state
@@ -28,6 +28,8 @@ from vitrail.train.precision import Precision
 from vitrail.train.run import Run
 from vitrail.train.state import LoopState, TrainState
 from vitrail.trainable import Embedder, EncoderModule, Trainable, image_encoder
+
+TRIAL_IMAGES = 8  # of a step that measures precisions: enough to tell them apart, and little to wait for
 
 
 @dataclass
@@ -257,13 +259,15 @@ def describe(run: Run, data: Data) -> dict[str, object]:
 
 
 def _precision(run: Run, model: Trainable, loader: Loader, world: World) -> Precision:
-    """``auto`` resolved on the run's own first batch; by all ranks, since a loss may need the samples of all."""
+    """``auto`` resolved on some images of the run's first batch; by all ranks, since a loss may need those of all."""
     first: list[Batch] = []
 
     def loss(trial: Trainable) -> Tensor:
         if not first:
             batches = loader.batches(0)
-            first.append(to_device(next(batches), world.device))
+            batch = next(batches)
+            few = chunks(batch, math.ceil(len(batch["keys"]) / TRIAL_IMAGES))[0]
+            first.append(to_device(few, world.device))
             batches.close()  # type: ignore[attr-defined]
         return trial.loss(first[0])["loss"]
 
