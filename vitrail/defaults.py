@@ -19,6 +19,8 @@ from vitrail.data.targets import Extents
 from vitrail.ops.grid import Pair
 from vitrail.vit import ViTConfig
 
+FEW = 5000  # images, up to which small steps and small decoders learn more
+NUM_STEPS = 3200  # in which sets of objects are learned from few images
 LOOKED_AT = 16  # images whose size is read
 TOKENS_OF_AN_OBJECT = 2  # patches along the side of a small object, so that it has features of its own
 SMALL = 0.05  # of the objects, as small ones
@@ -77,13 +79,15 @@ def steps(facts: Facts, batch_size: int, num_steps: int, fewest: int) -> list[Ch
     ]
 
 
-def spatial_training(facts: Facts) -> list[Choice]:
-    """Rates, averaging and augmentation for targets with places."""
+def spatial(facts: Facts) -> list[Choice]:
+    """Steps, rates, input, averaging and augmentation for targets with places."""
     start = "from weights" if facts.pretrained else "from scratch"
     return [
+        *steps(facts, 8 if facts.num_images < FEW else 16, NUM_STEPS, fewest=12),
+        *image_size(facts),
         Choice("optimizer.lr", 4e-4 if facts.pretrained else 1e-3, f"of what is new, {start}"),
         Choice("optimizer.backbone_lr", 0.25 if facts.pretrained else 1.0, f"of the encoder, as a share, {start}"),
-        Choice("ema", {"decay": 0.998}, "averaged weights, over the last 500 steps, are steadier"),
+        Choice("ema", {"decay": 0.998}, "averaged over the last 500 steps, weights are steadier"),
         Choice("data.scenes", "photos", "scaled by a half to one and a half, mirrored, slightly recoloured"),
     ]
 
@@ -92,9 +96,10 @@ def image_size(facts: Facts) -> list[Choice]:
     """The input's size by the images' aspect and the objects' size; nothing where no image could be read."""
     if not len(facts.image_sizes):
         return []
-    height, width = np.median(facts.image_sizes, axis=0)
+    height, width = np.median(facts.image_sizes, axis=0).tolist()
     patch = max(facts.model.patch_size)
-    longer, reason = float(max(facts.model.image_size)), "as of the model"
+    aspect = max(height, width) / min(height, width)
+    longer, reason = math.sqrt(math.prod(facts.model.image_size) * aspect), "as many pixels as the model's"
     if facts.objects is not None and len(facts.objects.shares):
         sides = np.sqrt(facts.objects.shares.prod(axis=1)) * math.sqrt(height * width)
         small = max(float(np.quantile(sides, SMALL)), 1e-6)

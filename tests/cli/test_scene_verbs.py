@@ -150,6 +150,23 @@ def test_models_with_places_see_the_whole_image(tiny_predictor, scene_folder, he
     assert asked.resize == "crop"  # an explicit value wins
 
 
+def test_what_is_chosen_is_printed_with_its_reason(tiny_predictor, scene_folder, here, monkeypatch, capsys):
+    runs = []
+    monkeypatch.setattr("vitrail.train.loop.fit", lambda run, folder, **_: runs.append(run) or Ended)
+    tiny_predictor(pool="mean").save("model.safetensors")
+    call = ["train", str(scene_folder), "--task", "detection", "--init", "model.safetensors", "--no-report"]
+    assert main([*call, "--epochs", "3", "--set=task_options.decoder.depth=2"]) == 0
+    printed = capsys.readouterr().err
+    run = runs[0]
+    assert "data.loader.batch_size: 8 (" in printed
+    assert "task_options.decoder: {'dim': 96" in printed
+    assert "epochs:" not in printed
+    assert (run.epochs, run.data.loader.batch_size, run.optimizer.lr, run.optimizer.backbone_lr) == (3, 8, 4e-4, 0.25)
+    assert (run.task_options["decoder"]["dim"], run.task_options["decoder"]["depth"]) == (96, 2)
+    assert main([*call[:2], "--no-report"]) == 0  # from scratch, by the labels
+    assert (runs[1].task, runs[1].optimizer.lr, runs[1].ema.decay) == ("detection", 1e-3, 0.998)
+
+
 class Ended:
     exit_code = 0
 

@@ -96,7 +96,7 @@ class TrainOptions(TrainingOptions):
         run = Run(data=DataConfig(source=source, augment=augmentation("light"), scenes=SCENE_PRESETS["light"]))
         found = None if self.init is None else open_checkpoint(self.init)
         run = replace(run, model=preset(self.model or "S/16") if found is None else image_encoder(found.task).config)
-        parts = ("task", "model.", "data.source.")
+        parts = ("task.", "model.", "data.source.")
         asked = override(run, {path: value for path, value in given.items() if f"{path}.".startswith(parts)})
         task, train = _opened(asked)
         module = registry.load("tasks", task)

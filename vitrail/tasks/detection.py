@@ -55,7 +55,6 @@ class Encoded(NamedTuple):
     """The feature maps that queries attend to."""
 
 
-SMALL = 5000  # images, up to which a small decoder learns more
 PRIOR = 0.01  # of a class at the beginning (Lin et al. 2017, section 4.1)
 
 
@@ -124,18 +123,17 @@ class Task(Base[Prediction]):
     @classmethod
     def defaults(cls, facts: Facts) -> list[Choice]:
         """Enough steps for a set predictor, a decoder as wide as the encoder, and an input that shows small objects."""
-        small = facts.num_images < SMALL
-        dim = min(max(facts.model.dim // 32, 3), 8) * 32
+        heads = min(max(facts.model.dim // 32, 3), 8)
         most = facts.objects.most if facts.objects is not None else 0
-        num_queries = min(max(math.ceil(1.5 * most / 10) * 10, 30), 300)
-        decoder = {"dim": dim, "depth": 3 if small else 6, "heads": dim // 32, "mlp_dim": 4 * dim}
-        decoder["num_queries"] = num_queries
-        return [
-            *defaults.steps(facts, 8 if small else 16, 3200, 12),
-            *defaults.image_size(facts),
-            *defaults.spatial_training(facts),
-            Choice("task_options.decoder", decoder, f"{facts.num_images:,} images, with {most} objects at most"),
-        ]
+        decoder = {
+            "dim": 32 * heads,
+            "depth": 3 if facts.num_images < defaults.FEW else 6,
+            "heads": heads,
+            "mlp_dim": 128 * heads,
+            "num_queries": min(max(math.ceil(1.5 * most / 10) * 10, 30), 300),
+        }
+        reason = f"{facts.num_images:,} images, with {most} objects at most"
+        return [*defaults.spatial(facts), Choice("task_options.decoder", decoder, reason)]
 
     @property
     def names(self) -> tuple[str, ...]:
