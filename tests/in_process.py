@@ -36,7 +36,7 @@ class InProcess:
     async def __call__(self, batch):
         self.sizes.append(len(batch.pixels))
         await self.open.wait()
-        return batch.job.run(self.predictors[batch.model], torch.from_numpy(batch.pixels))
+        return batch.job.run(self.predictors[batch.model], torch.from_numpy(batch.pixels), batch.geometries)
 
 
 @asynccontextmanager

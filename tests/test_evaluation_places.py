@@ -39,7 +39,7 @@ class Knowing(Task):
     def loss(self, batch):
         raise AssertionError("nothing is trained")
 
-    def decode(self, outputs, size):
+    def decode(self, outputs, geometries):
         raise AssertionError("only outputs are asked for")
 
     def metrics(self):

@@ -32,7 +32,7 @@ from vitrail.data.media.image_like import ImageLike as ImageLike
 from vitrail.data.media.image_like import Sample as Sample
 from vitrail.data.media.image_like import name_of as name_of
 from vitrail.data.media.image_like import open_image
-from vitrail.data.transforms.geometry import ImageGeometry
+from vitrail.data.transforms.geometry import ImageGeometry, identities
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
 from vitrail.data.transforms.scene import size_of
 from vitrail.engines import Engine, FileFormat
@@ -41,7 +41,7 @@ from vitrail.engines.graph import open_file
 from vitrail.errors import UserError
 from vitrail.machine import pick_device
 from vitrail.ops.grid import Pair, as_pair
-from vitrail.predictions import Prediction, SpatialPrediction
+from vitrail.predictions import Prediction
 from vitrail.sizes import require_fit, resize
 from vitrail.tasks import Predicting, Task, require_predicting
 from vitrail.trainable import Embedder, image_encoder
@@ -184,19 +184,18 @@ class Predictor(Generic[P]):
 
         Args:
             geometries: where these lie in their images (``Preprocess.geometry``). A spatial prediction then is in the
-                pixels of its image, and borders that preprocessing added are not attended to.
+                pixels of its image, and borders that preprocessing added are not attended to. None: they are images.
 
         Raises:
             UserError: the model was pretrained without labels.
         """
         task: Predicting[Any] = require_predicting(self.task)
-        images, size = self.preprocess.finish(pixels).to(self.device), (pixels.shape[-2], pixels.shape[-1])
+        images = self.preprocess.finish(pixels).to(self.device)
         if geometries is None:
-            return task.decode(self.engine(images), size)
+            return task.decode(self.engine(images), identities(images))
         padded = self.preprocess.config.resize == "pad" and task.spatial()
         padding = (torch.stack([geometry.padding() for geometry in geometries]).to(self.device),) if padded else ()
-        found = task.decode(self.engine(images, *padding), size)
-        return [self.to_original(each, geometry) for each, geometry in zip(found, geometries, strict=True)]
+        return task.decode(self.engine(images, *padding), geometries)
 
     @torch.inference_mode()
     def embed_pixels(self, pixels: Tensor) -> list[Vector]:
@@ -212,11 +211,6 @@ class Predictor(Generic[P]):
         other = copy.copy(self)
         other._use(start(engine, self.task, self.preprocess.config, precision, folder))
         return other
-
-    @staticmethod
-    def to_original(prediction: R, geometry: ImageGeometry) -> R:
-        """A spatial prediction in the pixels of its image; any other as it is."""
-        return prediction.to_original(geometry) if isinstance(prediction, SpatialPrediction) else prediction
 
     def tensor(self, image: ImageLike) -> Tensor:
         """The model's input of one image, (1, C, H, W) on the device."""

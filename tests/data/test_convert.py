@@ -11,14 +11,19 @@ import torch
 from PIL import Image
 
 from vitrail.cli import main
-from vitrail.data import Source, SourceConfig, open_source
+from vitrail.data import Source, SourceConfig, Splits, open_source
 from vitrail.data.inspection.convert import convert
 from vitrail.data.storage.decimals import start_and_size
 from vitrail.errors import UserError
+from vitrail.ops.boxes import area
 
 
 def opened(spec: object, kind: str = "auto") -> dict[str, Source]:
     return dict(open_source(SourceConfig(spec=str(spec), kind=kind, val_fraction=0)).items())
+
+
+def opened_as(spec: object, kind: str) -> Splits:
+    return open_source(SourceConfig(spec=str(spec), kind=kind, val_fraction=0))
 
 
 def plain(name: str) -> str:
@@ -38,10 +43,10 @@ def assert_same(one: dict[str, Source], other: dict[str, Source], *, boxes: floa
             if source.kind == "semantic":
                 np.testing.assert_array_equal(before, after)
                 continue
-            before = before if crowds else before.take(~before.crowd)
+            before = before if crowds else before.take(~before.ignored)
             assert after.size == before.size
             assert torch.equal(after.labels, before.labels)
-            assert torch.equal(after.crowd, before.crowd)
+            assert torch.equal(after.ignored, before.ignored)
             torch.testing.assert_close(after.boxes_xyxy, before.boxes_xyxy, atol=boxes, rtol=0)
             if before.masks is not None:
                 assert torch.equal(after.masks, before.masks)
@@ -98,14 +103,46 @@ def test_category_ids_are_kept(tmp_path: Path, coco_file) -> None:
     written = json.loads((tmp_path / "out/annotations/instances_train.json").read_text())
     assert {c["id"]: c["name"] for c in written["categories"]} == {7: "cat", 90: "dog"}
     before = json.loads(file.read_text())["annotations"]
-    for key in ("category_id", "image_id", "bbox", "iscrowd", "segmentation"):
+    for key in ("category_id", "image_id", "bbox", "iscrowd", "segmentation", "area"):
         assert [a[key] for a in written["annotations"]] == [a[key] for a in before]
+
+
+def test_areas_crowds_and_difficult_objects_stay_what_they_are(tmp_path: Path, coco_file, capsys) -> None:
+    def change(content: dict) -> None:
+        for annotation, size in zip(content["annotations"], (7.25, 61.375, 9000.5, 0.1), strict=True):
+            annotation["area"] = size  # neither the box's nor the mask's
+        content["annotations"][1]["ignore"] = 1
+
+    for kind in ("masks", "boxes"):
+        convert(opened_as(coco_file(change), kind), tmp_path / kind, "coco")
+        first, second = (opened(tmp_path / kind)["train"].targets[i] for i in range(2))
+        assert first.areas.tolist() == pytest.approx([7.25, 61.375])
+        assert second.areas.tolist() == pytest.approx([9000.5, 0.1])
+        assert (first.crowd.tolist(), first.difficult.tolist()) == ([False, False], [False, True])
+        assert (second.crowd.tolist(), second.ignored.tolist()) == ([True, False], [True, False])
+        (tmp_path / "coco").rename(tmp_path / f"from {kind}")
+    convert(opened_as(tmp_path / "boxes", "boxes"), tmp_path / "voc", "voc")
+    assert "1 crowds became difficult objects" in capsys.readouterr().err
+    first, second = (opened(tmp_path / "voc")["train"].targets[i] for i in range(2))
+    assert (first.difficult.tolist(), second.difficult.tolist()) == ([False, True], [True, False])
+    assert not second.crowd.any()
+    assert first.areas.tolist() == area(first.boxes_xyxy).tolist()
+
+
+def test_an_area_that_is_no_number_is_refused_and_a_missing_one_is_the_masks(coco_file, tmp_path: Path) -> None:
+    file = coco_file(lambda content: content["annotations"][3].update(area=None))
+    objects = opened(file)["train"].targets[0]
+    assert objects.annotated_areas is None
+    assert objects.areas.tolist() == objects.masks.flatten(1).sum(1).tolist()
+    file.write_text(file.read_text().replace('"area": null', '"area": "much"'))
+    with pytest.raises(UserError, match=r"annotation 3 has an area that is no number: 'much'"):
+        opened(file)
 
 
 def test_what_a_format_cannot_hold_is_told(tmp_path: Path, coco_file, capsys) -> None:
     splits = open_source(SourceConfig(spec=str(coco_file()), val_fraction=0))
     convert(splits, tmp_path / "out", "yolo")
-    assert "warning: left out: 1 crowds" in capsys.readouterr().err
+    assert "warning: left out: 1 crowds and difficult objects" in capsys.readouterr().err
     with pytest.raises(UserError, match="masks holds semantic, and the data has masks"):
         convert(splits, tmp_path / "other", "masks")
     with pytest.raises(UserError, match="exists; name a new folder"):

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -14,7 +15,6 @@ from pycocotools.cocoeval import COCOeval
 from vitrail.data.objects import Objects
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.instances import Metrics
-from vitrail.nn.dense_heads import resized
 from vitrail.ops.boxes import of_masks
 from vitrail.ops.mask_outputs import pack, unpack
 
@@ -36,9 +36,9 @@ def scene(number, size):
     geometry = ImageGeometry((0, 0, size[1], size[0]), INPUT, size)
     seen = geometry.maps(true).float()
     logits = torch.roll(seen, int(random.integers(0, 3)), dims=2) - 0.5
-    scores = torch.zeros(3, len(NAMES))
+    scores = torch.from_numpy(random.random((3, len(NAMES)))).float() / 10
     said = torch.where(torch.from_numpy(random.random(3)) < 0.8, labels, 1 - labels)
-    scores[torch.arange(3), said] = torch.from_numpy(random.random(3)).float()
+    scores[torch.arange(3), said] += torch.from_numpy(random.random(3)).float() * 0.9
     return objects, geometry, torch.cat((scores, geometry.boxes(objects.boxes_xyxy)), dim=1), logits
 
 
@@ -61,11 +61,11 @@ def test_mask_ap_is_the_coco_apis(capsys):
             annotations.append(entry | {"segmentation": shape, "area": int(mask.sum()), "bbox": [0, 0, 1, 1]})
     objects, logits = unpack(outputs, len(NAMES) + 4)
     for i, geometry in enumerate(geometries):
-        masks = geometry.original_maps(resized(logits[i, :, None], INPUT)[:, 0] > 0).numpy()
+        masks = (F.interpolate(logits[i : i + 1], geometry.original, mode="bilinear")[0] > 0).numpy()
         for row, mask in zip(objects[i], masks, strict=True):
             shape = coco_mask.encode(np.asfortranarray(mask))
-            label = int(row[:-4].argmax())
-            results.append({"image_id": i, "category_id": label, "score": float(row[:-4].max()), "segmentation": shape})
+            for label, score in enumerate(row[:-4].tolist()):
+                results.append({"image_id": i, "category_id": label, "score": score, "segmentation": shape})
     images = [{"id": i, "height": each.size[0], "width": each.size[1]} for i, each in enumerate(targets)]
     categories = [{"id": label, "name": name} for label, name in enumerate(NAMES)]
     truth.dataset = {"images": images, "categories": categories, "annotations": annotations, "info": {}}

@@ -137,8 +137,8 @@ def test_merging_joins_stuff_and_drops_what_lies_under_others() -> None:
     masks[0, :, :4], masks[1, :, 4:], masks[2, :, :4], masks[3, 0, :2] = 20, 20, 20, 20
     logits = torch.full((4, 5), -9.0)
     logits[0, 0], logits[1, 0], logits[2, 1], logits[3, 2] = 3.0, 2.0, -4.0, 9.0
-    found = merged(logits, masks, (2, 8), THINGS, MERGING)
+    found = merged(logits, masks, ImageGeometry.identity((2, 8)), THINGS, MERGING)
     assert found.labels.tolist() == [2, 0]
     assert found.numbers.tolist() == [[1, 1, 0, 0, 2, 2, 2, 2], [0, 0, 0, 0, 2, 2, 2, 2]]
-    everything = merged(logits, masks, (2, 8), THINGS, MERGING._replace(overlap=0.5))
+    everything = merged(logits, masks, ImageGeometry.identity((2, 8)), THINGS, MERGING._replace(overlap=0.5))
     assert everything.numbers.tolist() == [[1, 1, 2, 2, 2, 2, 2, 2], [2] * 8]

@@ -12,6 +12,7 @@ import torch
 
 from vitrail import serve
 from vitrail.cli import main
+from vitrail.data.transforms.geometry import identities
 from vitrail.errors import UserError
 from vitrail.serve import Limits, named
 from vitrail.serve.jobs.attention import Attention
@@ -84,8 +85,9 @@ def test_models_run_in_the_engine_that_was_asked_for(tiny_predictor, tmp_path, m
     predictor = tiny_predictor()
     assert served.engine is not served.task
     pixels = torch.randint(256, (3, 3, 16, 24), dtype=torch.uint8)
+    given = pixels, identities(pixels)
     for job in (Predict(), Embed(), Explain(), Attention(), Merge(1)):
-        for mine, theirs in zip(job.run(served, pixels), job.run(predictor, pixels), strict=True):
+        for mine, theirs in zip(job.run(served, *given), job.run(predictor, *given), strict=True):
             for one, other in zip(numbers(mine), numbers(theirs), strict=True):
                 np.testing.assert_allclose(one, other, atol=1e-5)
 

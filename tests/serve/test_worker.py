@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from vitrail.data.transforms.geometry import identities
 from vitrail.errors import UserError
 from vitrail.serve import worker
 from vitrail.serve.jobs.embed import Embed
@@ -49,7 +50,7 @@ def talk(tiny_predictor, tmp_path, monkeypatch):
 
 def batch(job=Predict()):  # noqa: B008  frozen
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 16, 24), np.uint8)
-    return JobBatch("model", job, pixels)
+    return JobBatch("model", job, pixels, identities(pixels))
 
 
 def test_answers_belong_to_their_questions_and_errors_to_those_who_made_them(talk, tiny_predictor):
@@ -58,10 +59,10 @@ def test_answers_belong_to_their_questions_and_errors_to_those_who_made_them(tal
         questions = [batch(each) for each in jobs]
         said, vectors, refused, maps = await asyncio.gather(*map(found, questions), return_exceptions=True)
         predictor = tiny_predictor()
-        pixels = torch.from_numpy(batch().pixels)
+        given = torch.from_numpy(batch().pixels), batch().geometries
         for mine, theirs in (
-            ([each.probabilities for each in said], [each.probabilities for each in Predict().run(predictor, pixels)]),
-            (vectors, Embed().run(predictor, pixels)),
+            ([each.probabilities for each in said], [each.probabilities for each in Predict().run(predictor, *given)]),
+            (vectors, Embed().run(predictor, *given)),
         ):
             assert len(mine) == 3
             np.testing.assert_allclose(mine, theirs, rtol=1e-5)

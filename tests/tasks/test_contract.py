@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from PIL import Image
 import vitrail
 from vitrail import registry
 from vitrail.config import from_dict, to_dict
+from vitrail.data.objects import Objects
 from vitrail.data.segments import Segments
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import UserError
@@ -28,16 +28,15 @@ MODEL = ViTConfig(image_size=16, patch_size=4, dim=32, depth=2, heads=2, mlp_dim
 NAMES = ("ant", "bee", "cat")
 
 
-def some_objects(count: int) -> SimpleNamespace:
+def some_objects(count: int) -> Objects:
     """Boxes that lie within 16 pixels."""
     sides = np.random.default_rng(count).uniform(0, 8, (count, 4)).astype(np.float32)
     boxes = np.concatenate((sides[:, :2], sides[:, :2] + sides[:, 2:]), axis=1)
     masks = np.zeros((count, 16, 16), dtype=bool)
     for mask, (left, top, right, bottom) in zip(masks, boxes.round().astype(int), strict=True):
         mask[top : bottom + 1, left : right + 1] = True
-    objects = {"boxes_xyxy": torch.from_numpy(boxes), "labels": torch.arange(count) % len(NAMES)}
-    objects["crowd"] = torch.zeros(count, dtype=torch.bool)
-    return SimpleNamespace(**objects, masks=torch.from_numpy(masks))
+    labels, crowd = torch.arange(count) % len(NAMES), torch.zeros(count, dtype=torch.bool)
+    return Objects(torch.from_numpy(boxes), labels, crowd, (16, 16), masks=torch.from_numpy(masks))
 
 
 def some_segments(count: int) -> Segments:
@@ -166,9 +165,11 @@ def test_predictions_are_in_pixels_of_the_size_given(name: str) -> None:
     assert isinstance(prediction, SpatialPrediction) == task.spatial()
     if isinstance(prediction, SpatialPrediction):
         assert prediction.size == (16, 24)
-        twice = prediction.to_original(Preprocess(PreprocessConfig(size=(16, 24))).geometry((32, 48)))
-        assert twice.size == (32, 48)
         assert all(list(row) == list(prediction.columns) for row in prediction.rows())
+        images, geometry = torch.randn(1, 3, 16, 24), Preprocess(PreprocessConfig(size=(16, 24))).geometry((32, 48))
+        (twice,) = task.decode(task(images), [geometry])
+        assert isinstance(twice, SpatialPrediction)
+        assert twice.size == (32, 48)
 
 
 @tasks
@@ -228,7 +229,7 @@ def test_a_model_without_a_head_predicts_its_features_and_says_what_it_lacks() -
 def test_metrics_hold_the_monitored_value(name: str) -> None:
     task, batch = build(name)
     family = task.metrics()
-    family.update(task(batch["images"]).detach(), batch["targets"])
+    family.update(task.evaluate_batch(batch), batch["targets"])
     assert np.isfinite(family.compute()[task.monitor])
 
 

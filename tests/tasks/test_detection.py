@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,9 @@ import torch
 from PIL import Image
 
 from vitrail.data.drawing import colour
+from vitrail.data.objects import Objects
+from vitrail.data.transforms.geometry import ImageGeometry
+from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.nn.denoising import DenoisingConfig
 from vitrail.nn.detr_decoder import DecoderConfig
@@ -35,7 +38,7 @@ def objects(count, side=32.0, crowd=None):
     start = torch.rand(count, 2) * side / 2
     boxes = torch.cat((start, start + torch.rand(count, 2) * side / 2), dim=1)
     crowd = torch.zeros(count, dtype=torch.bool) if crowd is None else crowd
-    return SimpleNamespace(boxes_xyxy=boxes, labels=torch.randint(3, (count,)), crowd=crowd)
+    return Objects(boxes, torch.randint(3, (count,)), crowd, (int(side), int(side)))
 
 
 @pytest.mark.parametrize(
@@ -68,12 +71,13 @@ def test_regions_and_pixels():
     assert region.tolist() == [[1, 2, 9, 6]]
     pixels = to_pixels(torch.tensor([[[0.5, 0.5, 0.5, 0.5]]]), region)
     assert pixels.tolist() == [[[3, 3, 7, 5]]]
-    true = SimpleNamespace(boxes_xyxy=pixels[0], labels=torch.tensor([2]), crowd=torch.tensor([False]))
+    true = Objects(pixels[0], torch.tensor([2]), torch.tensor([False]), (8, 10))
     torch.testing.assert_close(truth_of([true], region).boxes, torch.full((1, 4), 0.5))
 
 
-def test_crowds_and_boxes_outside_are_nothing_to_find():
-    true = objects(3, crowd=torch.tensor([False, True, False]))
+def test_crowds_difficult_objects_and_boxes_outside_are_nothing_to_find():
+    true = objects(4, crowd=torch.tensor([False, True, False, False]))
+    true = replace(true, difficult=torch.tensor([False, False, False, True]))
     true.boxes_xyxy[2] = torch.tensor([40, 40, 50, 50.0])
     found = truth_of([true, objects(0)], regions(torch.zeros(2, 3, 32, 32), None))
     assert found.counts == (1, 0)
@@ -119,9 +123,9 @@ def test_predictions_are_on_the_image_that_was_given():
     (found,) = task.predict(images)
     assert found.size == (24, 40)
     assert (np.diff(found.scores) <= 0).all()
-    (native,) = task.decode(task(images), task.config.model.image_size)
-    assert native.size == (32, 32)
-    np.testing.assert_array_equal(native.boxes_xyxy, found.boxes_xyxy)
+    (twice,) = task.decode(task(images), [ImageGeometry((0, 0, 80, 48), (24, 40), (48, 80))])
+    assert twice.size == (48, 80)
+    np.testing.assert_allclose(twice.boxes_xyxy, 2 * found.boxes_xyxy, rtol=1e-6)
     assert len(found.over(float(found.scores[1]))) == 2
 
 
@@ -130,11 +134,11 @@ def prediction():
     return Prediction(NAMES, np.array([2, 0]), np.array([0.9, 0.6], dtype=np.float32), boxes, (20, 40))
 
 
-def test_placing_undoes_the_preprocessing():
-    from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
-
+def test_predictions_undo_the_preprocessing():
     size = (100, 300)
-    placed = prediction().to_original(Preprocess(PreprocessConfig(size=(20, 40), resize="pad")).geometry(size))
+    geometry = Preprocess(PreprocessConfig(size=(20, 40), resize="pad")).geometry(size)
+    outputs = torch.tensor([[[0, 0, 0.9, 2, 4, 12, 20]]])
+    (placed,) = build().decode(outputs, [geometry])
     assert placed.size == size
     # 300 pixels became 40, so 100 became 13, with 3 of border above
     np.testing.assert_allclose(placed.boxes_xyxy[0], [15, (4 - 3) * 100 / 13, 90, 100], rtol=1e-5)
@@ -184,7 +188,7 @@ def test_a_few_images_are_learned_by_heart():
         labels = torch.tensor([0, 1])
         for (left, top, right, bottom), label in zip(boxes.tolist(), labels.tolist(), strict=True):
             image[label, top:bottom, left:right] += 1
-        targets.append(SimpleNamespace(boxes_xyxy=boxes.float(), labels=labels, crowd=labels < 0))
+        targets.append(Objects(boxes.float(), labels, labels < 0, (32, 32)))
     model = ViTConfig(**MODEL | {"patch_size": 8})
     task = Task(Config(model=model, classes=NAMES, decoder=DECODER, denoising=DenoisingConfig(groups=2)))
     optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3, weight_decay=0)

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, overload
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vitrail.data.objects import Objects
 from vitrail.errors import UserError
@@ -45,6 +46,8 @@ class Annotations:
         image_ids: int64 (images,).
         category_ids: int64 (K,): the number of each class where the data comes from, for writing it again.
         masks: None where only boxes are known.
+        difficult: bool (M,), or None where the data does not mark such objects.
+        areas: float32 (M,), as annotated, in pixels; None where they are not.
         rows: int64: the images that are meant, in order.
     """
 
@@ -57,6 +60,8 @@ class Annotations:
     category_ids: np.ndarray
     rows: np.ndarray
     masks: Masks | None = None
+    difficult: np.ndarray | None = None
+    areas: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -71,14 +76,19 @@ class Annotations:
         image, found = self.rows[index], self.objects(index)
         height, width = self.sizes[image].tolist()
         masks = None if self.masks is None else self.masks.read(int(image), found, (height, width))
-        rows = slice(found.start, found.stop)
+
+        def column(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values[found.start : found.stop].copy())
+
         return Objects(
-            boxes_xyxy=torch.from_numpy(self.boxes_xyxy[rows].copy()),
-            labels=torch.from_numpy(self.labels[rows].copy()),
-            crowd=torch.from_numpy(self.crowd[rows].copy()),
+            boxes_xyxy=column(self.boxes_xyxy),
+            labels=column(self.labels),
+            crowd=column(self.crowd),
             size=(height, width),
             image_id=int(self.image_ids[image]),
             masks=None if masks is None else torch.from_numpy(np.ascontiguousarray(masks)),
+            difficult=None if self.difficult is None else column(self.difficult),
+            annotated_areas=None if self.areas is None else column(self.areas),
         )
 
     def objects(self, index: int) -> range:
@@ -97,10 +107,15 @@ class Annotations:
         return np.bincount(np.concatenate(labels), minlength=num_classes)
 
     def tobytes(self) -> bytes:
-        """What distinguishes these objects from others, masks aside."""
+        """What distinguishes these objects from others, masks and areas aside."""
         ranges = [(self.offsets[i], self.offsets[i + 1]) for i in self.rows]
-        parts = [column[start:end] for start, end in ranges for column in (self.boxes_xyxy, self.labels, self.crowd)]
+        parts = [column[start:end] for start, end in ranges for column in (self.boxes_xyxy, self.labels, self.ignored)]
         return b"".join(part.tobytes() for part in (*parts, self.rows))
+
+    @property
+    def ignored(self) -> np.ndarray:
+        """bool (M,): crowds and difficult objects, which are neither learned from nor counted as missed."""
+        return self.crowd if self.difficult is None else self.crowd | self.difficult
 
     def without_masks(self) -> Annotations:
         """The boxes alone."""

@@ -35,7 +35,7 @@ def draw_objects(
     *,
     scores: Sequence[float | None] | None = None,
     masks: np.ndarray | None = None,
-    crowd: Sequence[bool] | None = None,
+    ignored: Sequence[bool] | None = None,
     colours: Sequence[Colour] | None = None,
 ) -> Image.Image:
     """A copy of the picture with its objects.
@@ -45,7 +45,7 @@ def draw_objects(
         labels: places in ``classes``.
         scores: printed after the names, where there are any.
         masks: bool (N, H, W).
-        crowd: objects that stand for many; their boxes are drawn thinly.
+        ignored: crowds and difficult objects; their boxes are drawn thinly.
         colours: of each object; default: that of its class.
     """
     canvas, scale = _enlarged(image)
@@ -58,10 +58,10 @@ def draw_objects(
     pen = ImageDraw.Draw(canvas)
     order = np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable")  # small ones on top
     for i in order:
-        many = crowd is not None and bool(crowd[i])
+        thin = ignored is not None and bool(ignored[i])
         left, top, right, bottom = boxes[i]
         pen.rectangle(
-            (left, top, max(left, right - 1), max(top, bottom - 1)), outline=colours[i], width=1 if many else line
+            (left, top, max(left, right - 1), max(top, bottom - 1)), outline=colours[i], width=1 if thin else line
         )
     for i in order:
         text = printable(classes[int(labels[i])]) + _percent(scores[i] if scores is not None else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,8 +48,8 @@ class ObjectTargets(TargetKind[Objects, Annotations]):
 
     def draw(self, image: Image.Image, target: Objects, classes: Sequence[str]) -> Image.Image:
         masks = None if target.masks is None else target.masks.numpy()
-        labels, crowd = target.labels.tolist(), target.crowd.tolist()
-        return draw_objects(image, target.boxes_xyxy, labels, classes, masks=masks, crowd=crowd)
+        labels, ignored = target.labels.tolist(), target.ignored.tolist()
+        return draw_objects(image, target.boxes_xyxy, labels, classes, masks=masks, ignored=ignored)
 
     def size(self, target: Objects) -> tuple[int, int]:
         return target.size
@@ -76,7 +75,7 @@ class ObjectTargets(TargetKind[Objects, Annotations]):
         masks = parts["masks"].as_subclass(Tensor).bool() if "masks" in parts else None
         if masks is not None:  # what is left of an object at the border may be smaller than what is left of its box
             cut = torch.where((cut != moved).any(dim=1, keepdim=True), boxes.of_masks(masks), cut)
-        return visible(replace(target, boxes_xyxy=cut, masks=masks, size=size))
+        return visible(target.moved(cut, masks, size))
 
     def collate(self, targets: Sequence[Objects] | Annotations) -> ObjectsBatch:
         return ObjectsBatch.of([targets[image] for image in range(len(targets))])

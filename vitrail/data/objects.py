@@ -8,9 +8,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from vitrail.ops import boxes
+
+COLUMNS = ("boxes_xyxy", "labels", "crowd", "masks", "difficult", "annotated_areas")
+"""Fields with a row an object; the last three may be None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +26,12 @@ class Objects:
     Attributes:
         boxes_xyxy: float32 (N, 4), in pixels.
         labels: int64 (N,).
-        crowd: bool (N,): one box around many; neither learned from nor counted as missed (COCO's ``iscrowd``).
+        crowd: bool (N,): one box around many, within which any number may be found (COCO's ``iscrowd``).
         size: (height, width) of the image that the pixels are those of.
         image_id: what the data set calls the image.
         masks: bool (N, H, W), or None where only boxes are known.
+        difficult: bool (N,): single objects that need not be found (Pascal VOC's ``difficult``); None: there are none.
+        annotated_areas: float32 (N,), in pixels (COCO's ``area``), or None where the data set has none.
     """
 
     boxes_xyxy: Tensor
@@ -32,15 +40,35 @@ class Objects:
     size: tuple[int, int]
     image_id: int = 0
     masks: Tensor | None = None
+    difficult: Tensor | None = None
+    annotated_areas: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def ignored(self) -> Tensor:
+        """bool (N,): crowds and difficult objects, which are neither learned from nor counted as missed."""
+        return self.crowd if self.difficult is None else self.crowd | self.difficult
+
+    @property
+    def areas(self) -> Tensor:
+        """float32 (N,), in pixels: as annotated, else of the masks, else of the boxes."""
+        if self.annotated_areas is not None:
+            return self.annotated_areas
+        return boxes.area(self.boxes_xyxy) if self.masks is None else self.masks.flatten(1).sum(dim=1).float()
+
     def take(self, keep: Tensor) -> Objects:
         """Those at ``keep``, a mask bool (N,) or places int64."""
-        masks = None if self.masks is None else self.masks[keep]
-        rows = {name: getattr(self, name)[keep] for name in ("boxes_xyxy", "labels", "crowd")}
-        return dataclasses.replace(self, **rows, masks=masks)
+        return _each(self, lambda column: column[keep])
+
+    def moved(self, boxes_xyxy: Tensor, masks: Tensor | None, size: tuple[int, int]) -> Objects:
+        """The same objects in other pixels; annotated areas change as those of the boxes do."""
+        areas = self.annotated_areas
+        if areas is not None:
+            before = boxes.area(self.boxes_xyxy)
+            areas = torch.where(before > 0, areas * boxes.area(boxes_xyxy) / before, 0)
+        return dataclasses.replace(self, boxes_xyxy=boxes_xyxy, masks=masks, size=size, annotated_areas=areas)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +82,7 @@ class ObjectsBatch:
         counts: objects in each image.
         image_ids: what the data set calls the images.
         size: of all images, which are the model's input.
-        masks: bool (M, H, W), or None.
+        masks: bool (M, H, W), or None; ``difficult`` and ``annotated_areas`` (M,) likewise.
     """
 
     boxes_xyxy: Tensor
@@ -64,20 +92,16 @@ class ObjectsBatch:
     image_ids: tuple[int, ...]
     size: tuple[int, int]
     masks: Tensor | None = None
+    difficult: Tensor | None = None
+    annotated_areas: Tensor | None = None
 
     @classmethod
     def of(cls, images: Sequence[Objects]) -> ObjectsBatch:
-        """The batch of some images of one size, all with masks or all without."""
-        masks = [each.masks for each in images if each.masks is not None]
-        return cls(
-            boxes_xyxy=torch.cat([each.boxes_xyxy for each in images]),
-            labels=torch.cat([each.labels for each in images]),
-            crowd=torch.cat([each.crowd for each in images]),
-            counts=tuple(map(len, images)),
-            image_ids=tuple(each.image_id for each in images),
-            size=images[0].size,
-            masks=torch.cat(masks) if masks else None,
-        )
+        """The batch of some images of one size, all with a column or all without."""
+        columns = {name: [each for each in (getattr(i, name) for i in images) if each is not None] for name in COLUMNS}
+        joined = {name: torch.cat(column) for name, column in columns.items() if column}
+        ids = tuple(each.image_id for each in images)
+        return cls(**joined, counts=tuple(map(len, images)), image_ids=ids, size=images[0].size)
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -86,9 +110,8 @@ class ObjectsBatch:
         image = range(len(self))[image]
         start = sum(self.counts[:image])
         rows = slice(start, start + self.counts[image])
-        masks = None if self.masks is None else self.masks[rows]
-        parts = self.boxes_xyxy[rows], self.labels[rows], self.crowd[rows]
-        return Objects(*parts, self.size, self.image_ids[image], masks)
+        own = {name: column[rows] for name, column in _columns(self).items()}
+        return Objects(**own, size=self.size, image_id=self.image_ids[image])
 
     def __iter__(self) -> Iterator[Objects]:
         return (self[image] for image in range(len(self)))
@@ -100,17 +123,22 @@ class ObjectsBatch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> ObjectsBatch:
         """The same on a device."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return _each(self, lambda column: column.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> ObjectsBatch:
         """The same in memory that a GPU reads directly."""
-        return self._each(Tensor.pin_memory)
+        return _each(self, Tensor.pin_memory)
 
-    def _each(self, function: Callable[[Tensor], Tensor]) -> ObjectsBatch:
-        return dataclasses.replace(
-            self,
-            boxes_xyxy=function(self.boxes_xyxy),
-            labels=function(self.labels),
-            crowd=function(self.crowd),
-            masks=None if self.masks is None else function(self.masks),
-        )
+
+T = TypeVar("T", Objects, ObjectsBatch)
+
+
+def _columns(objects: Objects | ObjectsBatch) -> dict[str, Any]:
+    """Those that are there, by name."""
+    columns = {name: getattr(objects, name) for name in COLUMNS}
+    return {name: column for name, column in columns.items() if column is not None}
+
+
+def _each(objects: T, function: Callable[[Tensor], Tensor]) -> T:
+    """The same with each column passed through a function."""
+    return dataclasses.replace(objects, **{name: function(column) for name, column in _columns(objects).items()})

@@ -30,12 +30,11 @@ class Metrics(ABC):
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
 
-    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry] | None = None) -> Rows:
+    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> Rows:
         """What an evaluation keeps of outputs for :meth:`update`, an entry per image; by default all of them.
 
         Args:
-            geometries: of spatial outputs, where each input lies in its image; None: results stay in the inputs'
-                pixels.
+            geometries: where each input lies in its image, whose pixels spatial results are in.
         """
         return outputs
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from vitrail.errors import UserError
-from vitrail.ops.boxes import area, xyxy_to_xywh
+from vitrail.ops.boxes import xyxy_to_xywh
 from vitrail.ops.detections import Detections
 from vitrail.ops.objects import TrueObjects
 
@@ -25,7 +25,7 @@ class Shape(Protocol):
         """One dict per detection, in COCO's format, without its image, class and score."""
 
     def true(self, image: int, true: TrueObjects) -> list[dict[str, Any]]:
-        """One dict per object, with its ``area``."""
+        """One dict per object, likewise."""
 
 
 class Boxes:
@@ -37,9 +37,7 @@ class Boxes:
         return [{"bbox": box} for box in xyxy_to_xywh(found.boxes_xyxy).tolist()]
 
     def true(self, image: int, true: TrueObjects) -> list[dict[str, Any]]:
-        boxes = true.boxes_xyxy.cpu().float()
-        pairs = zip(xyxy_to_xywh(boxes).tolist(), area(boxes).tolist(), strict=True)
-        return [{"bbox": box, "area": size} for box, size in pairs]
+        return [{"bbox": box} for box in xyxy_to_xywh(true.boxes_xyxy.cpu().float()).tolist()]
 
 
 def coco_scores(
@@ -77,10 +75,11 @@ def coco_scores(
 def _annotations(true: Sequence[TrueObjects], shape: Shape) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for image, objects in enumerate(true):
-        flags = objects.crowd.int().tolist()
-        parts = zip(objects.labels.tolist(), flags, shape.true(image, objects), strict=True)
-        for label, flag, part in parts:
-            rows.append({"id": len(rows) + 1, "image_id": image, "category_id": label, "iscrowd": flag, **part})
+        ignored = objects.ignored.int()  # COCO's tool leaves nothing but crowds uncounted
+        columns = zip(objects.labels.tolist(), ignored.tolist(), objects.areas.tolist(), strict=True)
+        for (label, flag, area), part in zip(columns, shape.true(image, objects), strict=True):
+            row = {"image_id": image, "category_id": label, "iscrowd": flag, "area": area}
+            rows.append({"id": len(rows) + 1, **row, **part})
     return rows
 
 

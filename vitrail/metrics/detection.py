@@ -1,6 +1,6 @@
 """Objects found: COCO's average precision and recall, VOC's mAP, precision-recall curves, and what was missed.
 
-Shapes: Q queries, K classes, n objects of an image.
+Shapes: Q queries, K classes, n detections and m objects of an image.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 from vitrail.metrics import Metrics as Base
 from vitrail.metrics import Rows
 from vitrail.metrics.coco import Boxes, coco_scores
-from vitrail.ops.boxes import iou
-from vitrail.ops.detections import Detections, ranked
+from vitrail.ops.boxes import inside, iou
+from vitrail.ops.detections import EACH_CLASS, Detections, Ranking, ranked
 from vitrail.ops.objects import TrueObjects
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Matched:
     """How the detections of one image fared at IoU ≥ 0.5, each against objects of its class."""
 
     found: np.ndarray
-    """(Q,) int64: the object that a detection found, −1 for none, −2 where it does not count (a crowd)."""
+    """(n,) int64: the object that a detection found, −1 for none, −2 where it does not count (an ignored object)."""
     missed: np.ndarray
     """(m,) int64: objects that no detection found."""
 
@@ -70,19 +70,21 @@ class Metrics(Base):
     :class:`~vitrail.ops.objects.TrueObjects`; both in the same pixels.
 
     ``compute()`` gives COCO's ``ap`` (mean over IoU 0.50 … 0.95), ``ap50``, ``ap75``, ``ap_small``, ``ap_medium``,
-    ``ap_large``, ``ar1``, ``ar10``, ``ar100``, and ``map_voc`` (IoU 0.5, all points). Sizes count in pixels of what is
-    given: NaN where no object has that size.
+    ``ap_large``, ``ar1``, ``ar10``, ``ar100``, and ``map_voc`` (IoU 0.5, all points). Objects are small, medium or
+    large by their areas: NaN where there are none of a size.
+
+    Args:
+        ranking: how queries become detections.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], ranking: Ranking = EACH_CLASS) -> None:
         super().__init__(names)
+        self.ranking = ranking
         self.detections: list[Detections] = []
         self._true: list[TrueObjects] = []
 
-    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry] | None = None) -> Rows:
+    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> Rows:
         """All, boxes in the pixels of each image."""
-        if geometries is None:
-            return outputs
         rows = outputs.cpu()
         boxes = [geometry.original_boxes(row) for geometry, row in zip(geometries, rows[..., -4:], strict=True)]
         return torch.cat((rows[..., :-4], torch.stack(boxes)), dim=-1)
@@ -93,7 +95,7 @@ class Metrics(Base):
         assert rows.ndim == 3, f"outputs are (B, Q, K+4), got {tuple(rows.shape)}"
         assert rows.shape[2] == len(self.names) + 4, f"{rows.shape[2]} columns for {len(self.names)} names"
         assert len(rows) == len(targets), f"{len(rows)} outputs for {len(targets)} targets"
-        self.detections += [ranked(row) for row in rows.detach().float().cpu()]
+        self.detections += [ranked(row, self.ranking) for row in rows.detach().float().cpu()]
         self._true += cast("Sequence[TrueObjects]", targets)
 
     def compute(self) -> dict[str, float]:
@@ -134,15 +136,12 @@ class Metrics(Base):
         nothing = len(self.names)
         counts = np.zeros((nothing + 1, nothing + 1), dtype=np.int64)
         for found, true in zip(self.detections, self._true, strict=True):
-            seen, crowd, labels = found.over(threshold), crowd_of(true), true.labels.cpu().numpy()
-            pairs = pair(seen, true)
-            of_crowds = pairs >= 0
-            of_crowds[of_crowds] = crowd[pairs[of_crowds]]
-            predicted, which = seen.labels.numpy()[~of_crowds], pairs[~of_crowds]
-            rows = np.where(which < 0, nothing, np.append(labels, nothing)[which])
-            np.add.at(counts, (rows, predicted), 1)
-            missed = np.setdiff1d(np.flatnonzero(~crowd), which)
-            np.add.at(counts, (labels[missed], nothing), 1)
+            seen, labels = found.over(threshold), true.labels.cpu().numpy()
+            fate = match(seen, true, any_class=True)
+            counted = fate.found != -2
+            rows = np.append(labels, nothing)[fate.found[counted]]  # −1, nothing, is the last
+            np.add.at(counts, (rows, seen.labels.numpy()[counted]), 1)
+            np.add.at(counts, (labels[fate.missed], nothing), 1)
         return counts
 
     def curves(self) -> list[Curve]:
@@ -152,7 +151,7 @@ class Metrics(Base):
             torch.cat([getattr(found, name) for found in self.detections]).numpy() for name in ("labels", "scores")
         )
         fate = torch.cat(fates).numpy()
-        objects = np.concatenate([true.labels.cpu().numpy()[~crowd_of(true)] for true in self._true])
+        objects = torch.cat([true.labels[~true.ignored].cpu() for true in self._true]).numpy()
         return [
             _curve(scores[own], fate[own] >= 0, int((objects == label).sum()))
             for label in range(len(self.names))
@@ -160,36 +159,31 @@ class Metrics(Base):
         ]
 
 
-def match(found: Detections, true: TrueObjects) -> Matched:
-    """Each detection, best score first, finds the object of its class that it overlaps most, if that is IoU ≥ 0.5 and
-    no other found it before (Everingham et al. 2010, section 4.4)."""
-    fate, crowd = pair(found, true, same_class=True), crowd_of(true)
-    in_crowd = fate >= 0
-    in_crowd[in_crowd] = crowd[fate[in_crowd]]
-    fate[in_crowd] = -2
-    return Matched(fate, np.setdiff1d(np.flatnonzero(~crowd), fate))
+def match(found: Detections, true: TrueObjects, *, any_class: bool = False) -> Matched:
+    """Each detection, best score first, stands for the object of its class that it overlaps most, if that is IoU ≥ 0.5
+    and no other stands for it before (Everingham et al. 2010, section 4.4). An object that is ignored takes any number
+    of them, which do not count. Nor do those of the rest of which at least half lies in a crowd (COCO's rule).
 
-
-def pair(found: Detections, true: TrueObjects, *, same_class: bool = False) -> np.ndarray:
-    """The object that each detection stands for, int64 (Q,), or −1: the one that it overlaps most, if that is IoU ≥ 0.5
-    and no detection of a better score stands for it already. A crowd takes any number."""
-    crowd, labels = crowd_of(true), true.labels.cpu()
-    pairs = np.full(len(found.labels), -1)
-    if not len(labels) or not len(pairs):
-        return pairs
-    overlap = iou(found.boxes_xyxy[:, None], true.boxes_xyxy.cpu().float())
-    if same_class:
-        overlap[found.labels[:, None] != labels] = -1
+    Args:
+        any_class: pair them whatever their classes.
+    """
+    labels, ignored, crowd = (part.cpu() for part in (true.labels, true.ignored.bool(), true.crowd.bool()))
+    fate = np.full(len(found.labels), -1)
+    if not len(labels) or not len(fate):
+        return Matched(fate, np.flatnonzero(~ignored))
+    boxes, own = true.boxes_xyxy.cpu().float(), found.boxes_xyxy[:, None]
+    of_class = (found.labels[:, None] == labels) | any_class
+    in_crowd = ((inside(own, boxes) >= VOC_IOU) & of_class & crowd).any(dim=1)
+    overlap = iou(own, boxes).where(of_class & ~crowd, -1)
     taken = np.zeros(len(labels), dtype=bool)
     for number, (value, target) in enumerate(zip(*(part.numpy() for part in overlap.max(dim=1)), strict=True)):
-        if value >= VOC_IOU and not taken[target]:
-            pairs[number], taken[target] = target, not crowd[target]
-    return pairs
-
-
-def crowd_of(true: TrueObjects) -> np.ndarray:
-    """bool (n,): which objects are crowds, in which nothing is counted."""
-    return true.crowd.cpu().numpy().astype(bool)
+        if value >= VOC_IOU and ignored[target]:
+            fate[number] = -2
+        elif value >= VOC_IOU and not taken[target]:
+            fate[number], taken[target] = target, True
+        elif in_crowd[number]:
+            fate[number] = -2
+    return Matched(fate, np.setdiff1d(np.flatnonzero(~ignored), fate))
 
 
 def _curve(scores: np.ndarray, right: np.ndarray, num_objects: int) -> Curve:

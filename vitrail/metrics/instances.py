@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from torch import Tensor
@@ -10,17 +10,13 @@ from torch import Tensor
 from vitrail.metrics import Rows
 from vitrail.metrics.coco import coco_scores
 from vitrail.metrics.detection import Metrics as Base
-from vitrail.nn.dense_heads import resized
 from vitrail.ops import boxes, rle
-from vitrail.ops.detections import Detections, ranked
-from vitrail.ops.grid import Pair
+from vitrail.ops.detections import EACH_CLASS, Detections, Ranking, ranked
 from vitrail.ops.mask_outputs import unpack
 from vitrail.ops.objects import TrueObjects
 
 if TYPE_CHECKING:
     from vitrail.data.transforms.geometry import ImageGeometry
-
-MOST = 100  # detections of an image that COCO counts
 
 
 class Row(NamedTuple):
@@ -38,55 +34,38 @@ class Metrics(Base):
     ``compute()`` gives what detection does, of the boxes, and ``mask_ap``, ``mask_ap50``, ``mask_ap75``.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__(names)
+    def __init__(self, names: Sequence[str], ranking: Ranking = EACH_CLASS) -> None:
+        super().__init__(names, ranking)
         self._masks: list[list[dict[str, Any]]] = []
 
-    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry] | None = None) -> list[Row]:
-        """The objects of each image with the best scores, with masks as run lengths."""
-        assert geometries is not None, "masks are compared in the pixels of their images, which geometries lead to"
-        return [
-            _row(found._replace(boxes_xyxy=geometry.original_boxes(found.boxes_xyxy)), geometry.original_maps(masks))
-            for geometry, (found, masks) in zip(
-                geometries, self._read(outputs, [each.size for each in geometries]), strict=True
-            )
-        ]
+    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Row]:
+        """The objects of each image with the best scores, with masks as run lengths, in its own pixels."""
+        parts = unpack(outputs.detach().float().cpu(), len(self.names) + 4)
+        return [self._row(*each) for each in zip(*parts, geometries, strict=True)]
 
     def update(self, rows: Rows, targets: Rows) -> None:
-        """Add images: what is kept, or raw outputs of inputs as large as the true masks."""
-        true = cast("Sequence[TrueObjects]", targets)
-        if isinstance(rows, Tensor):
-            rows = [_row(*each) for each in self._read(rows, [_size(_masks(each)) for each in true])]
-        assert len(rows) == len(true), f"{len(rows)} outputs for {len(true)} targets"
-        kept = cast("Sequence[Row]", rows)
+        """Add images: what is kept of their outputs."""
+        kept, true = cast("Sequence[Row]", rows), cast("Sequence[TrueObjects]", targets)
+        assert len(kept) == len(true), f"{len(kept)} outputs for {len(true)} targets"
         self.detections += [row.found for row in kept]
         self._masks += [row.masks for row in kept]
         self._true += true
 
-    def _read(self, outputs: Tensor, sizes: Sequence[Pair]) -> Iterator[tuple[Detections, Tensor]]:
-        """The objects of each image with the best scores and their masks bool (n, H, W), at the size of the input."""
-        for objects, masks, size in zip(
-            *unpack(outputs.detach().float().cpu(), len(self.names) + 4), sizes, strict=True
-        ):
-            found = Detections(*(part[:MOST] for part in ranked(objects)))
-            yield found, resized(masks[found.query, None], size)[:, 0] > 0
+    def _row(self, objects: Tensor, logits: Tensor, geometry: ImageGeometry) -> Row:
+        found = ranked(objects, self.ranking)
+        query, places = found.query.unique(return_inverse=True)  # several classes of a query have one mask
+        masks = [rle.compressed(mask.numpy()) for mask in geometry.original_masks(logits[query])]
+        boxes = geometry.original_boxes(found.boxes_xyxy)
+        return Row(found._replace(boxes_xyxy=boxes), [masks[place] for place in places.tolist()])
 
     def compute(self) -> dict[str, float]:
         masks = coco_scores(len(self.names), self.detections, self._true, Masks(self._masks))
         return super().compute() | {f"mask_{name}": masks[name] for name in ("ap", "ap50", "ap75")}
 
 
-def _row(found: Detections, masks: Tensor) -> Row:
-    return Row(found, [rle.compressed(mask.numpy()) for mask in masks])
-
-
 def _masks(true: TrueObjects) -> Tensor:
     assert true.masks is not None, "instances are measured by their masks"
     return true.masks
-
-
-def _size(masks: Tensor) -> Pair:
-    return masks.shape[-2], masks.shape[-1]
 
 
 class Masks:
@@ -107,7 +86,5 @@ class Masks:
     def true(self, image: int, true: TrueObjects) -> list[dict[str, Any]]:
         masks = _masks(true).cpu()
         tight = boxes.xyxy_to_xywh(boxes.of_masks(masks)).tolist()
-        areas = masks.flatten(1).sum(dim=1).tolist() if len(masks) else []
         shapes = [rle.compressed(mask.numpy()) for mask in masks]
-        parts = zip(shapes, tight, areas, strict=True)
-        return [{"segmentation": shape, "bbox": box, "area": area} for shape, box, area in parts]
+        return [{"segmentation": shape, "bbox": box} for shape, box in zip(shapes, tight, strict=True)]

@@ -57,22 +57,16 @@ class Metrics(Base):
         self._iou = torch.zeros(len(self.names), dtype=torch.float64)
         self._counts = torch.zeros(3, len(self.names), dtype=torch.int64)  # matched, wrong, missed
 
-    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry] | None = None) -> list[Found]:
+    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Found]:
         """The segments of each image, in its own pixels."""
-        assert geometries is not None, "segments are compared in the pixels of their images, which geometries lead to"
-        found = self._read(outputs, [geometry.size for geometry in geometries])
-        return [
-            each._replace(numbers=geometry.original_maps(each.numbers, 0))
-            for each, geometry in zip(found, geometries, strict=True)
-        ]
+        parts = unpack(outputs.detach().float().cpu(), len(self.names) + 1)
+        return [merged(*image, self.things, self.merging) for image in zip(*parts, geometries, strict=True)]
 
     def update(self, rows: Rows, targets: Rows) -> None:
-        """Add images: what is kept, or raw outputs of inputs as large as the true maps."""
-        true = cast("Sequence[TrueSegments]", targets)
-        if isinstance(rows, Tensor):
-            rows = self._read(rows, [(each.numbers.shape[0], each.numbers.shape[1]) for each in true])
-        for predicted, each in zip(cast("Sequence[Found]", rows), true, strict=True):
-            self._add(predicted, each)
+        """Add images: what is kept of their outputs."""
+        pairs = zip(cast("Sequence[Found]", rows), cast("Sequence[TrueSegments]", targets), strict=True)
+        for predicted, true in pairs:
+            self._add(predicted, true)
 
     def compute(self) -> dict[str, float]:
         things = torch.tensor(self.things)
@@ -88,11 +82,6 @@ class Metrics(Base):
         matched, wrong, missed = self._counts
         parts = {"precision": ratio(matched, matched + wrong), "recall": ratio(matched, matched + missed)}
         return {"classes": rows(self.names, **self._per_class(), **parts, support=matched + missed)}
-
-    def _read(self, outputs: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Found]:
-        logits, masks = unpack(outputs.detach().float().cpu(), len(self.names) + 1)
-        images = zip(logits, masks, sizes, strict=True)
-        return [merged(*image, self.things, self.merging) for image in images]
 
     def _add(self, predicted: Found, true: TrueSegments) -> None:
         joint, matches = matched(predicted, true)

@@ -23,7 +23,7 @@ TOLERANCE = 0.0075  # of the diagonal, Csurka et al. 2013
 
 
 class Metrics(Base):
-    """From maps of classes, each of its own size, or logits (B, K, H, W), and true maps. Only counts are kept.
+    """From maps of classes, each of its own size, and true maps. Only counts are kept.
 
     ``compute()`` gives ``miou`` and ``dice`` (means over the classes that occur or are predicted), ``pixel_accuracy``,
     ``class_accuracy`` (mean recall of the classes that occur), and ``boundary_f1``.
@@ -35,17 +35,15 @@ class Metrics(Base):
         self._boundaries: list[float] = []
         self._num_images = 0
 
-    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry] | None = None) -> list[Tensor]:
-        """The likeliest class of each pixel, uint8 (H, W) an image; in an image's own, 255 where it was cut off."""
-        maps = outputs.argmax(dim=1).to(torch.uint8).cpu()
-        if geometries is None:
-            return list(maps)
-        return [geometry.original_maps(map_, IGNORE) for map_, geometry in zip(maps, geometries, strict=True)]
+    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Tensor]:
+        """The likeliest class of each pixel of an image from its logits (K, H, W), uint8 (h, w); 255 where it was cut
+        off."""
+        pairs = zip(outputs, geometries, strict=True)
+        return [geometry.original_labels(logits, IGNORE).cpu() for logits, geometry in pairs]
 
     def update(self, rows: Rows, targets: Rows) -> None:
         """Add images."""
-        maps = self.reduce(rows) if isinstance(rows, Tensor) and rows.ndim == 4 else rows
-        pairs = zip(cast("Sequence[Tensor]", maps), cast("Sequence[Tensor]", targets), strict=True)
+        pairs = zip(cast("Sequence[Tensor]", rows), cast("Sequence[Tensor]", targets), strict=True)
         for predicted, true in pairs:
             self._add(predicted.long().cpu(), true.long().cpu())
 

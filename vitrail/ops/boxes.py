@@ -43,6 +43,11 @@ def iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     return _iou_and_union(a_xyxy, b_xyxy)[0]
 
 
+def inside(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
+    """The share of ``a`` that lies in ``b``, (...), in [0, 1]; of a box without area 0."""
+    return _share(_intersection(a_xyxy, b_xyxy), area(a_xyxy))
+
+
 def generalised_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     """IoU less the share of the smallest enclosing box that neither covers, (...), in [−1, 1].
 
@@ -70,10 +75,14 @@ def of_masks(masks: Tensor) -> Tensor:
 
 
 def _iou_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    start, end = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
-    intersection = area(torch.cat((start, end), dim=-1))
+    intersection = _intersection(a, b)
     union = area(a) + area(b) - intersection
     return _share(intersection, union), union
+
+
+def _intersection(a: Tensor, b: Tensor) -> Tensor:
+    start, end = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
+    return area(torch.cat((start, end), dim=-1))
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:

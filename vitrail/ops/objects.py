@@ -20,7 +20,15 @@ class TrueObjects(Protocol):
 
     @property
     def crowd(self) -> Tensor:
-        """(n,) bool: one box around many objects; neither learned from nor counted."""
+        """(n,) bool: one box around many objects."""
+
+    @property
+    def ignored(self) -> Tensor:
+        """(n,) bool: crowds and other objects that are neither learned from nor counted."""
+
+    @property
+    def areas(self) -> Tensor:
+        """(n,), in pixels, which tell small objects from large ones."""
 
     @property
     def masks(self) -> Tensor | None:

@@ -36,7 +36,7 @@ def centres(step: float, count: int, start: Tensor, end: Tensor) -> Tensor:
 
 
 def truth_of(targets: Sequence[TrueObjects], region: Tensor) -> Truth:
-    """The objects to find, as shares of the region; crowds and boxes without area are left out."""
+    """The objects to find, as shares of the region; ignored ones and boxes without area are left out."""
     labels, boxes = [], []
     for target, own in zip(targets, region.cpu(), strict=True):
         inside, good = within(target, own)
@@ -50,4 +50,4 @@ def within(target: TrueObjects, region: Tensor) -> tuple[Tensor, Tensor]:
     """An image's boxes_xyxy as shares of its region (4,), and which of them are to be found, bool (n,)."""
     start, end = region[:2].repeat(2), region[2:].repeat(2)
     inside = ((target.boxes_xyxy.cpu().float() - start) / (end - start)).clamp(0, 1)
-    return inside, (box_ops.area(inside) > 0) & ~target.crowd.cpu()
+    return inside, (box_ops.area(inside) > 0) & ~target.ignored.cpu()

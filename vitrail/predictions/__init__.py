@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from vitrail.data.transforms.geometry import ImageGeometry
 
 
 class Prediction(Protocol):
@@ -58,13 +56,3 @@ class SpatialPrediction(Prediction, Protocol):
     def label_map(self) -> Image.Image | None:
         """The values of all pixels as a picture of palette indices (classes) or grey levels (numbers), where 0 is shown
         as clear; None where the pixels have none, as of boxes."""
-
-    def to_original(self: S, geometry: ImageGeometry) -> S:
-        """The same prediction in the pixels of the image that was preprocessed.
-
-        Args:
-            geometry: where the model's input lies in it (``Preprocess.geometry``).
-        """
-
-
-S = TypeVar("S", bound="SpatialPrediction")

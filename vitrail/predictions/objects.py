@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from PIL import Image
 
 from vitrail.data.drawing import draw_objects, indexed
-from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import UserError
 from vitrail.ops import rle
 from vitrail.predictions.pictures import blank
@@ -54,15 +52,6 @@ class Prediction:
     def over(self, threshold: float) -> Prediction:
         """The objects whose score is at least ``threshold``."""
         return self._only(self.scores >= threshold)
-
-    def to_original(self, geometry: ImageGeometry) -> Prediction:
-        """The same objects on the image that was preprocessed; boxes end at its edges."""
-        boxes = geometry.original_boxes(torch.from_numpy(self.boxes_xyxy)).numpy()
-        masks = self.masks
-        if masks is not None:  # of whatever size, they show what the input does
-            own = dataclasses.replace(geometry, size=(masks.shape[1], masks.shape[2]))
-            masks = own.original_maps(torch.from_numpy(masks)).numpy()
-        return dataclasses.replace(self, boxes_xyxy=boxes, masks=masks, size=geometry.original)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row an object: its class, score and sides in pixels."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitrail.config import from_dict, to_dict
 from vitrail.data.batch import Batch
+from vitrail.data.transforms.geometry import identities
 from vitrail.metrics import Rows, representation
 from vitrail.nn.encoder import Encoder
 from vitrail.self_supervision.panels import Panel
@@ -58,7 +59,7 @@ class Pretraining(Embedder, Trainable):
 
     def evaluate_batch(self, batch: Batch, forward: Forward | None = None) -> Rows:
         """The features."""
-        return self.metrics().reduce((forward or self)(batch["images"]).float())
+        return self.metrics().reduce((forward or self)(batch["images"]).float(), identities(batch["images"]))
 
     def metrics(self) -> representation.Metrics:
         """Spread, rank and nearest neighbours of the features."""

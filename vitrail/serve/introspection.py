@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from vitrail.serve.jobs.attention import Attention
 from vitrail.serve.jobs.merge import Merge
-from vitrail.serve.requests import OPENAPI
+from vitrail.serve.requests import OPENAPI, shares
 from vitrail.serve.v1 import MAX_TOP, CurrentService, Model, ReservedSlot, only_image
 
 MAX_TOKENS = 1_000_000  # more than any model has
@@ -31,11 +31,11 @@ async def attention(
 ) -> JSONResponse:
     """The attention weights of one token on the patches, of all layers and heads, as base64 of float32."""
     served = service.model(model)
-    _, seen, region = await only_image(request, service, served)
+    _, seen = await only_image(request, service, served)
     (weights,) = await service.compute(served.name, Attention(patch), [seen])
     data = base64.b64encode(weights.astype("<f4").tobytes()).decode()
     return JSONResponse(
-        {"model": served.name, "patch": patch, "region": region, "shape": weights.shape, "weights": data}
+        {"model": served.name, "patch": patch, "region": shares(seen[1]), "shape": weights.shape, "weights": data}
     )
 
 
@@ -50,13 +50,13 @@ async def merge(
 ) -> JSONResponse:
     """Token merging: which token each patch is part of after each layer, and the prediction with merging."""
     served = service.model(model)
-    _, seen, region = await only_image(request, service, served)
+    _, seen = await only_image(request, service, served)
     (merged,) = await service.compute(served.name, Merge(r), [seen])
     return JSONResponse(
         {
             "model": served.name,
             "r": r,
-            "region": region,
+            "region": shares(seen[1]),
             "sources": merged.sources.tolist(),
             "prediction": None if merged.prediction is None else merged.prediction.to_dict(top),
         }

@@ -13,7 +13,6 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-import numpy as np
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -25,7 +24,7 @@ from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, Preprocess
 from vitrail.data.transforms.scene import size_of
 from vitrail.serve.limits import Limits
-from vitrail.serve.service import Service
+from vitrail.serve.service import Fitted, Service
 
 RAW = "application/octet-stream"
 FORMS = "multipart/form-data with files, application/json, or one image as image/* or application/octet-stream"
@@ -129,10 +128,8 @@ def picture(data: bytes, number: int, channels: int, limits: Limits, smallest: i
         raise HTTPException(status, f"image {number} {cause}") from None
 
 
-def fit_image(
-    data: bytes, number: int, preprocess: Preprocess, limits: Limits, whole: bool = False
-) -> tuple[np.ndarray, ImageGeometry]:
-    """One image at the model's input size, uint8 (C, H, W), and where that lies in it. Errors as :func:`picture`.
+def fit_image(data: bytes, number: int, preprocess: Preprocess, limits: Limits, whole: bool = False) -> Fitted:
+    """One image at the model's input size. Errors as :func:`picture`.
 
     Args:
         whole: decode it in full, for results in the image's own pixels.

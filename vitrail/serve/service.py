@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar, TypeVarTuple, cast
 import numpy as np
 from starlette.exceptions import HTTPException
 
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import did_you_mean
 from vitrail.serve.batcher import Batcher
 from vitrail.serve.jobs import Job
@@ -24,6 +25,8 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 Key: TypeAlias = tuple[str, Job[Any]]
 """Model and job, which all images of a batch share."""
+Fitted: TypeAlias = tuple[np.ndarray, ImageGeometry]
+"""An image at a model's input size, uint8 (C, H, W), and where that lies in it."""
 
 DECODERS = 2  # threads; the other cores are for the models
 RETRY = {"Retry-After": "1"}  # seconds
@@ -36,7 +39,7 @@ class Service:
         self.worker, self.limits, self.metrics = worker, limits, Metrics()
         self.draining = False
         self.taken = 0
-        self.batcher: Batcher[Key, np.ndarray, object] = Batcher(
+        self.batcher: Batcher[Key, Fitted, object] = Batcher(
             self._compute, limits.batch_size, limits.batch_wait, WorkerLost
         )
         self._decoders = ThreadPoolExecutor(DECODERS, "decode")
@@ -99,11 +102,8 @@ class Service:
         """Run a slow function, such as decoding, in a thread outside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
 
-    async def compute(self, model: str, job: Job[R], images: Sequence[np.ndarray]) -> list[R]:
+    async def compute(self, model: str, job: Job[R], images: Sequence[Fitted]) -> list[R]:
         """One result of the job an image.
-
-        Args:
-            images: uint8 (C, H, W) each, at the model's input size.
 
         Raises:
             WorkerLost, UserError, RuntimeError: as the worker.
@@ -111,10 +111,11 @@ class Service:
         results = await asyncio.gather(*(self.batcher((model, job), image) for image in images))
         return cast("list[R]", results)
 
-    async def _compute(self, key: Key, images: list[np.ndarray]) -> list[object]:
+    async def _compute(self, key: Key, images: list[Fitted]) -> list[object]:
         model, job = key
         started = time.perf_counter()
-        results = await self.worker(JobBatch(model, job, np.stack(images)))
+        pixels, geometries = zip(*images, strict=True)
+        results = await self.worker(JobBatch(model, job, np.stack(pixels), geometries))
         self.metrics.computed(model, job.kind, len(images), time.perf_counter() - started)
         return results
 

@@ -9,25 +9,22 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from torch import Tensor
 
-from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import did_you_mean
 from vitrail.explain import Heat, method_names, method_options, named_output
 from vitrail.explain.overlay import overlay
 from vitrail.predictions import Prediction, SpatialPrediction
-from vitrail.predictor import Predictor
 from vitrail.serve.jobs.embed import Embed
 from vitrail.serve.jobs.explain import Explain
 from vitrail.serve.jobs.predict import Predict
 from vitrail.serve.limits import Limits
 from vitrail.serve.requests import OPENAPI, encoded_images, fit_image, picture, shares
-from vitrail.serve.service import QueueSlot, Service
+from vitrail.serve.service import Fitted, QueueSlot, Service
 from vitrail.serve.worker import ServedModel
 
 MAX_TOP = 1000
@@ -74,10 +71,8 @@ async def predict(
     served = service.model(model)
     images = await encoded_images(request, service)
     slot.reserve(len(images))
-    seen, geometries = await decoded(images, service, served)
-    found = await service.compute(served.name, Predict(), seen)
-    pairs = zip(found, geometries, strict=True)
-    predictions = [await service.in_thread(prediction_json, each, geometry, top) for each, geometry in pairs]
+    found = await service.compute(served.name, Predict(), await decoded(images, service, served))
+    predictions = [await service.in_thread(prediction_json, each, top) for each in found]
     return JSONResponse({"model": served.name, "predictions": predictions})
 
 
@@ -87,7 +82,7 @@ async def embed(request: Request, service: CurrentService, slot: ReservedSlot, m
     served = service.model(model)
     images = await encoded_images(request, service)
     slot.reserve(len(images))
-    vectors = await service.compute(served.name, Embed(), (await decoded(images, service, served))[0])
+    vectors = await service.compute(served.name, Embed(), await decoded(images, service, served))
     return JSONResponse({"model": served.name, "embeddings": [vector.tolist() for vector in vectors]})
 
 
@@ -115,11 +110,11 @@ async def explain(
     output = None if target is None else named_output(served.classes, target)
     asked = {"layer": layer, "head": head, "target": output}
     options = tuple((name, value) for name, value in asked.items() if value is not None)
-    data, seen, region = await only_image(request, service, served)
+    data, seen = await only_image(request, service, served)
     (heats,) = await service.compute(served.name, Explain(method, options), [seen])
     if format == "json":
         maps = [{"title": heat.title, "values": heat.values.tolist()} for heat in heats]
-        return JSONResponse({"model": served.name, "method": method, "region": region, "maps": maps})
+        return JSONResponse({"model": served.name, "method": method, "region": shares(seen[1]), "maps": maps})
     if not -len(heats) <= map < len(heats):
         raise HTTPException(422, f"there is no map {map}; there are {len(heats)}")
     drawing = await service.in_thread(_drawn, data, heats[map], served.preprocess, service.limits)
@@ -145,8 +140,8 @@ def about(served: ServedModel) -> dict[str, Any]:
     }
 
 
-async def only_image(request: Request, service: Service, served: ServedModel) -> tuple[bytes, np.ndarray, list[float]]:
-    """The image of a request: its bytes, its pixels at the model's input size, and the region that the model receives.
+async def only_image(request: Request, service: Service, served: ServedModel) -> tuple[bytes, Fitted]:
+    """The image of a request: its bytes, and as the model receives it.
 
     Raises:
         HTTPException: 413 there are several, or as :mod:`vitrail.serve.requests`.
@@ -154,24 +149,21 @@ async def only_image(request: Request, service: Service, served: ServedModel) ->
     images = await encoded_images(request, service)
     if len(images) > 1:
         raise HTTPException(413, "this route takes one image; send several requests")
-    seen, geometry = await service.in_thread(fit_image, images[0], 0, Preprocess(served.preprocess), service.limits)
-    return images[0], seen, shares(geometry)
+    preprocess = Preprocess(served.preprocess)
+    seen = await service.in_thread(fit_image, images[0], 0, preprocess, service.limits, served.spatial)
+    return images[0], seen
 
 
-async def decoded(
-    images: Sequence[bytes], service: Service, served: ServedModel
-) -> tuple[list[np.ndarray], list[ImageGeometry]]:
-    """Each image at the model's input size, and where that lies in it. Raises HTTPException as ``requests.picture``."""
+async def decoded(images: Sequence[bytes], service: Service, served: ServedModel) -> list[Fitted]:
+    """Each image at the model's input size. Raises HTTPException as ``requests.picture``."""
     convert = partial(fit_image, preprocess=Preprocess(served.preprocess), limits=service.limits, whole=served.spatial)
-    found = await asyncio.gather(*(service.in_thread(convert, data, i) for i, data in enumerate(images)))
-    return [seen for seen, _ in found], [geometry for _, geometry in found]
+    return await asyncio.gather(*(service.in_thread(convert, data, i) for i, data in enumerate(images)))
 
 
-def prediction_json(prediction: Prediction, geometry: ImageGeometry, top: int) -> dict[str, Any]:
-    """A prediction as JSON types, in the pixels of its image; of classes and masks a map too, PNG in base64."""
-    placed = Predictor.to_original(prediction, geometry)
-    values = placed.to_dict(top)
-    map_ = placed.label_map() if isinstance(placed, SpatialPrediction) else None
+def prediction_json(prediction: Prediction, top: int) -> dict[str, Any]:
+    """A prediction as JSON types; of classes and masks a map too, PNG in base64."""
+    values = prediction.to_dict(top)
+    map_ = prediction.label_map() if isinstance(prediction, SpatialPrediction) else None
     if map_ is None:
         return values
     file = io.BytesIO()

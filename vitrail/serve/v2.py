@@ -17,7 +17,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from vitrail.data.transforms.preprocess import Preprocess
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.serve.jobs.predict import Predict
 from vitrail.serve.limits import Limits
 from vitrail.serve.requests import parsed, read, require_few, unpacked
@@ -113,13 +113,14 @@ async def infer(name: str, request: Request, service: CurrentService, slot: Rese
     body = await service.in_thread(parsed, await read(request, service.limits))
     wanted = _wanted(body, served)
     tensor = _only_input(body)
-    images = await service.in_thread(_pixels, tensor, served, service.limits)
-    slot.reserve(len(images))
-    geometries: list[Any] = [Preprocess(served.preprocess).geometry(served.preprocess.size)] * len(images)
+    given = await service.in_thread(_pixels, tensor, served, service.limits)
+    slot.reserve(len(given))
     if tensor["name"] == "image":
-        images, geometries = await decoded(images, service, served)
+        images = await decoded(given, service, served)
+    else:
+        images = [(pixels, ImageGeometry.identity(served.preprocess.size)) for pixels in given]
     predictions = await service.compute(served.name, Predict(), images)
-    found = {each["name"]: each for each in _outputs(predictions, geometries)}
+    found = {each["name"]: each for each in _outputs(predictions)}
     answer = {"model_name": served.name, "outputs": [found[key] for key in wanted]}
     return JSONResponse(answer | ({"id": body["id"]} if isinstance(body.get("id"), str) else {}))
 
@@ -173,12 +174,11 @@ def _pixels(tensor: dict[str, Any], served: ServedModel, limits: Limits) -> list
     return list(values.astype(np.uint8).reshape(shape))
 
 
-def _outputs(predictions: list[Any], geometries: list[Any]) -> list[dict[str, Any]]:
+def _outputs(predictions: list[Any]) -> list[dict[str, Any]]:
     tensors = []
     for key in arrays(predictions[0]):
         rows = np.stack([arrays(each)[key] for each in predictions])
         shape = {"shape": list(rows.shape), "data": rows.reshape(-1).tolist()}
         tensors.append({"name": key, "datatype": "FP32"} | shape)
-    said = (prediction_json(each, geometry, TOP) for each, geometry in zip(predictions, geometries, strict=True))
-    texts = [json.dumps(each, ensure_ascii=False) for each in said]
+    texts = [json.dumps(prediction_json(each, TOP), ensure_ascii=False) for each in predictions]
     return [*tensors, {"name": "prediction", "datatype": "BYTES", "shape": [len(texts)], "data": texts}]

@@ -11,7 +11,7 @@ import multiprocessing
 import signal
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from vitrail.console import warn
+from vitrail.data.transforms.geometry import ImageGeometry, identities
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.explain import methods_for
@@ -52,11 +53,13 @@ class JobBatch:
     Attributes:
         model: name of the model.
         pixels: uint8 (B, C, H, W), from ``Preprocess.pixels``.
+        geometries: where these lie in their images.
     """
 
     model: str
     job: Job[Any]
     pixels: np.ndarray
+    geometries: Sequence[ImageGeometry]
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def describe(name: str, predictor: Predictor) -> ServedModel:
         raise UserError(f"{name} would read padding as part of the image; train with resize=square to serve")
     pixels = torch.randint(256, (1, config.channels, *config.size), dtype=torch.uint8)
     (embedding,) = predictor.embed_pixels(pixels)
-    (prediction,) = predict_if_trained(predictor, pixels)
+    (prediction,) = predict_if_trained(predictor, pixels, identities(pixels))
     return ServedModel(
         name=name,
         task=predictor.task.name,
@@ -147,7 +150,7 @@ def work(pipe: Connection, models: Mapping[str, str], load: Load) -> None:
 
 def _result(predictors: Mapping[str, Predictor], batch: JobBatch) -> list[Any] | Exception:
     try:
-        return batch.job.run(predictors[batch.model], torch.from_numpy(batch.pixels))
+        return batch.job.run(predictors[batch.model], torch.from_numpy(batch.pixels), batch.geometries)
     except UserError as error:
         return error
     except Exception:  # whatever it is, the request must be completed

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from vitrail.config import from_dict, to_dict
 from vitrail.data.batch import Batch
+from vitrail.data.transforms.geometry import ImageGeometry, identities
 from vitrail.errors import UserError
 from vitrail.metrics import Rows
 from vitrail.nn.encoder import Encoder
-from vitrail.ops.grid import Pair
 from vitrail.predictions import Prediction
 from vitrail.trainable import Embedder, Forward, ModelConfig, Trainable, config_class
 from vitrail.vit import ViT, ViTConfig
@@ -30,16 +30,17 @@ class Predicting(Embedder, Generic[P]):
     """Images in, one prediction ``P`` per image out."""
 
     @abstractmethod
-    def decode(self, outputs: Tensor, size: Pair) -> list[P]:
+    def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[P]:
         """Raw outputs → one prediction per image.
 
         Args:
-            size: (height, width) of the model's input, which spatial predictions are in the pixels of.
+            geometries: where each input lies in its image, whose pixels spatial predictions are in. Outputs are
+                enlarged to the image before anything is decided from them.
         """
 
     def predict(self, images: Tensor) -> list[P]:
-        """B C H W → one prediction per image."""
-        return self.decode(self(images), (images.shape[-2], images.shape[-1]))
+        """B C H W → one prediction per image; spatial ones in the pixels of ``images``."""
+        return self.decode(self(images), identities(images))
 
 
 class Task(Predicting[P], Trainable):
@@ -79,7 +80,7 @@ class Task(Predicting[P], Trainable):
         """What the metrics keep of the raw outputs."""
         padding = (batch["padding"],) if "padding" in batch else ()
         outputs = (forward or self)(batch["images"], *padding)
-        return self.metrics().reduce(outputs.float(), batch.get("geometries"))
+        return self.metrics().reduce(outputs.float(), batch.get("geometries") or identities(batch["images"]))
 
 
 def require_predicting(model: Embedder) -> Predicting[Prediction]:

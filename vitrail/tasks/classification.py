@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,8 +14,8 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.data.batch import Batch, tensor_targets
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.classification import Metrics
-from vitrail.ops.grid import Pair
 from vitrail.ops.losses import binary_cross_entropy, cross_entropy
 from vitrail.pooled import PooledConfig, PooledModel
 from vitrail.predictions.pictures import card, draw_caption
@@ -98,7 +99,7 @@ class Task(PooledModel, Base[Prediction]):
         loss = cross_entropy if self.config.loss == "ce" else binary_cross_entropy
         return {"loss": loss(self(batch["images"]), tensor_targets(batch), self.config.label_smoothing)}
 
-    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
+    def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """Softmax, whatever the loss: sigmoids would rank the classes alike."""
         probabilities = outputs.detach().float().softmax(dim=1).cpu().numpy()
         return [Prediction(self.config.classes, row) for row in probabilities]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vitrail import defaults
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.defaults import Choice, Facts
 from vitrail.metrics.detection import Metrics
 from vitrail.nn.denoising import Denoising, DenoisingConfig, joined
@@ -26,8 +27,7 @@ from vitrail.nn.init import initialise
 from vitrail.nn.object_queries import ObjectQueries, OneToManyConfig
 from vitrail.nn.proposals import Proposals, Proposed
 from vitrail.nn.windows import WindowConfig
-from vitrail.ops.detections import Detections, ranked
-from vitrail.ops.grid import Pair
+from vitrail.ops.detections import MOST, Detections, Ranking, ranked
 from vitrail.ops.matching import CostConfig, Pairs
 from vitrail.ops.objects import TrueObjects
 from vitrail.ops.regions import centres, regions, to_pixels, truth_of
@@ -69,6 +69,7 @@ class Config:
     class_loss: ``focal``, one sigmoid a class (Deformable DETR), or ``softmax`` with "no object" (DETR).
     denoising: noised objects as further queries in training (DN-DETR), or None.
     one_to_many: further queries in training, several for each object (H-DETR), or None.
+    max_detections: of an image, those with the best scores.
     threshold: score from which an object is predicted.
     """
 
@@ -81,7 +82,13 @@ class Config:
     class_loss: Literal["focal", "softmax"] = "focal"
     denoising: DenoisingConfig | None = DenoisingConfig()
     one_to_many: OneToManyConfig | None = None
+    max_detections: Annotated[int, Field(gt=0)] = MOST
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    @property
+    def ranking(self) -> Ranking:
+        """How queries become detections."""
+        return Ranking(exclusive=self.class_loss == "softmax", max_detections=self.max_detections)
 
 
 class Task(Base[Prediction]):
@@ -180,9 +187,10 @@ class Task(Base[Prediction]):
             further["proposed"] = self.criterion.total([(proposed.logits, proposed.boxes)], truth)
         return self.criterion.losses(parts, further)
 
-    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
-        """The queries whose best class is over the threshold, best first."""
-        return [self._predicted(ranked(row), size) for row in outputs.detach().float().cpu()]
+    def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
+        """The classes of queries whose score is over the threshold, best first."""
+        pairs = zip(outputs.detach().float().cpu(), geometries, strict=True)
+        return [self._predicted(self._found(row), geometry) for row, geometry in pairs]
 
     def class_scores(self, outputs: Tensor) -> Tensor:
         """The best score of each class."""
@@ -190,7 +198,7 @@ class Task(Base[Prediction]):
 
     def metrics(self) -> Metrics:
         """COCO's average precision and recall, VOC's mAP."""
-        return Metrics(self.config.classes)
+        return Metrics(self.config.classes, self.config.ranking)
 
     def _encode(self, images: Tensor, padding: Tensor | None) -> Encoded:
         """The image and its feature maps."""
@@ -221,9 +229,13 @@ class Task(Base[Prediction]):
         """Weighted losses of what else decoded queries B Q D predict of their objects."""
         return {}
 
-    def _predicted(self, found: Detections, size: tuple[int, int]) -> Prediction:
-        labels, scores, boxes, _ = (part.numpy() for part in found.over(self.config.threshold))
-        return Prediction(self.config.classes, labels, scores, boxes, size)
+    def _found(self, row: Tensor) -> Detections:
+        """What is predicted of an image's outputs (Q, K+4)."""
+        return ranked(row, self.config.ranking).over(self.config.threshold)
+
+    def _predicted(self, found: Detections, geometry: ImageGeometry) -> Prediction:
+        boxes = geometry.original_boxes(found.boxes_xyxy).numpy()
+        return Prediction(self.config.classes, found.labels.numpy(), found.scores.numpy(), boxes, geometry.original)
 
 
 class _Layers:

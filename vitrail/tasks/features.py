@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.ops.grid import Pair
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.pooled import PooledConfig, PooledModel
 from vitrail.predictions.pictures import card, draw_caption
 from vitrail.tasks import Predicting
@@ -70,6 +71,6 @@ class Task(PooledModel, Predicting[Prediction]):
         """The vectors themselves."""
         return vectors
 
-    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
+    def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """The rows."""
         return [Prediction(row) for row in outputs.detach().float().cpu().numpy()]

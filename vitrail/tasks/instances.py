@@ -9,17 +9,16 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vitrail.config import config
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.instances import Metrics
-from vitrail.nn.dense_heads import resized
 from vitrail.nn.init import initialise
 from vitrail.nn.mask_head import MaskConfig, MaskHead
-from vitrail.ops.detections import ranked
-from vitrail.ops.grid import Pair
 from vitrail.ops.mask_losses import mask_cross_entropy, mask_dice
 from vitrail.ops.mask_outputs import pack, unpack
 from vitrail.ops.matching import Pairs
@@ -63,16 +62,18 @@ class Task(detection.Task):
 
     def metrics(self) -> Metrics:
         """COCO's average precision of boxes and of masks."""
-        return Metrics(self.config.classes)
+        return Metrics(self.config.classes, self.config.ranking)
 
-    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
-        """As of detection, with the masks at the size of the input."""
+    def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
+        """As of detection, each with the mask of its query."""
+        parts = unpack(outputs.detach().float().cpu(), len(self.config.classes) + 4)
         predictions = []
-        for objects, logits in zip(*unpack(outputs.detach().float().cpu(), len(self.config.classes) + 4), strict=True):
-            found = ranked(objects)
-            prediction = self._predicted(found, size)
-            masks = resized(logits[found.query[: len(prediction)], None], size)[:, 0] > 0
-            predictions.append(dataclasses.replace(prediction, masks=masks.numpy()))
+        for row, logits, geometry in zip(*parts, geometries, strict=True):
+            found = self._found(row)
+            masks = np.zeros((len(found.query), *geometry.original), bool)
+            for place, mask in enumerate(geometry.original_masks(logits[found.query])):
+                masks[place] = mask.numpy()
+            predictions.append(dataclasses.replace(self._predicted(found, geometry), masks=masks))
         return predictions
 
     def _outputs(self, x: Tensor, boxes: Tensor, encoded: Encoded) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -13,8 +14,8 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.data.batch import Batch, tensor_targets
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.multilabel import Metrics
-from vitrail.ops.grid import Pair
 from vitrail.ops.losses import binary_cross_entropy
 from vitrail.pooled import PooledConfig, PooledModel
 from vitrail.predictions.pictures import card, draw_caption
@@ -94,7 +95,7 @@ class Task(PooledModel, Base[Prediction]):
         logits = self(batch["images"])
         return {"loss": binary_cross_entropy(logits, tensor_targets(batch), self.config.label_smoothing)}
 
-    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
+    def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """One sigmoid a class."""
         probabilities = outputs.detach().float().sigmoid().cpu().numpy()
         return [Prediction(self.config.classes, row, self.config.threshold) for row in probabilities]

@@ -6,7 +6,6 @@ Shapes: B images, Q queries, K classes, n segments, D width, (h, w) token grid, 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +24,7 @@ from vitrail.config import config, from_dict, to_dict
 from vitrail.data import keyed_random
 from vitrail.data.batch import Batch
 from vitrail.data.drawing import indexed
-from vitrail.data.segments import VOID, SegmentColumn, Segments, draw_segments
+from vitrail.data.segments import SegmentColumn, Segments, draw_segments
 from vitrail.data.storage.segments import to_colours
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.defaults import Choice, Facts
@@ -41,7 +40,7 @@ from vitrail.ops import boxes
 from vitrail.ops.grid import Pair
 from vitrail.ops.mask_matching import MaskWeights, TrueMasks, mask_set_losses
 from vitrail.ops.mask_outputs import pack, unpack
-from vitrail.ops.panoptic import MergeConfig, merged
+from vitrail.ops.panoptic import MergeConfig
 from vitrail.ops.segmentation_losses import IGNORE
 from vitrail.ops.set_losses import SoftmaxRule
 from vitrail.predictions import objects
@@ -131,11 +130,6 @@ class Prediction:
             {"id": i, "label": self.classes[k], "score": score, "is_thing": self.things[k], "share": share}
             for i, (k, score, share) in enumerate(values, start=1)
         ]
-
-    def to_original(self, geometry: ImageGeometry) -> Prediction:
-        """The same segments on the image that was preprocessed; what the model did not see is 0."""
-        numbers = geometry.original_maps(torch.from_numpy(self.map), VOID)
-        return dataclasses.replace(self, map=numbers.numpy())
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a segment."""
@@ -283,14 +277,12 @@ class Task(Base[Prediction]):
         """Anneal the masks of attention."""
         self.annealing.after_step(step, num_steps)
 
-    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
+    def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """The segments of each image."""
-        config, things = self.config, self.config.is_thing
-        rows = zip(*unpack(outputs.detach().float().cpu(), len(config.classes) + 1), strict=True)
-        found = [merged(logits, masks, size, things, config.merging) for logits, masks in rows]
+        classes, things = self.config.classes, self.config.is_thing
         return [
-            Prediction(config.classes, things, each.numbers.numpy(), each.labels.numpy(), each.scores.numpy())
-            for each in found
+            Prediction(classes, things, each.numbers.numpy(), each.labels.numpy(), each.scores.numpy())
+            for each in self.metrics().reduce(outputs, geometries)
         ]
 
     def class_scores(self, outputs: Tensor) -> Tensor:

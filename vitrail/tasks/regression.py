@@ -16,8 +16,8 @@ from torch import Tensor
 
 from vitrail.config import config, from_dict, to_dict
 from vitrail.data.batch import Batch, tensor_targets
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.regression import Metrics
-from vitrail.ops.grid import Pair
 from vitrail.pooled import PooledConfig, PooledModel
 from vitrail.predictions.pictures import card, draw_caption
 from vitrail.tasks import Task as Base
@@ -118,7 +118,7 @@ class Task(PooledModel, Base[Prediction]):
         function = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}[self.config.loss]
         return {"loss": function(outputs, targets)}
 
-    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
+    def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """The outputs are the numbers."""
         return [Prediction(self.config.targets, row) for row in outputs.detach().float().cpu().numpy()]
 

@@ -5,7 +5,7 @@ Shapes: B images, K classes, D width, (h, w) token grid.
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -30,8 +30,7 @@ from vitrail.nn.detail_stream import DetailStream
 from vitrail.nn.init import initialise
 from vitrail.nn.resnet_stem import ResNetStem
 from vitrail.nn.windows import WindowConfig
-from vitrail.ops.grid import Pair
-from vitrail.ops.segmentation_losses import IGNORE, cell_cross_entropy, cross_entropy_and_dice
+from vitrail.ops.segmentation_losses import cell_cross_entropy, cross_entropy_and_dice
 from vitrail.predictions.pictures import blank
 from vitrail.tasks import Task as Base
 from vitrail.trainable import Losses
@@ -86,11 +85,6 @@ class Prediction:
         counts = np.bincount(self.map.ravel(), minlength=256)[: len(self.classes)] / self.map.size
         order = np.argsort(-counts, kind="stable")
         return {self.classes[label]: float(counts[label]) for label in order if counts[label]}
-
-    def to_original(self, geometry: ImageGeometry) -> Prediction:
-        """The same classes on the image that was preprocessed; what the model did not see is 255."""
-        whole = geometry.original_maps(torch.from_numpy(self.map), IGNORE)
-        return dataclasses.replace(self, map=whole.numpy())
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a class that is there."""
@@ -199,10 +193,10 @@ class Task(Base[Prediction]):
             loss = loss + self.config.coarse * parts["coarse"]
         return {"loss": loss, **parts}
 
-    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
-        """The likeliest class of each pixel."""
-        maps = outputs.detach().argmax(dim=1).cpu().numpy().astype(np.uint8)
-        return [Prediction(self.config.classes, row) for row in maps]
+    def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
+        """The likeliest class of each pixel of the image."""
+        maps = self.metrics().reduce(outputs.detach().float(), geometries)
+        return [Prediction(self.config.classes, map_.numpy()) for map_ in maps]
 
     def class_scores(self, outputs: Tensor) -> Tensor:
         """The sum of each class's logits where it is predicted (Vinogradova et al. 2020, Seg-Grad-CAM)."""

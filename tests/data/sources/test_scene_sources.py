@@ -117,7 +117,8 @@ def test_voc_of_the_challenge_counts_from_one(scene_folder: Path) -> None:
     file.write_text(text.replace("<difficult>0<", "<difficult>1<", 1))
     after = opened(scene_folder).train.targets[3]
     assert torch.equal(after.boxes_xyxy, before.boxes_xyxy - torch.tensor([1, 1, 0, 0]))
-    assert after.crowd.tolist() == [True] + [False] * (len(before) - 1)
+    assert after.difficult.tolist() == after.ignored.tolist() == [True] + [False] * (len(before) - 1)
+    assert not after.crowd.any()
 
 
 def test_voc_lists_decide_the_splits(scene_folder: Path) -> None:

@@ -43,6 +43,8 @@ def annotations(*, masks: bool) -> Annotations:
         category_ids=np.array([1, 2]),
         rows=np.arange(3),
         masks=NumberedMasks(maps()) if masks else None,
+        difficult=np.array([True, False, False]),
+        areas=np.array([20, 12.5, 24], np.float32),
     )
 
 

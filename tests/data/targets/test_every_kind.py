@@ -97,7 +97,7 @@ def assert_equal(one: object, other: object) -> None:
     assert type(one) is type(other)
     if isinstance(one, Objects) and isinstance(other, Objects):
         assert (one.size, one.image_id) == (other.size, other.image_id)
-        for name in ("boxes_xyxy", "labels", "crowd", "masks"):
+        for name in ("boxes_xyxy", "labels", "crowd", "masks", "difficult", "annotated_areas"):
             assert_equal(getattr(one, name), getattr(other, name))
     elif isinstance(one, Segments) and isinstance(other, Segments):
         assert one.image_id == other.image_id

@@ -3,7 +3,8 @@
 In a folder they are in ``annotations/``, in the root, or each with its images (``train/_annotations.coco.json``).
 A split is found by a word of its file's or folder's name. Images are looked for next to the file, in ``images/``, and
 in the folder of the split (``train/``, ``train2017/``). Category ids may be any numbers; classes are in their order.
-Segmentations are polygons, run lengths, or compressed ones; ``iscrowd`` becomes ``Objects.crowd``.
+Segmentations are polygons, run lengths, or compressed ones; ``iscrowd`` becomes ``Objects.crowd``,
+``ignore``, which some converters write, ``Objects.difficult``, and ``area``, where all have one, ``annotated_areas``.
 """
 
 from __future__ import annotations
@@ -113,7 +114,14 @@ def _fill(
             label = label_of[entry["category_id"]]
             assert isinstance(label, int)
             shape = entry.get("segmentation") if config.wants("masks") else None
-            columns.add((x, y, x + width, y + height), label, crowd=bool(entry.get("iscrowd")), shape=shape)
+            columns.add(
+                (x, y, x + width, y + height),
+                label,
+                crowd=bool(entry.get("iscrowd")),
+                difficult=bool(entry.get("ignore")) and not entry.get("iscrowd"),
+                area=entry.get("area"),
+                shape=shape,
+            )
 
 
 def _fault(
@@ -127,6 +135,8 @@ def _fault(
         return f"an {unknown_class(label, classes)}"
     if not finite(entry.get("bbox")) or len(entry["bbox"]) != 4:
         return f"a bbox that is not x, y, width, height: {entry.get('bbox')!r}"
+    if entry.get("area") is not None and not finite([entry["area"]]):
+        return f"an area that is no number: {entry['area']!r}"
     return shape_fault(entry["segmentation"]) if entry.get("segmentation") and config.wants("masks") else None
 
 

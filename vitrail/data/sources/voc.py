@@ -2,7 +2,7 @@
 
 Objects are in the XML files; ``kind=masks`` takes their masks from ``SegmentationObject/``, and ``kind=semantic`` reads
 ``SegmentationClass/``, where 0 is the background, then come the classes in their order, and 255 is unknown.
-``difficult`` objects are neither learned from nor counted, as in VOC's own measure: they become ``Objects.crowd``.
+``difficult`` objects are neither learned from nor counted, as in VOC's own measure: they are ``Objects.difficult``.
 Corners are taken as they are written, but the challenge's own files count pixels from 1. Class names are those of the
 training split, sorted (which is the challenge's order), or of ``classes.json``.
 """
@@ -163,7 +163,7 @@ def _columns(entries: list[_Entry], pictures: dict[str, str], root: Path, classe
                 file = console.printable(str(root / XML / f"{entry.name}.xml"))
                 columns.flaws.append(Flaw(file, place, f"object {place} has the {unknown_class(name, classes)}"))
                 continue
-            columns.add(box, number[name], crowd=difficult)
+            columns.add(box, number[name], difficult=difficult)
     return columns
 
 

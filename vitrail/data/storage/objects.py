@@ -47,6 +47,8 @@ class Columns:
     boxes: list[Sequence[float]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     crowd: list[bool] = field(default_factory=list)
+    difficult: list[bool] = field(default_factory=list)
+    areas: list[float | None] = field(default_factory=list)
     shapes: list[bytes] = field(default_factory=list)
     flaws: list[Flaw] = field(default_factory=list)
 
@@ -57,16 +59,27 @@ class Columns:
         self.image_ids.append(len(self.image_ids) if image_id is None else image_id)
         self.ends.append(len(self.labels))
 
-    def add(self, box_xyxy: Sequence[float], label: int, *, crowd: bool = False, shape: Shape | None = None) -> None:
+    def add(
+        self,
+        box_xyxy: Sequence[float],
+        label: int,
+        *,
+        crowd: bool = False,
+        difficult: bool = False,
+        area: float | None = None,
+        shape: Shape | None = None,
+    ) -> None:
         """An object of the image; ``shape`` is its mask, as :class:`Outlines` reads it."""
         self.boxes.append(box_xyxy)
         self.labels.append(label)
         self.crowd.append(crowd)
+        self.difficult.append(difficult)
+        self.areas.append(area)
         self.shapes.append(json.dumps(shape, separators=(",", ":")).encode() if shape else b"")
         self.ends[-1] = len(self.labels)
 
     def close(self, category_ids: Sequence[int]) -> Annotations:
-        """The columns; with masks where every object has one.
+        """The columns; with masks and areas where every object has one.
 
         Raises:
             BadAnnotations: flaws were found.
@@ -83,6 +96,8 @@ class Columns:
             category_ids=np.array(category_ids, np.int64),
             rows=np.arange(len(self.paths)),
             masks=Outlines(Strings.of(self.shapes)) if self.shapes and all(self.shapes) else None,
+            difficult=np.array(self.difficult, bool) if any(self.difficult) else None,
+            areas=np.array(self.areas, np.float32) if self.areas and None not in self.areas else None,
         )
 
     def files(self, root: Path) -> Files:

@@ -5,14 +5,18 @@ Whatever moves boxes or masks between the two uses an :class:`ImageGeometry`; ``
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vitrail.data.objects import Objects
 from vitrail.ops.grid import Pair
+
+BAND = 1 << 22  # numbers of an image's pixels that are made at once; more of them are no faster
+MASKS = 1 << 26  # pixels of masks likewise
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,11 @@ class ImageGeometry:
     region: tuple[float, float, float, float]
     size: Pair
     original: Pair
+
+    @classmethod
+    def identity(cls, size: Pair) -> ImageGeometry:
+        """That of an image of this (height, width) which is the input itself."""
+        return cls((0, 0, size[1], size[0]), size, size)
 
     def boxes(self, boxes_xyxy: Tensor) -> Tensor:
         """(..., 4) in pixels of the image → in pixels of the input, cut at its border."""
@@ -56,21 +65,69 @@ class ImageGeometry:
         columns = (_centres(self.original[1]) * self.original[1] - left) / (right - left) * self.size[1]
         return _taken(maps, rows, columns, fill)
 
+    def bands(self, values: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Numbers (N, H, W) of the input → rows of the image and their numbers (N, rows, w), bilinearly, from the top.
+
+        What is decided from them (the largest, those above a threshold) is decided for each pixel of the image, and a
+        part of its rows at a time takes little memory. Of a smaller grid (N, h', w') the input's are made first, also
+        bilinearly. Padding has no part in them, and beyond the input they are those of its edge (:meth:`unseen`).
+        """
+        if values.shape[-2:] != self.size:
+            values = F.interpolate(values[None], self.size, mode="bilinear", align_corners=False)[0]
+        (height, down), (width, across) = (self._weights(axis) for axis in (0, 1))
+        values, down, across = values[:, height, width], down.to(values), across.to(values)
+        step = max(1, BAND // max(1, len(values) * self.original[1]))
+        for start in range(0, self.original[0], step):
+            rows = slice(start, start + step)
+            used = down[rows].any(dim=0).nonzero()
+            part = slice(int(used[0]), int(used[-1]) + 1)
+            with torch.autocast(values.device.type, enabled=False):
+                band = down[rows, part] @ (values[:, part] @ across.T)
+            yield rows, band
+
+    def original_values(self, values: Tensor, fill: float = 0) -> Tensor:
+        """Numbers (N, H, W) of the input, or of a smaller grid → (N, h, w) of the image, bilinearly; ``fill`` where it
+        was cut off."""
+        found = values.new_empty((len(values), *self.original))
+        for rows, band in self.bands(values):
+            found[:, rows] = band
+        return found.masked_fill_(self.unseen().to(values.device), fill)
+
+    def original_labels(self, logits: Tensor, fill: int) -> Tensor:
+        """Logits (K, H, W) of the input → the likeliest class of each pixel of the image, uint8 (h, w); ``fill`` where
+        it was cut off."""
+        labels = torch.empty(self.original, dtype=torch.uint8, device=logits.device)
+        for rows, band in self.bands(logits):
+            labels[rows] = band.max(dim=0).indices  # faster than argmax
+        return labels.masked_fill_(self.unseen().to(logits.device), fill)
+
+    def original_masks(self, logits: Tensor) -> Iterator[Tensor]:
+        """Logits (N, H, W) of the input, or of a smaller grid → which pixels of the image are over 0, a bool (h, w) for
+        each of N; none where it was cut off."""
+        seen = ~self.unseen().to(logits.device)
+        for some in logits.split(max(1, MASKS // seen.numel())) if len(logits) else ():
+            masks = seen.repeat(len(some), 1, 1)
+            for rows, band in self.bands(some):
+                masks[:, rows] &= band > 0
+            yield from masks
+
     def padding(self) -> Tensor:
         """bool (H, W): which pixels of the input lie beyond the image."""
         return ~self.maps(torch.ones(self.original, dtype=torch.bool))
 
+    def unseen(self) -> Tensor:
+        """bool (h, w): which pixels of the image lie beyond the input."""
+        return ~self.original_maps(torch.ones(self.size, dtype=torch.bool))
+
     def objects(self, objects: Objects) -> Objects:
         """Those of the image as the input shows them; those that it does not show are left out."""
         masks = None if objects.masks is None else self.maps(objects.masks)
-        moved = dataclasses.replace(objects, boxes_xyxy=self.boxes(objects.boxes_xyxy), masks=masks, size=self.size)
-        return visible(moved)
+        return visible(objects.moved(self.boxes(objects.boxes_xyxy), masks, self.size))
 
     def original_objects(self, objects: Objects) -> Objects:
         """Objects found in the input as the image has them."""
         masks = None if objects.masks is None else self.original_maps(objects.masks)
-        boxes = self.original_boxes(objects.boxes_xyxy)
-        return dataclasses.replace(objects, boxes_xyxy=boxes, masks=masks, size=self.original)
+        return objects.moved(self.original_boxes(objects.boxes_xyxy), masks, self.original)
 
     def _map(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """The region's first corner and the scale, each for x, y, x, y."""
@@ -78,6 +135,23 @@ class ImageGeometry:
         height, width = self.size
         scale = width / (right - left), height / (bottom - top)
         return like.new_tensor([left, top] * 2), like.new_tensor(scale * 2)
+
+    def _weights(self, axis: int) -> tuple[slice, Tensor]:
+        """The input's rows (axis 0) or columns (1) that show the image, and their weights for each of the image: of the
+        two that it lies between, or of one at the edge."""
+        start, end = self.region[1 - axis], self.region[3 - axis]
+        length, own = self.size[axis], self.original[axis]
+        seen = _centres(length) * (end - start) + start
+        inside = ((seen >= 0) & (seen < own)).nonzero()
+        first, last = int(inside[0]), int(inside[-1])
+        at = ((_centres(own) * own - start) / (end - start) * length - 0.5).clamp(first, last)
+        weights = (1 - (at[:, None] - torch.arange(first, last + 1)).abs()).clamp(min=0)
+        return slice(first, last + 1), weights
+
+
+def identities(images: Tensor) -> list[ImageGeometry]:
+    """Those of B C H W that are images themselves."""
+    return [ImageGeometry.identity((images.shape[-2], images.shape[-1]))] * len(images)
 
 
 def clipped(boxes_xyxy: Tensor, size: Pair) -> Tensor:

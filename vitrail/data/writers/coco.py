@@ -1,7 +1,7 @@
 """COCO: ``annotations/instances_<split>.json`` and the images in ``<split>/``.
 
 Category ids are those of the data where it came from COCO, else they count from 1. Polygons and run lengths stay as
-they were written; other masks become compressed run lengths.
+they were written; other masks become compressed run lengths. Difficult objects are marked ``ignore``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from vitrail.data.annotations import Annotations
 from vitrail.data.source import Source
 from vitrail.data.storage import copies
-from vitrail.data.storage.decimals import start_and_size
+from vitrail.data.storage.decimals import decimals, start_and_size
 from vitrail.data.storage.objects import Outlines, annotations_of
 from vitrail.ops import rle
 
@@ -46,21 +46,23 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
 
 def _entries(found: Annotations, index: int, image_id: int, *, start: int) -> list[dict[str, Any]]:
     rows = found.objects(index)
-    masks = [] if found.masks is None else found[index].masks.numpy()  # type: ignore[union-attr]
+    objects = found[index]
     entries = []
-    for place, row in enumerate(rows):
+    for place, (row, area) in enumerate(zip(rows, decimals(objects.areas.numpy()), strict=True)):
         x, y, width, height = start_and_size(found.boxes_xyxy[row])
         entry: dict[str, Any] = {
             "id": start + place,
             "image_id": image_id,
             "category_id": int(found.category_ids[found.labels[row]]),
             "bbox": [x, y, width, height],
-            "area": width * height if found.masks is None else int(masks[place].sum()),
+            "area": area,
             "iscrowd": int(found.crowd[row]),
         }
+        if found.difficult is not None and found.difficult[row]:
+            entry["ignore"] = 1
         if isinstance(found.masks, Outlines):
             entry["segmentation"] = found.masks.shape(row)
-        elif found.masks is not None:
-            entry["segmentation"] = rle.compressed(masks[place])
+        elif objects.masks is not None:
+            entry["segmentation"] = rle.compressed(objects.masks[place].numpy())
         entries.append(entry)
     return entries

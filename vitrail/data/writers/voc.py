@@ -1,6 +1,7 @@
 """Pascal VOC: ``Annotations/*.xml``, ``JPEGImages/``, ``ImageSets/``, and masks in ``SegmentationObject/``.
 
-Corners are written as the pixels' sides, from 0 on, which is how they are read again. Crowds become ``difficult``.
+Corners are written as the pixels' sides, from 0 on, which is how they are read again. Crowds become ``difficult``,
+as neither need be found.
 """
 
 from __future__ import annotations
@@ -32,30 +33,33 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
         UserError: an image of more objects than a map of their masks has numbers.
     """
     taken: set[str] = set()
-    overlaps = 0
+    overlaps = crowds = 0
     for split, source in splits.items():
         stems = []
         for index, name in copies.copy(source, folder / "JPEGImages", taken):
             objects = annotations_of(source)[index]
             stems.append(Path(name).stem)
             copies.write_text(folder / "Annotations" / f"{stems[-1]}.xml", _xml(name, objects, source.classes))
+            crowds += int(objects.crowd.sum())
             if objects.masks is not None:
                 overlaps += _write_maps(folder, stems[-1], objects, source.name(index))
         listed = "".join(f"{stem}\n" for stem in stems)
         for lists in ("Main", *(["Segmentation"] if annotations_of(source).masks is not None else [])):
             copies.write_text(folder / "ImageSets" / lists / f"{split}.txt", listed)
         copies.write_text(folder / "classes.json", json.dumps(list(source.classes)))
-    return [f"{overlaps:,} masks lie under others, where Pascal VOC holds the upper one alone"] if overlaps else []
+    lost = [f"{crowds:,} crowds became difficult objects, which one detection stands for"] if crowds else []
+    lost += [f"{overlaps:,} masks lie under others, where Pascal VOC holds the upper one alone"] if overlaps else []
+    return lost
 
 
 def _xml(name: str, objects: Objects, classes: tuple[str, ...]) -> str:
     height, width = objects.size
     lines = [f"<filename>{escape(name)}</filename>"]
     lines.append(f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>")
-    for box, label, crowd in zip(objects.boxes_xyxy.numpy(), objects.labels, objects.crowd, strict=True):
+    for box, label, difficult in zip(objects.boxes_xyxy.numpy(), objects.labels, objects.ignored, strict=True):
         corners = "".join(f"<{side}>{value!r}</{side}>" for side, value in zip(SIDES, decimals(box), strict=True))
         lines.append(
-            f"<object><name>{escape(classes[int(label)])}</name><difficult>{int(crowd)}</difficult>"
+            f"<object><name>{escape(classes[int(label)])}</name><difficult>{int(difficult)}</difficult>"
             f"<bndbox>{corners}</bndbox></object>"
         )
     return "<annotation>\n" + "".join(f"  {line}\n" for line in lines) + "</annotation>\n"

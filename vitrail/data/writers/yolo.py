@@ -20,7 +20,7 @@ KINDS = ("boxes", "masks")
 def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
     """Write the splits into a folder; the returned lines say what the format cannot hold."""
     taken: set[str] = set()
-    crowds = empty = 0
+    ignored = empty = 0
     classes: tuple[str, ...] = ()
     for split, source in splits.items():
         classes = source.classes
@@ -29,8 +29,8 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
             lines = []
             masks = None if found.masks is None else found[index].masks
             for place, row in enumerate(found.objects(index)):
-                if found.crowd[row]:
-                    crowds += 1
+                if found.ignored[row]:
+                    ignored += 1
                     continue
                 height, width = found.sizes[found.rows[index]].tolist()
                 numbers = _box(found.boxes_xyxy[row].astype(np.float64))
@@ -44,7 +44,7 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
             copies.write_text(folder / "labels" / split / f"{Path(name).stem}.txt", text)
     settings = {**{split: f"images/{split}" for split in splits}, "names": list(classes)}
     copies.write_text(folder / "data.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-    lost = [f"{crowds:,} crowds, which YOLO cannot hold"] if crowds else []
+    lost = [f"{ignored:,} crowds and difficult objects, which YOLO cannot hold"] if ignored else []
     lost += [f"{empty:,} objects whose masks have no pixel"] if empty else []
     if any(annotations_of(source).masks is not None for source in splits.values()):
         lost.append("the boxes of outlines, which are read again as the tightest around them")

@@ -7,11 +7,13 @@ one batch. A file of this folder defines it; a route makes one and awaits ``serv
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from vitrail.data.transforms.geometry import ImageGeometry
     from vitrail.predictor import Predictor
 
 R = TypeVar("R")
@@ -26,11 +28,12 @@ class Job(ABC, Generic[R]):
         return type(self).__module__.rpartition(".")[2]
 
     @abstractmethod
-    def run(self, predictor: Predictor, pixels: Tensor) -> list[R]:
+    def run(self, predictor: Predictor, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[R]:
         """One result an image.
 
         Args:
             pixels: uint8 (B, C, H, W) at the model's input size, from ``Preprocess.pixels``.
+            geometries: where these lie in their images.
 
         Raises:
             UserError: options that the model cannot fulfil.

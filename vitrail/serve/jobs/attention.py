@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from vitrail.explain.query_attention import query_attention
 from vitrail.serve.jobs import Job
 
 if TYPE_CHECKING:
+    from vitrail.data.transforms.geometry import ImageGeometry
     from vitrail.predictor import Predictor
 
 
@@ -25,7 +27,7 @@ class Attention(Job[np.ndarray]):
 
     patch: int | None = None
 
-    def run(self, predictor: Predictor, pixels: Tensor) -> list[np.ndarray]:
+    def run(self, predictor: Predictor, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[np.ndarray]:
         """Errors as :meth:`Job.run`: there is no such patch."""
         images = predictor.preprocess.finish(pixels).to(predictor.device)
         return [query_attention(predictor.task, image[None], self.patch) for image in images]

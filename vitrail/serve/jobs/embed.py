@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from vitrail.serve.jobs import Job
 
 if TYPE_CHECKING:
+    from vitrail.data.transforms.geometry import ImageGeometry
     from vitrail.predictor import Predictor
 
 
@@ -18,6 +20,6 @@ if TYPE_CHECKING:
 class Embed(Job[np.ndarray]):
     """The feature vector of each image, float32 (D,)."""
 
-    def run(self, predictor: Predictor, pixels: Tensor) -> list[np.ndarray]:
+    def run(self, predictor: Predictor, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[np.ndarray]:
         """As :meth:`Job.run`."""
         return predictor.embed_pixels(pixels)

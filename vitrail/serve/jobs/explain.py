@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from vitrail.explain import Heat, explain
 from vitrail.serve.jobs import Job
 
 if TYPE_CHECKING:
+    from vitrail.data.transforms.geometry import ImageGeometry
     from vitrail.predictor import Predictor
 
 
@@ -26,7 +28,7 @@ class Explain(Job[list[Heat]]):
     method: str = "rollout"
     options: tuple[tuple[str, int], ...] = ()
 
-    def run(self, predictor: Predictor, pixels: Tensor) -> list[list[Heat]]:
+    def run(self, predictor: Predictor, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[list[Heat]]:
         """Errors as :meth:`Job.run`: a layer, head or class that the model does not have."""
         images = predictor.preprocess.finish(pixels).to(predictor.device)
         return [explain(predictor.task, image[None], self.method, **dict(self.options)) for image in images]

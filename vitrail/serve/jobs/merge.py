@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -17,6 +18,7 @@ from vitrail.tasks import Predicting
 from vitrail.trainable import image_encoder
 
 if TYPE_CHECKING:
+    from vitrail.data.transforms.geometry import ImageGeometry
     from vitrail.predictor import Predictor
 
 
@@ -44,16 +46,19 @@ class Merge(Job[Merged]):
     r: int = 8
 
     @torch.inference_mode()
-    def run(self, predictor: Predictor, pixels: Tensor) -> list[Merged]:
+    def run(self, predictor: Predictor, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[Merged]:
         """Errors as :meth:`Job.run`: more than half of the patches of a layer, or a model that cannot merge."""
         smaller = apply(predictor, "tome", r=self.r)
         images = smaller.preprocess.finish(pixels).to(smaller.device)
         layers = cast("list[ReducedFeatures]", image_encoder(smaller.task).intermediates(images))
         sources = torch.stack([each.source for each in layers], dim=1).unflatten(2, layers[0].grid)
-        predictions = predict_if_trained(smaller, pixels)
+        predictions = predict_if_trained(smaller, pixels, geometries)
         return [Merged(*each) for each in zip(sources.cpu().numpy(), predictions, strict=True)]
 
 
-def predict_if_trained(predictor: Predictor, pixels: Tensor) -> list[Prediction] | list[None]:
+def predict_if_trained(
+    predictor: Predictor, pixels: Tensor, geometries: Sequence[ImageGeometry]
+) -> list[Prediction] | list[None]:
     """The predictions of a task; None for each image where the model makes features alone."""
-    return predictor.predict_pixels(pixels) if isinstance(predictor.task, Predicting) else [None] * len(pixels)
+    trained = isinstance(predictor.task, Predicting)
+    return predictor.predict_pixels(pixels, geometries) if trained else [None] * len(pixels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from vitrail.predictions import Prediction
 from vitrail.serve.jobs import Job
 
 if TYPE_CHECKING:
+    from vitrail.data.transforms.geometry import ImageGeometry
     from vitrail.predictor import Predictor
 
 
@@ -18,6 +20,6 @@ if TYPE_CHECKING:
 class Predict(Job[Prediction]):
     """The task's prediction of each image."""
 
-    def run(self, predictor: Predictor, pixels: Tensor) -> list[Prediction]:
-        """In the pixels of the model's input. Errors as :meth:`Job.run`."""
-        return predictor.predict_pixels(pixels)
+    def run(self, predictor: Predictor, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
+        """In the pixels of each image. Errors as :meth:`Job.run`."""
+        return predictor.predict_pixels(pixels, geometries)

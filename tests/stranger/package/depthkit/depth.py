@@ -5,7 +5,6 @@ Shapes: B images, D width, (h, w) token grid.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -25,7 +24,6 @@ from vitrail.data.batch import Batch, tensor_targets
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.nn.dense_heads import LinearHead
 from vitrail.nn.init import initialise
-from vitrail.ops.grid import Pair
 from vitrail.predictions.pictures import blank
 from vitrail.tasks import Task as Base
 from vitrail.trainable import Losses
@@ -58,10 +56,6 @@ class Prediction:
     def size(self) -> tuple[int, int]:
         """(height, width) of the image."""
         return self.depths.shape[0], self.depths.shape[1]
-
-    def to_original(self, geometry: ImageGeometry) -> Prediction:
-        """The depths on the image that was preprocessed."""
-        return dataclasses.replace(self, depths=geometry.original_maps(torch.from_numpy(self.depths)).numpy())
 
     def rows(self) -> list[dict[str, Any]]:
         """One row, in metres."""
@@ -152,9 +146,9 @@ class Task(Base[Prediction]):
         squared, mean = error.square().sum() / count, error.sum() / count
         return {"loss": squared - self.config.variance * mean.square()}
 
-    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
+    def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """The outputs are the depths."""
-        return [Prediction(depths) for depths in outputs[:, 0].detach().float().cpu().numpy()]
+        return [Prediction(depths.numpy()) for depths in self.metrics().reduce(outputs.detach(), geometries)]
 
     def class_scores(self, outputs: Tensor) -> Tensor:
         """The mean nearness of the image, B 1: explanations show which patches bring the scene closer."""

@@ -20,7 +20,7 @@ __all__ = ["FAMILY", "Metrics", "errors"]
 
 
 class Metrics(Base):
-    """From depths (B, 1, H, W) and true maps (H, W), each of its own size, both in metres; 0 is unknown.
+    """From depths (H, W) and true maps (H, W), each of its own size, both in metres; 0 is unknown.
 
     ``compute()`` gives ``delta1`` (share of the pixels whose depth is off by less than a factor of 1.25), ``abs_rel``
     (mean absolute error, relative to the true depth) and ``rmse`` (in metres).
@@ -30,17 +30,14 @@ class Metrics(Base):
         super().__init__(names)
         self._rows: list[tuple[float, float, float]] = []
 
-    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry] | None = None) -> list[Tensor]:
-        """A map float32 (H, W) for each image; in the image's own pixels where its geometry is given."""
-        maps = list(outputs[:, 0].float().cpu())
-        if geometries is None:
-            return maps
-        return [geometry.original_maps(map_) for map_, geometry in zip(maps, geometries, strict=True)]
+    def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Tensor]:
+        """A map float32 (h, w) for each image, in its own pixels."""
+        pairs = zip(outputs.float().cpu(), geometries, strict=True)
+        return [geometry.original_values(depths)[0] for depths, geometry in pairs]
 
     def update(self, rows: Rows, targets: Rows) -> None:
         """Add images; those without a known depth are left out."""
-        maps = self.reduce(rows) if isinstance(rows, Tensor) else cast("Sequence[Tensor]", rows)
-        for depths, true in zip(maps, cast("Sequence[Tensor]", targets), strict=True):
+        for depths, true in zip(cast("Sequence[Tensor]", rows), cast("Sequence[Tensor]", targets), strict=True):
             if true.any():
                 self._rows.append(errors(depths, true))
 
