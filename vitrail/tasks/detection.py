@@ -200,9 +200,11 @@ class Task(Base[Prediction]):
         left, top, right, bottom = region.unbind(dim=1)
         levels = []
         for (map_, padded), scale in zip(self.pyramid(features.map, hidden), self.config.scales, strict=True):
-            y = centres(patch[0] / CELLS[scale], map_.shape[2], top, bottom)
-            x = centres(patch[1] / CELLS[scale], map_.shape[3], left, right)
-            levels.append(Level(map_, x, y, padded))
+            height, width = (pixels / CELLS[scale] for pixels in patch)
+            y = centres(height, map_.shape[2], top, bottom)
+            x = centres(width, map_.shape[3], left, right)
+            cell = torch.stack((width / (right - left), height / (bottom - top)), dim=1)
+            levels.append(Level(map_, x, y, cell, padded))
         return Encoded(images, padding, region, features, levels)
 
     def _begin(self, encoded: Encoded) -> tuple[Queries, Proposed | None]:
