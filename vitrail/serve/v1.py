@@ -167,9 +167,10 @@ async def decoded(
     return [seen for seen, _ in found], [geometry for _, geometry in found]
 
 
-def prediction_json(prediction: Prediction, geometry: ImageGeometry, top: int) -> dict[str, Any]:
-    """A prediction as JSON types, in the pixels of its image; of classes and masks a map too, PNG in base64."""
-    placed = Predictor.to_original(prediction, geometry)
+def prediction_json(prediction: Prediction, geometry: ImageGeometry | None, top: int) -> dict[str, Any]:
+    """A prediction as JSON types, in the pixels of its image, or of the model's input where there is no geometry; of
+    classes and masks a map too, PNG in base64."""
+    placed = prediction if geometry is None else Predictor.to_original(prediction, geometry)
     values = placed.to_dict(top)
     map_ = placed.label_map() if isinstance(placed, SpatialPrediction) else None
     if map_ is None:

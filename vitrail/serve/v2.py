@@ -1,8 +1,8 @@
 """The Open Inference Protocol, version 2, over REST (as KServe, Triton and OpenVINO implement it).
 
 A model takes either ``image`` (BYTES: encoded images, in base64) or ``pixels`` (UINT8: at its input size, before
-normalisation), and gives the numbers of its predictions (FP32) and each prediction as JSON (BYTES). The extensions for
-binary tensors and for loading and unloading models are not implemented.
+normalisation), and gives the numbers of its predictions (FP32) and each prediction as JSON (BYTES), in the pixels of
+what it was given. The extensions for binary tensors and for loading and unloading models are not implemented.
 Source: https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from vitrail.data.transforms.preprocess import Preprocess
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.serve.jobs.predict import Predict
 from vitrail.serve.limits import Limits
 from vitrail.serve.requests import parsed, read, require_few, unpacked
@@ -115,7 +116,7 @@ async def infer(name: str, request: Request, service: CurrentService, slot: Rese
     tensor = _only_input(body)
     images = await service.in_thread(_pixels, tensor, served, service.limits)
     slot.reserve(len(images))
-    geometries: list[Any] = [Preprocess(served.preprocess).geometry(served.preprocess.size)] * len(images)
+    geometries: Sequence[ImageGeometry | None] = [None] * len(images)
     if tensor["name"] == "image":
         images, geometries = await decoded(images, service, served)
     predictions = await service.compute(served.name, Predict(), images)
@@ -173,7 +174,7 @@ def _pixels(tensor: dict[str, Any], served: ServedModel, limits: Limits) -> list
     return list(values.astype(np.uint8).reshape(shape))
 
 
-def _outputs(predictions: list[Any], geometries: list[Any]) -> list[dict[str, Any]]:
+def _outputs(predictions: list[Any], geometries: Sequence[ImageGeometry | None]) -> list[dict[str, Any]]:
     tensors = []
     for key in arrays(predictions[0]):
         rows = np.stack([arrays(each)[key] for each in predictions])
