@@ -193,9 +193,7 @@ class Predictor(Generic[P]):
         images, size = self.preprocess.finish(pixels).to(self.device), (pixels.shape[-2], pixels.shape[-1])
         if geometries is None:
             return task.decode(self.engine(images), size)
-        padded = self.preprocess.config.resize == "pad" and task.spatial()
-        padding = (torch.stack([geometry.padding() for geometry in geometries]).to(self.device),) if padded else ()
-        found = task.decode(self.engine(images, *padding), size)
+        found = task.decode(self.engine(images, *self._padding(geometries)), size)
         return [self.to_original(each, geometry) for each, geometry in zip(found, geometries, strict=True)]
 
     @torch.inference_mode()
@@ -221,6 +219,12 @@ class Predictor(Generic[P]):
     def tensor(self, image: ImageLike) -> Tensor:
         """The model's input of one image, (1, C, H, W) on the device."""
         return self.preprocess(self.read(image))[None].to(self.device)
+
+    def inputs(self, image: ImageLike) -> tuple[Tensor, ...]:
+        """What the model takes of one image: (1, C, H, W) and, where it is spatial and borders are added, which pixels
+        are border, bool (1, H, W). Errors as in :meth:`read`."""
+        pixels, geometry = self._framed(image)
+        return self.preprocess.finish(pixels[None]).to(self.device), *self._padding([geometry])
 
     def pixels(self, image: ImageLike) -> Tensor:
         """The image at the input size, uint8 (C, H, W). Errors as in :meth:`read`."""
@@ -257,6 +261,11 @@ class Predictor(Generic[P]):
         if path.suffix != ".safetensors":
             raise UserError(f"weights are saved as .safetensors, not {path.name!r}; name it {path.stem}.safetensors")
         native.save(path, self.task.state_dict(), native.meta_of(self.task, self.preprocess.config, self.metrics))
+
+    def _padding(self, geometries: Sequence[ImageGeometry]) -> tuple[Tensor, ...]:
+        if self.preprocess.config.resize != "pad" or not self.task.spatial():
+            return ()
+        return (torch.stack([geometry.padding() for geometry in geometries]).to(self.device),)
 
     def _use(self, engine: Engine | None) -> None:
         self._engine = None if engine is self.task else engine
