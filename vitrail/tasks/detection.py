@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vitrail import defaults
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.data.objects import Objects
 from vitrail.defaults import Choice, Facts
 from vitrail.metrics.detection import Metrics
 from vitrail.nn.denoising import Denoising, DenoisingConfig, joined
@@ -184,9 +185,31 @@ class Task(Base[Prediction]):
         """The queries whose best class is over the threshold, best first."""
         return [self._predicted(ranked(row), size) for row in outputs.detach().float().cpu()]
 
+    @property
+    def unordered(self) -> bool:
+        """Proposals are ranked, and rounding may exchange two."""
+        return self.proposals is not None
+
+    def output_parts(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Scores and boxes in pixels."""
+        return {"scores": outputs[..., :-4], "boxes": outputs[..., -4:]}
+
     def class_scores(self, outputs: Tensor) -> Tensor:
         """The best score of each class."""
         return outputs[..., : len(self.config.classes)].amax(dim=1)
+
+    def as_targets(self, predictions: Sequence[Prediction]) -> list[Objects]:
+        """The objects."""
+        return [
+            Objects(
+                boxes_xyxy=torch.from_numpy(each.boxes_xyxy),
+                labels=torch.from_numpy(each.labels),
+                crowd=torch.zeros(len(each), dtype=torch.bool),
+                size=each.size,
+                masks=None if each.masks is None else torch.from_numpy(each.masks),
+            )
+            for each in predictions
+        ]
 
     def metrics(self) -> Metrics:
         """COCO's average precision and recall, VOC's mAP."""

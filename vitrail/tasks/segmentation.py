@@ -6,6 +6,7 @@ Shapes: B images, K classes, D width, (h, w) token grid.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -208,6 +209,10 @@ class Task(Base[Prediction]):
         """The sum of each class's logits where it is predicted (Vinogradova et al. 2020, Seg-Grad-CAM)."""
         classes = torch.arange(outputs.shape[1], device=outputs.device)[:, None, None]
         return (outputs * (outputs.argmax(dim=1, keepdim=True) == classes)).sum(dim=(2, 3))
+
+    def as_targets(self, predictions: Sequence[Prediction]) -> list[Tensor]:
+        """The maps."""
+        return [torch.from_numpy(each.map) for each in predictions]
 
     def metrics(self) -> Metrics:
         """Mean IoU, Dice, accuracy, boundary F1."""
