@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrail.console import note
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
 def num_cores() -> int:
     """Number of cores that this process may run on, which a container or ``taskset`` can limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def sums_of_int8_overflow(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor adds products of two 8-bit numbers in 16 bits, which saturate: x86 without VNNI or AMX.
+
+    Args:
+        cpuinfo: what Linux says of the processor; elsewhere there is none, and the answer is no.
+    """
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), None)  # of x86
+    return flags is not None and not any("vnni" in flag or flag == "amx_int8" for flag in flags)
 
 
 def pick_device(device: str | torch.device) -> torch.device:

@@ -193,9 +193,7 @@ class Predictor(Generic[P]):
         images = self.preprocess.finish(pixels).to(self.device)
         if geometries is None:
             return task.decode(self.engine(images), identities(images))
-        padded = self.preprocess.config.resize == "pad" and task.spatial()
-        padding = (torch.stack([geometry.padding() for geometry in geometries]).to(self.device),) if padded else ()
-        return task.decode(self.engine(images, *padding), geometries)
+        return task.decode(self.engine(images, *self._padding(geometries)), geometries)
 
     @torch.inference_mode()
     def embed_pixels(self, pixels: Tensor) -> list[Vector]:
@@ -215,6 +213,12 @@ class Predictor(Generic[P]):
     def tensor(self, image: ImageLike) -> Tensor:
         """The model's input of one image, (1, C, H, W) on the device."""
         return self.preprocess(self.read(image))[None].to(self.device)
+
+    def inputs(self, image: ImageLike) -> tuple[Tensor, ...]:
+        """What the model takes of one image: (1, C, H, W) and, where it is spatial and borders are added, which pixels
+        are border, bool (1, H, W). Errors as in :meth:`read`."""
+        pixels, geometry = self._framed(image)
+        return self.preprocess.finish(pixels[None]).to(self.device), *self._padding([geometry])
 
     def pixels(self, image: ImageLike) -> Tensor:
         """The image at the input size, uint8 (C, H, W). Errors as in :meth:`read`."""
@@ -251,6 +255,11 @@ class Predictor(Generic[P]):
         if path.suffix != ".safetensors":
             raise UserError(f"weights are saved as .safetensors, not {path.name!r}; name it {path.stem}.safetensors")
         native.save(path, self.task.state_dict(), native.meta_of(self.task, self.preprocess.config, self.metrics))
+
+    def _padding(self, geometries: Sequence[ImageGeometry]) -> tuple[Tensor, ...]:
+        if self.preprocess.config.resize != "pad" or not self.task.spatial():
+            return ()
+        return (torch.stack([geometry.padding() for geometry in geometries]).to(self.device),)
 
     def _use(self, engine: Engine | None) -> None:
         self._engine = None if engine is self.task else engine

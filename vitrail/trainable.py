@@ -71,11 +71,13 @@ class EncoderModule(nn.Module, ABC):
         takes: names of the target kinds that it learns from (``vitrail.data.targets``); empty: it cannot be trained.
         monitor: the metric that selects the best weights, and whether larger (``max``) or smaller (``min``) is better.
             None: no metric does, so the last weights are released.
+        share: a metric from 0 to 1, such as what int8 may lose points of, where larger values of ``monitor`` are worse.
     """
 
     takes: ClassVar[tuple[str, ...]] = ()
     monitor: ClassVar[str | None] = None
     monitor_mode: ClassVar[Literal["max", "min"]] = "max"
+    share: ClassVar[str | None] = None
 
     @property
     def name(self) -> str:
@@ -129,6 +131,16 @@ class Embedder(EncoderModule):
     @abstractmethod
     def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What :meth:`forward` and :meth:`embed` return, in one pass."""
+
+    @property
+    def unordered(self) -> bool:
+        """Whether the rows of the raw outputs, axis 1, are a set, whose order means nothing."""
+        return False
+
+    def output_parts(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Raw outputs by what they mean, where one tensor holds several things, such as scores and pixels. Each part is
+        compared on a scale of its own where an engine computes it."""
+        return {OUTPUTS: outputs}
 
     def class_scores(self, outputs: Tensor) -> Tensor:
         """Raw outputs → one number for each of :attr:`names`, or for each feature, B K, whose gradient explanations

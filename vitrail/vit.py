@@ -12,7 +12,6 @@ from itertools import islice
 from typing import Annotated, Any, cast
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -26,10 +25,12 @@ from vitrail.nn.features import Features as Features
 from vitrail.nn.init import Initialised, initialise
 from vitrail.nn.patch_embed import PatchEmbed, PatchEmbedConfig
 from vitrail.nn.positions import LearnedPositions, NoPositions, PositionKind, SinusoidalPositions, build_positions
+from vitrail.nn.recording import recorded
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.nn.resnet_stem import ResNetStem, ResNetStemConfig
 from vitrail.nn.windows import WindowConfig, Windows
 from vitrail.ops.grid import Grid, Pair, as_pair
+from vitrail.ops.patches import padded_cells
 from vitrail.ops.positions import Resampling
 from vitrail.ops.relative import offsets
 from vitrail.ops.rope import rope_2d
@@ -265,26 +266,26 @@ class ViT(Encoder, Initialised):
         if padding is not None:
             images = images.masked_fill(padding.unsqueeze(1), 0)
         tokens, grid, positions = self.tokenise(images, patches)
-        hidden = padding if padding is None else F.adaptive_max_pool2d((~padding).float(), grid) == 0
+        hidden = padding if padding is None else padded_cells(padding, grid)
         attend = Windows(grid, self.depth, window, hidden if hidden is None else hidden.flatten(1))
         found = self._at([-1] if layers is None else layers, tokens, positions, attend, norm=True)
         return [self._features(x, grid) for x in found], hidden
 
-    def attentions(self, images: Tensor, layers: Iterable[int] | None = None) -> list[Tensor]:
-        """Attention matrices B H T T of the given blocks (default: all), rows sum to 1.
+    def attentions(
+        self,
+        images: Tensor,
+        layers: Iterable[int] | None = None,
+        padding: Tensor | None = None,
+        window: WindowConfig | None = None,
+    ) -> list[Tensor]:
+        """Attention matrices B H T T of the given blocks (default: all) as they are computed with this padding and in
+        these windows (see :meth:`dense`): zero where a token does not attend to another one, rows sum to 1.
 
-        Recomputed from each block's input, so the ordinary forward pass keeps its fused kernels.
+        The blocks then compute by their matrices, so the ordinary forward pass keeps its fused kernels.
         """
         wanted = self._layers(layers)
-        tokens, _, positions = self.tokenise(images)
-        found: dict[int, Tensor] = {}
-
-        def attend(layer: int, block: Block, x: Tensor, positions: Positions) -> Tensor:
-            if layer in wanted:
-                found[layer] = block.attention_weights(x, positions)
-            return full(layer, block, x, positions)
-
-        self._at(wanted, tokens, positions, attend)
+        with recorded({layer: self.blocks[layer] for layer in wanted}) as found:
+            self.dense(images, padding, window, [max(wanted)])
         return [found[layer] for layer in wanted]
 
     def resize(self, image_size: int | Pair | None = None, patch_size: int | Pair | None = None) -> None:

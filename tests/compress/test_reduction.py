@@ -150,7 +150,7 @@ def test_pruning_is_the_papers(model, tiny_predictor, images):
     for image, result, source in zip(images, pruned(images), pruned.vit(images).source, strict=True):
         x, where = vit.tokenise(image[None])[0], list(range(12))
         for layer, block in enumerate(vit.blocks):
-            weights = block.attention_weights(x)[0].mean(0)
+            weights = block.attention.weights(block.before_attention(x))[0].mean(0)
             received = weights[0, prefix:] if vit.config.class_token else weights[prefix:, prefix:].mean(0)
             x = block.add_attention(x, block.attention(block.before_attention(x)))
             if layer in (0, 2):

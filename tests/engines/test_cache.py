@@ -51,7 +51,8 @@ def test_a_file_is_exported_once(weights, written, capsys):
     assert written == ["openvino"]
     torch.testing.assert_close(outputs(first), outputs(second), rtol=0, atol=0)
     (entry,) = entries()
-    assert sorted(path.name for path in (cache.folder() / entry).iterdir()) == ["model.bin", "model.xml"]
+    kept = ["differences-fp32.json", "model.bin", "model.xml"]
+    assert sorted(path.name for path in (cache.folder() / entry).iterdir()) == kept
     vitrail.load(weights, device="cpu", engine="openvino", image_size=32)
     assert written == ["openvino"] * 2, "another size is another model"
     capsys.readouterr()
@@ -66,9 +67,12 @@ def test_a_run_folder_keeps_what_it_has(weights, written, tmp_path):
     kept = run / "engines" / f"onnxruntime-{fingerprint(plain.task, plain.preprocess.config)}.onnx"
     with writing(plain.task, plain.preprocess.config, "onnxruntime", kept):
         pass
-    vitrail.load(run, device="cpu", engine="onnxruntime")
+    for _ in range(2):
+        vitrail.load(run, device="cpu", engine="onnxruntime")
     assert written == []
-    assert not cache.folder().exists()
+    (entry,) = entries()
+    assert entry.startswith("onnxruntime-of-run-")
+    assert [path.name for path in (cache.folder() / entry).iterdir()] == ["differences-fp32.json"]
 
 
 def test_pickled_formats_are_never_cached(weights, written):

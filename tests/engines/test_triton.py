@@ -22,6 +22,7 @@ import vitrail
 from vitrail.cli import main
 from vitrail.config import from_dict
 from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.engines.comparing import TOLERANCES
 from vitrail.engines.libraries import onnxruntime, openvino_core
 from vitrail.errors import UserError
 from vitrail.predictor import Predictor
@@ -242,7 +243,7 @@ def test_what_is_no_place_for_a_model_is_one_line(tiny_predictor: Any, tmp_path:
 
 def test_a_graph_that_disagrees_leaves_nothing(tiny_predictor: Any, tmp_path: Path, monkeypatch: Any) -> None:
     source = weights(tmp_path, tiny_predictor(**SMALL))
-    monkeypatch.setattr("vitrail.exporting.TOLERANCE", 0.0)
+    monkeypatch.setitem(TOLERANCES, "fp32", -1.0)
     with pytest.raises(UserError, match="the triton file differs from the model"):
         vitrail.export(source, tmp_path / "models" / "bugs", to="triton")
     assert list((tmp_path / "models").iterdir()) == []

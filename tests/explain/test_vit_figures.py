@@ -17,7 +17,7 @@ def test_attention_distance_by_hand():
     nearest = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.4, 0.6, 0, 0], [0.4, 0, 0.6, 0], [0.4, 0, 0, 0.6]])
     ends = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.5, 0, 0, 0.5], [0.5, 0.25, 0, 0.25], [0.2, 0.2, 0.2, 0.4]])
     attentions = torch.stack((nearest, ends))[None]
-    distance = vit_figures.attention_distance(attentions, 1, (1, 3), (8, 8))
+    distance = vit_figures.attention_distance(attentions, (1, 3), (8, 8))
     assert distance[0] == 0
     assert distance[1].item() == pytest.approx((16 + 8 + (0.2 * 16 + 0.2 * 8) / 0.8) / 3)
 
@@ -25,16 +25,24 @@ def test_attention_distance_by_hand():
 def test_attention_distance_measures_rows_and_columns_in_their_own_pixels():
     weights = torch.zeros(1, 1, 4, 4)
     weights[0, 0, [0, 1, 2, 3], [3, 2, 1, 0]] = 1  # each patch of a 2 × 2 grid to the opposite corner
-    assert vit_figures.attention_distance(weights, 0, (2, 2), (6, 8)).item() == pytest.approx(10)
+    assert vit_figures.attention_distance(weights, (2, 2), (6, 8)).item() == pytest.approx(10)
 
 
-def test_attention_distances_do_not_depend_on_batches(vit):
-    images = torch.randn(5, 3, 16, 24)
-    whole = vit_figures.attention_distances(vit, [images])
+def test_attention_distance_leaves_padding_out():
+    weights = torch.tensor([[[[0.5, 0.5, 0], [0.5, 0.5, 0], [0.0, 0, 0]]]])
+    padding = torch.tensor([[[False, False, True]]])
+    assert vit_figures.attention_distance(weights, (1, 3), (8, 8), padding).item() == pytest.approx(4)
+
+
+def test_attention_distances_do_not_depend_on_batches(tiny_predictor):
+    task, images = tiny_predictor().task, torch.randn(5, 3, 16, 24)
+    whole = vit_figures.attention_distances(task, [(images,)])
     assert whole.shape == (2, 2)
     assert (whole > 0).all()
     assert (whole < np.hypot(16, 24)).all()
-    np.testing.assert_allclose(vit_figures.attention_distances(vit, images.split(2)), whole, rtol=1e-5)
+    np.testing.assert_allclose(
+        vit_figures.attention_distances(task, [(part,) for part in images.split(2)]), whole, rtol=1e-5
+    )
 
 
 def test_filters_are_the_principal_components(vit):
@@ -72,8 +80,9 @@ def test_position_similarity_is_the_cosine(tiny_predictor, model):
     [({}, 1 + 6 + 1 + 1), ({"positions": "rope_2d"}, 2), ({"embed": {"kind": "conv"}}, 1 + 6 + 1 + 1)],
 )
 def test_the_figure_has_the_parts_that_the_model_has(tiny_predictor, model, num_axes, tmp_path):
-    vit = tiny_predictor(**model).task.vit
-    distances = vit_figures.attention_distances(vit, [torch.randn(2, 3, 16, 24)])
+    task = tiny_predictor(**model).task
+    vit = task.vit
+    distances = vit_figures.attention_distances(task, [(torch.randn(2, 3, 16, 24),)])
     figure = vit_figures.figure(vit, distances)
     assert len(figure.get_axes()) == num_axes
     figure.savefig(tmp_path / "a.png")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +15,15 @@ import torch
 from PIL import Image
 
 import vitrail
-from vitrail import int8
-from vitrail.cli import main
+from vitrail import int8, registry
+from vitrail.cli import main, quantize
+from vitrail.config import from_dict
 from vitrail.data.source import SourceConfig, open_source
 from vitrail.errors import UserError
 from vitrail.int8 import scores
+from vitrail.int8.formats import onnxruntime
 from vitrail.int8.layers import layers as int8_layers
+from vitrail.machine import sums_of_int8_overflow
 
 pytestmark = pytest.mark.usefixtures("exported_once")
 NUM_LAYERS = 4  # of a block
@@ -127,18 +132,185 @@ def test_what_is_measured(tiny_predictor, class_folder, images):
         scores.accuracy(predictor.task, predictor.preprocess, source.unlabelled())
 
 
-def test_a_task_without_classes_to_choose_is_held_against_its_features(tiny_predictor, images):
+def test_numbers_are_compared_by_their_variance(tiny_predictor):
     predictor = tiny_predictor("regression", depth=1)
-    tensors = [predictor.tensor(image) for image in images]
+    tensors = [torch.randn(1, 3, 16, 24) for _ in range(6)]
     score = scores.agreement(predictor.task, tensors)
+    assert score.name == "r2 as before of 6 images"
     assert score.measure(predictor.task) == pytest.approx(100)
     other = tiny_predictor("regression", depth=1).task
     torch.nn.init.normal_(other.vit.blocks[0].mlp.fc2.weight)
     with torch.inference_mode():
-        pair = [task.embed(torch.cat(tensors)) for task in (other, predictor.task)]
+        found, expected = (task(torch.cat(tensors)).double() for task in (other, predictor.task))
+    residual, spread = (found - expected).square().sum(0), (expected - expected.mean(0)).square().sum(0)
+    assert score.measure(other) == pytest.approx(100 * float((1 - residual / spread).mean()), rel=1e-4)
+
+
+def test_a_model_of_features_is_compared_by_their_direction(tiny_predictor):
+    first, other = (build_task("features", std) for std in (0.1, 0.2))
+    tensors = [torch.randn(1, 3, 16, 24) for _ in range(3)]
+    score = scores.agreement(first, tensors)
+    assert score.measure(first) == pytest.approx(100)
+    with torch.inference_mode():
+        pair = [task.embed(torch.cat(tensors)) for task in (other, first)]
     expected = 100 * float(torch.nn.functional.cosine_similarity(*pair).mean())
     assert score.measure(other) == pytest.approx(expected)
     assert expected < 99
+
+
+MODEL = {"image_size": (16, 24), "patch_size": 8, "dim": 16, "depth": 1, "heads": 2, "mlp_dim": 32}
+DECODER = {"decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}, "threshold": 0.4}
+SPATIAL = {
+    "features": {},
+    "multilabel": {"classes": ["ant", "bee"]},
+    "segmentation": {"classes": ["ant", "bee"]},
+    "detection": DECODER | {"classes": ["ant", "bee"]},
+    "instances": DECODER | {"classes": ["ant", "bee"], "masks": {"stride": 4, "dim": 8}},
+    "panoptic": {"num_queries": 4, "num_blocks": 1, "num_upscale": 1, "classes": ["ant", "bee"], "things": ["ant"],
+                 "threshold": 0.3, "overlap_threshold": 0.1},
+}  # fmt: skip
+
+
+def build_task(name, std=0.2):
+    module = registry.load("tasks", name)
+    task = module.Task(from_dict(module.Config, {"model": MODEL, **SPATIAL[name]})).eval()
+    generator = torch.Generator().manual_seed(3)
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, std=std, generator=generator)
+    if name == "multilabel":  # some images have a class, others not
+        task.head.output.bias.data = -task(torch.randn(9, 3, 16, 24, generator=generator)).mean(dim=0).detach()
+    return task
+
+
+def wrong(outputs, name):
+    """Outputs whose features would be the same: each decoded part is made wrong by itself."""
+    changed = outputs.clone()
+    if name in ("multilabel", "segmentation"):
+        yield -changed
+    elif name == "panoptic":
+        yield torch.cat((-changed[..., :3], changed[..., 3:]), dim=-1)
+        yield torch.cat((changed[..., :4], -changed[..., 4:]), dim=-1)
+    else:
+        yield torch.cat((changed[..., :2].flip(-1), changed[..., 2:]), dim=-1)
+        if name == "instances":
+            yield torch.cat((changed[..., :7], -changed[..., 7:]), dim=-1)
+        else:
+            yield torch.cat((changed[..., :2], changed[..., 2:] + 12), dim=-1)
+
+
+@pytest.mark.parametrize("name", [name for name in SPATIAL if name != "features"])
+def test_predictions_are_compared_after_they_are_decoded(name):
+    """The decoder counts: an engine whose features are the model's and whose predictions are not is found out."""
+    task = build_task(name)
+    tensors = [torch.randn(1, 3, 16, 24, generator=torch.Generator().manual_seed(i)) for i in range(11)]
+    score = scores.agreement(task, tensors)
+    assert score.name == f"{task.monitor} as before of 11 images"
+    assert score.measure(task) == pytest.approx(100)
+    with torch.inference_mode():
+        all_outputs = task(torch.cat(tensors))
+    for outputs in wrong(all_outputs, name):
+        rows = iter(outputs.split(scores.BATCH))
+        assert score.measure(lambda images, rows=rows: next(rows)) < 80
+
+
+def test_what_finds_nothing_cannot_be_compared():
+    task = build_task("detection")
+    torch.nn.init.zeros_(task.head.weight)
+    torch.nn.init.constant_(task.head.bias, -9)
+    score = scores.agreement(task, [torch.randn(1, 3, 16, 24)])
+    with pytest.raises(UserError, match="there is nothing in these images that ap could be measured on; give others"):
+        score.measure(task)
+
+
+def test_what_is_compared_on_was_not_calibrated_on(tiny_predictor, images, tmp_path, monkeypatch):
+    """Every fourth image, or others that are given."""
+    predictor = tiny_predictor(depth=1)
+    calibrated, compared = [], []
+
+    def written(plain, out, layers, images, *, seven_bits):
+        calibrated.extend(images)
+        out.write_bytes(plain.read_bytes())
+
+    def agreement(task, images):
+        compared.extend(images)
+        return scores.Score("faked", lambda engine: 100.0)
+
+    monkeypatch.setattr(int8, "agreement", agreement)
+    monkeypatch.setattr(onnxruntime, "FORMAT", dataclasses.replace(onnxruntime.FORMAT, write=written))
+    tensors = [predictor.tensor(image) for image in images]
+    for others, wanted in (((), [1, 5, 9]), (images[:2], [0, 1])):
+        calibrated.clear()
+        compared.clear()
+        given = images[2:] if others else images
+        int8.quantize(predictor, tmp_path / f"{len(others)}.onnx", given, others=others)
+        assert [next(i for i, t in enumerate(tensors) if torch.equal(t, each)) for each in compared] == wanted
+        assert [next(i for i, t in enumerate(tensors) if torch.equal(t, each)) for each in calibrated] == [
+            i for i in range(12) if i not in wanted
+        ]
+    with pytest.raises(UserError, match="one image cannot both be calibrated on and compared on; give two"):
+        int8.quantize(predictor, tmp_path / "one.onnx", images[:1])
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_weights_have_seven_bits_where_sums_overflow(missing, tiny_predictor, images, tmp_path, monkeypatch, capsys):
+    import onnx
+    from onnx import numpy_helper
+
+    monkeypatch.setattr(int8, "sums_of_int8_overflow", lambda: missing)
+    out = int8.quantize(tiny_predictor(depth=1), tmp_path / "model.onnx", images, budget=100).path
+    tensors = [each for each in onnx.load(out).graph.initializer if each.data_type == onnx.TensorProto.INT8]
+    largest = max(int(np.abs(numpy_helper.to_array(each).astype(int)).max()) for each in tensors if len(each.dims) == 2)
+    assert largest == (64 if missing else 127)
+    assert ("this processor has no VNNI: weights have 7 bits" in capsys.readouterr().err) == missing
+
+
+@pytest.mark.parametrize(
+    ("text", "overflow"),
+    [
+        ("processor : 0\nflags : fpu sse4_2 avx2\nbugs : x", True),
+        ("flags\t\t: fpu avx512f avx512bw", True),
+        ("flags\t\t: fpu avx2 avx_vnni", False),
+        ("flags : avx512f avx512_vnni", False),
+        ("flags : amx_int8", False),
+        ("Features : fp asimd asimddp", False),
+        (None, False),
+    ],
+)
+def test_processors(text, overflow, tmp_path):
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert sums_of_int8_overflow(tmp_path / "cpuinfo") == overflow
+
+
+@pytest.mark.parametrize(
+    ("splits", "calibrated", "measured"),
+    [
+        (("train", "val", "test"), "train", "val"),
+        (("train", "test"), "train", "train"),
+        (("val", "test"), "val", "val"),
+        (("test",), None, None),
+    ],
+)
+def test_the_test_split_decides_nothing(splits, calibrated, measured, weights, tmp_path, capsys):
+    folder = tmp_path / "data"
+    for number, split in enumerate(splits):
+        for label in ("ant", "bee", "cat", "dog"):
+            (folder / split / label).mkdir(parents=True)
+            for i in range(3):
+                pixels = np.random.default_rng(i).integers(0, 256, (20, 30, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / split / label / f"{number}{i}.png")
+    predictor, config = vitrail.load(weights, device="cpu"), SourceConfig(spec=str(folder), val_fraction=0)
+    if calibrated is None:
+        with pytest.raises(UserError, match="the data has a test split alone, which must decide nothing; give other"):
+            quantize._divided(predictor, config, 5)
+        return
+    images, labelled, others = quantize._divided(predictor, config, 5)
+    used, held_out = {image.name for image in images}, {labelled.name(i) for i in range(len(labelled))}
+    assert {Path(name).parts[-3] for name in used} == {calibrated}
+    assert {Path(name).parts[-3] for name in held_out} == {measured}
+    assert not used & held_out
+    assert (len(images), len(labelled), others) == (5, 12 if calibrated != measured else 5, [])
+    assert f"calibrated on 5 images, measured on the labels of {len(held_out)} others" in capsys.readouterr().err
 
 
 def test_the_verb(weights, class_folder, tmp_path, capsys):
@@ -164,8 +336,8 @@ def test_pictures_without_labels_are_compared(weights, tmp_path, capsys):
     command = ["quantize", weights, str(tmp_path / "m.onnx"), str(tmp_path / "loose"), "--budget", "100"]
     assert main([*command, "--calibration", "3"]) == 0
     said, err = capsys.readouterr()
-    assert "top1 as before of 3 images %" in said
-    assert "calibrated on 3 images, measured on how far the outputs on them stay the same" in err
+    assert "top1 as before of 2 images %" in said
+    assert "calibrated on 3 images, measured on how far predictions of 2 others change" in err
 
 
 def test_what_cannot_be_quantised_is_said(weights, class_folder, tiny_predictor, images, tmp_path, capsys):
@@ -173,7 +345,8 @@ def test_what_cannot_be_quantised_is_said(weights, class_folder, tiny_predictor,
     vitrail.export(weights, tmp_path / "graph.onnx", to="onnx")
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
-    (tmp_path / "bad" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for name in ("cut.png", "too.png"):
+        (tmp_path / "bad" / name).write_bytes(b"\x89PNG\r\n\x1a\n")
     out = str(tmp_path / "m.onnx")
     for arguments, message in (
         ([weights, out], "have neither data nor a folder for results; give DATA"),

@@ -22,7 +22,8 @@ def random_decoder():
 
 def level(height, width, images=2):
     x, y = ((torch.arange(n) + 0.5).expand(images, n) / n for n in (width, height))
-    return Level(torch.randn(images, D, height, width), x, y, None)
+    cell = torch.tensor([1 / width, 1 / height]).expand(images, 2)
+    return Level(torch.randn(images, D, height, width), x, y, cell, None)
 
 
 def random_queries(count, images=2):
@@ -65,7 +66,7 @@ def test_padding_is_not_read():
     canvas, hidden = torch.randn(2, D, 5, 6), torch.ones(2, 5, 6, dtype=torch.bool)
     canvas[:, :, :3, :4], hidden[:, :3, :4] = own.map, False
     x, y = ((torch.arange(n) + 0.5).expand(2, n) / whole for n, whole in ((6, 4), (5, 3)))
-    alone, padded = decoder(queries, [own])[-1], decoder(queries, [Level(canvas, x, y, hidden)])[-1]
+    alone, padded = decoder(queries, [own])[-1], decoder(queries, [Level(canvas, x, y, own.cell, hidden)])[-1]
     for mine, theirs in zip(alone, padded, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
 

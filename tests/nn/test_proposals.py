@@ -9,7 +9,8 @@ from vitrail.nn.proposals import CELLS, Proposals
 
 def level(rows, columns, padding=None, images=2, dim=8):
     x, y = ((torch.arange(n) + 0.5).div(n).expand(images, -1) for n in (columns, rows))
-    return Level(torch.randn(images, dim, rows, columns), x, y, padding)
+    cell = torch.tensor([1 / columns, 1 / rows]).expand(images, -1)
+    return Level(torch.randn(images, dim, rows, columns), x, y, cell, padding)
 
 
 def build(num_queries=3):
@@ -23,6 +24,12 @@ def test_every_cell_first_proposes_a_box_around_itself():
     assert boxes.shape == (2, 19, 4)
     torch.testing.assert_close(boxes[0, 7], torch.tensor([2.5 / 5, 1.5 / 3, CELLS / 5, 1 - 1e-5]), atol=1e-4, rtol=0)
     torch.testing.assert_close(boxes[1, 15:, :2], torch.tensor([[1, 1], [3, 1], [1, 3], [3, 3]]) / 4)
+
+
+def test_a_map_of_one_row_or_column_proposes_boxes_with_an_extent():
+    row, column = (build()([level(*grid)], 4).boxes[0] for grid in ((1, 5), (4, 1)))
+    torch.testing.assert_close(row[:, 2:], torch.tensor([CELLS / 5, 1]).expand(5, 2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(column[:, 2:], torch.tensor([1, CELLS / 4]).expand(4, 2), atol=1e-4, rtol=0)
 
 
 def test_queries_are_the_best_cells_with_their_boxes_and_features():

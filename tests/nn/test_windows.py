@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from vitrail.errors import UserError
-from vitrail.nn.attention import Attention
-from vitrail.nn.windows import WindowConfig, from_windows, masked_attention, to_windows, windowed_attention
+from vitrail.nn.attention import Attention, Masked
+from vitrail.nn.block import Block, BlockConfig
+from vitrail.nn.windows import WindowConfig, Windowed, Windows, from_windows, to_windows, visible
 from vitrail.ops.rope import rope_2d
 
 D, H = 16, 2
@@ -40,18 +41,22 @@ def test_windowed_attention_is_attention_under_a_mask(prefix, rotary, padded):
     q, k, v = module.project(x, positions)
     scores = (q @ k.transpose(-2, -1) * (D // H) ** -0.5).masked_fill(~sees[:, None], -torch.inf)
     expected = module.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
-    found = windowed_attention(module, x, positions, padding.flatten(1) if padded else None, grid, size)
+    pattern = Windowed(grid, size, padding.flatten(1) if padded else None)
+    found = pattern(module, x, positions)
     kept = torch.nn.functional.pad(~padding.flatten(1), (prefix, 0), value=True)
+    mask = pattern.mask(x).expand(2, 1, -1, -1)[:, 0]
+    assert torch.equal(mask[kept], sees[kept])
+    assert mask.any(dim=-1).all()
     torch.testing.assert_close(found[kept], expected[kept], atol=1e-6, rtol=1e-5)
     assert found.isfinite().all()
 
 
-def test_masked_attention_never_reads_padding():
+def test_attention_under_a_mask_never_reads_padding():
     module = Attention(D, H, D // H).eval()
     padding = torch.zeros(2, 12, dtype=torch.bool)
     padding[1, 8:] = True
     x = torch.randn(2, 13, D)
-    found = masked_attention(module, x, None, padding, 1)
+    found = Masked(visible(padding, 13)[:, None, None])(module, x, None)
     torch.testing.assert_close(found[0], module(x)[0])
     torch.testing.assert_close(found[1, :9], module(x[1:, :9])[0])
 
@@ -65,6 +70,8 @@ def test_global_blocks_are_spread_and_end_the_stack():
 def test_relative_positions_have_no_windows():
     from vitrail.nn.relative_bias import RelativeBias
 
-    module = Attention(D, H, D // H, relative=RelativeBias((4, 4), H, False, "bicubic"))
-    with pytest.raises(UserError, match="takes no windows and no padding; choose other positions"):
-        windowed_attention(module, torch.randn(1, 16, D), None, None, (4, 4), 2)
+    block = Block(D, H, D, BlockConfig(), relative=RelativeBias((4, 4), H, False, "bicubic"))
+    padding = torch.zeros(1, 16, dtype=torch.bool)
+    for attend in (Windows((4, 4), 2, WindowConfig(size=2, num_global=1), None), Windows((4, 4), 2, None, padding)):
+        with pytest.raises(UserError, match="takes no windows and no padding; choose other positions"):
+            attend(0, block, torch.randn(1, 16, D), None)

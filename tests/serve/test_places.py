@@ -8,6 +8,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 pytest.importorskip("fastapi")
@@ -79,6 +80,32 @@ def test_both_protocols_answer_in_the_pictures_pixels(talk, png, predictors, nam
     else:
         assert map_ is None
         assert expected["objects"]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_pixels_are_answered_in_their_own_coordinates(talk, png, predictors, name):
+    """The preprocessing has a crop, which a client that sends the model's input has done already."""
+    predictor = predictors[name]
+    pixels = predictor.pixels(png(size=(30, 50)))
+    (expected,) = predictor.predict_pixels(pixels[None])
+    tensor = {"name": "pixels", "datatype": "UINT8", "shape": [1, *pixels.shape], "data": pixels.flatten().tolist()}
+    answer = talk(lambda client, _: client.post(f"/v2/models/{name}/infer", json={"inputs": [tensor]})).json()
+    said = json.loads(answer["outputs"][0]["data"][0])
+    map_ = said.pop("map", None)
+    assert said == json.loads(json.dumps(expected.to_dict()))
+    assert said["size"] == [16, 24]
+    if map_ is not None:
+        read = Image.open(io.BytesIO(base64.b64decode(map_)))
+        np.testing.assert_array_equal(np.asarray(read), np.asarray(expected.label_map()))
+
+
+def test_a_box_over_the_whole_input_reaches_its_sides(talk, predictors, monkeypatch):
+    task = predictors["detection"].task
+    whole = torch.tensor([[[0.9, 0.1, 0, 0, 24, 16]]])
+    monkeypatch.setattr(task, "forward", lambda images: whole)
+    tensor = {"name": "pixels", "datatype": "UINT8", "shape": [1, 3, 16, 24], "data": [7] * 1152}
+    answer = talk(lambda client, _: client.post("/v2/models/detection/infer", json={"inputs": [tensor]})).json()
+    assert json.loads(answer["outputs"][0]["data"][0])["objects"][0]["box_xyxy"] == [0, 0, 24, 16]
 
 
 def test_where_the_queries_of_a_detector_look(talk, png, predictors):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from vitrail.data.transforms.geometry import identities
 from vitrail.errors import UserError
 from vitrail.serve import worker
+from vitrail.serve.jobs import Job
 from vitrail.serve.jobs.embed import Embed
 from vitrail.serve.jobs.explain import Explain
 from vitrail.serve.jobs.predict import Predict
@@ -32,14 +34,25 @@ class Settings:
         return self.predictor
 
 
+@dataclass(frozen=True)
+class Slow(Job):
+    """A model that takes its time."""
+
+    seconds: float
+
+    def run(self, predictor, pixels):
+        time.sleep(self.seconds)
+        return [None] * len(pixels)
+
+
 @pytest.fixture
 def talk(tiny_predictor, tmp_path, monkeypatch):
-    """``talk(conversation)`` with a worker whose model cannot be loaded while the file ``gone`` exists."""
+    """``talk(conversation, seconds)`` with a worker whose model cannot be loaded while the file ``gone`` exists."""
     monkeypatch.setattr(worker, "RESTART_DELAYS", (0.0, 0.2))
 
-    def run(conversation):
+    def run(conversation, seconds=20):
         async def main():
-            async with Worker({"model": str(tmp_path / "gone")}, Settings(tiny_predictor()), 20) as found:
+            async with Worker({"model": str(tmp_path / "gone")}, Settings(tiny_predictor()), seconds) as found:
                 await asyncio.wait_for(conversation(found), 60)
             return found
 
@@ -93,3 +106,31 @@ def test_it_is_tried_again_until_the_models_load(talk, tmp_path, capfd):
 
     talk(conversation)
     assert "could not be restarted: the file is gone" in capfd.readouterr().err
+
+
+def test_a_batch_that_waits_for_others_is_not_late(talk, capfd):
+    """Three batches of 0.7 s in flight, at a limit of 1.2 s for each."""
+
+    async def conversation(found):
+        assert await asyncio.gather(*(found(batch(Slow(0.7))) for _ in range(3))) == [[None] * 3] * 3
+        await asyncio.sleep(1.3)
+        assert found.up, "an idle worker has no limit"
+        assert found.restarts == 0
+
+    talk(conversation, seconds=1.2)
+    assert "did not respond" not in capfd.readouterr().err
+
+
+def test_a_batch_that_hangs_is_killed_with_those_behind_it(talk, capfd):
+    async def conversation(found):
+        hanging = (found(batch(Slow(seconds))) for seconds in (0.1, 60, 0.1))
+        first, *others = await asyncio.gather(*hanging, return_exceptions=True)
+        assert first == [None] * 3
+        assert [type(each) for each in others] == [WorkerLost] * 2
+        while not found.up:
+            await asyncio.sleep(0.05)
+        assert len(await found(batch())) == 3
+        assert found.restarts == 1
+
+    talk(conversation, seconds=1.2)
+    assert "did not respond within 1.2 s; its process is killed" in capfd.readouterr().err

@@ -128,7 +128,7 @@ def test_weights_in_the_packages_own_dialect(run: Callable[..., str]) -> None:
 def test_smaller_models(run: Callable[..., str]) -> None:
     pytest.importorskip("onnxruntime")
     small = ["--weights-only", "--calibration", "4", "--budget", "5"]
-    assert "delta1 of 12 images" in run("quantize", RUN, "int8.onnx", *small)
+    assert "delta1 of 5 images" in run("quantize", RUN, "int8.onnx", *small)
     assert "δ < 1.25" in run("compress", RUN, "--method", "prune", "--levels", "0.5", "--out", "pruned")
     assert "a probe needs one class label for each image" in run("probe", RUN, SCENES, code=2)
 

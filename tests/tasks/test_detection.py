@@ -41,6 +41,21 @@ def objects(count, side=32.0, crowd=None):
     return Objects(boxes, torch.randint(3, (count,)), crowd, (int(side), int(side)))
 
 
+@pytest.mark.parametrize(("scale", "pixels"), [("1", 4), ("2", 2), ("1/2", 8)])
+def test_a_strip_of_an_image_is_proposed_boxes_of_its_height(scale, pixels):
+    """Cells are shares of the image, wherever it ends on its canvas."""
+    task, padding = build(scales=(scale,)), torch.ones(2, 16, 32, dtype=torch.bool)
+    for row, (height, width) in enumerate(((4, 32), (8, 20))):
+        padding[row, :height, :width] = False
+    (level,) = task._encode(torch.randn(2, 3, 16, 32), padding).levels
+    torch.testing.assert_close(level.cell, torch.tensor([[pixels / 32, pixels / 4], [pixels / 20, pixels / 8]]))
+    torch.nn.init.zeros_(task.proposals.box.output.weight)
+    torch.nn.init.zeros_(task.proposals.box.output.bias)
+    alone = task._encode(torch.randn(1, 3, 4, 32), None)
+    (_, _, _, heights) = task._begin(alone)[1].boxes[0].unbind(dim=1)
+    torch.testing.assert_close(heights, torch.ones_like(heights), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize(
     "options",
     [

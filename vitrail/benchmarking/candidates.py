@@ -14,7 +14,8 @@ from vitrail.compress import apply
 from vitrail.compress.curve import cost
 from vitrail.engines import FileFormat
 from vitrail.engines.choose import PLAIN
-from vitrail.engines.graph import writing
+from vitrail.engines.comparing import compare, require_agreement
+from vitrail.engines.graph import Graph, writing
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops.grid import Pair
 from vitrail.predictor import Predictor, name_of
@@ -96,8 +97,10 @@ class CandidateBuilder:
             raise UserError(f"the engine {engine!r} runs on the CPU, not on {str(self.model.device)!r}")
         if (engine, merge) not in self._files:
             path = self.folder / f"{engine}-{merge}-{self.size[0]}x{self.size[1]}{engines.load_format(engine).suffix}"
-            with writing(self._merged(merge).task, self.model.preprocess.config, engine, path):
-                pass
+            task, preprocess = self._merged(merge).task, self.model.preprocess.config
+            with writing(task, preprocess, engine, path) as file:
+                graph = Graph(task, engines.load_format(engine).read(file, "fp32"))
+                require_agreement(engine, "fp32", compare(engine, graph, task, preprocess, "fp32"))
             self._files[engine, merge] = str(path)
         return self._files[engine, merge]
 

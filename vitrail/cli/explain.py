@@ -87,24 +87,25 @@ def explain(
 def _heats(predictor: Predictor, image: ImageLike, method: str, settings: dict[str, Any]) -> list[Heat]:
     from vitrail.explain import explain, explain_all
 
-    images = predictor.tensor(image)
+    images, *borders = predictor.inputs(image)
+    padding = borders[0] if borders else None
     if method == "all":
-        return explain_all(predictor.task, images, **settings)
-    return explain(predictor.task, images, method, **settings)
+        return explain_all(predictor.task, images, padding=padding, **settings)
+    return explain(predictor.task, images, method, padding=padding, **settings)
 
 
 def _anatomy(predictor: Predictor, run: Path) -> Figure:
     from vitrail.explain import vit_figures
     from vitrail.trainable import image_encoder
 
-    vit, images = image_encoder(predictor.task), _own_images(predictor, run)
-    if not images:
+    vit, inputs = image_encoder(predictor.task), _own_inputs(predictor, run)
+    if not inputs:
         note("the images of the run's data are not available, so the attention distances are left out")
         return vit_figures.figure(vit)
-    return vit_figures.figure(vit, vit_figures.attention_distances(vit, images))
+    return vit_figures.figure(vit, vit_figures.attention_distances(predictor.task, inputs))
 
 
-def _own_images(predictor: Predictor, run: Path) -> Iterator[Tensor] | None:
+def _own_inputs(predictor: Predictor, run: Path) -> Iterator[tuple[Tensor, ...]] | None:
     """Preprocessed images, one by one, from the data in the run's config; None without a run or its data."""
     import numpy as np
 
@@ -118,4 +119,4 @@ def _own_images(predictor: Predictor, run: Path) -> Iterator[Tensor] | None:
         return None
     source = next(source for source in (splits.val, splits.test, splits.train) if source is not None)
     chosen = np.linspace(0, len(source) - 1, min(len(source), NUM_IMAGES)).astype(int).tolist()
-    return (predictor.tensor(Sample(source.name(i), partial(source.read, i))) for i in chosen)
+    return (predictor.inputs(Sample(source.name(i), partial(source.read, i))) for i in chosen)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeFloat, PositiveInt
 
+from vitrail.errors import UserError
 from vitrail.terminal.options import AllowPickle, Json, Merge, Sizes, Weights, print_json
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def quantize(
     """Write a model that computes in int8 and loses no more accuracy than a budget allows.
 
     Activation ranges are measured on calibration images. Layers that lose too much stay in higher precision until the
-    loss, measured on other labelled images, is within the budget; without labels the outputs are compared with the
-    original model's. Prints accuracy, speed and size before and after.
+    loss, measured on other labelled images, is within the budget; without labels the predictions on them are compared
+    with the original model's. The test split takes no part. Prints accuracy, speed and size before and after.
 
     Examples
       vitrail quantize runs/birds birds.xml
@@ -61,8 +62,10 @@ def quantize(
     predictor = load(run, device="cpu", allow_pickle=allow_pickle, **options)
     if merge:
         predictor = apply(predictor, "tome", r=merge)
-    images, labelled = _divided(predictor, config, calibration)
-    result = int8.quantize(predictor, out, images, labelled=labelled, budget=budget, weights_only=weights_only)
+    images, labelled, others = _divided(predictor, config, calibration)
+    result = int8.quantize(
+        predictor, out, images, labelled=labelled, others=others, budget=budget, weights_only=weights_only
+    )
     if as_json:
         print_json(result.to_dict())
     else:
@@ -72,8 +75,15 @@ def quantize(
     note(f"written: {result.path}")
 
 
-def _divided(predictor: Predictor, config: SourceConfig, count: int) -> tuple[list[Sample], Source | None]:
-    """Images from all over the training split to calibrate on, and held-out ones where they have the task's labels."""
+def _divided(
+    predictor: Predictor, config: SourceConfig, count: int
+) -> tuple[list[Sample], Source | None, list[Sample]]:
+    """Images from all over the training split to calibrate on; and what decides which layers stay in higher precision:
+    other images with the task's labels, or some without. None of them is of the test split.
+
+    Raises:
+        UserError: the data has a test split alone.
+    """
     import dataclasses
     from functools import partial
 
@@ -82,16 +92,33 @@ def _divided(predictor: Predictor, config: SourceConfig, count: int) -> tuple[li
     from vitrail.console import note
     from vitrail.data import targets
     from vitrail.data.source import open_source
+    from vitrail.int8.scores import measure_of
     from vitrail.predictor import Sample
+
+    def spread(source: Source, most: int) -> list[int]:
+        return np.linspace(0, len(source) - 1, min(len(source), most)).astype(int).tolist()
+
+    def samples(source: Source, places: list[int]) -> list[Sample]:
+        return [Sample(source.name(i), partial(source.read, i)) for i in places]
 
     task = predictor.task
     classes = () if any(targets.load(kind).numeric for kind in task.takes) else predictor.classes
     splits = dict(open_source(dataclasses.replace(config, labelled="auto", classes=classes)).items())
-    source = splits.get("train") or next(iter(splits.values()))
-    held_out = splits.get("test") or splits.get("val")
-    if held_out is source or source.kind not in task.takes or task.monitor_mode != "max":
-        held_out = None
-    chosen = np.linspace(0, len(source) - 1, min(len(source), count)).astype(int).tolist()
-    on = f"the labels of {len(held_out):,} others" if held_out else "how far the outputs on them stay the same"
-    note(f"calibrated on {len(chosen):,} images, measured on {on}")
-    return [Sample(source.name(i), partial(source.read, i)) for i in chosen], held_out
+    own = [splits[name] for name in ("train", "val") if name in splits]
+    if not own:
+        raise UserError("the data has a test split alone, which must decide nothing; give other images as DATA")
+    source, places = own[0], spread(own[0], count)
+    if len(own) > 1:
+        held_out = own[1]
+    else:
+        chosen = spread(source, 2 * count)
+        places, held_out = chosen[::2], source.subset(np.array(chosen[1::2], np.int64))
+    labelled = source.kind in task.takes and source.target_kind.labelled and measure_of(task) is not None
+    others = [] if labelled else samples(held_out, spread(held_out, count))
+    on = (
+        f"the labels of {len(held_out):,} others"
+        if labelled
+        else f"how far predictions of {len(others):,} others change"
+    )
+    note(f"calibrated on {len(places):,} images, measured on {on}")
+    return samples(source, places), held_out if labelled else None, others

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from vitrail.errors import UserError
 from vitrail.nn.attend import Positions
 from vitrail.nn.block import Block
+from vitrail.nn.windows import WindowConfig
 from vitrail.ops.rope import Rotation
 from vitrail.trainable import Embedder, EncoderModule
 from vitrail.vit import Features, ViT
@@ -134,13 +135,22 @@ class ReducedViT(ViT):
         found = {layer: self._normed(each) if norm else each for layer, each in outputs if layer in wanted}
         return [found[layer] for layer in wanted]
 
-    def attentions(self, images: Tensor, layers: Iterable[int] | None = None) -> NoReturn:
+    def attentions(
+        self,
+        images: Tensor,
+        layers: Iterable[int] | None = None,
+        padding: Tensor | None = None,
+        window: WindowConfig | None = None,
+    ) -> NoReturn:
         """Raises UserError: the matrices are over other tokens in each layer."""
         raise UserError("attention maps need all tokens; take the plain model, without merging")
 
     def tokenise(self, images: Tensor, patches: Tensor | None = None) -> NoReturn:
         """Raises UserError: layers with an ``attend`` of the caller's would run without the reduction."""
-        raise UserError("padding and attention in windows need all tokens; take the plain model, without merging")
+        raise UserError(
+            "queries among the tokens, padding and attention in windows need all tokens; "
+            "take the plain model, without merging"
+        )
 
     def _reduced_layers(self, images: Tensor, embedded: Tensor | None = None) -> Iterator[ReducedFeatures]:
         """After each block."""

@@ -63,7 +63,8 @@ def chunks(batch: Batch, count: int) -> list[Batch]:
 
 def single(batch: Batch, row: int) -> Batch:
     """The batch of one image of the batch."""
-    return cast("Batch", {name: value[row, None] for name, value in _entries(batch).items() if name != "bad"})
+    entries = {name: value for name, value in _entries(batch).items() if name != "bad"}
+    return cast("Batch", {name: value.chunk(len(value))[row] for name, value in entries.items()})
 
 
 def views_of(batch: Batch) -> list[Tensor]:

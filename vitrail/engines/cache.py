@@ -62,6 +62,13 @@ def adding(key: str) -> Iterator[Path]:
     _shrink(key)
 
 
+def added(key: str) -> Path | None:
+    """The folder of a new entry that is empty; None: the cache cannot be written."""
+    with adding(key):
+        pass
+    return find(key)
+
+
 def discard(key: str) -> None:
     """Remove an entry that cannot be read."""
     shutil.rmtree(folder() / key, ignore_errors=True)

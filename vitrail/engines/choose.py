@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from vitrail import engines, files
 from vitrail.console import note
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.engines import Engine, FileFormat, InProcess, Opened, cache
+from vitrail.engines.comparing import compare, require_agreement
 from vitrail.engines.fingerprint import cache_key, fingerprint
 from vitrail.engines.graph import Graph, writing
 from vitrail.errors import UserError
@@ -31,42 +33,72 @@ def start(
 ) -> Engine:
     """The engine ``name``, or the one that ``auto`` finds to be the fastest, for ``task``.
 
-    Graphs and what ``auto`` measured are kept in the user's cache (:mod:`vitrail.engines.cache`).
+    Whatever computes in place of the task is compared with it once, when it is made. Graphs, these differences and what
+    ``auto`` measured are kept in the user's cache (:mod:`vitrail.engines.cache`).
 
     Args:
         folder: a run's ``engines/``, which may hold graphs and measurements, too.
 
     Raises:
-        UserError: no such engine, its library is not installed, or it cannot hold the model.
+        UserError: no such engine, its library is not installed, it cannot hold the model, or it computes something else
+            than the task by more than :data:`~vitrail.engines.comparing.TOLERANCES`.
     """
     if name == "auto":
         return _fastest(task, preprocess, precision, folder)
     runtime = engines.load(name, precision)
     if isinstance(runtime, InProcess):
-        return runtime.prepare(task, precision)
-    return Graph(task, _opened(name, runtime, task, preprocess, precision, folder))
+        engine = runtime.prepare(task, precision)
+        if engine is not task and name != PLAIN:
+            key = cache_key(task, fingerprint(task, preprocess))
+            _require_agreement(name, engine, task, preprocess, precision, key and f"{name}-{key}")
+        return engine
+    opened, key = _opened(name, runtime, task, preprocess, precision, folder)
+    graph = Graph(task, opened)
+    _require_agreement(name, graph, task, preprocess, precision, key)
+    return graph
 
 
 def _opened(
     name: str, runtime: FileFormat, task: Embedder, preprocess: PreprocessConfig, precision: str, folder: Path | None
-) -> Opened:
-    """The graph of this very model, written if need be. What can run code when it is opened is rewritten."""
+) -> tuple[Opened, str | None]:
+    """The graph of this very model, written if need be, and the entry of the cache that belongs to it. What can run
+    code when it is opened is rewritten."""
     found = None if runtime.pickled else fingerprint(task, preprocess)
-    if folder is not None and found is not None and (kept := folder / f"{name}-{found}{runtime.suffix}").is_file():
-        return runtime.read(kept, precision)
     key = cache_key(task, found) if found is not None else None
+    if folder is not None and found is not None and (kept := folder / f"{name}-{found}{runtime.suffix}").is_file():
+        return runtime.read(kept, precision), key and f"{name}-of-run-{key}"
     if key is None:
         with tempfile.TemporaryDirectory(prefix="vitrail-") as temporary:
-            return _written(Path(temporary), name, runtime, task, preprocess, precision)
+            return _written(Path(temporary), name, runtime, task, preprocess, precision), None
     key = f"{name}-{key}"
     if (entry := cache.find(key)) is not None:
         try:
-            return runtime.read(entry / f"model{runtime.suffix}", precision)
+            return runtime.read(entry / f"model{runtime.suffix}", precision), key
         except UserError as error:
             note(f"engine {name}: written again, because {error}")
             cache.discard(key)
     with cache.adding(key) as entry:
-        return _written(entry, name, runtime, task, preprocess, precision)
+        return _written(entry, name, runtime, task, preprocess, precision), key
+
+
+def _require_agreement(
+    name: str, engine: Engine, task: Embedder, preprocess: PreprocessConfig, precision: str, key: str | None
+) -> None:
+    """Does the engine compute what the task does? It is compared unless the entry ``key`` of the cache knows.
+
+    Raises:
+        UserError: it does not.
+    """
+    known = f"differences-{precision}.json"
+    errors: dict[str, float] = {}
+    if key is not None and (entry := cache.find(key)) is not None:
+        with suppress(UserError):  # there are none yet
+            errors = files.read_json(entry / known)
+    if not errors:
+        errors = compare(name, engine, task, preprocess, precision)
+        if key is not None and (entry := cache.find(key) or cache.added(key)) is not None:
+            files.write_json(entry / known, errors)
+    require_agreement(name, precision, errors)
 
 
 def _written(
@@ -82,8 +114,12 @@ def _fastest(task: Embedder, preprocess: PreprocessConfig, precision: str, folde
     found = fingerprint(task, preprocess, precision, _machine())
     key = cache_key(task, found)
     if (name := _known(found, key, folder)) in engines.names():
-        note(f"engine auto: {name} (measured before)")
-        return start(name, task, preprocess, precision, folder)
+        try:
+            engine = start(name, task, preprocess, precision, folder)
+            note(f"engine auto: {name} (measured before)")
+            return engine
+        except UserError as error:
+            note(f"engine auto: measured again, because {error}")
     started = _candidates(task, preprocess, precision, folder)
     seconds = measure(started, task, preprocess)
     name = min(seconds, key=lambda each: seconds[each])

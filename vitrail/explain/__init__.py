@@ -1,7 +1,8 @@
 """Heat maps of what a model's outputs depend on, and figures of what it has learned.
 
-``methods/`` holds one method a file: an ``Options`` config, ``explain(task, images, options) -> list[Heat]`` and
-``suits(task)``, whether the method applies to the task.
+``methods/`` holds one method a file: an ``Options`` config, ``explain(task, images, options, *padding) -> list[Heat]``
+and ``suits(task)``, whether the method applies to the task. All show what the task computes: its own windows, masks and
+queries among the tokens, and no attention to padding.
 ``overlay`` draws a heat map on its image, ``vit_figures`` the ViT paper's figure 7.
 """
 
@@ -49,23 +50,27 @@ def methods_for(task: EncoderModule) -> list[str]:
     return [name for name in method_names() if registry.load("explain.methods", name).suits(task)]
 
 
-def explain(task: EncoderModule, images: Tensor, method: str = "rollout", **options: object) -> list[Heat]:
+def explain(
+    task: EncoderModule, images: Tensor, method: str = "rollout", *, padding: Tensor | None = None, **options: object
+) -> list[Heat]:
     """Heat maps of one preprocessed image.
 
     Args:
         images: (1, C, H, W), preprocessed.
         method: one of :func:`method_names`, or a third party's dotted name.
+        padding: of a spatial task, bool (1, H, W), true where a pixel is not the image's (``Predictor.inputs``).
         options: fields of the method's ``Options``.
 
     Raises:
         UserError: an unknown method or option, or a layer, head or class that the model does not have.
     """
     module = registry.load("explain.methods", method)
-    maps: list[Heat] = module.explain(task, images, from_dict(module.Options, options))
+    given = () if padding is None else (padding,)
+    maps: list[Heat] = module.explain(task, images, from_dict(module.Options, options), *given)
     return maps
 
 
-def explain_all(task: EncoderModule, images: Tensor, **options: object) -> list[Heat]:
+def explain_all(task: EncoderModule, images: Tensor, *, padding: Tensor | None = None, **options: object) -> list[Heat]:
     """The heat maps of all methods that suit the task, each given those options that it has.
 
     Raises:
@@ -77,7 +82,9 @@ def explain_all(task: EncoderModule, images: Tensor, **options: object) -> list[
     return [
         heat
         for name in methods_for(task)
-        for heat in explain(task, images, name, **{k: v for k, v in options.items() if k in known[name]})
+        for heat in explain(
+            task, images, name, padding=padding, **{k: v for k, v in options.items() if k in known[name]}
+        )
     ]
 
 
@@ -126,7 +133,7 @@ def chosen_output(outputs: Tensor, target: int | None) -> Tensor:
     return outputs[outputs.argmax() if target is None else target]
 
 
-def class_scores(task: EncoderModule, images: Tensor) -> Tensor:
+def class_scores(task: EncoderModule, images: Tensor, *padding: Tensor) -> Tensor:
     """One number for each output of one image, (K,), with a path for gradients even where all weights are frozen.
 
     Raises:
@@ -134,7 +141,7 @@ def class_scores(task: EncoderModule, images: Tensor) -> Tensor:
     """
     if not isinstance(task, Embedder):
         raise UserError(f"{task.name} has no outputs to explain; choose another method, such as rollout")
-    return task.class_scores(task(images.clone().requires_grad_()))[0]
+    return task.class_scores(task(images.clone().requires_grad_(), *padding))[0]
 
 
 def heat(title: str, patches: Tensor, grid: Grid) -> Heat:

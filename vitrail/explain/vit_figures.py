@@ -13,8 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitrail.explain.attentions import attentions
 from vitrail.nn.positions import LearnedPositions, SinusoidalPositions
 from vitrail.ops.grid import Pair
+from vitrail.ops.patches import padded_cells
+from vitrail.trainable import EncoderModule, image_encoder
 from vitrail.vit import ViT
 
 if TYPE_CHECKING:
@@ -53,30 +56,42 @@ def position_similarity(vit: ViT) -> np.ndarray | None:
     return similarity
 
 
-def attention_distance(attentions: Tensor, num_prefix: int, grid: Pair, stride: tuple[float, float]) -> Tensor:
+def attention_distance(
+    attentions: Tensor, grid: Pair, stride: tuple[float, float], padding: Tensor | None = None
+) -> Tensor:
     """Mean distance in pixels between a patch and what it attends to: B heads T T → heads.
 
     Weights on class token and registers, which have no place, are left out and the others sum to 1 again.
 
     Args:
+        attentions: of which the last tokens are the patches.
         stride: (vertical, horizontal) pixels from one patch to the next.
+        padding: bool (B, h, w), patches that do not count; None: all do.
     """
-    weights = attentions[..., num_prefix:, num_prefix:]
-    weights = weights / weights.sum(dim=-1, keepdim=True)
+    num_patches = grid[0] * grid[1]
+    weights = attentions[..., -num_patches:, -num_patches:]
     rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
     places = torch.stack((rows.flatten() * stride[0], columns.flatten() * stride[1]), dim=1).to(weights)
-    return (weights * torch.cdist(places, places)).sum(dim=-1).mean(dim=(0, 2))
+    distances = (weights * torch.cdist(places, places)).sum(dim=-1) / weights.sum(dim=-1)
+    if padding is None:
+        return distances.mean(dim=(0, 2))
+    return distances.transpose(1, 2)[~padding.flatten(1)].mean(dim=0)
 
 
-@torch.no_grad()
-def attention_distances(vit: ViT, batches: Iterable[Tensor]) -> np.ndarray:
-    """:func:`attention_distance` of every layer over batches of preprocessed images: (depth, heads) in pixels."""
+def attention_distances(task: EncoderModule, batches: Iterable[tuple[Tensor, ...]]) -> np.ndarray:
+    """:func:`attention_distance` of every layer as the task computes it: (depth, heads) in pixels.
+
+    Args:
+        batches: images B C H W, preprocessed, and where there is one their padding bool (B, H, W), as
+            ``Predictor.inputs`` gives them.
+    """
+    vit = image_encoder(task)
     total, count = torch.zeros(vit.depth, vit.config.heads, dtype=torch.float64), 0
-    for images in batches:
-        size = (images.shape[-2], images.shape[-1])
-        grid = vit.embed.grid(size)
-        stride = size[0] / grid[0], size[1] / grid[1]
-        layers = [attention_distance(a, vit.num_prefix, grid, stride) for a in vit.attentions(images)]
+    for images, *padding in batches:
+        grid = vit.grid(images)
+        stride = images.shape[-2] / grid[0], images.shape[-1] / grid[1]
+        hidden = padded_cells(padding[0], grid) if padding else None
+        layers = [attention_distance(each, grid, stride, hidden) for each in attentions(task, images, *padding)]
         total += torch.stack(layers).cpu().double() * len(images)
         count += len(images)
     assert count, "attention distances need an image"

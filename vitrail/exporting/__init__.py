@@ -25,6 +25,7 @@ from vitrail import engines, registry
 from vitrail.checkpoints import foreign, native
 from vitrail.console import note
 from vitrail.conversion import convert
+from vitrail.engines.comparing import differences, tolerance
 from vitrail.engines.graph import Graph, writing
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops.grid import Pair
@@ -32,7 +33,6 @@ from vitrail.predictor import ImageLike, Predictor, load
 from vitrail.results import Column, ResultTable, size_text
 from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder, image_encoder
 
-TOLERANCE = 1e-4  # of the largest output; fp32 sums in another order differ by 1e-6 to 1e-5
 BATCHES = (1, 4)
 TIMES = 3
 
@@ -44,14 +44,16 @@ class Row:
     Attributes:
         images: ``random`` or ``given``.
         size: (height, width) in pixels.
-        max_error: the largest difference of an output or a feature.
-        relative_error: the larger one of outputs and features, each over the largest magnitude of its kind.
+        part: of the outputs, or the features, that differs most by its own scale (``Embedder.output_parts``).
+        max_error: the largest difference of a value of it.
+        relative_error: the same over the largest magnitude of its values.
         eager: milliseconds of the batch in PyTorch; ``engine``: in the engine.
     """
 
     images: str
     batch: int
     size: Pair
+    part: str
     max_error: float
     relative_error: float
     eager: float
@@ -72,7 +74,7 @@ class Export:
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON types."""
-        return {"path": str(self.path), "tolerance": TOLERANCE, "rows": self.table.to_dict()}
+        return {"path": str(self.path), "tolerance": tolerance("fp32"), "rows": self.table.to_dict()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +113,8 @@ def export(
 
     Raises:
         UserError: the source cannot be read, or is loaded already and shall have another size; the format's library
-            is missing; or the written model disagrees with eager fp32 by more than :data:`TOLERANCE`, and then no file
-            remains.
+            is missing; or a part of what the written model computes disagrees with eager fp32 by more than
+            :data:`vitrail.engines.comparing.TOLERANCES`, and then no file remains.
     """
     formats = {runtime.format: name for name, runtime in engines.with_files().items()}
     if "." in to:  # a third party's engine, by its module
@@ -141,10 +143,11 @@ def export(
             note(f"images of {size_text(model.preprocess.config.size)} pixels only: {graph.fixed}")
         rows = tuple(compare(model.task, graph, each, images) for each, images in _inputs(model, graph, images))
         worst = max(rows, key=lambda row: row.relative_error)
-        if not worst.relative_error <= TOLERANCE:
+        if worst.relative_error > tolerance("fp32"):
             raise UserError(
-                f"the {to} file differs from the model by {worst.relative_error:.1e} of the largest output "
-                f"(tolerance {TOLERANCE:.0e}) and was not kept; try another format, and report the model's config"
+                f"the {to} file differs from the model in its {worst.part} by {worst.relative_error:.1e} of the "
+                f"largest (tolerance {tolerance('fp32'):.0e}) and was not kept; try another format, and report the "
+                "model's config"
             )
     return Export(out, rows)
 
@@ -165,15 +168,15 @@ def compare(task: Embedder, graph: Graph, kind: str, images: Tensor) -> Row:
     """One batch B C H W in both."""
     # what makes the two outputs of every task in one pass is compared with each of them made alone
     expected = task.graph_outputs(images) | {OUTPUTS: task(images), EMBEDDING: task.embed(images)}
-    pairs = [(graph.output(images, name), each) for name, each in expected.items()]
-    errors = [((got - expected).abs().max(), expected.abs().max()) for got, expected in pairs]
-    relative = [float(error / largest) for error, largest in errors]
+    found = {name: graph.output(images, name) for name in expected}
+    worst = max(differences(task, found, expected, "fp32"), key=lambda each: each.relative)
     return Row(
         images=kind,
         batch=len(images),
         size=(images.shape[-2], images.shape[-1]),
-        max_error=max(float(error) for error, _ in errors),
-        relative_error=float("nan") if any(each != each for each in relative) else max(relative),
+        part=worst.part,
+        max_error=worst.error,
+        relative_error=worst.relative,
         eager=_milliseconds(lambda: task(images)),
         engine=_milliseconds(lambda: graph(images)),
     )
@@ -214,6 +217,7 @@ COLUMNS: tuple[Column[Row], ...] = (
     Column(lambda row: row.batch, "batch", "batch"),
     Column(lambda row: list(row.size), key="size"),
     Column(lambda row: size_text(row.size), "size"),
+    Column(lambda row: row.part, "part", "part"),
     Column(lambda row: row.max_error, "max error", "max_error", format="{:.1e}"),
     Column(lambda row: row.relative_error, "relative", "relative_error", format="{:.1e}"),
     Column(lambda row: row.eager, "eager", "eager", unit="ms", format="{:.1f}"),

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor
 
@@ -32,6 +33,7 @@ from vitrail.errors import UserError
 from vitrail.int8.noise import worst_first
 from vitrail.int8.scores import Score, accuracy, agreement
 from vitrail.int8.smoothing import smooth
+from vitrail.machine import sums_of_int8_overflow
 from vitrail.predictor import ImageLike, Predictor
 from vitrail.results import Column, ResultTable, size_text
 from vitrail.trainable import Embedder
@@ -89,16 +91,29 @@ class Quantised:
         return dataclasses.asdict(self) | {"path": str(self.path), "rows": self.table.to_dict()}
 
 
+class Write(Protocol):
+    """See :class:`Int8Format`."""
+
+    def __call__(
+        self, plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor], *, seven_bits: bool
+    ) -> None:
+        """Images each (1, C, H, W).
+
+        Args:
+            seven_bits: weights take half of their range, so that sums do not overflow (``machine``).
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Int8Format:
     """How int8 is written into the files of one engine. The file's own metadata stays.
 
     Attributes:
-        write: (plain, out, layers, images): the graph ``plain`` with those layers in int8, calibrated on ``images``.
+        write: the graph ``plain`` with those layers in int8, calibrated on ``images``, as the file ``out``.
         write_weights: (plain, out, layers): with the weights of those layers in int8 alone.
     """
 
-    write: Callable[[Path, Path, Sequence[str], Sequence[Tensor]], None]
+    write: Write
     write_weights: Callable[[Path, Path, Sequence[str]], None]
 
 
@@ -108,6 +123,7 @@ def quantize(
     images: Sequence[ImageLike],
     *,
     labelled: Source | None = None,
+    others: Sequence[ImageLike] = (),
     budget: float = 1.0,
     weights_only: bool = False,
 ) -> Quantised:
@@ -120,8 +136,10 @@ def quantize(
         predictor: what :func:`vitrail.load` makes of a run or of weights; an exported file is a graph already.
         out: a new ``.onnx`` or ``.xml`` file, for ONNX Runtime or OpenVINO.
         images: some hundred like those that the model will see; they decide on the range of the numbers.
-        labelled: other images, with labels that the task takes, to measure the accuracy on; default: how far the
-            outputs on ``images`` agree with the model's.
+        labelled: other images, with labels that the task takes, to measure the accuracy on. They decide which layers
+            stay, so none of a test split. Default: predictions are compared with the model's.
+        others: without labels, the images to compare predictions on; default: every fourth of ``images``, which then is
+            not calibrated on.
         budget: points (0 to 100) that may be lost.
         weights_only: the weights become int8 and the arithmetic stays: a smaller file with nearly the same outputs.
 
@@ -136,13 +154,23 @@ def quantize(
     require_free(out)
     if not images:
         raise UserError("there are no calibration images; give some hundred like those that the model will see")
+    if labelled is None and not others:
+        others, images = images[1::4], [image for place, image in enumerate(images) if place % 4 != 1]
+        if not others:
+            raise UserError("one image cannot both be calibrated on and compared on; give two, or better some hundred")
     runtime = engines.load_format(name)
     int8_format: Int8Format = registry.load("int8.formats", name).FORMAT
     task, preprocess = predictor.task, predictor.preprocess.config
     if predictor.device.type != "cpu":
         task = copy.deepcopy(task).cpu()
     tensors = [predictor.tensor(image).cpu() for image in images]
-    score = agreement(task, tensors) if labelled is None else accuracy(task, predictor.preprocess, labelled)
+    if labelled is None:
+        score = agreement(task, [predictor.tensor(image).cpu() for image in others])
+    else:
+        score = accuracy(task, predictor.preprocess, labelled)
+    seven_bits = not weights_only and sums_of_int8_overflow()
+    if seven_bits:
+        note("this processor has no VNNI: weights have 7 bits, so that its sums of int8 products do not overflow")
     if not weights_only:
         task = smooth(task, tensors)
     worst = worst_first(task, tensors)
@@ -159,7 +187,7 @@ def quantize(
             if weights_only:
                 int8_format.write_weights(plain, quantised, layers)
             else:
-                int8_format.write(plain, quantised, layers, tensors)
+                int8_format.write(plain, quantised, layers, tensors, seven_bits=seven_bits)
             after = score.measure(Graph(task, runtime.read(quantised, "fp32")))
             note(f"{len(layers)} of {len(worst)} layers in int8: {max(before - after, 0):.2f} points lost")
             if before - after <= budget:

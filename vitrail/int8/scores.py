@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitrail.data.batch import Batch, Targets
 from vitrail.data.loading.loader import Loader, LoaderConfig
 from vitrail.data.source import Source
+from vitrail.data.transforms.geometry import identities
 from vitrail.data.transforms.preprocess import Preprocess
 from vitrail.engines import Engine
 from vitrail.errors import UserError
-from vitrail.evaluation import evaluate
-from vitrail.trainable import Embedder
+from vitrail.evaluation import EvaluationLoader, evaluate
+from vitrail.predictions import Prediction
+from vitrail.tasks import Task
+from vitrail.trainable import Embedder, EncoderModule
 
 BATCH = 8
 
@@ -33,45 +39,82 @@ class Score:
     measure: Callable[[Engine], float]
 
 
+def measure_of(task: EncoderModule) -> str | None:
+    """The metric of a task that is a share of something; None: it has none."""
+    return task.share if task.monitor_mode == "min" else task.monitor
+
+
 def accuracy(task: Embedder, preprocess: Preprocess, source: Source) -> Score:
     """The task's own measure on labelled images.
 
     Raises:
         UserError: the images have no labels, or the measure is no share of something.
     """
-    if task.monitor_mode != "max" or source.kind not in task.takes or not source.target_kind.labelled:
+    measure = measure_of(task)
+    if measure is None or source.kind not in task.takes or not source.target_kind.labelled:
         raise UserError(
             f"these labels (of kind {source.kind!r}) give the task {task.name!r} no accuracy; leave them out, and "
-            "the outputs are compared with the model's"
+            "the predictions are compared with the model's"
         )
     loader = Loader(source, preprocess, LoaderConfig(batch_size=BATCH, workers=0), train=False)
-
-    def measure(engine: Engine) -> float:
-        return 100 * evaluate(task, loader, forward=engine, progress=False).metrics[str(task.monitor)]
-
-    return Score(f"{task.monitor} of {len(source):,} images", measure)
+    return Score(f"{measure} of {len(source):,} images", _evaluated(task, loader, measure))
 
 
 def agreement(task: Embedder, images: Sequence[Tensor]) -> Score:
-    """With the task itself: how often the first class is the same; without classes to choose among, how far the
-    feature vectors point the same way (cosine similarity).
+    """With the task itself: its own measure, with what it predicts in the place of labels. Of a model that has features
+    alone: how far these point the same way (cosine similarity).
 
     Args:
-        images: preprocessed, each (1, C, H, W).
+        images: preprocessed, each (1, C, H, W), which the quantisation did not see.
     """
-    classes = task.monitor == "top1"
     batches = [torch.cat(tuple(images[start : start + BATCH])) for start in range(0, len(images), BATCH)]
+    measure = measure_of(task)
+    if isinstance(task, Task) and measure is not None:
+        compute = _evaluated(task, _Predicted(task, batches), measure)
+        return Score(f"{measure} as before of {len(images):,} images", compute)
 
     @torch.inference_mode()
-    def answers(engine: Engine) -> Tensor:
-        return torch.cat([(engine if classes else engine.embed)(batch) for batch in batches])
+    def similarity(engine: Engine) -> float:
+        found, expected = (torch.cat([each.embed(batch) for batch in batches]) for each in (engine, task))
+        return 100 * float(F.cosine_similarity(found, expected).double().mean())
 
-    expected = answers(task)
+    return Score(f"features as before of {len(images):,} images", similarity)
+
+
+class _Predicted:
+    """Batches of images, as large as the input, with what the task predicts as their targets."""
 
     @torch.inference_mode()
-    def measure(engine: Engine) -> float:
-        found = answers(engine)
-        same = found.argmax(1) == expected.argmax(1) if classes else F.cosine_similarity(found, expected)
-        return 100 * float(same.double().mean())
+    def __init__(self, task: Task[Prediction], images: Sequence[Tensor]) -> None:
+        self._batches: list[Batch] = []
+        for each in images:
+            index = torch.arange(len(each)) + len(self._batches) * BATCH
+            targets = cast("Targets", task.as_targets(task.predict(each)))
+            batch: Batch = {"images": each, "targets": targets, "index": index}
+            if task.spatial():
+                batch["geometries"] = identities(each)
+            self._batches.append(batch)
 
-    return Score(f"{'top1' if classes else 'features'} as before of {len(images):,} images", measure)
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def batches(self, epoch: int = 0) -> Iterator[Batch]:
+        return iter(self._batches)
+
+
+def _evaluated(task: Embedder, loader: EvaluationLoader, measure: str) -> Callable[[Engine], float]:
+    """Points of an engine by a metric of the task.
+
+    Raises:
+        UserError: it has no value on these images.
+    """
+
+    def points(engine: Engine) -> float:
+        value = evaluate(task, loader, forward=engine, progress=False).metrics[measure]
+        if math.isnan(value):
+            raise UserError(
+                f"there is nothing in these images that {measure} could be measured on; give others, or more"
+            )
+        return 100 * value
+
+    return points

@@ -23,13 +23,14 @@ Positions: TypeAlias = Rotation | Offsets | None
 class Attend(Protocol):
     """Runs one block.
 
-    Most call ``block(x, positions, attention)`` with their own attention function, so that what wraps the
-    block's call (sharding, gradient checkpointing) stays in force. One that changes the tokens between attention and
-    MLP calls ``block.before_attention``, ``block.add_attention`` and ``block.feed_forward`` itself.
+    Most call ``block(x, positions, pattern)`` with an :class:`~vitrail.nn.attention.AttentionPattern`, so that what
+    wraps the block's call (sharding, gradient checkpointing, :mod:`vitrail.nn.recording`) stays in force. One that
+    changes the tokens between attention and MLP calls ``block.before_attention``, ``block.add_attention`` and
+    ``block.feed_forward`` itself.
 
     The output may have other tokens than the input: they are what the next call gets. An encoder whose queries join
-    the tokens in its last layers prepends them at their first layer, and passes ``block`` an attention function with
-    a mask (Kerssies et al. 2025, EoMT). Tokens are prepended because rotations belong to the last tokens.
+    the tokens in its last layers prepends them at their first layer, and passes ``block`` a pattern with a mask
+    (Kerssies et al. 2025, EoMT). Tokens are prepended because rotations belong to the last tokens.
 
     State lives in the object: make a new one for each pass.
     """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
@@ -71,10 +74,17 @@ class Attention(Initialised):
 
     def weights(self, x: Tensor, positions: Rotation | Offsets | None = None, mask: Tensor | None = None) -> Tensor:
         """The attention matrix softmax(Q Kᵀ / √d): B T D → B H T T, rows sum to 1; mask as of :meth:`forward`."""
-        q, k, _ = self.project(x, positions)
+        return self.openly(x, positions, mask)[1]
+
+    def openly(
+        self, x: Tensor, positions: Rotation | Offsets | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What :meth:`forward` returns, by a product with the attention matrix, and what :meth:`weights` does."""
+        q, k, v = self.project(x, positions)
         scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5
         bias = self._bias(positions, q, mask)
-        return (scores if bias is None else scores + bias).softmax(dim=-1)
+        weights = (scores if bias is None else scores + bias).softmax(dim=-1)
+        return self.out((weights @ v).transpose(1, 2).flatten(2)), weights
 
     def project(self, x: Tensor, positions: Rotation | Offsets | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each B H T d, normalised and rotated where the model uses it."""
@@ -107,3 +117,32 @@ class Attention(Initialised):
             return None
         assert isinstance(positions, Offsets), "a relative bias needs the offsets of the tokens"
         return self.relative(positions).to(like.dtype)
+
+
+class AttentionPattern(Protocol):
+    """Which tokens of a block attend to which."""
+
+    def __call__(self, module: Attention, x: Tensor, positions: Rotation | Offsets | None) -> Tensor:
+        """What the block's attention module makes of its input: B T D → B T D."""
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """The same as a mask of that input: bool, broadcastable to B H T T, true where a token attends to another one;
+        None: all attend to all."""
+
+
+@dataclass(frozen=True)
+class Masked:
+    """All tokens attend to those that a mask allows.
+
+    Attributes:
+        allowed: as of :meth:`AttentionPattern.mask`.
+    """
+
+    allowed: Tensor | None = None
+
+    def __call__(self, module: Attention, x: Tensor, positions: Rotation | Offsets | None) -> Tensor:
+        y: Tensor = module(x, positions, self.allowed)
+        return y
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        return self.allowed

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config
-from vitrail.nn.attention import Attention
+from vitrail.nn.attention import Attention, AttentionPattern
 from vitrail.nn.drop import DropPath
 from vitrail.nn.init import Initialised
 from vitrail.nn.mlp import Mlp, MlpKind, SwiGLU
@@ -19,8 +18,6 @@ from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
-AttentionFunction: TypeAlias = Callable[[Attention, Tensor, Rotation | Offsets | None], Tensor]
-"""(the block's attention module, its input B T D, positions) → B T D."""
 
 
 @config
@@ -112,12 +109,12 @@ class Block(nn.Module):
         self,
         x: Tensor,
         positions: Rotation | Offsets | None = None,
-        attention: AttentionFunction | None = None,
+        attention: AttentionPattern | None = None,
     ) -> Tensor:
         """B T D → B T D.
 
         Args:
-            attention: in place of the attention of all tokens to all tokens.
+            attention: which tokens attend to which; None: all to all.
         """
         before = self.before_attention(x)
         attended = (
@@ -139,10 +136,6 @@ class Block(nn.Module):
         if self.order == "pre":
             return x + self.branch2(self.mlp(self.norm2(x)))
         return self.norm2(x + self.branch2(self.mlp(x)))
-
-    def attention_weights(self, x: Tensor, positions: Rotation | Offsets | None = None) -> Tensor:
-        """The attention matrix of this block for its input x: B T D → B H T T."""
-        return self.attention.weights(self.before_attention(x), positions)
 
 
 def _branch(dim: int, config: BlockConfig, drop_path: float) -> nn.Sequential:

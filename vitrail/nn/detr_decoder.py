@@ -52,6 +52,8 @@ class Level(NamedTuple):
     """Centres of its columns, B w, as shares of the image."""
     y: Tensor
     """Centres of its rows, B h."""
+    cell: Tensor
+    """Width and height of a cell, B 2, likewise."""
     padding: Tensor | None
     """bool B h w, true where a cell is not the image's."""
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.nn.dense_heads import ConvBlock, resized
 from vitrail.nn.feature_pyramid import cleared
+from vitrail.ops.patches import padded_cells
 
 
 @config
@@ -86,4 +86,4 @@ def _visible(x: Tensor, padding: Tensor | None) -> Tensor:
     """Zero where all pixels of a cell are padding."""
     if padding is None:
         return x
-    return cleared(x, F.adaptive_max_pool2d((~padding).float(), x.shape[-2:]) == 0)
+    return cleared(x, padded_cells(padding, (x.shape[-2], x.shape[-1])))

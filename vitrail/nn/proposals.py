@@ -67,6 +67,5 @@ def _around(level: Level) -> Tensor:
     """A box of :data:`CELLS` cells a side around each cell, B h·w 4."""
     rows, columns = level.y.shape[1], level.x.shape[1]
     x, y = level.x.unsqueeze(1).expand(-1, rows, -1), level.y.unsqueeze(2).expand(-1, -1, columns)
-    step = [(each[:, -1:] - each[:, :1]) / max(each.shape[1] - 1, 1) for each in (level.x, level.y)]
-    width, height = (CELLS * each.unsqueeze(-1).expand_as(x) for each in step)
-    return torch.stack((x, y, width, height), dim=-1).flatten(1, 2)
+    size = CELLS * level.cell[:, None, None].expand(-1, rows, columns, -1)
+    return torch.cat((torch.stack((x, y), dim=-1), size), dim=-1).flatten(1, 2)

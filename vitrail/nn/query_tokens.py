@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.nn.attend import Attend, Positions
-from vitrail.nn.attention import Attention
+from vitrail.nn.attention import Masked
 from vitrail.nn.block import Block
 
 Seen: TypeAlias = Callable[[int, Tensor], Tensor | None]
@@ -48,7 +47,7 @@ class QueryTokens:
         seen = self.seen(layer - self.first, x)
         if seen is None:
             return self.plain(layer, block, x, positions)
-        y: Tensor = block(x, positions, partial(_attention, mask=self._mask(seen, x.shape[1])))
+        y: Tensor = block(x, positions, Masked(self._mask(seen, x.shape[1])))
         return y
 
     def _mask(self, seen: Tensor, num_tokens: int) -> Tensor:
@@ -96,9 +95,3 @@ class MaskAnnealing(nn.Module):
     def _read(self, *_: Any) -> None:
         if not self.probabilities.is_meta:
             self._known = tuple(self.probabilities.tolist())
-
-
-def _attention(module: Attention, x: Tensor, positions: Positions, mask: Tensor) -> Tensor:
-    """B T D → B T D; mask as of :meth:`Attention.forward`."""
-    y: Tensor = module(x, positions, mask)
-    return y

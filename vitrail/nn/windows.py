@@ -6,7 +6,6 @@ Shapes: B images, T tokens = P prefix tokens + h·w patches, D width, H heads of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
 import torch
@@ -16,8 +15,8 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.errors import UserError
-from vitrail.nn.attend import Positions
-from vitrail.nn.attention import Attention
+from vitrail.nn.attend import Positions, full
+from vitrail.nn.attention import Attention, AttentionPattern, Masked
 from vitrail.nn.block import Block
 from vitrail.ops.attention import attention
 from vitrail.ops.grid import Pair
@@ -56,60 +55,72 @@ class Windows:
     padding: Tensor | None
 
     def __call__(self, layer: int, block: Block, x: Tensor, positions: Positions) -> Tensor:
-        """B T D → B T D."""
-        y: Tensor
+        """B T D → B T D.
+
+        Raises:
+            UserError: a model with relative positions, whose bias is over the entire grid and takes the place of masks.
+        """
+        pattern: AttentionPattern
         if self.window is not None and not self.window.is_global(layer, self.depth):
-            size = self.window.size
-            y = block(x, positions, partial(windowed_attention, padding=self.padding, grid=self.grid, size=size))
+            pattern = Windowed(self.grid, self.window.size, self.padding)
         elif self.padding is not None:
-            num_prefix = x.shape[1] - self.grid[0] * self.grid[1]
-            y = block(x, positions, partial(masked_attention, padding=self.padding, num_prefix=num_prefix))
+            pattern = Masked(visible(self.padding, x.shape[1])[:, None, None])
         else:
-            y = block(x, positions)
+            return full(layer, block, x, positions)
+        if block.attention.relative is not None:
+            raise UserError("a model with relative positions takes no windows and no padding; choose other positions")
+        y: Tensor = block(x, positions, pattern)
         return y
 
 
-def masked_attention(module: Attention, x: Tensor, positions: Positions, padding: Tensor, num_prefix: int) -> Tensor:
-    """Attention to all tokens but padding: B T D → B T D.
+@dataclass(frozen=True)
+class Windowed:
+    """Patches attend to their window of ``size`` × ``size`` and to the prefix tokens, these to all.
 
-    Args:
-        padding: bool (B, h·w), true where a patch is not the image's.
+    Windows that the grid does not fill have fewer patches. A patch in a window of padding alone attends to that.
 
-    Raises:
-        UserError: a model with relative positions, whose bias takes the place of the mask.
-    """
-    _require_absolute(module)
-    q, k, v = module.project(x, positions)
-    return module.mix(q, k, v, _bias(F.pad(padding, (num_prefix, 0)), q))
-
-
-def windowed_attention(
-    module: Attention, x: Tensor, positions: Positions, padding: Tensor | None, grid: Pair, size: int
-) -> Tensor:
-    """Patches attend to their window of ``size`` × ``size`` and to the prefix tokens, these to all: B T D → B T D.
-
-    Windows that the grid does not fill have fewer patches.
-
-    Args:
+    Attributes:
         padding: bool (B, h·w), true where a patch is not the image's; None: no padding.
-
-    Raises:
-        UserError: a model with relative positions, whose bias is over the entire grid.
     """
-    _require_absolute(module)
-    q, k, v = module.project(x, positions)
-    num_prefix = x.shape[1] - grid[0] * grid[1]
-    whole = x.new_zeros(len(x), grid[0] * grid[1], dtype=torch.bool) if padding is None else padding
-    of_prefix = attention(q[:, :, :num_prefix], k, v, mask=_bias(F.pad(whole, (num_prefix, 0)), q))
 
-    outside = to_windows(whole[:, None, :, None], grid, size, fill=True)[:, 0, :, 0]
-    windows = len(outside) // len(x)
-    own = [to_windows(part[:, :, num_prefix:], grid, size) for part in (q, k, v)]
-    shared = [part[:, :, :num_prefix].repeat_interleave(windows, dim=0) for part in (k, v)]
-    keys, values = (torch.cat((prefix, part), dim=2) for prefix, part in zip(shared, own[1:], strict=True))
-    of_patches = attention(own[0], keys, values, mask=_bias(F.pad(outside, (num_prefix, 0)), q))
-    mixed = torch.cat((of_prefix, from_windows(of_patches, grid, size)), dim=2)
-    return module.out(mixed.transpose(1, 2).flatten(2))
+    grid: Pair
+    size: int
+    padding: Tensor | None
+
+    def __call__(self, module: Attention, x: Tensor, positions: Positions) -> Tensor:
+        """B T D → B T D."""
+        q, k, v = module.project(x, positions)
+        grid, size, num_patches = self.grid, self.size, self.grid[0] * self.grid[1]
+        num_prefix = x.shape[1] - num_patches
+        whole = x.new_zeros(len(x), num_patches, dtype=torch.bool) if self.padding is None else self.padding
+        of_prefix = attention(q[:, :, :num_prefix], k, v, mask=_bias(visible(whole, x.shape[1]), q))
+
+        outside = to_windows(whole[:, None, :, None], grid, size, fill=True)[:, 0, :, 0]
+        windows = len(outside) // len(x)
+        own = [to_windows(part[:, :, num_prefix:], grid, size) for part in (q, k, v)]
+        shared = [part[:, :, :num_prefix].repeat_interleave(windows, dim=0) for part in (k, v)]
+        keys, values = (torch.cat((prefix, part), dim=2) for prefix, part in zip(shared, own[1:], strict=True))
+        of_patches = attention(own[0], keys, values, mask=_bias(visible(outside, keys.shape[2]), q))
+        mixed = torch.cat((of_prefix, from_windows(of_patches, grid, size)), dim=2)
+        return module.out(mixed.transpose(1, 2).flatten(2))
+
+    def mask(self, x: Tensor) -> Tensor:
+        """bool (B or 1, 1, T, T)."""
+        num_prefix = x.shape[1] - self.grid[0] * self.grid[1]
+        row, column = (torch.arange(length, device=x.device) // self.size for length in self.grid)
+        window = (row[:, None] * (self.grid[1] + 1) + column).flatten()
+        near = F.pad(window[:, None] == window, (num_prefix, 0, num_prefix, 0), value=True)[None]
+        if self.padding is None:
+            return near[:, None]
+        seen = near & ~F.pad(self.padding, (num_prefix, 0))[:, None]
+        return torch.where(seen.any(dim=-1, keepdim=True), seen, near)[:, None]
+
+
+def visible(padding: Tensor, num_tokens: int) -> Tensor:
+    """Which tokens are attended to, bool (B, T): prefix tokens and those of bool (B, N) that are no padding;
+    where there are none, all, since their output is not used."""
+    hidden = F.pad(padding, (num_tokens - padding.shape[1], 0))
+    return ~hidden | hidden.all(dim=1, keepdim=True)
 
 
 def to_windows(x: Tensor, grid: Pair, size: int, *, fill: bool = False) -> Tensor:
@@ -128,15 +139,6 @@ def from_windows(x: Tensor, grid: Pair, size: int) -> Tensor:
     return x.flatten(4, 5).flatten(2, 3)[:, :, : grid[0], : grid[1]].flatten(2, 3)
 
 
-def _require_absolute(module: Attention) -> None:
-    if module.relative is not None:
-        raise UserError("a model with relative positions takes no windows and no padding; choose other positions")
-
-
-def _bias(hidden: Tensor, like: Tensor) -> Tensor:
-    """bool (B, keys) → what is added to attention scores, B 1 1 keys.
-
-    A query without any key, in a window of padding alone, attends to all keys; its output is not used.
-    """
-    hidden = hidden & ~hidden.all(dim=1, keepdim=True)
-    return torch.zeros_like(hidden, dtype=like.dtype).masked_fill(hidden, -torch.inf)[:, None, None]
+def _bias(seen: Tensor, like: Tensor) -> Tensor:
+    """bool (B, keys) → what is added to attention scores, B 1 1 keys."""
+    return torch.zeros_like(seen, dtype=like.dtype).masked_fill(~seen, -torch.inf)[:, None, None]

@@ -29,6 +29,11 @@ def grid_size(image_size: Pair, patch_size: Pair, stride: Pair | None = None) ->
     return height, width
 
 
+def padded_cells(padding: Tensor, grid: Pair) -> Tensor:
+    """Pixels bool (B, H, W) → which cells of a grid hold nothing but padding, bool (B, h, w)."""
+    return F.adaptive_max_pool2d((~padding).float(), grid) == 0
+
+
 def covered_size(image_size: Pair, patch_size: Pair, stride: Pair, *, grow: bool) -> Pair:
     """The next size that patches cover exactly: not smaller than the image (``grow``), or not larger.
 

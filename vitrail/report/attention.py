@@ -34,11 +34,12 @@ def strip(evaluated: EvaluatedModel, row: int) -> Tile:
     """The image, its attention rollout, and Grad-CAM of its prediction."""
     predictor = evaluated.predictor
     stored = evaluated.source.read(int(evaluated.evaluation.index[row]))
-    picture, images = predictor.read(stored), predictor.tensor(stored)
+    picture, (images, *padding) = predictor.read(stored), predictor.inputs(stored)
     if not isinstance(picture, Image.Image):  # of many channels, the first three
         picture = Image.fromarray(picture[:3].permute(1, 2, 0).numpy() if len(picture) >= 3 else picture[0].numpy())
     region = predictor.preprocess.region((picture.height, picture.width))
-    heats = [explain(predictor.task, images, method)[0] for method in methods(evaluated)]
+    border = padding[0] if padding else None
+    heats = [explain(predictor.task, images, method, padding=border)[0] for method in methods(evaluated)]
     panels = [outline(picture, region), *(overlay(picture, heat, region) for heat in heats)]
     caption = evaluated.family.caption(evaluated.evaluation, row)
     return Tile(pictures.beside(panels, HEIGHT), caption.title, caption.score, caption.right)
@@ -53,7 +54,7 @@ def anatomy(evaluated: EvaluatedModel) -> dict[str, Figure]:
     """Patch filters, position similarities, and attention distances of the heads on some images."""
     predictor, index = evaluated.predictor, evaluated.evaluation.index
     some = index[np.random.default_rng(0).permutation(len(index))[:NUM_FOR_DISTANCE]].tolist()
-    images = torch.cat([predictor.tensor(evaluated.source.read(each)) for each in some])
-    vit = image_encoder(predictor.task)
-    distances = vit_figures.attention_distances(vit, images.split(BATCH))
-    return {"anatomy": style.styled(vit_figures.figure)(vit, distances)}
+    inputs = [predictor.inputs(evaluated.source.read(each)) for each in some]
+    batches = zip(*(torch.cat(part).split(BATCH) for part in zip(*inputs, strict=True)), strict=True)
+    distances = vit_figures.attention_distances(predictor.task, batches)
+    return {"anatomy": style.styled(vit_figures.figure)(image_encoder(predictor.task), distances)}

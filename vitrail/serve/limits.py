@@ -23,7 +23,7 @@ class Limits:
         max_pixels: Pixels of an image, read from its header; beyond it 413.
         max_images: Images of a request; beyond it 413.
         body_seconds: For a request's body to arrive; then 408.
-        model_seconds: For the model to compute a batch; then its process is killed and restarted.
+        model_seconds: For the model to compute a batch whose turn it is; then its process is killed and restarted.
         drain: Seconds between "not ready" and the end of listening after SIGTERM or Ctrl-C.
     """
 

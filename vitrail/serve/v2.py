@@ -1,8 +1,8 @@
 """The Open Inference Protocol, version 2, over REST (as KServe, Triton and OpenVINO implement it).
 
 A model takes either ``image`` (BYTES: encoded images, in base64) or ``pixels`` (UINT8: at its input size, before
-normalisation), and gives the numbers of its predictions (FP32) and each prediction as JSON (BYTES). The extensions for
-binary tensors and for loading and unloading models are not implemented.
+normalisation), and gives the numbers of its predictions (FP32) and each prediction as JSON (BYTES), in the pixels of
+what it was given. The extensions for binary tensors and for loading and unloading models are not implemented.
 Source: https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
 """
 

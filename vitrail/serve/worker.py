@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, repeat
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -163,7 +164,8 @@ class Worker:
 
     Args:
         models: path by name.
-        seconds: time limit of a batch; a process that exceeds it is considered hung, and killed.
+        seconds: time limit of a batch, from when it is first in line; a process that exceeds it is considered hung, and
+            killed.
 
     Attributes:
         up: the models are loaded and the process runs.
@@ -177,6 +179,7 @@ class Worker:
         self.served: dict[str, ServedModel] = {}
         self._context = multiprocessing.get_context("spawn")
         self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._clock: asyncio.TimerHandle | None = None  # of the first one
         self._sender, self._receiver = ThreadPoolExecutor(1), ThreadPoolExecutor(1)  # pipes block
 
     async def __aenter__(self) -> Worker:
@@ -214,16 +217,12 @@ class Worker:
         loop = asyncio.get_running_loop()
         pending: asyncio.Future[Any] = loop.create_future()
         self._waiting.append(pending)
-        sent = loop.run_in_executor(self._sender, self._pipe.send, batch)
+        if len(self._waiting) == 1:
+            self._start_clock()
         try:
-            async with asyncio.timeout(self.seconds):
-                await sent
-                result = await pending
-        except OSError as error:
-            if isinstance(error, TimeoutError):
-                warn(f"the model did not respond within {self.seconds:g} s; its process is killed")
-                self.up = False
-                self._process.kill()
+            await loop.run_in_executor(self._sender, self._pipe.send, batch)
+            result = await pending
+        except OSError:
             raise WorkerLost from None
         if isinstance(result, Exception):
             raise result
@@ -268,6 +267,20 @@ class Worker:
                 warn(f"the models' process {reason}; it is restarted")
             await self._restore()
 
+    def _start_clock(self) -> None:
+        """Limit the time of the batch that is first in line now, if there is one."""
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+        if self._waiting:
+            loop = asyncio.get_running_loop()
+            self._clock = loop.call_later(self.seconds, self._kill_hung, self._process)
+
+    def _kill_hung(self, process: BaseProcess) -> None:
+        warn(f"the model did not respond within {self.seconds:g} s; its process is killed")
+        self.up = False
+        process.kill()
+
     def _lose(self) -> None:
         """Fail all pending requests."""
         self.up = False
@@ -276,6 +289,7 @@ class Worker:
 
     def _settle(self, result: Any) -> None:
         pending = self._waiting.popleft()
+        self._start_clock()
         if not pending.done():
             pending.set_result(result)
 

@@ -76,6 +76,16 @@ class Task(Predicting[P], Trainable):
         config: ModelConfig = from_dict(config_class(cls), settings)
         return config
 
+    def as_targets(self, predictions: Sequence[P]) -> Rows:
+        """Predictions in the place of annotations, an entry per image, as :meth:`metrics` takes them.
+
+        Raises:
+            UserError: the task does not say how.
+        """
+        raise UserError(
+            f"the task {self.name!r} does not say how its predictions are compared with others; give labelled images"
+        )
+
     def evaluate_batch(self, batch: Batch, forward: Forward | None = None) -> Rows:
         """What the metrics keep of the raw outputs."""
         padding = (batch["padding"],) if "padding" in batch else ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
@@ -103,6 +104,10 @@ class Task(PooledModel, Base[Prediction]):
         """Softmax, whatever the loss: sigmoids would rank the classes alike."""
         probabilities = outputs.detach().float().softmax(dim=1).cpu().numpy()
         return [Prediction(self.config.classes, row) for row in probabilities]
+
+    def as_targets(self, predictions: Sequence[Prediction]) -> Tensor:
+        """The most probable class."""
+        return torch.tensor([int(each.probabilities.argmax()) for each in predictions])
 
     def metrics(self) -> Metrics:
         """Accuracy, F1, calibration and confusion."""

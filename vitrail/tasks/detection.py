@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vitrail import defaults
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.data.objects import Objects
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.defaults import Choice, Facts
 from vitrail.metrics.detection import Metrics
@@ -192,9 +193,31 @@ class Task(Base[Prediction]):
         pairs = zip(outputs.detach().float().cpu(), geometries, strict=True)
         return [self._predicted(self._found(row), geometry) for row, geometry in pairs]
 
+    @property
+    def unordered(self) -> bool:
+        """Proposals are ranked, and rounding may exchange two."""
+        return self.proposals is not None
+
+    def output_parts(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Scores and boxes in pixels."""
+        return {"scores": outputs[..., :-4], "boxes": outputs[..., -4:]}
+
     def class_scores(self, outputs: Tensor) -> Tensor:
         """The best score of each class."""
         return outputs[..., : len(self.config.classes)].amax(dim=1)
+
+    def as_targets(self, predictions: Sequence[Prediction]) -> list[Objects]:
+        """The objects."""
+        return [
+            Objects(
+                boxes_xyxy=torch.from_numpy(each.boxes_xyxy),
+                labels=torch.from_numpy(each.labels),
+                crowd=torch.zeros(len(each), dtype=torch.bool),
+                size=each.size,
+                masks=None if each.masks is None else torch.from_numpy(each.masks),
+            )
+            for each in predictions
+        ]
 
     def metrics(self) -> Metrics:
         """COCO's average precision and recall, VOC's mAP."""
@@ -208,9 +231,11 @@ class Task(Base[Prediction]):
         left, top, right, bottom = region.unbind(dim=1)
         levels = []
         for (map_, padded), scale in zip(self.pyramid(features.map, hidden), self.config.scales, strict=True):
-            y = centres(patch[0] / CELLS[scale], map_.shape[2], top, bottom)
-            x = centres(patch[1] / CELLS[scale], map_.shape[3], left, right)
-            levels.append(Level(map_, x, y, padded))
+            height, width = (pixels / CELLS[scale] for pixels in patch)
+            y = centres(height, map_.shape[2], top, bottom)
+            x = centres(width, map_.shape[3], left, right)
+            cell = torch.stack((width / (right - left), height / (bottom - top)), dim=1)
+            levels.append(Level(map_, x, y, cell, padded))
         return Encoded(images, padding, region, features, levels)
 
     def _begin(self, encoded: Encoded) -> tuple[Queries, Proposed | None]:

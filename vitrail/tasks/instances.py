@@ -76,6 +76,11 @@ class Task(detection.Task):
             predictions.append(dataclasses.replace(self._predicted(found, geometry), masks=masks))
         return predictions
 
+    def output_parts(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Scores, boxes and logits of masks."""
+        objects, masks = unpack(outputs, len(self.config.classes) + 4)
+        return super().output_parts(objects) | {"masks": masks}
+
     def _outputs(self, x: Tensor, boxes: Tensor, encoded: Encoded) -> Tensor:
         masks = self.masks(x, encoded.images, encoded.features.map, encoded.padding)
         return pack(super()._outputs(x, boxes, encoded), masks)

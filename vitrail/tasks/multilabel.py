@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
@@ -99,6 +100,11 @@ class Task(PooledModel, Base[Prediction]):
         """One sigmoid a class."""
         probabilities = outputs.detach().float().sigmoid().cpu().numpy()
         return [Prediction(self.config.classes, row, self.config.threshold) for row in probabilities]
+
+    def as_targets(self, predictions: Sequence[Prediction]) -> Tensor:
+        """The classes over the threshold."""
+        found = np.stack([each.probabilities for each in predictions]) >= self.config.threshold
+        return torch.from_numpy(found).float()
 
     def metrics(self) -> Metrics:
         """Mean average precision and F1."""

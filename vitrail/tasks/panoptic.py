@@ -41,6 +41,7 @@ from vitrail.ops.grid import Pair
 from vitrail.ops.mask_matching import MaskWeights, TrueMasks, mask_set_losses
 from vitrail.ops.mask_outputs import pack, unpack
 from vitrail.ops.panoptic import MergeConfig
+from vitrail.ops.patches import padded_cells
 from vitrail.ops.segmentation_losses import IGNORE
 from vitrail.ops.set_losses import SoftmaxRule
 from vitrail.predictions import objects
@@ -285,11 +286,25 @@ class Task(Base[Prediction]):
             for each in self.metrics().reduce(outputs, geometries)
         ]
 
+    def output_parts(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Logits of classes and of masks."""
+        logits, masks = unpack(outputs, len(self.config.classes) + 1)
+        return {"classes": logits, "masks": masks}
+
     def class_scores(self, outputs: Tensor) -> Tensor:
         """The mean over the pixels of each class's sum over queries of probability × mask (their semantic map)."""
         logits, masks = unpack(outputs, len(self.config.classes) + 1)
         shares = masks.float().sigmoid().mean(dim=(2, 3))
         return torch.einsum("bqk,bq->bk", self.rule.scores(logits.float()), shares)
+
+    def as_targets(self, predictions: Sequence[Prediction]) -> list[Segments]:
+        """The segments."""
+        return [
+            Segments(
+                torch.from_numpy(each.map), torch.from_numpy(each.labels), torch.zeros(len(each), dtype=torch.bool)
+            )
+            for each in predictions
+        ]
 
     def metrics(self) -> Metrics:
         """Panoptic quality."""
@@ -311,7 +326,7 @@ class Task(Base[Prediction]):
         if padding is not None:
             images = images.masked_fill(padding.unsqueeze(1), 0)
         tokens, grid, positions = self.vit.tokenise(images)
-        hidden = padding if padding is None else (F.adaptive_max_pool2d((~padding).float(), grid) == 0).flatten(1)
+        hidden = padding if padding is None else padded_cells(padding, grid).flatten(1)
         attend = QueryTokens(
             queries=self.queries,
             first=self.config.model.depth - self.config.num_blocks,

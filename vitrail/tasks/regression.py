@@ -77,6 +77,7 @@ class Task(PooledModel, Base[Prediction]):
 
     monitor: ClassVar[str] = "mae"
     monitor_mode: ClassVar[Literal["max", "min"]] = "min"
+    share: ClassVar[str | None] = "r2"
     takes: ClassVar[tuple[str, ...]] = ("number",)
     config: Config
     mean: Tensor
@@ -112,6 +113,10 @@ class Task(PooledModel, Base[Prediction]):
         """B D → B K in the units of the data."""
         return super().forward_head(vectors).float() * self.std + self.mean
 
+    def output_parts(self, outputs: Tensor) -> dict[str, Tensor]:
+        """The numbers by name, each of its own unit."""
+        return dict(zip(self.names, outputs.unbind(dim=1), strict=True))
+
     def loss(self, batch: Batch) -> Losses:
         """The config's loss on standardised numbers."""
         outputs, targets = ((y - self.mean) / self.std for y in (self(batch["images"]), tensor_targets(batch)))
@@ -121,6 +126,10 @@ class Task(PooledModel, Base[Prediction]):
     def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """The outputs are the numbers."""
         return [Prediction(self.config.targets, row) for row in outputs.detach().float().cpu().numpy()]
+
+    def as_targets(self, predictions: Sequence[Prediction]) -> Tensor:
+        """The numbers."""
+        return torch.from_numpy(np.stack([each.values for each in predictions]))
 
     def metrics(self) -> Metrics:
         """MAE, RMSE and R²."""

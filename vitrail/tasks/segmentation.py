@@ -203,6 +203,10 @@ class Task(Base[Prediction]):
         classes = torch.arange(outputs.shape[1], device=outputs.device)[:, None, None]
         return (outputs * (outputs.argmax(dim=1, keepdim=True) == classes)).sum(dim=(2, 3))
 
+    def as_targets(self, predictions: Sequence[Prediction]) -> list[Tensor]:
+        """The maps."""
+        return [torch.from_numpy(each.map) for each in predictions]
+
     def metrics(self) -> Metrics:
         """Mean IoU, Dice, accuracy, boundary F1."""
         return Metrics(self.config.classes)

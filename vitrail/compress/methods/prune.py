@@ -10,7 +10,7 @@ Shapes: B batch, T tokens, H heads of width d, U units, D width.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal, cast
@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from vitrail.compress import Levels
 from vitrail.compress.reduced import only_encoder
 from vitrail.config import config
-from vitrail.data.batch import Batch, to_device
+from vitrail.data import keyed_random, targets
+from vitrail.data.batch import Batch, chunks, to_device
 from vitrail.errors import UserError
 from vitrail.evaluation import evaluation_mode
 from vitrail.nn.block import Block
 from vitrail.nn.init import skip_init
 from vitrail.nn.pooling import AttentionPool
-from vitrail.trainable import Embedder, require_trainable
+from vitrail.trainable import Embedder, EncoderModule, require_trainable
 from vitrail.vit import ViT
 
 STRENGTH = "share"
@@ -73,10 +74,11 @@ def levels(vit: ViT) -> Levels:
 
 @torch.enable_grad()
 def calibrate(task: Embedder, batches: Iterable[Batch]) -> Importance:
-    """The importance, measured with the task's own loss.
+    """The importance, measured with the task's own loss of one image at a time: what a batch's loss divides by, such as
+    the number of objects, does not matter.
 
     Args:
-        batches: labelled images, as the task learns from.
+        batches: labelled images, as the task learns from or is evaluated on, with their padding.
 
     Raises:
         UserError: there are no images, or see :func:`only_encoder`.
@@ -92,12 +94,14 @@ def calibrate(task: Embedder, batches: Iterable[Batch]) -> Importance:
     try:
         with evaluation_mode(task):
             for batch in batches:
-                device, count = totals[0].device, len(batch["images"])
-                loss = count * require_trainable(task).loss(to_device(batch, device))["loss"]  # a sum, not the mean
-                gradients = torch.autograd.grad(loss, [gates[module] for module, _ in gated])
-                for total, gradient in zip(totals, gradients, strict=True):
-                    total += gradient.abs().sum(dim=(0, 1, 3))
-                seen += count
+                learned = to_device(_as_learned(batch, task), totals[0].device)
+                for image in chunks(learned, len(batch["images"])):
+                    with keyed_random.torch_seeded(seen):  # of a loss that draws, such as noised boxes
+                        loss = require_trainable(task).loss(image)["loss"]
+                    gradients = torch.autograd.grad(loss, [gates[module] for module, _ in gated])
+                    for total, gradient in zip(totals, gradients, strict=True):
+                        total += gradient.abs().flatten()
+                    seen += 1
     finally:
         for hook in hooks:
             hook.remove()
@@ -137,10 +141,21 @@ def apply(task: Embedder, options: Options, found: Importance) -> Embedder:
     return smaller.train(task.training)
 
 
+def _as_learned(batch: Batch, task: EncoderModule) -> Batch:
+    """The batch with targets in the pixels of its images, as a loss takes them; an evaluation's are in others."""
+    if "geometries" not in batch:
+        return batch
+    kind = targets.load(task.takes[0])
+    pairs = zip(cast("Sequence[object]", batch["targets"]), batch["geometries"], strict=True)
+    collated = kind.collate([kind.to_input(target, geometry) for target, geometry in pairs])
+    entries = {name: value for name, value in batch.items() if name != "geometries"}
+    return cast("Batch", entries | {"targets": collated})
+
+
 def _gate(gates: dict[nn.Module, Tensor], count: int, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-    """Multiply each of the ``count`` parts of B T C by an open gate of its own in each image, and leave the gates."""
+    """Multiply each of the ``count`` parts of 1 T C by an open gate of its own, and leave the gates."""
     (x,) = inputs
-    gates[module] = x.new_ones(len(x), 1, count, 1).requires_grad_()
+    gates[module] = x.new_ones(count, 1).requires_grad_()
     return ((x.unflatten(-1, (count, -1)) * gates[module]).flatten(-2),)
 
 

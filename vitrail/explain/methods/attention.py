@@ -11,7 +11,7 @@ from torch import Tensor
 from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.explain import Heat, heat, layer_index
-from vitrail.ops.attention import from_queries
+from vitrail.explain.attentions import attentions, received
 from vitrail.trainable import EncoderModule, image_encoder
 
 
@@ -34,7 +34,7 @@ def suits(task: EncoderModule) -> bool:
 
 
 @torch.no_grad()
-def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options, *padding: Tensor) -> list[Heat]:
     """Attention to the patches from the class token, or from all patches on average where there is none.
 
     Args:
@@ -44,12 +44,13 @@ def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]
         UserError: no such layer or head.
     """
     vit = image_encoder(task)
+    grid = vit.grid(images)
     layers = range(vit.depth) if options.layer is None else [layer_index(task, options.layer)]
     maps = []
-    for layer, weights in zip(layers, vit.attentions(images, layers), strict=True):
-        patches = from_queries(weights[0], vit.config.class_token, vit.num_prefix)
+    for layer, weights in zip(layers, attentions(task, images, *padding, layers=layers), strict=True):
+        patches = received(weights[0], vit, grid, *padding)
         for title, row in _choose(patches, options):
-            maps.append(heat(f"layer {layer}, {title}", row, vit.grid(images)))
+            maps.append(heat(f"layer {layer}, {title}", row, grid))
     return maps
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.config import config
 from vitrail.explain import Heat, Target, chosen_output, class_scores, has_answers, heat, layer_index
-from vitrail.nn.block import Block
-from vitrail.trainable import EncoderModule, image_encoder
+from vitrail.explain.attentions import encoder_of_all_tokens
+from vitrail.nn.attend import Positions
+from vitrail.nn.attention import Attention, AttentionPattern
+from vitrail.nn.recording import wrapped
+from vitrail.trainable import EncoderModule
 
 
 @config
@@ -36,7 +41,7 @@ def suits(task: EncoderModule) -> bool:
 
 
 @torch.enable_grad()
-def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options, *padding: Tensor) -> list[Heat]:
     """One map: ReLU(Σ_c α_nc A_nc), A the patch tokens that enter the layer's attention, α_nc = ∂y/∂A_nc or its mean.
 
     These tokens reach the output whether it is read from the class token or pooled from the patches.
@@ -45,27 +50,32 @@ def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]
         images: (1, C, H, W).
 
     Raises:
-        UserError: no such layer or output.
+        UserError: no such layer or output, or the encoder's layers merge tokens.
     """
-    vit = image_encoder(task)
-    layer = layer_index(task, options.layer)
-    outputs, tokens = _run(task, cast("Block", vit.blocks[layer]).attention, images)
-    (gradient,) = torch.autograd.grad(chosen_output(outputs, options.target), tokens)
+    vit = encoder_of_all_tokens(task)
+    layer, caught = layer_index(task, options.layer), list[Tensor]()
+    with wrapped({layer: vit.blocks[layer]}, lambda _, pattern: _Watched(pattern, caught.append)):
+        outputs = class_scores(task, images, *padding)
+    (gradient,) = torch.autograd.grad(chosen_output(outputs, options.target), caught)
     grid = vit.grid(images)
     num_patches = grid[0] * grid[1]  # the last tokens, whatever stands before them
-    activations, weights = tokens[0, -num_patches:], gradient[0, -num_patches:]
+    activations, weights = caught[0][0, -num_patches:], gradient[0, -num_patches:]
     if options.weights == "mean":
         weights = weights.mean(dim=0)
     values = (activations * weights).sum(dim=1).relu()
     return [heat(f"Grad-CAM at layer {layer}", values, grid)]
 
 
-def _run(task: EncoderModule, module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The outputs (K,) of one image and the tokens (1, T, D) that entered ``module`` on the way."""
-    caught: list[Tensor] = []
-    hook = module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
-    try:
-        outputs = class_scores(task, images)
-    finally:
-        hook.remove()
-    return outputs, caught[0]
+@dataclass(frozen=True)
+class _Watched:
+    """A pattern whose input, (1, T, D), is kept."""
+
+    pattern: AttentionPattern
+    keep: Callable[[Tensor], None]
+
+    def __call__(self, module: Attention, x: Tensor, positions: Positions) -> Tensor:
+        self.keep(x)
+        return self.pattern(module, x, positions)
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        return self.pattern.mask(x)

@@ -40,7 +40,7 @@ def suits(task: EncoderModule) -> bool:
 
 
 @torch.no_grad()
-def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options, *padding: Tensor) -> list[Heat]:
     """The mean over heads of a query's attention to each token, a map per object, the highest score last.
 
     Of feature maps in several scales, each token has the sum of what its cells receive.
@@ -58,7 +58,7 @@ def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]
     if options.target is not None and options.target >= len(classes):
         raise UserError(f"there is no class {options.target}; this model has classes 0 to {len(classes) - 1}")
     layer = index_of_layer(options.decoder_layer, len(decoder.layers), "the decoder")
-    attention, outputs, grids = _run(task, decoder, cast("DecoderLayer", decoder.layers[layer]), images)
+    attention, outputs, grids = _run(task, decoder, cast("DecoderLayer", decoder.layers[layer]), images, *padding)
     grid = image_encoder(task).grid(images)
     maps = []
     for place, label, score in reversed(_surest(outputs[0, :, : len(classes)], options)):
@@ -81,7 +81,7 @@ def _surest(scores: Tensor, options: Options) -> list[tuple[int, int, float]]:
 
 
 def _run(
-    task: EncoderModule, decoder: DetrDecoder, layer: DecoderLayer, images: Tensor
+    task: EncoderModule, decoder: DetrDecoder, layer: DecoderLayer, images: Tensor, *padding: Tensor
 ) -> tuple[Tensor, Tensor, list[Pair]]:
     """Attention of each query Q N, the outputs, and the grids of the feature maps that the N tokens are from."""
     caught: list[tuple[Any, ...]] = []
@@ -95,7 +95,7 @@ def _run(
         layer.image.register_forward_pre_hook(lambda _, inputs: caught.append(inputs)),
     ]
     try:
-        outputs = task(images)
+        outputs = task(images, *padding)
     finally:
         for hook in hooks:
             hook.remove()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.explain import Heat, heat, layer_index
-from vitrail.ops.attention import from_queries
+from vitrail.explain.attentions import attentions, received, with_joined
 from vitrail.trainable import EncoderModule, image_encoder
 
 Fusion = Literal["mean", "max", "min"]
@@ -38,7 +38,7 @@ def suits(task: EncoderModule) -> bool:
 
 
 @torch.no_grad()
-def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]:
+def explain(task: EncoderModule, images: Tensor, options: Options, *padding: Tensor) -> list[Heat]:
     """One map for the class token, or for the mean of the patches where there is none.
 
     Args:
@@ -48,21 +48,22 @@ def explain(task: EncoderModule, images: Tensor, options: Options) -> list[Heat]
         UserError: no such layer.
     """
     vit = image_encoder(task)
+    grid = vit.grid(images)
     last = layer_index(task, options.layer)
-    flow = rollout(vit.attentions(images, range(last + 1)), options.fusion, options.discard)
-    patches = from_queries(flow[0], vit.config.class_token, vit.num_prefix)
-    return [heat(f"rollout to layer {last}", patches, vit.grid(images))]
+    flow = rollout(attentions(task, images, *padding, layers=range(last + 1)), options.fusion, options.discard)
+    patches = received(flow[0], vit, grid, *padding)
+    return [heat(f"rollout to layer {last}", patches, grid)]
 
 
-def rollout(attentions: Sequence[Tensor], fusion: Fusion = "mean", discard: float = 0.0) -> Tensor:
-    """Attention matrices B H T T, first layer first → B T T, rows sum to 1.
+def rollout(matrices: Sequence[Tensor], fusion: Fusion = "mean", discard: float = 0.0) -> Tensor:
+    """Attention matrices B H T T, first layer first → B T T of the last layer's T, rows sum to 1.
 
     Ã = ½ A + ½ I stands for the residual connection; the result is Ã_L … Ã_2 Ã_1 (their section 3).
     """
-    size = attentions[0].shape[-1]
-    identity = torch.eye(size, dtype=attentions[0].dtype, device=attentions[0].device)
-    flow = identity.expand(len(attentions[0]), -1, -1)
-    for weights in attentions:
+    flow = torch.zeros_like(matrices[0][:, 0, :0, :0])
+    for weights in matrices:
+        flow = with_joined(flow, weights.shape[-1])
+        identity = torch.eye(weights.shape[-1], dtype=weights.dtype, device=weights.device)
         fused = _discard(_fuse(weights, fusion), discard)
         fused = fused / fused.sum(dim=-1, keepdim=True)
         flow = (fused + identity) / 2 @ flow

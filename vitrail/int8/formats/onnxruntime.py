@@ -17,7 +17,7 @@ from vitrail.int8.quiet import quiet
 BLOCK = 128  # weights that share a scale where they alone are int8
 
 
-def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor]) -> None:
+def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor], *, seven_bits: bool) -> None:
     """Quantise the inputs (uint8) and the weights (int8, a scale an output channel) of ``layers``; outputs stay float.
 
     Raises:
@@ -37,6 +37,7 @@ def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor
             op_types_to_quantize=["MatMul"],
             nodes_to_quantize=[node.name for node in model.graph.node if belongs(node.name, layers)],
             per_channel=True,
+            reduce_range=seven_bits,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},

@@ -18,7 +18,7 @@ from vitrail.int8.quiet import quiet
 from vitrail.int8.signals import same_signal_stack
 
 
-def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor]) -> None:
+def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor], *, seven_bits: bool) -> None:
     """Quantise the inputs and the weights of ``layers``. The inputs are smooth already, so NNCF leaves that out.
 
     Raises:
@@ -28,14 +28,17 @@ def write(plain: Path, out: Path, layers: Sequence[str], images: Sequence[Tensor
     model = libraries.openvino_core().read_model(plain)
     with quiet(), same_signal_stack():
         nncf = libraries.library("nncf", "int8")
-        unsmoothed = nncf.AdvancedSmoothQuantParameters(matmul=-1)
+        advanced = nncf.AdvancedQuantizationParameters(
+            overflow_fix=nncf.OverflowFix.ENABLE if seven_bits else None,
+            smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=-1),
+        )
         quantised = nncf.quantize(
             model,
             nncf.Dataset([image.numpy() for image in images]),
             subset_size=len(images),
             model_type=nncf.ModelType.TRANSFORMER,
             ignored_scope=_others(nncf, model, layers),
-            advanced_parameters=nncf.AdvancedQuantizationParameters(smooth_quant_alphas=unsmoothed),
+            advanced_parameters=advanced,
         )
     openvino.save_model(quantised, out, compress_to_fp16=False)
 

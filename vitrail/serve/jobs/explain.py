@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -31,4 +31,5 @@ class Explain(Job[list[Heat]]):
     def run(self, predictor: Predictor, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[list[Heat]]:
         """Errors as :meth:`Job.run`: a layer, head or class that the model does not have."""
         images = predictor.preprocess.finish(pixels).to(predictor.device)
-        return [explain(predictor.task, image[None], self.method, **dict(self.options)) for image in images]
+        options: dict[str, Any] = dict(self.options)
+        return [explain(predictor.task, image[None], self.method, **options) for image in images]
