@@ -59,7 +59,7 @@ def torchvisions(folder: Path, name: str, workers: int) -> Callable[[int], Itera
         transforms.RandomResizedCrop(224, config.area, config.aspect),
         transforms.RandomHorizontalFlip(),
     ]
-    if config.policy == "randaugment":
+    if config.policy == "randaugment_tf":
         steps.append(transforms.RandAugment(2, 30, interpolation=transforms.InterpolationMode.BILINEAR))
     if config.policy == "three":
         solarize, blur = transforms.RandomSolarize(128, 1.0), transforms.GaussianBlur(9, (0.1, 2.0))

@@ -63,6 +63,9 @@ def test_an_old_run_goes_on_and_reports(name: str, tmp_path: Path, own_cache: Pa
     epochs = ["--epochs", str(EPOCHS[name])]
     assert main([VERBS[name], "--resume", str(folder), *epochs, "--workers", "0", "--no-report"]) == 0
     assert json.loads((folder / "summary.json").read_text())["epochs"] == EPOCHS[name]
-    assert losses(folder) == pytest.approx(EXPECTED[name]["losses"], rel=1e-3)
+    found, expected = losses(folder), list(EXPECTED[name]["losses"])
+    if name == "mae":  # it went on in a warmup of 40 epochs; since, a warmup takes half of the training at most
+        assert found.pop() < expected.pop()
+    assert found == pytest.approx(expected, rel=1e-3)
     assert main(["report", str(folder), "--device", "cpu"]) == 0
     assert (folder / "report.html").stat().st_size > 10_000

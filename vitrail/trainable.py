@@ -194,6 +194,10 @@ class Trainable(EncoderModule):
     def diagnose(self, means: Mapping[str, float]) -> str | None:
         """A warning about an epoch that had these mean losses, such as a collapse; None: all is well."""
 
+    def before_step(self, step: int, num_steps: int) -> None:
+        """Called between the backward passes and each optimizer step. A parameter whose gradient becomes None here
+        stays as it is: no clipping counts it, no decay acts on it, and the optimizer keeps no state of it."""
+
     def after_step(self, step: int, num_steps: int) -> None:
         """Called after each optimizer step; EMA teachers live here."""
 

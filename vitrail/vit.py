@@ -130,7 +130,8 @@ class ViT(Encoder, Initialised):
         self.positions = build_positions(config.positions, grid, dim, num_positioned, config.resampling)
         self.dropout = nn.Dropout(block.dropout)
         self.pre_norm = nn.LayerNorm(dim, block.norm_eps) if config.pre_norm else nn.Identity()
-        rates = torch.linspace(0, block.drop_path, config.depth, device="cpu").tolist()
+        first = block.drop_path if block.drop_path_uniform else 0
+        rates = torch.linspace(first, block.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
             Block(dim, config.heads, config.mlp_dim, block, rate, self._relative_bias()) for rate in rates
         )

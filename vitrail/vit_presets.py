@@ -60,6 +60,23 @@ def preset(name: str, **overrides: object) -> ViTConfig:
     Raises:
         UserError: an unknown name or field.
     """
+    known = [f.name for f in dataclasses.fields(ViTConfig)]
+    if unknown := [key for key in overrides if key not in known]:
+        raise UserError(f"unknown model setting {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
+    return ViTConfig(**(_fields(name) | overrides))
+
+
+def resized(model: ViTConfig, name: str) -> ViTConfig:
+    """The model with the size, patches and stem of the published one of that name, and all else its own.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    return dataclasses.replace(model, **({"embed": model.patch_embed} | _fields(name)))
+
+
+def _fields(name: str) -> dict[str, Any]:
+    """What the name says, as fields of ViTConfig."""
     if name in HYBRIDS:
         size, layers, patch = HYBRIDS[name]
         embed: dict[str, Any] = {"embed": ResNetStemConfig(layers=layers)}
@@ -68,11 +85,7 @@ def preset(name: str, **overrides: object) -> ViTConfig:
     else:
         raise UserError(f"unknown model {name!r}; {did_you_mean(name, presets())}")
     dim, depth, heads, mlp_dim, extra = SIZES[size]
-    fields: dict[str, Any] = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": mlp_dim, "patch_size": patch}
-    known = [f.name for f in dataclasses.fields(ViTConfig)]
-    if unknown := [key for key in overrides if key not in known]:
-        raise UserError(f"unknown model setting {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
-    return ViTConfig(**(fields | embed | extra | overrides))
+    return {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": mlp_dim, "patch_size": patch} | embed | extra
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ import vitrail
 from vitrail.build import open_checkpoint
 from vitrail.cli import main
 from vitrail.train.folder import RunFolder
+from vitrail.train.run import Run
+from vitrail.train.schedule import factor
 
 TINY = [f"--set=model.{part}" for part in ("patch_size=4", "dim=16", "depth=2", "heads=2", "mlp_dim=32")]
 OPTIONS = ["--image-size", "16", "--batch-size", "8", "--device", "cpu", "--precision", "fp32", "--workers", "0", *TINY]
@@ -78,6 +80,26 @@ def test_the_name_says_the_method_and_resume_extends(capsys: Any) -> None:
                     "--set=task_options.mask_size=8") == 0  # fmt: skip
     assert pretrain("--resume", "runs/simmim-flat", "--epochs", "2", "--no-report") == 0
     assert RunFolder("runs/simmim-flat").run().epochs == 2
+
+
+def test_a_shorter_training_reaches_its_peak_and_keeps_what_the_size_does_not_say(monkeypatch: Any) -> None:
+    """The README's command, of 2 epochs in place of 800."""
+    runs: list[Run] = []
+    monkeypatch.setattr("vitrail.train.loop.fit", lambda run, folder, **_: runs.append(run) or Ended)
+    assert pretrain("flat", "--method", "mae", "--name", "x", "--model", "Ti/4", "--image-size", "16", "--epochs", "2",
+                    "--batch-size", "32", "--no-report") == 0  # fmt: skip
+    assert pretrain("flat", "--method", "dino", "--name", "x", "--model", "Ti/8", "--epochs", "30", "--no-report") == 0
+    for run in runs:
+        num_steps = 5 * run.epochs
+        rates = [factor(run.schedule, step, num_steps, 5) for step in range(num_steps)]
+        assert max(rates) == 1
+        assert rates[-1] < 0.1
+    assert (runs[0].model.dim, runs[0].model.patch_size, runs[0].model.positions) == (192, (4, 4), "sincos_2d")
+    assert (runs[1].model.dim, runs[1].model.block.drop_path) == (192, 0.1)
+
+
+class Ended:
+    exit_code = 0
 
 
 def test_mistakes_are_explained(capsys: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import vitrail
+from vitrail import registry
 from vitrail.cli import main
 from vitrail.config import to_dict
 from vitrail.recipes import digits
@@ -112,6 +113,24 @@ def test_a_recipe_is_changed_by_options(monkeypatch: pytest.MonkeyPatch) -> None
     assert folder == Path("runs/digits-data-Ti-2")
     assert (run.data.source.spec, run.epochs, run.model.dim, run.model.image_size) == ("data", 2, 192, (8, 8))
     assert run.data.augment == digits.run().data.augment
+
+
+@pytest.mark.parametrize("recipe", ["deit_s16_in1k", "deit3_s16_in1k", "deit3_b16_in1k", "vit_s16_in1k"])
+def test_recipes_for_imagenet_take_their_data_and_size_from_the_command(
+    recipe: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    own = registry.load("recipes", recipe).run()
+    grey = ["--channels", "1", "--set", "data.preprocess.mean=0.5", "--set", "data.preprocess.std=0.5"]
+    tiny = ["--set=model.dim=16", "--set=model.depth=2", "--set=model.heads=2", "--set=model.mlp_dim=32"]
+    small = ["--model", "Ti/4", "--image-size", "8", "--batch-size", "8", *grey, *tiny]
+    assert train("data", "--recipe", recipe, "--epochs", "1", "--device", "cpu", "--workers", "0", *small) == 0
+    run = RunFolder(f"runs/{recipe}-data-Ti-4").run()
+    assert run.model.block == own.model.block
+    assert (run.model.positions, run.model.class_token) == (own.model.positions, own.model.class_token)
+    assert (run.optimizer, run.data.augment, run.task_options) == (own.optimizer, own.data.augment, own.task_options)
+    assert "val (16 images)" in capsys.readouterr().out
+    assert train("--recipe", recipe) == 2
+    assert "the source 'imagenet' needs a path; write imagenet:PATH" in capsys.readouterr().err
 
 
 def test_a_student_with_a_token_learns_from_a_run(capsys: Any) -> None:

@@ -42,6 +42,14 @@ def test_sinkhorn_knopp_equals_a_loop_and_balances() -> None:
     assert sinkhorn_knopp(cosines[:0], temperature).shape == (0, 5)
 
 
+def test_sinkhorn_knopp_takes_outputs_of_any_length() -> None:
+    outputs = 9 * torch.randn(12, 5)
+    found = sinkhorn_knopp(outputs, 0.04)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found.sum(1), torch.ones(12))
+    torch.testing.assert_close(sinkhorn_knopp(outputs / 9, 1.0), sinkhorn_knopp(outputs, 9.0))
+
+
 def test_sinkhorn_knopp_bears_collapsed_outputs() -> None:
     cosines = -torch.ones(6, 4)
     cosines[:, 0] = 1

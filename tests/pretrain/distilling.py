@@ -41,7 +41,8 @@ def head_of(head: Any, x: Tensor) -> Tensor:
     gelu = torch.nn.functional.gelu
     x = third(gelu(second(gelu(first(x)))))
     weight = head.prototypes.weight
-    return (x / x.norm(dim=1, keepdim=True)) @ (weight / weight.norm(dim=1, keepdim=True)).T
+    lengths = 1 if head.lengths is None else head.lengths.T
+    return (x / x.norm(dim=1, keepdim=True)) @ (weight / weight.norm(dim=1, keepdim=True)).T * lengths
 
 
 def steps(task: Any, batches: list[Any], first: int, num_steps: int, optimizer: Any = None) -> Any:
@@ -51,6 +52,7 @@ def steps(task: Any, batches: list[Any], first: int, num_steps: int, optimizer: 
     for step, batch in enumerate(batches, start=first):
         optimizer.zero_grad()
         task.loss(batch)["loss"].backward()
+        task.before_step(step, num_steps)
         optimizer.step()
         task.after_step(step, num_steps)
     return optimizer
@@ -84,6 +86,7 @@ def assert_two_ranks_equal_one(task: Any, tolerance: float = 1e-5) -> None:
 def _step(task: Any, loss: Any, batch: Any) -> Any:
     losses = loss(batch)
     losses["loss"].backward()
+    task.before_step(3, 10)
     task.after_step(3, 10)
     return {name: value.detach() for name, value in losses.items()}, gradients(task), task.state_dict()
 

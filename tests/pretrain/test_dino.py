@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from distilling import MODEL, assert_two_ranks_equal_one, batch_of, build, head_of, steps, tiny_run
+from distilling import MODEL, OPTIONS, assert_two_ranks_equal_one, batch_of, build, head_of, steps, tiny_run
 from torch import Tensor
 
 import vitrail
 from vitrail import registry
 from vitrail.build import open_checkpoint
+from vitrail.checkpoints import native
 from vitrail.config import to_dict
 from vitrail.data import ViewConfig, open_data
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.metrics import representation
 from vitrail.self_supervision.panels import attention_and_pca
 from vitrail.tasks import classification
+from vitrail.train import optimizer as train_optimizer
 from vitrail.train.assemble import build_task, initialise_from
 from vitrail.train.loop import fit
+from vitrail.train.optimizer import OptimizerConfig
+from vitrail.train.precision import guarded_step
 from vitrail.vit import ViTConfig
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -44,8 +50,9 @@ def reference(task: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return total / count, torch.cat(teacher_outputs)
 
 
-def test_loss_and_gradients_are_the_papers() -> None:
-    task, batch = build("dino"), batch_of()
+@pytest.mark.parametrize("normalised", [True, False])
+def test_loss_and_gradients_are_the_papers(normalised: bool) -> None:
+    task, batch = build("dino", normalise_prototypes=normalised), batch_of()
     expected, _ = reference(task, batch)
     losses = task.loss(batch)
     torch.testing.assert_close(losses["loss"], expected, **CLOSE)
@@ -105,14 +112,91 @@ def test_the_teachers_temperature_rises_and_stays() -> None:
     assert float(constant.temperature) == pytest.approx(0.07)
 
 
-def test_the_prototypes_stay_at_first() -> None:
-    task = build("dino", freeze_prototypes=0.2)
-    for step in range(4):
-        task.zero_grad()
-        task.loss(batch_of())["loss"].backward()
-        assert bool(task.head.prototypes.weight.grad.any()) == (step >= 2)
-        assert task.head.mlp[4].weight.grad.any()
-        task.after_step(step, 10)
+RULES: dict[str, tuple[dict[str, Any], Callable[..., torch.optim.Optimizer]]] = {
+    "adamw": ({"name": "adamw"}, torch.optim.AdamW),
+    "adam": ({"name": "adam"}, torch.optim.Adam),
+    "sgd": ({"name": "sgd", "momentum": 0.9}, functools.partial(torch.optim.SGD, momentum=0.9)),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("clip_each", [True, False])
+def test_frozen_prototypes_have_no_gradient_no_state_and_no_decay(rule: str, clip_each: bool) -> None:
+    """DINO's recipe: clip_gradients, cancel_gradients_last_layer (p.grad = None), torch's optimizer."""
+    task = build("dino", freeze_prototypes=0.5, normalise_prototypes=False)
+    theirs, batches = copy.deepcopy(task), [batch_of() for _ in range(12)]
+    settings, make = RULES[rule]
+    config = OptimizerConfig(**settings, lr=1e-2, weight_decay=0.3)
+    optimizer = train_optimizer.build(task, config, batch_size=6)
+    kernels = train_optimizer.kernels(theirs)
+    groups = [
+        [p for p in theirs.parameters() if p.requires_grad and (p in kernels) is wanted] for wanted in (True, False)
+    ]
+    reference = make([{"params": groups[0], "weight_decay": 0.3}, {"params": groups[1], "weight_decay": 0.0}], lr=1e-2)
+    before = copy.deepcopy(task.head.state_dict())
+    for step, batch in enumerate(batches):
+        loss = task.loss(batch)["loss"]
+        loss.backward()
+        task.before_step(step, len(batches))
+        guarded_step(optimizer, None, loss.detach(), 0.5, clip_each=clip_each)
+
+        reference.zero_grad()
+        theirs.loss(batch)["loss"].backward()
+        last = (theirs.head.prototypes.weight, theirs.head.lengths)
+        if step < 6:
+            for p in last:
+                p.grad = None
+        trained = [p for p in theirs.parameters() if p.grad is not None]
+        for part in [[p] for p in trained] if clip_each else [trained]:
+            torch.nn.utils.clip_grad_norm_(part, 0.5)
+        reference.step()
+
+        for each in (task, theirs):
+            each.after_step(step, len(batches))
+        if step < 6:
+            assert torch.equal(task.head.prototypes.weight, before["prototypes.weight"])
+            assert torch.equal(task.head.lengths, before["lengths"])
+            for p in (task.head.prototypes.weight, task.head.lengths):  # SGD's momentum is as that of a first step
+                assert not any(slot.any() for slot in optimizer.state.get(p, {}).values())
+    assert not torch.equal(task.head.lengths, before["lengths"])
+    for (name, found), wanted in zip(task.named_parameters(), theirs.parameters(), strict=True):
+        if not name.endswith("qkv.bias"):  # keys' have no gradient but rounding noise, which Adam makes full steps of
+            torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("name", ["dino", "ibot"])
+def test_the_loop_keeps_no_state_of_frozen_prototypes(name: str, tmp_path: Path) -> None:
+    run = tiny_run(
+        name, task_options={**OPTIONS, "freeze_prototypes": 1.0}, epochs=1, ema={}, optimizer={"weight_decay": 0.5}
+    )
+    fit(run, tmp_path / "run")
+    newest = max((tmp_path / "run" / "state").glob("0*"))
+    saved = native.load(newest / "state.safetensors").state
+    assert not [key for key in saved if key.startswith("optimizer/head.prototypes")]
+    assert [key for key in saved if key.startswith("optimizer/head.mlp.4")]
+    torch.manual_seed(run.seed)
+    first = build_task(run, open_data(run.data))
+    for part in ("task/head", "task/teacher.head", "ema/head"):
+        torch.testing.assert_close(
+            saved[f"{part}.prototypes.weight"], first.head.prototypes.weight, rtol=1e-5, atol=1e-7
+        )
+
+
+def test_prototypes_are_weight_normalised() -> None:
+    """DINO's head: weight_norm of the last layer, whose lengths learn unless norm_last_layer."""
+    task, x = build("dino", normalise_prototypes=False), torch.randn(5, 16)
+    head = task.head
+    last = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(8, 24, bias=False))
+    with torch.no_grad():
+        last.parametrizations.weight.original0.copy_(head.lengths)
+        last.parametrizations.weight.original1.copy_(head.prototypes.weight)
+    unit = torch.nn.functional.normalize(head.mlp(x), dim=1)
+    torch.testing.assert_close(head(x), last(unit))
+    (head(x) ** 3).sum().backward()
+    (last(unit.detach()) ** 3).sum().backward()
+    torch.testing.assert_close(head.lengths.grad, last.parametrizations.weight.original0.grad, **CLOSE)
+    torch.testing.assert_close(head.prototypes.weight.grad, last.parametrizations.weight.original1.grad, **CLOSE)
+    assert build("dino").head.lengths is None
 
 
 def test_no_gradient_reaches_the_teacher() -> None:
@@ -138,8 +222,9 @@ def test_a_training_that_goes_on_from_its_state_is_the_same_to_the_bit(name: str
     assert all(torch.equal(value, straight.state_dict()[key]) for key, value in resumed.state_dict().items())
 
 
-def test_two_ranks_equal_one() -> None:
-    assert_two_ranks_equal_one(build("dino"))
+@pytest.mark.parametrize("options", [{}, {"freeze_prototypes": 0.5}, {"normalise_prototypes": False}])
+def test_two_ranks_equal_one(options: dict[str, Any]) -> None:
+    assert_two_ranks_equal_one(build("dino", **options))
 
 
 def test_backbones_without_class_token_and_with_other_positions() -> None:
@@ -193,6 +278,8 @@ def test_the_recipes_crops_are_the_papers(name: str) -> None:
     sizes = [view.size(run.preprocess.size) for view in run.data.views for _ in range(view.count)]
     assert sizes == [(224, 224)] * 2 + [(96, 96)] * 8
     assert run.task == name
+    assert (run.clip, run.clip_each, run.data.preprocess.interpolation) == (3.0, True, "bicubic")
+    assert run.task_options == {"normalise_prototypes": False}
 
 
 @pytest.mark.parametrize("name", ["dino", "ibot"])

@@ -49,7 +49,8 @@ def masked(task: Any, images: Tensor, mask: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("share_head", [True, False])
 def test_the_losses_are_the_papers(share_head: bool) -> None:
-    task, batch, num = build("ibot", share_head=share_head, mask_probability=0.7), batch_of(), 6
+    options = {"share_head": share_head, "normalise_prototypes": not share_head}
+    task, batch, num = build("ibot", mask_probability=0.7, **options), batch_of(), 6
     whole, local = [batch["view1"], batch["view3"]], [batch["view0"], batch["view2"], batch["view4"]]
     mask = task.hide(batch, torch.cat(whole)).mask
     assert 0 < mask.any(dim=1).sum() < 12

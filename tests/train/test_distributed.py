@@ -72,6 +72,17 @@ def test_two_processes_are_one(changes: Any, run: Run, alone: Any, context: Any,
         torch.testing.assert_close(value, alone[name], rtol=0, atol=TOLERANCE, msg=lambda m, name=name: f"{name}: {m}")
 
 
+def test_two_processes_that_shard_clip_each_gradient_as_one(run: Run, context: Any, tmp_path: Path) -> None:
+    run = _changed(run, clip=0.05, clip_each=True, epochs=1)
+    child = context.Process(target=train_in_child, args=(run, tmp_path / "alone"))
+    child.start()
+    both = _train(context, _changed(run, strategy="fsdp"), tmp_path / "both")
+    child.join(60)
+    alone = native.load(tmp_path / "alone" / "weights" / "last.safetensors").state
+    for name, value in both.items():
+        torch.testing.assert_close(value, alone[name], rtol=0, atol=TOLERANCE, msg=lambda m, name=name: f"{name}: {m}")
+
+
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_resuming_two_processes_changes_nothing(strategy: Any, run: Run, context: Any, tmp_path: Path) -> None:
     run = _changed(run, strategy=strategy, epochs=2, optimizer={"name": "adamw"})

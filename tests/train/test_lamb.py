@@ -57,3 +57,19 @@ def test_parameters_without_gradient_stay() -> None:
     optimizer.step()
     assert torch.equal(unused, before)
     assert unused not in optimizer.state
+
+
+def test_a_parameter_that_was_frozen_at_first_begins_as_a_new_one() -> None:
+    torch.manual_seed(0)
+    early, late = nn.Parameter(torch.randn(4, 3)), nn.Parameter(torch.randn(4, 3))
+    expected = nn.Parameter(late.detach().clone())
+    ours = Lamb([early, late], lr=0.02, weight_decay=0.1)
+    theirs = TimmLamb([expected], lr=0.02, weight_decay=0.1, max_grad_norm=None)
+    for step in range(12):
+        early.grad = torch.randn(4, 3)
+        if step >= 6:
+            late.grad = torch.randn(4, 3)
+            expected.grad = late.grad.clone()
+            theirs.step()
+        ours.step()
+        torch.testing.assert_close(late, expected, rtol=1e-5, atol=1e-6)

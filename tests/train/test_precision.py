@@ -142,6 +142,23 @@ def test_gradients_are_clipped_by_their_norm() -> None:
     assert (module.weight - before).norm().item() == pytest.approx(0.5, rel=1e-4)
 
 
+def test_each_gradient_may_be_clipped_by_itself_as_in_dino() -> None:
+    """Its utils.clip_gradients: p.grad *= clip / (norm + 1e-6) wherever that is below 1."""
+    module = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 1))
+    (module(torch.randn(5, 3)) - 3).square().mean().mul(4).backward()
+    norms = [float(p.grad.norm()) for p in module.parameters()]
+    clip = sorted(norms)[len(norms) // 2]  # some are longer, some shorter
+    expected = []
+    for p in module.parameters():
+        factor = clip / (p.grad.norm() + 1e-6)
+        expected.append(p.detach() - (p.grad * factor if factor < 1 else p.grad))
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    norm = guarded_step(optimizer, None, torch.tensor(1.0), clip, clip_each=True)
+    assert float(norm) == pytest.approx(math.hypot(*norms), rel=1e-5)
+    for found, wanted in zip(module.parameters(), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_compiling_changes_speed_alone(bands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the tracing that every backend shares; generating C++ would take a minute."""

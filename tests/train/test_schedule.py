@@ -28,6 +28,40 @@ def test_shapes() -> None:
     assert at(109, "constant") == 1.0
 
 
+def test_a_step_schedule_falls_to_a_tenth_at_each_drop() -> None:
+    """SimMIM's: MultiStepLR(milestones=[700], gamma=0.1) of 800 epochs, behind a warmup of 10."""
+    import torch
+
+    rule = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(rule, milestones=[700, 790], gamma=0.1)
+    schedule = ScheduleConfig(name="step", warmup=10 / 800, drops=(700 / 800, 790 / 800))
+    assert factor(schedule, 4, 800, 1) == 0.5
+    for step in range(800):
+        if step >= 10:
+            assert factor(schedule, step, 800, 1) == pytest.approx(theirs.get_last_lr()[0])
+        rule.step()
+        theirs.step()
+
+
+def test_the_warmup_of_a_share_has_that_share_of_any_training() -> None:
+    schedule = ScheduleConfig(warmup=40 / 800)
+    for num_epochs in (800, 100, 30):
+        values = [factor(schedule, step, 20 * num_epochs, 20) for step in range(20 * num_epochs)]
+        assert values.index(1.0) == num_epochs - 1
+        assert min(values[num_epochs:]) < 1e-4
+
+
+def test_a_warmup_in_epochs_takes_half_of_a_training_at_most_and_says_so() -> None:
+    schedule = ScheduleConfig(warmup_epochs=40)
+    values = [factor(schedule, step, 30, 1) for step in range(30)]
+    assert values.index(1.0) == 14
+    assert values[-1] < 0.02
+    assert schedule.shortened(80) is None
+    assert ScheduleConfig().shortened(1) is None
+    assert "warmup_epochs=40 is more than half of the 30 epochs" in (schedule.shortened(30) or "")
+    assert "the warmup takes 15" in (schedule.shortened(30) or "")
+
+
 def test_warmup_is_five_percent_unless_said() -> None:
     values = [factor(ScheduleConfig(), step, 200, 10) for step in range(12)]
     assert values[9] == 1.0 > values[8]

@@ -87,6 +87,10 @@ class Distilled(Trainable):
         """The task's."""
         return self.task.diagnose(means)
 
+    def before_step(self, step: int, num_steps: int) -> None:
+        """The task's."""
+        self.task.before_step(step, num_steps)
+
     def after_step(self, step: int, num_steps: int) -> None:
         """The task's."""
         self.task.after_step(step, num_steps)

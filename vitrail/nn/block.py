@@ -31,7 +31,8 @@ class BlockConfig:
         key_bias: with ``qkv_bias``, whether keys have one too (BEiT's have none).
         layer_scale: initial value of a learned factor per channel on each branch (Touvron et al. 2021), or None.
         dropout: after the attention output and both MLP layers (and after adding positions, in ViT).
-        drop_path: stochastic depth rate of the last block; it grows linearly from 0 at the first.
+        drop_path: stochastic depth rate of the last block; it grows linearly from 0 at the first, unless
+            ``drop_path_uniform``: all blocks have the same (DeiT III).
     """
 
     order: Literal["pre", "post"] = "pre"
@@ -46,6 +47,7 @@ class BlockConfig:
     dropout: Rate = 0.0
     attention_dropout: Rate = 0.0
     drop_path: Rate = 0.0
+    drop_path_uniform: bool = False
 
 
 class LayerScale(Initialised):

@@ -10,16 +10,15 @@ from vitrail.nn.init import initialise
 
 
 class PrototypeHead(nn.Module):
-    """An MLP of three layers onto the unit sphere, and the cosines to K prototypes there (Caron et al. 2021, appendix
-    C, with the last layer normalised).
+    """An MLP of three layers onto the unit sphere, and the products with K prototypes (Caron et al. 2021, appendix C).
 
-    Attributes:
-        learning: factor on the gradient of the prototypes; 0 freezes them.
+    Args:
+        normalise: prototypes have length 1, so outputs are cosines; else each learns its length, which is 1 at first.
     """
 
-    learning: Tensor
-
-    def __init__(self, dim: int, hidden_dim: int, bottleneck_dim: int, num_prototypes: int) -> None:
+    def __init__(
+        self, dim: int, hidden_dim: int, bottleneck_dim: int, num_prototypes: int, *, normalise: bool = True
+    ) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Linear(dim, hidden_dim),
@@ -29,12 +28,19 @@ class PrototypeHead(nn.Module):
             nn.Linear(hidden_dim, bottleneck_dim),
         )
         self.prototypes = nn.Linear(bottleneck_dim, num_prototypes, bias=False)
-        self.register_buffer("learning", torch.ones(()))
+        self.register_buffer("learning", torch.ones(()))  # read by nothing: files of version 0.1.0 have it
+        self.lengths = None if normalise else nn.Parameter(torch.ones(num_prototypes, 1))
         initialise(self.mlp)
 
     def forward(self, x: Tensor) -> Tensor:
-        """B D → B K in float32, from -1 to 1."""
-        weight = self.prototypes.weight
-        # Not detached altogether: DDP waits for a gradient of every parameter.
-        prototypes = normalize(torch.lerp(weight.detach(), weight, self.learning), dim=1)
+        """B D → B K in float32."""
+        prototypes = normalize(self.prototypes.weight, dim=1)
+        if self.lengths is not None:
+            prototypes = prototypes * self.lengths
         return linear(normalize(self.mlp(x), dim=1), prototypes).float()
+
+    def freeze(self) -> None:
+        """Drop the gradient of the prototypes and of their lengths."""
+        self.prototypes.weight.grad = None
+        if self.lengths is not None:
+            self.lengths.grad = None

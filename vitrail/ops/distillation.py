@@ -9,7 +9,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from vitrail.ops.collective import gathered, mean_over_ranks, rank
 
@@ -27,19 +27,22 @@ def cross_entropy_of_pairs(targets: Tensor, logits: Tensor) -> Tensor:
     return (pairs.sum() - pairs.diagonal().sum()) / (pairs.numel() - len(pairs))
 
 
-def sinkhorn_knopp(cosines: Tensor, temperature: Tensor | float, num_iterations: int = 3) -> Tensor:
-    """Probabilities (B, K) near softmax(cosines / temperature) that give every output an equal share of the batch
+def sinkhorn_knopp(outputs: Tensor, temperature: Tensor | float, num_iterations: int = 3) -> Tensor:
+    """Probabilities (B, K) near softmax(outputs / temperature) that give every output an equal share of the batch
     (Caron et al. 2020, SwAV, section 3.1). Rows sum to 1; columns to B / K the better the more iterations.
 
     Args:
-        cosines: (B, K) between -1 and 1; ranks may bring different B.
+        outputs: (B, K); ranks may bring different B.
     """
-    shares = ((cosines.float() - 1) / temperature).exp()
-    tiny = torch.finfo(shares.dtype).tiny
+    outputs = outputs.float()
+    largest = mean_over_ranks(pad(outputs.flatten(), (0, 1)).amax())  # one for all; 0 counts where a rank has no rows
+    logits = (outputs - largest) / temperature
+    rows, columns = logits.new_zeros(len(logits), 1), logits.new_zeros(logits.shape[1])
     for _ in range(num_iterations):
-        shares = shares / mean_over_ranks(shares.sum(dim=0)).clamp_min(tiny)
-        shares = shares / shares.sum(dim=1, keepdim=True).clamp_min(tiny)
-    return shares
+        sums = mean_over_ranks((logits + rows).exp().sum(dim=0))
+        columns = sums.clamp_min(torch.finfo(sums.dtype).tiny).log()
+        rows = -(logits - columns).logsumexp(dim=1, keepdim=True)
+    return (logits - columns + rows).exp()
 
 
 def koleo(features: Tensor) -> Tensor:

@@ -18,7 +18,16 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Te
     return F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
 
 
-def binary_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-    """One sigmoid a class, averaged over classes and batch (DeiT III, Touvron et al. 2022)."""
+def binary_cross_entropy(
+    logits: Tensor, targets: Tensor, smoothing: float = 0.0, target_threshold: float | None = None
+) -> Tensor:
+    """One sigmoid a class, averaged over classes and batch (DeiT III, Touvron et al. 2022).
+
+    Args:
+        target_threshold: probabilities above it count as 1 and others as 0, before smoothing (timm compares after
+            it, which undoes it); None: as they are.
+    """
+    if target_threshold is not None and targets.is_floating_point():
+        targets = targets.gt(target_threshold).to(targets.dtype)
     targets = soften(targets, logits.shape[1], smoothing)
     return F.binary_cross_entropy_with_logits(logits.float(), targets)

@@ -85,7 +85,6 @@ class Task(SelfDistillation, Pretraining):
         if not config.share_head:
             self.patch_head = self.new_head()
             self.teacher["patch_head"] = teacher_of(self.patch_head)
-            self.prepare(0.0)
 
     def loss(self, batch: Batch) -> Losses:
         """The class token's loss as DINO's, the hidden patches', KoLeo of each global crop's class tokens, and their

@@ -40,7 +40,7 @@ def run() -> Run:
         ),
         model=preset("Ti/16", image_size=(240, 320)),
         optimizer=OptimizerConfig(lr=4e-4, weight_decay=0.05, backbone_lr=0.25),
-        schedule=ScheduleConfig(warmup_epochs=3),
+        schedule=ScheduleConfig(warmup=3 / 120),
         ema=EmaConfig(decay=0.998),
         epochs=120,
         precision="bf16",

@@ -44,7 +44,7 @@ def run() -> Run:
             class_token=False,
         ),
         optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05),
-        schedule=ScheduleConfig(warmup_epochs=2),
+        schedule=ScheduleConfig(warmup=2 / 30),
         epochs=30,
         precision="fp32",
     )

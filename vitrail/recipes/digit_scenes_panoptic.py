@@ -31,5 +31,6 @@ def run() -> Run:
             "threshold": 0.4,
         },
         data=dataclasses.replace(run.data, source=source, loader=loader),
+        schedule=dataclasses.replace(run.schedule, warmup=2 / 44),
         epochs=44,
     )

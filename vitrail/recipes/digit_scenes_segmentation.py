@@ -26,6 +26,7 @@ def run() -> Run:
         task_options={"decoder": "detail", "hidden": 16, "subpixel": 2, "coarse": 1.0},
         data=dataclasses.replace(run.data, source=source, scenes=scenes),
         optimizer=dataclasses.replace(run.optimizer, lr=2e-3),
+        schedule=dataclasses.replace(run.schedule, warmup=2 / 50),
         epochs=50,
         precision="auto",
     )

@@ -42,7 +42,7 @@ def run() -> Run:
             class_token=False,
         ),
         optimizer=OptimizerConfig(lr=3e-3, weight_decay=0.05),
-        schedule=ScheduleConfig(warmup_epochs=5),
+        schedule=ScheduleConfig(warmup=5 / 100),
         epochs=100,
         ema=EmaConfig(decay=0.99),
         precision="fp32",

@@ -45,7 +45,7 @@ def run() -> Run:
         ),
         task_options={"label_smoothing": 0.05},
         optimizer=OptimizerConfig(lr=3e-3, weight_decay=0.05),
-        schedule=ScheduleConfig(warmup_epochs=1),
+        schedule=ScheduleConfig(warmup=1 / 16),
         epochs=16,
         ema=EmaConfig(decay=0.999),
         precision="bf16",

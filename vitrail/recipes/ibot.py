@@ -2,7 +2,8 @@
 
     vitrail pretrain images/ --method ibot
 
-Crops, optimizer and schedules are DINO's. DINOv2 gives patches their own head, which pays for larger models:
+Crops, optimizer, clipping and schedules are DINO's, and prototypes learn their lengths, as in both papers' code for
+ViT-S. DINOv2 gives patches their own head, which pays for larger models:
 ``--set task_options.share_head=false``.
 """
 
@@ -19,5 +20,7 @@ from vitrail.vit_presets import preset
 def run() -> Run:
     """Half of the global crops have 10 to 50 % of their patches hidden, in blocks."""
     return dataclasses.replace(
-        dino.run(), task="ibot", model=preset("S/16", block=BlockConfig(drop_path=0.1, layer_scale=1e-5))
+        dino.run(),
+        task="ibot",
+        model=preset("S/16", block=BlockConfig(drop_path=0.1, layer_scale=1e-5)),
     )

@@ -27,7 +27,7 @@ def run() -> Run:
         ),
         model=preset("B/16"),
         optimizer=OptimizerConfig(name="adam", lr=2e-4, weight_decay=0.0),
-        schedule=ScheduleConfig(warmup_epochs=32),
+        schedule=ScheduleConfig(warmup=32 / 320),
         epochs=320,
         clip=1.0,
     )

@@ -28,7 +28,7 @@ def run() -> Run:
         ),
         model=preset("B/16"),
         optimizer=OptimizerConfig(base_lr=2.5e-4, weight_decay=0.05),
-        schedule=ScheduleConfig(warmup_epochs=5),
+        schedule=ScheduleConfig(warmup=5 / 100),
         epochs=100,
         clip=1.0,
     )

@@ -9,7 +9,7 @@ temperature is better: ``--set task_options.temperature=0.5``.
 
 from __future__ import annotations
 
-from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, SourceConfig, ViewConfig
+from vitrail.data import AugmentConfig, DataConfig, LoaderConfig, PreprocessOptions, SourceConfig, ViewConfig
 from vitrail.data.transforms.colour import ColourConfig
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.run import Run
@@ -25,12 +25,13 @@ def run() -> Run:
         task="simclr",
         data=DataConfig(
             source=SourceConfig(spec="images", val_fraction=0.02),
+            preprocess=PreprocessOptions(interpolation="bicubic"),
             views=(ViewConfig(augment=view, count=2),),
             loader=LoaderConfig(batch_size=256),
         ),
         model=preset("B/16", positions="sincos_2d"),
         optimizer=OptimizerConfig(base_lr=1.5e-4, weight_decay=0.1),
-        schedule=ScheduleConfig(warmup_epochs=40),
+        schedule=ScheduleConfig(warmup=40 / 300),
         epochs=300,
         clip=None,
     )

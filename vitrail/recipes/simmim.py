@@ -2,7 +2,9 @@
 
     vitrail pretrain images/ --method simmim
 
-The paper's batch is 2048 (``--batch-size 2048``); the learning rate follows the batch.
+The paper's batch is 2048 (``--batch-size 2048``); the learning rate follows the batch, and falls to a tenth after 700
+epochs, as in the authors' configuration of ViT-B. Their ViT has BEiT's relative positions and LayerScale besides; this
+one is plain. Published, not measured here: 83.8 % of ImageNet after fine-tuning.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ def run() -> Run:
             loader=LoaderConfig(batch_size=256),
         ),
         model=preset("B/16"),
-        optimizer=OptimizerConfig(base_lr=1e-4, weight_decay=0.05),
-        schedule=ScheduleConfig(warmup_epochs=10),
+        optimizer=OptimizerConfig(base_lr=5e-5, weight_decay=0.05),
+        schedule=ScheduleConfig(name="step", warmup=10 / 800, drops=(700 / 800,)),
         epochs=800,
         clip=5.0,
     )

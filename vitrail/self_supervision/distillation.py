@@ -35,6 +35,8 @@ Temperature = Annotated[float, Field(ge=0.01)]
 class DistillationConfig:
     """Args:
     num_prototypes, hidden_dim, bottleneck_dim: K, and the widths inside the head.
+    normalise_prototypes: keep the prototypes at length 1, which is more stable; else they learn their lengths, which
+        the authors prefer for ViT-S (their norm_last_layer).
     teacher_temperature: at the beginning, and after it rose linearly for ``temperature_warmup`` of the training.
     momentum: of the teacher at the beginning; along a cosine it becomes 1.
     freeze_prototypes: for which share of the training the prototypes stay as they were drawn.
@@ -44,6 +46,7 @@ class DistillationConfig:
     num_prototypes: Width = 65536
     hidden_dim: Width = 2048
     bottleneck_dim: Width = 256
+    normalise_prototypes: bool = True
     student_temperature: Temperature = 0.1
     teacher_temperature: tuple[Temperature, Temperature] = (0.04, 0.07)
     temperature_warmup: Share = 0.3
@@ -83,7 +86,20 @@ class SelfDistillation(Embedder, Trainable):
 
     def new_head(self) -> PrototypeHead:
         config = self.config
-        return PrototypeHead(config.model.dim, config.hidden_dim, config.bottleneck_dim, config.num_prototypes)
+        return PrototypeHead(
+            config.model.dim,
+            config.hidden_dim,
+            config.bottleneck_dim,
+            config.num_prototypes,
+            normalise=config.normalise_prototypes,
+        )
+
+    def before_step(self, step: int, num_steps: int) -> None:
+        """The prototypes stay at first."""
+        if step / num_steps < self.config.freeze_prototypes:
+            for module in self.modules():
+                if isinstance(module, PrototypeHead):
+                    module.freeze()
 
     def after_step(self, step: int, num_steps: int) -> None:
         """The teacher follows the student."""
@@ -93,12 +109,9 @@ class SelfDistillation(Embedder, Trainable):
         self.prepare((step + 1) / num_steps)
 
     def prepare(self, progress: float) -> None:
-        """Set what the coming step needs, in buffers: reading a number from them would make the host wait for a GPU."""
+        """Set what the coming step needs, in a buffer: reading a number from it would make the host wait for a GPU."""
         config = self.config
         self.temperature.fill_(warmed_up(*config.teacher_temperature, config.temperature_warmup, progress))
-        for module in self.modules():
-            if isinstance(module, PrototypeHead):
-                module.learning.fill_(progress >= config.freeze_prototypes)
 
     def crops(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """The global crops, which have the model's image size, (G·B C H W), and the local ones, (V·B C h w) for each

@@ -31,11 +31,14 @@ class Config(PooledConfig):
     classes: names in the order of the outputs.
     loss: softmax cross-entropy (``ce``) or one sigmoid a class (``bce``, DeiT III).
     label_smoothing: share of each target spread over all classes.
+    target_threshold: with ``bce``, every class of which mixup or CutMix left more than this share is a full target, as
+        in DeiT III; null: shares are the targets.
     """
 
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=1_000_000)]
     loss: Literal["ce", "bce"] = "ce"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_threshold: Annotated[float, Field(ge=0, lt=1)] | None = 0.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,8 +100,10 @@ class Task(PooledModel, Base[Prediction]):
 
     def loss(self, batch: Batch) -> Losses:
         """Cross-entropy or binary cross-entropy of the config."""
-        loss = cross_entropy if self.config.loss == "ce" else binary_cross_entropy
-        return {"loss": loss(self(batch["images"]), tensor_targets(batch), self.config.label_smoothing)}
+        logits, targets, config = self(batch["images"]), tensor_targets(batch), self.config
+        if config.loss == "ce":
+            return {"loss": cross_entropy(logits, targets, config.label_smoothing)}
+        return {"loss": binary_cross_entropy(logits, targets, config.label_smoothing, config.target_threshold)}
 
     def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """Softmax, whatever the loss: sigmoids would rank the classes alike."""

@@ -52,7 +52,7 @@ class TrainingOptions:
         recipe: Start from a recipe, which the other options change.
         resume: Continue the run in this folder; --epochs can extend it.
         init: Start from the weights of a run folder or file, at another image size or for other classes too.
-        model: Architecture, as vitrail models lists them; default: that of the recipe or of --init, else S/16.
+        model: Size, as vitrail models lists them, of the recipe's or --init's architecture; default: theirs, else S/16.
         image_size: Side length of the input in pixels; default: that of the recipe or of --init, else 224.
         channels: 1 for grey, 3 for RGB, 4 for RGBA; default: that of the recipe or of --init, else 3.
         epochs: Number of passes over the training images; default: the recipe's, else 100.
@@ -151,12 +151,11 @@ def start(data: str | None, options: TrainingOptions) -> int:
 
 def _begun(data: str | None, options: TrainingOptions, given: Mapping[str, object]) -> "Run":
     """A new run with data, model and first weights as requested."""
-    from vitrail.vit_presets import preset
+    from vitrail.vit_presets import resized
 
     run = options.first_run(data, given)
     if options.model is not None:
-        size, channels = run.model.image_size, run.model.channels
-        run = replace(run, model=preset(options.model, image_size=size, channels=channels))
+        run = replace(run, model=resized(run.model, options.model))
     return replace(run, init=options.init or run.init)
 
 

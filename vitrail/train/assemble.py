@@ -14,7 +14,7 @@ from torch import Tensor
 from vitrail import registry
 from vitrail.build import REGISTRIES, open_checkpoint
 from vitrail.config import to_dict
-from vitrail.console import note
+from vitrail.console import note, warn
 from vitrail.data import AugmentConfig, Data, Loader, MixConfig, PreprocessConfig, open_data, targets
 from vitrail.data.batch import Batch, chunks, to_device
 from vitrail.distill.loading import with_teacher
@@ -77,6 +77,8 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Trai
         note(f"task: {run.task} (auto)")
     task = build_task(run, data, fresh=saved is None)
     _require_supported(run, task, world)
+    if shortened := run.schedule.shortened(run.epochs):
+        warn(shortened)
     model = with_teacher(task, run.distill, run.preprocess, world.device)
     optimizer.freeze(model, run.freeze)
     ema = Ema(model, run.ema) if run.ema else None

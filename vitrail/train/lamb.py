@@ -45,15 +45,15 @@ class Lamb(torch.optim.Optimizer):
         grads = [p.grad for p in params if p.grad is not None]
         first, second, counts = ([self.state[p][key] for p in params] for key in ("m", "v", "step"))
         torch._foreach_add_(counts, 1)
-        count = counts[0].item()  # on the CPU, and the same for the entire group
+        steps = [float(count) for count in counts]  # on the CPU; fewer for what was frozen at first
         torch._foreach_lerp_(first, grads, 1 - betas[0])
         torch._foreach_mul_(second, betas[1])
         torch._foreach_addcmul_(second, grads, grads, 1 - betas[1])
 
         denominator = torch._foreach_sqrt(second)
-        torch._foreach_div_(denominator, (1 - betas[1] ** count) ** 0.5)
+        torch._foreach_div_(denominator, [(1 - betas[1] ** step) ** 0.5 for step in steps])
         torch._foreach_add_(denominator, eps)
-        update = torch._foreach_div(first, 1 - betas[0] ** count)
+        update = torch._foreach_div(first, [1 - betas[0] ** step for step in steps])
         torch._foreach_div_(update, denominator)
         if weight_decay:
             torch._foreach_add_(update, params, alpha=weight_decay)

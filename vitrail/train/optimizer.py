@@ -75,7 +75,11 @@ def build(model: Trainable, config: OptimizerConfig, *, batch_size: int) -> torc
     if config.name == "lamb":
         return Lamb(groups, betas=config.betas, eps=config.eps)
     if config.name == "sgd":
-        return torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+        sgd = torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+        for parameter in (p for group in found for p in group["params"] if config.momentum):
+            # What a first step begins from. Fused kernels need that of all or none, and some may be frozen at first.
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     rule = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
     return rule(groups, betas=config.betas, eps=config.eps, fused=fused)
 

@@ -83,7 +83,12 @@ def _step_seconds(
 
 
 def guarded_step(
-    optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None, loss: Tensor, clip: float | None
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    loss: Tensor,
+    clip: float | None,
+    *,
+    clip_each: bool = False,
 ) -> Tensor:
     """Clip and step, unless the loss or a gradient is not finite: then weights and optimizer state do not change.
 
@@ -92,6 +97,7 @@ def guarded_step(
 
     Args:
         loss: the loss, the same on every rank.
+        clip: maximum norm of the gradient, or with ``clip_each`` of each parameter's.
 
     Returns:
         The norm of the gradient before clipping; not finite if the step was skipped.
@@ -102,8 +108,12 @@ def guarded_step(
     _local(grads[0]).add_(torch.where(loss.isfinite(), 0.0, torch.inf))
     if scaler is not None:
         scaler.unscale_(optimizer)
-    norm = _full(nn.utils.get_total_norm(grads))
-    if clip is not None:
+    norms = _full(torch.stack(torch._foreach_norm(grads)))
+    norm = norms.norm()
+    if clip is not None and clip_each:
+        factors = (clip / (norms + 1e-6)).clamp(max=1)
+        torch._foreach_mul_([_local(grad) for grad in grads], list(factors))
+    elif clip is not None:
         nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     if scaler is not None:
         scaler.step(optimizer)

@@ -32,6 +32,7 @@ class Run:
     freeze: patterns of parameter names, or ``backbone`` for all encoders.
     accumulate: process each batch in this many pieces: the same step with less memory.
     clip: maximum norm of the gradient, or null.
+    clip_each: it is the maximum for each parameter's gradient by itself, as in DINO, not for all together.
     ema: average the weights (the averaged ones are evaluated and released), or null.
     precision: ``auto`` measures on a CPU and takes bf16 on a GPU.
     patience: stop after this many evaluations in a row without improvement, or null.
@@ -53,6 +54,7 @@ class Run:
     epochs: Count = 100
     accumulate: Count = 1
     clip: Annotated[float, Field(gt=0)] | None = 1.0
+    clip_each: bool = False
     ema: EmaConfig | None = None
     precision: Precision = "auto"
     compile: bool = False

@@ -51,7 +51,10 @@ class TrainStep:
         optimizer.set_rates(state.optimizer, self.run.optimizer, rate, at.step / self.num_steps)
         names, losses = self.gradients(to_device(batch, self.world.device))
         shared = self.world.mean(torch.cat((losses, losses.new_tensor([stop, save]))))
-        norm = precision.guarded_step(state.optimizer, state.scaler, shared[0], self.run.clip)
+        self.model.before_step(at.step, self.num_steps)
+        norm = precision.guarded_step(
+            state.optimizer, state.scaler, shared[0], self.run.clip, clip_each=self.run.clip_each
+        )
         self.model.after_step(at.step, self.num_steps)
         if state.ema is not None:
             state.ema.update_parameters(self.model)

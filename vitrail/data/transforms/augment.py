@@ -21,7 +21,8 @@ from vitrail.data.transforms.batched import AffineConfig, ErasingConfig, Positiv
 from vitrail.data.transforms.colour import ColourConfig, recolour
 from vitrail.data.transforms.mix import MixConfig
 from vitrail.data.transforms.policies import Policy
-from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, to_pixels
+from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, to_pillow, to_pixels
+from vitrail.data.transforms.randaugment import LARGEST
 from vitrail.errors import UserError, did_you_mean
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -35,8 +36,10 @@ class AugmentConfig:
         crop: ``resized`` is torchvision's RandomResizedCrop, ``inception`` the original; ``none`` resizes as inference;
             ``window`` crops the resized image, for an entire batch: for small images, which then stay in memory.
         area, aspect: of the crop: its share of the image, and width / height.
-        policy: a learned or random choice of colour and shape operations; ``three`` is DeiT III's 3-Augment.
-        num_ops, magnitude: RandAugment's; the magnitude goes to 10, as in the paper and in timm.
+        policy: a learned or random choice of colour and shape operations: ``randaugment`` of timm's, with the default
+            numbers its rand-m9-mstd0.5-inc1; ``randaugment_tf`` of TensorFlow's; ``three`` is DeiT III's 3-Augment.
+        num_ops, magnitude, magnitude_std, op_probability: RandAugment's: how many operations are drawn, their magnitude
+            from 0 to 10 and its deviation, and the probability that one is applied.
         shift: a random crop after padding by this many pixels.
         repeats: how many times an image comes in a row (repeated augmentation).
     """
@@ -46,7 +49,9 @@ class AugmentConfig:
     aspect: PositiveRange = (3 / 4, 4 / 3)
     policy: Policy = "none"
     num_ops: PositiveInt = 2
-    magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
+    magnitude: Annotated[float, Field(ge=0, le=LARGEST)] = 9.0
+    magnitude_std: Annotated[float, Field(ge=0)] = 0.5
+    op_probability: Probability = 0.5
     colour: ColourConfig = ColourConfig()
     horizontal_flip: Probability = 0.0
     vertical_flip: Probability = 0.0
@@ -69,8 +74,8 @@ PRESETS: dict[str, AugmentConfig] = {
     "small": AugmentConfig(horizontal_flip=0.5, shift=4, erasing=ErasingConfig()),
     # big_vision's plain ViT-S/16 baseline
     "plain": AugmentConfig(
-        crop="inception", area=(0.05, 1.0), aspect=(0.75, 1.33), policy="randaugment", magnitude=10,
-        horizontal_flip=0.5, mix=MixConfig(mixup=0.2),
+        crop="inception", area=(0.05, 1.0), aspect=(0.75, 1.33), policy="randaugment_tf", magnitude=10,
+        magnitude_std=0, op_probability=1, horizontal_flip=0.5, mix=MixConfig(mixup=0.2),
     ),
     # as trained: where RandAugment is on, timm drops the colour jitter that DeiT's command line names
     "deit": AugmentConfig(
@@ -124,8 +129,10 @@ class Augment:
             config.policy,
             num_ops=config.num_ops,
             magnitude=config.magnitude,
-            channels=channels,
+            magnitude_std=config.magnitude_std,
+            op_probability=config.op_probability,
             fill=self.preprocess.fill,
+            interpolation=preprocess.interpolation,
         )
         self.deterministic = config.crop in ("none", "window") and self._policy is None
 
@@ -139,7 +146,7 @@ class Augment:
         with keyed_random.torch_seeded(key):
             image = self._cropped(image)
             if self._policy is not None:
-                image = self._policy(image)
+                image = self._policy(to_pillow(image))
         return to_pixels(image)
 
     def finish(self, pixels: Tensor, keys: Keys) -> Tensor:

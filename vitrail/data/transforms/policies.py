@@ -1,4 +1,4 @@
-"""Augmentation of one image before it is batched: where to crop, and colour and shape policies from torchvision v2.
+"""Augmentation of one image before it is batched: where to crop, and policies of colour and shape.
 
 All of them draw from torch's global generator, which the caller seeds with the sample's key.
 """
@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
+from PIL import Image, ImageFilter
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from torch import Tensor
+from vitrail.data.transforms.preprocess import Interpolation
+from vitrail.data.transforms.randaugment import TABLES, Canvas, RandAugment
 
 Box: TypeAlias = tuple[int, int, int, int]
 """(top, left, height, width) in pixels."""
 
 Range: TypeAlias = tuple[float, float]
-Policy: TypeAlias = Literal["none", "randaugment", "autoaugment", "autoaugment_cifar", "trivial", "three"]
+Policy: TypeAlias = Literal[
+    "none", "randaugment", "randaugment_tf", "autoaugment", "autoaugment_cifar", "trivial", "three"
+]
 
 
 def resized_crop(height: int, width: int, area: Range, aspect: Range) -> Box:
@@ -51,27 +53,46 @@ def inception_crop(height: int, width: int, area: Range, aspect: Range) -> Box:
 
 
 CROPS: dict[str, Callable[[int, int, Range, Range], Box]] = {"resized": resized_crop, "inception": inception_crop}
+# What Pillow moves images by, for what it resizes them by; all others: bilinear
+MOVES: dict[str, Image.Resampling] = {
+    "nearest": Image.Resampling.NEAREST,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.BICUBIC,
+}
 
 
 def policy(
-    name: Policy, *, num_ops: int, magnitude: float, channels: int, fill: tuple[int, ...]
-) -> Callable[[Image | Tensor], Image | Tensor] | None:
-    """The named policy for images of 1 or 3 channels.
+    name: Policy,
+    *,
+    num_ops: int,
+    magnitude: float,
+    magnitude_std: float,
+    op_probability: float,
+    fill: tuple[int, ...],
+    interpolation: Interpolation,
+) -> Callable[[Image.Image], Image.Image] | None:
+    """The named policy for images of 1 or 3 channels, as many as ``fill`` has.
 
-    ``num_ops`` and ``magnitude`` (0 … 10, as in the paper and in timm) are RandAugment's.
+    The other settings are those of :class:`vitrail.data.transforms.randaugment.RandAugment`.
     """
     if name == "none":
         return None
+    if name in TABLES:
+        return RandAugment(
+            name,
+            Canvas(fill, MOVES.get(interpolation, Image.Resampling.BILINEAR)),
+            num_ops=num_ops,
+            magnitude=magnitude,
+            magnitude_std=magnitude_std,
+            op_probability=op_probability,
+        )
     from torchvision.transforms import v2
 
+    if name == "three":
+        return v2.RandomChoice([v2.Grayscale(len(fill)), v2.RandomSolarize(128, p=1.0), _GaussianBlur()])
     shared: dict[str, Any] = {"interpolation": v2.InterpolationMode.BILINEAR, "fill": list(fill)}
-    if name == "randaugment":
-        return v2.RandAugment(num_ops, round(magnitude * 3), num_magnitude_bins=31, **shared)
     if name == "trivial":
         return v2.TrivialAugmentWide(**shared)
-    if name == "three":
-        one_of = [v2.Grayscale(channels), v2.RandomSolarize(128, p=1.0), _GaussianBlur()]
-        return v2.RandomChoice(one_of)
     table = {"autoaugment": v2.AutoAugmentPolicy.IMAGENET, "autoaugment_cifar": v2.AutoAugmentPolicy.CIFAR10}
     return v2.AutoAugment(table[name], **shared)
 
@@ -79,7 +100,5 @@ def policy(
 class _GaussianBlur:
     """Pillow's blur with a radius of 0.1 … 2 pixels, as in DeiT III (torchvision's would leave and re-enter Pillow)."""
 
-    def __call__(self, image: Image) -> Image:
-        from PIL import ImageFilter
-
+    def __call__(self, image: Image.Image) -> Image.Image:
         return image.filter(ImageFilter.GaussianBlur(float(torch.empty(()).uniform_(0.1, 2.0))))

@@ -241,6 +241,13 @@ def to_pixels(image: Picture) -> Tensor:
     return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
 
+def to_pillow(image: Picture) -> Image.Image:
+    """A Pillow image, of a tensor with 1 or 3 channels too."""
+    if isinstance(image, Image.Image):
+        return image
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy() if len(image) > 1 else image[0].numpy())
+
+
 def _expand(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return values * channels if len(values) == 1 else values
 
