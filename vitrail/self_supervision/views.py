@@ -27,7 +27,7 @@ def pair_of(batch: Batch, model: Trainable) -> tuple[Tensor, Tensor]:
     if model.training and len(views[0]) * num_ranks() < 2:
         raise UserError(
             f"{model.name!r} compares the images of a batch and there is one; "
-            "set data.loader.batch_size to 2 or more for each piece of accumulate"
+            "set data.loader.batch_size to 2 or more"
         )
     first, second = views
     return first, second
