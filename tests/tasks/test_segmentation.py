@@ -216,7 +216,10 @@ def test_a_cell_speaks_for_its_pixels(size: tuple[int, int]) -> None:
     cells, labels = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(3, (2, *size))
     labels[:, :2, 3:7] = 255
     pixels = F.interpolate(cells, size)
-    expected, found = F.cross_entropy(pixels, labels, ignore_index=255), cell_cross_entropy(cells, labels, num_labelled(labels))
+    expected, found = (
+        F.cross_entropy(pixels, labels, ignore_index=255),
+        cell_cross_entropy(cells, labels, num_labelled(labels)),
+    )
     torch.testing.assert_close(found, expected)
     gradients = [torch.autograd.grad(loss, cells)[0] for loss in (expected, found)]
     torch.testing.assert_close(*gradients)

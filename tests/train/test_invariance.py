@@ -197,7 +197,7 @@ def test_pieces_are_the_batch(name: str, variant: str) -> None:
 @pytest.mark.parametrize("name", sorted({name for name, _ in LEARNING if kind_of(name).whole_batch}))
 def test_pieces_of_what_is_compared_are_refused(name: str, bands: Path, tmp_path: Path) -> None:
     run = tiny_run(bands, task=name, accumulate=2)
-    with pytest.raises(UserError, match="compares the images of a batch.*leave accumulate out") as refused:
+    with pytest.raises(UserError, match=r"compares the images of a batch.*leave accumulate out") as refused:
         fit(override(run, {"data.views": [{"count": 2}]}), tmp_path / "run")
     assert "\n" not in str(refused.value)
 
@@ -206,7 +206,7 @@ def on_a_rank(rank: int) -> dict[str, Any]:
     world = World(torch.device("cpu"), rank, 2)
     found = {}
     for name, variant in LEARNING:
-        for accumulate, strategy in ((1, "ddp"), (2, "ddp"), (1, "fsdp")):
+        for accumulate, strategy in ((1, "ddp"), (2, "ddp"), (1, "fsdp"), (2, "fsdp")):
             if accumulate == 1 or not kind_of(name).whole_batch:
                 task, batch = build(name, variant)
                 if "targets" in batch and not isinstance(batch["targets"], Tensor):
@@ -228,7 +228,7 @@ def test_two_ranks_are_the_batch(name: str, variant: str, ranks: list[dict[str, 
     expected = alone(name, variant)
     for rank in ranks:
         found = [value for key, value in rank.items() if key.startswith(f"{name} {variant} ")]
-        assert len(found) == (2 if kind_of(name).whole_batch else 3)
+        assert len(found) == (2 if kind_of(name).whole_batch else 4)
         for each in found:
             assert_same(each, expected)
 

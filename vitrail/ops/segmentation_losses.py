@@ -41,9 +41,9 @@ def cell_cross_entropy(logits: Tensor, labels: Tensor, num_pixels: Tensor) -> Te
 
 
 def cross_entropy_and_dice(logits: Tensor, labels: Tensor, num_pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Of logits (B, K, H, W) the cross-entropy of the labelled pixels, and the mean over the images of 1 − the mean over
-    an image's classes of 2 Σ p·y / (Σ p² + Σ y²), sums over its labelled pixels (Milletari et al. 2016, equation 1); in
-    float32. An image without a labelled pixel adds 0.
+    """Of logits (B, K, H, W) the cross-entropy of the labelled pixels, and the mean over the images of 1 − the mean
+    over an image's classes of 2 Σ p·y / (Σ p² + Σ y²), sums over its labelled pixels (Milletari et al. 2016,
+    equation 1); in float32. An image without a labelled pixel adds 0.
 
     TransUNet sums over all images of a batch instead: pieces of a batch would be another objective than the batch.
 

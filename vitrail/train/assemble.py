@@ -178,8 +178,8 @@ def _require_supported(run: Run, task: Trainable, world: World) -> None:
         )
     if task.whole_batch and run.accumulate > 1:
         raise UserError(
-            f"{run.task!r} compares the images of a batch, and pieces of it would be another objective: leave accumulate "
-            "out; for less memory, train with more processes, a smaller model or a smaller data.loader.batch_size"
+            f"{run.task!r} compares the images of a batch, and pieces of it would be another objective: leave "
+            "accumulate out; more processes, a smaller model or a smaller data.loader.batch_size need less memory"
         )
     if task.monitor is None and run.patience is not None:
         raise UserError(f"patience waits for a better metric and {run.task!r} has none; leave patience out")

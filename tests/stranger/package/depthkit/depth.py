@@ -143,7 +143,7 @@ class Task(Base[Prediction]):
         return self.config.max_depth * logits.float().sigmoid(), features.patches.mean(dim=1)
 
     def loss(self, batch: Batch) -> Losses:
-        """The scale-invariant error of log depths (Eigen et al. 2014) over an image's known pixels, mean over images."""
+        """The scale-invariant error of log depths (Eigen et al. 2014) of an image's known pixels, mean over images."""
         true = tensor_targets(batch)
         known = true > 0
         error = torch.where(known, self(batch["images"], batch.get("padding"))[:, 0], 1).log()
