@@ -161,9 +161,12 @@ class Trainable(EncoderModule):
 
     Attributes:
         num_views: how many views of an image it needs at least; 0: it learns from one image, ``images``.
+        whole_batch: its loss compares the images of a step with each other, so pieces of the batch are another
+            objective. Processes may share the batch: such a loss gathers what it needs (``vitrail.ops.collective``).
     """
 
     num_views: ClassVar[int] = 0
+    whole_batch: ClassVar[bool] = False
 
     @classmethod
     def derived_options(cls, preprocess: PreprocessConfig) -> dict[str, Any]:
@@ -177,7 +180,22 @@ class Trainable(EncoderModule):
 
     @abstractmethod
     def loss(self, batch: Batch) -> Losses:
-        """The loss of a batch, with its parts."""
+        """The loss of a batch, with its parts: a mean over images, or sums divided by :meth:`divisors`."""
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """What the loss divides sums by, such as the number of objects: scalars by name, counted in a batch.
+
+        A training adds up those of all pieces and processes of a step beforehand, on the host and without parameters,
+        so that together they have the gradient of one batch.
+        """
+        return {}
+
+    def divisors(self, batch: Batch) -> dict[str, Tensor]:
+        """The :meth:`counts` to divide by: as many of the step's as fall to the batch by its number of images, or of a
+        batch alone its own, at least 1."""
+        if "divisors" in batch:
+            return batch["divisors"]
+        return {name: count.clamp(min=1) for name, count in self.counts(batch).items()}
 
     @abstractmethod
     def evaluate_batch(self, batch: Batch, forward: Forward | None = None) -> Rows:

@@ -10,13 +10,13 @@ from vitrail.ops.mask_outputs import pack, unpack
 def test_losses_are_those_of_mask2former():
     logits, truth = torch.randn(5, 6, 7), torch.rand(5, 6, 7).round()
     flat = logits.flatten(1), truth.flatten(1)
-    torch.testing.assert_close(mask_cross_entropy(logits, truth, 4.0), sigmoid_cross_entropy_loss(*flat, 4))
-    torch.testing.assert_close(mask_dice(logits, truth, 4.0), dice_loss(*flat, 4))
+    torch.testing.assert_close(mask_cross_entropy(logits, truth, torch.tensor(4)), sigmoid_cross_entropy_loss(*flat, 4))
+    torch.testing.assert_close(mask_dice(logits, truth, torch.tensor(4)), dice_loss(*flat, 4))
 
 
 def test_no_object_is_no_loss():
-    nothing = torch.zeros(0, 6, 7)
-    assert mask_cross_entropy(nothing, nothing, 1.0) == mask_dice(nothing, nothing, 1.0) == 0
+    nothing, one = torch.zeros(0, 6, 7), torch.tensor(1)
+    assert mask_cross_entropy(nothing, nothing, one) == mask_dice(nothing, nothing, one) == 0
 
 
 def test_packing_goes_there_and_back():

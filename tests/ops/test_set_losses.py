@@ -35,13 +35,35 @@ def drawn(width):
 )
 def test_losses_of_all_layers_are_those_of_transformers(rule, reference):
     layers, truth, theirs = drawn(rule.num_outputs(K))
-    own, _ = matched_losses(rule, layers, truth, CostConfig())
+    own, _ = matched_losses(rule, layers, truth, CostConfig(), torch.tensor(sum(COUNTS)))
     logits, boxes = (torch.stack(part) for part in zip(*layers, strict=True))
     total, parts, _ = reference(logits[-1], theirs, "cpu", boxes[-1], CONFIG, logits, boxes)
     for name, their_name in (("label", "loss_ce"), ("l1", "loss_bbox"), ("giou", "loss_giou")):
         expected = sum(value for key, value in parts.items() if key.startswith(their_name))
         torch.testing.assert_close(own[name], expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(weighed(own, CostConfig()), total, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rule", "reference"),
+    [(SoftmaxRule(), ForObjectDetectionLoss), (FocalRule(), DeformableDetrForObjectDetectionLoss)],
+)
+def test_losses_of_pieces_add_up_to_those_of_transformers(rule, reference):
+    """Its criterion divides by the objects of all processes together."""
+    layers, truth, theirs = drawn(rule.num_outputs(K))
+    logits, boxes = (torch.stack(part) for part in zip(*layers, strict=True))
+    expected, _, _ = reference(logits[-1], theirs, "cpu", boxes[-1], CONFIG, logits, boxes)
+    total, start = 0, 0
+    for images in (slice(0, 1), slice(1, 4)):
+        counts = COUNTS[images]
+        own = slice(start, start + sum(counts))
+        piece = Truth(truth.labels[own], truth.boxes[own], counts)
+        share = len(counts) / len(COUNTS)
+        found, _ = matched_losses(
+            rule, [(a[images], b[images]) for a, b in layers], piece, CostConfig(), torch.tensor(sum(COUNTS) * share)
+        )
+        total, start = total + share * weighed(found, CostConfig()), own.stop
+    torch.testing.assert_close(total, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_matching_is_that_of_transformers():
@@ -75,7 +97,7 @@ def test_images_without_objects_have_a_finite_loss_that_only_lowers_scores(rule)
     logits = torch.randn(2, Q, rule.num_outputs(K), requires_grad=True)
     boxes = torch.rand(2, Q, 4, requires_grad=True)
     none = Truth(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), (0, 0))
-    losses, _ = matched_losses(rule, [(logits, boxes)], none, CostConfig())
+    losses, _ = matched_losses(rule, [(logits, boxes)], none, CostConfig(), torch.tensor(1))
     weighed(losses, CostConfig()).backward()
     assert boxes.grad.abs().sum() == 0
     with torch.no_grad():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ranks import on_two_ranks, share
 
 from vitrail.pretrain import simmim
 from vitrail.vit import ViTConfig
@@ -13,19 +12,19 @@ from vitrail.vit import ViTConfig
 MODEL = ViTConfig(image_size=24, patch_size=8, dim=16, depth=1, heads=2, mlp_dim=32)  # 3 × 3 patches, blocks of 2 × 2
 
 
-def loss_of_a_rank(rank: int, images: torch.Tensor, keys: torch.Tensor) -> float:
-    torch.manual_seed(0)
-    task = simmim.Task(simmim.Config(model=MODEL, mask_size=16)).eval()
-    return task.loss({"images": share(images, rank), "keys": share(keys, rank)})["loss"].item()
-
-
-def test_ranks_whose_images_hide_more_or_fewer_patches_equal_one_process() -> None:
+def test_pieces_whose_images_hide_more_or_fewer_patches_add_up_to_the_batch() -> None:
     images, keys = torch.randn(8, 3, 24, 24), torch.arange(8)
-    torch.manual_seed(0)
     task = simmim.Task(simmim.Config(model=MODEL, mask_size=16)).eval()
-    batch: dict[str, Any] = {"images": images, "keys": keys}
-    hidden = task.mask(batch)
-    counts = [int(share(hidden, rank).sum()) for rank in range(2)]
-    assert counts[0] != counts[1], "choose other keys"
-    found = on_two_ranks(loss_of_a_rank, images, keys)
-    torch.testing.assert_close(sum(found) / 2, task.loss(batch)["loss"].item(), rtol=1e-5, atol=0)
+    hidden = task.mask({"images": images, "keys": keys})
+    pieces = (slice(0, 3), slice(3, 8))
+    means = [float(hidden[own].sum()) / len(keys[own]) for own in pieces]
+    assert means[0] != means[1], "choose other keys"
+    error = (task.reconstruct(images, hidden) - simmim.patchify(images, (8, 8))).abs().mean(dim=-1)
+    expected = error[hidden].mean()
+    torch.testing.assert_close(task.loss({"images": images, "keys": keys})["loss"], expected)
+    total = torch.zeros(())
+    for own in pieces:
+        share = len(keys[own]) / len(keys)
+        piece: dict[str, Any] = {"images": images[own], "keys": keys[own], "divisors": {"hidden": hidden.sum() * share}}
+        total = total + share * task.loss(piece)["loss"]
+    torch.testing.assert_close(total, expected)

@@ -79,6 +79,22 @@ def test_images_of_different_sizes_in_one_batch_give_what_they_give_alone(option
         torch.testing.assert_close(together[row], task(image[None])[0], atol=2e-4, rtol=1e-3)
 
 
+def test_a_larger_canvas_changes_no_gradient():
+    task = build(denoising=DenoisingConfig(groups=2, box=0, label=0))
+    images, targets = torch.randn(2, 3, 24, 24), [objects(3, side=24), objects(1, side=24)]
+    canvas, padding = torch.randn(2, 3, 32, 40), torch.ones(2, 32, 40, dtype=torch.bool)
+    canvas[..., :24, :24], padding[..., :24, :24] = images, False
+    found = []
+    for batch in ({"images": images}, {"images": canvas, "padding": padding}):
+        loss = task.loss({**batch, "targets": targets})["loss"]
+        found.append((loss, torch.autograd.grad(loss, list(task.parameters()))))
+    (loss, gradients), (other_loss, others) = found
+    torch.testing.assert_close(other_loss, loss)
+    largest = max(gradient.abs().max() for gradient in gradients)
+    for gradient, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(other / largest, gradient / largest, atol=1e-5, rtol=0)
+
+
 def test_regions_and_pixels():
     padding = torch.ones(1, 8, 10, dtype=torch.bool)
     padding[0, 2:6, 1:9] = False

@@ -71,10 +71,10 @@ def test_the_masks_loss_is_that_of_the_matched_queries():
     assert torch.equal(kept, torch.cat((targets[0].masks[[0, 2]], targets[2].masks)))
     x = torch.randn(3, 6, 16)
     pairs = Pairs(torch.tensor([0, 0, 2, 2]), torch.tensor([4, 1, 0, 5]), torch.tensor([1, 0, 2, 3]))
-    losses = task._further_losses(x, pairs, seen, targets)
+    losses = task._further_losses(x, pairs, seen, targets, torch.tensor(4))
     logits = task.masks(x, seen.images, seen.features.map, None)[pairs.image, pairs.query]
     shares = kept[pairs.target].float().unflatten(1, (8, 4)).unflatten(3, (8, 4)).mean(dim=(2, 4))
-    torch.testing.assert_close(losses["mask"], WEIGHT * mask_cross_entropy(logits, shares, 4.0))
+    torch.testing.assert_close(losses["mask"], WEIGHT * mask_cross_entropy(logits, shares, torch.tensor(4)))
 
 
 def test_every_loss_reaches_its_parameters():

@@ -11,7 +11,7 @@ from vitrail.data.media.decode import decode_map
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.nn.windows import WindowConfig
-from vitrail.ops.segmentation_losses import cell_cross_entropy, cross_entropy_and_dice
+from vitrail.ops.segmentation_losses import cell_cross_entropy, cross_entropy_and_dice, num_labelled
 from vitrail.predictor import Predictor
 from vitrail.tasks.segmentation import Config, Prediction, Task
 from vitrail.vit import ViTConfig
@@ -169,36 +169,45 @@ def test_the_decoder_refines_what_the_tokens_say():
 
 def test_losses_leave_out_what_nobody_knows():
     logits, labels = torch.randn(2, 3, 5, 7), torch.randint(3, (2, 5, 7))
+    labels[1] = labels[1].clamp(max=1)  # the second image lacks a class
     p, y = logits.softmax(1), F.one_hot(labels, 3).movedim(-1, 1)
-    expected = 1 - torch.stack([
-        2 * (p[:, k] * y[:, k]).sum() / ((p[:, k] ** 2).sum() + y[:, k].sum()) for k in range(3)
-    ]).mean()  # fmt: skip
-    cross_entropy, dice = cross_entropy_and_dice(logits, labels)
+    overlaps = [
+        [2 * (p[i, k] * y[i, k]).sum() / ((p[i, k] ** 2).sum() + y[i, k].sum()) for k in range(3 - i)] for i in range(2)
+    ]
+    expected = 1 - (sum(overlaps[0]) / 3 + sum(overlaps[1]) / 2) / 2
+    cross_entropy, dice = cross_entropy_and_dice(logits, labels, num_labelled(labels))
     torch.testing.assert_close(dice, expected)
     torch.testing.assert_close(cross_entropy, F.cross_entropy(logits, labels))
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(cross_entropy_and_dice(logits, labels), (cross_entropy, dice))
+        again = cross_entropy_and_dice(logits, labels, num_labelled(labels))
+        torch.testing.assert_close(again, (cross_entropy, dice))
     hidden = labels.clone()
     hidden[:, 2:] = 255
     for loss in (cell_cross_entropy, cross_entropy_and_dice):
-        torch.testing.assert_close(loss(logits, hidden), loss(logits[:, :, :2], labels[:, :2]))
-    nobody_knows = torch.full_like(labels, 255)
-    assert cell_cross_entropy(logits, nobody_knows) == 0
-    assert all(loss == 0 for loss in cross_entropy_and_dice(logits, nobody_knows))
+        number = num_labelled(hidden)
+        assert number == 2 * 2 * 7
+        torch.testing.assert_close(loss(logits, hidden, number), loss(logits[:, :, :2], labels[:, :2], number))
+    nobody_knows, one = torch.full_like(labels, 255), torch.tensor(1)
+    assert cell_cross_entropy(logits, nobody_knows, one) == 0
+    assert all(loss == 0 for loss in cross_entropy_and_dice(logits, nobody_knows, one))
 
 
 def test_gradients_of_both_losses_are_those_of_their_definitions() -> None:
     logits, labels = torch.randn(2, 4, 5, 7, dtype=torch.float64, requires_grad=True), torch.randint(4, (2, 5, 7))
     labels[:, 1:3, 2:] = 255
-    known = (labels != 255).flatten()
-    p = logits.softmax(1).movedim(1, -1).reshape(-1, 4)[known]
-    y = F.one_hot(labels.flatten()[known], 4)
-    dice = 1 - (2 * (p * y).sum(0) / (p.square().sum(0) + y.sum(0))).mean()
+    labels[0] = torch.where(labels[0] == 3, 0, labels[0])  # the first image lacks a class
+    known = labels != 255
+    dice = 0
+    for image in range(2):
+        p = logits[image].softmax(0).movedim(0, -1)[known[image]]
+        y = F.one_hot(labels[image][known[image]], 4)
+        overlap = 2 * (p * y).sum(0) / (p.square().sum(0) + y.sum(0))
+        dice = dice + (1 - overlap[y.any(0)].mean()) / 2
     expected = torch.autograd.grad(0.3 * F.cross_entropy(logits, labels, ignore_index=255) + 0.7 * dice, logits)[0]
-    cross_entropy, found = cross_entropy_and_dice(logits, labels)
+    cross_entropy, found = cross_entropy_and_dice(logits, labels, num_labelled(labels))
     gradient = torch.autograd.grad(0.3 * cross_entropy + 0.7 * found, logits)[0]
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-7)
-    assert not gradient.movedim(1, -1).reshape(-1, 4)[~known].any()
+    assert not gradient.movedim(1, -1)[~known].any()
 
 
 @pytest.mark.parametrize("size", [(12, 20), (13, 22)])
@@ -206,7 +215,10 @@ def test_a_cell_speaks_for_its_pixels(size: tuple[int, int]) -> None:
     cells, labels = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(3, (2, *size))
     labels[:, :2, 3:7] = 255
     pixels = F.interpolate(cells, size)
-    expected, found = F.cross_entropy(pixels, labels, ignore_index=255), cell_cross_entropy(cells, labels)
+    expected, found = (
+        F.cross_entropy(pixels, labels, ignore_index=255),
+        cell_cross_entropy(cells, labels, num_labelled(labels)),
+    )
     torch.testing.assert_close(found, expected)
     gradients = [torch.autograd.grad(loss, cells)[0] for loss in (expected, found)]
     torch.testing.assert_close(*gradients)

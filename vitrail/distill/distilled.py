@@ -75,6 +75,10 @@ class Distilled(Trainable):
         loss = (1 - self.weight) * own["loss"] + self.weight * distance
         return {**own, "loss": loss, "label_loss": own["loss"], "distillation_loss": distance}
 
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The task's; what is compared with the teacher is a mean over images."""
+        return self.task.counts(batch)
+
     def evaluate_batch(self, batch: Batch, forward: Forward | None = None) -> Rows:
         """The task's."""
         return self.task.evaluate_batch(batch, forward)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vitrail.nn.detr_decoder import BoxHead, Level, Queries, logit
 
 CELLS = 3.0  # side of the box that a proposal starts from
+NO_CLASS = -100.0  # logit of a class that is impossible; finite, so that losses are
 
 
 class Proposed(NamedTuple):
@@ -46,7 +47,7 @@ class Proposals(nn.Module):
         self.content = nn.Linear(dim, dim)
 
     def forward(self, levels: list[Level], num_classes: int) -> Proposed:
-        """Cells of padding propose nothing: their logits are those of no class.
+        """Cells of padding propose nothing, and learn nothing: their logits are those of no class.
 
         Args:
             num_classes: leading logits that stand for a class.
@@ -58,6 +59,8 @@ class Proposals(nn.Module):
         if any(level.padding is not None for level in levels):
             hidden = torch.cat([cast("Tensor", level.padding).flatten(1) for level in levels], dim=1)
             best = best.masked_fill(hidden, -torch.inf)
+            stands_for_class = torch.arange(logits.shape[-1], device=logits.device) < num_classes
+            logits = logits.masked_fill(hidden.unsqueeze(-1) & stands_for_class, NO_CLASS)
         chosen = best.topk(min(self.num_queries, best.shape[1]), dim=1).indices.unsqueeze(-1)
         content = self.content(x.detach().gather(1, chosen.expand(-1, -1, x.shape[-1])))
         return Proposed(logits, boxes, Queries(content, boxes.detach().gather(1, chosen.expand(-1, -1, 4))))

@@ -69,16 +69,20 @@ def mask_cost(logits: Tensor, true: Tensor, weights: MaskWeights) -> Tensor:
 
 
 def mask_set_losses(
-    rule: ClassRule, layers: Sequence[tuple[Tensor, Tensor]], truth: TrueMasks, weights: MaskWeights
+    rule: ClassRule,
+    layers: Sequence[tuple[Tensor, Tensor]],
+    truth: TrueMasks,
+    weights: MaskWeights,
+    num_segments: Tensor,
 ) -> dict[str, Tensor]:
     """``label``, ``mask`` and ``dice`` of all layers, each with a matching of its own, summed and weighted.
 
     Args:
         layers: logits (B, Q, width of the rule) and masks (B, Q, h, w) of each layer; these are compared bilinearly
             enlarged to the grid of the true ones.
+        num_segments: what sums are divided by: of the step's segments, these images' share.
     """
     size = truth.masks.shape[-2:]
-    num_segments = max(float(len(truth.labels)), 1.0)
     total = {name: layers[0][0].new_zeros((), dtype=torch.float32) for name in MaskWeights._fields}
     for logits, masks in layers:
         pairs = match(rule, logits, masks, truth, weights)
@@ -90,7 +94,8 @@ def mask_set_losses(
             if len(own)
             else own.new_zeros(true.shape)
         )
-        total["label"] = total["label"] + weights.label * rule.loss(logits.float(), labels, num_segments)
+        label = rule.loss(logits.float(), labels) / rule.divisor(num_segments, labels.numel())
+        total["label"] = total["label"] + weights.label * label
         total["mask"] = total["mask"] + weights.mask * mask_cross_entropy(own, true, num_segments)
         total["dice"] = total["dice"] + weights.dice * mask_dice(own, true, num_segments)
     return total

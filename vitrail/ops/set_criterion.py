@@ -21,6 +21,8 @@ Layers: TypeAlias = Sequence[tuple[Tensor, Tensor]]
 class SetCriterion(NamedTuple):
     """Losses of queries against the objects of their images.
 
+    ``num_objects`` is what sums are divided by: of the objects of a step, as many as fall to the images at hand.
+
     Attributes:
         rule: what logits mean.
         weights: of the parts of the loss, and of the costs of the matching.
@@ -29,16 +31,20 @@ class SetCriterion(NamedTuple):
     rule: ClassRule
     weights: CostConfig
 
-    def matched(self, layers: Layers, truth: Truth) -> tuple[dict[str, Tensor], Pairs]:
+    def matched(self, layers: Layers, truth: Truth, num_objects: Tensor) -> tuple[dict[str, Tensor], Pairs]:
         """``label``, ``l1`` and ``giou``, each layer matched on its own, and the pairs of the last layer."""
-        return matched_losses(self.rule, layers, truth, self.weights)
+        return matched_losses(self.rule, layers, truth, self.weights, num_objects)
 
-    def total(self, layers: Layers, truth: Truth) -> Tensor:
+    def total(self, layers: Layers, truth: Truth, num_objects: Tensor) -> Tensor:
         """The weighted sum of what :meth:`matched` returns."""
-        return weighed(self.matched(layers, truth)[0], self.weights)
+        return weighed(self.matched(layers, truth, num_objects)[0], self.weights)
 
-    def denoised(self, layers: Layers, truth: Truth, pairs: Pairs) -> Tensor:
-        """The weighted loss of noised queries, whose objects are known; queries of no object are left out."""
+    def denoised(self, layers: Layers, truth: Truth, pairs: Pairs, num_queries: Tensor) -> Tensor:
+        """The weighted loss of noised queries, whose objects are known; queries of no object are left out.
+
+        Args:
+            num_queries: those with an object, which sums are divided by.
+        """
         if not len(pairs.query):
             return layers[0][0].sum() * 0
         rows = torch.arange(len(pairs.query), device=pairs.query.device)
@@ -46,7 +52,8 @@ class SetCriterion(NamedTuple):
         total = []
         for logits, boxes in layers:
             picked = logits[pairs.image, pairs.query][None], boxes[pairs.image, pairs.query][None]
-            total.append(weighed(set_losses(self.rule, *picked, truth, own, float(len(pairs.query))), self.weights))
+            losses = set_losses(self.rule, *picked, truth, own, num_queries, num_queries)
+            total.append(weighed(losses, self.weights))
         return torch.stack(total).sum()
 
     def losses(self, parts: Mapping[str, Tensor], further: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -47,8 +47,11 @@ class ClassRule(Protocol):
     def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The cost of matching query q to object n: (Q, width), (N,) → (Q, N)."""
 
-    def loss(self, logits: Tensor, labels: Tensor, num_objects: float) -> Tensor:
-        """The loss of (B, Q, width) for labels int64 (B, Q), where −1 is no object."""
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The summed loss of (B, Q, width) for labels int64 (B, Q), where −1 is no object."""
+
+    def divisor(self, num_objects: Tensor, num_queries: Tensor | int) -> Tensor:
+        """What that sum is divided by, where each object has a query."""
 
 
 class SoftmaxRule(NamedTuple):
@@ -69,11 +72,15 @@ class SoftmaxRule(NamedTuple):
     def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
         return -logits.softmax(dim=-1)[:, labels]
 
-    def loss(self, logits: Tensor, labels: Tensor, num_objects: float) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         none = logits.shape[-1] - 1
         weight = torch.ones(none + 1, device=logits.device)
         weight[none] = self.no_object
-        return F.cross_entropy(logits.flatten(0, 1), torch.where(labels < 0, none, labels).flatten(), weight)
+        labels = torch.where(labels < 0, none, labels)
+        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), weight, reduction="sum")
+
+    def divisor(self, num_objects: Tensor, num_queries: Tensor | int) -> Tensor:
+        return num_objects + self.no_object * (num_queries - num_objects)
 
 
 class FocalRule(NamedTuple):
@@ -98,9 +105,12 @@ class FocalRule(NamedTuple):
         positive = self._weighed(logits, torch.ones_like(logits))
         return positive - self._weighed(logits, torch.zeros_like(logits))
 
-    def loss(self, logits: Tensor, labels: Tensor, num_objects: float) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         targets = labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
-        return self._weighed(logits, targets.to(logits.dtype)).sum() / num_objects
+        return self._weighed(logits, targets.to(logits.dtype)).sum()
+
+    def divisor(self, num_objects: Tensor, num_queries: Tensor | int) -> Tensor:
+        return num_objects
 
     def _weighed(self, logits: Tensor, targets: Tensor) -> Tensor:
         missed = (logits.sigmoid() - targets).abs()
@@ -118,38 +128,49 @@ def match(rule: ClassRule, logits: Tensor, predicted: Tensor, truth: Truth, weig
 
 
 def set_losses(
-    rule: ClassRule, logits: Tensor, predicted: Tensor, truth: Truth, pairs: Pairs, num_objects: float
+    rule: ClassRule,
+    logits: Tensor,
+    predicted: Tensor,
+    truth: Truth,
+    pairs: Pairs,
+    num_objects: Tensor,
+    num_queries: Tensor | int,
 ) -> dict[str, Tensor]:
     """``label``, ``l1`` and ``giou`` of paired queries, in float32; unpaired ones learn "no object".
 
     Args:
         logits: (B, Q, width). predicted: boxes (B, Q, 4).
-        num_objects: what sums are divided by, at least 1.
+        num_objects, num_queries: what sums are divided by.
     """
     labels = torch.full(logits.shape[:2], -1, device=logits.device)
     labels[pairs.image, pairs.query] = truth.labels[pairs.target]
     said, true = predicted[pairs.image, pairs.query].float(), truth.boxes[pairs.target]
     overlap = boxes.generalised_iou(boxes.cxcywh_to_xyxy(said), boxes.cxcywh_to_xyxy(true))
     return {
-        "label": rule.loss(logits.float(), labels, num_objects),
+        "label": rule.loss(logits.float(), labels) / rule.divisor(num_objects, num_queries),
         "l1": (said - true).abs().sum() / num_objects,
         "giou": (1 - overlap).sum() / num_objects,
     }
 
 
 def matched_losses(
-    rule: ClassRule, layers: Sequence[tuple[Tensor, Tensor]], truth: Truth, weights: CostConfig
+    rule: ClassRule,
+    layers: Sequence[tuple[Tensor, Tensor]],
+    truth: Truth,
+    weights: CostConfig,
+    num_objects: Tensor,
 ) -> tuple[dict[str, Tensor], Pairs]:
     """The losses of all decoder layers, each with its own matching, summed; and the last layer's pairs.
 
     Args:
         layers: logits (B, Q, width) and boxes (B, Q, 4) of each layer.
+        num_objects: what sums are divided by: of the step's objects, these images' share.
     """
-    num_objects = max(float(len(truth.labels)), 1.0)
     total: dict[str, Tensor] = {}
     for logits, predicted in layers:
         pairs = match(rule, logits, predicted, truth, weights)
-        for name, value in set_losses(rule, logits, predicted, truth, pairs, num_objects).items():
+        num_queries = logits.shape[0] * logits.shape[1]
+        for name, value in set_losses(rule, logits, predicted, truth, pairs, num_objects, num_queries).items():
             total[name] = total[name] + value if name in total else value
     return total, pairs
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vitrail.config import config
 from vitrail.data.batch import Batch
 from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.ops.collective import mean_over_ranks
+from vitrail.nn.step_mean import StepMean
 from vitrail.ops.grid import Pair
 from vitrail.ops.lab import gamut, lab_to_srgb, srgb_to_lab
 from vitrail.ops.patches import patchify, unpatchify
@@ -78,7 +78,7 @@ class Regression(nn.Module):
 class Classes(nn.Module):
     """Patches B N D → the distribution over Q colours of each of their cells; rebalanced cross-entropy (eq. 2 to 5).
 
-    How rare a colour is, the paper counts on all images beforehand; here a running mean over the batches tells.
+    How rare a colour is, the paper counts on all images beforehand; here a running mean over the past steps tells.
     """
 
     colours: Tensor
@@ -91,6 +91,7 @@ class Classes(nn.Module):
         colours = gamut()
         self.register_buffer("colours", colours, persistent=False)
         self.register_buffer("shares", torch.full((len(colours),), 1 / len(colours)))
+        self._step = StepMean()
         self.output = nn.Linear(config.model.dim, self.cells[0] * self.cells[1] * len(colours))
 
     def forward(self, patches: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ class Classes(nn.Module):
         near, weights = soft_encode(mean, self.colours)
         nearest = near[..., 0]
         if self.training:
-            self._count(nearest)
+            self._step.add(self._counted(nearest))
         error = -(weights * logits.log_softmax(dim=-1).gather(-1, near)).sum(dim=-1)
         accuracy = (logits.argmax(dim=-1) == nearest).float().mean()
         return {"loss": (self.importance()[nearest] * error).mean(), "accuracy": accuracy}
@@ -120,10 +121,15 @@ class Classes(nn.Module):
         cells = unpatchify(mean.float().transpose(-1, -2).flatten(2), self.cells, grid)
         return F.interpolate(cells, scale_factor=self.cell, mode="bilinear", align_corners=False)
 
-    @torch.no_grad()
-    def _count(self, nearest: Tensor) -> None:
-        counts = nearest.flatten().bincount(minlength=len(self.shares)).float()
-        self.shares.lerp_(mean_over_ranks(counts / counts.sum()), 1 - MOMENTUM)
+    def move(self) -> None:
+        """The shares, toward those of all images since the last time."""
+        self._step.move(self.shares, 1 - MOMENTUM)
+
+    def _counted(self, nearest: Tensor) -> Tensor:
+        """The shares of the colours in each image: B N S → B Q."""
+        rows = nearest.flatten(1)
+        counts = torch.zeros(len(rows), len(self.shares), device=rows.device)
+        return counts.scatter_add_(1, rows, torch.ones_like(rows, dtype=counts.dtype)) / rows.shape[1]
 
 
 HEADS: dict[str, type[Classes | Regression]] = {"classes": Classes, "regression": Regression}
@@ -158,6 +164,11 @@ class Task(Pretraining):
         """The head's loss."""
         lab = self.lab(batch["images"])
         return self.head.loss(self.patches(lab), lab[:, 1:])
+
+    def after_step(self, step: int, num_steps: int) -> None:
+        """How rare the colours are, counted once a step."""
+        if isinstance(self.head, Classes):
+            self.head.move()
 
     def show(self, batch: Batch) -> list[Panel]:
         """Grey, with the predicted colours, and the truth."""

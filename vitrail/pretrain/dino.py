@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.data.batch import Batch
-from vitrail.ops.collective import mean_over_ranks
+from vitrail.nn.step_mean import StepMean
 from vitrail.ops.distillation import cross_entropy_of_pairs
 from vitrail.pretrain import Pretraining
 from vitrail.self_supervision.distillation import DistillationConfig, SelfDistillation
@@ -42,22 +42,16 @@ class Centre(nn.Module):
         super().__init__()
         self.momentum = momentum
         self.register_buffer("mean", torch.zeros(dim))
-        self._sum: Tensor | None = None
-        self._count = 0
+        self._step = StepMean()
 
     def forward(self, x: Tensor) -> Tensor:
         """B K → B K."""
-        added = x.detach().sum(dim=0)
-        self._sum, self._count = added if self._sum is None else self._sum + added, self._count + len(x)
+        self._step.add(x.detach())
         return x - self.mean
 
     def move(self) -> None:
         """Toward the mean of all since the last time; what is not finite is left out."""
-        if self._sum is None:
-            return
-        batch = mean_over_ranks(self._sum / self._count)
-        self.mean.lerp_(torch.where(batch.isfinite(), batch, self.mean), 1 - self.momentum)
-        self._sum, self._count = None, 0
+        self._step.move(self.mean, 1 - self.momentum)
 
 
 class Task(SelfDistillation, Pretraining):

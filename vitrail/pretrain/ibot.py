@@ -6,7 +6,7 @@ B batch, G global crops of N patches each, D width, K outputs.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -74,8 +74,12 @@ class Hidden(NamedTuple):
 
 
 class Task(SelfDistillation, Pretraining):
-    """Student and teacher, and what the student gets in place of a hidden patch."""
+    """Student and teacher, and what the student gets in place of a hidden patch.
 
+    The teacher's outputs are balanced over the batch, and KoLeo looks for neighbours in it.
+    """
+
+    whole_batch: ClassVar[bool] = True
     config: Config
 
     def __init__(self, config: Config) -> None:

@@ -54,6 +54,7 @@ class Task(Pretraining):
     """
 
     num_views: ClassVar[int] = 2
+    whole_batch: ClassVar[bool] = True
     config: Config
 
     def __init__(self, config: Config) -> None:

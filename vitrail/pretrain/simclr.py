@@ -42,6 +42,7 @@ class Task(Pretraining):
     """An encoder, and a projector that is dropped after the pretraining."""
 
     num_views: ClassVar[int] = 2
+    whole_batch: ClassVar[bool] = True
     config: Config
 
     def __init__(self, config: Config) -> None:

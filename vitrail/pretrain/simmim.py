@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.data.batch import Batch
-from vitrail.ops.collective import mean_over_ranks
 from vitrail.ops.masking import mask_blocks
 from vitrail.ops.patches import patchify, unpatchify
 from vitrail.pretrain import Pretraining
@@ -76,10 +75,15 @@ class Task(Pretraining):
     def loss(self, batch: Batch, hidden: Tensor | None = None) -> Losses:
         """Mean absolute error over the pixels of all hidden patches; where blocks are cut, some images have more."""
         images = batch["images"]
+        count = self.divisors(batch)["hidden"] if hidden is None else hidden.sum()
         hidden = self.mask(batch) if hidden is None else hidden
         pixels = patchify(images.float(), self.config.model.patch_size)
         error = (self.reconstruct(images, hidden).float() - pixels).abs().mean(dim=-1)
-        return {"loss": error[hidden].sum() / mean_over_ranks(hidden.sum().float())}
+        return {"loss": error[hidden].sum() / count}
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The hidden patches."""
+        return {"hidden": self.mask(batch).sum()}
 
     def show(self, batch: Batch) -> list[Panel]:
         """The image without what is hidden, with that predicted, and the truth."""

@@ -26,8 +26,7 @@ def pair_of(batch: Batch, model: Trainable) -> tuple[Tensor, Tensor]:
     # outside training the loss of one image is computed to find which of a batch is at fault
     if model.training and len(views[0]) * num_ranks() < 2:
         raise UserError(
-            f"{model.name!r} compares the images of a batch and there is one; "
-            "set data.loader.batch_size to 2 or more for each piece of accumulate"
+            f"{model.name!r} compares the images of a batch and there is one; set data.loader.batch_size to 2 or more"
         )
     first, second = views
     return first, second

@@ -167,6 +167,7 @@ class Task(Base[Prediction]):
         encoded = self._encode(batch["images"], batch.get("padding"))
         targets = cast("Sequence[TrueObjects]", batch["targets"])
         truth = truth_of(targets, encoded.region)
+        num_objects = self.divisors(batch)["objects"]
         first, proposed = self._begin(encoded)
         groups = {"main": first}
         if self.many is not None:
@@ -177,16 +178,24 @@ class Task(Base[Prediction]):
         decoded = self.decoder(joined(list(groups.values())), encoded.levels)
         layers = _Layers([(self.head(x), boxes) for x, boxes in decoded], groups)
 
-        parts, pairs = self.criterion.matched(layers.of("main"), truth)
-        further = self._further_losses(decoded[-1][0], pairs, encoded, targets)
+        parts, pairs = self.criterion.matched(layers.of("main"), truth, num_objects)
+        further = self._further_losses(decoded[-1][0], pairs, encoded, targets, num_objects)
         if self.config.one_to_many is not None:
-            repeated = truth.repeated(self.config.one_to_many.repeats)
-            further["many"] = self.criterion.total(layers.of("many"), repeated)
-        if noised is not None:
-            further["noised"] = self.criterion.denoised(layers.of("noised"), truth, noised.pairs)
+            repeats = self.config.one_to_many.repeats
+            repeated = truth.repeated(repeats)
+            further["many"] = self.criterion.total(layers.of("many"), repeated, repeats * num_objects)
+        if noised is not None and self.config.denoising is not None:
+            num_noised = self.config.denoising.groups * num_objects
+            further["noised"] = self.criterion.denoised(layers.of("noised"), truth, noised.pairs, num_noised)
         if proposed is not None:
-            further["proposed"] = self.criterion.total([(proposed.logits, proposed.boxes)], truth)
+            further["proposed"] = self.criterion.total([(proposed.logits, proposed.boxes)], truth, num_objects)
         return self.criterion.losses(parts, further)
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The objects to find."""
+        region = regions(batch["images"], batch.get("padding"))
+        truth = truth_of(cast("Sequence[TrueObjects]", batch["targets"]), region)
+        return {"objects": torch.tensor(len(truth.labels), device=region.device)}
 
     def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """The classes of queries whose score is over the threshold, best first."""
@@ -250,7 +259,9 @@ class Task(Base[Prediction]):
         """Raw outputs from decoded queries B Q D and their boxes B Q 4."""
         return torch.cat((self.criterion.rule.scores(self.head(x).float()), to_pixels(boxes, encoded.region)), dim=-1)
 
-    def _further_losses(self, x: Tensor, pairs: Pairs, encoded: Encoded, targets: Sequence[TrueObjects]) -> Losses:
+    def _further_losses(
+        self, x: Tensor, pairs: Pairs, encoded: Encoded, targets: Sequence[TrueObjects], num_objects: Tensor
+    ) -> Losses:
         """Weighted losses of what else decoded queries B Q D predict of their objects."""
         return {}
 

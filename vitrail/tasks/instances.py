@@ -85,12 +85,13 @@ class Task(detection.Task):
         masks = self.masks(x, encoded.images, encoded.features.map, encoded.padding)
         return pack(super()._outputs(x, boxes, encoded), masks)
 
-    def _further_losses(self, x: Tensor, pairs: Pairs, encoded: Encoded, targets: Sequence[TrueObjects]) -> Losses:
+    def _further_losses(
+        self, x: Tensor, pairs: Pairs, encoded: Encoded, targets: Sequence[TrueObjects], num_objects: Tensor
+    ) -> Losses:
         own = x[pairs.image, pairs.query]
         logits = self.masks.chosen(own, encoded.images, encoded.features.map, encoded.padding, pairs.image)
         truth = masks_of(targets, encoded.region).to(logits.device)[pairs.target]
         shares = F.adaptive_avg_pool2d(truth.float(), (logits.shape[-2], logits.shape[-1]))
-        num_objects = max(float(len(truth)), 1.0)
         losses = {"mask": mask_cross_entropy, "dice": mask_dice}
         return {name: WEIGHT * loss(logits, shares, num_objects) for name, loss in losses.items()}
 

@@ -271,8 +271,13 @@ class Task(Base[Prediction]):
         layers.append(self._predicted(tokens, images))
         height, width = (side * self.config.loss_scale for side in layers[0][1].shape[-2:])
         truth = true_masks(cast("Iterable[Segments]", batch["targets"]), (height, width), images.device)
-        parts = mask_set_losses(self.rule, layers, truth, self.weights)
+        parts = mask_set_losses(self.rule, layers, truth, self.weights, self.divisors(batch)["segments"])
         return {"loss": torch.stack([*parts.values()]).sum(), **parts}
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The segments to find."""
+        found = [~target.crowd for target in cast("Iterable[Segments]", batch["targets"])]
+        return {"segments": torch.cat(found).sum()}
 
     def after_step(self, step: int, num_steps: int) -> None:
         """Anneal the masks of attention."""

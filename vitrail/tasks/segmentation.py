@@ -30,7 +30,7 @@ from vitrail.nn.detail_stream import DetailStream
 from vitrail.nn.init import initialise
 from vitrail.nn.resnet_stem import ResNetStem
 from vitrail.nn.windows import WindowConfig
-from vitrail.ops.segmentation_losses import cell_cross_entropy, cross_entropy_and_dice
+from vitrail.ops.segmentation_losses import cell_cross_entropy, cross_entropy_and_dice, num_labelled
 from vitrail.predictions.pictures import blank
 from vitrail.tasks import Task as Base
 from vitrail.trainable import Losses
@@ -47,7 +47,7 @@ class Config:
     decoder: ``linear`` (Segmenter), ``multilevel`` (SETR-MLA), ``transunet``, which needs a ResNet stem, or ``detail``
         (ViTMatte), which reads the pixels in addition to the tokens.
     hidden: width of the multi-level head, or of the decoders that upsample step by step at their second step.
-    dice: share of the Dice loss; the rest is cross-entropy.
+    dice: share of the Dice loss of each image; the rest is cross-entropy.
     window: blocks that attend in windows, for large images; None: all attend to all.
     subpixel: side of the squares of pixels that the decoder ``detail`` reads and tells at once, as channels, so that
         its maps are so many times smaller (Shi et al. 2016, ESPCN); at most half a patch.
@@ -185,13 +185,18 @@ class Task(Base[Prediction]):
         """Cross-entropy and Dice, weighted by the config, and optionally the cross-entropy of the tokens."""
         logits, coarse, _ = self._run(batch["images"], batch.get("padding"))
         labels, share = tensor_targets(batch), self.config.dice
-        cross_entropy, dice = cross_entropy_and_dice(logits, labels)
+        num_pixels = self.divisors(batch)["pixels"]
+        cross_entropy, dice = cross_entropy_and_dice(logits, labels, num_pixels)
         parts = {"cross_entropy": cross_entropy, "dice": dice}
         loss = (1 - share) * cross_entropy + share * dice
         if coarse is not None:
-            parts["coarse"] = cell_cross_entropy(coarse, labels)
+            parts["coarse"] = cell_cross_entropy(coarse, labels, num_pixels)
             loss = loss + self.config.coarse * parts["coarse"]
         return {"loss": loss, **parts}
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The labelled pixels."""
+        return {"pixels": num_labelled(tensor_targets(batch))}
 
     def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """The likeliest class of each pixel of the image."""
@@ -215,7 +220,7 @@ class Task(Base[Prediction]):
         """Logits B K H W, those of the tokens alone B K h w, and the map of the tokens B D h w."""
         size = (images.shape[-2], images.shape[-1])
         if isinstance(self.head, CascadedUpsampler):
-            logits, map_ = self._upsampled(self.head, images)
+            logits, map_ = self._upsampled(self.head, images, padding)
         else:
             found, hidden = self.vit.dense(images, padding, self.config.window, self.layers)
             logits, map_ = self.head([features.map for features in found], hidden, size), found[-1].map
@@ -224,14 +229,16 @@ class Task(Base[Prediction]):
         coarse = self.coarse(map_)
         return logits + enlarged(coarse, size), coarse, map_
 
-    def _upsampled(self, head: CascadedUpsampler, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _upsampled(self, head: CascadedUpsampler, images: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor]:
+        if padding is not None:
+            images = images.masked_fill(padding.unsqueeze(1), 0)  # convolutions read the pixels too
         if self.stream is not None:
             maps, patches = self.stream.maps(F.pixel_unshuffle(images, self.config.subpixel)), None
         else:
             stem = _stem_of(self.vit)
             *maps, last = stem.maps(images)
             patches = stem.project(last)
-        (features,), _ = self.vit.dense(images, None, self.config.window, patches=patches)
+        (features,), _ = self.vit.dense(images, padding, self.config.window, patches=patches)
         logits = head(features.map, maps[::-1])
         return F.pixel_shuffle(logits, self.config.subpixel), features.map
 

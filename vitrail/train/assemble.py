@@ -178,6 +178,11 @@ def _require_supported(run: Run, task: Trainable, world: World) -> None:
             f"{run.task!r} compares the images of all processes, so none may have fewer: repair the unreadable ones "
             "(`vitrail data check` lists them) and leave on_bad=skip out, or train in one process"
         )
+    if task.whole_batch and run.accumulate > 1:
+        raise UserError(
+            f"{run.task!r} compares the images of a batch, and pieces of it would be another objective: leave "
+            "accumulate out; more processes, a smaller model or a smaller data.loader.batch_size need less memory"
+        )
     if task.monitor is None and run.patience is not None:
         raise UserError(f"patience waits for a better metric and {run.task!r} has none; leave patience out")
 

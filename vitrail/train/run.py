@@ -30,7 +30,8 @@ class Run:
     init: a run folder or weights file to start from; image size and classes may differ.
     distill: a trained model to learn from besides the labels, or null.
     freeze: patterns of parameter names, or ``backbone`` for all encoders.
-    accumulate: process each batch in this many pieces: the same step with less memory.
+    accumulate: process each batch in this many pieces: the same gradient with less memory; not where images are
+        compared with each other.
     clip: maximum norm of the gradient, or null.
     clip_each: it is the maximum for each parameter's gradient by itself, as in DINO, not for all together.
     ema: average the weights (the averaged ones are evaluated and released), or null.

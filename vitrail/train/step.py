@@ -49,7 +49,7 @@ class TrainStep:
         self.seed("step", at.step)
         rate = factor(self.run.schedule, at.step, self.num_steps, self.steps_per_epoch)
         optimizer.set_rates(state.optimizer, self.run.optimizer, rate, at.step / self.num_steps)
-        names, losses = self.gradients(to_device(batch, self.world.device))
+        names, losses = self.gradients(batch)
         shared = self.world.mean(torch.cat((losses, losses.new_tensor([stop, save]))))
         self.model.before_step(at.step, self.num_steps)
         norm = precision.guarded_step(
@@ -68,12 +68,16 @@ class TrainStep:
         torch.manual_seed(keyed_random.key(self.run.seed, what, number, self.world.rank) >> 1)
 
     def gradients(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
-        """Backward through the batch in pieces; the losses' names and means, the one to minimise first."""
-        size, count = len(batch["keys"]), self.run.accumulate
+        """Backward through the batch in pieces; the losses' names and sums, the one to minimise first.
+
+        Their mean over the ranks, as that of the gradients, is what one process finds in all ranks' images at once.
+        """
+        num_images, counts = self.counts(batch)
         total: dict[str, Tensor] = {}
-        pieces = chunks(batch, count)
+        pieces = chunks(to_device(batch, self.world.device), self.run.accumulate)
         for piece in pieces:
-            share = len(piece["keys"]) / size
+            share = len(piece["keys"]) / num_images
+            piece["divisors"] = {name: count * share for name, count in counts.items()}
             with self.parallel.gradient_sync(piece is pieces[-1]):
                 with precision.autocast(self.run.precision, self.world.device):
                     losses = self.parallel(piece)
@@ -83,3 +87,10 @@ class TrainStep:
                 total[name] = total.get(name, 0.0) + value.detach().float() * share
         names = ("loss", *(name for name in total if name != "loss"))
         return names, torch.stack([total[name] for name in names])
+
+    def counts(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The number of images, and what else the loss divides by: means over the ranks, of at least 1 in all."""
+        found = self.model.counts(batch)
+        own = torch.stack([torch.tensor(len(batch["keys"])), *found.values()]).float()
+        means = self.world.mean(own.to(self.world.device, non_blocking=True)).clamp(min=1 / self.world.size)
+        return means[0], dict(zip(found, means[1:].unbind(), strict=True))

@@ -137,14 +137,14 @@ class Task(Base[Prediction]):
         return self.config.max_depth * logits.float().sigmoid(), features.patches.mean(dim=1)
 
     def loss(self, batch: Batch) -> Losses:
-        """The scale-invariant error of log depths (Eigen et al. 2014), over the known pixels of the batch."""
+        """The scale-invariant error of log depths (Eigen et al. 2014) of an image's known pixels, mean over images."""
         true = tensor_targets(batch)
         known = true > 0
         error = torch.where(known, self(batch["images"], batch.get("padding"))[:, 0], 1).log()
         error = error - torch.where(known, true, 1).log()
-        count = known.sum().clamp(min=1)
-        squared, mean = error.square().sum() / count, error.sum() / count
-        return {"loss": squared - self.config.variance * mean.square()}
+        count = known.sum(dim=(1, 2)).clamp(min=1)
+        squared, mean = (each.sum(dim=(1, 2)) / count for each in (error.square(), error))
+        return {"loss": (squared - self.config.variance * mean.square()).mean()}
 
     def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """The outputs are the depths."""
