@@ -122,7 +122,8 @@ class Classes(nn.Module):
 
     @torch.no_grad()
     def _count(self, nearest: Tensor) -> None:
-        counts = nearest.flatten().bincount(minlength=len(self.shares)).float()
+        places = nearest.flatten()
+        counts = torch.zeros_like(self.shares).scatter_add_(0, places, torch.ones_like(places, dtype=torch.float32))
         self.shares.lerp_(mean_over_ranks(counts / counts.sum()), 1 - MOMENTUM)
 
 

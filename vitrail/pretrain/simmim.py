@@ -79,7 +79,7 @@ class Task(Pretraining):
         hidden = self.mask(batch) if hidden is None else hidden
         pixels = patchify(images.float(), self.config.model.patch_size)
         error = (self.reconstruct(images, hidden).float() - pixels).abs().mean(dim=-1)
-        return {"loss": error[hidden].sum() / mean_over_ranks(hidden.sum().float())}
+        return {"loss": (error * hidden).sum() / mean_over_ranks(hidden.sum().float())}
 
     def show(self, batch: Batch) -> list[Panel]:
         """The image without what is hidden, with that predicted, and the truth."""
