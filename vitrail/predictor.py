@@ -33,8 +33,7 @@ from vitrail.data.media.image_like import Sample as Sample
 from vitrail.data.media.image_like import name_of as name_of
 from vitrail.data.media.image_like import open_image
 from vitrail.data.transforms.geometry import ImageGeometry, identities
-from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
-from vitrail.data.transforms.scene import size_of
+from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, size_of
 from vitrail.engines import Engine, FileFormat
 from vitrail.engines.choose import PLAIN, start
 from vitrail.engines.graph import open_file

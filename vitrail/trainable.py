@@ -21,6 +21,7 @@ from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.metrics import Metrics, Rows
 from vitrail.nn.encoder import Encoder
+from vitrail.nn.layer import Layer
 from vitrail.ops.grid import Pair
 from vitrail.vit import ViT
 
@@ -234,6 +235,13 @@ def image_encoder(model: EncoderModule) -> ViT:
     if not isinstance(encoder, ViT):
         raise UserError(f"{model.name!r} has no image encoder; choose a model that has one")
     return encoder
+
+
+def layers_of(model: EncoderModule) -> list[nn.Module]:
+    """The blocks of all encoders and the layers of all decoders, each of which is compiled, sharded and checkpointed by
+    itself."""
+    blocks = {block for encoder in model.encoders().values() for block in encoder.blocks}
+    return [module for module in model.modules() if isinstance(module, Layer) or module in blocks]
 
 
 def require_trainable(model: EncoderModule) -> Trainable:

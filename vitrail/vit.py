@@ -34,6 +34,7 @@ from vitrail.ops.patches import padded_cells
 from vitrail.ops.positions import Resampling
 from vitrail.ops.relative import offsets
 from vitrail.ops.rope import rope_2d
+from vitrail.ops.tables import kept
 
 EmbedConfig = Annotated[PatchEmbedConfig | ConvStemConfig | ResNetStemConfig, Field(discriminator="kind")]
 STEMS = {"patch": PatchEmbed, "conv": ConvStem, "resnet": ResNetStem}
@@ -344,8 +345,7 @@ class ViT(Encoder, Initialised):
             return offsets(grid, self.config.class_token, device)
         if self.config.positions != "rope_2d":
             return None
-        cos, sin = rope_2d(grid, self.config.head_dim)
-        return cos.to(device), sin.to(device)
+        return kept(rope_2d, device, grid, self.config.head_dim)
 
     def _layers(self, layers: Iterable[int] | None) -> Sequence[int]:
         depth = len(self.blocks)

@@ -16,7 +16,7 @@ from vitrail.nn.block import LayerScale
 from vitrail.nn.detr_decoder import BoxHead, logit
 from vitrail.nn.head import Head
 from vitrail.nn.init import initialise
-from vitrail.nn.mlp import Mlp
+from vitrail.nn.mlp import Mlp, SwiGLU
 from vitrail.nn.object_queries import ObjectQueries
 from vitrail.nn.pooling import AttentionPool
 from vitrail.nn.positions import LearnedPositions
@@ -82,6 +82,12 @@ def by_type(model: nn.Module) -> None:
                 nn.init.xavier_uniform_(kernel)
             if module.qv_bias is not None:
                 module.qv_bias.zero_()
+        elif isinstance(module, SwiGLU):
+            for kernel in module.fc1.weight.chunk(2):
+                nn.init.xavier_uniform_(kernel)
+        elif isinstance(module, AttentionPool):
+            for kernel in module.kv.weight.chunk(2):
+                nn.init.xavier_uniform_(kernel)
         elif isinstance(module, Mlp):
             nn.init.normal_(module.fc1.bias, std=1e-6)
             nn.init.normal_(module.fc2.bias, std=1e-6)
@@ -119,6 +125,23 @@ def test_a_vit_is_drawn_as_defined(changes: dict[str, Any]) -> None:
 def test_a_task_is_drawn_as_defined(package: str, name: str, options: dict[str, Any]) -> None:
     module = registry.load(package, name)
     assert same(module.Task(from_dict(module.Config, {"model": SMALL, **options})))
+
+
+def test_kernels_in_one_matrix_have_the_deviation_of_separate_layers() -> None:
+    """Xavier's √(2 / (inputs + outputs)), of each kernel alone."""
+    dim, hidden = 256, 320
+    fused = {
+        "qkv": (Attention(dim, 4, 48), "qkv.weight", 3, 4 * 48),
+        "kv": (AttentionPool(dim, 4, hidden, "gelu", 1e-6), "kv.weight", 2, dim),
+        "gate and value": (SwiGLU(dim, hidden), "fc1.weight", 2, hidden),
+    }
+    for name, (module, parameter, num, outputs) in fused.items():
+        initialise(module)
+        wanted = math.sqrt(2 / (dim + outputs))
+        for kernel in module.get_parameter(parameter).chunk(num):
+            assert kernel.shape == (outputs, dim), name
+            assert kernel.std().item() == pytest.approx(wanted, rel=0.015), name  # 49,000 draws: five deviations
+            assert kernel.abs().max().item() == pytest.approx(math.sqrt(3) * wanted, rel=0.001), name
 
 
 def test_nothing_is_drawn_on_meta() -> None:

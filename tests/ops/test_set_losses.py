@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torchvision.ops import box_convert, generalized_box_iou
 from transformers.loss.loss_deformable_detr import DeformableDetrForObjectDetectionLoss
 from transformers.loss.loss_for_object_detection import ForObjectDetectionLoss, HungarianMatcher
 
@@ -70,7 +72,7 @@ def test_the_matching_is_that_of_transformers():
     rule = SoftmaxRule()
     layers, truth, theirs = drawn(rule.num_outputs(K))
     logits, boxes = layers[0]
-    pairs = match(rule, logits, boxes, truth, CostConfig())
+    (pairs,) = match(rule, [(logits, boxes)], truth, CostConfig())
     expected = HungarianMatcher(1, 5, 2)({"logits": logits, "pred_boxes": boxes}, theirs)
     start = 0
     for image, (queries, targets) in enumerate(expected):
@@ -108,3 +110,40 @@ def test_repeated_objects_stand_beside_each_other():
     truth = Truth(torch.tensor([4, 1]), torch.rand(2, 4), (1, 1)).repeated(3)
     assert truth.labels.tolist() == [4, 4, 4, 1, 1, 1]
     assert truth.counts == (3, 3)
+
+
+@pytest.mark.parametrize("rule", [SoftmaxRule(), FocalRule()])
+def test_every_layer_is_matched_as_by_trying_all_pairings(rule):
+    layers, truth, _ = drawn(rule.num_outputs(K))
+    found = match(rule, layers, truth, CostConfig())
+    starts = [0, *itertools.accumulate(COUNTS)]
+    for (logits, boxes), pairs in zip(layers, found, strict=True):
+        for image, count in enumerate(COUNTS):
+            labels, true = (part[starts[image] : starts[image + 1]] for part in (truth.labels, truth.boxes))
+            costs = torch.empty(Q, count)
+            for q, n in itertools.product(range(Q), range(count)):
+                own, other = (box_convert(b[None], "cxcywh", "xyxy") for b in (boxes[image, q], true[n]))
+                overlap = generalized_box_iou(own, other)[0, 0]
+                score = logits[image, q].softmax(-1)[labels[n]]
+                if isinstance(rule, FocalRule):
+                    p = logits[image, q, labels[n]].sigmoid()
+                    label = 0.25 * (1 - p) ** 2 * -(p + 1e-12).log() - 0.75 * p**2 * -(1 - p + 1e-12).log()
+                else:
+                    label = -score
+                costs[q, n] = label + 5 * (boxes[image, q] - true[n]).abs().sum() - 2 * overlap
+            best = min(
+                itertools.permutations(range(Q), count),
+                key=lambda picked: sum(costs[q, n] for n, q in enumerate(picked)),
+            )
+            mine = pairs.image == image
+            chosen = dict(zip((pairs.target[mine] - starts[image]).tolist(), pairs.query[mine].tolist(), strict=True))
+            assert chosen == dict(enumerate(best))
+
+
+def test_costs_of_all_layers_reach_the_host_at_once(monkeypatch):
+    layers, truth, _ = drawn(K)
+    copies = []
+    cpu = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: copies.append(self.shape) or cpu(self))
+    match(FocalRule(), layers, truth, CostConfig())
+    assert copies == [(LAYERS, len(COUNTS), Q, max(COUNTS))]  # and none is of a query and another image's object

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from compiled import assert_compiled_layers_run
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import vitrail
 from vitrail import registry
@@ -60,6 +62,33 @@ def test_the_loss_is_finite_and_reaches_every_trainable_parameter(name: str) -> 
     loss.backward()
     idle = [n for n, p in task.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert not idle
+
+
+@methods
+@pytest.mark.filterwarnings("ignore")
+def test_the_layers_of_a_loss_are_compiled(name: str) -> None:
+    assert_compiled_layers_run(build(name), batch_of(torch.randn(4, 3, 32, 32)))
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what makes the host wait for a GPU: numbers and sizes that depend on the values of tensors."""
+
+    WAITING = ("nonzero", "bincount", "masked_select", "_local_scalar_dense", "_unique2")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        assert name not in self.WAITING, name
+        if name in ("index", "index_put", "index_put_"):
+            assert all(index is None or index.dtype != torch.bool for index in args[1]), f"{name} by a mask"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["colorize", "mae", "masked_patch", "rotation", "simclr", "simmim"])
+def test_no_loss_makes_the_host_wait_for_a_gpu(name: str) -> None:
+    task, batch = build(name).train(), batch_of(torch.randn(4, 3, 32, 32))
+    with NoWaiting():
+        loss = task.loss(batch)["loss"]
+    assert loss.isfinite()
 
 
 @methods

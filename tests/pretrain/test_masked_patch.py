@@ -26,7 +26,8 @@ def batch_of(images: torch.Tensor) -> dict[str, Any]:
 def test_half_of_the_patches_are_corrupted_80_10_10() -> None:
     task = build()
     batch = batch_of(torch.randn(3000, 3, 32, 32))
-    chosen, masked, source = task.corruption(batch)
+    _, masked, source = corruption = task.corruption(batch)
+    chosen = corruption.chosen
     assert (chosen.sum(1) == 8).all()
     own = source == torch.arange(16)
     assert not (masked & ~own).any()
@@ -52,7 +53,8 @@ def test_the_ratio_is_an_option() -> None:
 
 def test_corrupted_tokens_are_the_mask_another_patch_or_kept() -> None:
     patches, mask, noise = torch.randn(3, 16, 4), torch.randn(4), torch.rand(3, 48)
-    chosen, masked, source = corruption = corrupt(noise, 0.5)
+    _, masked, source = corruption = corrupt(noise, 0.5)
+    chosen = corruption.chosen
     result = corruption.applied(patches, mask)
     for b in range(3):
         for n in range(16):
@@ -101,7 +103,8 @@ def test_the_loss_is_the_cross_entropy_of_corrupted_patches() -> None:
 
 def test_an_untouched_image_gives_the_backbones_own_features() -> None:
     task, images = build(), torch.randn(2, 3, 32, 32)
-    nothing = Corruption(*torch.zeros(2, 2, 16, dtype=torch.bool), torch.arange(16).expand(2, -1))
+    nowhere = torch.zeros(2, 0, dtype=torch.int64)
+    nothing = Corruption(nowhere, torch.zeros(2, 16, dtype=torch.bool), torch.arange(16).expand(2, -1))
     torch.testing.assert_close(task.patches(images, nothing), task.vit(images).patches)
 
 
@@ -123,7 +126,9 @@ def test_a_masked_patch_is_not_seen() -> None:
 def test_pictures_of_what_it_learns() -> None:
     task = build()
     batch = batch_of(torch.randn(2, 3, 32, 32).clamp(-1, 1))
-    pixels, (chosen, masked, source) = (batch["images"] + 1) / 2, task.corruption(batch)
+    pixels, corruption = (batch["images"] + 1) / 2, task.corruption(batch)
+    _, masked, source = corruption
+    chosen = corruption.chosen
     seen, predicted, true = task.show(batch)
     assert not any(panel.normalised for panel in (seen, predicted, true))
     for b in range(2):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from compiled import assert_compiled_layers_run
 from PIL import Image
 
 import vitrail
@@ -87,6 +88,12 @@ def test_the_loss_is_finite_and_reaches_every_parameter(name: str) -> None:
     loss.backward()
     missing = [n for n, p in task.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
     assert missing == []
+
+
+@tasks
+@pytest.mark.filterwarnings("ignore")
+def test_the_layers_of_a_loss_are_compiled(name: str) -> None:
+    assert_compiled_layers_run(*build(name))
 
 
 @tasks

@@ -12,12 +12,17 @@ import pytest
 import torch
 from ranks import on_two_ranks
 from tiny import digests, start_ranks, tiny_run, train_in_child
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from vitrail.checkpoints import native
+from vitrail.pretrain import mae
 from vitrail.tasks.classification import Config, Task
-from vitrail.train.distributed import World, shard, unsharded
+from vitrail.train import distributed
+from vitrail.train.distributed import Parallel, World, gather, shard, unsharded
 from vitrail.train.run import Run
+from vitrail.trainable import layers_of
 from vitrail.vit import ViTConfig
 
 TOLERANCE = 2e-6  # on weights of order 1 after 18 steps
@@ -132,3 +137,86 @@ def test_an_evaluation_leaves_the_sharding_as_it_was() -> None:
         assert "head.output.weight" in before
         assert not [name for name in before if ".blocks." in name]
         assert after == before
+
+
+def _tiny_mae() -> mae.Task:
+    torch.manual_seed(0)
+    model = ViTConfig(image_size=16, patch_size=4, channels=1, dim=16, depth=2, heads=2, mlp_dim=32)
+    sizes = {"decoder_dim": 16, "decoder_depth": 2, "decoder_heads": 2, "decoder_mlp_dim": 32}
+    return mae.Task(mae.Config(model=model, **sizes))
+
+
+def _sharded_step(rank: int, batch: dict[str, torch.Tensor]) -> Any:
+    task = _tiny_mae()
+    parallel = Parallel(task, World(torch.device("cpu"), rank, 2), "fsdp")
+    assert all(isinstance(layer, FSDPModule) for layer in (*task.vit.blocks, *task.decoder.blocks))
+    loss = parallel({name: rows[rank::2] for name, rows in batch.items()})["loss"]
+    whole = [name for name, parameter in task.named_parameters() if not isinstance(parameter, DTensor)]
+    loss.backward()
+    return loss.item(), whole, {n: gather(p.grad) for n, p in task.named_parameters() if p.grad is not None}
+
+
+def test_the_layers_of_a_decoder_are_sharded_apart() -> None:
+    batch = {"images": torch.randn(4, 1, 16, 16), "keys": torch.arange(4)}
+    task = _tiny_mae()
+    loss = task.loss(batch)["loss"]
+    loss.backward()
+    ranks = on_two_ranks(_sharded_step, batch)
+    assert sum(found for found, *_ in ranks) / 2 == pytest.approx(loss.item(), rel=1e-5)
+    for _, whole, gradients in ranks:
+        assert not [name for name in whole if "blocks" in name]
+        for name, parameter in task.named_parameters():
+            if parameter.grad is not None:
+                torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_on_a_gpu_layers_gather_sixteen_bits_and_sum_gradients_in_thirty_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    policies: dict[nn.Module, Any] = {}
+    monkeypatch.setattr(
+        distributed, "fully_shard", lambda module, mesh, mp_policy=None: policies.update({module: mp_policy})
+    )
+    monkeypatch.setattr(distributed, "register_fsdp_forward_method", lambda *_: None)
+    monkeypatch.setattr("torch.distributed.device_mesh.init_device_mesh", lambda *_: None)
+    task = _tiny_mae()
+    for device, precision, dtype in (("cuda", "bf16", torch.bfloat16), ("cuda", "fp32", None), ("cpu", "bf16", None)):
+        policies.clear()
+        shard(task, World(torch.device(device), 0, 2), precision)
+        assert policies.pop(task) is None
+        assert set(policies) == set(layers_of(task))
+        found = {(policy.param_dtype, policy.reduce_dtype, policy.cast_forward_inputs) for policy in policies.values()}
+        assert found == {(dtype, torch.float32, False)}
+
+
+class _Standardised(Task):
+    """A third party's task whose buffers differ from rank to rank."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.running = nn.BatchNorm1d(1, affine=False)
+
+    def loss(self, batch: Any) -> Any:
+        return super().loss(batch) | {"mean": self.running(batch["images"].mean(dim=(2, 3))).mean()}
+
+
+def _replicated(rank: int) -> Any:
+    model = ViTConfig(image_size=8, patch_size=4, channels=1, dim=16, depth=2, heads=2, mlp_dim=32)
+    found = []
+    for kind in (Task, _Standardised):
+        task = kind(Config(model=model, classes=("ant", "bee", "cat"))).train()
+        parallel = Parallel(task, World(torch.device("cpu"), rank, 2), "ddp")
+        images = torch.full((4, 1, 8, 8), float(rank)) + torch.randn(4, 1, 8, 8)
+        for _ in range(2):
+            parallel({"images": images, "targets": torch.tensor([0, 1, 2, 0])})["loss"].backward()
+        grads = [p.grad for p in task.parameters() if p.grad is not None]
+        buckets = len({grad.untyped_storage().data_ptr() for grad in grads})
+        found.append((buckets < len(grads), parallel._loss.broadcast_buffers))
+    running = task.running.running_mean.clone()
+    parallel({"images": images, "targets": torch.tensor([0, 1, 2, 0])})
+    return found, running, task.running.running_mean - 0.1 * images.mean()
+
+
+def test_gradients_lie_in_their_buckets_and_only_running_statistics_are_sent() -> None:
+    (first, own, _), (second, other, sent) = on_two_ranks(_replicated)
+    assert first == second == [(True, False), (True, True)]
+    assert not torch.allclose(own, other)
+    torch.testing.assert_close(sent, 0.9 * own)  # before its own batch, the main rank's statistics

@@ -12,12 +12,13 @@ from torch import nn
 
 from vitrail.checkpoints import native
 from vitrail.errors import UserError
+from vitrail.nn import checkpointing
+from vitrail.nn.layer import Layer
 from vitrail.train import precision
 from vitrail.train.folder import RunFolder
 from vitrail.train.loggers import csv
 from vitrail.train.loop import fit
 from vitrail.train.precision import guarded_step, resolve, scaler
-from vitrail.vit import ViT
 
 CPU = torch.device("cpu")
 STILL = {"dropout": 0.0, "drop_path": 0.0}
@@ -162,19 +163,31 @@ def test_each_gradient_may_be_clipped_by_itself_as_in_dino() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_compiling_changes_speed_alone(bands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the tracing that every backend shares; generating C++ would take a minute."""
-    compiled_modules = []
+    compiled_layers = []
 
-    def trace(self: nn.Module) -> None:
-        compiled_modules.append(self)
+    def trace(self: nn.Module, **_: Any) -> None:
+        compiled_layers.append(self)
         nn.Module.compile(self, backend="aot_eager")
 
-    monkeypatch.setattr(ViT, "compile", trace)
+    monkeypatch.setattr(Layer, "compile", trace)
     still = {"block": STILL}
     rule = {"name": "sgd", "lr": 0.1}
     for name, wanted in (("eager", False), ("compiled", True)):
         fit(tiny_run(bands, epochs=1, compile=wanted, model=still, optimizer=rule, ema={}), tmp_path / name)
-    assert len(compiled_modules) == 1
+    assert len(compiled_layers) == 2
     eager, compiled = (native.load(tmp_path / n / "weights" / "last.safetensors").state for n in ("eager", "compiled"))
     assert eager.keys() == compiled.keys()
     for name, value in eager.items():
         torch.testing.assert_close(compiled[name], value, rtol=0, atol=1e-5)
+
+
+def test_checkpointing_changes_memory_alone(bands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dropout; and a run may go on with it that began without."""
+    recomputed = []
+    checkpoint = checkpointing.checkpoint
+    monkeypatch.setattr(checkpointing, "checkpoint", lambda *a, **k: recomputed.append(1) or checkpoint(*a, **k))
+    for name, wanted in (("plain", False), ("saved", True)):
+        fit(tiny_run(bands, epochs=1, activation_checkpointing=wanted, ema={}), tmp_path / name)
+        assert bool(recomputed) == wanted
+    assert digests(tmp_path / "plain") == digests(tmp_path / "saved")
+    fit(tiny_run(bands, epochs=2, activation_checkpointing=True, ema={}), tmp_path / "plain", extend=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from vitrail.nn.init import Initialised, zeros_if_any_
+from vitrail.nn.init import Initialised, separate_xavier_, zeros_if_any_
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.ops.attention import attention
 from vitrail.ops.relative import Offsets
@@ -54,8 +54,7 @@ class Attention(Initialised):
 
     def finish_reset(self) -> None:
         """Xavier-uniform on the query, key and value kernels apart, as if they were three layers."""
-        for kernel in self.qkv_kernels():
-            nn.init.xavier_uniform_(kernel)
+        separate_xavier_(self.qkv.weight, 3)
         zeros_if_any_(self.qv_bias)
 
     def forward(self, x: Tensor, positions: Rotation | Offsets | None = None, mask: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from vitrail.config import config
 from vitrail.nn.attention import Attention, AttentionPattern
 from vitrail.nn.drop import DropPath
 from vitrail.nn.init import Initialised
+from vitrail.nn.layer import Layer
 from vitrail.nn.mlp import Mlp, MlpKind, SwiGLU
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.ops.relative import Offsets
@@ -66,7 +67,7 @@ class LayerScale(Initialised):
         return x * self.gamma
 
 
-class Block(nn.Module):
+class Block(Layer):
     """Attention and MLP, each a residual branch.
 
     Args:
@@ -118,11 +119,8 @@ class Block(nn.Module):
         Args:
             attention: which tokens attend to which; None: all to all.
         """
-        before = self.before_attention(x)
-        attended = (
-            self.attention(before, positions) if attention is None else attention(self.attention, before, positions)
-        )
-        return self.feed_forward(self.add_attention(x, attended))
+        # Nothing has a name here: what is freed at once is memory, still in the cache, that the next layer writes to.
+        return self.feed_forward(self.add_attention(x, self._attended(x, positions, attention)))
 
     def before_attention(self, x: Tensor) -> Tensor:
         """What attention reads of the block's input, B T D."""
@@ -138,6 +136,10 @@ class Block(nn.Module):
         if self.order == "pre":
             return x + self.branch2(self.mlp(self.norm2(x)))
         return self.norm2(x + self.branch2(self.mlp(x)))
+
+    def _attended(self, x: Tensor, positions: Rotation | Offsets | None, attention: AttentionPattern | None) -> Tensor:
+        before = self.before_attention(x)
+        return self.attention(before, positions) if attention is None else attention(self.attention, before, positions)
 
 
 def _branch(dim: int, config: BlockConfig, drop_path: float) -> nn.Sequential:

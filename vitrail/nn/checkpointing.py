@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -15,4 +16,9 @@ def checkpoint_blocks(blocks: Iterable[nn.Module]) -> None:
     Trades about one more forward pass for memory that no longer grows with depth. Names in the state dict stay.
     """
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = partial(_recomputed, block.forward)
+
+
+def _recomputed(forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+    """A frame of its own, which torch.compile can trace; it passes over that of ``checkpoint``."""
+    return checkpoint(forward, *inputs, use_reentrant=False, **options)

@@ -10,6 +10,7 @@ from vitrail.nn.conv_stem import num_groups
 from vitrail.nn.feature_pyramid import cleared
 from vitrail.ops.grid import Pair
 from vitrail.ops.interpolation import interpolation_matrix
+from vitrail.ops.tables import kept
 
 CACHE_LINE = 16  # numbers; threads that sum the gradients of fewer weights side by side wait for each other
 
@@ -25,7 +26,8 @@ def enlarged(logits: Tensor, size: Pair) -> Tensor:
     Two matrix products: with so few channels several times as fast as interpolation, whose gradient is the slow part.
     """
     rows, columns = (
-        interpolation_matrix(old, new, "bilinear").to(logits) for old, new in zip(logits.shape[-2:], size, strict=True)
+        kept(interpolation_matrix, logits.device, old, new, "bilinear").to(logits.dtype)
+        for old, new in zip(logits.shape[-2:], size, strict=True)
     )
     return rows @ logits.contiguous() @ columns.T
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.nn.init import Initialised
+from vitrail.nn.layer import Layer
 from vitrail.nn.mlp import Mlp
 from vitrail.ops import boxes as box_ops
 from vitrail.ops.attention import attention
@@ -92,7 +93,7 @@ class QueryAttention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(Layer):
     """Queries attend to each other, then to the image; an MLP follows. Each branch normalises its input."""
 
     def __init__(self, config: DecoderConfig) -> None:

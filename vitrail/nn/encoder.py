@@ -11,7 +11,7 @@ class Encoder(nn.Module, ABC):
     """A stack of transformer blocks with an embedding before and usually a norm after it.
 
     Attributes:
-        blocks: the blocks, first to last; sharding and compilation work on each of them.
+        blocks: the blocks, first to last; each is compiled, sharded and checkpointed by itself.
     """
 
     blocks: nn.ModuleList

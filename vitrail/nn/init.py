@@ -1,8 +1,8 @@
 """Initial values: the rules of torch's layers, and the order in which modules set their own.
 
-The plain-ViT baseline (Beyer et al. 2022) and what a PyTorch reproduction of it needed: Xavier-uniform on separate
-query, key and value kernels, LeCun truncated-normal patch projection, zero output head. What is particular to a module
-stands in its ``reset_parameters`` and ``finish_reset``.
+The plain-ViT baseline (Beyer et al. 2022) and what a PyTorch reproduction of it needed: Xavier-uniform on kernels that
+are stored as one matrix separately (queries, keys, values), LeCun truncated-normal patch projection, zero output head.
+What is particular to a module stands in its ``reset_parameters`` and ``finish_reset``.
 """
 
 from __future__ import annotations
@@ -60,6 +60,15 @@ def lecun_normal_(weight: Tensor) -> None:
     """Truncated normal of variance 1/fan_in; 0.8796 is the deviation of a unit normal cut at ±2."""
     std = math.sqrt(1 / weight[0].numel()) / 0.87962566103423978
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+def separate_xavier_(weight: Tensor, num: int) -> None:
+    """Xavier-uniform on each of the ``num`` kernels that are stored as one matrix, below one another.
+
+    The shape of the whole matrix would give them a smaller range than layers of their own have.
+    """
+    for kernel in weight.unflatten(0, (num, -1)):
+        nn.init.xavier_uniform_(kernel)
 
 
 def zeros_if_any_(bias: Tensor | None) -> None:

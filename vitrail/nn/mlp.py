@@ -7,7 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.nn.init import Initialised
+from vitrail.nn.init import Initialised, separate_xavier_
 
 MlpKind = Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"]
 
@@ -41,7 +41,7 @@ class Mlp(Initialised):
         return self.fc2(self.dropout(self.activation(self.fc1(x))))
 
 
-class SwiGLU(nn.Module):
+class SwiGLU(Initialised):
     """fc2(SiLU(gate) · value) with [gate, value] = fc1(x) (Shazeer 2020; packed as in DINOv2)."""
 
     def __init__(self, dim: int, hidden: int, dropout: float = 0.0) -> None:
@@ -49,6 +49,10 @@ class SwiGLU(nn.Module):
         self.fc1 = nn.Linear(dim, 2 * hidden)
         self.fc2 = nn.Linear(hidden, dim)
         self.dropout = nn.Dropout(dropout)
+
+    def finish_reset(self) -> None:
+        """Xavier-uniform on the kernels of gate and value apart, as if they were two layers."""
+        separate_xavier_(self.fc1.weight, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.fc1(x).chunk(2, dim=-1)

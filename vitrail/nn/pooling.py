@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vitrail.nn.init import Initialised
+from vitrail.nn.init import Initialised, separate_xavier_
 from vitrail.nn.mlp import Mlp, MlpKind
 from vitrail.ops.attention import attention
 
@@ -63,6 +63,10 @@ class AttentionPool(Initialised):
     def reset_parameters(self) -> None:
         """The query as a linear layer's row."""
         nn.init.xavier_uniform_(self.probe[0])
+
+    def finish_reset(self) -> None:
+        """Xavier-uniform on the key and value kernels apart, as if they were two layers."""
+        separate_xavier_(self.kv.weight, 2)
 
     def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
         q = self.q(self.probe).expand(patches.shape[0], -1, -1).unflatten(-1, (1, self.heads, -1))

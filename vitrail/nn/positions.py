@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vitrail.nn.init import Initialised
 from vitrail.ops.grid import Pair
 from vitrail.ops.positions import Resampling, resample, sincos_1d, sincos_2d
+from vitrail.ops.tables import kept
 
 PositionKind = Literal["learned", "sincos_1d", "sincos_2d", "rope_2d", "relative", "none"]
 
@@ -80,7 +81,9 @@ class SinusoidalPositions(nn.Module):
 
     def on_grid(self, grid: Pair) -> Tensor:
         """(h·w, D) for any grid."""
-        return self.embedding if grid == self.grid else self.table(grid).to(self.embedding)
+        if grid == self.grid:
+            return self.embedding
+        return kept(_sines, self.embedding.device, grid, self.dim, self.num_axes).to(self.embedding.dtype)
 
     def resize(self, grid: Pair) -> None:
         """Another native grid."""
@@ -91,9 +94,11 @@ class SinusoidalPositions(nn.Module):
         """(h·w, D), recomputed."""
         # Computed on the CPU whatever the default device is: a model built on meta keeps real values.
         with torch.device("cpu"):
-            if self.num_axes == 1:
-                return sincos_1d(grid[0] * grid[1], self.dim)
-            return sincos_2d(grid, self.dim)
+            return _sines(grid, self.dim, self.num_axes)
+
+
+def _sines(grid: Pair, dim: int, num_axes: int) -> Tensor:
+    return sincos_1d(grid[0] * grid[1], dim) if num_axes == 1 else sincos_2d(grid, dim)
 
 
 def build_positions(

@@ -38,33 +38,30 @@ class TrueMasks(NamedTuple):
 
 
 @torch.no_grad()
-def match(rule: ClassRule, logits: Tensor, masks: Tensor, truth: TrueMasks, weights: MaskWeights) -> Pairs:
-    """The cheapest pairing of queries and segments in each image.
+def match(
+    rule: ClassRule, layers: Sequence[tuple[Tensor, Tensor]], truth: TrueMasks, weights: MaskWeights
+) -> list[Pairs]:
+    """The cheapest pairing of queries and segments in each image, layer by layer.
 
     Args:
-        logits: (B, Q, width of the rule).
-        masks: logits (B, Q, h, w), compared on their own grid.
+        layers: logits (B, Q, width of the rule) and masks (B, Q, h, w) of each layer, compared on the masks' own grid.
     """
-    shares = F.adaptive_avg_pool2d(truth.masks, (masks.shape[-2], masks.shape[-1]))
-    costs, labels, true = [], truth.labels.split(truth.counts), shares.split(truth.counts)
-    for image, count in enumerate(truth.counts):
-        if not count:
-            costs.append(logits.new_zeros(logits.shape[1], 0, dtype=torch.float32))
-            continue
-        costs.append(
-            weights.label * rule.cost(logits[image].float(), labels[image])
-            + mask_cost(masks[image].float().flatten(1), true[image].flatten(1), weights)
-        )
-    return matching.assign([cost.cpu() for cost in costs], logits.device)
+    shares = F.adaptive_avg_pool2d(truth.masks, (layers[0][1].shape[-2], layers[0][1].shape[-1])).flatten(1)
+    labels, true = (matching.by_image(values, truth.counts) for values in (truth.labels, shares))
+    costs = [
+        weights.label * rule.cost(logits.float(), labels) + mask_cost(masks.float().flatten(2), true, weights)
+        for logits, masks in layers
+    ]
+    return matching.assign_layers(costs, truth.counts)
 
 
 def mask_cost(logits: Tensor, true: Tensor, weights: MaskWeights) -> Tensor:
-    """Cross-entropy and dice of each pair, weighted: (Q, P) and (N, P) → (Q, N)."""
+    """Cross-entropy and dice of each pair of an image, weighted: (B, Q, P) and (B, N, P) → (B, Q, N)."""
     # −y log σ(x) − (1 − y) log(1 − σ(x)) is softplus(x) − x y
-    cross_entropy = (F.softplus(logits).sum(dim=1, keepdim=True) - logits @ true.T) / logits.shape[1]
+    cross_entropy = (F.softplus(logits).sum(dim=2, keepdim=True) - logits @ true.mT) / logits.shape[2]
     probabilities = logits.sigmoid()
-    size = probabilities.sum(dim=1, keepdim=True) + true.sum(dim=1)
-    dice = 1 - (2 * probabilities @ true.T + 1) / (size + 1)
+    size = probabilities.sum(dim=2, keepdim=True) + true.sum(dim=2).unsqueeze(1)
+    dice = 1 - (2 * probabilities @ true.mT + 1) / (size + 1)
     return weights.mask * cross_entropy + weights.dice * dice
 
 
@@ -84,8 +81,7 @@ def mask_set_losses(
     """
     size = truth.masks.shape[-2:]
     total = {name: layers[0][0].new_zeros((), dtype=torch.float32) for name in MaskWeights._fields}
-    for logits, masks in layers:
-        pairs = match(rule, logits, masks, truth, weights)
+    for (logits, masks), pairs in zip(layers, match(rule, layers, truth, weights), strict=True):
         labels = torch.full(logits.shape[:2], -1, device=logits.device)
         labels[pairs.image, pairs.query] = truth.labels[pairs.target]
         own, true = masks[pairs.image, pairs.query], truth.masks[pairs.target]

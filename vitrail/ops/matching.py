@@ -1,7 +1,7 @@
 """Matching of queries and objects (Carion et al. 2020, DETR, section 3.1).
 
-Shapes: B images, Q queries, N objects of one image, M pairs in all, K classes. Boxes are ``cxcywh`` as shares of the
-image.
+Shapes: L layers, B images, Q queries, N objects of one image or the most of any, M pairs in all, K classes. Boxes are
+``cxcywh`` as shares of the image.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from vitrail.ops import boxes
 
@@ -33,23 +34,44 @@ class CostConfig(NamedTuple):
 
 
 def cost(label_cost: Tensor, predicted: Tensor, targets: Tensor, weights: CostConfig) -> Tensor:
-    """What each pair costs, (Q, N).
+    """What each pair of an image costs, (B, Q, N).
 
     Args:
-        label_cost: (Q, N), from the class scores.
-        predicted: boxes (Q, 4). targets: boxes (N, 4).
+        label_cost: (B, Q, N), from the class scores.
+        predicted: boxes (B, Q, 4). targets: boxes (B, N, 4).
     """
     distance = torch.cdist(predicted, targets, p=1)
-    overlap = boxes.generalised_iou(boxes.cxcywh_to_xyxy(predicted)[:, None], boxes.cxcywh_to_xyxy(targets))
+    corners = boxes.cxcywh_to_xyxy(predicted).unsqueeze(2), boxes.cxcywh_to_xyxy(targets).unsqueeze(1)
+    overlap = boxes.generalised_iou(*corners)
     return weights.label * label_cost + weights.l1 * distance - weights.giou * overlap
 
 
-def assign(costs: Sequence[Tensor], device: torch.device | None = None) -> Pairs:
+def by_image(values: Tensor, counts: Sequence[int]) -> Tensor:
+    """What stands image after image, (n, …) → (B, N, …), where images with fewer than N objects have zeros."""
+    return pad_sequence(list(values.split(counts)), batch_first=True)
+
+
+def assign_layers(costs: Sequence[Tensor], counts: Sequence[int]) -> list[Pairs]:
+    """:func:`assign` for each of L layers; the host waits once for the device.
+
+    Args:
+        costs: (B, Q, N) per layer; what is beyond an image's own objects is not read.
+        counts: objects of each image.
+    """
+    device = costs[0].device
+    found = [
+        assign([image[:, :count] for image, count in zip(layer, counts, strict=True)])
+        for layer in torch.stack(list(costs)).cpu()
+    ]
+    numbers = torch.cat([torch.stack(pairs) for pairs in found], dim=1).to(device, non_blocking=True)
+    return [Pairs(*each) for each in numbers.split([len(pairs.query) for pairs in found], dim=1)]
+
+
+def assign(costs: Sequence[Tensor]) -> Pairs:
     """The cheapest pairing of each image, each object with one query at most (Kuhn 1955, the Hungarian method).
 
     Args:
         costs: (Q, N) per image, on the CPU; N may be 0. What is not finite is taken last.
-        device: where the pairs are needed.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -63,4 +85,4 @@ def assign(costs: Sequence[Tensor], device: torch.device | None = None) -> Pairs
         query.append(torch.as_tensor(queries, dtype=torch.int64))
         target.append(torch.as_tensor(targets, dtype=torch.int64) + first)
         first += each.shape[1]
-    return Pairs(*(torch.cat(part).to(device) for part in (image, query, target)))
+    return Pairs(torch.cat(image), torch.cat(query), torch.cat(target))

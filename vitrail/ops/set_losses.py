@@ -45,7 +45,7 @@ class ClassRule(Protocol):
         """(..., width) → (..., K) in [0, 1]."""
 
     def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The cost of matching query q to object n: (Q, width), (N,) → (Q, N)."""
+        """The cost of matching query q to object n of the same image: (B, Q, width), (B, N) → (B, Q, N)."""
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The summed loss of (B, Q, width) for labels int64 (B, Q), where −1 is no object."""
@@ -70,7 +70,7 @@ class SoftmaxRule(NamedTuple):
         return logits.softmax(dim=-1)[..., :-1]
 
     def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return -logits.softmax(dim=-1)[:, labels]
+        return -_of_objects(logits.softmax(dim=-1), labels)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         none = logits.shape[-1] - 1
@@ -101,7 +101,7 @@ class FocalRule(NamedTuple):
         return logits.sigmoid()
 
     def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = logits[:, labels]
+        logits = _of_objects(logits, labels)
         positive = self._weighed(logits, torch.ones_like(logits))
         return positive - self._weighed(logits, torch.zeros_like(logits))
 
@@ -119,12 +119,18 @@ class FocalRule(NamedTuple):
 
 
 @torch.no_grad()
-def match(rule: ClassRule, logits: Tensor, predicted: Tensor, truth: Truth, weights: CostConfig) -> Pairs:
-    """The cheapest pairing of queries and objects in each image: logits (B, Q, width), boxes (B, Q, 4)."""
-    queries = logits.float().flatten(0, 1), predicted.float().flatten(0, 1)
-    whole = matching.cost(rule.cost(queries[0], truth.labels), queries[1], truth.boxes, weights)
-    rows = whole.unflatten(0, logits.shape[:2]).cpu().split(truth.counts, dim=2)
-    return matching.assign([own[image] for image, own in enumerate(rows)], logits.device)
+def match(rule: ClassRule, layers: Sequence[tuple[Tensor, Tensor]], truth: Truth, weights: CostConfig) -> list[Pairs]:
+    """The cheapest pairing of queries and objects in each image, layer by layer.
+
+    Args:
+        layers: logits (B, Q, width) and boxes (B, Q, 4) of each layer.
+    """
+    labels, true = (matching.by_image(values, truth.counts) for values in (truth.labels, truth.boxes))
+    costs = [
+        matching.cost(rule.cost(logits.float(), labels), predicted.float(), true, weights)
+        for logits, predicted in layers
+    ]
+    return matching.assign_layers(costs, truth.counts)
 
 
 def set_losses(
@@ -167,12 +173,16 @@ def matched_losses(
         num_objects: what sums are divided by: of the step's objects, these images' share.
     """
     total: dict[str, Tensor] = {}
-    for logits, predicted in layers:
-        pairs = match(rule, logits, predicted, truth, weights)
+    for (logits, predicted), pairs in zip(layers, match(rule, layers, truth, weights), strict=True):
         num_queries = logits.shape[0] * logits.shape[1]
         for name, value in set_losses(rule, logits, predicted, truth, pairs, num_objects, num_queries).items():
             total[name] = total[name] + value if name in total else value
     return total, pairs
+
+
+def _of_objects(values: Tensor, labels: Tensor) -> Tensor:
+    """Of every query's (B, Q, K) values those of the objects' classes (B, N): (B, Q, N)."""
+    return values.gather(2, labels.unsqueeze(1).expand(-1, values.shape[1], -1))
 
 
 def weighed(losses: dict[str, Tensor], weights: CostConfig) -> Tensor:

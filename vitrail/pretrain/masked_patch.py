@@ -52,14 +52,19 @@ class Corruption(NamedTuple):
     """What becomes of the patches of each image.
 
     Attributes:
-        chosen: bool (B, N), the corrupted ones, whose colour is to be predicted.
+        places: int64 (B, K), the corrupted ones, whose colour is to be predicted.
         masked: bool (B, N), those of them that become the mask.
         source: int64 (B, N), whose content each of the others shows.
     """
 
-    chosen: Tensor
+    places: Tensor
     masked: Tensor
     source: Tensor
+
+    @property
+    def chosen(self) -> Tensor:
+        """bool (B, N), true where a patch is corrupted."""
+        return torch.zeros_like(self.masked).scatter(1, self.places, True)
 
     def applied(self, patches: Tensor, mask: Tensor) -> Tensor:
         """Patches B N D, corrupted.
@@ -80,12 +85,13 @@ def corrupt(noise: Tensor, ratio: float) -> Corruption:
         noise: (B, 3 · N), independent draws from 0 to 1.
     """
     order, fate, other = noise.chunk(3, dim=1)
-    chosen = mask_by_noise(order, ratio).hidden
+    mask = mask_by_noise(order, ratio)
+    chosen = mask.hidden
     swapped = chosen & (fate >= MASKED) & (fate < MASKED + SWAPPED)
     num = order.shape[1]
     own = torch.arange(num, device=noise.device)
     others = (own + 1 + (other * (num - 1)).long()) % num
-    return Corruption(chosen, chosen & (fate < MASKED), torch.where(swapped, others, own))
+    return Corruption(mask.dropped, chosen & (fate < MASKED), torch.where(swapped, others, own))
 
 
 class Task(Pretraining):
@@ -132,8 +138,8 @@ class Task(Pretraining):
         """Cross-entropy over the corrupted patches, and the share of them whose class is right."""
         images = batch["images"]
         corruption = self.corruption(batch) if corruption is None else corruption
-        logits = self.head(self.patches(images, corruption)[corruption.chosen]).float()
-        target = self.target(images)[corruption.chosen]
+        logits = self.head(take(self.patches(images, corruption), corruption.places)).float().flatten(0, 1)
+        target = self.target(images).gather(1, corruption.places).flatten()
         return {"loss": F.cross_entropy(logits, target), "accuracy": (logits.argmax(dim=-1) == target).float().mean()}
 
     def show(self, batch: Batch) -> list[Panel]:

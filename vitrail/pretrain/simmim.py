@@ -79,7 +79,7 @@ class Task(Pretraining):
         hidden = self.mask(batch) if hidden is None else hidden
         pixels = patchify(images.float(), self.config.model.patch_size)
         error = (self.reconstruct(images, hidden).float() - pixels).abs().mean(dim=-1)
-        return {"loss": error[hidden].sum() / count}
+        return {"loss": (error * hidden).sum() / count}
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """The hidden patches."""

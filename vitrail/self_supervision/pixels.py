@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vitrail.config import config
 from vitrail.data.transforms.preprocess import PerChannel
+from vitrail.ops.tables import kept
 from vitrail.vit import ViTConfig
 
 
@@ -42,4 +43,4 @@ class PixelsConfig:
 
 
 def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, device=like.device).view(-1, 1, 1)
+    return kept(torch.tensor, like.device, values).view(-1, 1, 1)

@@ -21,8 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from vitrail.data.media.decode import BadImage, TooManyPixels, decode
 from vitrail.data.media.formats import Broken, sniff
 from vitrail.data.transforms.geometry import ImageGeometry
-from vitrail.data.transforms.preprocess import Picture, Preprocess
-from vitrail.data.transforms.scene import size_of
+from vitrail.data.transforms.preprocess import Picture, Preprocess, size_of
 from vitrail.serve.limits import Limits
 from vitrail.serve.service import Fitted, Service
 

@@ -19,15 +19,17 @@ from vitrail.data import AugmentConfig, Data, Loader, MixConfig, PreprocessConfi
 from vitrail.data.batch import Batch, chunks, to_device
 from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
+from vitrail.nn.checkpointing import checkpoint_blocks
 from vitrail.train import optimizer, precision, state
 from vitrail.train.allocator import keep_freed_memory
+from vitrail.train.compiling import compile_layers
 from vitrail.train.distributed import Parallel, World, shard
 from vitrail.train.ema import Ema
 from vitrail.train.folder import RunFolder
 from vitrail.train.precision import Precision
 from vitrail.train.run import Run
 from vitrail.train.state import LoopState, TrainState
-from vitrail.trainable import Embedder, EncoderModule, Trainable, image_encoder
+from vitrail.trainable import Embedder, EncoderModule, Trainable, image_encoder, layers_of
 
 TRIAL_IMAGES = 8  # of a step that measures precisions: enough to tell them apart, and little to wait for
 
@@ -82,6 +84,8 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Trai
     model = with_teacher(task, run.distill, run.preprocess, world.device)
     optimizer.freeze(model, run.freeze)
     ema = Ema(model, run.ema) if run.ema else None
+    if run.activation_checkpointing:
+        checkpoint_blocks(layers_of(model))
     if saved is not None:
         saved.restore_weights(model, ema)
     if world.device.type == "cpu":
@@ -95,11 +99,10 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Trai
     val = data.eval_loader("val", **ranks) if data.splits.val is not None else None
     run = dataclasses.replace(run, precision=world.broadcast(_precision(run, model, loader, world)))
     if run.compile:
-        for encoder in model.encoders().values():
-            encoder.compile()
-    parallel = Parallel(model, world, run.strategy)
+        compile_layers(model)
+    parallel = Parallel(model, world, run.strategy, run.precision)
     if ema is not None and parallel.sharded:
-        shard(ema.module, world)
+        shard(ema.module, world, run.precision)
     rule = optimizer.build(model, run.optimizer, batch_size=run.data.loader.batch_size)
     train_state = TrainState(model, rule, ema, precision.scaler(run.precision, world.device), LoopState())
     if saved is not None:

@@ -18,12 +18,13 @@ from typing import Literal, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from vitrail.data.batch import Batch
+from vitrail.dtypes import AUTOCAST_DTYPES
 from vitrail.machine import pick_device
-from vitrail.trainable import Losses, Trainable
+from vitrail.trainable import Losses, Trainable, layers_of
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -109,13 +110,17 @@ def join(device: str, timeout: float) -> Iterator[World]:
 class Parallel:
     """``parallel(batch)`` is the model's loss; its backward averages gradients over the ranks."""
 
-    def __init__(self, model: Trainable, world: World, strategy: Literal["ddp", "fsdp"]) -> None:
+    def __init__(
+        self, model: Trainable, world: World, strategy: Literal["ddp", "fsdp"], precision: str = "fp32"
+    ) -> None:
         self.model = model
         self._loss: Callable[[Batch], Losses] = model.loss
         if world.size > 1 and strategy == "ddp":
-            self._loss = nn.parallel.DistributedDataParallel(_Loss(model))
+            self._loss = nn.parallel.DistributedDataParallel(
+                _Loss(model), broadcast_buffers=_has_running_statistics(model), gradient_as_bucket_view=True
+            )
         elif world.size > 1:
-            shard(model, world)
+            shard(model, world, precision)
             self._loss = model.loss  # its hooks gather the parameters
 
     @property
@@ -147,14 +152,26 @@ class _Loss(nn.Module):
         return self.model.loss(batch)
 
 
-def shard(model: Trainable, world: World) -> None:
-    """Shard the parameters in place with FSDP2, each block apart. The optimizer must be built afterwards."""
+def _has_running_statistics(model: nn.Module) -> bool:
+    """Whether each rank has buffers of its own, of which the main rank's count: those of batch normalisation. All other
+    buffers change alike on all ranks."""
+    return any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules())
+
+
+def shard(model: Trainable, world: World, precision: str = "fp32") -> None:
+    """Shard the parameters in place with FSDP2, each layer of an encoder or decoder apart. The optimizer must be built
+    afterwards.
+
+    On a GPU layers gather their parameters in the 16 bits of autocast, which computes with those anyway, and sum
+    gradients in float32. What is outside of layers stays in float32, such as boxes and prototypes.
+    """
     from torch.distributed.device_mesh import init_device_mesh
 
     mesh = init_device_mesh(world.device.type, (world.size,))
-    for encoder in model.encoders().values():
-        for block in encoder.blocks:
-            fully_shard(block, mesh=mesh)
+    dtype = AUTOCAST_DTYPES.get(precision) if world.device.type == "cuda" else None
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for layer in layers_of(model):
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
     module = type(model).__module__
     fully_shard(model, mesh=mesh)
     type(model).__module__ = module  # FSDP's subclass; a trainable is named after its module

@@ -36,6 +36,8 @@ class Run:
     clip_each: it is the maximum for each parameter's gradient by itself, as in DINO, not for all together.
     ema: average the weights (the averaged ones are evaluated and released), or null.
     precision: ``auto`` measures on a CPU and takes bf16 on a GPU.
+    compile: run ``torch.compile`` on the layers of encoders and decoders.
+    activation_checkpointing: recompute these layers in the backward pass: the same step with less memory, more slowly.
     patience: stop after this many evaluations in a row without improvement, or null.
     save_steps, save_seconds: how often the state is saved besides at the end of every epoch, or null.
     strategy: under torchrun, replicate (``ddp``) or shard (``fsdp``) parameters.
@@ -59,6 +61,7 @@ class Run:
     ema: EmaConfig | None = None
     precision: Precision = "auto"
     compile: bool = False
+    activation_checkpointing: bool = False
     device: str = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
     patience: Count | None = None
@@ -92,9 +95,10 @@ class Run:
 
 
 # Settings that may change when a run is resumed: where and how fast it runs, not what it computes.
-INCIDENTAL = {"device", "timeout", "loggers", "save_steps", "save_seconds", "distill.allow_pickle"} | {
-    f"data.loader.{name}" for name in ("workers", "prefetch", "cache")
-}
+INCIDENTAL = {
+    "device", "timeout", "loggers", "save_steps", "save_seconds", "activation_checkpointing", "distill.allow_pickle",
+    "data.loader.workers", "data.loader.prefetch", "data.loader.cache",
+}  # fmt: skip
 
 
 def differences(saved: Mapping[str, object], asked: Mapping[str, object], prefix: str = "") -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from vitrail.data import keyed_random
 from vitrail.data.batch import Batch, TargetBatch, tensor_targets
 from vitrail.data.keyed_random import Keys
 from vitrail.data.loading.sampler import Step
-from vitrail.data.media.decode import BadImage, decode
+from vitrail.data.media.decode import BadImage, decode_enough
 from vitrail.data.source import Source
 from vitrail.data.transforms.mix import Mix
 from vitrail.data.transforms.scene import Scene, SceneTransform
@@ -87,14 +87,18 @@ class Assembly:
     def _row(self, index: int, key: int) -> Scene[Any]:
         """A sample with its spatial target; its pixels from memory where they are kept."""
         if not self.cached:
-            image = decode(self.source.read(index), self.transform.input.channels)
-            return self.transform.scene(image, self._target(index), key)
+            return self._scene(index, self._target(index), key)
         pixels, known = self._store
         if not known[index]:
-            image = decode(self.source.read(index), self.transform.input.channels)
-            pixels[index] = self.transform.scene(image, None, key).pixels
+            pixels[index] = self._scene(index, None, key).pixels
             known[index] = True
         return Scene(pixels[index], None)
+
+    def _scene(self, index: int, target: object, key: int) -> Scene[Any]:
+        """A sample, decoded as finely as the transform needs it."""
+        needed = partial(self.transform.needed_side, key=key)
+        image, size = decode_enough(self.source.read(index), self.transform.input.channels, needed)
+        return self.transform.scene(image, target, key, size)
 
     def _target(self, index: int) -> object:
         kind = self.source.target_kind

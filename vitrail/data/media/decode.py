@@ -46,6 +46,8 @@ MAX_PIXELS = 50_000_000
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs about a bad file, it raises too
 Warn = Callable[[str], None]
 Color = tuple[int, int, int]
+Sufficient = Callable[[tuple[int, int]], int | None]
+"""How long the sides of an image of this (height, width) need be; None: as long as they are."""
 
 _PLUGINS: dict[str, Callable[..., Image.Image]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -112,9 +114,31 @@ def decode(
     Raises:
         BadImage: the cause, without the sample's name.
     """
+    return decode_enough(data, channels, lambda _: smallest, background=background, max_pixels=max_pixels, warn=warn)[0]
+
+
+def decode_enough(
+    data: bytes | np.ndarray,
+    channels: int,
+    sufficient: Sufficient,
+    *,
+    background: Color = (255, 255, 255),
+    max_pixels: int = MAX_PIXELS,
+    warn: Warn = _warn_once,
+) -> tuple[Image.Image | Tensor, tuple[int, int]]:
+    """What :func:`decode` gives, with ``smallest`` depending on the size of the image, and its (height, width) in full.
+
+    Raises:
+        BadImage: the cause, without the sample's name.
+    """
     try:
-        opened = _array(data) if isinstance(data, np.ndarray) else _open(data, max_pixels, smallest, warn)
-        return _to_channels(opened, channels, background)
+        if isinstance(data, np.ndarray):
+            pixels = _array(data)
+            opened: Image.Image | np.ndarray = pixels
+            size = pixels.shape[:2]
+        else:
+            opened, size = _open(data, max_pixels, sufficient, warn)
+        return _to_channels(opened, channels, background), size
     except BadImage:
         raise
     except Broken as error:
@@ -172,11 +196,14 @@ def upright_size(path: bytes) -> tuple[int, int]:
         raise BadImage(f"is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
 
 
-def _open(data: bytes, max_pixels: int, smallest: int | None, warn: Warn) -> Image.Image | np.ndarray:
-    """The upright first frame with 8 bits a sample, in whatever mode it is stored."""
+def _open(
+    data: bytes, max_pixels: int, sufficient: Sufficient, warn: Warn
+) -> tuple[Image.Image | np.ndarray, tuple[int, int]]:
+    """The upright first frame with 8 bits a sample, in whatever mode it is stored, and its (height, width) in full."""
     kind, exif, adobe = sniff(data), b"", True
     if kind == "NPY":
-        return _array(npy_pixels(data))
+        pixels = _array(npy_pixels(data))
+        return pixels, pixels.shape[:2]
     if kind == "JPEG":
         data, exif, adobe = jpeg_pixels(data)
     elif kind == "PNG":
@@ -187,23 +214,29 @@ def _open(data: bytes, max_pixels: int, smallest: int | None, warn: Warn) -> Ima
     _check_size(image.size, max_pixels)
     if kind == "TIFF" and _has_second_page(image):
         warn("has several pages, of which the first is read")
-    if kind == "JPEG" and smallest is not None:
-        _shrink(image, smallest)
+    factor = 1
+    if kind == "JPEG":
+        turned = _orientation(exif or image.info.get("exif", b""), lambda _: None) in _TURNED
+        smallest = sufficient(image.size if turned else image.size[::-1])
+        factor = 1 if smallest is None else _shrink(image, smallest)
     image.load()
     upright = _UPRIGHT.get(_orientation(exif or image.info.get("exif", b""), warn)) if kind != "TIFF" else None
     image = _to_8_bits(image, kind)
     if image.mode == "CMYK" and not adobe:
         image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for an inverted one, as Adobe writes them
-    return image.transpose(upright) if upright is not None else image
+    image = image.transpose(upright) if upright is not None else image
+    return image, (factor * image.height, factor * image.width)
 
 
-def _shrink(image: Image.Image, smallest: int) -> None:
-    """Let the decoder of a JPEG leave out what is finer than a fraction of its size that divides it evenly."""
+def _shrink(image: Image.Image, smallest: int) -> int:
+    """Let the decoder of a JPEG leave out what is finer than a fraction of its size that divides it evenly; returns how
+    many times smaller the image comes out."""
     for scale in (8, 4, 2):
         width, height = image.width // scale, image.height // scale
         if (width * scale, height * scale) == image.size and min(width, height) >= smallest:
             image.draft(image.mode, (width, height))
-            return
+            return scale
+    return 1
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:

@@ -6,6 +6,7 @@ normalises and erases a batch. Every draw depends on the sample's key alone.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -21,9 +22,10 @@ from vitrail.data.transforms.batched import AffineConfig, ErasingConfig, Positiv
 from vitrail.data.transforms.colour import ColourConfig, recolour
 from vitrail.data.transforms.mix import MixConfig
 from vitrail.data.transforms.policies import Policy
-from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, to_pillow, to_pixels
+from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, size_of, to_pillow, to_pixels
 from vitrail.data.transforms.randaugment import LARGEST
 from vitrail.errors import UserError, did_you_mean
+from vitrail.ops.grid import Pair
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -139,12 +141,25 @@ class Augment:
     def __call__(self, image: Picture, key: int = 0) -> Tensor:
         return self.finish(self.pixels(image, key)[None], np.array([key], dtype=np.uint64))[0]
 
-    def pixels(self, image: Picture, key: int = 0) -> Tensor:
-        """The image at the input size, cropped and changed by the policy: uint8 (C, H, W)."""
+    def needed_side(self, size: Pair, key: int) -> int:
+        """How long the sides of an image of this (height, width) need be: its crop has twice the input's sides then."""
+        if self.config.crop in ("none", "window"):
+            return self.preprocess.sufficient
+        with keyed_random.torch_seeded(key):
+            _, _, height, width = self._crop(size)
+        rows, columns = self.input.size
+        return math.ceil(2 * min(size) * max(rows / height, columns / width))
+
+    def pixels(self, image: Picture, key: int = 0, size: Pair | None = None) -> Tensor:
+        """The image at the input size, cropped and changed by the policy: uint8 (C, H, W).
+
+        Args:
+            size: (height, width) of the image in full, if it was decoded at a fraction of it.
+        """
         if self.deterministic:
             return self.preprocess.pixels(image)
         with keyed_random.torch_seeded(key):
-            image = self._cropped(image)
+            image = self._cropped(image, size)
             if self._policy is not None:
                 image = self._policy(to_pillow(image))
         return to_pixels(image)
@@ -167,12 +182,18 @@ class Augment:
         images = self.preprocess.finish(pixels)
         return images if config.erasing is None else batched.erase(images, keys, config.erasing)
 
-    def _cropped(self, image: Picture) -> Picture:
+    def _crop(self, size: Pair) -> policies.Box:
+        return policies.CROPS[self.config.crop](*size, self.config.area, self.config.aspect)
+
+    def _cropped(self, image: Picture, whole: Pair | None) -> Picture:
         if self.config.crop in ("none", "window"):
             return self.preprocess.fit(image)
         self.preprocess.checked(image)
-        height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[-2:]
-        top, left, h, w = policies.CROPS[self.config.crop](height, width, self.config.area, self.config.aspect)
+        size = size_of(image)
+        top, left, h, w = self._crop(whole or size)
         if isinstance(image, Image.Image):
+            if whole is not None and size != whole:
+                y, x = (own / full for own, full in zip(size, whole, strict=True))
+                return self.preprocess.stretch(image, box=(left * x, top * y, (left + w) * x, (top + h) * y))
             return self.preprocess.stretch(image.crop((left, top, left + w, top + h)))
         return self.preprocess.stretch(image[:, top : top + h, left : left + w].contiguous())

@@ -128,7 +128,11 @@ class Preprocess:
     def __call__(self, image: Picture) -> Tensor:
         return self.finish(self.pixels(image)[None])[0]
 
-    def pixels(self, image: Picture, key: int = 0) -> Tensor:
+    def needed_side(self, size: tuple[int, int], key: int) -> int | None:
+        """None: what is measured is decoded in full."""
+        return None
+
+    def pixels(self, image: Picture, key: int = 0, size: tuple[int, int] | None = None) -> Tensor:
         """The image at the input size: uint8 (C, H, W)."""
         return to_pixels(self.fit(image))
 
@@ -159,9 +163,18 @@ class Preprocess:
             )
         return image
 
-    def stretch(self, image: Picture, size: tuple[int, int] | None = None) -> Picture:
-        """The entire image at this (height, width), default the input size, its aspect ratio given up."""
-        return map_bands(image, lambda band, _: self._resize(band, size or self.config.size), self.fill)
+    def stretch(
+        self,
+        image: Picture,
+        size: tuple[int, int] | None = None,
+        box: tuple[float, float, float, float] | None = None,
+    ) -> Picture:
+        """The image at this (height, width), default the input size, its aspect ratio given up.
+
+        Args:
+            box: the part to take: left, top, right, bottom in pixels; None: the entire image.
+        """
+        return map_bands(image, lambda band, _: self._resize(band, size or self.config.size, box), self.fill)
 
     @property
     def sufficient(self) -> int:
@@ -201,9 +214,12 @@ class Preprocess:
         fit = _cover if self.config.resize == "crop" else _contain
         return fit(size, (target[0], target[1]))
 
-    def _resize(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
-        resample = Image.Resampling[self.config.interpolation.upper()]
-        return image.resize((size[1], size[0]), resample) if (image.height, image.width) != size else image
+    def _resize(
+        self, image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+    ) -> Image.Image:
+        if box is None and (image.height, image.width) == size:
+            return image
+        return image.resize((size[1], size[0]), Image.Resampling[self.config.interpolation.upper()], box)
 
     def _centre(self, image: Image.Image, fill: tuple[int, ...] | None) -> Image.Image:
         """The central part of the size, bordered with ``fill`` (black if None) where the image is smaller."""
@@ -231,6 +247,11 @@ def map_bands(
         return function(image, fill)
     bands = (function(Image.fromarray(band.numpy()), (f,)) for band, f in zip(image, fill, strict=True))
     return torch.stack([torch.from_numpy(np.array(band)) for band in bands])
+
+
+def size_of(image: Picture) -> tuple[int, int]:
+    """(height, width)."""
+    return (image.height, image.width) if isinstance(image, Image.Image) else (image.shape[-2], image.shape[-1])
 
 
 def to_pixels(image: Picture) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Protocol, TypeAlias
 
 import torch
-from PIL import Image
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
@@ -17,8 +17,9 @@ from vitrail.data.targets import T, TargetKind
 from vitrail.data.transforms.batched import PositiveRange
 from vitrail.data.transforms.colour import ColourConfig, recolour
 from vitrail.data.transforms.geometry import ImageGeometry
-from vitrail.data.transforms.preprocess import LONGEST, Picture, Preprocess, PreprocessConfig, to_pixels
+from vitrail.data.transforms.preprocess import LONGEST, Picture, Preprocess, PreprocessConfig, size_of, to_pixels
 from vitrail.errors import UserError, did_you_mean
+from vitrail.ops.grid import Pair
 
 if TYPE_CHECKING:
     from torchvision.tv_tensors import TVTensor
@@ -57,8 +58,15 @@ class SceneTransform(Protocol[T]):
     def deterministic(self) -> bool:
         """``scene`` ignores its key, and its pixels, (C, H, W) at the input size, ignore the target."""
 
-    def scene(self, image: Picture, target: T, key: int) -> Scene[T]:
-        """An image and its target, of one shape for all images."""
+    def needed_side(self, size: Pair, key: int) -> int | None:
+        """How long the sides of an image of this (height, width) need be; None: as long as they are."""
+
+    def scene(self, image: Picture, target: T, key: int, size: Pair | None = None) -> Scene[T]:
+        """An image and its target, of one shape for all images.
+
+        Args:
+            size: (height, width) of the image in full, if it was decoded at a fraction of it; the target's is that.
+        """
 
     def finish(self, pixels: Tensor, keys: Keys) -> Tensor | dict[str, Tensor]:
         """A batch of pixels to float32 (B, C, H, W), or to several such by name."""
@@ -75,8 +83,15 @@ class ImageTransform(Protocol):
     def deterministic(self) -> bool:
         """``pixels`` ignores its key."""
 
-    def pixels(self, image: Picture, key: int) -> Tensor:
-        """uint8, of one shape for all images; where ``deterministic``, (C, H, W) at the input size."""
+    def needed_side(self, size: Pair, key: int) -> int | None:
+        """How long the sides of an image of this (height, width) need be; None: as long as they are."""
+
+    def pixels(self, image: Picture, key: int, size: Pair | None = None) -> Tensor:
+        """uint8, of one shape for all images; where ``deterministic``, (C, H, W) at the input size.
+
+        Args:
+            size: (height, width) of the image in full, if it was decoded at a fraction of it.
+        """
 
     def finish(self, pixels: Tensor, keys: Keys) -> Tensor | dict[str, Tensor]:
         """A batch of them to float32 (B, C, H, W), or to several such by name."""
@@ -88,10 +103,11 @@ class ImageScenes(Generic[T]):
     def __init__(self, transform: ImageTransform) -> None:
         self.transform = transform
         self.input, self.deterministic, self.finish = transform.input, transform.deterministic, transform.finish
+        self.needed_side = transform.needed_side
 
-    def scene(self, image: Picture, target: T, key: int) -> Scene[T]:
+    def scene(self, image: Picture, target: T, key: int, size: Pair | None = None) -> Scene[T]:
         """The transformed image with the target itself."""
-        return Scene(self.transform.pixels(image, key), target)
+        return Scene(self.transform.pixels(image, key, size), target)
 
 
 class ScenePreprocess(Generic[T]):
@@ -104,13 +120,17 @@ class ScenePreprocess(Generic[T]):
         self.input, self.kind = config, kind
         self.preprocess = Preprocess(config)
 
-    def scene(self, image: Picture, target: T, key: int = 0) -> Scene[T]:
+    def needed_side(self, size: Pair, key: int) -> int | None:
+        """As in prediction."""
+        return self.preprocess.sufficient
+
+    def scene(self, image: Picture, target: T, key: int = 0, size: Pair | None = None) -> Scene[T]:
         """The image at the input size with its target.
 
         Raises:
             BadImage: the target is that of an image of another size.
         """
-        geometry = self.geometry(image, target)
+        geometry = self.geometry(size or size_of(image), target)
         moved = self.kind.to_input(target, geometry)
         return Scene(self.preprocess.pixels(image), moved, self.padding(geometry))
 
@@ -118,9 +138,8 @@ class ScenePreprocess(Generic[T]):
         """uint8 (B, C, H, W) → float32, normalised."""
         return self.preprocess.finish(pixels)
 
-    def geometry(self, image: Picture, target: T) -> ImageGeometry:
-        """Where the input lies in the image. Raises as above."""
-        size = size_of(image)
+    def geometry(self, size: Pair, target: T) -> ImageGeometry:
+        """Where the input lies in an image of this (height, width). Raises as above."""
         require_size(self.kind, target, size)
         return self.preprocess.geometry(size)
 
@@ -132,9 +151,13 @@ class ScenePreprocess(Generic[T]):
 class SceneEvaluation(ScenePreprocess[T]):
     """The same for evaluation: predictions are compared with the target in the image's own pixels."""
 
-    def scene(self, image: Picture, target: T, key: int = 0) -> Scene[T]:
+    def needed_side(self, size: Pair, key: int) -> int | None:
+        """None: what is measured is decoded in full."""
+        return None
+
+    def scene(self, image: Picture, target: T, key: int = 0, size: Pair | None = None) -> Scene[T]:
         """The image at the input size with its target as it is. Raises as above."""
-        geometry = self.geometry(image, target)
+        geometry = self.geometry(size or size_of(image), target)
         return Scene(self.preprocess.pixels(image), target, self.padding(geometry), geometry)
 
 
@@ -208,7 +231,12 @@ class SceneAugment(Generic[T]):
         self.config, self.input, self.kind = config, preprocess, kind
         self._plain = ScenePreprocess(preprocess, kind)
 
-    def scene(self, image: Picture, target: T, key: int = 0) -> Scene[T]:
+    def needed_side(self, size: Pair, key: int) -> int | None:
+        """How long the sides need be: twice what the image is resized to at most."""
+        needed = self._plain.preprocess.sufficient
+        return needed if self.config.scale is None else math.ceil(needed * max(1.0, self.config.scale[1]))
+
+    def scene(self, image: Picture, target: T, key: int = 0, size: Pair | None = None) -> Scene[T]:
         """The augmented image with its moved target; objects that are out of view are left out.
 
         Raises:
@@ -220,12 +248,13 @@ class SceneAugment(Generic[T]):
 
         with keyed_random.torch_seeded(key):
             if self.config.scale is None:
-                made = self._plain.scene(image, target, key)
+                made = self._plain.scene(image, target, key, size)
                 parts: Parts = {"image": ImagePart(made.pixels), **self.kind.parts(made.target)}
                 target, padding = made.target, made.padding
             else:
-                require_size(self.kind, target, size_of(image))
-                parts, padding = self._scaled(self._plain.preprocess.checked(image), target, self.config.scale)
+                size = size or size_of(image)
+                require_size(self.kind, target, size)
+                parts, padding = self._scaled(self._plain.preprocess.checked(image), size, target, self.config.scale)
             if padding is not None:
                 parts["padding"] = Mask(padding)
             for flip, probability in (
@@ -244,13 +273,13 @@ class SceneAugment(Generic[T]):
             pixels = recolour(pixels.float(), keys, self.config.colour)
         return self._plain.finish(pixels, keys)
 
-    def _scaled(self, image: Picture, target: T, factors: tuple[float, float]) -> tuple[Parts, Tensor]:
+    def _scaled(self, image: Picture, size: Pair, target: T, factors: tuple[float, float]) -> tuple[Parts, Tensor]:
         """The parts at a random multiple of their size in inference, at a random place of the input; and which pixels
         (H, W) lie beyond the image."""
         from torchvision.transforms.v2 import functional as moves
         from torchvision.tv_tensors import Image as ImagePart
 
-        size, wanted = size_of(image), self.input.size
+        wanted = self.input.size
         if self.config.scale_probability < 1 and torch.rand(1) >= self.config.scale_probability:
             factors = (1.0, 1.0)
         factor = float(factors[0] + torch.rand(1) * (factors[1] - factors[0]))
@@ -284,11 +313,6 @@ def _resized(part: TVTensor, size: tuple[int, int]) -> TVTensor:
     plain = part.as_subclass(Tensor)
     own = size_of(plain)
     return wrap(ImageGeometry((0, 0, own[1], own[0]), size, own).maps(plain), like=part)
-
-
-def size_of(image: Picture) -> tuple[int, int]:
-    """(height, width)."""
-    return (image.height, image.width) if isinstance(image, Image.Image) else (image.shape[-2], image.shape[-1])
 
 
 def require_size(kind: Kind[T], target: T, size: tuple[int, int]) -> None:

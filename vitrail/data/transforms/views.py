@@ -18,6 +18,7 @@ from vitrail.data import keyed_random
 from vitrail.data.keyed_random import Keys
 from vitrail.data.transforms.augment import Augment, Augmentation, AugmentConfig
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig
+from vitrail.ops.grid import Pair
 
 
 @config
@@ -61,13 +62,17 @@ class Views:
         )
         self._preprocess = Preprocess(preprocess)
 
-    def pixels(self, image: Picture, key: int = 0) -> Tensor:
-        """uint8: (C, H, W) where :attr:`deterministic`, else (bytes of all views,)."""
+    def needed_side(self, size: Pair, key: int) -> int:
+        """How long the sides of an image of this (height, width) need be for all views."""
+        if self.deterministic:
+            return self._preprocess.sufficient
+        return max(augment.needed_side(size, own) for augment, own in self._keyed(key))
+
+    def pixels(self, image: Picture, key: int = 0, size: Pair | None = None) -> Tensor:
+        """uint8: (C, H, W) where :attr:`deterministic`, else (bytes of all views,); ``size`` as of ``Augment``."""
         if self.deterministic:
             return self._preprocess.pixels(image)
-        keys = (self._keys(np.array([key], dtype=np.uint64), view)[0] for view in range(len(self.augments)))
-        cropped = (augment.pixels(image, int(own)) for augment, own in zip(self.augments, keys, strict=True))
-        return torch.cat([pixels.flatten() for pixels in cropped])
+        return torch.cat([augment.pixels(image, own, size).flatten() for augment, own in self._keyed(key)])
 
     def finish(self, pixels: Tensor, keys: Keys) -> dict[str, Tensor]:
         """The views by name."""
@@ -81,6 +86,11 @@ class Views:
             f"view{view}": augment.finish(part, self._keys(keys, view))
             for view, (augment, part) in enumerate(zip(self.augments, parts, strict=True))
         }
+
+    def _keyed(self, key: int) -> list[tuple[Augment, int]]:
+        """Each view's augmentation with its own key."""
+        keys = np.array([key], dtype=np.uint64)
+        return [(augment, int(self._keys(keys, view)[0])) for view, augment in enumerate(self.augments)]
 
     def _keys(self, keys: Keys, view: int) -> Keys:
         return keyed_random.salted(keys, f"view {view}")
