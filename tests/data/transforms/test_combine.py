@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -265,7 +264,7 @@ def keys(key: int) -> Any:
 
 def test_tiles_meet_in_the_middle_half_and_show_images_at_half_their_size() -> None:
     cuts = set()
-    for key in range(200):
+    for key in range(100):
         samples = Samples("masks")
         scene = made("masks", key, samples, mosaic=1.0)
         assert len(samples.reads) == 4
@@ -285,9 +284,9 @@ def test_tiles_meet_in_the_middle_half_and_show_images_at_half_their_size() -> N
 def test_how_often_images_are_combined(setting: str, reads: int) -> None:
     combined = combine("masks", **{setting: 0.3}).batch(0)
     samples = Samples("masks")
-    for key in range(1000):
+    for key in range(500):
         combined.scene(samples, key % NUM, key_of(key))
-    assert (len(samples.reads) - 1000) / reads == pytest.approx(300, abs=60)  # four deviations
+    assert (len(samples.reads) - 500) / reads == pytest.approx(150, abs=40)  # four deviations
     counts = np.bincount(samples.reads, minlength=NUM)
     assert counts.min() > 0.75 * counts.mean()
 
@@ -313,8 +312,7 @@ def test_unreadable_partners_are_replaced_or_named() -> None:
         assert scene.target.image_id == 0
         assert scene.pixels.shape == (3, 48, 64)
     with pytest.raises(UserError, match=r"^[1-7]\.png is no image; repair or remove it"):
-        for key in range(0, 5 * NUM, NUM):
-            made("masks", key, Samples("masks", bad, skip=False), **settings)
+        [made("masks", key, Samples("masks", bad, skip=False), **settings) for key in range(0, 5 * NUM, NUM)]
     with pytest.raises(BadImage):  # which the loader leaves out or names
         made("masks", 3, Samples("masks", bad), **settings)
 
@@ -323,7 +321,6 @@ def test_one_image_at_a_time_is_in_memory() -> None:
     alive: list[weakref.ref[Image.Image]] = []
 
     def watch(image: Image.Image) -> None:
-        gc.collect()
         assert sum(each() is not None for each in alive) == 0
         alive.append(weakref.ref(image))
 
