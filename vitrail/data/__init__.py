@@ -16,6 +16,7 @@ from vitrail.data.objects import Objects, ObjectsBatch
 from vitrail.data.source import Source, SourceConfig, Splits, open_source
 from vitrail.data.targets import TargetKind
 from vitrail.data.transforms.augment import Augment, Augmentation, AugmentConfig, augmentation
+from vitrail.data.transforms.combine import Combine
 from vitrail.data.transforms.mix import Mix, MixConfig
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig, PreprocessOptions
 from vitrail.data.transforms.scene import SceneAugment, SceneAugmentation, SceneAugmentConfig
@@ -26,6 +27,7 @@ __all__ = [
     "Augment",
     "AugmentConfig",
     "BadImage",
+    "Combine",
     "Data",
     "DataConfig",
     "Loader",
@@ -102,13 +104,18 @@ class Data:
         """
         return self.splits.split(name)
 
-    def train_loader(self, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> Loader:
-        """Shuffled, augmented and mixed batches of the training split, or such of several views."""
+    def train_loader(self, *, seed: int = 0, epochs: int | None = None, rank: int = 0, world_size: int = 1) -> Loader:
+        """Shuffled, augmented and mixed batches of the training split, or such of several views.
+
+        Args:
+            epochs: of the training, where its last ones are augmented less (``scenes.close``).
+        """
         config, preprocess = self.config, self.config.preprocess.resolve()
         at: Any = {"seed": seed, "rank": rank, "world_size": world_size}
         if self.target_kind.spatial:
             scenes = SceneAugment(config.scenes, preprocess, self.target_kind)
-            return Loader(self.split("train"), scenes, config.loader, train=True, **at)
+            source, combine = self.split("train"), Combine(scenes, len(self.split("train")), epochs)
+            return Loader(source, scenes, config.loader, train=True, combine=combine, **at)
         return Loader(
             self.split("train"),
             Views(config.views, preprocess) if config.views else Augment(config.augment, preprocess),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torchvision.tv_tensors import TVTensor
 
     from vitrail.data.transforms.geometry import ImageGeometry
+    from vitrail.ops.grid import Pair
 
 
 class MapTargets(TargetKind[Tensor, C]):
@@ -50,6 +51,16 @@ class MapTargets(TargetKind[Tensor, C]):
 
     def from_parts(self, target: Tensor, parts: Mapping[str, TVTensor], size: tuple[int, int]) -> Tensor:
         return parts["map"].as_subclass(Tensor)
+
+    def combine_fault(self, *, mosaic: bool, copy_paste: bool, mixup: bool) -> str | None:
+        return super().combine_fault(mosaic=False, copy_paste=copy_paste, mixup=mixup)
+
+    def joined(self, targets: Sequence[Tensor], corners: Sequence[Pair], size: Pair) -> Tensor:
+        """As above; unknown where no image is."""
+        canvas = targets[0].new_full(size, self.unknown)
+        for target, (top, left) in zip(targets, corners, strict=True):
+            canvas[top : top + target.shape[0], left : left + target.shape[1]] = target
+        return canvas
 
     def collate(self, targets: Sequence[Tensor] | C) -> Tensor:
         """(B, H, W), in their own dtype."""

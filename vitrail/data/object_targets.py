@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from vitrail.data.annotations import Annotations, in_words
 from vitrail.data.drawing import draw_objects
 from vitrail.data.media.decode import BadImage
 from vitrail.data.objects import Objects, ObjectsBatch
-from vitrail.data.targets import Extents, TargetKind
+from vitrail.data.targets import Extents, TargetKind, refusal
 from vitrail.data.transforms.geometry import ImageGeometry, clipped, visible
 from vitrail.ops import boxes
 
 if TYPE_CHECKING:
     from PIL import Image
     from torchvision.tv_tensors import TVTensor
+
+    from vitrail.ops.grid import Pair
 
 OVERHANG = 1.0  # pixels that a box may go beyond the image: rounding, and counting pixels from 1
 
@@ -77,6 +81,32 @@ class ObjectTargets(TargetKind[Objects, Annotations]):
             cut = torch.where((cut != moved).any(dim=1, keepdim=True), boxes.of_masks(masks), cut)
         return visible(target.moved(cut, masks, size))
 
+    def combine_fault(self, *, mosaic: bool, copy_paste: bool, mixup: bool) -> str | None:
+        if copy_paste and self.name == "boxes":
+            return refusal("copy_paste", "by boxes alone") + ", or data.source.kind=masks where the data has masks"
+        return None
+
+    def joined(self, targets: Sequence[Objects], corners: Sequence[Pair], size: Pair) -> Objects:
+        """As above; the image's id is the first one's."""
+        placed = (_placed(target, corner, size) for target, corner in zip(targets, corners, strict=True))
+        batch = ObjectsBatch.of(list(placed))
+        return dataclasses.replace(batch, counts=(sum(batch.counts),), image_ids=batch.image_ids[:1])[0]
+
+    def num_objects(self, target: Objects) -> int:
+        return len(target)
+
+    def pasted(self, target: Objects, other: Objects, chosen: Tensor) -> tuple[Objects, Tensor]:
+        """As above; the box of an object that is partly hidden is that of the rest of its mask."""
+        above = other.take(chosen & ~other.crowd)
+        assert target.masks is not None
+        assert above.masks is not None
+        over = above.masks.any(dim=0)
+        masks = target.masks & ~over
+        hidden = (target.masks & over).flatten(1).any(dim=1, keepdim=True)
+        cut = torch.where(hidden, boxes.of_masks(masks), target.boxes_xyxy)
+        below = visible(target.moved(cut, masks, target.size))
+        return self.joined([below, above], [(0, 0), (0, 0)], target.size), over
+
     def collate(self, targets: Sequence[Objects] | Annotations) -> ObjectsBatch:
         return ObjectsBatch.of([targets[image] for image in range(len(targets))])
 
@@ -100,6 +130,15 @@ class ObjectTargets(TargetKind[Objects, Annotations]):
         for place in np.flatnonzero(~masks.any(axis=(1, 2))).tolist():
             name = classes[column.labels_of(index)[place]]
             yield f"has at object {place} ({name}) a mask without a pixel"
+
+
+def _placed(objects: Objects, corner: Pair, size: Pair) -> Objects:
+    """Those of an image in one of ``size`` (height, width), at its (top, left) ``corner``."""
+    (top, left), (height, width), masks = corner, objects.size, objects.masks
+    if masks is not None:
+        masks = pad(masks, (left, size[1] - left - width, top, size[0] - top - height))
+    start = objects.boxes_xyxy.new_tensor([left, top] * 2)
+    return objects.moved(objects.boxes_xyxy + start, masks, size)
 
 
 def _box_fault(box: np.ndarray, size: tuple[int, int]) -> str | None:

@@ -32,12 +32,14 @@ class Segments:
         labels: int64 (n,).
         crowd: bool (n,): a segment of several objects; neither learned from nor counted as missed.
         image_id: what the data set calls the image.
+        things: bool (n,), which are of classes of things; None: all, or it does not matter.
     """
 
     numbers: Tensor
     labels: Tensor
     crowd: Tensor
     image_id: int = 0
+    things: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,7 +66,20 @@ class Segments:
             return self
         new = torch.cat((keep.new_zeros(1), keep)).cumsum(0).to(self.numbers.dtype)
         numbers = torch.where(self.numbers == VOID, VOID, new[self.numbers.long()])
-        return dataclasses.replace(self, numbers=numbers, labels=self.labels[keep], crowd=self.crowd[keep])
+        things = None if self.things is None else self.things[keep]
+        return Segments(numbers, self.labels[keep], self.crowd[keep], self.image_id, things)
+
+    def is_thing(self) -> Tensor:
+        """``things``, bool (n,), all where it is None."""
+        return torch.ones_like(self.crowd) if self.things is None else self.things
+
+    def with_stuff_merged(self) -> Segments:
+        """One segment for each class of stuff, as panoptic segmentation has it; crowds stay as they are."""
+        first: dict[int, int] = {}
+        new = torch.arange(len(self) + 1, dtype=self.numbers.dtype)
+        for place in (~self.is_thing() & ~self.crowd).nonzero().flatten().tolist():
+            new[place + 1] = first.setdefault(int(self.labels[place]), place + 1)
+        return dataclasses.replace(self, numbers=new[self.numbers.long()]).visible()
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +210,7 @@ class SegmentColumn:
             labels=torch.from_numpy(self.labels[part].astype(np.int64)),
             crowd=torch.from_numpy(self.crowd[part].copy()),
             image_id=int(self.image_ids[image]),
+            things=torch.from_numpy(self.things[self.labels[part]]),
         )
 
     def labels_of(self, index: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from vitrail import registry
 from vitrail.build import REGISTRIES, open_checkpoint
 from vitrail.config import to_dict
 from vitrail.console import note, warn
-from vitrail.data import AugmentConfig, Data, Loader, MixConfig, PreprocessConfig, open_data, targets
+from vitrail.data import AugmentConfig, Data, Loader, MixConfig, open_data, targets
 from vitrail.data.batch import Batch, chunks, to_device
 from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
@@ -95,7 +95,7 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Trai
         ema.module.to(world.device)
 
     ranks = {"rank": world.rank, "world_size": world.size}
-    loader = data.train_loader(seed=run.seed, **ranks)
+    loader = data.train_loader(seed=run.seed, epochs=run.epochs, **ranks)
     val = data.eval_loader("val", **ranks) if data.splits.val is not None else None
     run = dataclasses.replace(run, precision=world.broadcast(_precision(run, model, loader, world)))
     if run.compile:
@@ -149,25 +149,35 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Trainable:
     torch.manual_seed(run.seed)
     options = module.Task.derived_options(run.preprocess) | run.task_options
     task: Trainable = module.Task(module.Task.configure(run.model, train.classes, train.targets, options))
-    _require_input_fits(run.preprocess, task)
+    _require_input_fits(run, task)
     _require_views_fit(run, task)
     if fresh and run.init is not None:
         initialise_from(task, run.init)
     return task
 
 
-def _require_input_fits(preprocess: PreprocessConfig, task: Trainable) -> None:
+def _require_input_fits(run: Run, task: Trainable) -> None:
     """Check that the model takes the images that are made.
 
     Raises:
-        UserError: ``data.preprocess`` sets a size or a number of channels that it does not take.
+        UserError: ``data.preprocess`` or ``data.scenes`` makes a size or a number of channels that it does not take.
     """
+    preprocess, scenes = run.preprocess, run.data.scenes
     if preprocess.channels != task.inputs.channels:
         raise UserError(
             f"data.preprocess.channels {preprocess.channels} and model.channels {task.inputs.channels} differ; "
             "set model.channels alone"
         )
     task.inputs.accepts(preprocess.size)
+    for size in scenes.sizes(preprocess.size) if task.spatial() else ():
+        try:
+            task.inputs.accepts(size)
+        except UserError:
+            patch = run.model.patch_size
+            raise UserError(
+                f"data.scenes.batch_scale makes {size[0]}×{size[1]} pixels, which patches of {patch[0]}×{patch[1]} do "
+                f"not cover; set data.scenes.multiple={math.lcm(*patch)}"
+            ) from None
 
 
 def _require_supported(run: Run, task: Trainable, world: World) -> None:

@@ -16,6 +16,7 @@ from vitrail.data.keyed_random import Keys
 from vitrail.data.loading.sampler import Step
 from vitrail.data.media.decode import BadImage, decode_enough
 from vitrail.data.source import Source
+from vitrail.data.transforms.combine import Combine, CombinedBatch
 from vitrail.data.transforms.mix import Mix
 from vitrail.data.transforms.scene import Scene, SceneTransform
 from vitrail.errors import UserError
@@ -30,6 +31,7 @@ class Assembly:
     Attributes:
         seed: with a step's epoch and a sample's index and repeat, the key of the sample's draws.
         mix: blends the finished batch, keyed by (seed, epoch, step).
+        combine: draws the input size of a step, keyed in the same way, and makes scenes of several samples.
         skip_bad: list unreadable samples in ``batch["bad"]`` and leave them out, instead of failing.
         cached: keep the transform's first half of every sample; each process has its own store.
     """
@@ -38,6 +40,7 @@ class Assembly:
     transform: SceneTransform[Any]
     seed: int
     mix: Mix | None
+    combine: Combine[Any] | None
     skip_bad: bool
     cached: bool
 
@@ -49,12 +52,13 @@ class Assembly:
 
     def _assemble(self, step: Step) -> Batch:
         keys = keyed_random.keys(self.seed, "sample", step.epoch, step.index, step.repeat)
+        combined = self._combined(step)
         rows: list[Scene[Any]] = []
         good: list[int] = []
         bad: list[tuple[int, str]] = []
         for position, (index, key) in enumerate(zip(step.index.tolist(), keys.tolist(), strict=True)):
             try:
-                rows.append(self._row(index, key))
+                rows.append(self._row(index, key) if combined is None else combined.scene(self, index, key))
                 good.append(position)
             except BadImage as error:
                 if not self.skip_bad:
@@ -63,16 +67,43 @@ class Assembly:
         if not rows:
             raise UserError(f"all {len(bad)} images of a batch are bad: {bad[0][1]}; see `vitrail data check`")
         index = step.index[good]
-        batch = self._batch(rows, index, keys[good])
+        batch = self._batch(self.transform if combined is None else combined.augment, rows, index, keys[good])
         batch |= {"index": torch.from_numpy(index), "keys": torch.from_numpy(keys[good].view(np.int64))}
         if self.mix is not None:
             key = keyed_random.key(self.seed, "mix", step.epoch, step.step)
             batch["images"], batch["targets"] = self.mix(batch["images"], tensor_targets(batch), key)
         return batch | {"bad": bad} if bad else batch
 
-    def _batch(self, rows: list[Scene[Any]], index: np.ndarray, keys: Keys) -> Batch:
+    def scene(self, transform: SceneTransform[Any], index: int, key: int) -> Scene[Any]:
+        """The sample at ``index`` with its spatial target, read and transformed.
+
+        Raises:
+            BadImage: it cannot be read.
+        """
+        return self._transformed(transform, index, self._target(index), key)
+
+    def partner(self, transform: SceneTransform[Any], index: int, key: int) -> Scene[Any] | None:
+        """The same for a sample that another one is combined with; None where it cannot be read and may be left out.
+
+        Raises:
+            UserError: it cannot be read, and may not.
+        """
+        try:
+            return self.scene(transform, index, key)
+        except BadImage as error:
+            if not self.skip_bad:
+                raise error.named(self.source.name(index)) from None
+            return None
+
+    def _combined(self, step: Step) -> CombinedBatch[Any] | None:
+        """How the scenes of a step are combined; None: each is shown by itself, at the input's size."""
+        if self.combine is None or self.combine.is_closed(step.epoch):
+            return None
+        return self.combine.batch(keyed_random.key(self.seed, "size", step.epoch, step.step))
+
+    def _batch(self, transform: SceneTransform[Any], rows: list[Scene[Any]], index: np.ndarray, keys: Keys) -> Batch:
         """The finished images of samples that were read, with their targets."""
-        finished = self.transform.finish(torch.stack([row.pixels for row in rows]), keys)
+        finished = transform.finish(torch.stack([row.pixels for row in rows]), keys)
         batch = cast("Batch", finished) if isinstance(finished, dict) else Batch(images=finished)
         kind, column = self.source.target_kind, self.source.targets
         found = [row.target for row in rows] if kind.spatial else kind.take(column, index)
@@ -85,20 +116,20 @@ class Assembly:
         return batch
 
     def _row(self, index: int, key: int) -> Scene[Any]:
-        """A sample with its spatial target; its pixels from memory where they are kept."""
+        """A sample by itself; its pixels from memory where they are kept."""
         if not self.cached:
-            return self._scene(index, self._target(index), key)
+            return self.scene(self.transform, index, key)
         pixels, known = self._store
         if not known[index]:
-            pixels[index] = self._scene(index, None, key).pixels
+            pixels[index] = self._transformed(self.transform, index, None, key).pixels
             known[index] = True
         return Scene(pixels[index], None)
 
-    def _scene(self, index: int, target: object, key: int) -> Scene[Any]:
-        """A sample, decoded as finely as the transform needs it."""
-        needed = partial(self.transform.needed_side, key=key)
-        image, size = decode_enough(self.source.read(index), self.transform.input.channels, needed)
-        return self.transform.scene(image, target, key, size)
+    def _transformed(self, transform: SceneTransform[Any], index: int, target: object, key: int) -> Scene[Any]:
+        """A sample with this target, decoded as finely as the transform needs it."""
+        needed = partial(transform.needed_side, key=key)
+        image, size = decode_enough(self.source.read(index), transform.input.channels, needed)
+        return transform.scene(image, target, key, size)
 
     def _target(self, index: int) -> object:
         kind = self.source.target_kind

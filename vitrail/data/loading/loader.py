@@ -18,6 +18,7 @@ from vitrail.data.batch import Batch
 from vitrail.data.loading.assembly import Assembly
 from vitrail.data.loading.sampler import Sampler, Step
 from vitrail.data.source import Source
+from vitrail.data.transforms.combine import Combine
 from vitrail.data.transforms.mix import Mix
 from vitrail.data.transforms.preprocess import Preprocess
 from vitrail.data.transforms.scene import ImageScenes, ImageTransform, SceneEvaluation, SceneTransform
@@ -59,9 +60,10 @@ class Loader:
     Args:
         transform: a ``Preprocess``, an ``Augment`` or ``Views``; for spatial targets a ``Preprocess`` or a
             ``SceneAugment``.
-        train: shuffle, drop the incomplete last batch, and let ``on_bad`` and ``mix`` apply; otherwise every sample
-            comes exactly once over all ranks, in order.
+        train: shuffle, drop the incomplete last batch, and let ``on_bad``, ``mix`` and ``combine`` apply; otherwise
+            every sample comes exactly once over all ranks, in order.
         mix, repeats: mixup and CutMix; repeated augmentation.
+        combine: in training on spatial targets, scenes made of several.
 
     Raises:
         UserError: a batch size that does not fit the data or the number of processes.
@@ -76,6 +78,7 @@ class Loader:
         train: bool,
         seed: int = 0,
         mix: Mix | None = None,
+        combine: Combine[Any] | None = None,
         repeats: int = 1,
         rank: int = 0,
         world_size: int = 1,
@@ -101,6 +104,7 @@ class Loader:
             transform=scenes,
             seed=seed,
             mix=mix if train and mix else None,
+            combine=combine if train and combine else None,
             skip_bad=train and config.on_bad == "skip",
             cached=cached,
         )

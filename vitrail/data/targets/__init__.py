@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from vitrail.data.batch import Targets
     from vitrail.data.transforms.geometry import ImageGeometry
+    from vitrail.ops.grid import Pair
 
 
 class StoredColumn(Protocol):
@@ -214,6 +215,35 @@ class TargetKind(ABC, Generic[T, C]):
         """The target with its moved parts, in an image of ``size`` (height, width) now."""
         return target
 
+    # of images that become one
+
+    def combine_fault(self, *, mosaic: bool, copy_paste: bool, mixup: bool) -> str | None:
+        """Why targets of several images cannot become one so, and what to do; None where they can.
+
+        Where ``mosaic`` or ``mixup`` can, there is :meth:`joined`, where ``copy_paste`` can, :meth:`pasted`.
+        """
+        wanted = {"mosaic": mosaic, "copy_paste": copy_paste, "mixup": mixup}
+        return next((refusal(name, f"with {self.wording}") for name, on in wanted.items() if on), None)
+
+    def joined(self, targets: Sequence[T], corners: Sequence[Pair], size: Pair) -> T:
+        """The target of an image of ``size`` (height, width) with images in it, at their (top, left) ``corners``.
+
+        They lie beside each other, or with mixup on each other.
+        """
+        raise NotImplementedError(f"{self.name}: targets that can be combined are joined")
+
+    def num_objects(self, target: T) -> int:
+        """Objects of which some can be put over another image."""
+        return 0
+
+    def pasted(self, target: T, other: T, chosen: Tensor) -> tuple[T, Tensor]:
+        """The target with objects of another image of its size over its own, and which pixels those have, bool (H, W).
+
+        Args:
+            chosen: bool (n,), of :meth:`num_objects` of ``other``; crowds and the like are left out all the same.
+        """
+        raise NotImplementedError(f"{self.name}: objects that can be put over an image are pasted")
+
     # of a batch
 
     def collate(self, targets: Sequence[T] | C) -> Targets | None:
@@ -231,6 +261,11 @@ class TargetKind(ABC, Generic[T, C]):
     def blendable(self, targets: Tensor, num_classes: int) -> Tensor:
         """The targets (B, …) as numbers (B, K) that may be added with weights."""
         return targets
+
+
+def refusal(setting: str, why: str) -> str:
+    """That images ``why`` cannot be combined as a setting of ``data.scenes`` wants."""
+    return f"data.scenes.{setting} cannot combine images {why}; set data.scenes.{setting}=0"
 
 
 def names() -> list[str]:

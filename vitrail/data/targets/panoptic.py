@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vitrail.data.annotations import in_words
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torchvision.tv_tensors import TVTensor
 
     from vitrail.data.transforms.geometry import ImageGeometry
+    from vitrail.ops.grid import Pair
 
 
 class SegmentTargets(TargetKind[Segments, SegmentColumn]):
@@ -56,6 +58,29 @@ class SegmentTargets(TargetKind[Segments, SegmentColumn]):
         """As above; segments that are out of view are left out."""
         return replace(target, numbers=parts["numbers"].as_subclass(Tensor)).visible()
 
+    def combine_fault(self, *, mosaic: bool, copy_paste: bool, mixup: bool) -> str | None:
+        return super().combine_fault(mosaic=False, copy_paste=False, mixup=mixup)
+
+    def joined(self, targets: Sequence[Segments], corners: Sequence[Pair], size: Pair) -> Segments:
+        """As above; a class of stuff becomes one segment. The image's id is the first one's."""
+        numbers = targets[0].numbers.new_full(size, VOID)
+        starts = np.cumsum([0, *map(len, targets)]).tolist()
+        for target, (top, left), start in zip(targets, corners, starts[:-1], strict=True):
+            height, width = target.size
+            own = torch.where(target.numbers == VOID, VOID, target.numbers + start)
+            numbers[top : top + height, left : left + width] = own
+        return _together(targets, numbers).with_stuff_merged()
+
+    def num_objects(self, target: Segments) -> int:
+        return len(target)
+
+    def pasted(self, target: Segments, other: Segments, chosen: Tensor) -> tuple[Segments, Tensor]:
+        """As above; stuff stays where it is."""
+        chosen = chosen & ~other.crowd & other.is_thing()
+        over = torch.cat((chosen.new_zeros(1), chosen))[other.numbers.long()]
+        numbers = torch.where(over, other.numbers + len(target), target.numbers)
+        return _together([target, other], numbers).visible(), over
+
     def collate(self, targets: Sequence[Segments] | SegmentColumn) -> SegmentsBatch:
         return SegmentsBatch.of([targets[image] for image in range(len(targets))])
 
@@ -69,6 +94,13 @@ class SegmentTargets(TargetKind[Segments, SegmentColumn]):
             yield f"has {size[1]} × {size[0]} pixels, and its map has {found.size[1]} × {found.size[0]}"
         for place in np.flatnonzero(found.areas.numpy() == 0).tolist():
             yield f"has at segment {place} ({classes[int(found.labels[place])]}) no pixel in its map"
+
+
+def _together(targets: Sequence[Segments], numbers: Tensor) -> Segments:
+    """The segments of all, one after the other, in one map of their numbers."""
+    columns = zip(*((each.labels, each.crowd, each.is_thing()) for each in targets), strict=True)
+    labels, crowd, things = map(torch.cat, columns)
+    return Segments(numbers, labels, crowd, targets[0].image_id, things)
 
 
 KIND = SegmentTargets("panoptic")

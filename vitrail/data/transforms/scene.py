@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Protocol, TypeAlias
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PositiveInt
 from torch import Tensor
 
 from vitrail.config import config
@@ -45,6 +46,10 @@ class Scene(Generic[T]):
         self, pixels: Tensor, target: T, padding: Tensor | None = None, geometry: ImageGeometry | None = None
     ) -> None:
         self.pixels, self.target, self.padding, self.geometry = pixels, target, padding, geometry
+
+    def outside(self) -> Tensor:
+        """The padding, where there is none too: bool (H, W)."""
+        return self.pixels.new_zeros(self.pixels.shape[1:], dtype=torch.bool) if self.padding is None else self.padding
 
 
 class SceneTransform(Protocol[T]):
@@ -171,14 +176,47 @@ class SceneAugmentConfig:
         scale_probability: how often; else the factor is 1. Resampling blurs: what must be exact to the pixel is learned
             from images as they are.
         horizontal_flip, vertical_flip: probabilities.
+        mosaic: how often four images, each scaled and flipped as above at half its size, are put together around a
+            random point (Bochkovskiy et al. 2020, as in YOLOX).
+        copy_paste: how often half of the objects of another image are put over an image (Ghiasi et al. 2021); needs
+            masks.
+        mixup: how often an image is the mean of two, with the objects of both (Zhang et al. 2019, as in YOLOX).
         colour: of the pixels alone.
+        batch_scale: the height of the input is a factor from this range of the nominal one, drawn for each batch, and
+            the width follows; None: always the nominal size.
+        multiple: of how many pixels the sides are then multiples; the patch size must divide it.
+        close: the share of the training, at its end and in entire epochs, without mosaic, copy-paste, mixup and
+            ``batch_scale``: images as they will be seen (YOLOX, D-FINE, DEIM).
     """
 
     scale: PositiveRange | None = None
     scale_probability: Probability = 1.0
     horizontal_flip: Probability = 0.0
     vertical_flip: Probability = 0.0
+    mosaic: Probability = 0.0
+    copy_paste: Probability = 0.0
+    mixup: Probability = 0.0
     colour: ColourConfig = ColourConfig()
+    batch_scale: PositiveRange | None = None
+    multiple: PositiveInt = 32
+    close: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    def sizes(self, size: Pair) -> list[Pair]:
+        """The (height, width) that a batch may have where the nominal one is ``size``.
+
+        Raises:
+            UserError: no multiple lies within the range.
+        """
+        if self.batch_scale is None:
+            return [size]
+        step, (low, high) = self.multiple, (size[0] * factor for factor in self.batch_scale)
+        heights = [rows * step for rows in range(math.ceil(low / step), math.floor(high / step) + 1) if rows]
+        if not heights:
+            raise UserError(
+                f"data.scenes.batch_scale: no multiple of {step} pixels is between {low:g} and {high:g}; "
+                "widen it, or lower data.scenes.multiple"
+            )
+        return [(height, max(1, round(size[1] * height / size[0] / step)) * step) for height in heights]
 
 
 SCENE_PRESETS: dict[str, SceneAugmentConfig] = {
@@ -194,6 +232,14 @@ SCENE_PRESETS: dict[str, SceneAugmentConfig] = {
     # photographs, long training: large-scale jitter
     "large": SceneAugmentConfig(
         scale=(0.1, 2.0), horizontal_flip=0.5, colour=ColourConfig(jitter=(0.3, 0.3, 0.3, 0.05), jitter_probability=0.8)
+    ),
+    # photographs with boxes or masks, long training: many objects an image, as DEIM's dense one-to-one matching
+    "dense": SceneAugmentConfig(
+        scale=(0.5, 1.5),
+        horizontal_flip=0.5,
+        mosaic=0.5,
+        mixup=0.5,
+        colour=ColourConfig(jitter=(0.3, 0.3, 0.3, 0.05), jitter_probability=0.8),
     ),
     # no up and no down, as under a microscope or from the air
     "any_side": SceneAugmentConfig(
@@ -219,16 +265,23 @@ class SceneAugment(Generic[T]):
 
     Images and the parts of their targets are moved by torchvision's v2, as ``tv_tensors``.
 
+    Args:
+        canvas: (height, width) of what comes out, in which images have their size in an input of ``preprocess.size``;
+            None: of that input.
+
     Raises:
         UserError: colours are changed of images that are neither grey nor RGB.
     """
 
     deterministic = False
 
-    def __init__(self, config: SceneAugmentConfig, preprocess: PreprocessConfig, kind: Kind[T]) -> None:
+    def __init__(
+        self, config: SceneAugmentConfig, preprocess: PreprocessConfig, kind: Kind[T], canvas: Pair | None = None
+    ) -> None:
         if config.colour and preprocess.channels not in (1, 3):
             raise UserError(f"scenes.colour needs 1 or 3 channels, not {preprocess.channels}; set it to zeros")
-        self.config, self.input, self.kind = config, preprocess, kind
+        self.config, self.kind = config, kind
+        self.input = preprocess if canvas is None else replace(preprocess, size=canvas)
         self._plain = ScenePreprocess(preprocess, kind)
 
     def needed_side(self, size: Pair, key: int) -> int | None:
@@ -247,14 +300,14 @@ class SceneAugment(Generic[T]):
         from torchvision.tv_tensors import Mask
 
         with keyed_random.torch_seeded(key):
-            if self.config.scale is None:
+            if self.config.scale is None and self.input == self._plain.input:
                 made = self._plain.scene(image, target, key, size)
                 parts: Parts = {"image": ImagePart(made.pixels), **self.kind.parts(made.target)}
                 target, padding = made.target, made.padding
             else:
                 size = size or size_of(image)
                 require_size(self.kind, target, size)
-                parts, padding = self._scaled(self._plain.preprocess.checked(image), size, target, self.config.scale)
+                parts, padding = self._scaled(self._plain.preprocess.checked(image), size, target)
             if padding is not None:
                 parts["padding"] = Mask(padding)
             for flip, probability in (
@@ -273,13 +326,22 @@ class SceneAugment(Generic[T]):
             pixels = recolour(pixels.float(), keys, self.config.colour)
         return self._plain.finish(pixels, keys)
 
-    def _scaled(self, image: Picture, size: Pair, target: T, factors: tuple[float, float]) -> tuple[Parts, Tensor]:
+    def at(self, size: Pair) -> SceneAugment[T]:
+        """The same for an input of another (height, width)."""
+        return SceneAugment(self.config, replace(self.input, size=size), self.kind)
+
+    def tile(self, size: Pair) -> SceneAugment[T]:
+        """The same for a part of this (height, width) of the input, in which images have half their size."""
+        height, width = (max(1, side // 2) for side in self.input.size)
+        return SceneAugment(self.config, replace(self.input, size=(height, width)), self.kind, canvas=size)
+
+    def _scaled(self, image: Picture, size: Pair, target: T) -> tuple[Parts, Tensor]:
         """The parts at a random multiple of their size in inference, at a random place of the input; and which pixels
         (H, W) lie beyond the image."""
         from torchvision.transforms.v2 import functional as moves
         from torchvision.tv_tensors import Image as ImagePart
 
-        wanted = self.input.size
+        wanted, factors = self.input.size, self.config.scale or (1.0, 1.0)
         if self.config.scale_probability < 1 and torch.rand(1) >= self.config.scale_probability:
             factors = (1.0, 1.0)
         factor = float(factors[0] + torch.rand(1) * (factors[1] - factors[0]))
