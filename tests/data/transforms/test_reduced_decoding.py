@@ -134,7 +134,9 @@ def test_a_loader_asks_for_what_suffices() -> None:
             return super().pixels(image, key, size)
 
     transform = ImageScenes(Watched(AugmentConfig(crop="resized", area=(0.9, 1.0)), INPUT))
-    Assembly(source=Source(), transform=transform, seed=0, mix=None, skip_bad=False, cached=False)._row(0, 3)
+    Assembly(source=Source(), transform=transform, seed=0, mix=None, combine=None, skip_bad=False, cached=False)._row(
+        0, 3
+    )
     assert seen == [(SIZE[1] // 8, SIZE)]
 
 
