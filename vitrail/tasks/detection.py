@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, NamedTuple, cast
+from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -35,10 +35,10 @@ from vitrail.ops.set_criterion import Layers, SetCriterion
 from vitrail.ops.set_losses import ClassRule, FocalRule, SoftmaxRule
 from vitrail.predictions.objects import Prediction
 from vitrail.tasks import Task as Base
-from vitrail.trainable import Losses
+from vitrail.trainable import Losses, ModelConfig
 from vitrail.vit import Features, ViT, ViTConfig
 
-__all__ = ["Config", "Prediction", "Task"]
+__all__ = ["Config", "Detector", "Prediction", "Task"]
 
 
 class Encoded(NamedTuple):
@@ -84,8 +84,20 @@ class Config:
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
-class Task(Base[Prediction]):
-    """Targets: one :class:`~vitrail.data.targets.Objects` an image, boxes in pixels of the model's input.
+class DetectorConfig(ModelConfig, Protocol):
+    """What the config of every detector has."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def threshold(self) -> float: ...
+
+
+class Detector(Base[Prediction]):
+    """What detectors share, however they find objects.
+
+    Targets: one :class:`~vitrail.data.targets.Objects` an image, boxes in pixels of the model's input.
 
     Outputs: B Q K+4, the scores of the classes and boxes_xyxy in pixels of the input; one tensor, so that every engine
     runs it. ``batch["padding"]`` bool (B, H, W), where there is one, marks the pixels outside of the image.
@@ -93,6 +105,44 @@ class Task(Base[Prediction]):
 
     monitor: ClassVar[str] = "ap"
     takes: ClassVar[tuple[str, ...]] = ("boxes", "masks")
+    config: DetectorConfig
+
+    @classmethod
+    def defaults(cls, facts: Facts) -> list[Choice]:
+        """As of all targets with places."""
+        return defaults.spatial(facts)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.config.classes
+
+    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
+        """The queries whose best class is over the threshold, best first."""
+        return [self._predicted(ranked(row), size) for row in outputs.detach().float().cpu()]
+
+    def class_scores(self, outputs: Tensor) -> Tensor:
+        """The best score of each class."""
+        return outputs[..., : len(self.config.classes)].amax(dim=1)
+
+    def metrics(self) -> Metrics:
+        """COCO's average precision and recall, VOC's mAP."""
+        return Metrics(self.config.classes)
+
+    def _predicted(self, found: Detections, size: tuple[int, int]) -> Prediction:
+        labels, scores, boxes, _ = (part.numpy() for part in found.over(self.config.threshold))
+        return Prediction(self.config.classes, labels, scores, boxes, size)
+
+
+class Task(Detector):
+    """DETR: queries attend to feature maps of the backbone, and every layer of a decoder refines their boxes."""
+
+    class_rows: ClassVar[tuple[str, ...]] = (
+        "head.weight", "head.bias", "proposals.score.weight", "proposals.score.bias", "denoising.label.weight",
+    )  # fmt: skip
+    shaping: ClassVar[tuple[str, ...]] = (
+        "decoder", "scales", "proposals", "window", "class_loss", "denoising", "one_to_many",
+    )  # fmt: skip
     config: Config
 
     def __init__(self, config: Config) -> None:
@@ -133,12 +183,7 @@ class Task(Base[Prediction]):
             "num_queries": min(max(math.ceil(1.5 * most / 10) * 10, 30), 300),
         }
         reason = f"{facts.num_images:,} images, with {most} objects at most"
-        return [*defaults.spatial(facts), Choice("task_options.decoder", decoder, reason)]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The classes."""
-        return self.config.classes
+        return [*super().defaults(facts), Choice("task_options.decoder", decoder, reason)]
 
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the mean of the patches, B D."""
@@ -180,18 +225,6 @@ class Task(Base[Prediction]):
             further["proposed"] = self.criterion.total([(proposed.logits, proposed.boxes)], truth)
         return self.criterion.losses(parts, further)
 
-    def decode(self, outputs: Tensor, size: Pair) -> list[Prediction]:
-        """The queries whose best class is over the threshold, best first."""
-        return [self._predicted(ranked(row), size) for row in outputs.detach().float().cpu()]
-
-    def class_scores(self, outputs: Tensor) -> Tensor:
-        """The best score of each class."""
-        return outputs[..., : len(self.config.classes)].amax(dim=1)
-
-    def metrics(self) -> Metrics:
-        """COCO's average precision and recall, VOC's mAP."""
-        return Metrics(self.config.classes)
-
     def _encode(self, images: Tensor, padding: Tensor | None) -> Encoded:
         """The image and its feature maps."""
         (features,), hidden = self.vit.dense(images, padding, self.config.window)
@@ -220,10 +253,6 @@ class Task(Base[Prediction]):
     def _further_losses(self, x: Tensor, pairs: Pairs, encoded: Encoded, targets: Sequence[TrueObjects]) -> Losses:
         """Weighted losses of what else decoded queries B Q D predict of their objects."""
         return {}
-
-    def _predicted(self, found: Detections, size: tuple[int, int]) -> Prediction:
-        labels, scores, boxes, _ = (part.numpy() for part in found.over(self.config.threshold))
-        return Prediction(self.config.classes, labels, scores, boxes, size)
 
 
 class _Layers:
