@@ -14,10 +14,11 @@ from vitrail.predictor import Predictor
 from vitrail.vit import ViTConfig
 
 pytestmark = pytest.mark.usefixtures("exported_once")
-MODEL = ViTConfig(image_size=(16, 24), patch_size=8, dim=16, depth=1, heads=2, mlp_dim=32)
+MODEL = ViTConfig(image_size=(16, 24), patch_size=8, dim=16, depth=2, heads=2, mlp_dim=32)
 DECODER = {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}
 OPTIONS = {
     "detection": {"decoder": DECODER, "threshold": 0.005},
+    "detection_tokens": {"num_queries": 4, "mid_positions": True, "threshold": 0.005},
     "instances": {"decoder": DECODER, "threshold": 0.005, "masks": {"stride": 4, "dim": 8}},
     "segmentation": {"decoder": "multilevel", "hidden": 8},
     "panoptic": {"num_queries": 4, "num_blocks": 1, "num_upscale": 1, "threshold": 0.005},
