@@ -59,20 +59,21 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     """From shapes first, then ``config.json``, then the library's defaults."""
     config = hf.Config(beside.config)
     num_queries = shapes[TOKENS][-2]
-    vit = vit_config(hf.settings(shapes, config, prefix="vit.", eps=1e-12, num_prefix=1 + num_queries))
+    settings = hf.settings(shapes, config, prefix="vit.", eps=1e-12, num_prefix=1 + num_queries)
+    vit = vit_config(settings | {"image_size": _covered(settings["image_size"], settings["patch_size"])})
     outputs = shapes["class_labels_classifier.layers.2.weight"][0] - 1
     classes = hf.classes(beside.config, beside, outputs)
     if len(classes) != outputs:
         classes = tuple(f"class {i}" for i in range(outputs))
         config.assumed.append(f"classes: {outputs} without names; put their list into classes.json beside the file")
-    settings = {
+    own = {
         "model": to_dict(vit),
         "classes": classes,
         "num_queries": num_queries,
         "mid_positions": MID in shapes,
         "no_object": beside.config.get("eos_coefficient", 0.1),
     }
-    made = from_dict(detection_tokens.Config, settings, where="config.json")
+    made = from_dict(detection_tokens.Config, own, where="config.json")
     preprocess = _preprocess(beside.preprocessor, vit.image_size, vit.patch_size) if beside.preprocessor else None
     return Description(TASKS[0], made, preprocess, tuple(config.assumed), frozenset())
 
@@ -119,14 +120,12 @@ def lacks(description: Description) -> str | None:
     """What a YolosForObjectDetection cannot be."""
     config = _config(description)
     vit = config.model
-    (height, width), (down, right) = vit.image_size, vit.patch_size
     return hf.lacks(
         pooled.read_encoder(vit, description),
         {
             "heads of this width": vit.block.head_dim is not None,
-            "oblong patches": down != right,
-            "positions between blocks for images that the patches do not cover": config.mid_positions
-            and bool(height % down or width % right),
+            "oblong patches": vit.patch_size[0] != vit.patch_size[1],
+            "images that patches do not cover": vit.patch_embed.drop,
         },
     )
 
@@ -155,8 +154,7 @@ def _config(description: Description) -> detection_tokens.Config:
 
 def _preprocess(own: dict[str, Any], image_size: Pair, patch_size: Pair) -> PreprocessConfig:
     """The processor's. One that fits an image by its edges makes images of any size; ours have one, with a border that
-    no token attends to. It is upright or lies as the model's native size does, and patches cover it, as they cover all
-    sizes of the processor."""
+    no token attends to, upright or lying as the model's native size. Patches cover both processors' images."""
     own = {**PROCESSOR, **own}
     size = own["size"]
     if isinstance(size, int):
@@ -164,9 +162,13 @@ def _preprocess(own: dict[str, Any], image_size: Pair, patch_size: Pair) -> Prep
     if not {"shortest_edge", "longest_edge"} <= size.keys():
         return from_huggingface(own)
     edges = size["shortest_edge"], size["longest_edge"]
-    height, width = edges if image_size[0] <= image_size[1] else edges[::-1]
-    canvas = {"height": height // patch_size[0] * patch_size[0], "width": width // patch_size[1] * patch_size[1]}
-    return replace(from_huggingface({**own, "size": canvas}), resize="pad")
+    height, width = _covered(edges if image_size[0] <= image_size[1] else edges[::-1], patch_size)
+    return replace(from_huggingface({**own, "size": {"height": height, "width": width}}), resize="pad")
+
+
+def _covered(size: Pair, patch_size: Pair) -> Pair:
+    """What patches cover of an image, from its top left."""
+    return size[0] // patch_size[0] * patch_size[0], size[1] // patch_size[1] * patch_size[1]
 
 
 def _preprocessor(preprocess: PreprocessConfig) -> dict[str, Any]:
