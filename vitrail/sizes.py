@@ -12,7 +12,7 @@ from vitrail.vit import ViT
 
 
 def resize(task: Embedder, image_size: int | Pair | None = None, patch_size: int | Pair | None = None) -> None:
-    """Give all image encoders another native image or patch size in place: positions and kernels are resampled.
+    """Give a task's image encoders another native image or patch size in place: positions and kernels are resampled.
 
     Args:
         image_size, patch_size: pixels, one number for a square or (height, width); None: unchanged.
@@ -23,6 +23,7 @@ def resize(task: Embedder, image_size: int | Pair | None = None, patch_size: int
     for encoder in task.encoders().values():
         if isinstance(encoder, ViT):
             encoder.resize(image_size, patch_size)
+    task.after_resize()
     task.config = dataclasses.replace(task.config, model=image_encoder(task).config)
 
 

@@ -92,6 +92,9 @@ class EncoderModule(nn.Module, ABC):
         later trainings start from. Optimiser groups, freezing, sharding, resizing, distillation and explanations ask
         this and nothing else."""
 
+    def after_resize(self) -> None:
+        """Called after the encoders' native sizes have changed: tables outside of them follow the grid."""
+
     @property
     def inputs(self) -> InputSpec:
         """What the first encoder takes."""

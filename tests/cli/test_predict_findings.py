@@ -18,6 +18,7 @@ from vitrail.vit import ViTConfig
 MODEL = ViTConfig(image_size=16, patch_size=8, dim=16, depth=1, heads=2, mlp_dim=32)
 OPTIONS = {
     "detection": {"decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}, "threshold": 0.005},
+    "detection_tokens": {"num_queries": 4, "threshold": 0.005},
     "segmentation": {},
 }
 

@@ -25,6 +25,10 @@ TINY = [
 DECODER = "{dim: 16, depth: 1, heads: 2, mlp_dim: 16, num_queries: 4}"
 OPTIONS = {
     "detection": [f"--set=task_options.decoder={DECODER}", "--set=task_options.threshold=0.001"],
+    "detection_tokens": [
+        *("--set=task_options.num_queries=4", "--set=task_options.threshold=0.001"),
+        *("--set=task_options.mid_positions=true", "--set=model.depth=2"),
+    ],
     "instances": [
         f"--set=task_options.decoder={DECODER}",
         "--set=task_options.threshold=0.001",
@@ -32,8 +36,13 @@ OPTIONS = {
     ],
     "segmentation": [],
 }
-KINDS = {"detection": "boxes", "instances": "masks", "segmentation": "semantic"}
-HEADLINES = {"detection": "AP at IoU 0.50", "instances": "AP of masks at IoU 0.50", "segmentation": "mean IoU"}
+KINDS = {"detection": "boxes", "detection_tokens": "boxes", "instances": "masks", "segmentation": "semantic"}
+HEADLINES = {
+    "detection": "AP at IoU 0.50",
+    "detection_tokens": "AP at IoU 0.50",
+    "instances": "AP of masks at IoU 0.50",
+    "segmentation": "mean IoU",
+}
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ MODELS: dict[str, dict[str, Any]] = {
 TASKS: list[tuple[str, str, dict[str, Any]]] = [
     ("tasks", "classification", {"classes": ["a", "b"], "pool": "attention", "head": {"hidden": 8}}),
     ("tasks", "detection", {"classes": ["a", "b"], "one_to_many": {"num_queries": 5}}),
+    ("tasks", "detection_tokens", {"classes": ["a", "b"], "mid_positions": True}),
     ("tasks", "instances", {"classes": ["a", "b"]}),
     ("tasks", "segmentation", {"classes": ["a", "b"], "decoder": "detail"}),
     ("pretrain", "mae", {}),

@@ -60,6 +60,7 @@ TARGETS: dict[str, Any] = {
 DECODER = {"decoder": {"dim": 16, "depth": 2, "heads": 2, "mlp_dim": 32, "num_queries": 5}}
 SMALL = {
     "detection": DECODER,
+    "detection_tokens": {"num_queries": 5, "mid_positions": True},
     "instances": DECODER,
     "panoptic": {"num_queries": 5, "num_blocks": 1, "num_upscale": 1, "threshold": 0.3, "things": NAMES[:2]},
 }

@@ -10,14 +10,15 @@ import pytest
 import torch
 from tiny import tiny_run, write_data
 
-from vitrail import predictor
+from vitrail import predictor, registry
 from vitrail.checkpoints import native
 from vitrail.config import override
-from vitrail.data import open_data
+from vitrail.data import PreprocessConfig, open_data
 from vitrail.errors import UserError
-from vitrail.train.assemble import build_task, task_for
+from vitrail.predictor import Predictor
+from vitrail.train.assemble import build_task, initialise_from, task_for
 from vitrail.train.loop import fit
-from vitrail.vit import ViT
+from vitrail.vit import ViT, ViTConfig
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,51 @@ def test_equally_many_but_other_classes_get_a_fresh_head(trained: Path, bands: P
     assert not build_task(run, open_data(run.data)).head.output.weight.any()
     run = tiny_run(bands, init=str(trained))
     assert build_task(run, open_data(run.data)).head.output.weight.any()
+
+
+DECODER = {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}
+BY_CLASS: dict[str, dict[str, Any]] = {
+    "detection": {"decoder": DECODER},
+    "instances": {"decoder": DECODER, "class_loss": "softmax"},
+    "panoptic": {"num_queries": 4, "num_blocks": 1, "num_upscale": 1},
+    "detection_tokens": {"num_queries": 4},
+}
+
+
+def by_class(name: str, classes: tuple[str, ...], value: float, **more: Any) -> Any:
+    """A task all of whose parameters are ``value`` and, in a row of a class, its place."""
+    module = registry.load("tasks", name)
+    model = ViTConfig(image_size=16, patch_size=8, dim=16, depth=1, heads=2, mlp_dim=16)
+    task = module.Task(module.Task.configure(model, classes, None, BY_CLASS[name] | more))
+    for part, parameter in task.named_parameters():
+        torch.nn.init.constant_(parameter, value)
+        if part in task.class_rows:
+            with torch.no_grad():
+                parameter += torch.arange(len(parameter)).view(-1, *[1] * (parameter.ndim - 1))
+    return task
+
+
+def test_every_task_with_rows_of_classes_is_known() -> None:
+    tasks = {name: registry.load("tasks", name).Task for name in registry.names("tasks")}
+    assert {name for name, task in tasks.items() if getattr(task, "class_rows", ())} == set(BY_CLASS)
+
+
+@pytest.mark.parametrize(("source", "name"), [*((name, name) for name in BY_CLASS), ("detection", "instances")])
+def test_rows_of_the_same_classes_and_all_that_is_of_none_are_kept(source: str, name: str, tmp_path: Path) -> None:
+    loss = {"class_loss": "focal"} if "detection" == source != name else {}
+    before = by_class(source, ("ant", "bee", "cat"), 100.0)
+    Predictor(before, PreprocessConfig(size=16), device="cpu").save(tmp_path / "before.safetensors")
+    task = by_class(name, ("cat", "dog", "ant", "eel"), -100.0, **loss)
+    initialise_from(task, str(tmp_path / "before.safetensors"))
+    rows = 0
+    for part, value in task.named_parameters():
+        first = value.detach().reshape(len(value), -1)[:, 0].tolist()
+        if part in task.class_rows:
+            rows += 1
+            assert first == [102, -99, 100, -97, 103][: len(first)]
+        else:
+            assert set(first) == {-100.0 if part.startswith("masks") and source != name else 100.0}
+    assert rows == len(task.class_rows)
 
 
 def test_another_image_size_resizes_the_backbone(trained: Path, tmp_path: Path, capsys: Any) -> None:

@@ -23,7 +23,7 @@ DISTILLATION_TOKEN = {  # a model with a distillation token, and a head for it
     "task_options.pool": "cls_distillation",
     "task_options.head": {"distilled": True},
 }
-KEPT = {"pool", "head"}  # options of the task that fine-tuning takes from the weights, where the task has them
+KEPT = {"pool", "head"}  # options that fine-tuning takes from weights of any task; Task.shaping: from those of its own
 
 
 @Parameter(name="*")
@@ -34,8 +34,8 @@ class TrainOptions(TrainingOptions):
     task: Annotated[
         str | None,
         Parameter(
-            help="classification, multilabel, regression, detection, instances, segmentation "
-            "or panoptic; default: by the labels."
+            help="classification, multilabel, regression, detection, detection_tokens, instances, segmentation "
+            "or panoptic; default: that of --init if it learns from such labels, else by the labels."
         ),
         Sets("task"),
     ] = None
@@ -98,28 +98,33 @@ class TrainOptions(TrainingOptions):
         run = replace(run, model=preset(self.model or "S/16") if found is None else image_encoder(found.task).config)
         parts = ("task.", "model.", "data.source.")
         asked = override(run, {path: value for path, value in given.items() if f"{path}.".startswith(parts)})
-        task, train = _opened(asked)
+        task, train = _opened(asked, found)
         module = registry.load("tasks", task)
         facts = Facts.of(train, asked.model, pretrained=found is not None)
         choices = module.Task.defaults(facts)
         if found is not None:
             preprocess = found.preprocess.options(run.model.image_size, run.model.channels)
             run = replace(run, data=replace(run.data, preprocess=preprocess))
-            choices += _kept(found, module)
+            kept = _kept(found, task)
+            choices = [choice for choice in choices if choice.path not in {other.path for other in kept}] + kept
         chosen = effective(choices, given)
         for choice in chosen:
             note(f"{choice}")
-        return override(replace(run, task=task), {choice.path: choice.value for choice in chosen})
+        settings = {choice.path: choice.value for choice in chosen}
+        if "model.image_size" in settings:
+            settings["data.preprocess.size"] = None  # the weights' input may be of another size than their model
+        return override(replace(run, task=task), settings)
 
 
-def _opened(run: Run) -> tuple[str, Source]:
-    """The task, by the options or by the labels, and the training split."""
+def _opened(run: Run, weights: LazyCheckpoint | None) -> tuple[str, Source]:
+    """The task, by the options, or of the weights and by the labels, and the training split."""
     import io
     from contextlib import redirect_stderr
 
     from vitrail import registry
     from vitrail.console import note
     from vitrail.data.source import open_source
+    from vitrail.tasks import Task
     from vitrail.train.assemble import task_for
 
     source = run.data.source
@@ -129,18 +134,22 @@ def _opened(run: Run) -> tuple[str, Source]:
         splits = open_source(source)
     if run.task != "auto":
         return run.task, splits.split("train")
-    task = task_for(splits.kind)
+    own = None if weights is None else weights.task
+    task = own.name if isinstance(own, Task) and own.takes[:1] == (splits.kind,) else task_for(splits.kind)
     note(f"task: {task} (auto)")
     return task, splits.split("train")
 
 
-def _kept(found: LazyCheckpoint, module: Any) -> list[Choice]:
+def _kept(found: LazyCheckpoint, task: str) -> list[Choice]:
     """What fine-tuning takes from the weights for this task, and what it must not."""
+    from vitrail import registry
     from vitrail.config import to_dict
     from vitrail.defaults import Choice
 
+    module: Any = registry.load("tasks", task)
     settings = to_dict(found.task.config)
     names = KEPT.intersection(field.name for field in fields(module.Config))
+    names |= set(module.Task.shaping if found.task.name == task else ())
     kept = [
         Choice(f"task_options.{name}", settings[name], "as of the weights")
         for name in sorted(names)

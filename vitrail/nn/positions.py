@@ -31,12 +31,13 @@ class LearnedPositions(Initialised):
 
     Args:
         num_prefix: how many of the leading prefix tokens have a vector too (registers have none).
+        layers: vectors of a token, for as many layers that read them by :meth:`on_grid`.
     """
 
-    def __init__(self, grid: Pair, dim: int, num_prefix: int, resampling: Resampling) -> None:
+    def __init__(self, grid: Pair, dim: int, num_prefix: int, resampling: Resampling, layers: int = 1) -> None:
         super().__init__()
         self.grid, self.num_prefix, self.resampling = grid, num_prefix, resampling
-        self.embedding = nn.Parameter(torch.empty(1, num_prefix + grid[0] * grid[1], dim))
+        self.embedding = nn.Parameter(torch.empty(layers, num_prefix + grid[0] * grid[1], dim))
 
     def reset_parameters(self) -> None:
         """Truncated normal of deviation 0.02."""
@@ -49,7 +50,7 @@ class LearnedPositions(Initialised):
         return torch.cat((own + head, registers, patches + body), dim=1)
 
     def on_grid(self, grid: Pair) -> Tensor:
-        """(1, num_prefix + h·w, D) for any grid."""
+        """(layers, num_prefix + h·w, D) for any grid."""
         if grid == self.grid:
             return self.embedding
         head, body = self.embedding.tensor_split((self.num_prefix,), dim=1)

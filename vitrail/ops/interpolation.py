@@ -46,10 +46,10 @@ def interpolation_matrix(old: int, new: int, rule: Resampling) -> Tensor:
 
 
 def interpolate(table: Tensor, old: Pair, new: Pair, rule: Resampling) -> Tensor:
-    """(1, h·w, D) on grid ``old`` → (1, h'·w', D) on grid ``new``: what :func:`vitrail.ops.positions.resample` does."""
+    """(L, h·w, D) on grid ``old`` → (L, h'·w', D) on grid ``new``: what :func:`vitrail.ops.positions.resample` does."""
     rows, columns = (interpolation_matrix(o, n, rule) for o, n in zip(old, new, strict=True))
-    by_row = rows @ table.float().unflatten(1, old)[0].flatten(1)
-    return (columns @ by_row.unflatten(1, (old[1], -1))).flatten(0, 1)[None].to(table.dtype)
+    by_row = rows @ table.float().unflatten(1, old).flatten(2)
+    return (columns @ by_row.unflatten(2, (old[1], -1))).flatten(1, 2).to(table.dtype)
 
 
 def _triangle(distance: Tensor) -> Tensor:

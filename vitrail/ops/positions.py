@@ -48,7 +48,7 @@ def sincos_2d(grid: Pair, dim: int, temperature: float = 10_000.0) -> Tensor:
 
 
 def resample(positions: Tensor, old: Pair, new: Pair, rule: Resampling = "bicubic_antialias") -> Tensor:
-    """Learned positions (1, h·w, D) on grid ``old`` → (1, h'·w', D) on grid ``new``, computed in float32."""
+    """Learned positions (L, h·w, D) on grid ``old`` → (L, h'·w', D) on grid ``new``, computed in float32."""
     if old == new:
         return positions
     mode, _, variant = rule.partition("_")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -47,9 +47,14 @@ class Task(Predicting[P], Trainable):
     """An encoder and a head that learns from targets.
 
     Attributes:
+        class_rows: names of tensors with a row for each of :attr:`names`, in their order, then perhaps others. A
+            training that starts from weights for other classes takes the rows of those that have the same names.
+        shaping: options that shape tensors outside the encoders; it takes them from the weights.
         vit: the encoder of tasks with one; a task with several overrides :meth:`encoders`.
     """
 
+    class_rows: ClassVar[tuple[str, ...]] = ()
+    shaping: ClassVar[tuple[str, ...]] = ()
     vit: ViT
 
     def encoders(self) -> Mapping[str, Encoder]:

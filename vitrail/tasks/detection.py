@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, NamedTuple, cast
+from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -36,10 +36,10 @@ from vitrail.ops.set_criterion import Layers, SetCriterion
 from vitrail.ops.set_losses import ClassRule, FocalRule, SoftmaxRule
 from vitrail.predictions.objects import Prediction
 from vitrail.tasks import Task as Base
-from vitrail.trainable import Losses
+from vitrail.trainable import Losses, ModelConfig
 from vitrail.vit import Features, ViT, ViTConfig
 
-__all__ = ["Config", "Prediction", "Task"]
+__all__ = ["Config", "Detector", "Prediction", "Task"]
 
 
 class Encoded(NamedTuple):
@@ -92,8 +92,23 @@ class Config:
         return Ranking(exclusive=self.class_loss == "softmax", max_detections=self.max_detections)
 
 
-class Task(Base[Prediction]):
-    """Targets: one :class:`~vitrail.data.targets.Objects` an image, boxes in pixels of the model's input.
+class DetectorConfig(ModelConfig, Protocol):
+    """What the config of every detector has."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def threshold(self) -> float: ...
+
+    @property
+    def ranking(self) -> Ranking: ...
+
+
+class Detector(Base[Prediction]):
+    """What detectors share, however they find objects.
+
+    Targets: one :class:`~vitrail.data.targets.Objects` an image, boxes in pixels of the model's input.
 
     Outputs: B Q K+4, the scores of the classes and boxes_xyxy in pixels of the input; one tensor, so that every engine
     runs it. ``batch["padding"]`` bool (B, H, W), where there is one, marks the pixels outside of the image.
@@ -101,6 +116,72 @@ class Task(Base[Prediction]):
 
     monitor: ClassVar[str] = "ap"
     takes: ClassVar[tuple[str, ...]] = ("boxes", "masks")
+    config: DetectorConfig
+
+    @classmethod
+    def defaults(cls, facts: Facts) -> list[Choice]:
+        """As of all targets with places."""
+        return defaults.spatial(facts)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.config.classes
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The objects to find."""
+        region = regions(batch["images"], batch.get("padding"))
+        truth = truth_of(cast("Sequence[TrueObjects]", batch["targets"]), region)
+        return {"objects": torch.tensor(len(truth.labels), device=region.device)}
+
+    def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
+        """The classes of queries whose score is over the threshold, best first."""
+        pairs = zip(outputs.detach().float().cpu(), geometries, strict=True)
+        return [self._predicted(self._found(row), geometry) for row, geometry in pairs]
+
+    def output_parts(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Scores and boxes in pixels."""
+        return {"scores": outputs[..., :-4], "boxes": outputs[..., -4:]}
+
+    def class_scores(self, outputs: Tensor) -> Tensor:
+        """The best score of each class."""
+        return outputs[..., : len(self.config.classes)].amax(dim=1)
+
+    def as_targets(self, predictions: Sequence[Prediction]) -> list[Objects]:
+        """The objects."""
+        return [
+            Objects(
+                boxes_xyxy=torch.from_numpy(each.boxes_xyxy),
+                labels=torch.from_numpy(each.labels),
+                crowd=torch.zeros(len(each), dtype=torch.bool),
+                size=each.size,
+                masks=None if each.masks is None else torch.from_numpy(each.masks),
+            )
+            for each in predictions
+        ]
+
+    def metrics(self) -> Metrics:
+        """COCO's average precision and recall, VOC's mAP."""
+        return Metrics(self.config.classes, self.config.ranking)
+
+    def _found(self, row: Tensor) -> Detections:
+        """What is predicted of an image's outputs (Q, K+4)."""
+        return ranked(row, self.config.ranking).over(self.config.threshold)
+
+    def _predicted(self, found: Detections, geometry: ImageGeometry) -> Prediction:
+        boxes = geometry.original_boxes(found.boxes_xyxy).numpy()
+        return Prediction(self.config.classes, found.labels.numpy(), found.scores.numpy(), boxes, geometry.original)
+
+
+class Task(Detector):
+    """DETR: queries attend to feature maps of the backbone, and every layer of a decoder refines their boxes."""
+
+    class_rows: ClassVar[tuple[str, ...]] = (
+        "head.weight", "head.bias", "proposals.score.weight", "proposals.score.bias", "denoising.label.weight",
+    )  # fmt: skip
+    shaping: ClassVar[tuple[str, ...]] = (
+        "decoder", "scales", "proposals", "window", "class_loss", "denoising", "one_to_many",
+    )  # fmt: skip
     config: Config
 
     def __init__(self, config: Config) -> None:
@@ -141,12 +222,7 @@ class Task(Base[Prediction]):
             "num_queries": min(max(math.ceil(1.5 * most / 10) * 10, 30), 300),
         }
         reason = f"{facts.num_images:,} images, with {most} objects at most"
-        return [*defaults.spatial(facts), Choice("task_options.decoder", decoder, reason)]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The classes."""
-        return self.config.classes
+        return [*super().defaults(facts), Choice("task_options.decoder", decoder, reason)]
 
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the mean of the patches, B D."""
@@ -191,46 +267,10 @@ class Task(Base[Prediction]):
             further["proposed"] = self.criterion.total([(proposed.logits, proposed.boxes)], truth, num_objects)
         return self.criterion.losses(parts, further)
 
-    def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """The objects to find."""
-        region = regions(batch["images"], batch.get("padding"))
-        truth = truth_of(cast("Sequence[TrueObjects]", batch["targets"]), region)
-        return {"objects": torch.tensor(len(truth.labels), device=region.device)}
-
-    def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
-        """The classes of queries whose score is over the threshold, best first."""
-        pairs = zip(outputs.detach().float().cpu(), geometries, strict=True)
-        return [self._predicted(self._found(row), geometry) for row, geometry in pairs]
-
     @property
     def unordered(self) -> bool:
         """Proposals are ranked, and rounding may exchange two."""
         return self.proposals is not None
-
-    def output_parts(self, outputs: Tensor) -> dict[str, Tensor]:
-        """Scores and boxes in pixels."""
-        return {"scores": outputs[..., :-4], "boxes": outputs[..., -4:]}
-
-    def class_scores(self, outputs: Tensor) -> Tensor:
-        """The best score of each class."""
-        return outputs[..., : len(self.config.classes)].amax(dim=1)
-
-    def as_targets(self, predictions: Sequence[Prediction]) -> list[Objects]:
-        """The objects."""
-        return [
-            Objects(
-                boxes_xyxy=torch.from_numpy(each.boxes_xyxy),
-                labels=torch.from_numpy(each.labels),
-                crowd=torch.zeros(len(each), dtype=torch.bool),
-                size=each.size,
-                masks=None if each.masks is None else torch.from_numpy(each.masks),
-            )
-            for each in predictions
-        ]
-
-    def metrics(self) -> Metrics:
-        """COCO's average precision and recall, VOC's mAP."""
-        return Metrics(self.config.classes, self.config.ranking)
 
     def _encode(self, images: Tensor, padding: Tensor | None) -> Encoded:
         """The image and its feature maps."""
@@ -264,14 +304,6 @@ class Task(Base[Prediction]):
     ) -> Losses:
         """Weighted losses of what else decoded queries B Q D predict of their objects."""
         return {}
-
-    def _found(self, row: Tensor) -> Detections:
-        """What is predicted of an image's outputs (Q, K+4)."""
-        return ranked(row, self.config.ranking).over(self.config.threshold)
-
-    def _predicted(self, found: Detections, geometry: ImageGeometry) -> Prediction:
-        boxes = geometry.original_boxes(found.boxes_xyxy).numpy()
-        return Prediction(self.config.classes, found.labels.numpy(), found.scores.numpy(), boxes, geometry.original)
 
 
 class _Layers:

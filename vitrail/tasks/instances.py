@@ -53,6 +53,7 @@ class Task(detection.Task):
 
     monitor: ClassVar[str] = "mask_ap"
     takes: ClassVar[tuple[str, ...]] = ("masks",)
+    shaping: ClassVar[tuple[str, ...]] = (*detection.Task.shaping, "masks")
     config: Config
 
     def __init__(self, config: Config) -> None:

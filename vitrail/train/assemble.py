@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ from vitrail.data.batch import Batch, chunks, to_device
 from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
 from vitrail.nn.checkpointing import checkpoint_blocks
+from vitrail.predictions import Prediction
+from vitrail.sizes import resize
+from vitrail.tasks import Task
 from vitrail.train import optimizer, precision, state
 from vitrail.train.allocator import keep_freed_memory
 from vitrail.train.compiling import compile_layers
@@ -231,8 +235,9 @@ def _require_views_fit(run: Run, task: Trainable) -> None:
 def initialise_from(task: Trainable, path: str) -> None:
     """Start from trained weights, at another image or patch size and for other classes too.
 
-    All encoders of the task get those of the source's first one, which must have the same architecture; a head for the
-    same outputs is kept, any other one is reinitialised. Prints which.
+    All encoders of the task get those of the source's first one, which must have the same architecture. The rest is
+    kept where it is for the same outputs; of a task with ``class_rows``, such as a detector, also for other classes,
+    but for the rows of those that the source does not have. Any other head is reinitialised. Prints which.
 
     Raises:
         UserError: no weights there, or of another architecture.
@@ -245,7 +250,7 @@ def initialise_from(task: Trainable, path: str) -> None:
     before, wanted = encoder.config, image_encoder(task).config
     message = "backbone kept"
     if (before.image_size, before.patch_size) != (wanted.image_size, wanted.patch_size):
-        encoder.resize(wanted.image_size, wanted.patch_size)
+        resize(source, wanted.image_size, wanted.patch_size)
         message = f"backbone resized from {before.image_size} pixels to {wanted.image_size}"
     weights = encoder.state_dict()
     if differing := _differing(weights, image_encoder(task).state_dict()):
@@ -254,13 +259,25 @@ def initialise_from(task: Trainable, path: str) -> None:
         )
     rest, own = _without_encoders(source), _without_encoders(task)
     differing = _differing(rest, own)
-    keep_head = not differing and _outputs(source) == _outputs(task)
-    kept = set(rest) if keep_head else {name for name in rest if name.startswith("pool.")}.difference(differing)
-    task.load_state_dict({name: rest[name] for name in kept}, strict=False)
+    outputs = len(_outputs(task))
+    if not differing and _outputs(source) == _outputs(task):
+        kept, head = rest, "head kept"
+    elif (
+        isinstance(task, Task)
+        and task.class_rows
+        and (isinstance(source, type(task)) or isinstance(task, type(source)))
+    ):
+        kept = _kept_by_class(rest, own, _outputs(source), task)
+        known = len(set(task.names).intersection(_outputs(source)))
+        fresh = sorted({name.split(".")[0] for name in own.keys() - kept.keys()})
+        head = f"head kept, its rows for {outputs - known} of {outputs} classes fresh"
+        head += f", and fresh {', '.join(fresh)}" if fresh else ""
+    else:
+        kept = {name: rest[name] for name in rest if name.startswith("pool.") and name not in differing}
+        head = f"fresh head for {outputs} outputs" if outputs else "the rest is fresh"
+    task.load_state_dict(kept, strict=False)
     for each in task.encoders().values():
         each.load_state_dict(weights)
-    outputs = len(_outputs(task))
-    head = "head kept" if keep_head else f"fresh head for {outputs} outputs" if outputs else "the rest is fresh"
     note(f"init from {path}: {message}, {head}")
 
 
@@ -298,6 +315,24 @@ def _differing(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]
     """The names that only one of them has, or in another shape."""
     both = {name for name in found.keys() & wanted.keys() if found[name].shape == wanted[name].shape}
     return sorted((found.keys() | wanted.keys()) - both)
+
+
+def _kept_by_class(
+    found: dict[str, Tensor], wanted: dict[str, Tensor], names: Sequence[str], task: Task[Prediction]
+) -> dict[str, Tensor]:
+    """What a task takes of a state dict for the classes ``names``: tensors of the same shape, and of those with a row
+    for each class the rows of the classes that it shares, with all rows of no class."""
+    kept = {name: found[name] for name in found if name not in task.class_rows}
+    kept = {name: value for name, value in kept.items() if name in wanted and wanted[name].shape == value.shape}
+    shared = [name for name in task.names if name in names]
+    to, of = ([each.index(name) for name in shared] for each in (task.names, list(names)))
+    for name in set(task.class_rows).intersection(found, wanted):
+        rows = wanted[name].clone()
+        others = len(rows) - len(task.names)
+        if found[name].shape == (len(names) + others, *rows.shape[1:]):
+            rows[to], rows[len(task.names) :] = found[name][of], found[name][len(names) :]
+            kept[name] = rows
+    return kept
 
 
 def _without_encoders(task: EncoderModule) -> dict[str, Tensor]:
