@@ -202,35 +202,35 @@ def test_pieces_of_what_is_compared_are_refused(name: str, bands: Path, tmp_path
     assert "\n" not in str(refused.value)
 
 
-def on_a_rank(rank: int) -> dict[str, Any]:
+def on_a_rank(rank: int) -> dict[tuple[str, str, str], Any]:
     world = World(torch.device("cpu"), rank, 2)
     found = {}
     for name, variant in LEARNING:
-        for accumulate, strategy in ((1, "ddp"), (2, "ddp"), (1, "fsdp"), (2, "fsdp")):
-            if accumulate == 1 or not kind_of(name).whole_batch:
-                task, batch = build(name, variant)
-                if "targets" in batch and not isinstance(batch["targets"], Tensor):
-                    batch["targets"] = type(batch["targets"]).of([*batch["targets"]][rank::2])
-                    batch |= {key: share(value, rank) for key, value in batch.items() if key != "targets"}
-                else:
-                    batch = share(batch, rank)
-                found[f"{name} {variant} {accumulate} {strategy}"] = trained(task, batch, world, accumulate, strategy)
+        for strategy, accumulate in (("ddp", 1 if kind_of(name).whole_batch else 2), ("fsdp", 1)):
+            task, batch = build(name, variant)
+            targets = batch.pop("targets", None)
+            own = share(batch, rank)
+            if targets is not None:
+                own["targets"] = (
+                    share(targets, rank) if isinstance(targets, Tensor) else targets.of([*targets][rank::2])
+                )
+            found[name, variant, strategy] = trained(task, own, world, accumulate, strategy)
     return found
 
 
 @pytest.fixture(scope="module")
-def ranks() -> list[dict[str, Any]]:
+def ranks() -> list[dict[tuple[str, str, str], Any]]:
     return on_two_ranks(on_a_rank)
 
 
 @cases(LEARNING)
-def test_two_ranks_are_the_batch(name: str, variant: str, ranks: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_are_the_batch(
+    strategy: str, name: str, variant: str, ranks: list[dict[tuple[str, str, str], Any]]
+) -> None:
     expected = alone(name, variant)
-    for rank in ranks:
-        found = [value for key, value in rank.items() if key.startswith(f"{name} {variant} ")]
-        assert len(found) == (2 if kind_of(name).whole_batch else 4)
-        for each in found:
-            assert_same(each, expected)
+    for found in ranks:
+        assert_same(found[name, variant, strategy], expected)
 
 
 @cases(SPATIAL)
