@@ -35,8 +35,8 @@ class Batch(TypedDict, total=False):
         geometries: in evaluation of spatial targets, where each input lies in its image.
         index: int64 (B,), the positions in the source.
         keys: int64 (B,) on the host, from which a loss draws its random numbers.
-        divisors: by name, what the loss divides by beside the number of images. A training gives them, for a step's
-            batch is in several pieces and processes; elsewhere they are absent, and the batch's own.
+        divisors: by name, what the loss divides sums by, such as a number of objects. Training sets them from the whole
+            step, all pieces and processes; where they are absent, a loss counts in the batch alone.
         bad: position and reason of each sample that could not be read and was left out.
     """
 
