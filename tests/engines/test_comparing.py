@@ -82,7 +82,7 @@ def test_a_part_that_is_wrong_by_its_own_scale_is_found(name, part):
         assert worst.relative == pytest.approx(share, rel=0.3)
 
 
-@pytest.mark.parametrize(("name", "part"), [("instances", "scores"), ("regression", "share")])
+@pytest.mark.parametrize(("name", "part"), [("detection", "scores"), ("regression", "share")])
 def test_an_engine_that_is_wrong_in_one_part_is_refused(name, part, monkeypatch):
     wrong = moved(onnxruntime.RUNTIME, lambda y: PARTS[name][part](y).mul_(1.001))
     monkeypatch.setattr(onnxruntime, "RUNTIME", wrong)
