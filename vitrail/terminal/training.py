@@ -84,7 +84,7 @@ class TrainingOptions:
         str | None,
         Parameter(
             help="none, light, digits, small, plain, deit or deit3; for boxes, masks and class maps none, light, "
-            "photos, digits, large or any_side; default: the recipe's, else by the task."
+            "photos, digits, large, dense or any_side; default: the recipe's, else by the task."
         ),
         Sets("data.augment", "data.scenes", resolve=augmentation_settings),
     ] = None

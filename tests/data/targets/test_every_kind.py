@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from torchvision.transforms.v2 import functional as moves
 from vitrail import registry
 from vitrail.config import override
 from vitrail.data import (
+    Combine,
     Loader,
     LoaderConfig,
     Mix,
@@ -41,6 +43,7 @@ from vitrail.data.map_targets import MapTargets
 from vitrail.data.segments import Segments, SegmentsBatch
 from vitrail.data.storage.arrays import Arrays
 from vitrail.data.targets import TargetKind
+from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import UserError
 
 FOREIGN = "stranger.depth"
@@ -262,6 +265,38 @@ def test_targets_are_blended_or_refused(name: str) -> None:
         _, mixed = Mix(config, name, 3)(torch.rand(3, 1, 8, 8), labels, 0)
         assert mixed.dtype == torch.float32
         assert mixed.shape[:1] == (3,)
+
+
+@pytest.mark.parametrize("name", [*SPATIAL, "stranger.bare"])
+def test_targets_are_combined_or_refused(name: str) -> None:
+    kind = targets.load(name) if name in SPATIAL else Bare(name)
+    settings = {
+        "mosaic": name in SPATIAL,
+        "copy_paste": name in ("masks", "panoptic"),
+        "mixup": name in ("boxes", "masks"),
+    }
+    for setting, can in settings.items():
+        fault = kind.combine_fault(**{each: each == setting for each in settings})
+        assert (fault is None) == can
+        if fault is not None:
+            with pytest.raises(UserError, match=rf"data\.scenes\.{setting} cannot .*; set data\.scenes\.{setting}=0"):
+                Combine(SceneAugment(SceneAugmentConfig(**{setting: 0.5}), PreprocessConfig(), kind), 3)
+    assert kind.combine_fault(mosaic=False, copy_paste=False, mixup=False) is None
+    if name not in SPATIAL:
+        return
+    height, width = SIZE
+    first, second = (kind.read(example(name).column, index) for index in (0, 1))
+    both = kind.joined([first, second], [(0, 0), (height, 0)], (2 * height, width))
+    assert kind.size(both) == (2 * height, width)
+    assert_equal(kind.to_input(both, ImageGeometry((0, 0, width, height), SIZE, (2 * height, width))), first)
+    below = kind.to_input(both, ImageGeometry((0, height, width, 2 * height), SIZE, (2 * height, width)))
+    assert_equal(below, replace(second, image_id=first.image_id) if is_dataclass(second) else second)
+
+
+class Bare(Depth):
+    """A kind that says nothing about being combined."""
+
+    combine_fault = TargetKind.combine_fault
 
 
 def test_every_entry_is_a_kind_and_names_are_checked() -> None:

@@ -262,22 +262,35 @@ def keys(key: int) -> Any:
     return np.array([key], np.uint64)
 
 
-def test_tiles_meet_in_the_middle_half_and_show_images_at_half_their_size() -> None:
-    cuts = set()
+def test_tiles_meet_in_the_middle_half_and_images_just_cover_them() -> None:
+    cuts, whole = [], 0
     for key in range(100):
-        samples = Samples("masks")
+        samples, index = Samples("masks"), key % NUM
         scene = made("masks", key, samples, mosaic=1.0)
         assert len(samples.reads) == 4
-        size, expected = samples.sample(key % NUM)[0].size, INPUT.size
-        first = scene.pixels[0] == red_of(key % NUM)
-        assert 0 < first.sum() <= 4 * expected[0] * expected[1] // 4
-        if samples.reads.count(key % NUM) == 1:
-            left, top, right, bottom = box_ops.of_masks(first[None])[0].tolist()
-            assert bottom - top <= 24 and right - left <= 32, size  # noqa: PT018
-            cuts.add((bottom, right))
-            assert bottom <= 36 and right <= 48  # noqa: PT018
-    assert max(bottom for bottom, _ in cuts) > 33
-    assert max(right for _, right in cuts) > 44
+        assert not scene.padding.any()
+        if samples.reads.count(index) > 1:
+            continue
+        first = scene.pixels[0] == red_of(index)
+        left, top, right, bottom = box_ops.of_masks(first[None])[0].int().tolist()
+        assert first[:bottom, :right].all()  # the first tile
+        assert (left, top) == (0, 0)
+        cuts.append((bottom, right))
+        share = max(bottom / 48, right / 64)
+        _, objects = samples.sample(index)
+        scale = torch.tensor([64 / objects.size[1], 48 / objects.size[0]]).repeat(2) * share
+        for place, box in enumerate(objects.boxes_xyxy * scale):
+            size = box[2:] - box[:2]
+            for mask, shown in zip(scene.target.masks, scene.target.boxes_xyxy, strict=True):
+                inner = (shown[:2] > 0.5).all() and shown[2] < right - 0.5 and shown[3] < bottom - 0.5
+                if inner and (mask & first & (scene.pixels[1] == 40 * (place + 1))).any():
+                    torch.testing.assert_close(shown[2:] - shown[:2], size, atol=0.02, rtol=0)  # at its aspect
+                    whole += 1
+    assert whole > 20
+    heights, widths = (np.array(each) for each in zip(*cuts, strict=True))
+    assert (heights.min() >= 12, heights.max() <= 36, widths.min() >= 16, widths.max() <= 48) == (True,) * 4
+    assert heights.max() - heights.min() > 18
+    assert widths.max() - widths.min() > 26
 
 
 @pytest.mark.parametrize(("setting", "reads"), [("mosaic", 3), ("mixup", 1), ("copy_paste", 1)])

@@ -176,8 +176,8 @@ class SceneAugmentConfig:
         scale_probability: how often; else the factor is 1. Resampling blurs: what must be exact to the pixel is learned
             from images as they are.
         horizontal_flip, vertical_flip: probabilities.
-        mosaic: how often four images, each scaled and flipped as above at half its size, are put together around a
-            random point (Bochkovskiy et al. 2020, as in YOLOX).
+        mosaic: how often four images, each scaled and flipped as above in its part of the input, are put together
+            around a random point (Bochkovskiy et al. 2020, as in YOLOX).
         copy_paste: how often half of the objects of another image are put over an image (Ghiasi et al. 2021); needs
             masks.
         mixup: how often an image is the mean of two, with the objects of both (Zhang et al. 2019, as in YOLOX).
@@ -209,7 +209,7 @@ class SceneAugmentConfig:
         """
         if self.batch_scale is None:
             return [size]
-        step, (low, high) = self.multiple, (size[0] * factor for factor in self.batch_scale)
+        step, (low, high) = self.multiple, (round(size[0] * factor, 6) for factor in self.batch_scale)
         heights = [rows * step for rows in range(math.ceil(low / step), math.floor(high / step) + 1) if rows]
         if not heights:
             raise UserError(
@@ -331,8 +331,11 @@ class SceneAugment(Generic[T]):
         return SceneAugment(self.config, replace(self.input, size=size), self.kind)
 
     def tile(self, size: Pair) -> SceneAugment[T]:
-        """The same for a part of this (height, width) of the input, in which images have half their size."""
-        height, width = (max(1, side // 2) for side in self.input.size)
+        """The same for a part of this (height, width) of the input, which an image just covers at the aspect that it
+        has in the entire input."""
+        whole = self.input.size
+        share = max(part / side for part, side in zip(size, whole, strict=True))
+        height, width = (round(side * share) for side in whole)
         return SceneAugment(self.config, replace(self.input, size=(height, width)), self.kind, canvas=size)
 
     def _scaled(self, image: Picture, size: Pair, target: T) -> tuple[Parts, Tensor]:
