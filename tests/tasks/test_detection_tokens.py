@@ -11,10 +11,12 @@ import torch
 from transformers.loss.loss_for_object_detection import ForObjectDetectionLoss
 
 import vitrail
+from vitrail import compress
 from vitrail.config import to_dict
 from vitrail.data.objects import Objects
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
+from vitrail.explain import explain_all
 from vitrail.ops.boxes import xyxy_to_cxcywh
 from vitrail.predictor import Predictor
 from vitrail.tasks.detection_tokens import Config, Task
@@ -189,3 +191,18 @@ def test_a_foreign_detector_is_fine_tuned_by_its_name_alone(
     assert (made["num_queries"], made["mid_positions"], predictor.preprocess.config.resize) == (6, True, "pad")
     found = predictor.predict(np.zeros((20, 50, 3), np.uint8))
     assert found.size == (20, 50)
+
+
+def test_it_is_explained_and_pruned_and_its_tokens_are_not_merged() -> None:
+    predictor = Predictor(build({"mlp_dim": 64}), PreprocessConfig(size=(24, 32)), device="cpu")
+    images = torch.randn(1, 3, 24, 32)
+    found = explain_all(predictor.task, images)
+    assert {each.values.shape for each in found} == {(3, 4)}
+    assert all(np.isfinite(each.values).all() for each in found)
+    batch = {"images": images, "targets": [objects(2)], "index": torch.arange(1)}
+    smaller = compress.apply(predictor, "prune", calibration=[batch], share=0.5).task
+    assert (smaller.config.model.heads, smaller.config.model.mlp_dim) == (1, 32)
+    assert smaller(images).shape == (1, 6, 7)
+    merged = compress.apply(predictor, "tome", r=1).task
+    with pytest.raises(UserError, match="need all tokens"):
+        merged(images)
