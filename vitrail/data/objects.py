@@ -141,4 +141,5 @@ def _columns(objects: Objects | ObjectsBatch) -> dict[str, Any]:
 
 def _each(objects: T, function: Callable[[Tensor], Tensor]) -> T:
     """The same with each column passed through a function."""
-    return dataclasses.replace(objects, **{name: function(column) for name, column in _columns(objects).items()})
+    changed: dict[str, Any] = {name: function(column) for name, column in _columns(objects).items()}
+    return dataclasses.replace(objects, **changed)
