@@ -142,3 +142,13 @@ def test_merging_joins_stuff_and_drops_what_lies_under_others() -> None:
     assert found.numbers.tolist() == [[1, 1, 0, 0, 2, 2, 2, 2], [0, 0, 0, 0, 2, 2, 2, 2]]
     everything = merged(logits, masks, ImageGeometry.identity((2, 8)), THINGS, MERGING._replace(overlap=0.5))
     assert everything.numbers.tolist() == [[1, 1, 2, 2, 2, 2, 2, 2], [2] * 8]
+
+
+def test_a_segment_stays_by_all_pixels_that_went_to_it() -> None:
+    """Seven of the ten pixels of its mask and four others are 110 % (transformers' and Mask2Former's rule)."""
+    masks = torch.tensor([[[2.0] * 10 + [-1.0] * 4], [[-20.0] * 7 + [20.0] * 3 + [-20.0] * 4]])
+    logits = torch.full((2, 5), -9.0)
+    logits[0, 1], logits[1, 2] = 9, 8
+    found = merged(logits, masks, ImageGeometry.identity((1, 14)), THINGS, MERGING)
+    assert found.numbers.tolist() == [[1] * 7 + [2] * 3 + [0] * 4]
+    assert found.labels.tolist() == [1, 2]

@@ -15,7 +15,7 @@ from torch import Tensor
 from vitrail.data.objects import Objects
 from vitrail.ops.grid import Pair
 
-BAND = 1 << 22  # numbers of an image's pixels that are made at once; more of them are no faster
+BAND = 1 << 23  # numbers of an image's pixels that are made at once; more of them are no faster
 MASKS = 1 << 26  # pixels of masks likewise
 
 
@@ -82,7 +82,7 @@ class ImageGeometry:
             used = down[rows].any(dim=0).nonzero()
             part = slice(int(used[0]), int(used[-1]) + 1)
             with torch.autocast(values.device.type, enabled=False):
-                band = down[rows, part] @ (values[:, part] @ across.T)
+                band = down[rows, part] @ (values[:, part].contiguous() @ across.T)  # one product of all N
             yield rows, band
 
     def original_values(self, values: Tensor, fill: float = 0) -> Tensor:
