@@ -13,7 +13,7 @@ from transformers.loss.loss_for_object_detection import ForObjectDetectionLoss
 import vitrail
 from vitrail import compress
 from vitrail.config import to_dict
-from vitrail.data.objects import Objects
+from vitrail.data.objects import Objects, ObjectsBatch
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.explain import explain_all
@@ -199,7 +199,7 @@ def test_it_is_explained_and_pruned_and_its_tokens_are_not_merged() -> None:
     found = explain_all(predictor.task, images)
     assert {each.values.shape for each in found} == {(3, 4)}
     assert all(np.isfinite(each.values).all() for each in found)
-    batch = {"images": images, "targets": [objects(2)], "index": torch.arange(1)}
+    batch = {"images": images, "targets": ObjectsBatch.of([objects(2)]), "index": torch.arange(1)}
     smaller = compress.apply(predictor, "prune", calibration=[batch], share=0.5).task
     assert (smaller.config.model.heads, smaller.config.model.mlp_dim) == (1, 32)
     assert smaller(images).shape == (1, 6, 7)
