@@ -48,14 +48,17 @@ def scene_run(task: str, folder: Path, positions: str = "learned", **changes: An
     return override(run.resolved, changes)
 
 
-@pytest.mark.parametrize("positions", ["learned", "sincos_2d", "rope_2d", "none"])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    ("task", "positions"),
+    [*((task, "learned") for task in TASKS), *(("detection", kind) for kind in ("sincos_2d", "rope_2d", "none"))],
+)
 def test_every_size_of_batch_has_gradients(own_cache: Path, tmp_path: Path, task: str, positions: str) -> None:
     run = scene_run(task, tmp_path, positions)
     data = open_data(run.data)
     model = build_task(run, data)
-    seen = set()
-    for batch in data.train_loader(seed=0, epochs=2).batches(0):
+    seen: set[tuple[int, ...]] = set()
+    loader = data.train_loader(seed=0)
+    for batch in (batch for epoch in range(4) for batch in loader.batches(epoch)):
         size = tuple(batch["images"].shape[-2:])
         if size in seen:
             continue
@@ -82,7 +85,8 @@ def test_a_run_ends_with_images_as_its_model_will_see_them(own_cache: Path, tmp_
     monkeypatch.setattr(Task, "loss", watched)
     fit(scene_run("detection", tmp_path), tmp_path / "run")
     steps = len(seen) // 2
-    assert set(seen[:steps]) == SIZES
+    assert set(seen[:steps]) <= SIZES
+    assert len(set(seen[:steps])) > 1
     assert set(seen[steps:]) == {(32, 32)}
     assert native.read_meta(tmp_path / "run" / "weights" / "last.safetensors")["preprocess"]["size"] == [32, 32]
 

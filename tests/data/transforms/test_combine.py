@@ -284,7 +284,8 @@ def test_tiles_meet_in_the_middle_half_and_images_just_cover_them() -> None:
             for mask, shown in zip(scene.target.masks, scene.target.boxes_xyxy, strict=True):
                 inner = (shown[:2] > 0.5).all() and shown[2] < right - 0.5 and shown[3] < bottom - 0.5
                 if inner and (mask & first & (scene.pixels[1] == 40 * (place + 1))).any():
-                    torch.testing.assert_close(shown[2:] - shown[:2], size, atol=0.02, rtol=0)  # at its aspect
+                    # at its aspect, but for the rounding of the other side to whole pixels
+                    torch.testing.assert_close(shown[2:] - shown[:2], size, atol=0.02, rtol=0.04)
                     whole += 1
     assert whole > 20
     heights, widths = (np.array(each) for each in zip(*cuts, strict=True))
