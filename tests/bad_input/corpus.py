@@ -475,7 +475,13 @@ _folder(42, "same-leaf-under-two-parents", _nest, "accept")
 _folder(42, "images-beside-nested-folders", lambda f: _add(f, "cat/more/9.png"), cause="class_level")
 _folder(43, "same-bytes-under-two-labels", _same_bytes, "report", cause="different labels")
 _folder(44, "classes-that-differ-by-case", lambda f: _add(f, "Cat/0.png"), "warn", cause="case")
-_folder(45, "file-deleted", lambda f: None, cause="no such file", after_open=lambda f: (f / "cat" / "0.png").unlink())
+_folder(
+    45,
+    "file-deleted",
+    lambda f: None,
+    cause="no such file",
+    after_open=lambda f: (f / "cat" / "0.png").unlink(missing_ok=True),
+)
 _folder(46, "fifo", lambda f: os.mkfifo(f / "cat" / "pipe.png"), "accept")
 _folder(46, "link-to-a-device", lambda f: (f / "cat" / "zero.png").symlink_to("/dev/zero"), cause="link out of")
 

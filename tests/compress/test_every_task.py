@@ -35,6 +35,7 @@ TASKS = {
     "features": {},
     "segmentation": {"classes": NAMES},
     "detection": DECODER | {"classes": NAMES},
+    "detection_tokens": {"classes": NAMES, "num_queries": 5, "mid_positions": True},
     "instances": DECODER | {"classes": NAMES, "masks": {"stride": 4, "dim": 8}},
     "panoptic": {"classes": NAMES, "things": NAMES[:2], "num_queries": 5, "num_blocks": 1, "num_upscale": 1},
 }

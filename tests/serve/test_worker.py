@@ -40,7 +40,7 @@ class Slow(Job):
 
     seconds: float
 
-    def run(self, predictor, pixels):
+    def run(self, predictor, pixels, geometries):
         time.sleep(self.seconds)
         return [None] * len(pixels)
 

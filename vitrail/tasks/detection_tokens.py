@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, cast
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ from vitrail.nn.windows import Windows
 from vitrail.ops.detections import Ranking
 from vitrail.ops.matching import CostConfig
 from vitrail.ops.objects import TrueObjects
+from vitrail.ops.patches import padded_cells
 from vitrail.ops.regions import regions, to_pixels, truth_of
 from vitrail.ops.set_criterion import SetCriterion
 from vitrail.ops.set_losses import SoftmaxRule
@@ -135,8 +135,7 @@ class Task(Detector):
         queries = self.vit.dropout(self.queries.to(tokens.dtype).expand(tokens.shape[0], -1, -1))
         attend: Attend = full
         if padding is not None:
-            hidden = F.adaptive_max_pool2d((~padding).float(), grid) == 0
-            attend = Windows(grid, self.vit.depth, None, hidden.flatten(1))
+            attend = Windows(grid, self.vit.depth, None, padded_cells(padding, grid).flatten(1))
         if self.mid is not None:
             attend = AddBetween(self.mid.on_grid(grid), attend)
         return self.vit.encode(torch.cat((queries, tokens), dim=1), positions, attend)
