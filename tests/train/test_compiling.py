@@ -32,7 +32,7 @@ def test_more_rates_of_stochastic_depth_than_dynamo_compiles_by_default() -> Non
 
 
 def test_checkpointed_layers_are_compiled_too() -> None:
-    task = build(depth=2, positions="rope_2d", block={"drop_path": 0.3}).train()
+    task = build(depth=2, positions="rope_2d").train()
     checkpoint_blocks(layers_of(task))
     assert_compiled_layers_run(task, batch_of(task))
 
