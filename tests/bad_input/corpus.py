@@ -480,7 +480,7 @@ _folder(
     "file-deleted",
     lambda f: None,
     cause="no such file",
-    after_open=lambda f: (f / "cat" / "0.png").unlink(missing_ok=True),
+    after_open=lambda f: (f / "cat" / "0.png").unlink(),
 )
 _folder(46, "fifo", lambda f: os.mkfifo(f / "cat" / "pipe.png"), "accept")
 _folder(46, "link-to-a-device", lambda f: (f / "cat" / "zero.png").symlink_to("/dev/zero"), cause="link out of")

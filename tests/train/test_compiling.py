@@ -6,9 +6,7 @@ import pytest
 import torch
 from compiled import assert_compiled_layers_run
 
-from vitrail.nn.checkpointing import checkpoint_blocks
 from vitrail.tasks.classification import Config, Task
-from vitrail.trainable import layers_of
 from vitrail.vit import ViTConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -28,12 +26,6 @@ def build(**model: object) -> Task:
 
 def test_more_rates_of_stochastic_depth_than_dynamo_compiles_by_default() -> None:
     task = build(depth=12, block={"drop_path": 0.3, "dropout": 0.1, "layer_scale": 0.1}).train()
-    assert_compiled_layers_run(task, batch_of(task))
-
-
-def test_checkpointed_layers_are_compiled_too() -> None:
-    task = build(depth=2, positions="rope_2d").train()
-    checkpoint_blocks(layers_of(task))
     assert_compiled_layers_run(task, batch_of(task))
 
 

@@ -200,6 +200,11 @@ def _require_supported(run: Run, task: Trainable, world: World) -> None:
             f"{run.task!r} compares the images of a batch, and pieces of it would be another objective: leave "
             "accumulate out; more processes, a smaller model or a smaller data.loader.batch_size need less memory"
         )
+    if run.compile and run.activation_checkpointing:
+        raise UserError(
+            "compile and activation_checkpointing together may drop other values when a layer is computed again; "
+            "choose one of them"
+        )
     if task.monitor is None and run.patience is not None:
         raise UserError(f"patience waits for a better metric and {run.task!r} has none; leave patience out")
 

@@ -37,7 +37,8 @@ class Run:
     ema: average the weights (the averaged ones are evaluated and released), or null.
     precision: ``auto`` measures on a CPU and takes bf16 on a GPU.
     compile: run ``torch.compile`` on the layers of encoders and decoders.
-    activation_checkpointing: recompute these layers in the backward pass: the same step with less memory, more slowly.
+    activation_checkpointing: recompute these layers in the backward pass: the same step with less memory, more slowly;
+        not with ``compile``.
     patience: stop after this many evaluations in a row without improvement, or null.
     save_steps, save_seconds: how often the state is saved besides at the end of every epoch, or null.
     strategy: under torchrun, replicate (``ddp``) or shard (``fsdp``) parameters.
