@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import itertools
 from types import SimpleNamespace
 
@@ -7,10 +8,21 @@ import pytest
 import torch
 from torchvision.ops import box_convert, generalized_box_iou
 from transformers.loss.loss_deformable_detr import DeformableDetrForObjectDetectionLoss
+from transformers.loss.loss_deimv2 import Deimv2Loss
 from transformers.loss.loss_for_object_detection import ForObjectDetectionLoss, HungarianMatcher
+from transformers.loss.loss_rt_detr import RTDetrLoss
 
 from vitrail.ops.matching import CostConfig, assign
-from vitrail.ops.set_losses import FocalRule, SoftmaxRule, Truth, match, matched_losses, weighed
+from vitrail.ops.set_losses import (
+    FocalRule,
+    MatchabilityRule,
+    SoftmaxRule,
+    Truth,
+    VarifocalRule,
+    match,
+    matched_losses,
+    weighed,
+)
 
 K, Q, LAYERS = 5, 9, 3
 COUNTS = (3, 0, 4, 1)
@@ -44,6 +56,24 @@ def test_losses_of_all_layers_are_those_of_transformers(rule, reference):
         expected = sum(value for key, value in parts.items() if key.startswith(their_name))
         torch.testing.assert_close(own[name], expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(weighed(own, CostConfig()), total, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rule", "reference", "name", "options"),
+    [
+        (VarifocalRule(), RTDetrLoss.loss_labels_vfl, "loss_vfl", {"alpha": 0.75, "gamma": 2.0}),
+        (MatchabilityRule(), Deimv2Loss.loss_labels_mal, "loss_mal", {"mal_alpha": None, "gamma": 1.5}),
+    ],
+)
+def test_losses_that_know_the_overlap_are_those_of_transformers(rule, reference, name, options):
+    layers, truth, theirs = drawn(rule.num_outputs(K))
+    own, pairs = matched_losses(rule, layers[:1], truth, CostConfig(), torch.tensor(sum(COUNTS)))
+    starts = torch.tensor(COUNTS).cumsum(0) - torch.tensor(COUNTS)
+    indices = [(pairs.query[pairs.image == i], pairs.target[pairs.image == i] - starts[i]) for i in range(len(COUNTS))]
+    places = functools.partial(RTDetrLoss._get_source_permutation_idx, None)
+    loss = SimpleNamespace(num_classes=K, _get_source_permutation_idx=places, **options)
+    outputs = {"logits": layers[0][0], "pred_boxes": layers[0][1]}
+    torch.testing.assert_close(own["label"], reference(loss, outputs, theirs, indices, sum(COUNTS))[name])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Shapes: B images, Q queries, K classes, n objects of the batch. Boxes are ``cxcy
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
@@ -47,8 +48,12 @@ class ClassRule(Protocol):
     def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The cost of matching query q to object n of the same image: (B, Q, width), (B, N) → (B, Q, N)."""
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The summed loss of (B, Q, width) for labels int64 (B, Q), where −1 is no object."""
+    def loss(self, logits: Tensor, labels: Tensor, overlap: Tensor | None = None) -> Tensor:
+        """The summed loss of (B, Q, width) for labels int64 (B, Q), where −1 is no object.
+
+        Args:
+            overlap: (B, Q), the IoU of queries with their objects; None: it is not known, and taken for 1.
+        """
 
     def divisor(self, num_objects: Tensor, num_queries: Tensor | int) -> Tensor:
         """What that sum is divided by, where each object has a query."""
@@ -72,7 +77,7 @@ class SoftmaxRule(NamedTuple):
     def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
         return -_of_objects(logits.softmax(dim=-1), labels)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, overlap: Tensor | None = None) -> Tensor:
         none = logits.shape[-1] - 1
         weight = torch.ones(none + 1, device=logits.device)
         weight[none] = self.no_object
@@ -83,7 +88,8 @@ class SoftmaxRule(NamedTuple):
         return num_objects + self.no_object * (num_queries - num_objects)
 
 
-class FocalRule(NamedTuple):
+@dataclass(frozen=True)
+class FocalRule:
     """One sigmoid per class, easy examples weighed down (Lin et al. 2017, equation 5).
 
     Attributes:
@@ -105,9 +111,8 @@ class FocalRule(NamedTuple):
         positive = self._weighed(logits, torch.ones_like(logits))
         return positive - self._weighed(logits, torch.zeros_like(logits))
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        targets = labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
-        return self._weighed(logits, targets.to(logits.dtype)).sum()
+    def loss(self, logits: Tensor, labels: Tensor, overlap: Tensor | None = None) -> Tensor:
+        return self._weighed(logits, _one_hot(labels, logits)).sum()
 
     def divisor(self, num_objects: Tensor, num_queries: Tensor | int) -> Tensor:
         return num_objects
@@ -116,6 +121,47 @@ class FocalRule(NamedTuple):
         missed = (logits.sigmoid() - targets).abs()
         weight = (2 * self.alpha - 1) * targets + 1 - self.alpha
         return weight * missed**self.gamma * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+@dataclass(frozen=True)
+class VarifocalRule(FocalRule):
+    """One sigmoid per class that learns the overlap of the query with its object (Zhang et al. 2021, VarifocalNet,
+    equation 2; with the weights of Zhao et al. 2024, RT-DETR). Matching is as of the focal loss.
+
+    Attributes:
+        negative: weight of the negatives, whose easy ones are weighed down.
+    """
+
+    negative: float = 0.75
+
+    def loss(self, logits: Tensor, labels: Tensor, overlap: Tensor | None = None) -> Tensor:
+        positive = _one_hot(labels, logits)
+        targets = positive if overlap is None else positive * overlap.unsqueeze(-1)
+        weight = targets + self.negative * logits.detach().sigmoid() ** self.gamma * (1 - positive)
+        return F.binary_cross_entropy_with_logits(logits, targets, weight, reduction="sum")
+
+
+@dataclass(frozen=True)
+class MatchabilityRule(FocalRule):
+    """One sigmoid per class that learns a power of the overlap, so that queries which hardly match learn as well (Huang
+    et al. 2025, DEIM, equation 3). Matching is as of the focal loss.
+
+    Attributes:
+        power: of the overlap, and of the negatives' scores, which weigh them.
+    """
+
+    power: float = 1.5
+
+    def loss(self, logits: Tensor, labels: Tensor, overlap: Tensor | None = None) -> Tensor:
+        positive = _one_hot(labels, logits)
+        targets = positive if overlap is None else positive * overlap.unsqueeze(-1) ** self.power
+        weight = positive + logits.detach().sigmoid() ** self.power * (1 - positive)
+        return F.binary_cross_entropy_with_logits(logits, targets, weight, reduction="sum")
+
+
+def _one_hot(labels: Tensor, logits: Tensor) -> Tensor:
+    """(B, Q) → (B, Q, K), zeros where there is no object."""
+    return (labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)).to(logits.dtype)
 
 
 @torch.no_grad()
@@ -151,11 +197,13 @@ def set_losses(
     labels = torch.full(logits.shape[:2], -1, device=logits.device)
     labels[pairs.image, pairs.query] = truth.labels[pairs.target]
     said, true = predicted[pairs.image, pairs.query].float(), truth.boxes[pairs.target]
-    overlap = boxes.generalised_iou(boxes.cxcywh_to_xyxy(said), boxes.cxcywh_to_xyxy(true))
+    corners = boxes.cxcywh_to_xyxy(said), boxes.cxcywh_to_xyxy(true)
+    overlap = torch.zeros(logits.shape[:2], device=logits.device)
+    overlap[pairs.image, pairs.query] = boxes.iou(*corners).detach()
     return {
-        "label": rule.loss(logits.float(), labels) / rule.divisor(num_objects, num_queries),
+        "label": rule.loss(logits.float(), labels, overlap) / rule.divisor(num_objects, num_queries),
         "l1": (said - true).abs().sum() / num_objects,
-        "giou": (1 - overlap).sum() / num_objects,
+        "giou": (1 - boxes.generalised_iou(*corners)).sum() / num_objects,
     }
 
 

@@ -33,7 +33,7 @@ from vitrail.ops.matching import CostConfig, Pairs
 from vitrail.ops.objects import TrueObjects
 from vitrail.ops.regions import centres, regions, to_pixels, truth_of
 from vitrail.ops.set_criterion import Layers, SetCriterion
-from vitrail.ops.set_losses import ClassRule, FocalRule, SoftmaxRule
+from vitrail.ops.set_losses import ClassRule, FocalRule, MatchabilityRule, SoftmaxRule, VarifocalRule
 from vitrail.predictions.objects import Prediction
 from vitrail.tasks import Task as Base
 from vitrail.trainable import Losses, ModelConfig
@@ -56,6 +56,12 @@ class Encoded(NamedTuple):
     """The feature maps that queries attend to."""
 
 
+RULES: dict[str, ClassRule] = {
+    "focal": FocalRule(),
+    "varifocal": VarifocalRule(),
+    "matchability": MatchabilityRule(),
+    "softmax": SoftmaxRule(),
+}
 PRIOR = 0.01  # of a class at the beginning (Lin et al. 2017, section 4.1)
 
 
@@ -67,7 +73,8 @@ class Config:
     scales: feature maps that queries attend to, as cells per patch along each side (ViTDet's simple pyramid).
     proposals: queries begin at the cells that look most like an object (two-stage DETR); else at learned boxes.
     window: blocks that attend in windows, for large images; None: all attend to all.
-    class_loss: ``focal``, one sigmoid a class (Deformable DETR), or ``softmax`` with "no object" (DETR).
+    class_loss: one sigmoid a class, which learns the class alone (``focal``, Deformable DETR) or how well the box fits
+        too (``varifocal``, RT-DETR; ``matchability``, DEIM); or ``softmax`` with "no object" (DETR).
     denoising: noised objects as further queries in training (DN-DETR), or None.
     one_to_many: further queries in training, several for each object (H-DETR), or None.
     max_detections: of an image, those with the best scores.
@@ -80,7 +87,7 @@ class Config:
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = ("1",)
     proposals: bool = True
     window: WindowConfig | None = None
-    class_loss: Literal["focal", "softmax"] = "focal"
+    class_loss: Literal["focal", "varifocal", "matchability", "softmax"] = "focal"
     denoising: DenoisingConfig | None = DenoisingConfig()
     one_to_many: OneToManyConfig | None = None
     max_detections: Annotated[int, Field(gt=0)] = MOST
@@ -189,9 +196,8 @@ class Task(Detector):
         self.config = config
         decoder, num_classes = config.decoder, len(config.classes)
         dim = decoder.dim
-        focal = config.class_loss == "focal"
-        rule: ClassRule = FocalRule() if focal else SoftmaxRule()
-        self.criterion = SetCriterion(rule, CostConfig(label=2.0 if focal else 1.0))
+        rule, sigmoid = RULES[config.class_loss], config.class_loss != "softmax"
+        self.criterion = SetCriterion(rule, CostConfig(label=2.0 if sigmoid else 1.0))
         width = rule.num_outputs(num_classes)
         self.vit = ViT(config.model)
         self.pyramid = FeaturePyramid(config.model.dim, dim, config.scales)
@@ -205,7 +211,7 @@ class Task(Detector):
         for part in (self.pyramid, self.proposals, self.queries, self.many, self.decoder, self.head):
             if part is not None:
                 initialise(part)
-        if focal:
+        if sigmoid:
             for layer in (self.head, self.proposals.score) if self.proposals else (self.head,):
                 nn.init.constant_(layer.bias, -float(np.log((1 - PRIOR) / PRIOR)))
 
