@@ -19,15 +19,27 @@ from vitrail.train.run import Run
 from vitrail.trainable import Losses, image_encoder
 from vitrail.vit import ViTConfig
 
-TASKS = ("detection", "instances", "panoptic", "segmentation")
+TASKS = ("detection", "detection_tokens", "instances", "panoptic", "segmentation")
 SMALL = {"decoder": {"dim": 16, "depth": 2, "heads": 2, "mlp_dim": 32, "num_queries": 5}}
-OPTIONS: dict[str, dict[str, Any]] = {"detection": SMALL, "instances": SMALL, "segmentation": {}, "panoptic": {}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "detection": SMALL,
+    "detection_tokens": {"num_queries": 5, "mid_positions": True},
+    "instances": SMALL,
+    "segmentation": {},
+    "panoptic": {"num_queries": 5, "num_blocks": 1, "num_upscale": 1},
+}
 SIZES = {(side, side) for side in (24, 32, 40)}
 
 
 def scene_run(task: str, folder: Path, positions: str = "learned", **changes: Any) -> Run:
     """Twelve scenes of digits in batches of two, at 24, 32 or 40 pixels of nominal 32."""
-    kind = {"detection": "boxes", "instances": "masks", "segmentation": "semantic", "panoptic": "panoptic"}[task]
+    kind = {
+        "detection": "boxes",
+        "detection_tokens": "boxes",
+        "instances": "masks",
+        "segmentation": "semantic",
+        "panoptic": "panoptic",
+    }[task]
     spec = "digit_scenes_panoptic" if task == "panoptic" else "digit_scenes"
     shape = {"image_size": 32, "channels": 1, "patch_size": 8, "dim": 32, "depth": 2, "heads": 2, "mlp_dim": 32}
     scenes = {"scale": (0.5, 1.5), "mosaic": 0.5, "batch_scale": (0.75, 1.25), "multiple": 8, "close": 0.5}
