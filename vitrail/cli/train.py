@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from vitrail.defaults import Choice
     from vitrail.train.run import Run
 
-DISTILLATION_TOKEN = {  # a model with a distillation token, and a head for it
+DISTILLATION_TOKEN = {  # a model with a distillation token beside the class token, and a head for it
+    "model.class_token": True,
     "model.distillation_token": True,
     "task_options.pool": "cls_distillation",
     "task_options.head": {"distilled": True},
