@@ -2,8 +2,8 @@
 
     vitrail train --recipe digit_scenes --seed 0
 
-30 epochs and the report took 6 min 54 s in one thread. On the 400 test scenes AP at IoU 0.50 is 94.2 %, AP 71.7 %
-(seed 0).
+30 epochs and the report took 5 min 43 s of processor time in one thread. On the 400 test scenes AP at IoU 0.50 is
+96.3 %, AP 73.5 % (seed 0).
 """
 
 from __future__ import annotations

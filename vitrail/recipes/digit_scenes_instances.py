@@ -2,8 +2,8 @@
 
     vitrail train --recipe digit_scenes_instances --seed 0
 
-30 epochs and the report took 12.3 min of processor time in one thread. On the 400 test scenes AP at IoU 0.50 is 93.8 %
-of masks and 94.4 % of boxes, AP 56.5 % of masks (seed 0).
+30 epochs and the report took 9 min 26 s of processor time in one thread. On the 400 test scenes AP at IoU 0.50 is
+95.8 % of masks and 96.0 % of boxes, AP 70.0 % of masks (seed 0).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     vitrail train --recipe digit_scenes_segmentation --seed 0
 
-50 epochs and the report took 10 min 0 s and, in another run, 10 min 53 s in bf16 on two cores, on which timm's ViT-S/16
-sees 13 to 14 images/s in fp32. On the 400 test scenes the mean IoU is 85.2 %, the accuracy of pixels 98.3 % (seed 0).
+50 epochs and the report took 12 min 5 s in fp32 in one thread. On the 400 test scenes the mean IoU is 85.6 %, the
+accuracy of pixels 98.4 % (seed 0).
 """
 
 from __future__ import annotations
