@@ -106,6 +106,7 @@ def test_images_that_cannot_be_read_are_left_to_the_training() -> None:
         def read(self, index: int) -> bytes:  # type: ignore[override]
             return file.getvalue() if index else b"no image"
 
-    source = Broken(images=np.zeros((2, 1, 1)), label="x", channels=3, targets=np.zeros(2), kind="none", classes=())
+    maps = np.zeros((2, 7, 5), np.uint8)
+    source = Broken(images=maps, label="x", channels=3, targets=maps, kind="semantic", classes=("a", "b"))
     assert Facts.of(source, MODEL, pretrained=True).image_sizes.tolist() == [[7, 5]]
     assert not image_size(facts(image_sizes=np.empty((0, 2))))

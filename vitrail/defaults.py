@@ -44,7 +44,7 @@ class Facts:
 
     Attributes:
         num_images: of the training split.
-        image_sizes: int64 (n, 2), of a few of them.
+        image_sizes: int64 (n, 2), of a few of them; read where targets are spatial.
         objects: of spatial targets that are objects.
         model: the encoder.
         pretrained: whether training starts from weights.
@@ -59,8 +59,10 @@ class Facts:
     @classmethod
     def of(cls, source: Source, model: ViTConfig, *, pretrained: bool) -> Facts:
         """Those of a training split."""
-        sizes = np.array(list(_sizes(source, model.channels)), np.int64).reshape(-1, 2)
-        return cls(len(source), sizes, source.target_kind.extents(source.targets), model, pretrained)
+        kind = source.target_kind
+        sizes = list(_sizes(source, model.channels)) if kind.spatial else []
+        image_sizes = np.array(sizes, np.int64).reshape(-1, 2)
+        return cls(len(source), image_sizes, kind.extents(source.targets), model, pretrained)
 
 
 def effective(choices: Iterable[Choice], given: Mapping[str, object]) -> list[Choice]:
