@@ -13,9 +13,11 @@ from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
+from vitrail import defaults
 from vitrail.config import from_dict, to_dict
 from vitrail.data.batch import Batch
 from vitrail.data.transforms.geometry import ImageGeometry, identities
+from vitrail.defaults import Choice, Facts
 from vitrail.errors import UserError
 from vitrail.metrics import Rows
 from vitrail.nn.encoder import Encoder
@@ -80,6 +82,11 @@ class Task(Predicting[P], Trainable):
         settings = {**options, "model": to_dict(model), "classes": list(names)}
         config: ModelConfig = from_dict(config_class(cls), settings)
         return config
+
+    @classmethod
+    def defaults(cls, facts: Facts) -> list[Choice]:
+        """Those of all targets with places; none for others."""
+        return defaults.spatial(facts) if cls.spatial() else []
 
     def as_targets(self, predictions: Sequence[P]) -> Rows:
         """Predictions in the place of annotations, an entry per image, as :meth:`metrics` takes them.

@@ -125,11 +125,6 @@ class Detector(Base[Prediction]):
     takes: ClassVar[tuple[str, ...]] = ("boxes", "masks")
     config: DetectorConfig
 
-    @classmethod
-    def defaults(cls, facts: Facts) -> list[Choice]:
-        """As of all targets with places."""
-        return defaults.spatial(facts)
-
     @property
     def names(self) -> tuple[str, ...]:
         """The classes."""

@@ -19,7 +19,6 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from vitrail import defaults
 from vitrail.config import config, from_dict, to_dict
 from vitrail.data import keyed_random
 from vitrail.data.batch import Batch
@@ -27,7 +26,6 @@ from vitrail.data.drawing import indexed
 from vitrail.data.segments import SegmentColumn, Segments, draw_segments
 from vitrail.data.storage.segments import to_colours
 from vitrail.data.transforms.geometry import ImageGeometry
-from vitrail.defaults import Choice, Facts
 from vitrail.errors import UserError, did_you_mean
 from vitrail.metrics.panoptic import Metrics
 from vitrail.nn.attend import full
@@ -242,11 +240,6 @@ class Task(Base[Prediction]):
         things = [name for name, thing in zip(names, is_thing, strict=True) if thing]
         made: Config = from_dict(Config, {"things": things, **options, "model": to_dict(model), "classes": list(names)})
         return made
-
-    @classmethod
-    def defaults(cls, facts: Facts) -> list[Choice]:
-        """As of all targets with places."""
-        return defaults.spatial(facts)
 
     @property
     def names(self) -> tuple[str, ...]:

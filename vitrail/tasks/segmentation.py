@@ -17,12 +17,10 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from vitrail import defaults
 from vitrail.config import config
 from vitrail.data.batch import Batch, tensor_targets
 from vitrail.data.drawing import draw_map, indexed
 from vitrail.data.transforms.geometry import ImageGeometry
-from vitrail.defaults import Choice, Facts
 from vitrail.errors import UserError
 from vitrail.metrics.segmentation import Metrics
 from vitrail.nn.dense_heads import CascadedUpsampler, LinearHead, MultiLevelHead, enlarged
@@ -156,11 +154,6 @@ class Task(Base[Prediction]):
         self.coarse = nn.Conv2d(model.dim, num_classes, 1) if config.coarse else None
         if self.coarse is not None:
             initialise(self.coarse)
-
-    @classmethod
-    def defaults(cls, facts: Facts) -> list[Choice]:
-        """As of all targets with places."""
-        return defaults.spatial(facts)
 
     @property
     def names(self) -> tuple[str, ...]:
