@@ -137,6 +137,8 @@ def _inputs_on(batch: Batch, device: torch.device) -> Batch:
         for name, value in values.items()
         if name in ("images", "padding") or name.startswith("view")
     }
+    if "tiled" in batch:
+        moved["tiled"] = [each.to(device) for each in batch["tiled"]]
     return cast("Batch", values | moved)
 
 

@@ -12,6 +12,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeAlias, overload
@@ -34,16 +35,18 @@ from vitrail.data.media.image_like import name_of as name_of
 from vitrail.data.media.image_like import open_image
 from vitrail.data.transforms.geometry import ImageGeometry, identities
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, size_of
+from vitrail.data.transforms.tiles import TiledPicture
 from vitrail.engines import Engine, FileFormat
 from vitrail.engines.choose import PLAIN, start
 from vitrail.engines.graph import open_file
 from vitrail.errors import UserError
 from vitrail.machine import pick_device
 from vitrail.ops.grid import Pair, as_pair
+from vitrail.ops.tiles import TileConfig
 from vitrail.predictions import Prediction
-from vitrail.sizes import require_fit, resize
-from vitrail.tasks import Predicting, Task, require_predicting
-from vitrail.trainable import Embedder, image_encoder
+from vitrail.sizes import adapt, require_fit
+from vitrail.tasks import Predicting, Task, Tileable, require_predicting, require_tileable
+from vitrail.trainable import Embedder
 
 READERS = 4  # threads that read and decode ahead of the model
 
@@ -136,9 +139,12 @@ class Predictor(Generic[P]):
         Raises:
             UserError: an image that cannot be read, named, or a model without a trained head.
         """
-        if isinstance(images, list | tuple):
-            return self._each(images, batch_size, self.predict_pixels)
-        return self._each([images], 1, self.predict_pixels)[0]
+        several = images if isinstance(images, list | tuple) else [images]
+        if self.preprocess.config.tiles is None:
+            found = self._each(several, batch_size, self.predict_pixels)
+        else:
+            found = [self._by_tiles(self.read(image), batch_size) for image in several]
+        return found if isinstance(images, list | tuple) else found[0]
 
     def embed(self, images: ImageLike | Images[I], batch_size: int = 32) -> Vector:
         """The pooled feature vector before the head: (D,) of one image, (N, D) of a list or tuple.
@@ -171,7 +177,12 @@ class Predictor(Generic[P]):
         """
         compute: Compute[Any] = self._embed_framed if embed else self.predict_pixels
         with ThreadPoolExecutor(READERS) as pool:
-            for batch in _ahead(pool, self._try, iter(images), batch_size):
+            if self.preprocess.config.tiles is not None and not embed:
+                for ((image, picture),) in _ahead(pool, partial(_try, self.read), iter(images), 1):
+                    bad = isinstance(picture, UserError)
+                    yield image, (picture if bad else self._by_tiles(picture, batch_size))
+                return
+            for batch in _ahead(pool, partial(_try, self._framed), iter(images), batch_size):
                 framed = [each for _, each in batch if not isinstance(each, UserError)]
                 results = iter(_stacked(framed, compute))
                 for image, each in batch:
@@ -207,6 +218,25 @@ class Predictor(Generic[P]):
         """
         other = copy.copy(self)
         other._use(start(engine, self.task, self.preprocess.config, precision, folder))
+        return other
+
+    def tiled(self, size: int | Pair | None, overlap: float = 0.2) -> Predictor[P]:
+        """The same, predicting a picture by overlapping tiles, which are merged; for pictures much larger than the
+        model's input. Feature vectors stay those of entire pictures.
+
+        Args:
+            size: (height, width) of a tile in pixels of the picture, each shown to the model at its input size; None:
+                the picture as a whole.
+            overlap: share of a tile that its neighbours show too, from 0 to below 1.
+
+        Raises:
+            UserError: a task whose predictions cannot be merged, or tiles that the model does not take.
+        """
+        tiles = None if size is None else TileConfig(size=as_pair(size), overlap=overlap)
+        config = dataclasses.replace(self.preprocess.config, tiles=tiles)
+        require_fit(config, self.task)
+        other = copy.copy(self)
+        other.preprocess = Preprocess(config)
         return other
 
     def tensor(self, image: ImageLike) -> Tensor:
@@ -256,9 +286,8 @@ class Predictor(Generic[P]):
         native.save(path, self.task.state_dict(), native.meta_of(self.task, self.preprocess.config, self.metrics))
 
     def _padding(self, geometries: Sequence[ImageGeometry]) -> tuple[Tensor, ...]:
-        if self.preprocess.config.resize != "pad" or not self.task.spatial():
-            return ()
-        return (torch.stack([geometry.padding() for geometry in geometries]).to(self.device),)
+        padding = self.preprocess.padding(geometries) if self.task.spatial() else ()
+        return tuple(each.to(self.device) for each in padding)
 
     def _use(self, engine: Engine | None) -> None:
         self._engine = None if engine is self.task else engine
@@ -272,11 +301,11 @@ class Predictor(Generic[P]):
     def _embed_framed(self, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[Vector]:
         return self.embed_pixels(pixels)
 
-    def _try(self, image: ImageLike) -> tuple[ImageLike, Framed | UserError]:
-        try:
-            return image, self._framed(image)
-        except UserError as error:
-            return image, error
+    @torch.inference_mode()
+    def _by_tiles(self, picture: Picture, batch_size: int) -> P:
+        task: Tileable[Any] = require_tileable(self.task)
+        tiled = TiledPicture.of(picture, self.preprocess, batch_size).to(self.device)
+        return task.decode_tiles(tiled.outputs(self.engine), tiled.grid)
 
 
 def load(
@@ -331,33 +360,6 @@ def load(
     return plain.running(engine or PLAIN, precision, folder)
 
 
-def adapt(
-    task: Embedder,
-    preprocess: PreprocessConfig,
-    image_size: int | Pair | None,
-    patch_size: int | Pair | None,
-) -> PreprocessConfig:
-    """Give ``task`` other native sizes in place, and report what changed; returns the preprocessing to match.
-
-    Raises:
-        UserError: sizes that do not go together.
-    """
-    before = image_encoder(task).config
-    resize(task, image_size, patch_size)
-    after = image_encoder(task).config
-    changed = [
-        f"{what} {old} → {new}"
-        for what, old, new in (
-            ("image size", before.image_size, after.image_size),
-            ("patch size", before.patch_size, after.patch_size),
-        )
-        if old != new
-    ]
-    if changed:
-        note(f"adapted: {', '.join(changed)}; positions resampled ({after.resampling})")
-    return dataclasses.replace(preprocess, size=after.image_size)
-
-
 def _device_for(engine: str | None, precision: str, device: str | torch.device) -> torch.device:
     """The device, if the engine runs on it; graphs run on the CPU."""
     if engine is None or engine == "auto" or not isinstance(engines.load(engine, precision), FileFormat):
@@ -365,6 +367,13 @@ def _device_for(engine: str | None, precision: str, device: str | torch.device) 
     if str(device) not in ("auto", "cpu"):
         raise UserError(f"the engine {engine!r} runs on the CPU, not on {str(device)!r}; leave out one of the two")
     return torch.device("cpu")
+
+
+def _try(read: Callable[[ImageLike], R], image: ImageLike) -> tuple[ImageLike, R | UserError]:
+    try:
+        return image, read(image)
+    except UserError as error:
+        return image, error
 
 
 Compute: TypeAlias = Callable[[Tensor, Sequence[ImageGeometry]], list[R]]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from vitrail.console import note
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.ops.grid import Pair
-from vitrail.trainable import Embedder, image_encoder
+from vitrail.tasks import require_tileable
+from vitrail.trainable import Embedder, EncoderModule, image_encoder
 from vitrail.vit import ViT
 
 
@@ -27,6 +29,33 @@ def resize(task: Embedder, image_size: int | Pair | None = None, patch_size: int
     task.config = dataclasses.replace(task.config, model=image_encoder(task).config)
 
 
+def adapt(
+    task: Embedder,
+    preprocess: PreprocessConfig,
+    image_size: int | Pair | None,
+    patch_size: int | Pair | None,
+) -> PreprocessConfig:
+    """Give ``task`` other native sizes in place, and report what changed; returns the preprocessing to match.
+
+    Raises:
+        UserError: sizes that do not go together.
+    """
+    before = image_encoder(task).config
+    resize(task, image_size, patch_size)
+    after = image_encoder(task).config
+    changed = [
+        f"{what} {old} → {new}"
+        for what, old, new in (
+            ("image size", before.image_size, after.image_size),
+            ("patch size", before.patch_size, after.patch_size),
+        )
+        if old != new
+    ]
+    if changed:
+        note(f"adapted: {', '.join(changed)}; positions resampled ({after.resampling})")
+    return dataclasses.replace(preprocess, size=after.image_size)
+
+
 def require_fit(preprocess: PreprocessConfig, task: Embedder) -> None:
     """Check that the preprocessing makes what the model takes: its channels, and a size that it accepts.
 
@@ -41,3 +70,21 @@ def require_fit(preprocess: PreprocessConfig, task: Embedder) -> None:
         )
     inputs.accepts(preprocess.size)
     dataclasses.replace(image_encoder(task).config, image_size=preprocess.size)  # as bounded as a native size
+    require_tiles(preprocess, task)
+
+
+def require_tiles(preprocess: PreprocessConfig, task: EncoderModule) -> None:
+    """Check that a task can predict by the tiles of the preprocessing, if it has any.
+
+    Raises:
+        UserError: it cannot merge predictions, does not see all of a tile, or patches do not cover one.
+    """
+    if preprocess.tiles is None:
+        return
+    require_tileable(task)
+    if not preprocess.shows_all:
+        raise UserError("the preprocessing cuts the border off each tile; set data.preprocess.resize=square")
+    try:
+        task.inputs.accepts(preprocess.tiles.size)
+    except UserError as error:
+        raise UserError(f"tiles: {error}".replace("an image", "one").replace("resize it to", "choose")) from None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -98,3 +100,45 @@ def test_mistakes(options, words, images, tiny_predictor):
         explain(built(), images, "queries", **options)
     with pytest.raises(UserError, match="classification has no queries"):
         explain(tiny_predictor().task, torch.randn(1, 3, 16, 24), "queries")
+
+
+def yolos(**options):
+    module = registry.load("tasks", "detection_tokens")
+    model = replace(MODEL, depth=3, registers=1)
+    task = module.Task(module.Task.configure(model, CLASSES, None, {"num_queries": 5, **options})).eval()
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, 0.0, 0.3)
+    return task
+
+
+@pytest.mark.parametrize("options", [{}, {"mid_positions": True}])
+@pytest.mark.parametrize("layer", [-1, 0, 1])
+def test_detection_tokens_are_shown_by_what_they_attend_to_among_the_patches(options, layer, images):
+    task, blocks = yolos(**options), []
+    block = task.vit.blocks[layer]
+    hook = block.register_forward_pre_hook(lambda _, inputs: blocks.append(inputs[0]))
+    with torch.no_grad():
+        outputs = task(images)
+    hook.remove()
+    q, k, _ = block.attention.project(block.before_attention(blocks[0]))
+    scores = q @ k.transpose(-2, -1) / block.attention.head_dim**0.5
+    weights = (scores.exp() / scores.exp().sum(dim=-1, keepdim=True))[0].mean(dim=0).detach()
+    maps = explain(task, images, "queries", most=3, layer=layer)
+    best = outputs[0, :, : len(CLASSES)].amax(dim=1).sort(descending=True, stable=True).indices[:3].tolist()
+    assert [int(each.title.split("query ")[1].split()[0]) for each in maps] == best[::-1]
+    for each, place in zip(maps, best[::-1], strict=True):
+        assert each.title.endswith(f" in layer {layer % 3}")
+        assert each.values.shape == (4, 6)
+        np.testing.assert_allclose(each.values.ravel(), weights[place, -24:], atol=1e-6)
+
+
+def test_detection_tokens_attend_to_no_padding_and_are_of_the_methods_of_their_task(images):
+    task, padding = yolos(), torch.zeros(1, 32, 48, dtype=torch.bool)
+    padding[..., 24:] = True
+    for each in explain(task, images, "queries", padding=padding):
+        assert each.values[:, 3:].max() == 0
+        assert each.values[:, :3].min() > 0
+    assert "queries" in methods_for(task)
+    assert sum("query" in each.title for each in explain_all(task, images, most=2, layer=0)) == 2
+    with pytest.raises(UserError, match="there is no layer 3; this model has layers 0 to 2"):
+        explain(task, images, "queries", layer=3)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitrail.terminal.options import BatchSize, Json, Running, Weights, print_json
+from vitrail.terminal.tiling import Tiling
 
 GROUP = "Use a model"
 
@@ -15,6 +16,7 @@ def evaluate(
     split: str | None = None,
     as_json: Json = False,
     out: Path | None = None,
+    tiling: Tiling = Tiling(),  # noqa: B008  frozen
     running: Running = Running(),  # noqa: B008  frozen
     batch_size: BatchSize = 128,
 ) -> None:
@@ -31,13 +33,14 @@ def evaluate(
     from vitrail.report.evaluated import measure
     from vitrail.terminal.measuring import source_and_folder
 
-    model = running.load(run)
+    model = tiling.applied(running.load(run))
     # of other data all images count: nothing is split off
     source, folder = source_and_folder(run, data, out, "evaluation", val_fraction=0)
     measured = measure(model, source, split, batch_size=batch_size)
     name = measured.split if data is None else f"{Path(data).stem}-{measured.split}"
     if running.merge:
         name += f"-merge{running.merge}"
+    name += tiling.suffix
     measured.save(folder, name)
     measured.save_plots(folder / name)
     if as_json:

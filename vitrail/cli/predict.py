@@ -11,6 +11,7 @@ from cyclopts.types import PositiveInt
 
 from vitrail.errors import UserError
 from vitrail.terminal.options import BatchSize, Json, OnBad, Running, Weights
+from vitrail.terminal.tiling import Tiling
 
 GROUP = "Use a model"
 
@@ -26,6 +27,7 @@ def predict(
     out: Path | None = None,
     on_bad: OnBad = "error",
     batch_size: BatchSize = 32,
+    tiling: Tiling = Tiling(),  # noqa: B008  frozen
     running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
     """Predict classes, boxes, masks or numbers of images.
@@ -34,6 +36,7 @@ def predict(
       vitrail predict runs/birds photo.jpg
       vitrail predict runs/birds "in/**/*.jpg" --top 1 --csv > birds.csv
       vitrail predict runs/detector photos --annotate drawn --out found.json
+      vitrail predict runs/detector aerial.tif --tile 640 --overlap 0.2
       find in -name "*.png" | vitrail predict runs/birds - --json
       curl -s https://example.org/bird.jpg | vitrail predict runs/birds -
 
@@ -52,7 +55,7 @@ def predict(
     from vitrail.terminal.prediction_streams import csv_writer, json_writer, table_writer
 
     found = pictures(inputs)
-    predictor = running.load(run)
+    predictor = tiling.applied(running.load(run))
     writer = json_writer if as_json else csv_writer if as_csv else table_writer
     bad, num_good = BadPictures(on_bad), 0
     with writer(top) as write, saving(out, predictor.classes) if out is not None else nullcontext() as save:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from vitrail.terminal.options import AllowPickle
 from vitrail.terminal.settings import Sets
+from vitrail.terminal.tiling import tile_settings
 from vitrail.terminal.training import Repeated, Switch, TrainingOptions, start
 
 if TYPE_CHECKING:
@@ -69,6 +70,20 @@ class TrainOptions(TrainingOptions):
         ),
         Sets("freeze"),
     ] = ()
+    tile: Annotated[
+        str | None,
+        Parameter(
+            metavar="640 | 480x640",
+            help="Train on random tiles of this many pixels, height x width, which follow the objects, and validate by "
+            "overlapping tiles; the model then predicts so. none: not, where --init did.",
+        ),
+        Sets(resolve=tile_settings),
+    ] = None
+    overlap: Annotated[
+        float | None,
+        Parameter(help="Share of a tile that its neighbours show too, in validation and prediction; default: 0.2."),
+        Sets("data.preprocess.tiles.overlap"),
+    ] = None
     patience: Annotated[
         int | None,
         Parameter(help="Stop after this many evaluations without improvement."),
@@ -87,7 +102,7 @@ class TrainOptions(TrainingOptions):
         from vitrail.console import note
         from vitrail.data import DataConfig, SourceConfig, augmentation
         from vitrail.data.transforms.scene import SCENE_PRESETS
-        from vitrail.defaults import Facts, effective
+        from vitrail.defaults import Choice, Facts, effective
         from vitrail.train.run import Run
         from vitrail.trainable import image_encoder
         from vitrail.vit_presets import preset
@@ -108,6 +123,10 @@ class TrainOptions(TrainingOptions):
             run = replace(run, data=replace(run.data, preprocess=preprocess))
             kept = _kept(found, task)
             choices = [choice for choice in choices if choice.path not in {other.path for other in kept}] + kept
+        wanted = {path: value for path, value in given.items() if path.startswith("data.preprocess.tiles")}
+        if (tiles := override(run, wanted).data.preprocess.tiles) is not None:
+            choices = [choice for choice in choices if choice.path != "model.image_size"]
+            choices.append(Choice("model.image_size", tiles.size, "a tile, pixel by pixel"))
         chosen = effective(choices, given)
         for choice in chosen:
             note(f"{choice}")

@@ -20,6 +20,7 @@ from vitrail.data.transforms.combine import Combine
 from vitrail.data.transforms.mix import Mix, MixConfig
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig, PreprocessOptions
 from vitrail.data.transforms.scene import SceneAugment, SceneAugmentation, SceneAugmentConfig
+from vitrail.data.transforms.tile_augment import TileAugment, TileSampling
 from vitrail.data.transforms.views import ViewConfig, Views
 
 __all__ = [
@@ -45,6 +46,8 @@ __all__ = [
     "SourceConfig",
     "Splits",
     "TargetKind",
+    "TileAugment",
+    "TileSampling",
     "ViewConfig",
     "Views",
     "augmentation",
@@ -61,6 +64,7 @@ class DataConfig:
 
     Args:
         scenes: in place of ``augment`` where targets are spatial: boxes, masks, class maps.
+        tiles: in training on ``preprocess.tiles``, which ones.
         views: where a method learns from several views of an image, those, instead of one by ``augment``.
     """
 
@@ -71,6 +75,7 @@ class DataConfig:
     ] = Field(default_factory=PreprocessOptions)
     augment: Augmentation = Field(default_factory=AugmentConfig)
     scenes: SceneAugmentation = Field(default_factory=SceneAugmentConfig)
+    tiles: TileSampling = Field(default_factory=TileSampling)
     views: tuple[ViewConfig, ...] = ()
     loader: LoaderConfig = Field(default_factory=LoaderConfig)
 
@@ -113,7 +118,9 @@ class Data:
         config, preprocess = self.config, self.config.preprocess.resolve()
         at: Any = {"seed": seed, "rank": rank, "world_size": world_size}
         if self.target_kind.spatial:
-            scenes = SceneAugment(config.scenes, preprocess, self.target_kind)
+            scenes: SceneAugment[Any] = SceneAugment(config.scenes, preprocess, self.target_kind)
+            if preprocess.tiles is not None:
+                scenes = TileAugment(config.scenes, preprocess, self.target_kind, sampling=config.tiles)
             source, combine = self.split("train"), Combine(scenes, len(self.split("train")), epochs)
             return Loader(source, scenes, config.loader, train=True, combine=combine, **at)
         return Loader(

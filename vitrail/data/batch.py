@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict, cast
 
 import torch
 from torch import Tensor
 
 from vitrail.data.transforms.geometry import ImageGeometry
+
+if TYPE_CHECKING:
+    from vitrail.data.transforms.tiles import TiledPicture
 
 
 class TargetBatch(Protocol):
@@ -33,6 +36,7 @@ class Batch(TypedDict, total=False):
         targets: what the target kind's ``collate`` gives; in evaluation a list of each image's own target.
         padding: bool (B, H, W), true outside of the image; absent where no image has a border.
         geometries: in evaluation of spatial targets, where each input lies in its image.
+        tiled: in evaluation by tiles, in place of ``images``: each picture with its tiles.
         index: int64 (B,), the positions in the source.
         keys: int64 (B,) on the host, from which a loss draws its random numbers.
         divisors: by name, what the loss divides sums by, such as a number of objects. Training sets them from the whole
@@ -44,6 +48,7 @@ class Batch(TypedDict, total=False):
     targets: Targets
     padding: Tensor
     geometries: list[ImageGeometry]
+    tiled: list[TiledPicture]
     index: Tensor
     keys: Tensor
     divisors: dict[str, Tensor]

@@ -65,6 +65,20 @@ class ObjectTargets(TargetKind[Objects, Annotations]):
     def to_original(self, target: Objects, geometry: ImageGeometry) -> Objects:
         return geometry.original_objects(target)
 
+    def places(self, target: Objects) -> Tensor:
+        return target.boxes_xyxy[~target.ignored]
+
+    def cut_out(self, target: Objects, geometry: ImageGeometry, share: float) -> Objects:
+        """As above; the box of a cut object is that of the rest of its mask, where it has one."""
+        seen, areas = geometry.boxes(target.boxes_xyxy), boxes.area(target.boxes_xyxy)
+        left = boxes.area(seen)
+        keep = (left > 0) & (left >= share * areas)
+        kept, seen, cut = target.take(keep), seen[keep], (left < areas)[keep]
+        masks = None if kept.masks is None else geometry.maps(kept.masks)
+        if masks is not None:
+            seen = torch.where(cut[:, None], boxes.of_masks(masks), seen)
+        return visible(kept.moved(seen, masks, geometry.size))
+
     def parts(self, target: Objects) -> dict[str, TVTensor]:
         from torchvision import tv_tensors
 

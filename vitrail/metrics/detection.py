@@ -5,7 +5,7 @@ Shapes: Q queries, K classes, n detections and m objects of an image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,9 +19,12 @@ from vitrail.metrics.coco import Boxes, coco_scores
 from vitrail.ops.boxes import inside, iou
 from vitrail.ops.detections import EACH_CLASS, Detections, Ranking, ranked
 from vitrail.ops.objects import TrueObjects
+from vitrail.ops.tile_merging import Merged, merged
 
 if TYPE_CHECKING:
     from vitrail.data.transforms.geometry import ImageGeometry
+    from vitrail.data.transforms.tiles import TileOutputs
+    from vitrail.ops.tiles import TileGrid
 
 VOC_IOU = 0.5
 
@@ -66,8 +69,8 @@ class Matched:
 
 
 class Metrics(Base):
-    """From outputs (B, Q, K+4), scores and boxes_xyxy, and a list of B
-    :class:`~vitrail.ops.objects.TrueObjects`; both in the same pixels.
+    """From outputs (B, Q, K+4), scores and boxes_xyxy, or a list of B :class:`~vitrail.ops.detections.Detections`, and
+    a list of B :class:`~vitrail.ops.objects.TrueObjects`; both in the same pixels.
 
     ``compute()`` gives COCO's ``ap`` (mean over IoU 0.50 … 0.95), ``ap50``, ``ap75``, ``ap_small``, ``ap_medium``,
     ``ap_large``, ``ar1``, ``ar10``, ``ar100``, and ``map_voc`` (IoU 0.5, all points). Objects are small, medium or
@@ -89,13 +92,36 @@ class Metrics(Base):
         boxes = [geometry.original_boxes(row) for geometry, row in zip(geometries, rows[..., -4:], strict=True)]
         return torch.cat((rows[..., :-4], torch.stack(boxes)), dim=-1)
 
+    def reduce_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> object:
+        """What is kept of a picture that is seen in tiles."""
+        return self.of_tiles(found, grid)
+
+    def of_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> Detections:
+        """The objects of a picture that its tiles show, in its own pixels."""
+        return self.merged(((each, self.of_tile(each, each.outputs.cpu())) for each in found), grid).found
+
+    def of_tile(self, tile: TileOutputs, objects: Tensor) -> Detections:
+        """Objects (Q, K+4) found in a tile, in the picture's pixels."""
+        found, (left, top) = ranked(objects, self.ranking), tile.tile.box_xyxy[:2]
+        boxes = tile.geometry.original_boxes(found.boxes_xyxy) + found.boxes_xyxy.new_tensor([left, top] * 2)
+        return found._replace(boxes_xyxy=boxes)
+
+    def merged(self, found: Iterable[tuple[TileOutputs, Detections]], grid: TileGrid) -> Merged:
+        """What was found in each tile as the objects of the picture."""
+        pairs = [(tile.tile, objects) for tile, objects in found]
+        tiles = torch.tensor([tile.box_xyxy for tile, objects in pairs for _ in objects.labels])
+        joined = Detections(*(torch.cat(part) for part in zip(*(objects for _, objects in pairs), strict=True)))
+        return merged(joined, tiles.reshape(-1, 4), grid.size)
+
     def update(self, rows: Rows, targets: Rows) -> None:
         """Add images."""
-        assert isinstance(rows, Tensor), f"outputs are (B, Q, K+4), got a {type(rows).__name__}"
-        assert rows.ndim == 3, f"outputs are (B, Q, K+4), got {tuple(rows.shape)}"
-        assert rows.shape[2] == len(self.names) + 4, f"{rows.shape[2]} columns for {len(self.names)} names"
         assert len(rows) == len(targets), f"{len(rows)} outputs for {len(targets)} targets"
-        self.detections += [ranked(row, self.ranking) for row in rows.detach().float().cpu()]
+        if isinstance(rows, Tensor):
+            assert rows.ndim == 3, f"outputs are (B, Q, K+4), got {tuple(rows.shape)}"
+            assert rows.shape[2] == len(self.names) + 4, f"{rows.shape[2]} columns for {len(self.names)} names"
+            self.detections += [ranked(row, self.ranking) for row in rows.detach().float().cpu()]
+        else:
+            self.detections += cast("Sequence[Detections]", rows)
         self._true += cast("Sequence[TrueObjects]", targets)
 
     def compute(self) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from torch import Tensor
@@ -14,9 +14,13 @@ from vitrail.ops import boxes, rle
 from vitrail.ops.detections import EACH_CLASS, Detections, Ranking, ranked
 from vitrail.ops.mask_outputs import unpack
 from vitrail.ops.objects import TrueObjects
+from vitrail.ops.placed_masks import PlacedMask, composed
+from vitrail.ops.tile_merging import COMPARABLE
 
 if TYPE_CHECKING:
     from vitrail.data.transforms.geometry import ImageGeometry
+    from vitrail.data.transforms.tiles import TileOutputs
+    from vitrail.ops.tiles import TileGrid
 
 
 class Row(NamedTuple):
@@ -42,6 +46,36 @@ class Metrics(Base):
         """The objects of each image with the best scores, with masks as run lengths, in its own pixels."""
         parts = unpack(outputs.detach().float().cpu(), len(self.names) + 4)
         return [self._row(*each) for each in zip(*parts, geometries, strict=True)]
+
+    def reduce_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> Row:
+        """The same of a picture that is seen in tiles."""
+        objects, masks = self.placed(found, grid)
+        return Row(objects, [mask.compressed(grid.size) for mask in masks])
+
+    def placed(
+        self, found: Iterable[TileOutputs], grid: TileGrid, threshold: float = 0.0
+    ) -> tuple[Detections, list[PlacedMask]]:
+        """The objects of a picture with their masks, merged by their boxes.
+
+        Args:
+            threshold: of their scores; what no such object can consist of is left out at once.
+        """
+        masks: list[PlacedMask] = []
+
+        def objects() -> Iterator[tuple[TileOutputs, Detections]]:
+            for tile in found:
+                rows, logits = unpack(tile.outputs[None].cpu(), len(self.names) + 4)
+                own = self.of_tile(tile, rows[0]).over(COMPARABLE * threshold)
+                query, places = own.query.unique(return_inverse=True)
+                made = [
+                    PlacedMask.of(mask.numpy(), tile.tile) for mask in tile.geometry.original_masks(logits[0][query])
+                ]
+                masks.extend(made[place] for place in places.tolist())
+                yield tile, own
+
+        result = self.merged(objects(), grid)
+        count = int((result.found.scores >= threshold).sum())
+        return result.found.over(threshold), [composed([masks[i] for i in parts]) for parts in result.parts[:count]]
 
     def update(self, rows: Rows, targets: Rows) -> None:
         """Add images: what is kept of their outputs."""

@@ -5,7 +5,7 @@ Shapes: B images, K classes; maps int64 (B, H, W), 255 where the truth is unknow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,9 +15,12 @@ from torch import Tensor
 from vitrail.metrics import Metrics as Base
 from vitrail.metrics import Rows, ratio, rows
 from vitrail.ops.segmentation_losses import IGNORE
+from vitrail.ops.tiles import blended
 
 if TYPE_CHECKING:
     from vitrail.data.transforms.geometry import ImageGeometry
+    from vitrail.data.transforms.tiles import TileOutputs
+    from vitrail.ops.tiles import TileGrid
 
 TOLERANCE = 0.0075  # of the diagonal, Csurka et al. 2013
 
@@ -40,6 +43,11 @@ class Metrics(Base):
         off."""
         pairs = zip(outputs, geometries, strict=True)
         return [geometry.original_labels(logits, IGNORE).cpu() for logits, geometry in pairs]
+
+    def reduce_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> Tensor:
+        """The same of a picture, whose logits are the blended ones of its tiles."""
+        parts = ((each.tile, each.geometry.bands(each.outputs)) for each in found)
+        return torch.cat([_likeliest(band).cpu() for band in blended(parts, grid)])
 
     def update(self, rows: Rows, targets: Rows) -> None:
         """Add images."""
@@ -86,6 +94,11 @@ class Metrics(Base):
         counts = self._counts.double()
         both, true, predicted = counts.diagonal(), counts.sum(dim=1), counts[:, :-1].sum(dim=0)
         return both / (true + predicted - both), 2 * both / (true + predicted), both / true
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    """(K, H, W) → uint8 (H, W)."""
+    return logits.max(dim=0).indices.to(torch.uint8)
 
 
 def boundary_scores(predicted: np.ndarray, true: np.ndarray) -> list[float]:

@@ -23,6 +23,22 @@ def encode(mask: NDArray[np.bool_]) -> Counts:
     return np.concatenate(([0], counts)) if flat[:1].any() else counts
 
 
+def encode_placed(mask: NDArray[np.bool_], corner: tuple[int, int], size: tuple[int, int]) -> Counts:
+    """What :func:`encode` gives of a picture of ``size`` (H, W) that is background but for a part (h, w) of it.
+
+    Args:
+        corner: (top, left) of the part.
+    """
+    edges = np.diff(np.pad(mask.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    runs = (np.nonzero(edges == step) for step in (1, -1))
+    starts, ends = ((column + corner[1]) * size[0] + row + corner[0] for column, row in runs)
+    places = np.stack((starts, ends), axis=1).ravel()
+    joined = np.flatnonzero(places[1:] == places[:-1])  # a run goes on at the top of the next column
+    places = np.delete(places, np.concatenate((joined, joined + 1)))
+    counts = np.diff(places, prepend=0, append=size[0] * size[1])
+    return counts[:-1] if len(counts) > 1 and not counts[-1] else counts
+
+
 def decode(counts: ArrayLike, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Run lengths → bool (H, W).
 

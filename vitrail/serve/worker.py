@@ -100,11 +100,16 @@ def describe(name: str, predictor: Predictor) -> ServedModel:
     """The description of a model, which is warmed up by one forward pass of each kind.
 
     Raises:
-        UserError: a model of spatial predictions whose preprocessing adds borders.
+        UserError: a model of spatial predictions whose preprocessing adds borders, or that predicts by tiles.
     """
     config, vit = predictor.preprocess.config, image_encoder(predictor.task)
     if config.resize == "pad" and predictor.task.spatial():
         raise UserError(f"{name} would read padding as part of the image; train with resize=square to serve")
+    if config.tiles is not None:
+        raise UserError(
+            f"{name} predicts pictures tile by tile, which a server does not; serve what "
+            "vitrail.load(…).tiled(None).save(…) writes, which is shown them as a whole"
+        )
     pixels = torch.randint(256, (1, config.channels, *config.size), dtype=torch.uint8)
     (embedding,) = predictor.embed_pixels(pixels)
     (prediction,) = predict_if_trained(predictor, pixels, identities(pixels))

@@ -8,8 +8,8 @@ are features, and no :class:`Task`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Generic, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -22,10 +22,15 @@ from vitrail.errors import UserError
 from vitrail.metrics import Rows
 from vitrail.nn.encoder import Encoder
 from vitrail.predictions import Prediction
-from vitrail.trainable import Embedder, Forward, ModelConfig, Trainable, config_class
+from vitrail.trainable import Embedder, EncoderModule, Forward, ModelConfig, Trainable, config_class
 from vitrail.vit import ViT, ViTConfig
 
+if TYPE_CHECKING:
+    from vitrail.data.transforms.tiles import TileOutputs
+    from vitrail.ops.tiles import TileGrid
+
 P = TypeVar("P", bound=Prediction)
+R = TypeVar("R", bound=Prediction, covariant=True)
 
 
 class Predicting(Embedder, Generic[P]):
@@ -99,10 +104,36 @@ class Task(Predicting[P], Trainable):
         )
 
     def evaluate_batch(self, batch: Batch, forward: Forward | None = None) -> Rows:
-        """What the metrics keep of the raw outputs."""
+        """What the metrics keep of the raw outputs; of a picture in tiles, of all of it."""
+        if "tiled" in batch:
+            task = require_tileable(self)
+            return [task.reduce_tiles(each.outputs(forward or self), each.grid) for each in batch["tiled"]]
         padding = (batch["padding"],) if "padding" in batch else ()
         outputs = (forward or self)(batch["images"], *padding)
         return self.metrics().reduce(outputs.float(), batch.get("geometries") or identities(batch["images"]))
+
+
+@runtime_checkable
+class Tileable(Protocol[R]):
+    """A task that predicts a picture from the outputs of overlapping tiles. One tile that covers it gives what
+    ``decode`` does of the picture."""
+
+    def decode_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> R:
+        """Outputs of every tile in the grid's order, as they are asked for → the prediction of the picture."""
+
+    def reduce_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> object:
+        """The same → what :meth:`vitrail.metrics.Metrics.update` takes of the picture."""
+
+
+def require_tileable(model: EncoderModule) -> Tileable[Prediction]:
+    """The model as one that predicts by tiles.
+
+    Raises:
+        UserError: its predictions cannot be merged.
+    """
+    if not isinstance(model, Tileable):
+        raise UserError(f"the task {model.name!r} cannot predict tile by tile; leave the tiles out")
+    return model
 
 
 def require_predicting(model: Embedder) -> Predicting[Prediction]:

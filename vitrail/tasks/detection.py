@@ -6,8 +6,8 @@ Shapes: B images, Q queries, K classes, n objects.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -38,6 +38,10 @@ from vitrail.predictions.objects import Prediction
 from vitrail.tasks import Task as Base
 from vitrail.trainable import Losses, ModelConfig
 from vitrail.vit import Features, ViT, ViTConfig
+
+if TYPE_CHECKING:
+    from vitrail.data.transforms.tiles import TileOutputs
+    from vitrail.ops.tiles import TileGrid
 
 __all__ = ["Config", "Detector", "Prediction", "Task"]
 
@@ -140,6 +144,16 @@ class Detector(Base[Prediction]):
         """The classes of queries whose score is over the threshold, best first."""
         pairs = zip(outputs.detach().float().cpu(), geometries, strict=True)
         return [self._predicted(self._found(row), geometry) for row, geometry in pairs]
+
+    def decode_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> Prediction:
+        """The objects of all tiles, each once (:mod:`vitrail.ops.tile_merging`)."""
+        objects = self.metrics().of_tiles(found, grid).over(self.config.threshold)
+        labels, scores, boxes = (part.numpy() for part in objects[:3])
+        return Prediction(self.config.classes, labels, scores, boxes, grid.size)
+
+    def reduce_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> object:
+        """The same, of any score."""
+        return self.metrics().reduce_tiles(found, grid)
 
     def output_parts(self, outputs: Tensor) -> dict[str, Tensor]:
         """Scores and boxes in pixels."""

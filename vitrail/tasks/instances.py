@@ -6,8 +6,8 @@ Shapes: B images, Q queries, K classes, n objects, (h, w) the grid of the masks.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +28,10 @@ from vitrail.predictions.objects import Prediction
 from vitrail.tasks import detection
 from vitrail.tasks.detection import Encoded
 from vitrail.trainable import Losses
+
+if TYPE_CHECKING:
+    from vitrail.data.transforms.tiles import TileOutputs
+    from vitrail.ops.tiles import TileGrid
 
 __all__ = ["Config", "Prediction", "Task"]
 
@@ -76,6 +80,15 @@ class Task(detection.Task):
                 masks[place] = mask.numpy()
             predictions.append(dataclasses.replace(self._predicted(found, geometry), masks=masks))
         return predictions
+
+    def decode_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> Prediction:
+        """As of detection, each with its mask, of which pixels that several tiles show are decided by the surest."""
+        objects, parts = self.metrics().placed(found, grid, self.config.threshold)
+        masks = np.zeros((len(parts), *grid.size), bool)  # memory that nothing is painted on is never taken
+        for mask, part in zip(masks, parts, strict=True):
+            part.paint(mask)
+        labels, scores, boxes = (part.numpy() for part in objects[:3])
+        return Prediction(self.config.classes, labels, scores, boxes, grid.size, masks)
 
     def output_parts(self, outputs: Tensor) -> dict[str, Tensor]:
         """Scores, boxes and logits of masks."""

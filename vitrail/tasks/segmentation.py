@@ -5,9 +5,9 @@ Shapes: B images, K classes, D width, (h, w) token grid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,10 @@ from vitrail.predictions.pictures import blank
 from vitrail.tasks import Task as Base
 from vitrail.trainable import Losses
 from vitrail.vit import ViT, ViTConfig
+
+if TYPE_CHECKING:
+    from vitrail.data.transforms.tiles import TileOutputs
+    from vitrail.ops.tiles import TileGrid
 
 LEVELS = 4  # layers that the multi-level head reads, spread evenly
 NARROWING = (2.0, 1.0, 0.5, 0.125)  # of TransUNet's decoder, step by step: 256, 128, 64 and 16 channels
@@ -195,6 +199,14 @@ class Task(Base[Prediction]):
         """The likeliest class of each pixel of the image."""
         maps = self.metrics().reduce(outputs.detach().float(), geometries)
         return [Prediction(self.config.classes, map_.numpy()) for map_ in maps]
+
+    def decode_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> Prediction:
+        """The likeliest class of each pixel by the blended logits of the tiles that show it."""
+        return Prediction(self.config.classes, self.metrics().reduce_tiles(found, grid).numpy())
+
+    def reduce_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> object:
+        """The same as a map uint8 (H, W)."""
+        return self.metrics().reduce_tiles(found, grid)
 
     def class_scores(self, outputs: Tensor) -> Tensor:
         """The sum of each class's logits where it is predicted (Vinogradova et al. 2020, Seg-Grad-CAM)."""

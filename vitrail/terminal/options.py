@@ -76,7 +76,8 @@ class Sizes:
 
     def read(self) -> dict[str, tuple[int, int] | None]:
         """``image_size`` and ``patch_size`` as (height, width), None where not given."""
-        return {"image_size": _pair(self.image_size), "patch_size": _pair(self.patch_size)}
+        sizes = {"image_size": self.image_size, "patch_size": self.patch_size}
+        return {name: None if size is None else pair(size) for name, size in sizes.items()}
 
 
 @Parameter(name="*")
@@ -135,9 +136,12 @@ class Running(Opening):
         )
 
 
-def _pair(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
+def pair(text: str) -> tuple[int, int]:
+    """(height, width) as an option gives it.
+
+    Raises:
+        UserError: it is none.
+    """
     numbers = text.lower().split("x")
     if len(numbers) > 2 or not all(number.isdecimal() and int(number) > 0 for number in numbers):
         raise UserError(f"{text!r} is no size in pixels; write 384 for a square, or 224x320 for height x width")

@@ -22,7 +22,7 @@ from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
 from vitrail.nn.checkpointing import checkpoint_blocks
 from vitrail.predictions import Prediction
-from vitrail.sizes import resize
+from vitrail.sizes import require_tiles, resize
 from vitrail.tasks import Task
 from vitrail.train import optimizer, precision, state
 from vitrail.train.allocator import keep_freed_memory
@@ -167,6 +167,9 @@ def _require_input_fits(run: Run, task: Trainable) -> None:
         UserError: ``data.preprocess`` or ``data.scenes`` makes a size or a number of channels that it does not take.
     """
     preprocess, scenes = run.preprocess, run.data.scenes
+    require_tiles(preprocess, task)
+    if preprocess.tiles is not None:
+        note(run.data.tiles.in_words(preprocess.tiles))
     if preprocess.channels != task.inputs.channels:
         raise UserError(
             f"data.preprocess.channels {preprocess.channels} and model.channels {task.inputs.channels} differ; "

@@ -19,6 +19,7 @@ from vitrail.data.source import Source
 from vitrail.data.transforms.combine import Combine, CombinedBatch
 from vitrail.data.transforms.mix import Mix
 from vitrail.data.transforms.scene import Scene, SceneTransform
+from vitrail.data.transforms.tiles import TiledScene
 from vitrail.errors import UserError
 
 
@@ -103,6 +104,8 @@ class Assembly:
 
     def _batch(self, transform: SceneTransform[Any], rows: list[Scene[Any]], index: np.ndarray, keys: Keys) -> Batch:
         """The finished images of samples that were read, with their targets."""
+        if tiled := [row.tiled for row in rows if isinstance(row, TiledScene)]:
+            return Batch(tiled=tiled, targets=cast("TargetBatch", [row.target for row in rows]))
         finished = transform.finish(torch.stack([row.pixels for row in rows]), keys)
         batch = cast("Batch", finished) if isinstance(finished, dict) else Batch(images=finished)
         kind, column = self.source.target_kind, self.source.targets

@@ -22,6 +22,7 @@ from vitrail.data.transforms.combine import Combine
 from vitrail.data.transforms.mix import Mix
 from vitrail.data.transforms.preprocess import Preprocess
 from vitrail.data.transforms.scene import ImageScenes, ImageTransform, SceneEvaluation, SceneTransform
+from vitrail.data.transforms.tiles import TiledEvaluation
 from vitrail.errors import UserError
 from vitrail.machine import num_cores
 
@@ -85,10 +86,12 @@ class Loader:
     ) -> None:
         self.source, self.config, self.train, self.rank = source, config, train, rank
         self.bad: dict[int, str] = {}
+        scenes = _scenes(source, transform, config.batch_size)
+        by_tiles = isinstance(scenes, TiledEvaluation)  # one picture at a time, in batches of its tiles
         self._plan = _Plan(
             Sampler(
                 num_samples=len(source),
-                batch_size=config.batch_size,
+                batch_size=world_size if by_tiles else config.batch_size,
                 train=train,
                 seed=seed,
                 repeats=repeats,
@@ -96,7 +99,6 @@ class Loader:
                 world_size=world_size,
             )
         )
-        scenes = _scenes(source, transform)
         cached = _resolve_cache(config.cache, scenes, len(source))
         self.workers = self._resolve_workers(cached, scenes)
         self._assembly = Assembly(
@@ -205,11 +207,13 @@ class _Plan:
         return self.sampler.steps(self.epoch, self.start_step)
 
 
-def _scenes(source: Source, transform: ImageTransform | SceneTransform[Any]) -> SceneTransform[Any]:
+def _scenes(source: Source, transform: ImageTransform | SceneTransform[Any], batch_size: int) -> SceneTransform[Any]:
     """The transform of images together with their targets."""
     if not source.target_kind.spatial:
         return ImageScenes(cast("ImageTransform", transform))
     if isinstance(transform, Preprocess):
+        if transform.input.tiles is not None:
+            return TiledEvaluation(transform.input, source.target_kind, batch_size)
         return SceneEvaluation(transform.input, source.target_kind)
     return cast("SceneTransform[Any]", transform)
 

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vitrail import registry
@@ -206,6 +207,18 @@ class TargetKind(ABC, Generic[T, C]):
     def to_original(self, target: T, geometry: ImageGeometry) -> T:
         """From pixels of the model's input to pixels of the image."""
         return target
+
+    def places(self, target: T) -> Tensor:
+        """Boxes_xyxy (n, 4) of what is to be found, in pixels of the image; training on tiles shows these."""
+        return torch.zeros(0, 4)
+
+    def cut_out(self, target: T, geometry: ImageGeometry, share: float) -> T:
+        """As :meth:`to_input`, of a part that is cut out of the image as it is.
+
+        Args:
+            share: of itself, which must be in the part for what that cuts to be kept.
+        """
+        return self.to_input(target, geometry)
 
     def parts(self, target: T) -> dict[str, TVTensor]:
         """What transforms move along with the image, by any names but ``image`` and ``padding``."""

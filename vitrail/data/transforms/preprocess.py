@@ -9,7 +9,7 @@ crop_pct 1), and ``"crop"``, ``"square"``, ``"pad"`` are timm's crop modes ``cen
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -23,6 +23,7 @@ from vitrail.config import Size, config
 from vitrail.data.keyed_random import Keys
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import UserError
+from vitrail.ops.tiles import TileConfig
 
 Picture: TypeAlias = Image.Image | Tensor
 """A Pillow image of mode L, RGB or RGBA (1, 3, 4 channels), or a uint8 tensor (C, H, W) of any channel count."""
@@ -49,7 +50,8 @@ PerChannel = Annotated[tuple[float, ...], BeforeValidator(_several), Field(min_l
 class PreprocessOptions:
     """How an image becomes a model's input, as a run sets it: a size or a number of channels of None is the model's.
 
-    ``mean`` and ``std`` are one number for all channels or one for each.
+    ``mean`` and ``std`` are one number for all channels or one for each. Spatial models with ``tiles`` see a picture
+    tile by tile, each prepared as if it were the picture; None: all of it at once.
     """
 
     size: Size | None = None  # (height, width); one number means a square
@@ -61,6 +63,7 @@ class PreprocessOptions:
     rescale: Annotated[float, Field(gt=0)] = 1 / 255
     mean: PerChannel = (0.5,)
     std: Annotated[PerChannel, AfterValidator(_not_zero)] = (0.5,)
+    tiles: TileConfig | None = None
 
     def resolve(self, size: tuple[int, int] | None = None, channels: int = 3) -> PreprocessConfig:
         """The config for a model of this native size and these channels, which count where none are set here.
@@ -195,6 +198,10 @@ class Preprocess:
     def geometry(self, size: tuple[int, int]) -> ImageGeometry:
         """Where the input's pixels lie in an image of this (height, width)."""
         return ImageGeometry(self.region(size), self.config.size, size)
+
+    def padding(self, geometries: Sequence[ImageGeometry]) -> tuple[Tensor, ...]:
+        """Which pixels of inputs lie beyond their images, bool (B, H, W); () where none can."""
+        return (torch.stack([each.padding() for each in geometries]),) if self.config.resize == "pad" else ()
 
     def _fit(self, image: Image.Image, fill: tuple[int, ...]) -> Image.Image:
         if self.config.resize == "crop":

@@ -328,7 +328,7 @@ class SceneAugment(Generic[T]):
 
     def at(self, size: Pair) -> SceneAugment[T]:
         """The same for an input of another (height, width)."""
-        return SceneAugment(self.config, replace(self.input, size=size), self.kind)
+        return self.like(replace(self.input, size=size))
 
     def tile(self, size: Pair) -> SceneAugment[T]:
         """The same for a part of this (height, width) of the input, which an image just covers at the aspect that it
@@ -336,7 +336,11 @@ class SceneAugment(Generic[T]):
         whole = self.input.size
         share = max(part / side for part, side in zip(size, whole, strict=True))
         height, width = (round(side * share) for side in whole)
-        return SceneAugment(self.config, replace(self.input, size=(height, width)), self.kind, canvas=size)
+        return self.like(replace(self.input, size=(height, width)), size)
+
+    def like(self, preprocess: PreprocessConfig, canvas: Pair | None = None) -> SceneAugment[T]:
+        """The same with another preprocessing."""
+        return SceneAugment(self.config, preprocess, self.kind, canvas)
 
     def _scaled(self, image: Picture, size: Pair, target: T) -> tuple[Parts, Tensor]:
         """The parts at a random multiple of their size in inference, at a random place of the input; and which pixels

@@ -1,0 +1,105 @@
+"""Pictures seen tile by tile: the outputs of a model for each tile, one batch of tiles after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from vitrail.data.targets import T
+from vitrail.data.transforms.geometry import ImageGeometry
+from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, size_of, to_pillow, to_pixels
+from vitrail.data.transforms.scene import Kind, Scene, SceneEvaluation
+from vitrail.ops.tiles import Tile, TileGrid
+
+AT_ONCE = 1 << 22  # pixels of inputs in a batch of tiles, which bounds memory whatever their size
+PILLOW = (1, 3, 4)  # channels of its images
+
+Forward: TypeAlias = Callable[..., Tensor]
+"""Images (B, C, H, W) and, where there is one, their padding (B, H, W) → raw outputs."""
+
+
+class TileOutputs(NamedTuple):
+    """What a model makes of one tile."""
+
+    tile: Tile
+    geometry: ImageGeometry
+    """Where the model's input lies in the tile, as if that were the picture."""
+    outputs: Tensor
+    """A row of the raw outputs, float32."""
+
+
+@dataclass(frozen=True)
+class TiledPicture:
+    """A picture and the tiles that cover it, each of which is prepared as a picture by itself.
+
+    Attributes:
+        pixels: of the picture, uint8 (C, H, W).
+        batch_size: tiles in a forward pass at most; fewer where they are large.
+    """
+
+    pixels: Tensor
+    grid: TileGrid
+    preprocess: Preprocess
+    batch_size: int
+    device: torch.device | str = "cpu"
+
+    @classmethod
+    def of(cls, picture: Picture, preprocess: Preprocess, batch_size: int) -> TiledPicture:
+        """The tiles by the preprocessing's config."""
+        tiles = preprocess.config.tiles
+        assert tiles is not None, "the preprocessing has tiles"
+        pixels = to_pixels(preprocess.checked(picture))
+        return cls(pixels, TileGrid(size_of(picture), tiles), preprocess, batch_size)
+
+    def to(self, device: torch.device | str) -> TiledPicture:
+        """The same, with its tiles given to the model on a device."""
+        return replace(self, device=device)
+
+    def outputs(self, forward: Forward) -> Iterator[TileOutputs]:
+        """Of every tile, row after row, computed as they are asked for."""
+        height, width = self.preprocess.config.size
+        count = min(self.batch_size, max(1, AT_ONCE // (height * width)))
+        left = iter(self.grid)
+        while tiles := list(islice(left, count)):
+            images = self.preprocess.finish(torch.stack([self.preprocess.pixels(self._cut(tile)) for tile in tiles]))
+            geometries = [self.preprocess.geometry(tile.size) for tile in tiles]
+            padding = (each.to(self.device) for each in self.preprocess.padding(geometries))
+            found = forward(images.to(self.device), *padding).detach().float()
+            yield from map(TileOutputs, tiles, geometries, found)
+
+    def _cut(self, tile: Tile) -> Picture:
+        part = self.pixels[:, slice(*tile.rows), slice(*tile.columns)]
+        return to_pillow(part) if len(part) in PILLOW else part.contiguous()
+
+
+class TiledScene(Scene[T]):
+    """A picture in tiles, with its target as it is."""
+
+    __slots__ = ("tiled",)
+
+    def __init__(self, tiled: TiledPicture, target: T) -> None:
+        super().__init__(tiled.pixels, target)
+        self.tiled = tiled
+
+
+class TiledEvaluation(SceneEvaluation[T]):
+    """The same for evaluation by tiles: predictions are compared with the target in the picture's own pixels.
+
+    Args:
+        config: with ``tiles``.
+        batch_size: as of :class:`TiledPicture`.
+    """
+
+    def __init__(self, config: PreprocessConfig, kind: Kind[T], batch_size: int) -> None:
+        super().__init__(config, kind)
+        self.batch_size = batch_size
+
+    def scene(self, image: Picture, target: T, key: int = 0, size: tuple[int, int] | None = None) -> TiledScene[T]:
+        """The picture with its target. Raises as :class:`SceneEvaluation`."""
+        self.geometry(size_of(image), target)
+        return TiledScene(TiledPicture.of(image, self.preprocess, self.batch_size), target)
