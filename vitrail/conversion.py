@@ -51,6 +51,8 @@ def convert(
         model.save(out)
         return out
     task, preprocess = model.task, model.preprocess.config
+    if preprocess.tiles is not None:
+        note(f"tiles are left out: files of {to} cannot say that the model sees pictures tile by tile")
     description, state = Description.of(task, preprocess), task.state_dict()
     try:
         dialect = foreign.dialect_for(to, description)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,7 @@ def test_tiles_of_one_size_cover_the_picture_overlap_enough_and_are_as_few_as_ca
     for spans, length, tile in zip((grid.rows, grid.columns), grid.size, grid.config.size, strict=True):
         assert all(end - start == min(tile, length) for start, end in spans)
         assert (spans[0][0], spans[-1][1]) == (0, length)
-        overlaps = [end - start for (_, end), (start, _) in zip(spans, spans[1:], strict=False)]
+        overlaps = [end - start for (_, end), (start, _) in pairwise(spans)]
         least = min(int(np.ceil(tile * grid.config.overlap)), tile - 1)
         assert all(overlap >= least for overlap in overlaps)
         if len(spans) > 1:  # one fewer would overlap less

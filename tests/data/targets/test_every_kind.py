@@ -130,6 +130,21 @@ def test_a_kind_says_what_it_is(name: str) -> None:
         assert override(SourceConfig(spec="x"), {"kind": name}).kind == name
 
 
+@pytest.mark.parametrize("name", SPATIAL)
+def test_a_part_is_cut_out_as_it_is(name: str) -> None:
+    kind, column = targets.load(name), example(name).column
+    target = kind.read(column, 1)
+    whole = kind.cut_out(target, ImageGeometry.identity(SIZE), 0.5)
+    assert_equal(whole, target)
+    assert kind.places(target).shape[1] == 4
+    part = kind.cut_out(target, ImageGeometry((2, 3, 12, 11), (8, 10), SIZE), 0.0)
+    assert kind.size(part) == (8, 10)
+    before, after = (kind.parts(each) for each in (target, part))
+    for part_name, moved in after.items():
+        if part_name != "boxes":
+            np.testing.assert_array_equal(np.asarray(moved), np.asarray(before[part_name])[..., 3:11, 2:12])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_columns_are_taken_read_and_told_apart(name: str) -> None:
     kind, column = targets.load(name), example(name).column
