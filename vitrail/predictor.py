@@ -140,6 +140,7 @@ class Predictor(Generic[P]):
             UserError: an image that cannot be read, named, or a model without a trained head.
         """
         several = images if isinstance(images, list | tuple) else [images]
+        found: list[P]
         if self.preprocess.config.tiles is None:
             found = self._each(several, batch_size, self.predict_pixels)
         else:
@@ -178,9 +179,8 @@ class Predictor(Generic[P]):
         compute: Compute[Any] = self._embed_framed if embed else self.predict_pixels
         with ThreadPoolExecutor(READERS) as pool:
             if self.preprocess.config.tiles is not None and not embed:
-                for ((image, picture),) in _ahead(pool, partial(_try, self.read), iter(images), 1):
-                    bad = isinstance(picture, UserError)
-                    yield image, (picture if bad else self._by_tiles(picture, batch_size))
+                for ((image, read),) in _ahead(pool, partial(_try, self.read), iter(images), 1):
+                    yield image, (read if isinstance(read, UserError) else self._by_tiles(read, batch_size))
                 return
             for batch in _ahead(pool, partial(_try, self._framed), iter(images), batch_size):
                 framed = [each for _, each in batch if not isinstance(each, UserError)]

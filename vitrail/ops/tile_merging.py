@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Set
-from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -68,6 +67,7 @@ class _Rule:
         self.cut: list[bool] = touching.tolist()
         self.number: list[int] = torch.unique(self.tiles, dim=0, return_inverse=True)[1].tolist()
         self.scores: list[float] = found.scores.tolist()
+        self.labels: list[int] = found.labels.tolist()
         self.agreeing: dict[int, dict[int, float]] = defaultdict(dict)
         self.left = [True] * len(self.scores)
         self._compare(touching)
@@ -121,22 +121,24 @@ class _Rule:
 
     def _leave_out(self, seed: int, box: Tensor, rows: Iterable[int], tiles: Set[int]) -> None:
         """Drop what further tiles show of an object."""
-        labels = self.found.labels
         strange = [row for row in rows if self.left[row] and self.cut[row] and self.number[row] not in tiles]
         within = ops.inside(self.boxes[strange], box.double()) >= AGREEING
         for row, inside in zip(strange, within.tolist(), strict=True):
-            if inside and labels[row] == labels[seed]:
+            if inside and self.labels[row] == self.labels[seed]:
                 self.left[row] = False
 
     def _compare(self, cut: Tensor) -> None:
         """Fill in what agrees, by pairs of tiles that overlap."""
-        of_tile = defaultdict(list)
+        of_tile = defaultdict[int, list[int]](list)
         for row, number in enumerate(self.number):
             of_tile[number].append(row)
-        for a, b in combinations(of_tile.values(), 2):
-            both = _common(self.tiles[a[0]], self.tiles[b[0]])
-            if ops.area(both) > 0:
-                agreement = self._agreement(a, b, both, cut)
+        tiles = self.tiles[[rows[0] for rows in of_tile.values()]]
+        rows_of = list(of_tile.values())
+        for place, a in enumerate(rows_of):
+            both = _common(tiles[place], tiles[place + 1 :])
+            for later in (ops.area(both) > 0).nonzero().flatten().tolist():
+                b = rows_of[place + 1 + later]
+                agreement = self._agreement(a, b, both[later], cut)
                 for i, j in agreement.nonzero().tolist():
                     value = float(agreement[i, j])
                     self.agreeing[a[i]][b[j]] = self.agreeing[b[j]][a[i]] = value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -79,7 +78,7 @@ class TileAugment(SceneAugment[T]):
 
     def like(self, preprocess: PreprocessConfig, canvas: Pair | None = None) -> TileAugment[T]:
         """As of :class:`SceneAugment`."""
-        return TileAugment(self.config, replace(preprocess, tiles=self.tiles), self.kind, canvas, self.sampling)
+        return TileAugment(self.config, preprocess, self.kind, canvas, self.sampling)
 
 
 def drawn(size: Pair, tile: Pair, boxes_xyxy: Tensor, background: float, key: int) -> Tile:
@@ -89,17 +88,16 @@ def drawn(size: Pair, tile: Pair, boxes_xyxy: Tensor, background: float, key: in
     lengths = min(tile[0], size[0]), min(tile[1], size[1])
     if len(boxes_xyxy) and draws[0] >= background:
         left, top, right, bottom = boxes_xyxy[int(draws[1] * len(boxes_xyxy))].tolist()
-        sides = zip(((top, bottom), (left, right)), lengths, size, draws[2:4], strict=True)
-        return Tile(*(_around(*side) for side in sides))
-    for place in range(4, len(draws), 2):
+        rows = _around((top, bottom), lengths[0], size[0], draws[2])
+        return Tile(rows, _around((left, right), lengths[1], size[1], draws[3]))
+    for down, across in zip(draws[4::2], draws[5::2], strict=True):
         rows, columns = (
-            _at(draw * (whole - length + 1), length, whole)
-            for draw, length, whole in zip(draws[place : place + 2], lengths, size, strict=True)
+            _at(draw * (whole - length), length, whole)
+            for draw, length, whole in zip((down, across), lengths, size, strict=True)
         )
-        found = Tile(rows, columns)
-        if not _shown(boxes_xyxy, found).any():
+        if not _shown(boxes_xyxy, Tile(rows, columns)).any():
             break
-    return found
+    return Tile(rows, columns)
 
 
 def _around(side: tuple[float, float], length: int, whole: int, draw: float) -> Span:
