@@ -143,7 +143,7 @@ class Bright:
 
         from vitrail.ops.mask_outputs import pack
 
-        rows, masks = torch.zeros(len(images), 12, 5), torch.full((len(images), 12, *images.shape[-2:]), -1.0)
+        rows, masks = torch.zeros(len(images), 24, 5), torch.full((len(images), 24, *images.shape[-2:]), -1.0)
         for image, pixels in enumerate(images):
             numbers, _ = label(pixels[0].numpy() > 0)
             for query, (y, x) in enumerate(find_objects(numbers)):
@@ -201,7 +201,7 @@ def test_little_is_held_of_a_large_picture():
     task = module.Task(module.Task.configure(MODEL, ("a", "b", "c"), None, {}))
     predictor = Predictor(task, PreprocessConfig(size=1024), engine=Counting(), device="cpu").tiled(1024, overlap=0)
     assert predictor.predict(Image.new("RGB", (3072, 2048)), batch_size=1000).map.shape == (2048, 3072)
-    assert max(sizes) <= 3 * 2**22
+    assert max(sizes) <= 3 * 2**21
     assert sum(sizes) == 3 * 3072 * 2048
 
 

@@ -74,9 +74,13 @@ class ImageGeometry:
         """
         if values.shape[-2:] != self.size:
             values = F.interpolate(values[None], self.size, mode="bilinear", align_corners=False)[0]
+        step = max(1, BAND // max(1, len(values) * self.original[1]))
+        if self == ImageGeometry.identity(self.size):  # the products below would change nothing
+            for start in range(0, self.original[0], step):
+                yield (rows := slice(start, start + step)), values[:, rows]
+            return
         (height, down), (width, across) = (self._weights(axis) for axis in (0, 1))
         values, down, across = values[:, height, width], down.to(values), across.to(values)
-        step = max(1, BAND // max(1, len(values) * self.original[1]))
         for start in range(0, self.original[0], step):
             rows = slice(start, start + step)
             used = down[rows].any(dim=0).nonzero()

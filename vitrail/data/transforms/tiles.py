@@ -16,7 +16,7 @@ from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessCo
 from vitrail.data.transforms.scene import Kind, Scene, SceneEvaluation
 from vitrail.ops.tiles import Tile, TileGrid
 
-AT_ONCE = 1 << 22  # pixels of inputs in a batch of tiles, which bounds memory whatever their size
+AT_ONCE = 1 << 21  # pixels of inputs in a batch of tiles, which bounds memory whatever their size
 PILLOW = (1, 3, 4)  # channels of its images
 
 Forward: TypeAlias = Callable[..., Tensor]
