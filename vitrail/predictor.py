@@ -42,7 +42,7 @@ from vitrail.engines.graph import open_file
 from vitrail.errors import UserError
 from vitrail.machine import pick_device
 from vitrail.ops.grid import Pair, as_pair
-from vitrail.ops.tiles import TileConfig
+from vitrail.ops.tiles import OVERLAP, TileConfig
 from vitrail.predictions import Prediction
 from vitrail.sizes import adapt, require_fit
 from vitrail.tasks import Predicting, Task, Tileable, require_predicting, require_tileable
@@ -220,7 +220,7 @@ class Predictor(Generic[P]):
         other._use(start(engine, self.task, self.preprocess.config, precision, folder))
         return other
 
-    def tiled(self, size: int | Pair | None, overlap: float = 0.2) -> Predictor[P]:
+    def tiled(self, size: int | Pair | None, overlap: float = OVERLAP) -> Predictor[P]:
         """The same, predicting a picture by overlapping tiles, which are merged; for pictures much larger than the
         model's input. Feature vectors stay those of entire pictures.
 

@@ -84,7 +84,8 @@ def test_a_training_on_tiles_says_what_it_does_and_its_weights_predict_so(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--tile", "none", "--overlap", "2"], None),
+        (["--tile", "none"], None),
+        (["--tile", "none", "--overlap", "0.2"], "--overlap is that of tiles; give --tile too"),
         (["--tile", "24", "--overlap", "1"], "overlap"),
         (["--tile", "4"], "tiles: one of 4×4 pixels is not covered by patches of 8×8; choose 8×8"),
         (["--tile", "20"], "tiles: one of 20×20 pixels is not covered by patches of 8×8; choose"),

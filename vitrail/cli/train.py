@@ -77,7 +77,7 @@ class TrainOptions(TrainingOptions):
             help="Train on random tiles of this many pixels, height x width, which follow the objects, and validate by "
             "overlapping tiles; the model then predicts so. none: not, where --init did.",
         ),
-        Sets(resolve=tile_settings),
+        Sets("data.preprocess.tiles", resolve=tile_settings),
     ] = None
     overlap: Annotated[
         float | None,

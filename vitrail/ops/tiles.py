@@ -18,6 +18,8 @@ from torch import Tensor
 from vitrail.config import Size, config
 from vitrail.ops.grid import Pair
 
+OVERLAP = 0.2
+
 Span = tuple[int, int]
 """First pixel of a side, and the first one behind it."""
 
@@ -30,7 +32,7 @@ class TileConfig:
     """
 
     size: Size
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    overlap: Annotated[float, Field(ge=0, lt=1)] = OVERLAP
 
     def __str__(self) -> str:
         height, width = self.size

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from vitrail.predictor import Predictor
 
 WHOLE = "none"  # the size of tiles that stands for the picture as it is
-OVERLAP = 0.2
 
 
 @Parameter(name="*")
@@ -43,13 +42,15 @@ class Tiling:
         from vitrail.console import note
 
         own = predictor.preprocess.config.tiles
+        size = None if own is None else own.size
         if self.tile is not None:
-            overlap = OVERLAP if self.overlap is None else self.overlap
-            predictor = predictor.tiled(_size(self.tile), overlap)
-        elif self.overlap is not None:
-            if own is None:
-                raise UserError("--overlap is that of tiles; give --tile too")
-            predictor = predictor.tiled(own.size, self.overlap)
+            size = _size(self.tile)
+        if self.overlap is not None:
+            if size is None:
+                raise UserError("--overlap is that of tiles; give --tile too, in pixels")
+            predictor = predictor.tiled(size, self.overlap)
+        elif self.tile is not None:
+            predictor = predictor.tiled(size)
         if (tiles := predictor.preprocess.config.tiles) is not None:
             height, width = predictor.preprocess.config.size
             why = "" if tiles != own else ", as in training"

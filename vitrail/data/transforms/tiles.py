@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,9 +18,6 @@ from vitrail.ops.tiles import Tile, TileGrid
 
 AT_ONCE = 1 << 21  # pixels of inputs in a batch of tiles, which bounds memory whatever their size
 PILLOW = (1, 3, 4)  # channels of its images
-
-Forward: TypeAlias = Callable[..., Tensor]
-"""Images (B, C, H, W) and, where there is one, their padding (B, H, W) → raw outputs."""
 
 
 class TileOutputs(NamedTuple):
@@ -60,8 +57,12 @@ class TiledPicture:
         """The same, with its tiles given to the model on a device."""
         return replace(self, device=device)
 
-    def outputs(self, forward: Forward) -> Iterator[TileOutputs]:
-        """Of every tile, row after row, computed as they are asked for."""
+    def outputs(self, forward: Callable[..., Tensor]) -> Iterator[TileOutputs]:
+        """Of every tile, row after row, computed as they are asked for.
+
+        Args:
+            forward: images (B, C, H, W) and, where there is one, their padding (B, H, W) → raw outputs.
+        """
         height, width = self.preprocess.config.size
         count = min(self.batch_size, max(1, AT_ONCE // (height * width)))
         left = iter(self.grid)
