@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
@@ -21,6 +21,7 @@ from vitrail.data.transforms.mix import Mix, MixConfig
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig, PreprocessOptions
 from vitrail.data.transforms.scene import SceneAugment, SceneAugmentation, SceneAugmentConfig
 from vitrail.data.transforms.views import ViewConfig, Views
+from vitrail.registry import submodules
 
 __all__ = [
     "Annotations",
@@ -139,3 +140,7 @@ def open_data(config: DataConfig) -> Data:
         UserError: as ``open_source``.
     """
     return Data(config, open_source(config.source))
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = submodules(__name__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from vitrail.errors import UserError
 from vitrail.metrics import Rows
 from vitrail.nn.encoder import Encoder
 from vitrail.predictions import Prediction
+from vitrail.registry import submodules
 from vitrail.trainable import Embedder, Forward, ModelConfig, Trainable, config_class
 from vitrail.vit import ViT, ViTConfig
 
@@ -117,3 +118,7 @@ def require_predicting(model: Embedder) -> Predicting[Prediction]:
             "`vitrail train DATA --init`"
         )
     return model
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = submodules(__name__)
