@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
+from cyclopts.types import PositiveInt
 
 from vitrail.errors import UserError
 
@@ -39,7 +40,7 @@ Set: TypeAlias = Annotated[
 Device: TypeAlias = Annotated[
     str, Parameter("--device", help="auto, cpu, cuda, cuda:1 or mps; auto takes the fastest and prints it.")
 ]
-BatchSize: TypeAlias = Annotated[int, Parameter("--batch-size", help="Images per forward pass.")]
+BatchSize: TypeAlias = Annotated[PositiveInt, Parameter("--batch-size", help="Images per forward pass.")]
 OnBad: TypeAlias = Annotated[
     Literal["error", "skip"],
     Parameter("--on-bad", help="At an unreadable image: stop, or continue and list it at the end."),
@@ -76,7 +77,10 @@ class Sizes:
 
     def read(self) -> dict[str, tuple[int, int] | None]:
         """``image_size`` and ``patch_size`` as (height, width), None where not given."""
-        return {"image_size": _pair(self.image_size), "patch_size": _pair(self.patch_size)}
+        return {
+            "image_size": None if self.image_size is None else read_size(self.image_size),
+            "patch_size": None if self.patch_size is None else read_size(self.patch_size),
+        }
 
 
 @Parameter(name="*")
@@ -135,9 +139,12 @@ class Running(Opening):
         )
 
 
-def _pair(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
+def read_size(text: str) -> tuple[int, int]:
+    """``224`` or ``224x320`` as (height, width).
+
+    Raises:
+        UserError: anything else.
+    """
     numbers = text.lower().split("x")
     if len(numbers) > 2 or not all(number.isdecimal() and int(number) > 0 for number in numbers):
         raise UserError(f"{text!r} is no size in pixels; write 384 for a square, or 224x320 for height x width")
