@@ -178,7 +178,13 @@ def _begun(data: str | None, options: TrainingOptions, given: Mapping[str, objec
 
 
 def _resumed(place: "RunFolder", data: str | None, options: TrainingOptions) -> "Run":
-    given = {"DATA": data, "--recipe": options.recipe, "--init": options.init, "--model": options.model}
+    given = {
+        "DATA": data,
+        "--out": options.out,
+        "--recipe": options.recipe,
+        "--init": options.init,
+        "--model": options.model,
+    }
     for written, value in given.items():
         if value is not None:
             raise UserError(f"{written} is the run's own when it resumes; leave it out, or begin another with --name")
