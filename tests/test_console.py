@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from contextlib import redirect_stderr
 
 import pytest
 from hypothesis import given
@@ -160,9 +161,12 @@ def test_a_command_prints_a_note_once(capsys):
         console.note("device auto: cpu")
         console.note("device auto: cpu")
         console.warn("device auto: cpu")
+        with redirect_stderr(io.StringIO()):
+            console.note("where nobody reads it")
+        console.note("where nobody reads it")
     console.note("device auto: cpu")
     assert capsys.readouterr().err.splitlines() == [
-        "device auto: cpu", "warning: device auto: cpu", "device auto: cpu",
+        "device auto: cpu", "warning: device auto: cpu", "where nobody reads it", "device auto: cpu",
     ]  # fmt: skip
 
 

@@ -20,15 +20,15 @@ BAR = "━"
 SHORTEST_BAR, LONGEST_BAR, LABEL = 5, 40, 32  # columns
 
 _bars: list[Any] = []  # the bars on the terminal now, innermost last
-_said: set[str] | None = None  # the notes so far, where none is repeated
+_said: set[tuple[object, str]] | None = None  # stream and text of the notes so far, where none is repeated
 
 
 def note(text: str) -> None:
     """One plain line, e.g. a resolved ``auto``; above the progress bar where one is shown."""
     if _said is not None:
-        if text in _said:
+        if (sys.stderr, text) in _said:
             return
-        _said.add(text)
+        _said.add((sys.stderr, text))
     if _bars:
         _bars[-1].console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
     else:

@@ -57,7 +57,7 @@ def trained(tmp_path_factory):
         for number in range(10):
             pixels = draw.integers(0, 256, (40, 48, 3), np.uint8)
             Image.fromarray(pixels).save(root / "photos" / name / f"{number}.jpg")
-    model = ViTConfig(image_size=32, patch_size=8, dim=32, depth=2, heads=2, mlp_dim=32)
+    model = ViTConfig(image_size=32, patch_size=8, dim=16, depth=6, heads=2, mlp_dim=16)
     data = DataConfig(source=SourceConfig(spec="photos/"), loader=LoaderConfig(batch_size=8, workers=0))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -78,7 +78,7 @@ def sandbox(trained, tmp_path, monkeypatch, scene_folder):
     for name in ("model.safetensors", "vit.safetensors"):
         shutil.copy(trained / "runs" / "birds" / "weights" / "best.safetensors", tmp_path / name)
     for size in ("Ti", "S"):
-        monkeypatch.setitem(vit_presets.SIZES, size, (32, 2, 2, 32, {}))
+        monkeypatch.setitem(vit_presets.SIZES, size, (16, 6, 2, 16, {}))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

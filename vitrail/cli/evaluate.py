@@ -25,7 +25,7 @@ def evaluate(
 
     Examples
       vitrail evaluate runs/birds
-      vitrail evaluate runs/birds photos/ --split val --out scores
+      vitrail evaluate runs/birds photos/ --out scores
 
     Args:
         data: Other data than the run's own: a folder, a table, a named data set.
