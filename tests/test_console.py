@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+from contextlib import redirect_stderr
 
 import pytest
 from hypothesis import given
@@ -98,3 +100,77 @@ def test_disabled_progress_says_nothing(capsys):
 
 def test_track_counts_what_has_no_length(capsys):
     assert sum(console.track(iter(range(4)), "count")) == 6
+
+
+SHOWN = {"loss": 0.51234, "lr": 1e-3, "images_per_second": 123.4, "left": "3 min 20 s"}
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_bar_fits_and_keeps_the_time_left_and_the_loss(width):
+    label, done, rest, text = console.bar_parts("epoch 12/100", 1234, 5000, "1 min 00 s", SHOWN, width)
+    assert len(label) + done + rest + len(text) <= width
+    assert "3 min 20 s left" in text, "that of the whole training"
+    assert "loss 0.5123" in text
+    assert done + rest >= console.SHORTEST_BAR or "lr" not in text
+    assert ("images_per_second" in text) == (width == 120)
+
+
+def test_a_bar_is_filled_in_proportion():
+    _, done, rest, text = console.bar_parts("x", 1, 4, "", {}, 200)
+    assert (done, rest, text) == (10, 30, "  1/4")
+    assert console.bar_parts("x", 7, None, "", {}, 200) == ("x ", 0, 0, " 7")
+    assert console.bar_parts("x", 9, 4, "", {}, 200)[2] == 0
+
+
+def test_a_bar_of_sixty_columns_is_one_line(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    with console.Progress("epoch 12/100", total=5000) as progress:
+        progress.advance(1234, **SHOWN)
+    lines = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", terminal.getvalue()).replace("\r", "\n").splitlines()
+    last = next(line for line in reversed(lines) if "loss" in line)
+    assert "3 min 20 s left" in last
+    assert len(last.rstrip()) <= 60
+
+
+def test_a_notebook_has_one_line_that_changes(monkeypatch, capsys):
+    shown = []
+
+    class Handle:
+        def update(self, data, raw):
+            shown.append(data["text/plain"])
+
+    def display(data, raw, display_id):
+        shown.append(data["text/plain"])
+        return Handle()
+
+    monkeypatch.setattr(console, "_notebook", lambda: display)
+    with console.Progress("train", total=3) as progress:
+        for _ in range(3):
+            progress.advance(loss=0.5)
+    assert shown[0] == "train"
+    assert shown[-1].startswith("train ━")
+    assert shown[-1].endswith("3/3  0 s left  loss 0.5")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_command_prints_a_note_once(capsys):
+    with console.each_note_once():
+        console.note("device auto: cpu")
+        console.note("device auto: cpu")
+        console.warn("device auto: cpu")
+        with redirect_stderr(io.StringIO()):
+            console.note("where nobody reads it")
+        console.note("where nobody reads it")
+    console.note("device auto: cpu")
+    assert capsys.readouterr().err.splitlines() == [
+        "device auto: cpu", "warning: device auto: cpu", "where nobody reads it", "device auto: cpu",
+    ]  # fmt: skip
+
+
+def test_a_table_in_html_is_escaped():
+    assert console.html_table(["a"], [["<b>"]]) == (
+        "<table><thead><tr><th>a</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table>"
+    )

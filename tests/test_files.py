@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,21 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         open(tmp_path / "command.txt", "w", opener=files.no_link).close()
     assert target.read_text() == "content"
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path, mask, mode):
+    """Also where a library creates it for its owner alone."""
+    before = os.umask(mask)
+    try:
+        with files.replacing(tmp_path / "weights") as temporary:
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+        with files.replacing(tmp_path / "folder") as temporary:
+            temporary.mkdir(0o700)
+            os.close(os.open(temporary / "inside", os.O_CREAT | os.O_WRONLY, 0o600))
+        assert os.umask(mask) == mask, "the mask is as before"
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "weights").stat().st_mode) == mode
+    assert stat.S_IMODE((tmp_path / "folder" / "inside").stat().st_mode) == mode
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o777 & ~mask

@@ -11,7 +11,8 @@ from vitrail.nn.block import BlockConfig
 from vitrail.nn.patch_embed import PatchEmbedConfig
 from vitrail.nn.resnet_stem import ResNetStemConfig
 from vitrail.vit import ViT, ViTConfig
-from vitrail.vit_presets import count, preset, presets
+from vitrail.vit_costs import IMAGE_SIZE, PUBLISHED, count, shape
+from vitrail.vit_presets import preset, presets
 
 TINY: dict[str, Any] = {"image_size": 16, "patch_size": 4, "dim": 32, "depth": 3, "heads": 2, "mlp_dim": 64}
 
@@ -208,6 +209,27 @@ def test_presets_match_the_papers_table() -> None:
     for name, parameters in HYBRIDS.items():
         assert count(preset(name)).parameters == parameters, name
     assert set(PAPER) | set(HYBRIDS) <= set(presets())
+
+
+def test_the_listed_costs_are_those_counted() -> None:
+    assert list(PUBLISHED) == presets()
+    assert {name: count(preset(name)) for name in presets()} == PUBLISHED
+    assert preset("Ti/16").image_size == IMAGE_SIZE
+    for name in presets():
+        config = preset(name)
+        assert shape(name) == (config.dim, config.depth, config.heads, config.mlp_dim)
+
+
+def test_a_model_is_built_from_a_name_and_changes() -> None:
+    vit = ViT("Ti/16", image_size=32, depth=1, registers=2)
+    assert vit.config == preset("Ti/16", image_size=32, depth=1, registers=2)
+    assert ViT(vit.config, registers=0).config == preset("Ti/16", image_size=32, depth=1)
+    with pytest.raises(UserError, match=r"unknown model 'Tj/16'; did you mean 'Ti/16'"):
+        ViT("Tj/16")
+    with pytest.raises(UserError, match="dpeth"):
+        ViT("Ti/16", dpeth=3)
+    with pytest.raises(UserError, match="dpeth"):
+        ViT(vit.config, dpeth=3)
 
 
 def test_any_patch_size_and_overrides() -> None:

@@ -5,7 +5,25 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the table below, for type checkers; tests/test_public.py compares both
+if TYPE_CHECKING:  # the two tables below, for type checkers; tests/test_public.py compares them
+    from vitrail import checkpoints as checkpoints
+    from vitrail import compress as compress
+    from vitrail import config as config
+    from vitrail import data as data
+    from vitrail import distill as distill
+    from vitrail import engines as engines
+    from vitrail import explain as explain
+    from vitrail import metrics as metrics
+    from vitrail import nn as nn
+    from vitrail import ops as ops
+    from vitrail import predictions as predictions
+    from vitrail import pretrain as pretrain
+    from vitrail import probe as probe
+    from vitrail import recipes as recipes
+    from vitrail import report as report
+    from vitrail import serve as serve
+    from vitrail import tasks as tasks
+    from vitrail import train as train
     from vitrail.benchmarking import benchmark as benchmark
     from vitrail.conversion import convert as convert
     from vitrail.conversion import inspect as inspect
@@ -18,7 +36,7 @@ if TYPE_CHECKING:  # the table below, for type checkers; tests/test_public.py co
     from vitrail.train.loop import fit as fit
     from vitrail.version import __version__ as __version__
     from vitrail.vit import ViT as ViT
-    from vitrail.vit import ViTConfig as ViTConfig
+    from vitrail.vit_config import ViTConfig as ViTConfig
     from vitrail.vit_presets import preset as preset
     from vitrail.vit_presets import presets as presets
 
@@ -27,7 +45,7 @@ _PUBLIC = {
     "Predictor": "vitrail.predictor",
     "UserError": "vitrail.errors",
     "ViT": "vitrail.vit",
-    "ViTConfig": "vitrail.vit",
+    "ViTConfig": "vitrail.vit_config",
     "__version__": "vitrail.version",
     "benchmark": "vitrail.benchmarking",
     "convert": "vitrail.conversion",
@@ -40,14 +58,37 @@ _PUBLIC = {
     "presets": "vitrail.vit_presets",
     "quantize": "vitrail.int8",
 }
-__all__ = [name for name in _PUBLIC if not name.startswith("_")]
+_PACKAGES = (
+    "checkpoints",
+    "compress",
+    "config",
+    "data",
+    "distill",
+    "engines",
+    "explain",
+    "metrics",
+    "nn",
+    "ops",
+    "predictions",
+    "pretrain",
+    "probe",
+    "recipes",
+    "report",
+    "serve",
+    "tasks",
+    "train",
+)
+"""Folders and modules with names of their own, as in ``vitrail.explain.explain``, imported on first use too."""
+__all__ = [name for name in (*_PUBLIC, *_PACKAGES) if not name.startswith("_")]
 
 
 def __getattr__(name: str) -> object:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"vitrail.{name}")
     raise AttributeError(f"module 'vitrail' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return list(_PUBLIC)
+    return [*_PUBLIC, *_PACKAGES]

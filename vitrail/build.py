@@ -29,7 +29,7 @@ REGISTRIES = ("tasks", "pretrain")
 """Folders whose modules have a ``Config`` and a ``Task``; :func:`vitrail.registry.load_from` finds a name in them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LazyCheckpoint:
     """An open weights file whose header was checked, with its task on the meta device; no tensor is read yet.
 
@@ -46,6 +46,9 @@ class LazyCheckpoint:
     metrics: dict[str, float] | None = None
     dialect: str = native.NAME
     assumed: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{self.file}: {self.task.name}, {self.dialect}>"
 
     def load(self) -> Embedder:
         """The task with its tensors, on the CPU.

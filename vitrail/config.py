@@ -51,7 +51,21 @@ def config(cls: type[T]) -> type[T]:
             raise UserError(_explain_all(made, error)) from None
 
     made.__init__ = __init__  # type: ignore[method-assign]
+    if "__repr__" not in vars(cls) or cls.__repr__ is made.__repr__:
+        made.__repr__ = _short  # type: ignore[method-assign]
     return made  # type: ignore[return-value]
+
+
+def _short(value: Any) -> str:
+    """``ViTConfig(dim=384, heads=6)``: the fields that differ from their defaults, long values abbreviated."""
+    changed = []
+    for field in dataclasses.fields(value):
+        own = getattr(value, field.name)
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if own != default:
+            shown = repr(own) if dataclasses.is_dataclass(own) else reprlib.repr(own)
+            changed.append(f"{field.name}={shown}")
+    return f"{type(value).__name__}({', '.join(changed)})"
 
 
 def to_dict(value: object) -> dict[str, Any]:

@@ -8,22 +8,42 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 PLAIN_INTERVAL = 10.0  # seconds between two progress lines when stderr is not a terminal
+CELL_INTERVAL, CELL_WIDTH = 0.2, 100  # seconds between two updates of a notebook's line, and its columns
+BAR = "━"
+SHORTEST_BAR, LONGEST_BAR, LABEL = 5, 40, 32  # columns
 
 _bars: list[Any] = []  # the bars on the terminal now, innermost last
+_said: set[tuple[object, str]] | None = None  # stream and text of the notes so far, where none is repeated
 
 
 def note(text: str) -> None:
     """One plain line, e.g. a resolved ``auto``; above the progress bar where one is shown."""
+    if _said is not None:
+        if (sys.stderr, text) in _said:
+            return
+        _said.add((sys.stderr, text))
     if _bars:
         _bars[-1].console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
     else:
         print(printable(text), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def each_note_once() -> Iterator[None]:
+    """For a command: a note that was printed is not printed again, such as that of data that several steps open."""
+    global _said
+    before, _said = _said, set()
+    try:
+        yield
+    finally:
+        _said = before
 
 
 def warn(text: str) -> None:
@@ -55,8 +75,19 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(line(row) for row in cells)
 
 
+def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """The same for notebooks."""
+    import html
+
+    def line(cells: Sequence[object], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(printable(str(c)))}</{tag}>" for c in cells) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    return f"<table><thead>{line(columns, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
 class Progress:
-    """A progress bar on a terminal, plain lines elsewhere.
+    """A progress bar on a terminal, a line that changes in a notebook, plain lines elsewhere.
 
     ::
 
@@ -69,26 +100,34 @@ class Progress:
         self.done = 0
         self.started = self.last_line = time.monotonic()
         self._bar: Any = None
+        self._cell: Any = None  # of a notebook
 
     def __enter__(self) -> Progress:
         self.started = self.last_line = time.monotonic()
         if self.enabled and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
+            from rich.progress import ProgressColumn, Task
+            from rich.text import Text
 
-            self._bar = RichProgress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[shown]}"),
-                console=Console(stderr=True),
-                transient=True,
-            )
+            console = Console(stderr=True)
+
+            class Line(ProgressColumn):
+                def render(self, task: Task) -> Text:
+                    left = "" if task.time_remaining is None else duration(task.time_remaining)
+                    numbers = (int(task.completed), None if task.total is None else int(task.total))
+                    label, done, rest, text = bar_parts(
+                        task.description, *numbers, left, task.fields["shown"], console.width - 1
+                    )
+                    parts = (label, (BAR * done, "bar.complete"), (BAR * rest, "bar.back"), text)
+                    return Text.assemble(*parts, no_wrap=True)
+
+            self._bar = RichProgress(Line(), console=console, transient=True)
             self._bar.start()
             _bars.append(self._bar)
-            self._task = self._bar.add_task(self.label, total=self.total, shown="")
+            self._task = self._bar.add_task(self.label, total=self.total, shown={})
+        elif self.enabled and (display := _notebook()) is not None:
+            self._cell = display({"text/plain": self.label}, raw=True, display_id=True)
         return self
 
     def advance(self, count: int = 1, **shown: object) -> None:
@@ -96,11 +135,13 @@ class Progress:
         self.done += count
         if not self.enabled:
             return
-        text = "  ".join(f"{name} {_short(value)}" for name, value in shown.items())
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, shown=text)
+            self._bar.update(self._task, completed=self.done, shown=shown)
+        elif self._cell is not None:
+            self._show_in_cell(shown)
         elif (now := time.monotonic()) - self.last_line >= PLAIN_INTERVAL:
             self.last_line = now
+            text = "  ".join(f"{name} {_short(value)}" for name, value in shown.items())
             total = f"/{self.total}" if self.total else ""
             note(f"{self.label} {self.done}{total}{self._eta(now)}  {text}".rstrip())
 
@@ -113,10 +154,50 @@ class Progress:
             self._bar = None
 
     def _eta(self, now: float) -> str:
+        left = self._left(now)
+        return f"  {left} left" if left else ""
+
+    def _left(self, now: float) -> str:
         if not self.total or not self.done:
             return ""
-        left = (now - self.started) / self.done * (self.total - self.done)
-        return f"  {duration(left)} left"
+        return duration((now - self.started) / self.done * (self.total - self.done))
+
+    def _show_in_cell(self, shown: Mapping[str, object]) -> None:
+        """Replace the notebook's line; a few times a second at most."""
+        now = time.monotonic()
+        if now - self.last_line < CELL_INTERVAL and self.done != self.total:
+            return
+        self.last_line = now
+        parts = bar_parts(self.label, self.done, self.total, self._left(now), shown, CELL_WIDTH)
+        label, done, rest, text = parts
+        self._cell.update({"text/plain": f"{label}{BAR * done}{' ' * rest}{text}"}, raw=True)
+
+
+def bar_parts(
+    label: str, done: int, total: int | None, left: str, shown: Mapping[str, object], width: int
+) -> tuple[str, int, int, str]:
+    """What a progress line of ``width`` columns consists of: the label, the filled and the empty cells of its bar, and
+    the text behind it. In a narrow terminal the bar and the last numbers give way; the first number (the loss) and the
+    time left stay.
+
+    Args:
+        left: the time left, as text; a number named ``left`` is shown in its place.
+    """
+    numbers = dict(shown)
+    left = str(numbers.pop("left", left))
+    texts = [f"{name} {_short(value)}" for name, value in numbers.items()]
+    count = f"{done:,}/{total:,}" if total else f"{done:,}"
+    if len(label) > LABEL:
+        label = f"{label[: LABEL - 10]}…{label[-9:]}"
+    while True:
+        text = "  ".join(["", count, *([f"{left} left"] if left else []), *texts])
+        room = width - len(label) - 1 - len(text)
+        if room >= SHORTEST_BAR or len(texts) <= 1:
+            break
+        texts.pop()
+    cells = max(min(room, LONGEST_BAR), 0) if total else 0
+    filled = round(cells * min(done / total, 1)) if total else 0
+    return f"{label} ", filled, cells - filled, text if cells else text[1:]
 
 
 def track(items: Iterable[T], label: str, total: int | None = None, *, enabled: bool = True) -> Iterator[T]:
@@ -137,6 +218,17 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60:02d} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def _notebook() -> Any:
+    """IPython's ``display`` in a notebook; None elsewhere, also in IPython's terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    from IPython.display import display  # type: ignore[import-not-found]
+
+    return display
 
 
 def _escape(character: str) -> str:

@@ -22,7 +22,7 @@ from vitrail.predictor import load
 from vitrail.pretrain import Pretraining
 from vitrail.sizes import resize
 from vitrail.trainable import image_encoder
-from vitrail.vit_presets import count
+from vitrail.vit_costs import count
 
 
 def convert(

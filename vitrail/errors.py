@@ -12,6 +12,10 @@ class UserError(ValueError):
     """Something the user wrote or supplied is wrong; the command line prints it as one line and exits with 2."""
 
 
+class MissingArgument(UserError):
+    """What a command needs was left out; the command line adds an example."""
+
+
 def did_you_mean(written: str, allowed: Iterable[str]) -> str:
     """A closing hint for an unknown name: the closest allowed one, or all of them."""
     names = [str(name) for name in allowed]

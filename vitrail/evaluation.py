@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from vitrail.console import Progress
+from vitrail.console import Progress, html_table
 from vitrail.data.batch import Batch
 from vitrail.dtypes import AUTOCAST_DTYPES
 from vitrail.errors import UserError
@@ -39,7 +39,7 @@ class EvaluationLoader(Protocol):
         """The batches, each with ``index``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation(Generic[O, T]):
     """The results of one pass. Rows follow ``index``, the positions in the source, in ascending order.
 
@@ -58,6 +58,14 @@ class Evaluation(Generic[O, T]):
     seconds: float
     images_per_second: float
     family: Metrics
+
+    def __repr__(self) -> str:
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
+        return f"<{len(self.index):,} images: {numbers}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{value:.4g}") for name, value in self.metrics.items()]
+        return html_table((f"{len(self.index):,} images", "value"), rows)
 
     @cached_property
     def details(self) -> dict[str, Any]:

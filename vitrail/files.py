@@ -43,6 +43,7 @@ def replacing(path: str | Path, *, size: int = 0) -> Iterator[Path]:
         remove(temporary)
         yield temporary
         for written in [*temporary.rglob("*"), temporary]:
+            _open_to_others(written)
             sync(written)
         os.replace(temporary, path)
         sync(path.parent)
@@ -109,6 +110,15 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _open_to_others(path: Path) -> None:
+    """The permissions that ``open`` gives a new file: some libraries write theirs for the owner alone (0600)."""
+    if path.is_symlink():
+        return
+    mask = os.umask(0o077)  # there is no other way to read it; in between, files are created too tight and not too open
+    os.umask(mask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def remove(path: Path) -> None:

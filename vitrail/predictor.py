@@ -119,6 +119,12 @@ class Predictor(Generic[P]):
         self.metrics = metrics or {}
         self.exact = exact
 
+    def __repr__(self) -> str:
+        size = "×".join(map(str, self.preprocess.config.size))
+        names = f", {len(self.classes):,} names" if self.classes else ""
+        engine = "" if self._engine is None else f", {type(self._engine).__name__}"
+        return f"<Predictor: {self.task.name}{names}, {size} pixels, {self.device}{engine}>"
+
     @property
     def engine(self) -> Engine:
         """What computes the outputs and the feature vectors: the task itself unless another was given."""

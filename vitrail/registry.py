@@ -13,7 +13,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib import metadata
 from types import ModuleType
@@ -43,6 +43,17 @@ def load(package: str, name: str) -> ModuleType:
         singular = package.rsplit(".", 1)[-1].removesuffix("s")
         raise UserError(f"unknown {singular} {name!r}; {did_you_mean(name, known)}")
     return importlib.import_module(f"vitrail.{package}.{name}")
+
+
+def submodules(package: str) -> Callable[[str], ModuleType]:
+    """The ``__getattr__`` of a package whose modules are imported on first use, as in ``vitrail.checkpoints.hub``."""
+
+    def __getattr__(name: str) -> ModuleType:
+        if not name.startswith("_") and importlib.util.find_spec(f"{package}.{name}") is not None:
+            return importlib.import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return __getattr__
 
 
 def load_from(packages: Sequence[str], name: str) -> ModuleType:

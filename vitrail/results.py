@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from vitrail.console import table
+from vitrail.console import html_table, table
 
 R = TypeVar("R")
 
@@ -66,9 +66,27 @@ class ResultTable(Generic[R]):
     def __str__(self) -> str:
         return table(self.headings, self.cells())
 
+    def _repr_html_(self) -> str:
+        return html_table(self.headings, self.cells())
+
     @property
     def _shown(self) -> list[Column[R]]:
         return [column for column in self.columns if column.name]
+
+
+class Tabular:
+    """A result that shows its table: as text in a session, as HTML in a notebook."""
+
+    @property
+    def table(self) -> ResultTable[Any]:
+        """The rows."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return str(self.table)
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
 
 
 def size_text(size: tuple[int, int]) -> str:

@@ -1,18 +1,15 @@
-"""The published models by name, and what a model costs."""
+"""The published models by name; importing this needs no torch."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from vitrail.errors import UserError, did_you_mean
-from vitrail.nn.resnet_stem import ResNetStemConfig
-from vitrail.vit import ViT, ViTConfig
+
+if TYPE_CHECKING:
+    from vitrail.vit_config import ViTConfig
 
 # name: dim, depth, heads, mlp_dim (Dosovitskiy et al. 2021; Touvron et al. 2021; Zhai et al. 2022; Alabdulmohsin et
 # al. 2023), then further fields of ViTConfig
@@ -60,6 +57,8 @@ def preset(name: str, **overrides: object) -> ViTConfig:
     Raises:
         UserError: an unknown name or field.
     """
+    from vitrail.vit_config import ViTConfig
+
     known = [f.name for f in dataclasses.fields(ViTConfig)]
     if unknown := [key for key in overrides if key not in known]:
         raise UserError(f"unknown model setting {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
@@ -78,6 +77,8 @@ def resized(model: ViTConfig, name: str) -> ViTConfig:
 def _fields(name: str) -> dict[str, Any]:
     """What the name says, as fields of ViTConfig."""
     if name in HYBRIDS:
+        from vitrail.nn.resnet_stem import ResNetStemConfig
+
         size, layers, patch = HYBRIDS[name]
         embed: dict[str, Any] = {"embed": ResNetStemConfig(layers=layers)}
     elif (match := re.fullmatch(r"(\w+)/(\d+)", name)) and match[1] in SIZES:
@@ -86,39 +87,3 @@ def _fields(name: str) -> dict[str, Any]:
         raise UserError(f"unknown model {name!r}; {did_you_mean(name, presets())}")
     dim, depth, heads, mlp_dim, extra = SIZES[size]
     return {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": mlp_dim, "patch_size": patch} | embed | extra
-
-
-@dataclass(frozen=True)
-class Count:
-    """The cost of a model on one image of its native size."""
-
-    parameters: int
-    macs: int
-    """Multiply–accumulates of all matrix products and convolutions."""
-    tokens: int
-
-
-def count(config: ViTConfig, num_classes: int = 1000) -> Count:
-    """Parameters, MACs and tokens of a ViT with a linear head, counted on a model without memory (meta device).
-
-    All blocks cost the same, so models of one and two blocks determine the rest.
-    """
-    one, two = (_count(dataclasses.replace(config, depth=depth), num_classes) for depth in (1, 2))
-    more = config.depth - 1
-    return Count(
-        one.parameters + more * (two.parameters - one.parameters), one.macs + more * (two.macs - one.macs), one.tokens
-    )
-
-
-def _count(config: ViTConfig, num_classes: int) -> Count:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"):
-        vit = ViT(config).eval().to("meta")  # fixed positions are made on the CPU
-        head = nn.Linear(config.dim, num_classes)
-        counter = FlopCounterMode(display=False)
-        with counter, torch.no_grad():
-            tokens = vit(torch.empty(1, config.channels, *config.image_size)).tokens
-            head(tokens[:, 0])
-    parameters = sum(p.numel() for module in (vit, head) for p in module.parameters())
-    return Count(parameters, counter.get_total_flops() // 2, tokens.shape[1])

@@ -55,6 +55,7 @@ def test_every_verb_has_a_summary_and_its_own_help(capsys):
     assert {"predict", "embed", "explain", "models"} <= {v.name for v in verbs}
     assert cli.main(["--help"]) == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert {v.group for v in verbs} <= set(cli.GROUPS)
     for verb in verbs:
         assert verb.summary.endswith("."), verb
         assert len(verb.summary) <= 90, verb
@@ -75,7 +76,28 @@ def test_every_verb_has_a_summary_and_its_own_help(capsys):
         (["predict", "run", "x.jpg", "--top", "many"], 'Invalid value for --top: unable to convert "many" into int.'),
         (["predict", "run", "x.jpg", "--top", "0"], "--top"),
         (["predict", "run", "x.jpg", "--on-bad", "ignore"], 'Choose from: "error", "skip".'),
-        (["predict"], "requires an argument"),
+        (["predict"], "requires an argument; for example: vitrail predict runs/birds photo.jpg"),
+        (
+            ["predict", "run"],
+            "or - for standard input; for example: vitrail predict runs/birds photo.jpg",
+        ),
+        (["data", "check"], "for example: vitrail data check photos/"),
+        (["convert", "run", "out"], "for example: vitrail convert runs/birds birds-hf --to huggingface"),
+        (
+            ["train"],
+            "give a folder of pictures, --recipe NAME or --resume RUN; for example: vitrail train",
+        ),
+        (["report"], "no run given; give the folder of one or several; for example: vitrail report runs/birds"),
+        (["train", "photos", "--out", "a", "--name", "b"], "give one of them"),
+        (
+            ["train", "photos", "--image-size", "224x"],
+            "'224x' is no size in pixels; write 384",
+        ),
+        (["predict", "run", "x.jpg", "--batch-size", "0"], "--batch-size"),
+        (["evaluate", "run", "--batch-size", "-1"], "--batch-size"),
+        (["serve", "run", "--port", "99999"], "--port"),
+        (["serve", "run", "--port", "-1"], "--port"),
+        (["help", "pedict"], "there is no command 'pedict'; did you mean 'predict'?"),
         (["predict", "no-such-run", "no-such-file.jpg"], "'no-such-file.jpg' does not exist"),
         (["models", "S/61x"], "unknown model 'S/61x'"),
         (["models", "S/16", "--set", "dpeth=3"], "unknown setting 'dpeth'; did you mean 'depth'?"),
@@ -88,6 +110,21 @@ def test_a_mistake_is_one_line_and_2(arguments, message, capsys):
     assert err.startswith("vitrail: error: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_help_of_a_verb_is_that_of_its_option(capsys):
+    for verb in (["train"], ["data", "check"], []):
+        assert cli.main(["help", *verb]) == 0
+        asked = capsys.readouterr().out
+        assert cli.main([*verb, "--help"]) == 0
+        assert capsys.readouterr().out == asked
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_verbs_and_options(capsys, shell):
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in ("predict", "quantize", "on-bad", "distill-kind"))
 
 
 def test_a_users_error_is_printed_escaped(verb, capsys):

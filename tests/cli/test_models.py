@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 from vitrail.cli import main
-from vitrail.vit_presets import count, preset
+from vitrail.vit_costs import count
+from vitrail.vit_presets import preset, presets
 
 
 def models(capsys, *arguments):
@@ -26,12 +29,24 @@ def test_settings_change_the_cost(capsys):
 
 
 def test_the_table(capsys, monkeypatch):
-    monkeypatch.setattr("vitrail.vit_presets.presets", lambda: ["Ti/16", "S/32"])
-    header, first, second = models(capsys).splitlines()
+    header, first, *others = models(capsys).splitlines()
     assert header.split()[:5] == ["model", "dim", "depth", "heads", "mlp"]
     assert first.split() == ["Ti/16", "192", "12", "3", "768", "224×224", "197", "5.7", "1.25"]
-    assert second.split()[0] == "S/32"
+    assert [line.split()[0] for line in (first, *others)] == presets()
+    monkeypatch.setattr("vitrail.vit_presets.presets", lambda: ["Ti/16", "S/32"])
     assert [item["name"] for item in json.loads(models(capsys, "--json"))] == ["Ti/16", "S/32"]
+
+
+def test_the_table_of_one_preset_has_the_row_of_the_list(capsys):
+    listed = {line.split()[0]: line.split() for line in models(capsys).splitlines()}
+    for name in ("S/32", "R+Ti/16", "So400m/16"):
+        assert models(capsys, name).splitlines()[1].split() == listed[name]
+
+
+def test_the_list_needs_no_torch():
+    program = "import sys; from vitrail.cli import main; main(['models']); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert "R50+L/32" in done.stdout
 
 
 def test_details_are_written_as_set_takes_them(capsys):

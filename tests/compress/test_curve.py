@@ -12,7 +12,7 @@ from vitrail.compress.curve import cost, curve_table, measure
 from vitrail.compress.token_overlay import token_overlay
 from vitrail.data import SourceConfig, open_source
 from vitrail.errors import UserError
-from vitrail.vit_presets import count
+from vitrail.vit_costs import count
 
 
 @pytest.fixture

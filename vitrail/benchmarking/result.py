@@ -12,7 +12,7 @@ import numpy as np
 from vitrail import files
 from vitrail.benchmarking.candidates import Candidate, LeftOut, Way
 from vitrail.benchmarking.roofline import Roofline
-from vitrail.results import Column, ResultTable, size_text
+from vitrail.results import Column, ResultTable, Tabular, size_text
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Row:
         return self.batch / self.percentiles[0] * 1e3
 
 
-@dataclass(frozen=True)
-class Benchmark:
+@dataclass(frozen=True, repr=False)
+class Benchmark(Tabular):
     """All rows, by size, batch and candidate, and the conditions they were measured in.
 
     Attributes:

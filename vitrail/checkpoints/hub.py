@@ -101,6 +101,15 @@ def fetch(path: str | Path, *, allow_pickle: bool = False) -> Path:
         raise _explained(error, str(address), address) from None
 
 
+def cached(path: str | Path) -> Path | None:
+    """The local file of weights of a model on the hub, if the hub's cache holds it; the network is not used.
+
+    Raises:
+        UserError: it is no address, or the hub's library is missing.
+    """
+    return _cached(_library(), parse(path), allow_pickle=False)
+
+
 def push(
     source: str | Path,
     repo: str,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from vitrail.checkpoints import hub
 from vitrail.checkpoints.beside import WEIGHTS
+from vitrail.checkpoints.known_weights import KNOWN, KnownWeights
 from vitrail.console import printable
 from vitrail.errors import UserError, did_you_mean
 
@@ -14,7 +16,8 @@ def find_weights(path: str | Path, *, allow_pickle: bool = False) -> Path:
     """The weights file of a run folder, of another library's folder or of a model on the hub; a file is itself.
 
     Args:
-        path: also ``hf://owner/name``, which is fetched if it is not in the hub's cache.
+        path: also ``hf://owner/name``, which is fetched if it is not in the hub's cache; or a short name of
+            :mod:`vitrail.checkpoints.known_weights`, which never is.
         allow_pickle: fetch a pickle where the hub has nothing better.
 
     Raises:
@@ -22,11 +25,17 @@ def find_weights(path: str | Path, *, allow_pickle: bool = False) -> Path:
     """
     if hub.is_address(path):
         return hub.fetch(path, allow_pickle=allow_pickle)
+    if (known := KNOWN.get(str(path))) is not None and not Path(path).exists():
+        return _known(str(path), known)
     path = Path(path)
     if not path.exists():
         beside = path.parent.iterdir() if path.parent.is_dir() else ()
         nearby = [printable(str(each)) for each in beside if each.is_dir() or each.suffix == path.suffix]
-        hint = did_you_mean(str(path), nearby) if nearby else "give a run folder or a .safetensors file"
+        near = difflib.get_close_matches(str(path).lower(), [*KNOWN], n=1, cutoff=0.8)
+        if near:
+            hint = did_you_mean(str(path), near)
+        else:
+            hint = did_you_mean(str(path), nearby) if nearby else "give a run folder or a .safetensors file"
         raise UserError(f"there is no run or weights file {printable(str(path))!r}; {hint}")
     if not path.is_dir():
         return path
@@ -45,3 +54,17 @@ def find_weights(path: str | Path, *, allow_pickle: bool = False) -> Path:
             "give a folder that does"
         )
     return candidates[0]
+
+
+def _known(name: str, known: KnownWeights) -> Path:
+    """The file in the hub's cache.
+
+    Raises:
+        UserError: it was not downloaded; with the command that does.
+    """
+    if (found := hub.cached(known.address)) is not None:
+        return found
+    raise UserError(
+        f"the weights {name!r} are not on this machine ({known.repo}, {known.megabytes:,} MB, {known.licence}); "
+        f"to download them add --download to vitrail train, or run: vitrail models {name} --download"
+    )

@@ -2,7 +2,7 @@
 
 A verb's module holds a typed function named like the module, or an ``app`` (a cyclopts ``App`` of that name)
 for a group such as ``data check``. The first line of its docstring is the summary in ``vitrail --help``, an
-optional ``GROUP = "..."`` its heading there; both are read from the source text: help imports no verb.
+optional ``GROUP`` its heading there, one of ``GROUPS``; both are read from the source text: help imports no verb.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vitrail import registry
-from vitrail.console import printable
-from vitrail.errors import UserError
+from vitrail.console import each_note_once, printable
+from vitrail.errors import MissingArgument, UserError, did_you_mean
 from vitrail.version import __version__
 
 if TYPE_CHECKING:
     from cyclopts import App
 
-HELP = "Vision Transformers from a folder of images to a trained, evaluated and explained model."
-EPILOGUE = """\
-Examples:
-  vitrail train photos/ --model S/16      one subfolder per class
+SUMMARY = "Vision Transformers from a folder of images to a trained, evaluated and explained model."
+GROUPS = ("Prepare and train", "Use a model", "Exchange weights", "Help")
+HELP = f"""{SUMMARY}
+
+Examples
+  vitrail train photos/ --model S/16  one subfolder per class
   vitrail predict runs/photos "in/*.jpg"  classify images
-  vitrail VERB --help                     the options of a command"""
+  vitrail help predict  the options of a command"""
 
 
 class Verb(NamedTuple):
@@ -48,10 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a class name that the terminal's encoding lacks
     tokens = [_stdin_path(token) for token in (sys.argv[1:] if arguments is None else arguments)]
     try:
-        result = build(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        with each_note_once():
+            result = build(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except (UserError, CycloptsError) as error:
-        print(f"vitrail: error: {printable(_said(error))}", file=sys.stderr)
+        print(f"vitrail: error: {printable(_with_example(_said(error), error, tokens))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -67,22 +70,49 @@ def build(tokens: Sequence[str] = ()) -> App:
     Args:
         tokens: the command line; the help of the verb that it calls is that verb's own docstring.
     """
-    from cyclopts import App, Parameter
+    from cyclopts import App, Group, Parameter
+
+    from vitrail.terminal.help_pages import HelpPages
 
     called = tokens[0] if tokens else ""
     app = App(
         name="vitrail",
         help=HELP,
-        help_epilogue="" if called and not called.startswith("-") else EPILOGUE,
         help_format="plaintext",
+        help_formatter=HelpPages(),
         version=__version__,
         default_parameter=Parameter(negative=()),
         suppress_keyboard_interrupt=False,
     )
+    groups = {name: Group(name, sort_key=place) for place, name in enumerate(GROUPS)}
     for verb in verbs():
         summary = None if verb.name == called else verb.summary
-        app.command(verb.target, name=verb.name, help=summary, group=verb.group)
+        app.command(verb.target, name=verb.name, help=summary, group=groups[verb.group])
+    for flags in (app.help_flags, app.version_flags):
+        app[flags[0]].group = (groups["Help"],)
     return app
+
+
+def show_help(verb: Sequence[str]) -> None:
+    """Print the help of a verb (``["data", "check"]``), or with no name that of the whole command.
+
+    Raises:
+        UserError: there is no such verb.
+    """
+    names = [each.name for each in verbs()]
+    if verb and verb[0] not in names:
+        raise UserError(f"there is no command {verb[0]!r}; {did_you_mean(verb[0], names)}")
+    build(verb)([*verb, "--help"], result_action="return_value")
+
+
+def document(verb: Sequence[str]) -> str:
+    """The docstring of a verb, or of the command of a group that the tokens begin with; nothing is imported."""
+    name = verb[0].replace("-", "_") if verb else ""
+    if name not in registry.names("cli"):
+        return ""
+    functions = {n.name: n for n in _parsed(name).body if isinstance(n, ast.FunctionDef)}
+    found = functions.get(name) or functions.get(verb[1].replace("-", "_") if len(verb) > 1 else "")
+    return (ast.get_docstring(found) if found is not None else None) or ""
 
 
 def verbs() -> list[Verb]:
@@ -91,17 +121,31 @@ def verbs() -> list[Verb]:
 
 
 def _read(name: str) -> Verb:
-    tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+    tree = _parsed(name)
     function = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name), None)
     document = ast.get_docstring(function or tree) or ""
     group = next(
         (n.value.value for n in tree.body
          if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant)
          and isinstance(n.targets[0], ast.Name) and n.targets[0].id == "GROUP"),
-        "Commands",
+        GROUPS[0],
     )  # fmt: skip
     target = f"vitrail.cli.{name}:{name if function else 'app'}"
     return Verb(name.replace("_", "-"), target, document.partition("\n")[0], str(group))
+
+
+def _parsed(name: str) -> ast.Module:
+    return ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+
+
+def _with_example(text: str, error: Exception, tokens: Sequence[str]) -> str:
+    """The text of an error and, where an argument is missing, how the verb is called."""
+    from cyclopts import MissingArgumentError
+
+    from vitrail.terminal.help_pages import examples
+
+    shown = examples(document(tokens)) if isinstance(error, MissingArgument | MissingArgumentError) else []
+    return f"{text.rstrip('.')}; for example: {shown[0].partition('  ')[0]}" if shown else text
 
 
 def _said(error: Exception) -> str:

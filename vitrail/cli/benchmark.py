@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from vitrail.errors import UserError
+from vitrail.terminal.next_command import name_next
 from vitrail.terminal.options import AllowPickle, Device, Json, Sizes, Weights, print_json
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def benchmark(
     else:
         print(result.table)
         print(f"\n{_rooflines(result)}")
+    name_next("export", run, "model.onnx", "--to", "onnx")
 
 
 def _rooflines(result: Benchmark) -> str:

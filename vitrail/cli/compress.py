@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
 from vitrail.errors import UserError
+from vitrail.terminal.next_command import DATA, name_next
 from vitrail.terminal.options import BatchSize, Json, Opening, Weights, print_json
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ def compress(
         print_json(_plain(points, source, split, batch_size))
     else:
         print(_table(points, predictor.task.monitor or "loss"))
+    if learns and len(points) > 1:  # smaller models, which fine-tuning makes more accurate
+        name_next("train", DATA if data is None else data, "--init", _file(folder, points[-1].name))
+    else:
+        name_next("benchmark", run)
 
 
 def _levels(text: str | None) -> tuple[float, ...]:
@@ -147,7 +152,12 @@ def _write(
     for name, (model, point) in compressed.items():
         if name not in reduced:
             model.metrics = cast("dict[str, float]", plain(point.evaluation.metrics))
-            model.save(folder / f"{name.replace('=', '-')}.safetensors")
+            model.save(_file(folder, name))
+
+
+def _file(folder: Path, name: str) -> Path:
+    """Of the weights of a smaller model."""
+    return folder / f"{name.replace('=', '-')}.safetensors"
 
 
 def _curve(points: list[Point], models: dict[str, Predictor], note: str) -> Figure:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from vitrail.terminal.next_command import name_next
 from vitrail.terminal.options import AllowPickle, Sizes, Weights
 
 GROUP = "Exchange weights"
@@ -36,3 +37,4 @@ def convert(
     from vitrail import conversion
 
     print(conversion.convert(source, out, to=to, allow_pickle=allow_pickle, **sizes.read()))
+    name_next("inspect", out)

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from vitrail.terminal.next_command import name_next
 from vitrail.terminal.options import Json, Set, print_json
 
 if TYPE_CHECKING:
     from vitrail.data.source import SourceConfig, Splits
+
+GROUP = "Prepare and train"
 
 Spec = Annotated[
     str, Parameter(help="A folder, .csv, .npz, .tar, .zip, .json (COCO) or .yaml (YOLO), or a name such as digits.")
@@ -49,6 +52,10 @@ def check(
     """Decode every image, and list each bad file with its cause, duplicates under two labels, and empty classes.
 
     Exits with 2 where an image is bad.
+
+    Examples
+      vitrail data check photos/
+      vitrail data check photos/ --json
     """
     from vitrail.data.inspection.check import check as check_data
     from vitrail.errors import UserError
@@ -62,6 +69,7 @@ def check(
     if not report.ok:
         others = f" (and {len(report.bad) - 1:,} more)" if len(report.bad) > 1 else ""
         raise UserError(f"{report.bad[0]}{others}; repair or remove what is bad, or train with --on-bad skip")
+    name_next("train", spec)
     return 0
 
 
@@ -78,7 +86,12 @@ def stats(
     as_json: Json = False,
     overrides: Set = (),
 ) -> None:
-    """Count images and classes, and measure sizes, channel means and standard deviations."""
+    """Count images and classes, and measure sizes, channel means and standard deviations.
+
+    Examples
+      vitrail data stats photos/
+      vitrail data stats digits --limit 100
+    """
     from vitrail.data.inspection.stats import lines
     from vitrail.data.inspection.stats import stats as measure
 
@@ -88,6 +101,7 @@ def stats(
         print_json({split: each.to_dict() for split, each in result.items()})
     else:
         print(lines(result))
+    name_next("data", "check", spec)
 
 
 @app.command
@@ -100,11 +114,16 @@ def export(
     limit: Annotated[int | None, Parameter("--limit", help="Only so many images.", show_default=False)] = None,
     overrides: Set = (),
 ) -> None:
-    """Write a data set as PNG files: a folder a class, or labels.csv next to the images."""
+    """Write a data set as PNG files: a folder a class, or labels.csv next to the images.
+
+    Examples
+      vitrail data export digits --limit 20 --out digits-png
+    """
     from vitrail.data.inspection.export import export as write
 
     source = _open(spec, False, False, overrides).split(split)
     print(f"wrote {write(source, out, limit=limit)} images to {out}")
+    name_next("train", out)
 
 
 @app.command
@@ -117,7 +136,12 @@ def convert(
     kind: Kind = "auto",
     overrides: Set = (),
 ) -> None:
-    """Write a data set of boxes, masks or class maps in another format, with copies of its images."""
+    """Write a data set of boxes, masks or class maps in another format, with copies of its images.
+
+    Examples
+      vitrail data convert scenes/ scenes-coco --to coco
+      vitrail data convert scenes/ scenes-yolo --to yolo --kind boxes
+    """
     from vitrail import registry
     from vitrail.data.inspection.convert import convert as write
 
@@ -125,6 +149,7 @@ def convert(
         kind = held[0]
     written = write(_open(spec, False, False, (f"kind={kind}", "val_fraction=0", *overrides)), out, to)
     print(f"wrote {', '.join(f'{count:,} {split}' for split, count in written.items())} images to {out} as {to}")
+    name_next("data", "check", out)
 
 
 @app.command
@@ -138,7 +163,11 @@ def inspect(
     kind: Kind = "auto",
     overrides: Set = (),
 ) -> None:
-    """Draw samples with their boxes, masks or class maps on them."""
+    """Draw samples with their boxes, masks or class maps on them.
+
+    Examples
+      vitrail data inspect scenes/ --limit 3 --out drawn-scenes
+    """
     from vitrail.data.inspection.drawn import drawn
     from vitrail.terminal.pictures import save_new, stem_of
 
@@ -148,6 +177,7 @@ def inspect(
         save_new(picture, out / f"{stem_of(name)}.png")
         count += 1
     print(f"drew {count} of {len(source):,} {split} images into {out}")
+    name_next("train", spec)
 
 
 def _open(spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple[str, ...]) -> Splits:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from vitrail.errors import UserError
+from vitrail.terminal.next_command import name_next
 from vitrail.terminal.options import BatchSize, OnBad, Running, Weights
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def embed(
         projection: Projection of the plot to 2D: principal components or t-SNE.
     """
     check_format(out)
-    from vitrail.console import Progress
+    from vitrail.console import Progress, note
     from vitrail.data.source import SourceConfig, open_source
     from vitrail.terminal.pictures import BadPictures
 
@@ -67,8 +68,10 @@ def embed(
     bad.report(len(vectors))
     columns = _columns(splits, kept, vectors)
     write(out, columns)
+    note(f"written: {out} ({len(vectors):,} vectors of {len(vectors[0])} numbers)")
     if plot is not None:
-        draw(plot, columns, projection)
+        note(f"written: {draw(plot, columns, projection)}")
+    name_next("probe", run, data)
 
 
 def _samples(splits: Splits) -> Iterator[Sample]:
@@ -140,8 +143,8 @@ def write(path: Path, columns: dict[str, Any]) -> None:
             pyarrow.parquet.write_table(pa.table(arrays), temporary)
 
 
-def draw(path: Path, columns: dict[str, Any], projection: Literal["pca", "tsne"]) -> None:
-    """Draw the vectors on a plane, coloured by label."""
+def draw(path: Path, columns: dict[str, Any], projection: Literal["pca", "tsne"]) -> Path:
+    """Draw the vectors on a plane, coloured by label; returns the file."""
     import numpy as np
 
     from vitrail.explain.projection import figure, project
@@ -150,7 +153,6 @@ def draw(path: Path, columns: dict[str, Any], projection: Literal["pca", "tsne"]
     points = project(columns["embedding"], projection)
     if "label" in columns:
         classes, labels = np.unique(columns["label"], return_inverse=True)
-        save_new(figure(points, labels, classes.tolist()), path)
-    else:
-        target = columns.get("target", np.empty(0))
-        save_new(figure(points, target if target.ndim == 1 else target[:, 0], ()), path)
+        return save_new(figure(points, labels, classes.tolist()), path)
+    target = columns.get("target", np.empty(0))
+    return save_new(figure(points, target if target.ndim == 1 else target[:, 0], ()), path)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vitrail.terminal.next_command import IMAGE, name_next
 from vitrail.terminal.options import BatchSize, Json, Running, Weights, print_json
 from vitrail.terminal.tiling import Tiling
 
@@ -23,6 +24,10 @@ def evaluate(
     """Measure a trained model on held-out images.
 
     Prints the metrics, and writes all numbers as JSON, every prediction as CSV, plots and the worst mistakes.
+
+    Examples
+      vitrail evaluate runs/birds
+      vitrail evaluate runs/birds photos/ --out scores
 
     Args:
         data: Other data than the run's own: a folder, a table, a named data set.
@@ -54,3 +59,4 @@ def evaluate(
         ]
         print(table((f"{measured.split} of {measured.data}", "value"), rows))
     note(f"written: {folder / name}.json, {name}.csv and {name}/")
+    name_next("explain", run, IMAGE)

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from vitrail.console import note
 from vitrail.errors import UserError
+from vitrail.terminal.next_command import IMAGE, name_next
 from vitrail.terminal.options import Opening, Weights
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def explain(
     predictor = opening.load(run)
     if not inputs:
         print(save_new(_anatomy(predictor, Path(run)), out / "anatomy.png"))
+        name_next("explain", run, IMAGE)
         return
     output = None if target is None else named_output(predictor.classes, target)
     asked = {"layer": layer, "head": head, "target": output}
@@ -82,6 +84,7 @@ def explain(
             print(save_new(overlay(picture, heat, region), out / f"{stem}-{part}.png"))
         if len(heats) > 1:
             print(save_new(sheet(picture, heats, region, stem), out / f"{stem}-sheet.png"))
+    name_next("serve", run)
 
 
 def _heats(predictor: Predictor, image: ImageLike, method: str, settings: dict[str, Any]) -> list[Heat]:

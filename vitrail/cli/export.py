@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from vitrail.terminal.next_command import IMAGE, name_next
 from vitrail.terminal.options import AllowPickle, Json, Merge, Sizes, Weights, print_json
 
 GROUP = "Exchange weights"
@@ -59,3 +60,7 @@ def export(
     elif result.rows:
         print(result.table)
     note(f"written: {result.path}")
+    if result.path.is_file():
+        name_next("predict", result.path, IMAGE)
+    else:
+        name_next("inspect", source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vitrail.terminal.next_command import DATA, name_next
 from vitrail.terminal.options import AllowPickle, Json, Sizes, Weights, print_json
 
 GROUP = "Exchange weights"
@@ -31,6 +32,7 @@ def inspect(
         print_json(facts)
     else:
         print(table(("", ""), _rows(facts)))
+    name_next("train", DATA, "--init", weights)
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

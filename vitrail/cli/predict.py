@@ -9,7 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
+from vitrail.console import note
 from vitrail.errors import UserError
+from vitrail.terminal.next_command import IMAGE, name_next
 from vitrail.terminal.options import BatchSize, Json, OnBad, Running, Weights
 from vitrail.terminal.tiling import Tiling
 
@@ -71,3 +73,7 @@ def predict(
                 drawing = prediction.draw(predictor.picture(image))
                 save_new(drawing, annotate / f"{stem_of(name_of(image))}.jpg")
     bad.report(num_good)
+    for what, place in (("annotated images", annotate), ("predictions", out)):
+        if place is not None:
+            note(f"written: {what} in {place}")
+    name_next("explain", run, inputs[0] if len(inputs) == 1 else IMAGE)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
 
-from vitrail.errors import UserError, did_you_mean
+from vitrail.errors import MissingArgument, UserError, did_you_mean
 from vitrail.terminal.training import TrainingOptions, start
 
 if TYPE_CHECKING:
     from vitrail.train.run import Run
+
+GROUP = "Prepare and train"
 
 
 @Parameter(name="*")
@@ -38,7 +40,7 @@ class PretrainOptions(TrainingOptions):
         if self.method not in methods and "." not in self.method:
             raise UserError(f"unknown method {self.method!r}; {did_you_mean(self.method, methods)}")
         if data is None and self.recipe == self.method:
-            raise UserError("nothing to learn from; give a folder of pictures, --recipe NAME or --resume RUN")
+            raise MissingArgument("nothing to learn from; give a folder of pictures, --recipe NAME or --resume RUN")
         run = super().first_run(data, given)
         return replace(run, data=replace(run.data, source=replace(run.data.source, labelled="auto")))
 

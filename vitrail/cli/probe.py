@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from vitrail.errors import UserError
+from vitrail.terminal.next_command import name_next
 from vitrail.terminal.options import BatchSize, Json, Opening, Weights, print_json
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def probe(
         print_json(result.to_dict())
     else:
         print(result.table)
+    name_next("train", data, "--init", model)
 
 
 def _layers(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vitrail.terminal.next_command import IMAGE, name_next
 from vitrail.terminal.options import Weights
 
 GROUP = "Exchange weights"
@@ -47,3 +48,4 @@ def push(
         if (card := Path(run) / "model_card.md").is_file():
             shutil.copy(card, out / "README.md")
         print(hub.push(out, repo, private=private, revision=revision, message=message))
+    name_next("predict", f"hf://{repo}", IMAGE)

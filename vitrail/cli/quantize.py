@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeFloat, PositiveInt
 
 from vitrail.errors import UserError
+from vitrail.terminal.next_command import IMAGE, name_next
 from vitrail.terminal.options import AllowPickle, Json, Merge, Sizes, Weights, print_json
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def quantize(
     if result.kept:
         note(f"{len(result.kept)} of {len(result.kept) + result.layers} layers kept: {', '.join(result.kept)}")
     note(f"written: {result.path}")
+    name_next("predict", result.path, IMAGE)
 
 
 def _divided(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from vitrail.errors import UserError
 from vitrail.serve.limits import Limits
@@ -20,7 +21,7 @@ def serve(
     /,
     *more: str,
     host: str = "127.0.0.1",
-    port: int = 8000,
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
     token_file: Path | None = None,
     limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008  frozen
     running: Running = Running(),  # noqa: B008  frozen

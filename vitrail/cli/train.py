@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vitrail.defaults import Choice
     from vitrail.train.run import Run
 
+GROUP = "Prepare and train"
+
 DISTILLATION_TOKEN = {  # a model with a distillation token beside the class token, and a head for it
     "model.class_token": True,
     "model.distillation_token": True,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from vitrail import registry
 from vitrail.config import from_dict
@@ -116,3 +116,7 @@ def _calibrated(predictor: Predictor, method: str, calibration: Iterable[Batch] 
 def _applied(predictor: Predictor, method: Method, options: dict[str, object], found: object) -> Predictor:
     task = method.apply(predictor.task, from_dict(method.Options, options), found)
     return Predictor(task, predictor.preprocess.config, device=predictor.device, exact=predictor.exact)
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = registry.submodules(__name__)

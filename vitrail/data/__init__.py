@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
@@ -22,6 +22,7 @@ from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig, Pre
 from vitrail.data.transforms.scene import SceneAugment, SceneAugmentation, SceneAugmentConfig
 from vitrail.data.transforms.tile_augment import TileAugment, TileSampling
 from vitrail.data.transforms.views import ViewConfig, Views
+from vitrail.registry import submodules
 
 __all__ = [
     "Annotations",
@@ -146,3 +147,7 @@ def open_data(config: DataConfig) -> Data:
         UserError: as ``open_source``.
     """
     return Data(config, open_source(config.source))
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = submodules(__name__)

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from vitrail import fonts
 from vitrail.console import printable
 from vitrail.ops.segmentation_losses import IGNORE
 
@@ -54,7 +55,8 @@ def draw_objects(
         canvas = _shaded(canvas, [_resized(mask, canvas) for mask in np.asarray(masks)], colours)
     boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4) * scale
     line = max(2, round(max(canvas.size) / 250))
-    font = ImageFont.load_default(max(12, round(max(canvas.size) / 42)))
+    names = [printable(classes[int(label)]) for label in labels]
+    font = fonts.pillow(max(12, round(max(canvas.size) / 42)), "".join(names))
     pen = ImageDraw.Draw(canvas)
     order = np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable")  # small ones on top
     for i in order:
@@ -64,7 +66,7 @@ def draw_objects(
             (left, top, max(left, right - 1), max(top, bottom - 1)), outline=colours[i], width=1 if thin else line
         )
     for i in order:
-        text = printable(classes[int(labels[i])]) + _percent(scores[i] if scores is not None else None)
+        text = names[i] + _percent(scores[i] if scores is not None else None)
         _tag(pen, text, boxes[i], colours[i], font, canvas.size)
     return canvas
 
@@ -76,10 +78,10 @@ def draw_map(image: Image.Image, classes_at: np.ndarray, classes: Sequence[str])
     shades = [_resized(classes_at == label, canvas) for label in present]
     canvas = _shaded(canvas, shades, [colour(label) for label in present])
     size = max(12, canvas.width // 30)
-    font, step = ImageFont.load_default(size), round(size * 1.5)
+    names = [printable(classes[label]) if label < len(classes) else str(label) for label in present]
+    font, step = fonts.pillow(size, "".join(names)), round(size * 1.5)
     entries, left, row = [], step // 2, 0
-    for label in present:
-        name = printable(classes[label]) if label < len(classes) else str(label)
+    for label, name in zip(present, names, strict=True):
         width = round(font.getlength(name)) + 2 * size
         if left > step // 2 and left + width > canvas.width:
             left, row = step // 2, row + 1

@@ -121,7 +121,7 @@ class SourceConfig:
         return chosen
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Source(ABC):
     """Samples by position: columns for what every sample has, and ``read`` for its image.
 
@@ -138,6 +138,12 @@ class Source(ABC):
     kind: str
     classes: tuple[str, ...]
     channels: int | None = None
+
+    def __repr__(self) -> str:
+        named = (
+            f", {len(self.classes):,} {'targets' if self.target_kind.numeric else 'classes'}" if self.classes else ""
+        )
+        return f"<{len(self):,} images with targets of kind {self.kind!r}{named}>"
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -199,7 +205,7 @@ class Source(ABC):
         return digest.hexdigest()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Subset(Source):
     """Some samples of another source."""
 
@@ -233,13 +239,17 @@ class SourceModule(Protocol):
         """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Splits:
     """The sources of one data set, of one kind and with one class list."""
 
     train: Source | None = None
     val: Source | None = None
     test: Source | None = None
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(source):,}" for name, source in self.items())
+        return f"<{sizes}: {self.target_kind.describe(self.classes)}>"
 
     @property
     def kind(self) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from vitrail.config import config
 from vitrail.distill.activations import Activations
 from vitrail.distill.teacher import Teacher
+from vitrail.registry import submodules
 
 __all__ = ["Activations", "DistillConfig", "Objective", "Teacher"]
 
@@ -78,3 +79,7 @@ class Objective(nn.Module, ABC):
             student: what the student computed.
             images: B C H W, preprocessed for the teacher.
         """
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = submodules(__name__)

@@ -153,3 +153,7 @@ def of_file(path: str | Path, engine: str | None = None) -> str | None:
 def not_ours(path: Path, reason: str) -> UserError:
     """For a file that a runtime cannot open."""
     return UserError(f"{printable(str(path))} {reason}; write it again with `vitrail export`")
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = registry.submodules(__name__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
@@ -26,13 +26,21 @@ Target = Annotated[int, Field(ge=0)] | None
 """The index of an output; None for the largest."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Heat:
     """How much each patch matters for one image."""
 
     title: str
     values: np.ndarray
     """(h, w) on the token grid, not negative, of no particular scale."""
+
+    def __repr__(self) -> str:
+        return f"<{self.title}: {'×'.join(map(str, self.values.shape))} patches>"
+
+    def _repr_png_(self) -> bytes:
+        from vitrail.explain.overlay import heat_png
+
+        return heat_png(self)
 
 
 def method_names() -> list[str]:
@@ -147,3 +155,7 @@ def class_scores(task: EncoderModule, images: Tensor, *padding: Tensor) -> Tenso
 def heat(title: str, patches: Tensor, grid: Grid) -> Heat:
     """A :class:`Heat` from one value per patch, (N,)."""
     return Heat(title, patches.detach().float().cpu().reshape(grid).numpy())
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = registry.submodules(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
+from vitrail import fonts
 from vitrail.explain import Heat
 
 if TYPE_CHECKING:
@@ -46,6 +48,19 @@ def overlay(picture: Image.Image, heat: Heat, region: Region) -> Image.Image:
     return Image.fromarray((mixed * 255).round().astype(np.uint8))
 
 
+def heat_png(heat: Heat) -> bytes:
+    """The heat alone as the bytes of a PNG, a square a patch."""
+    from matplotlib import colormaps
+
+    colour = (colormaps[COLOURS](scaled(heat.values))[..., :3] * 255).round().astype(np.uint8)
+    cell = max(SIDES[0] // max(heat.values.shape), 1)
+    buffer = io.BytesIO()
+    picture = Image.fromarray(colour)
+    size = picture.width * cell, picture.height * cell
+    picture.resize(size, Image.Resampling.NEAREST).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def outline(picture: Image.Image, region: Region) -> Image.Image:
     """The picture, RGB, at the overlays' size, with a frame around the part that the model receives."""
     picture, (left, top, right, bottom) = fit(picture, region)
@@ -77,7 +92,7 @@ def sheet(picture: Image.Image, heats: Sequence[Heat], region: Region, title: st
         axis.axis("off")
     for axis, (name, image) in zip(axes, panels, strict=False):
         axis.imshow(image)
-        axis.set_title(name, fontsize=9)
+        axis.set_title(name, fontsize=9, fontfamily=fonts.families())
     return figure
 
 

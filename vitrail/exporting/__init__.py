@@ -23,14 +23,14 @@ from torch import Tensor
 
 from vitrail import engines, registry
 from vitrail.checkpoints import foreign, native
-from vitrail.console import note
+from vitrail.console import note, printable, track
 from vitrail.conversion import convert
 from vitrail.engines.comparing import differences, tolerance
 from vitrail.engines.graph import Graph, writing
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops.grid import Pair
 from vitrail.predictor import ImageLike, Predictor, load
-from vitrail.results import Column, ResultTable, size_text
+from vitrail.results import Column, ResultTable, Tabular, size_text
 from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder, image_encoder
 
 BATCHES = (1, 4)
@@ -60,8 +60,8 @@ class Row:
     engine: float
 
 
-@dataclass(frozen=True)
-class Export:
+@dataclass(frozen=True, repr=False)
+class Export(Tabular):
     """What was written; without rows where another library's file is a copy of the weights."""
 
     path: Path
@@ -138,10 +138,13 @@ def export(
     else:
         model = load(source, device="cpu", allow_pickle=allow_pickle, **shape)
     written = arranged[to].writing(model, to, out) if to in arranged else opened(model, formats[to], out)
+    note(f"writing {printable(str(out))} as {to}")
     with written as graph:
         if graph.fixed:
             note(f"images of {size_text(model.preprocess.config.size)} pixels only: {graph.fixed}")
-        rows = tuple(compare(model.task, graph, each, images) for each, images in _inputs(model, graph, images))
+        total = len(sizes(model, graph)) * len(BATCHES) + -(-len(images) // max(BATCHES))
+        batches = track(_inputs(model, graph, images), "comparing with the original", total)
+        rows = tuple(compare(model.task, graph, kind, batch) for kind, batch in batches)
         worst = max(rows, key=lambda row: row.relative_error)
         if worst.relative_error > tolerance("fp32"):
             raise UserError(

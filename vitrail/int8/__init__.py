@@ -35,7 +35,7 @@ from vitrail.int8.scores import Score, accuracy, agreement
 from vitrail.int8.smoothing import smooth
 from vitrail.machine import sums_of_int8_overflow
 from vitrail.predictor import ImageLike, Predictor
-from vitrail.results import Column, ResultTable, size_text
+from vitrail.results import Column, ResultTable, Tabular, size_text
 from vitrail.trainable import Embedder
 
 
@@ -55,8 +55,8 @@ class Row:
     megabytes: float
 
 
-@dataclass(frozen=True)
-class Quantised:
+@dataclass(frozen=True, repr=False)
+class Quantised(Tabular):
     """What was written, and what it costs and gains; the first row is the model before.
 
     Attributes:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
+from vitrail.registry import submodules
+
 if TYPE_CHECKING:
     from vitrail.data.transforms.geometry import ImageGeometry
 
@@ -89,3 +91,7 @@ def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
 def f1_score(precision: Tensor, recall: Tensor) -> Tensor:
     """The harmonic mean, 0 where both are 0."""
     return ratio(2 * precision * recall, precision + recall)
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = submodules(__name__)

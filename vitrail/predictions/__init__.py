@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from vitrail.registry import submodules
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -56,3 +58,7 @@ class SpatialPrediction(Prediction, Protocol):
     def label_map(self) -> Image.Image | None:
         """The values of all pixels as a picture of palette indices (classes) or grey levels (numbers), where 0 is shown
         as clear; None where the pixels have none, as of boxes."""
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = submodules(__name__)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from vitrail import fonts
 
 INK, FAINT, PAPER = (255, 255, 255), (178, 178, 186), (24, 24, 27)
 MIN_WIDTH = 224  # of a captioned image, so that its text can be read
@@ -18,7 +20,7 @@ def draw_caption(image: Image.Image, lines: Sequence[str]) -> Image.Image:
     if image.width < width:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.NEAREST)
     size = max(width // 22, 12)
-    font = ImageFont.load_default(size)
+    font = fonts.pillow(size, "".join(lines))
     step = round(size * 1.35)
     canvas = Image.new("RGB", (image.width, image.height + step * len(lines) + size // 2), PAPER)
     canvas.paste(image, (0, 0))

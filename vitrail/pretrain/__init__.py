@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from vitrail.data.batch import Batch
 from vitrail.data.transforms.geometry import identities
 from vitrail.metrics import Rows, representation
 from vitrail.nn.encoder import Encoder
+from vitrail.registry import submodules
 from vitrail.self_supervision.panels import Panel
 from vitrail.self_supervision.views import pooled
 from vitrail.trainable import Embedder, Forward, ModelConfig, Trainable, config_class, image_encoder
@@ -79,3 +80,7 @@ class Pretraining(Embedder, Trainable):
     @abstractmethod
     def show(self, batch: Batch) -> list[Panel]:
         """What it makes of some ``images`` (with their ``keys``), in evaluation mode and without gradients."""
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = submodules(__name__)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -195,3 +195,7 @@ def _spread(features: Features, layer: int) -> float:
             f"the features of layer {layer} have collapsed: they are the same for all images, so accuracies are chance"
         )
     return float(feature_std(vectors.double()))
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = registry.submodules(__name__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from statistics import fmean, stdev
 
 from vitrail.metrics.confidence import student, wilson
-from vitrail.results import Column, ResultTable
+from vitrail.results import Column, ResultTable, Tabular
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class Score:
         return f"{low:.2%} to {high:.2%}"
 
 
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, repr=False)
+class Result(Tabular):
     """A probe of some layers with some shares of the labels.
 
     Attributes:

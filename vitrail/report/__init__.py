@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from vitrail import files
 from vitrail.console import warn
 from vitrail.errors import UserError
+from vitrail.registry import submodules
 
 if TYPE_CHECKING:
     from vitrail.report.evaluated import EvaluatedModel
@@ -17,7 +19,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def write(folder: str | Path, *, split: str | None = None, device: str = "auto") -> Path:
+class ReportPath(type(Path())):  # type: ignore[misc]  # a Path is of another class on each system
+    """The path of a page, which a notebook shows."""
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 40em; border: 0"></iframe>'
+
+
+def write(folder: str | Path, *, split: str | None = None, device: str = "auto") -> ReportPath:
     """Evaluate the best weights, and write plots/, evaluation/, model_card.md and report.html; returns the last.
 
     If data or weights are missing, a warning is printed, and the report shows the contents of the other files.
@@ -48,9 +58,9 @@ def write(folder: str | Path, *, split: str | None = None, device: str = "auto")
     if evaluated is not None:
         evaluated.save(run.folder / "evaluation", evaluated.split)
     files.write_text(run.folder / "model_card.md", model_card.render(run, evaluated))
-    html = page.render(run.name, sections.subtitle(run), parts, str(run.folder))
-    files.write_text(run.folder / "report.html", html)
-    return run.folder / "report.html"
+    text = page.render(run.name, sections.subtitle(run), parts, str(run.folder))
+    files.write_text(run.folder / "report.html", text)
+    return ReportPath(run.folder / "report.html")
 
 
 def _measure(run: RunReader, split: str | None, device: str) -> EvaluatedModel:
@@ -68,3 +78,7 @@ def _or_warn(make: Callable[[], T], what: str) -> T | None:
     except UserError as error:
         warn(f"the report goes without {what}: {error}")
         return None
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = submodules(__name__)

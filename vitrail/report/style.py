@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from vitrail import fonts
 from vitrail.console import printable
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ VARIABLES = {
 }  # fmt: skip
 WIDTH = 5.2  # inches; on the page a figure is one phone wide, two stand side by side on a desktop
 DPI = 170
-FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "SimHei")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -85,8 +84,7 @@ def short(name: str, length: int = 20) -> str:
 def save_png(figure: Figure, path: Path) -> None:
     """Write the figure for reading on white paper; from now on its layout is fixed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # scripts without a local font
+    with fonts.named_missing():
         figure.savefig(path, dpi=DPI, facecolor=PAPER, metadata={"Software": None})
     figure.set_layout_engine("none")  # finding it took most of the time, and to_svg needs the same
 
@@ -98,8 +96,7 @@ def to_svg(figure: Figure, label: str) -> str:
     import matplotlib as mpl
 
     buffer = StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}), fonts.named_missing():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -119,11 +116,9 @@ def to_svg(figure: Figure, label: str) -> str:
 @functools.cache
 def _defaults() -> Any:
     from cycler import cycler
-    from matplotlib.font_manager import get_font_names
 
-    installed = set(get_font_names())
     return {
-        "font.family": [name for name in FONTS if name in installed],
+        "font.family": fonts.families(),
         "font.size": 9,
         "axes.titlesize": 10.5,
         "axes.labelsize": 9,

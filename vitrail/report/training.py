@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from vitrail.data.batch import Batch, views_of
-from vitrail.report.families import find, load
+from vitrail.report.families import Headline, find, load
 from vitrail.report.figures import curves
 from vitrail.report.figures.tiles import Tile
 from vitrail.report.pictures import beside, denormalised
@@ -89,6 +90,11 @@ def monitored(record: RunReader) -> tuple[str | None, Literal["max", "min"]]:
 
 def label_of(record: RunReader, metric: str) -> str:
     """A metric's label."""
-    family = load("representation") if record.pretrained else find(record.task_class)
-    known = family.headlines if family is not None else {}
+    known = headlines(record)
     return known[metric].label if metric in known else metric.replace("_", " ")
+
+
+def headlines(record: RunReader) -> Mapping[str, Headline]:
+    """How the numbers of the run's task are written; none for a third party's without a family."""
+    family = load("representation") if record.pretrained else find(record.task_class)
+    return {} if family is None else family.headlines

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from vitrail.console import note, warn
 from vitrail.errors import UserError
+from vitrail.registry import submodules
 from vitrail.serve.limits import Limits
 
 if TYPE_CHECKING:
@@ -135,3 +136,7 @@ def _resolved(limits: Limits) -> list[str]:
         f"{limits.max_pixels:,} pixels an image, {limits.images} images a request; "
         f"so at most {limits.queue_size * limits.max_body / 1e6:,.0f} MB of bodies",
     ]
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = submodules(__name__)

@@ -22,6 +22,7 @@ from vitrail.errors import UserError
 from vitrail.metrics import Rows
 from vitrail.nn.encoder import Encoder
 from vitrail.predictions import Prediction
+from vitrail.registry import submodules
 from vitrail.trainable import Embedder, EncoderModule, Forward, ModelConfig, Trainable, config_class
 from vitrail.vit import ViT, ViTConfig
 
@@ -148,3 +149,7 @@ def require_predicting(model: Embedder) -> Predicting[Prediction]:
             "`vitrail train DATA --init`"
         )
     return model
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = submodules(__name__)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrail.console import printable
-from vitrail.errors import UserError
+from vitrail.errors import MissingArgument
 
 if TYPE_CHECKING:
     from vitrail.data.source import SourceConfig
@@ -27,7 +27,7 @@ def source_and_folder(
 
     folder = Path(weights)
     if not (folder / "config.yaml").is_file() and (data is None or out is None):
-        raise UserError(
+        raise MissingArgument(
             f"the weights {printable(weights)!r} have neither data nor a folder for results; give DATA and --out FOLDER"
         )
     source = RunReader(folder).data.source if data is None else _source(data, val_fraction)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
+from cyclopts.types import PositiveInt
 
 from vitrail.errors import UserError
 
@@ -39,7 +40,7 @@ Set: TypeAlias = Annotated[
 Device: TypeAlias = Annotated[
     str, Parameter("--device", help="auto, cpu, cuda, cuda:1 or mps; auto takes the fastest and prints it.")
 ]
-BatchSize: TypeAlias = Annotated[int, Parameter("--batch-size", help="Images per forward pass.")]
+BatchSize: TypeAlias = Annotated[PositiveInt, Parameter("--batch-size", help="Images per forward pass.")]
 OnBad: TypeAlias = Annotated[
     Literal["error", "skip"],
     Parameter("--on-bad", help="At an unreadable image: stop, or continue and list it at the end."),
@@ -77,7 +78,7 @@ class Sizes:
     def read(self) -> dict[str, tuple[int, int] | None]:
         """``image_size`` and ``patch_size`` as (height, width), None where not given."""
         sizes = {"image_size": self.image_size, "patch_size": self.patch_size}
-        return {name: None if size is None else pair(size) for name, size in sizes.items()}
+        return {name: None if size is None else read_size(size) for name, size in sizes.items()}
 
 
 @Parameter(name="*")
@@ -136,11 +137,11 @@ class Running(Opening):
         )
 
 
-def pair(text: str) -> tuple[int, int]:
-    """(height, width) as an option gives it.
+def read_size(text: str) -> tuple[int, int]:
+    """``224`` or ``224x320`` as (height, width).
 
     Raises:
-        UserError: it is none.
+        UserError: anything else.
     """
     numbers = text.lower().split("x")
     if len(numbers) > 2 or not all(number.isdecimal() and int(number) > 0 for number in numbers):

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from vitrail import fonts
 from vitrail.console import note, printable, warn
-from vitrail.errors import UserError
+from vitrail.errors import MissingArgument, UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ def pictures(inputs: Sequence[str]) -> Iterator[ImageLike]:
         UserError: an input that matches nothing (raised before the first image).
     """
     if not inputs:
-        raise UserError("no pictures were named; give files, folders, quoted globs, or - for standard input")
+        raise MissingArgument("no pictures were named; give files, folders, quoted globs, or - for standard input")
     paths = [[STDIN] if each == STDIN else _expand(each) for each in inputs]
     return _each([path for group in paths for path in group])
 
@@ -89,7 +90,8 @@ def save_new(drawing: Image.Image | Figure, path: Path) -> Path:
                 if isinstance(drawing, Image.Image):
                     drawing.save(file, kind, quality=92)
                 else:
-                    drawing.savefig(file, format=kind)
+                    with fonts.named_missing():
+                        drawing.savefig(file, format=kind)
                 break
     except OSError as error:
         raise UserError(f"cannot write {printable(str(path))}: {error.strerror}; choose another place") from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from vitrail.errors import UserError
-from vitrail.terminal.options import pair
+from vitrail.terminal.options import read_size
 
 if TYPE_CHECKING:
     from vitrail.predictor import Predictor
@@ -71,4 +71,4 @@ def tile_settings(text: str) -> dict[str, object]:
 
 
 def _size(text: str) -> tuple[int, int] | None:
-    return None if text == WHOLE else pair(text)
+    return None if text == WHOLE else read_size(text)

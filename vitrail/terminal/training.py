@@ -3,6 +3,7 @@
 # Annotations are evaluated here: as strings, cyclopts would look for their names in the modules of subclasses.
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-from vitrail.errors import UserError, did_you_mean
-from vitrail.terminal.options import Set
+from vitrail.checkpoints import known_weights
+from vitrail.errors import MissingArgument, UserError, did_you_mean
+from vitrail.terminal.next_command import DATA, IMAGE, name_next
+from vitrail.terminal.options import Set, read_size
 from vitrail.terminal.settings import Sets, changes
 
 if TYPE_CHECKING:
@@ -42,6 +45,12 @@ def augmentation_settings(name: str) -> dict[str, object]:
     return dict(found)
 
 
+def image_size_settings(text: str) -> dict[str, object]:
+    """The setting of an image size such as ``224`` or ``224x320``. Raises as :func:`read_size`, but what any integer is
+    worth, the config says."""
+    return {"model.image_size": int(text) if re.fullmatch(r"-?\d+", text) else list(read_size(text))}
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -49,11 +58,13 @@ class TrainingOptions:
 
     Args:
         name: Name of the run's folder in runs/; default: from recipe, data and model.
+        out: The run's folder, wherever it is to be; in place of --name.
         recipe: Start from a recipe, which the other options change.
         resume: Continue the run in this folder; --epochs can extend it.
-        init: Start from the weights of a run folder or file, at another image size or for other classes too.
+        init: Start from weights, at another image size or for other classes too: a run folder, a file, or a name that
+            vitrail models --pretrained lists.
         model: Size, as vitrail models lists them, of the recipe's or --init's architecture; default: theirs, else S/16.
-        image_size: Side length of the input in pixels; default: that of the recipe or of --init, else 224.
+        image_size: Input in pixels, 224 or height x width as 224x320; default: that of recipe or --init, else 224.
         channels: 1 for grey, 3 for RGB, 4 for RGBA; default: that of the recipe or of --init, else 3.
         epochs: Number of passes over the training images; default: the recipe's, else 100.
         batch_size: Images per step, over all processes; default: the recipe's, else 128.
@@ -64,18 +75,23 @@ class TrainingOptions:
         seed: Seed of all random numbers; default: 0.
         on_bad: At an unreadable training image: stop, or skip it and list it; default: error.
         log: tensorboard, wandb or mlflow, in addition to metrics.csv; can be repeated.
-        download: Download a named data set that is not on disk yet.
+        download: Download the named data set, and the weights that --init names, where they are not on disk yet.
         processes: Number of training processes on this machine, usually one per GPU.
         restarts: Maximum number of restarts from the last saved state after a crash.
         report: Evaluate the best weights and write the report at the end.
     """
 
     name: str | None = None
+    out: Path | None = None
     recipe: str | None = None
     resume: Path | None = None
     init: str | None = None
     model: str | None = None
-    image_size: Annotated[int | None, Sets("model.image_size", fixed={"data.preprocess.size": None})] = None
+    image_size: Annotated[
+        str | None,
+        Parameter(metavar="224 | 224x320"),
+        Sets("model.image_size", fixed={"data.preprocess.size": None}, resolve=image_size_settings),
+    ] = None
     channels: Annotated[int | None, Sets("model.channels", fixed={"data.preprocess.channels": None})] = None
     epochs: Annotated[int | None, Sets("epochs")] = None
     batch_size: Annotated[int | None, Sets("data.loader.batch_size")] = None
@@ -117,7 +133,9 @@ class TrainingOptions:
 
 def start(data: str | None, options: TrainingOptions) -> int:
     """Train, or continue, and report; returns the exit code."""
-    folder = options.resume or RUNS / (options.name or _default_name(data, options))
+    folder = options.resume or _new_folder(data, options)
+    if options.download and options.init is not None:
+        known_weights.download(options.init)
     from vitrail.train import launch
 
     if (options.processes > 1 or options.restarts) and not launch.is_watched():
@@ -160,16 +178,30 @@ def _begun(data: str | None, options: TrainingOptions, given: Mapping[str, objec
 
 
 def _resumed(place: "RunFolder", data: str | None, options: TrainingOptions) -> "Run":
-    given = {"DATA": data, "--recipe": options.recipe, "--init": options.init, "--model": options.model}
+    given = {
+        "DATA": data,
+        "--out": options.out,
+        "--recipe": options.recipe,
+        "--init": options.init,
+        "--model": options.model,
+    }
     for written, value in given.items():
         if value is not None:
             raise UserError(f"{written} is the run's own when it resumes; leave it out, or begin another with --name")
     return place.run()
 
 
+def _new_folder(data: str | None, options: TrainingOptions) -> Path:
+    if options.out is None:
+        return RUNS / (options.name or _default_name(data, options))
+    if options.name is not None:
+        raise UserError("--out is the run's folder and --name its name in runs/; give one of them")
+    return options.out
+
+
 def _default_name(data: str | None, options: TrainingOptions) -> str:
     if data is None and options.recipe is None:
-        raise UserError("nothing to train on; give a folder of pictures, --recipe NAME or --resume RUN")
+        raise MissingArgument("nothing to train on; give a folder of pictures, --recipe NAME or --resume RUN")
     model = (options.model or "").replace("/", "-")
     parts = [options.recipe or "", Path(data.rpartition(":")[2] or data).stem if data else "", model]
     return "-".join(part for part in parts if part)
@@ -182,12 +214,20 @@ def _ordered(first: dict[str, object], then: dict[str, object]) -> dict[str, obj
 
 def _report(place: "RunFolder", run: "Run") -> None:
     """Measure the best weights on held-out images, add the result to the summary, and print it."""
-    from vitrail import report
+    from vitrail import registry, report
     from vitrail.console import table
+    from vitrail.report.run_reader import RunReader
+    from vitrail.report.training import headlines
 
     page = report.write(place.path, device=run.device)
     measured = place.add_evaluation()
     if measured is not None:
-        rows = [(key, f"{value:.4f}") for key, value in measured["metrics"].items() if value is not None]
-        print(table((f"{measured['split']} ({measured['images']} images)", "value"), rows))
+        lines, metrics = headlines(RunReader(place.path)), measured["metrics"]
+        rows = [(line.label, line.show(metrics[key])) for key, line in lines.items() if key in metrics]
+        rows += [(key, f"{value:.4f}") for key, value in metrics.items() if key not in lines and value is not None]
+        print(table((f"{measured['split']} ({measured['images']:,} images)", "value"), rows))
     print(f"report: {page}")
+    if run.task in registry.names("pretrain"):
+        name_next("train", DATA, "--init", place.path)
+    else:
+        name_next("predict", place.path, IMAGE)

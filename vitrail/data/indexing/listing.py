@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from vitrail import console
 from vitrail.data.indexing.index import Strings, Table, cached
-from vitrail.data.media.formats import CANDIDATE_SUFFIXES
+from vitrail.data.media.formats import CANDIDATE_SUFFIXES, UNREAD_SUFFIXES
 from vitrail.errors import UserError
 
 
@@ -53,22 +53,35 @@ class Listing:
             console.note(f"{where}: skipped {', '.join(skipped)}")
 
 
-SKIPPED = ("files not named as images", "FIFOs, devices or sockets", "links to folders listed already")
-_OTHER, _SPECIAL, _ALIAS = range(3)
+SKIPPED = (
+    "files not named as images",
+    "FIFOs, devices or sockets",
+    "links to folders listed already",
+    "HEIC, AVIF, SVG and other images to convert to JPEG or PNG first",
+)
+_OTHER, _SPECIAL, _ALIAS, _UNREAD = range(len(SKIPPED))
 
 
 def scan(root: str | os.PathLike[str], *, follow_symlinks: bool = False) -> Listing:
     """List the image files below ``root``, from the cached index where nothing has changed.
 
-    Hidden entries are ignored, FIFOs and devices skipped, and a link to a folder inside ``root`` is not walked
-    twice, so link loops end.
+    Hidden entries are ignored, FIFOs, devices and formats that are not read are skipped, and a link to a folder inside
+    ``root`` is not walked twice, so link loops end.
 
     Raises:
         UserError: a folder cannot be read, or a link leads out of ``root`` and ``follow_symlinks`` is off.
     """
     base = os.path.realpath(os.fsencode(root))
-    table = cached(f"folder {follow_symlinks} {base!r}", lambda: _Walk(base, follow_symlinks).run())
+    table = cached(f"folder {len(SKIPPED)} {follow_symlinks} {base!r}", lambda: _Walk(base, follow_symlinks).run())
     return Listing.from_table(table)
+
+
+def skipped_by_suffix(suffixes: Iterable[bytes]) -> np.ndarray:
+    """How many files of each kind (``SKIPPED``) these suffixes, with their dots, make that are not listed."""
+    counts = np.zeros(len(SKIPPED), np.int64)
+    for suffix in suffixes:
+        counts[_UNREAD if suffix in UNREAD_SUFFIXES else _OTHER] += 1
+    return counts
 
 
 class _Walk:
@@ -127,10 +140,10 @@ class _Walk:
                 self.links.append(os.path.join(folder, name))
             elif not (entry.is_file() or entry.is_symlink()):  # a dangling link is kept, to be named as bad
                 self.skipped[_SPECIAL] += 1
-            elif os.path.splitext(name)[1].lower() in CANDIDATE_SUFFIXES:
+            elif (suffix := os.path.splitext(name)[1].lower()) in CANDIDATE_SUFFIXES:
                 files.append(name)
             else:
-                self.skipped[_OTHER] += 1
+                self.skipped += skipped_by_suffix([suffix])
         return files, folders
 
     def _may_follow(self, path: bytes) -> bool:

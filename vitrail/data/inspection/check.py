@@ -99,7 +99,8 @@ def check(data: Splits | SourceConfig | str, *, channels: int | None = None, wor
     bad: list[Finding] = []
     warned: list[Finding] = []
     digests, places = [], []
-    for split, source in splits.items():
+    sources = {split: source for split, source in splits.items() if len(source)}  # a share of few images can be empty
+    for split, source in sources.items():
         seen = inspect(source, f"check {split}", channels=channels, workers=workers)
         bad += [Finding(split, i, source.name(i), text) for i, text in seen.bad]
         warned += [Finding(split, i, source.name(i), text) for i, text in seen.warned]
@@ -107,10 +108,8 @@ def check(data: Splits | SourceConfig | str, *, channels: int | None = None, wor
         readable = np.setdiff1d(np.arange(len(source)), [i for i, _ in seen.bad])
         digests.append(seen.digests[readable])
         places += [(split, int(i)) for i in readable]
-    conflicts, leaks, num_duplicates = _twins(
-        np.concatenate(digests or [np.empty((0, 16), np.uint8)]), places, dict(splits.items())
-    )
-    empty = {split: _empty_classes(source) for split, source in splits.items()}
+    conflicts, leaks, num_duplicates = _twins(np.concatenate(digests or [np.empty((0, 16), np.uint8)]), places, sources)
+    empty = {split: _empty_classes(source) for split, source in sources.items()}
     return Report(
         num_images={split: len(source) for split, source in splits.items()},
         bad=bad,

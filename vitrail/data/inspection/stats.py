@@ -50,6 +50,8 @@ def stats(
     """The numbers of each split; ``limit`` decodes at most this many evenly spaced images of each."""
     result = {}
     for split, source in splits.items():
+        if not len(source):  # a share of few images can be empty
+            continue
         some = source
         if limit is not None and limit < len(source):
             some = source.subset(np.linspace(0, len(source) - 1, limit).astype(np.int64))

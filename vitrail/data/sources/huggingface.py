@@ -32,7 +32,7 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Rows(Source):
     """The image column of a ``datasets.Dataset`` (which sends itself to workers as a path where it lies on disk)."""
 

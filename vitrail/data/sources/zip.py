@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vitrail.data.indexing.index import Strings, Table, cached
-from vitrail.data.indexing.listing import Listing
+from vitrail.data.indexing.listing import SKIPPED, Listing, skipped_by_suffix
 from vitrail.data.media.formats import CANDIDATE_SUFFIXES
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.sources.folder import split_by_folder
@@ -23,7 +23,7 @@ def matches(spec: str) -> bool:
 def load(config: SourceConfig) -> dict[str, Source]:
     """Raises UserError for an archive that is refused and for every broken rule of an image folder."""
     path = config.path.resolve()
-    table = cached(f"zip {path}", lambda: (_scan(path), [bytes(path)]))
+    table = cached(f"zip {len(SKIPPED)} {path}", lambda: (_scan(path), [bytes(path)]))
     listing = Listing.from_table(table)
     listing.note_skipped(str(path))
     files = Archived(
@@ -40,7 +40,8 @@ def load(config: SourceConfig) -> dict[str, Source]:
 def _scan(path: Path) -> Table:
     listed = sorted(members(path), key=lambda member: member.name.rpartition(b"/")[::2])
     visible = [m for m in listed if not any(p.startswith((b".", b"__MACOSX")) for p in m.name.split(b"/"))]
-    images = [m for m in visible if b"." + m.name.rpartition(b".")[2].lower() in CANDIDATE_SUFFIXES]
+    suffixes = [b"." + m.name.rpartition(b".")[2].lower() for m in visible]
+    images = [m for m, suffix in zip(visible, suffixes, strict=True) if suffix in CANDIDATE_SUFFIXES]
     parents = [m.name.rpartition(b"/")[0] for m in images]
     folders = {b""}
     for parent in set(parents):
@@ -52,7 +53,7 @@ def _scan(path: Path) -> Table:
         Strings.of(ordered),
         Strings.of([m.name.rpartition(b"/")[2] for m in images]),
         np.array([number[parent] for parent in parents], np.int32),
-        np.array([len(visible) - len(images), 0, 0]),
+        skipped_by_suffix([suffix for suffix in suffixes if suffix not in CANDIDATE_SUFFIXES]),
     )
     columns = {name: np.array([getattr(m, name) for m in images], np.int64) for name in _INTEGERS}
     columns["archive"] = np.zeros(len(images), np.int32)

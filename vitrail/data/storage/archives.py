@@ -109,7 +109,7 @@ def _refusal(path: Path, name: bytes, reason: str) -> UserError:
     return UserError(f"{path} is refused: its member {shown!r} {reason}; build the archive again from plain files")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Archived(Source):
     """Images inside archives.
 

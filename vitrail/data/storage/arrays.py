@@ -9,7 +9,7 @@ import numpy as np
 from vitrail.data.source import Source
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Arrays(Source):
     """Images uint8 (N, H, W) or (N, H, W, C), called ``label[i]``."""
 

@@ -20,7 +20,7 @@ class Paths(Protocol):
     def __getitem__(self, index: int) -> bytes: ...
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Files(Source):
     """Image files at ``paths``, relative to ``root``."""
 

@@ -1,0 +1,51 @@
+"""Under which heading the help of every verb shows an option, by its name: one place, since verbs share options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+NUM_MOST_USED = 10
+MOST_USED = "Most used options"
+OTHERS = "Other options"
+"""The heading of options that no group names."""
+
+_RANKS = """
+    init model method task quality epochs lr to top json csv annotate name recipe out resume split image-size batch-size
+    levels budget merge class layer engine host port device labels limit precision dry-run set
+"""  # the best-ranked of a verb's options come first in its help
+
+GROUPS = {
+    "Data": """
+        split limit kind unlabelled allow-empty-class labelled no-labels channels on-bad labels calibration images
+        download val-fraction group-column time-column balance
+    """,
+    "Model": "init model task pool image-size patch-size merge exact allow-pickle",
+    "Training": """
+        recipe resume epochs batch-size lr augment freeze patience monitor quality seed distill distill-kind
+        distill-token set
+    """,
+    "Method": "method levels layer head class budget weights-only memory seeds projection pretrained",
+    "Results": "name out json csv annotate plot pictures top report log private revision message language",
+    "Compute": "device precision engine workers processes restarts seconds",
+    "Server": "host port token-file batch-wait drain",
+    "Limits of the server": "queue max-body max-pixels max-images body-seconds model-seconds",
+    "Help": "help version",
+}
+_HEADINGS = {name: heading for heading, names in GROUPS.items() for name in names.split()}
+
+
+def grouped(options: Iterable[str]) -> dict[str, list[str]]:
+    """Option names (without hyphens) by heading, each once: the most used first, then the groups in their order.
+
+    Where a verb has few options, they are one group.
+    """
+    options = list(options)
+    if len(options) <= NUM_MOST_USED:
+        return {"Options": options} if options else {}
+    ranked = [name for name in _RANKS.split() if name in options][:NUM_MOST_USED]
+    found: dict[str, list[str]] = {MOST_USED: ranked}
+    for heading in (*GROUPS, OTHERS):
+        rest = [name for name in options if name not in ranked and _HEADINGS.get(name, OTHERS) == heading]
+        if rest:
+            found[heading] = rest
+    return found
