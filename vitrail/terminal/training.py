@@ -3,6 +3,7 @@
 # Annotations are evaluated here: as strings, cyclopts would look for their names in the modules of subclasses.
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -50,6 +51,7 @@ class TrainingOptions:
     Args:
         name: Name of the run's folder in runs/; default: from recipe, data and model.
         recipe: Start from a recipe, which the other options change.
+        config: Start from a file that vitrail config wrote, which the other options change.
         resume: Continue the run in this folder; --epochs can extend it.
         init: Start from the weights of a run folder or file, at another image size or for other classes too.
         model: Size, as vitrail models lists them, of the recipe's or --init's architecture; default: theirs, else S/16.
@@ -68,10 +70,12 @@ class TrainingOptions:
         processes: Number of training processes on this machine, usually one per GPU.
         restarts: Maximum number of restarts from the last saved state after a crash.
         report: Evaluate the best weights and write the report at the end.
+        dry_run: Print the plan, draw one augmented batch, and stop there.
     """
 
     name: str | None = None
     recipe: str | None = None
+    config: Path | None = None
     resume: Path | None = None
     init: str | None = None
     model: str | None = None
@@ -98,18 +102,20 @@ class TrainingOptions:
     processes: int = 1
     restarts: int = 0
     report: Annotated[bool, Parameter(negative="--no-report", show_default=False)] = True
+    dry_run: Switch = False
     overrides: Set = ()
 
     def first_run(self, data: str | None, given: Mapping[str, object]) -> "Run":
-        """The run to begin, before the settings that are given by path: that of the recipe, on ``data``.
+        """The run to begin, before the settings that are given by path: that of the recipe or file, on ``data``.
 
         Raises:
-            UserError: no such recipe.
+            UserError: no such recipe or file.
         """
-        from vitrail import registry
+        from vitrail.terminal.runs import from_file, from_recipe
 
-        assert self.recipe is not None
-        run: Run = registry.load("recipes", self.recipe).run()
+        if self.config is not None and self.recipe is not None:
+            raise UserError("--config and --recipe both describe the whole run; give one of them")
+        run = from_file(self.config) if self.config is not None else from_recipe(str(self.recipe))
         if data is None:
             return run
         return replace(run, data=replace(run.data, source=replace(run.data.source, spec=data)))
@@ -120,7 +126,7 @@ def start(data: str | None, options: TrainingOptions) -> int:
     folder = options.resume or RUNS / (options.name or _default_name(data, options))
     from vitrail.train import launch
 
-    if (options.processes > 1 or options.restarts) and not launch.is_watched():
+    if (options.processes > 1 or options.restarts) and not launch.is_watched() and not options.dry_run:
         complete = folder / "summary.json"
         command = [sys.executable, "-m", "vitrail", *sys.argv[1:]]
         limits = {"processes": options.processes, "restarts": options.restarts}
@@ -136,6 +142,10 @@ def start(data: str | None, options: TrainingOptions) -> int:
     place = RunFolder(folder)
     given = _ordered(changes(options), parse_assignments(options.overrides, Run))
     run = override(_resumed(place, data, options) if options.resume else _begun(data, options, given), given)
+    if options.dry_run:
+        from vitrail.terminal.dry_run import dry_run
+
+        return dry_run(run, folder)
     if not place.awaits_report(run):
         try:
             code = fit(run, folder, extend=options.resume is not None).exit_code
@@ -145,7 +155,12 @@ def start(data: str | None, options: TrainingOptions) -> int:
         if code:
             return code
     if options.report and int(os.environ.get("RANK", "0")) == 0:
-        _report(place, run)
+        try:
+            _report(place, run)
+        except KeyboardInterrupt:
+            finish = f"vitrail report {shlex.quote(str(folder))}"
+            note(f"stopped while measuring; the weights are saved, and {finish} measures them")
+            return 130
     return 0
 
 
@@ -160,7 +175,8 @@ def _begun(data: str | None, options: TrainingOptions, given: Mapping[str, objec
 
 
 def _resumed(place: "RunFolder", data: str | None, options: TrainingOptions) -> "Run":
-    given = {"DATA": data, "--recipe": options.recipe, "--init": options.init, "--model": options.model}
+    given = {"DATA": data, "--recipe": options.recipe, "--config": options.config}
+    given |= {"--init": options.init, "--model": options.model}
     for written, value in given.items():
         if value is not None:
             raise UserError(f"{written} is the run's own when it resumes; leave it out, or begin another with --name")
@@ -168,10 +184,11 @@ def _resumed(place: "RunFolder", data: str | None, options: TrainingOptions) -> 
 
 
 def _default_name(data: str | None, options: TrainingOptions) -> str:
-    if data is None and options.recipe is None:
+    if data is None and options.recipe is None and options.config is None:
         raise UserError("nothing to train on; give a folder of pictures, --recipe NAME or --resume RUN")
     model = (options.model or "").replace("/", "-")
-    parts = [options.recipe or "", Path(data.rpartition(":")[2] or data).stem if data else "", model]
+    start = options.recipe or (options.config.stem if options.config else "")
+    parts = [start, Path(data.rpartition(":")[2] or data).stem if data else "", model]
     return "-".join(part for part in parts if part)
 
 
