@@ -78,6 +78,12 @@ def test_fine_tuning_follows_what_the_user_sets() -> None:
     assert chosen["release"] == "last"
 
 
+def test_weights_that_know_no_labels_learn_longer() -> None:
+    chosen = values(fine_tuning(facts(270, unlabelled=True)))
+    assert chosen["epochs"] == 125  # 2,000 steps of 16
+    assert values(fine_tuning(facts(100_000, unlabelled=True)))["epochs"] == 50
+
+
 def test_deeper_models_have_rates_that_fall_less_a_layer() -> None:
     decays = [
         values(fine_tuning(facts(model=ViTConfig(depth=depth))))["optimizer.layer_decay"] for depth in (2, 12, 24, 32)

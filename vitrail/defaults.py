@@ -54,6 +54,7 @@ class Facts:
         model: the encoder.
         pretrained: whether training starts from weights.
         quality: what the user wants to spend.
+        unlabelled: whether those weights have only learned from images without labels.
         batch_size, epochs: where the user sets them, since rates and averages depend on them.
     """
 
@@ -63,6 +64,7 @@ class Facts:
     model: ViTConfig
     pretrained: bool
     quality: Quality = "good"
+    unlabelled: bool = False
     batch_size: int | None = None
     epochs: int | None = None
 
@@ -74,6 +76,7 @@ class Facts:
         *,
         pretrained: bool,
         quality: Quality = "good",
+        unlabelled: bool = False,
         batch_size: int | None = None,
         epochs: int | None = None,
     ) -> Facts:
@@ -82,7 +85,7 @@ class Facts:
         sizes = list(_sizes(source, model.channels)) if kind.spatial else []
         image_sizes = np.array(sizes, np.int64).reshape(-1, 2)
         extents = kind.extents(source.targets)
-        return cls(len(source), image_sizes, extents, model, pretrained, quality, batch_size, epochs)
+        return cls(len(source), image_sizes, extents, model, pretrained, quality, unlabelled, batch_size, epochs)
 
 
 def effective(choices: Iterable[Choice], given: Mapping[str, object]) -> list[Choice]:
@@ -128,7 +131,9 @@ def fine_tuning(facts: Facts) -> list[Choice]:
     """The head first, then all layers with rates that fall towards the input (LP-FT, Kumar et al. 2022; BEiT, Bao et
     al. 2021), few steps, and averaged weights."""
     model, few = facts.model, facts.num_images < FEW
-    how_long = length(facts, 16 if few else 64, 200, fewest=5)
+    # what was learned without labels is far from classes yet: MAE (He et al. 2022) is fine-tuned for 50 to 100 epochs
+    num_steps, fewest = (2000, 50) if facts.unlabelled else (200, 5)
+    how_long = length(facts, 16 if few else 64, num_steps, fewest)
     batch_size, num_steps = how_long.batch_size, how_long.epochs * how_long.an_epoch
     lr = 3e-4 * math.sqrt(batch_size / 16 * min(192 / model.dim, 1))
     layer_decay = max(0.7, 1 - 0.3 * math.sqrt(12 / model.depth))

@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vitrail: error: {printable(_said(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("vitrail: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has left, as in `vitrail models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -97,6 +97,7 @@ class TrainOptions(TrainingOptions):
         from vitrail.data import DataConfig, SourceConfig, augmentation
         from vitrail.data.transforms.scene import SCENE_PRESETS
         from vitrail.defaults import Facts, effective, too_few
+        from vitrail.pretrain import Pretraining
         from vitrail.train.run import Run
         from vitrail.trainable import image_encoder
         from vitrail.vit_presets import preset
@@ -115,6 +116,7 @@ class TrainOptions(TrainingOptions):
             asked.model,
             pretrained=found is not None,
             quality=self.quality or "good",
+            unlabelled=found is not None and isinstance(found.task, Pretraining),
             batch_size=_whole(given, "data.loader.batch_size"),
             epochs=_whole(given, "epochs"),
         )
