@@ -14,7 +14,7 @@ from vitrail.config import override
 from vitrail.data import Annotations, DataConfig, SourceConfig
 from vitrail.data.storage.arrays import Arrays
 from vitrail.data.targets import Extents, load
-from vitrail.defaults import Choice, Facts, effective, image_size, steps
+from vitrail.defaults import Choice, Facts, Quality, effective, fine_tuning, image_size, length, too_few, whole_images
 from vitrail.train.run import Run
 from vitrail.vit import ViTConfig
 
@@ -31,7 +31,7 @@ def facts(
 
 @pytest.mark.parametrize("task", registry.names("tasks"))
 @pytest.mark.parametrize("pretrained", [True, False])
-@pytest.mark.parametrize("num_images", [1, 200, 100_000])
+@pytest.mark.parametrize("num_images", [1, 10, 200, 100_000])
 def test_the_defaults_of_every_task_are_settings_that_build_it(task: str, pretrained: bool, num_images: int) -> None:
     module = registry.load("tasks", task)
     if not hasattr(module.Task, "defaults"):
@@ -40,6 +40,7 @@ def test_the_defaults_of_every_task_are_settings_that_build_it(task: str, pretra
     choices = module.Task.defaults(facts(num_images, pretrained=pretrained))
     run = override(Run(data=DataConfig(source=SourceConfig(spec="x"))), {each.path: each.value for each in choices})
     assert all(each.reason for each in choices)
+    assert run.data.loader.batch_size <= num_images
     with torch.device("meta"):
         built = module.Task(
             module.Task.configure(run.model, ["a", "b"], np.zeros((2, 2), np.float32), run.task_options)
@@ -53,10 +54,54 @@ def test_explicit_values_win() -> None:
     assert [each.path for each in effective(choices, given)] == ["epochs", "ema"]
 
 
-@pytest.mark.parametrize(("num_images", "epochs"), [(7, 100), (200, 4), (8, 100), (100_000, 3)])
-def test_epochs_make_the_steps(num_images: int, epochs: int) -> None:
-    chosen = {each.path: each.value for each in steps(facts(num_images), 8, 100, fewest=3)}
-    assert chosen == {"data.loader.batch_size": 8, "epochs": epochs}
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "epochs"),
+    [(1, 1, 100), (7, 1, 15), (10, 2, 20), (39, 8, 25), (200, 8, 4), (100_000, 8, 3)],
+)
+def test_epochs_make_the_steps(num_images: int, batch_size: int, epochs: int) -> None:
+    """39 images are four batches of eight an epoch: the incomplete one is left out."""
+    chosen = {each.path: each.value for each in length(facts(num_images), 8, 100, fewest=3).choices(facts(num_images))}
+    assert chosen == {"data.loader.batch_size": batch_size, "epochs": epochs}
+
+
+def values(choices: list[Choice]) -> dict[str, object]:
+    return {each.path: each.value for each in choices}
+
+
+def test_fine_tuning_follows_what_the_user_sets() -> None:
+    """A rate by the square root of the batch, an average over a tenth of the steps; the user's are not chosen anew."""
+    wide = ViTConfig(dim=384, heads=6, mlp_dim=1536)
+    chosen = values(fine_tuning(facts(270, model=wide, batch_size=64, epochs=50)))
+    assert (chosen["data.loader.batch_size"], chosen["epochs"]) == (64, 50)
+    assert chosen["optimizer.lr"] == pytest.approx(3e-4 * 2 / 2**0.5, rel=0.02)
+    assert chosen["ema"] == {"decay": 0.95}
+    assert chosen["release"] == "last"
+
+
+def test_weights_that_know_no_labels_learn_longer() -> None:
+    chosen = values(fine_tuning(facts(270, unlabelled=True)))
+    assert chosen["epochs"] == 125  # 2,000 steps of 16
+    assert values(fine_tuning(facts(100_000, unlabelled=True)))["epochs"] == 50
+
+
+def test_deeper_models_have_rates_that_fall_less_a_layer() -> None:
+    decays = [
+        values(fine_tuning(facts(model=ViTConfig(depth=depth))))["optimizer.layer_decay"] for depth in (2, 12, 24, 32)
+    ]
+    assert decays == [0.7, 0.7, 0.79, 0.82]
+
+
+@pytest.mark.parametrize(("quality", "epochs"), [("fast", 1), ("good", 13), ("best", 25)])
+def test_quality_is_the_length_of_the_training(quality: Quality, epochs: int) -> None:
+    chosen = values(whole_images(facts(270, quality=quality)))
+    assert (chosen["epochs"], chosen["fit_head"]) == (epochs, True)
+    assert (chosen.get("freeze") == ["backbone"]) == (quality == "fast")
+
+
+def test_few_images_from_scratch_are_named() -> None:
+    assert too_few(facts(270, pretrained=True)) is None
+    assert too_few(facts(60_000, pretrained=False)) is None
+    assert "9,999 images are few" in str(too_few(facts(9_999, pretrained=False)))
 
 
 @pytest.mark.parametrize(

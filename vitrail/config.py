@@ -150,7 +150,18 @@ def save(value: object, path: str | Path) -> None:
     if path.suffix == ".json":
         path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     else:
-        path.write_text(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        path.write_text(dump(data), encoding="utf-8")
+
+
+def dump(data: dict[str, Any], *, short: bool = False) -> str:
+    """Plain types as YAML, which :func:`load` reads back as they were.
+
+    Args:
+        short: lists and mappings of single values on one line.
+    """
+    style = None if short else False
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=style)
+    return text
 
 
 def load(cls: type[T], path: str | Path) -> T:

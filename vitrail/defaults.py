@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -19,7 +19,12 @@ from vitrail.data.targets import Extents
 from vitrail.ops.grid import Pair
 from vitrail.vit import ViTConfig
 
+Quality: TypeAlias = Literal["fast", "good", "best"]
+"""What a training costs: minutes for points."""
+LENGTH: dict[Quality, float] = {"fast": 0.25, "good": 1.0, "best": 2.0}  # of trainings of all parameters
 FEW = 5000  # images, up to which small steps and small decoders learn more
+MANY = 100_000  # images, from which strong augmentation teaches more than it costs
+TOO_FEW = 10_000  # images, below which a ViT learns little from scratch (Dosovitskiy et al. 2021, section 4.3)
 NUM_STEPS = 3200  # in which sets of objects are learned from few images
 LOOKED_AT = 16  # images whose size is read
 TOKENS_OF_AN_OBJECT = 2  # patches along the side of a small object, so that it has features of its own
@@ -48,6 +53,9 @@ class Facts:
         objects: of spatial targets that are objects.
         model: the encoder.
         pretrained: whether training starts from weights.
+        quality: what the user wants to spend.
+        unlabelled: whether those weights have only learned from images without labels.
+        batch_size, epochs: where the user sets them, since rates and averages depend on them.
     """
 
     num_images: int
@@ -55,14 +63,29 @@ class Facts:
     objects: Extents | None
     model: ViTConfig
     pretrained: bool
+    quality: Quality = "good"
+    unlabelled: bool = False
+    batch_size: int | None = None
+    epochs: int | None = None
 
     @classmethod
-    def of(cls, source: Source, model: ViTConfig, *, pretrained: bool) -> Facts:
+    def of(
+        cls,
+        source: Source,
+        model: ViTConfig,
+        *,
+        pretrained: bool,
+        quality: Quality = "good",
+        unlabelled: bool = False,
+        batch_size: int | None = None,
+        epochs: int | None = None,
+    ) -> Facts:
         """Those of a training split."""
         kind = source.target_kind
         sizes = list(_sizes(source, model.channels)) if kind.spatial else []
         image_sizes = np.array(sizes, np.int64).reshape(-1, 2)
-        return cls(len(source), image_sizes, kind.extents(source.targets), model, pretrained)
+        extents = kind.extents(source.targets)
+        return cls(len(source), image_sizes, extents, model, pretrained, quality, unlabelled, batch_size, epochs)
 
 
 def effective(choices: Iterable[Choice], given: Mapping[str, object]) -> list[Choice]:
@@ -71,21 +94,99 @@ def effective(choices: Iterable[Choice], given: Mapping[str, object]) -> list[Ch
     return [choice for choice in choices if not any(f"{choice.path}.".startswith(f"{path}.") for path in paths)]
 
 
-def steps(facts: Facts, batch_size: int, num_steps: int, fewest: int) -> list[Choice]:
-    """Images a step, and as many epochs as ``num_steps`` take, but at least ``fewest``."""
-    a_epoch = max(math.ceil(facts.num_images / batch_size), 1)
-    epochs = max(math.ceil(num_steps / a_epoch), fewest)
+class Length(NamedTuple):
+    """How long a training is."""
+
+    batch_size: int
+    an_epoch: int  # steps
+    epochs: int
+
+    def choices(self, facts: Facts) -> list[Choice]:
+        """As settings."""
+        images = f"{facts.num_images:,} images are {self.an_epoch:,} steps an epoch"
+        return [
+            Choice("data.loader.batch_size", self.batch_size, images),
+            Choice("epochs", self.epochs, f"{self.epochs * self.an_epoch:,} steps in all"),
+        ]
+
+
+def length(facts: Facts, batch_size: int, num_steps: int, fewest: int) -> Length:
+    """So many images a step, but at most a quarter of all, so that any number of them makes steps; and as many epochs
+    as ``num_steps`` take, but at least ``fewest``, both by the quality. What the user sets is taken as it is."""
+    batch_size = facts.batch_size or max(min(batch_size, facts.num_images // 4), 1)
+    an_epoch = max(facts.num_images // batch_size, 1)  # what fills no batch is left out
+    factor = LENGTH[facts.quality]
+    epochs = max(math.ceil(factor * num_steps / an_epoch), math.ceil(factor * fewest))
+    return Length(batch_size, an_epoch, facts.epochs or epochs)
+
+
+def whole_images(facts: Facts) -> list[Choice]:
+    """For targets of images as a whole: classes and numbers."""
+    if not facts.pretrained:
+        return from_scratch(facts)
+    return probing(facts) if facts.quality == "fast" else fine_tuning(facts)
+
+
+def fine_tuning(facts: Facts) -> list[Choice]:
+    """The head first, then all layers with rates that fall towards the input (LP-FT, Kumar et al. 2022; BEiT, Bao et
+    al. 2021), few steps, and averaged weights."""
+    model, few = facts.model, facts.num_images < FEW
+    # what was learned without labels is far from classes yet: MAE (He et al. 2022) is fine-tuned for 50 to 100 epochs
+    num_steps, fewest = (2000, 50) if facts.unlabelled else (200, 5)
+    how_long = length(facts, 16 if few else 64, num_steps, fewest)
+    batch_size, num_steps = how_long.batch_size, how_long.epochs * how_long.an_epoch
+    lr = 3e-4 * math.sqrt(batch_size / 16 * min(192 / model.dim, 1))
+    layer_decay = max(0.7, 1 - 0.3 * math.sqrt(12 / model.depth))
+    decay = min(max(1 - 10 / num_steps, 0.9), 0.9998)
     return [
-        Choice("data.loader.batch_size", batch_size, f"{facts.num_images:,} images are {a_epoch:,} steps an epoch"),
-        Choice("epochs", epochs, f"{epochs * a_epoch:,} steps in all"),
+        Choice("fit_head", True, "a head fitted first leaves the features as they are"),
+        *how_long.choices(facts),
+        Choice(
+            "optimizer.lr", float(f"{lr:.2g}"), f"of the head, with {batch_size} images a step and {model.dim} wide"
+        ),
+        Choice("optimizer.layer_decay", round(layer_decay, 2), f"from each of {model.depth} layers to the one before"),
+        Choice("schedule.warmup", 0.1, "of the steps, so that the first ones change little"),
+        Choice("ema", {"decay": round(decay, 4)}, f"averaged over about {1 / (1 - decay):.0f} of {num_steps:,} steps"),
+        Choice("data.augment", "light", "crops of 35 to 100 %, half of them mirrored"),
+        Choice("release", "last", "an average at the end of its schedule; few held-out images choose by chance"),
     ]
+
+
+def probing(facts: Facts) -> list[Choice]:
+    """The head alone, on features of the encoder as it is."""
+    reason = "quality fast: the head alone"
+    return [
+        Choice("fit_head", True, reason),
+        Choice("freeze", ["backbone"], reason),
+        *length(replace(facts, epochs=facts.epochs or 1), 32, 0, fewest=1).choices(facts),
+        Choice("optimizer.lr", 1e-5, "it is fitted before"),
+        Choice("data.augment", "none", "as it was fitted"),
+        Choice("release", "last", "there is one epoch"),
+    ]
+
+
+def from_scratch(facts: Facts) -> list[Choice]:
+    """Steps, rate and augmentation by the number of images (Steiner et al. 2022, AugReg)."""
+    few, many = facts.num_images < FEW, facts.num_images >= MANY and facts.model.channels in (1, 3)
+    return [
+        *length(facts, 32 if few else 256 if many else 128, 0, fewest=100).choices(facts),
+        Choice("optimizer.lr", 5e-4 if few else 1e-3, f"from scratch on {facts.num_images:,} images"),
+        Choice("data.augment", "plain" if many else "light", "strong for many images" if many else "crops, mirrored"),
+    ]
+
+
+def too_few(facts: Facts) -> str | None:
+    """What to tell the user before a training from scratch on few images."""
+    if facts.pretrained or facts.num_images >= TOO_FEW:
+        return None
+    return f"{facts.num_images:,} images are few for training a Vision Transformer from scratch"
 
 
 def spatial(facts: Facts) -> list[Choice]:
     """Steps, rates, input, averaging and augmentation for targets with places."""
     start = "from weights" if facts.pretrained else "from scratch"
     return [
-        *steps(facts, 8 if facts.num_images < FEW else 16, NUM_STEPS, fewest=12),
+        *length(facts, 8 if facts.num_images < FEW else 16, NUM_STEPS, fewest=12).choices(facts),
         *image_size(facts),
         Choice("optimizer.lr", 4e-4 if facts.pretrained else 1e-3, f"of what is new, {start}"),
         Choice("optimizer.backbone_lr", 0.25 if facts.pretrained else 1.0, f"of the encoder, as a share, {start}"),

@@ -1,4 +1,4 @@
-"""Models that make one vector of an image: encoder → pool → head."""
+"""Models that make one vector of an image: encoder → pool → head; and tasks that learn from its outputs alone."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vitrail.config import config
+from vitrail.data.batch import Batch, tensor_targets
 from vitrail.errors import UserError
 from vitrail.nn.encoder import Encoder
 from vitrail.nn.head import Head, HeadConfig
 from vitrail.nn.init import initialise
 from vitrail.nn.mlp import MlpKind
 from vitrail.nn.pooling import PoolKind, build_pool, pooled_dim
-from vitrail.trainable import Embedder
+from vitrail.trainable import Embedder, Losses, Trainable
 from vitrail.vit import ViT, ViTConfig
 
 
@@ -69,7 +70,11 @@ class PooledModel(Embedder):
 
     def forward_head(self, vectors: Tensor) -> Tensor:
         """What :meth:`embed` returns, B D → raw outputs, B K."""
-        return self.head(vectors)
+        return self.rescaled(self.head(vectors))
+
+    def rescaled(self, outputs: Tensor) -> Tensor:
+        """What the head computes, B K → raw outputs, such as numbers in the unit of the data."""
+        return outputs
 
     def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Raw outputs and the pooled vector, in one pass."""
@@ -79,3 +84,15 @@ class PooledModel(Embedder):
     def forward(self, images: Tensor) -> Tensor:
         """B C H W → B K."""
         return self.forward_head(self.embed(images))
+
+
+class PooledTask(PooledModel, Trainable):
+    """One that learns from images whose target is one tensor."""
+
+    @abstractmethod
+    def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of raw outputs B K, a scalar."""
+
+    def loss(self, batch: Batch) -> Losses:
+        """The criterion alone."""
+        return {"loss": self.criterion(self(batch["images"]), tensor_targets(batch))}

@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vitrail: error: {printable(_with_example(_said(error), error, tokens))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("vitrail: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has left, as in `vitrail models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

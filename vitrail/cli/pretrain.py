@@ -60,6 +60,6 @@ def pretrain(data: str | None = None, /, *, options: PretrainOptions = PretrainO
     Args:
         data: A folder, .csv, .npz, .tar or the name of a data set.
     """
-    if options.resume is None:  # the method's recipe, unless another one is given
+    if options.resume is None and options.config is None:  # the method's recipe, unless another one is given
         options = replace(options, recipe=options.recipe or options.method)
     return start(data, options)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -65,6 +66,13 @@ class TrainOptions(TrainingOptions):
         Sets(fixed=DISTILLATION_TOKEN),
     ] = False
     allow_pickle: Annotated[AllowPickle, Sets("distill.allow_pickle")] = False
+    quality: Annotated[
+        Literal["fast", "good", "best"] | None,
+        Parameter(
+            help="Minutes for points, where no recipe is given: fast fits the head alone, best trains twice as long; "
+            "default: good."
+        ),
+    ] = None
     freeze: Annotated[
         Repeated,
         Parameter(
@@ -94,17 +102,19 @@ class TrainOptions(TrainingOptions):
 
     def first_run(self, data: str | None, given: Mapping[str, object]) -> Run:
         """The recipe, or what suits the data and ``init``."""
-        return super().first_run(data, given) if self.recipe is not None else self._without_recipe(data, given)
+        whole = self.recipe is not None or self.config is not None
+        return super().first_run(data, given) if whole else self._without_recipe(data, given)
 
     def _without_recipe(self, data: str | None, given: Mapping[str, object]) -> Run:
         """Model and preprocessing of ``init``, or S/16 from scratch, with the defaults of the task for the data."""
         from vitrail import registry
         from vitrail.build import open_checkpoint
         from vitrail.config import override
-        from vitrail.console import note
+        from vitrail.console import note, warn
         from vitrail.data import DataConfig, SourceConfig, augmentation
         from vitrail.data.transforms.scene import SCENE_PRESETS
-        from vitrail.defaults import Choice, Facts, effective
+        from vitrail.defaults import Choice, Facts, effective, too_few
+        from vitrail.pretrain import Pretraining
         from vitrail.train.run import Run
         from vitrail.trainable import image_encoder
         from vitrail.vit_presets import preset
@@ -118,8 +128,21 @@ class TrainOptions(TrainingOptions):
         asked = override(run, {path: value for path, value in given.items() if f"{path}.".startswith(parts)})
         task, train = _opened(asked, found)
         module = registry.load("tasks", task)
-        facts = Facts.of(train, asked.model, pretrained=found is not None)
+        facts = Facts.of(
+            train,
+            asked.model,
+            pretrained=found is not None,
+            quality=self.quality or "good",
+            unlabelled=found is not None and isinstance(found.task, Pretraining),
+            batch_size=_whole(given, "data.loader.batch_size"),
+            epochs=_whole(given, "epochs"),
+        )
         choices = module.Task.defaults(facts)
+        if few := too_few(facts):
+            command = f"vitrail train {shlex.quote(data)} --init WEIGHTS"
+            warn(
+                f"{few}; trained weights learn more from them and sooner: {command} (a file, a run or hf://owner/name)"
+            )
         if found is not None:
             preprocess = found.preprocess.options(run.model.image_size, run.model.channels)
             run = replace(run, data=replace(run.data, preprocess=preprocess))
@@ -136,6 +159,11 @@ class TrainOptions(TrainingOptions):
         if "model.image_size" in settings:
             settings["data.preprocess.size"] = None  # the weights' input may be of another size than their model
         return override(replace(run, task=task), settings)
+
+
+def _whole(given: Mapping[str, object], path: str) -> int | None:
+    value = given.get(path)
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def _opened(run: Run, weights: LazyCheckpoint | None) -> tuple[str, Source]:

@@ -91,8 +91,8 @@ class Task(Predicting[P], Trainable):
 
     @classmethod
     def defaults(cls, facts: Facts) -> list[Choice]:
-        """Those of all targets with places; none for others."""
-        return defaults.spatial(facts) if cls.spatial() else []
+        """Those of all targets with places, or of all others."""
+        return defaults.spatial(facts) if cls.spatial() else defaults.whole_images(facts)
 
     def as_targets(self, predictions: Sequence[P]) -> Rows:
         """Predictions in the place of annotations, an entry per image, as :meth:`metrics` takes them.

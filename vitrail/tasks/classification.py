@@ -14,15 +14,13 @@ from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.data.batch import Batch, tensor_targets
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.classification import Metrics
 from vitrail.ops.losses import binary_cross_entropy, cross_entropy
-from vitrail.pooled import PooledConfig, PooledModel
+from vitrail.pooled import PooledConfig, PooledTask
 from vitrail.predictions.pictures import card, draw_caption
 from vitrail.predictions.ranking import as_rows, ranked
 from vitrail.tasks import Task as Base
-from vitrail.trainable import Losses
 
 
 @config
@@ -81,7 +79,7 @@ class Prediction:
         return [f"{label}  {score:.1%}" for label, score in self.top(3)]
 
 
-class Task(PooledModel, Base[Prediction]):
+class Task(PooledTask, Base[Prediction]):
     """Targets: class indices int64 (B,), or probabilities (B, K) where mixup made them. Outputs: logits B K."""
 
     monitor: ClassVar[str] = "top1"
@@ -98,12 +96,12 @@ class Task(PooledModel, Base[Prediction]):
         """K classes."""
         return len(self.config.classes)
 
-    def loss(self, batch: Batch) -> Losses:
+    def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy or binary cross-entropy of the config."""
-        logits, targets, config = self(batch["images"]), tensor_targets(batch), self.config
+        config = self.config
         if config.loss == "ce":
-            return {"loss": cross_entropy(logits, targets, config.label_smoothing)}
-        return {"loss": binary_cross_entropy(logits, targets, config.label_smoothing, config.target_threshold)}
+            return cross_entropy(outputs, targets, config.label_smoothing)
+        return binary_cross_entropy(outputs, targets, config.label_smoothing, config.target_threshold)
 
     def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """Softmax, whatever the loss: sigmoids would rank the classes alike."""

@@ -14,15 +14,13 @@ from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.data.batch import Batch, tensor_targets
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.multilabel import Metrics
 from vitrail.ops.losses import binary_cross_entropy
-from vitrail.pooled import PooledConfig, PooledModel
+from vitrail.pooled import PooledConfig, PooledTask
 from vitrail.predictions.pictures import card, draw_caption
 from vitrail.predictions.ranking import as_rows, ranked
 from vitrail.tasks import Task as Base
-from vitrail.trainable import Losses
 
 
 @config
@@ -74,7 +72,7 @@ class Prediction:
         return [f"{label}  {score:.1%}" for label, score in self.labels[:5]] or ["(none)"]
 
 
-class Task(PooledModel, Base[Prediction]):
+class Task(PooledTask, Base[Prediction]):
     """Targets: multi-hot or probabilities float32 (B, K). Outputs: logits B K."""
 
     monitor: ClassVar[str] = "map"
@@ -91,10 +89,9 @@ class Task(PooledModel, Base[Prediction]):
         """K classes."""
         return len(self.config.classes)
 
-    def loss(self, batch: Batch) -> Losses:
+    def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean binary cross-entropy."""
-        logits = self(batch["images"])
-        return {"loss": binary_cross_entropy(logits, tensor_targets(batch), self.config.label_smoothing)}
+        return binary_cross_entropy(outputs, targets, self.config.label_smoothing)
 
     def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """One sigmoid a class."""

@@ -15,13 +15,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from vitrail.config import config, from_dict, to_dict
-from vitrail.data.batch import Batch, tensor_targets
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.regression import Metrics
-from vitrail.pooled import PooledConfig, PooledModel
+from vitrail.pooled import PooledConfig, PooledTask
 from vitrail.predictions.pictures import card, draw_caption
 from vitrail.tasks import Task as Base
-from vitrail.trainable import Losses
 from vitrail.vit import ViTConfig
 
 
@@ -72,7 +70,7 @@ class Prediction:
         return [f"{name}  {value:.4g}" for name, value in zip(self.targets, self.values, strict=True)]
 
 
-class Task(PooledModel, Base[Prediction]):
+class Task(PooledTask, Base[Prediction]):
     """Targets: numbers float32 (B, K) in their own units. Outputs: likewise."""
 
     monitor: ClassVar[str] = "mae"
@@ -109,19 +107,19 @@ class Task(PooledModel, Base[Prediction]):
         """K numbers."""
         return len(self.config.targets)
 
-    def forward_head(self, vectors: Tensor) -> Tensor:
-        """B D → B K in the units of the data."""
-        return super().forward_head(vectors).float() * self.std + self.mean
+    def rescaled(self, outputs: Tensor) -> Tensor:
+        """Standardised numbers → the units of the data."""
+        return outputs.float() * self.std + self.mean
 
     def output_parts(self, outputs: Tensor) -> dict[str, Tensor]:
         """The numbers by name, each of its own unit."""
         return dict(zip(self.names, outputs.unbind(dim=1), strict=True))
 
-    def loss(self, batch: Batch) -> Losses:
+    def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The config's loss on standardised numbers."""
-        outputs, targets = ((y - self.mean) / self.std for y in (self(batch["images"]), tensor_targets(batch)))
+        outputs, targets = ((y - self.mean) / self.std for y in (outputs, targets))
         function = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}[self.config.loss]
-        return {"loss": function(outputs, targets)}
+        return function(outputs, targets)
 
     def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """The outputs are the numbers."""

@@ -4,6 +4,7 @@
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -60,6 +61,7 @@ class TrainingOptions:
         name: Name of the run's folder in runs/; default: from recipe, data and model.
         out: The run's folder, wherever it is to be; in place of --name.
         recipe: Start from a recipe, which the other options change.
+        config: Start from a file that vitrail config wrote, which the other options change.
         resume: Continue the run in this folder; --epochs can extend it.
         init: Start from weights, at another image size or for other classes too: a run folder, a file, or a name that
             vitrail models --pretrained lists.
@@ -79,11 +81,13 @@ class TrainingOptions:
         processes: Number of training processes on this machine, usually one per GPU.
         restarts: Maximum number of restarts from the last saved state after a crash.
         report: Evaluate the best weights and write the report at the end.
+        dry_run: Print the plan, draw one augmented batch, and stop there.
     """
 
     name: str | None = None
     out: Path | None = None
     recipe: str | None = None
+    config: Path | None = None
     resume: Path | None = None
     init: str | None = None
     model: str | None = None
@@ -114,18 +118,20 @@ class TrainingOptions:
     processes: int = 1
     restarts: int = 0
     report: Annotated[bool, Parameter(negative="--no-report", show_default=False)] = True
+    dry_run: Switch = False
     overrides: Set = ()
 
     def first_run(self, data: str | None, given: Mapping[str, object]) -> "Run":
-        """The run to begin, before the settings that are given by path: that of the recipe, on ``data``.
+        """The run to begin, before the settings that are given by path: that of the recipe or file, on ``data``.
 
         Raises:
-            UserError: no such recipe.
+            UserError: no such recipe or file.
         """
-        from vitrail import registry
+        from vitrail.terminal.runs import from_file, from_recipe
 
-        assert self.recipe is not None
-        run: Run = registry.load("recipes", self.recipe).run()
+        if self.config is not None and self.recipe is not None:
+            raise UserError("--config and --recipe both describe the whole run; give one of them")
+        run = from_file(self.config) if self.config is not None else from_recipe(str(self.recipe))
         if data is None:
             return run
         return replace(run, data=replace(run.data, source=replace(run.data.source, spec=data)))
@@ -138,7 +144,7 @@ def start(data: str | None, options: TrainingOptions) -> int:
         known_weights.download(options.init)
     from vitrail.train import launch
 
-    if (options.processes > 1 or options.restarts) and not launch.is_watched():
+    if (options.processes > 1 or options.restarts) and not launch.is_watched() and not options.dry_run:
         complete = folder / "summary.json"
         command = [sys.executable, "-m", "vitrail", *sys.argv[1:]]
         limits = {"processes": options.processes, "restarts": options.restarts}
@@ -154,6 +160,10 @@ def start(data: str | None, options: TrainingOptions) -> int:
     place = RunFolder(folder)
     given = _ordered(changes(options), parse_assignments(options.overrides, Run))
     run = override(_resumed(place, data, options) if options.resume else _begun(data, options, given), given)
+    if options.dry_run:
+        from vitrail.terminal.dry_run import dry_run
+
+        return dry_run(run, folder)
     if not place.awaits_report(run):
         try:
             code = fit(run, folder, extend=options.resume is not None).exit_code
@@ -163,7 +173,12 @@ def start(data: str | None, options: TrainingOptions) -> int:
         if code:
             return code
     if options.report and int(os.environ.get("RANK", "0")) == 0:
-        _report(place, run)
+        try:
+            _report(place, run)
+        except KeyboardInterrupt:
+            finish = f"vitrail report {shlex.quote(str(folder))}"
+            note(f"stopped while measuring; the weights are saved, and {finish} measures them")
+            return 130
     return 0
 
 
@@ -182,6 +197,7 @@ def _resumed(place: "RunFolder", data: str | None, options: TrainingOptions) -> 
         "DATA": data,
         "--out": options.out,
         "--recipe": options.recipe,
+        "--config": options.config,
         "--init": options.init,
         "--model": options.model,
     }
@@ -200,10 +216,11 @@ def _new_folder(data: str | None, options: TrainingOptions) -> Path:
 
 
 def _default_name(data: str | None, options: TrainingOptions) -> str:
-    if data is None and options.recipe is None:
+    if data is None and options.recipe is None and options.config is None:
         raise MissingArgument("nothing to train on; give a folder of pictures, --recipe NAME or --resume RUN")
     model = (options.model or "").replace("/", "-")
-    parts = [options.recipe or "", Path(data.rpartition(":")[2] or data).stem if data else "", model]
+    start = options.recipe or (options.config.stem if options.config else "")
+    parts = [start, Path(data.rpartition(":")[2] or data).stem if data else "", model]
     return "-".join(part for part in parts if part)
 
 

@@ -58,7 +58,7 @@ def summary(context: TrainContext, *, stopped_early: bool) -> dict[str, object]:
     """The result of a complete training, as ``summary.json`` holds it."""
     run, at, model = context.run, context.state.loop, context.model.released()
     rows = csv.read(context.folder.path / "metrics.csv")
-    name = "best" if at.best is not None else "last"
+    name = "best" if at.best is not None and run.release == "best" else "last"
     seconds = sum(row.get("seconds", 0.0) for row in rows)
     images = sum(row.get("images_per_second", 0.0) * row.get("seconds", 0.0) for row in rows)
     return {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,25 +19,23 @@ from vitrail.build import REGISTRIES, open_checkpoint
 from vitrail.config import to_dict
 from vitrail.console import note, warn
 from vitrail.data import AugmentConfig, Data, Loader, MixConfig, open_data, targets
-from vitrail.data.batch import Batch, chunks, to_device
 from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
 from vitrail.nn.checkpointing import checkpoint_blocks
 from vitrail.predictions import Prediction
 from vitrail.sizes import require_tiles, resize
 from vitrail.tasks import Task
-from vitrail.train import optimizer, precision, state
+from vitrail.train import optimizer, plan, precision, state
 from vitrail.train.allocator import keep_freed_memory
 from vitrail.train.compiling import compile_layers
 from vitrail.train.distributed import Parallel, World, shard
 from vitrail.train.ema import Ema
 from vitrail.train.folder import RunFolder
-from vitrail.train.precision import Precision
+from vitrail.train.head_fit import fit_head
 from vitrail.train.run import Run
 from vitrail.train.state import LoopState, TrainState
+from vitrail.train.trial import few_images, measure
 from vitrail.trainable import Embedder, EncoderModule, Trainable, image_encoder, layers_of
-
-TRIAL_IMAGES = 8  # of a step that measures precisions: enough to tell them apart, and little to wait for
 
 
 @dataclass
@@ -62,8 +62,13 @@ class TrainContext:
                 loader.close()
 
 
-def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> TrainContext:
+def assemble(
+    run: Run, folder: RunFolder, world: World, *, extend: bool, planned_only: Path | None = None
+) -> TrainContext:
     """Build the parts of ``run`` as ``folder`` left them; the main rank begins to write there.
+
+    Args:
+        planned_only: the folder to name in the plan, of a training that stops there.
 
     Raises:
         UserError: the run, its data or the folder do not allow it.
@@ -101,7 +106,15 @@ def assemble(run: Run, folder: RunFolder, world: World, *, extend: bool) -> Trai
     ranks = {"rank": world.rank, "world_size": world.size}
     loader = data.train_loader(seed=run.seed, epochs=run.epochs, **ranks)
     val = data.eval_loader("val", **ranks) if data.splits.val is not None else None
-    run = dataclasses.replace(run, precision=world.broadcast(_precision(run, model, loader, world)))
+    trial = functools.cache(lambda: few_images(loader, model, world.device, run.accumulate))
+    resolved = precision.resolve(run.precision, model, lambda copy: copy.loss(trial())["loss"], world.device)
+    run = dataclasses.replace(run, precision=world.broadcast(resolved))
+    if saved is None:
+        cost = measure(model, trial(), run.precision, world)
+        for line in plan.lines(run, model, data, len(loader), world, cost, planned_only or folder.path):
+            note(line)
+        if run.fit_head and run.init is not None and planned_only is None:
+            fit_head(task, data.split("train"), run, world)
     if run.compile:
         compile_layers(model)
     parallel = Parallel(model, world, run.strategy, run.precision)
@@ -301,22 +314,6 @@ def describe(run: Run, data: Data) -> dict[str, object]:
         "counts": {name: len(source) for name, source in splits.items()},
         "bad_files": {},
     }
-
-
-def _precision(run: Run, model: Trainable, loader: Loader, world: World) -> Precision:
-    """``auto`` resolved on some images of the run's first batch; by all ranks, since a loss may need those of all."""
-    first: list[Batch] = []
-
-    def loss(trial: Trainable) -> Tensor:
-        if not first:
-            batches = loader.batches(0)
-            batch = next(batches)
-            few = chunks(batch, math.ceil(len(batch["keys"]) / TRIAL_IMAGES))[0]
-            first.append(to_device(few, world.device))
-            batches.close()  # type: ignore[attr-defined]
-        return trial.loss(first[0])["loss"]
-
-    return precision.resolve(run.precision, model, loss, world.device)
 
 
 def _differing(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:

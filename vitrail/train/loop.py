@@ -7,6 +7,7 @@ one step later there, and immediately on a CPU. A step that is not finite change
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections import deque
 from contextlib import closing
@@ -44,6 +45,7 @@ def fit(run: Run, folder: str | Path, *, extend: bool = False) -> Result:
             with world.only_main_prints():
                 context = assemble(run, place, world, extend=extend)
             with closing(context):
+                signals.deferring = True
                 return Loop(context, signals).run_all()
     except RuntimeError as error:
         if (explained := worker_failure(error)) is None:
@@ -76,7 +78,10 @@ class Loop:
                 self.close_epoch(self.train_epoch())
         except StopRequested:
             self.save()
-            self.say(f"saved at step {self.at.step} and stopping as requested; the same command continues")
+            self.say(
+                f"saved at step {self.at.step} and stopping as requested; the same command continues, "
+                f"or vitrail train --resume {shlex.quote(str(self.context.folder.path))}"
+            )
             return self.result(self.signals.exit_code)
         for logger in self.loggers:
             logger.close()
@@ -182,7 +187,8 @@ class Loop:
         sign = 1 if self.model.monitor_mode == "max" else -1
         if value is not None and (at.best is None or sign * value > sign * at.best):
             at.best, at.best_epoch, at.stale = value, at.epoch + 1, 0
-            artifacts.save_weights(self.context, "best", metrics)
+            if self.run.release == "best":
+                artifacts.save_weights(self.context, "best", metrics)
         else:
             at.stale += 1
 

@@ -18,6 +18,7 @@ from vitrail.errors import UserError
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 M = TypeVar("M", bound=nn.Module)
+LIMIT = 10.0  # seconds of measuring
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
@@ -52,7 +53,7 @@ def resolve(precision: Precision, model: M, loss: Callable[[M], Tensor], device:
     if device.type != "cpu" or not has_fast_bf16():
         note(f"precision: fp32 (auto, {device.type} without bf16 matrix instructions)")
         return "fp32"
-    note("precision: auto, measuring steps of a few images in fp32 and bf16")
+    note(f"precision: auto, measuring steps of a few images in fp32 and bf16, about {LIMIT:g} s at most")
     full, half = _step_seconds(model, loss, device, ("fp32", "bf16"))
     chosen = "bf16" if half < full else "fp32"
     note(f"precision: {chosen} (auto, measured: fp32 {full * 1e3:.1f} ms, bf16 {half * 1e3:.1f} ms per step)")
@@ -72,13 +73,17 @@ def _step_seconds(
     them, on a copy so that the model does not change."""
     trial = copy.deepcopy(model)
     best = dict.fromkeys(precisions, float("inf"))
-    for name in precisions * 3:
-        started = time.perf_counter()
-        with autocast(name, device):
-            value = loss(trial)
-        value.backward()
-        best[name] = min(best[name], time.perf_counter() - started)
-        trial.zero_grad()
+    begun = time.perf_counter()
+    for rounds in range(1, 4):
+        for name in precisions:
+            started = time.perf_counter()
+            with autocast(name, device):
+                value = loss(trial)
+            value.backward()
+            best[name] = min(best[name], time.perf_counter() - started)
+            trial.zero_grad()
+        if (time.perf_counter() - begun) * (rounds + 1) / rounds > LIMIT:  # another round would take longer
+            break
     return list(best.values())
 
 

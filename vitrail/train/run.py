@@ -29,6 +29,7 @@ class Run:
     task_options: fields of the task's ``Config``.
     init: a run folder or weights file to start from; image size and classes may differ.
     distill: a trained model to learn from besides the labels, or null.
+    fit_head: fit a fresh head on features of the ``init`` weights first, before anything else learns.
     freeze: patterns of parameter names, or ``backbone`` for all encoders.
     accumulate: process each batch in this many pieces: the same gradient with less memory; not where images are
         compared with each other.
@@ -39,6 +40,7 @@ class Run:
     compile: run ``torch.compile`` on the layers of encoders and decoders.
     activation_checkpointing: recompute these layers in the backward pass: the same step with less memory, more slowly;
         not with ``compile``.
+    release: the weights that a run gives: the ``best`` by the monitored metric on validation images, or the ``last``.
     patience: stop after this many evaluations in a row without improvement, or null.
     save_steps, save_seconds: how often the state is saved besides at the end of every epoch, or null.
     strategy: under torchrun, replicate (``ddp``) or shard (``fsdp``) parameters.
@@ -52,6 +54,7 @@ class Run:
     task_options: dict[str, Any] = Field(default_factory=dict)
     init: str | None = None
     distill: DistillConfig | None = None
+    fit_head: bool = False
     freeze: tuple[str, ...] = ()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -65,6 +68,7 @@ class Run:
     activation_checkpointing: bool = False
     device: str = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
+    release: Literal["best", "last"] = "best"
     patience: Count | None = None
     evaluate_every: Count = 1  # epochs
     save_steps: Count | None = None
@@ -91,8 +95,11 @@ class Run:
 
     @property
     def resolved(self) -> Run:
-        """The run with the size and the channels of its preprocessing written out, as ``config.yaml`` holds it."""
-        return replace(self, data=replace(self.data, preprocess=self.preprocess.options()))
+        """The run as ``config.yaml`` holds it: size and channels of its preprocessing and its rate written out."""
+        rule = self.optimizer
+        if rule.lr is None and rule.base_lr is None:
+            rule = replace(rule, lr=rule.peak_lr(self.data.loader.batch_size))
+        return replace(self, optimizer=rule, data=replace(self.data, preprocess=self.preprocess.options()))
 
 
 # Settings that may change when a run is resumed: where and how fast it runs, not what it computes.

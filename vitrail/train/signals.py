@@ -1,13 +1,16 @@
-"""Leaving on a signal: the loop saves at the next step boundary and ends."""
+"""Leaving on a signal: it is acknowledged at once, and the loop saves at the next step boundary and ends."""
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from vitrail.console import note
 from vitrail.data import Loader
 from vitrail.data.batch import Batch
 
@@ -19,14 +22,26 @@ class StopRequested(Exception):
 
 
 class Signals:
-    """Within, SIGTERM, SIGUSR1 and the first Ctrl-C only set ``received``; a second Ctrl-C interrupts immediately."""
+    """Within, SIGTERM, SIGUSR1 and the first Ctrl-C are acknowledged; a second Ctrl-C interrupts immediately.
+
+    While ``deferring``, the first one only sets ``received``; before, when there is nothing to save, it ends the work.
+
+    A handler in Python waits until an operation of torch returns, which a backward pass may do after a minute; so the
+    acknowledgement comes from a thread that the C handler wakes through a socket (``signal.set_wakeup_fd``).
+    """
 
     received: int | None = None
+    deferring = False
 
     def __enter__(self) -> Signals:
         self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._receive) for number in HANDLED}
+            self._woken, self._wakes = socket.socketpair()
+            self._wakes.setblocking(False)
+            self._wakeup_before = signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
+            self._thread = threading.Thread(target=self._acknowledge, daemon=True)
+            self._thread.start()
         return self
 
     def __exit__(
@@ -34,6 +49,11 @@ class Signals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._before:
+            signal.set_wakeup_fd(self._wakeup_before)
+            self._wakes.close()  # which ends the thread
+            self._thread.join()
+            self._woken.close()
 
     @property
     def exit_code(self) -> int:
@@ -47,6 +67,17 @@ class Signals:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not self.deferring:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    def _acknowledge(self) -> None:
+        """Say so at the first signal of those that are handled; others, such as of a child's end, wake it too."""
+        while woken := self._woken.recv(16):
+            if (number := next((each for each in woken if each in HANDLED), None)) is not None:
+                if os.environ.get("RANK", "0") == "0":
+                    then = "saving after this step" if self.deferring else "nothing has been trained yet"
+                    note(f"{signal.Signals(number).name}: stopping, {then}; Ctrl-C stops at once")
+                return
 
 
 class InterruptibleLoader:

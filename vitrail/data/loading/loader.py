@@ -231,6 +231,7 @@ def _unchanged(batch: Any) -> Any:
 
 def _start_worker(_: int) -> None:
     """Signals meant for the run go to entire process groups: let the main process decide, and outlive its last save."""
+    signal.set_wakeup_fd(-1)  # a training's own, which this process has inherited
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
