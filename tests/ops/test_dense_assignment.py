@@ -38,7 +38,7 @@ def one_by_one(scores, predicted, anchors, labels, boxes, per_object):
     return result
 
 
-@pytest.mark.parametrize(("counts", "per_object"), [((3, 0, 7), 4), ((1, 12), 1), ((2, 2), 100)])
+@pytest.mark.parametrize(("counts", "per_object"), [((0, 0), 3), ((3, 0, 7), 4), ((1, 12), 1), ((2, 2), 100)])
 def test_as_assigned_object_by_object(counts, per_object):
     generator = torch.Generator().manual_seed(sum(counts))
     anchors = grid(6, 8).expand(len(counts), -1, -1)
@@ -58,9 +58,7 @@ def test_as_assigned_object_by_object(counts, per_object):
     expected, first = {}, 0
     for image, count in enumerate(counts):
         rows = slice(first, first + count)
-        own = one_by_one(
-            scores[image], predicted[image], anchors[image], truth.labels[rows], boxes[rows], per_object
-        )
+        own = one_by_one(scores[image], predicted[image], anchors[image], truth.labels[rows], boxes[rows], per_object)
         expected |= {(image, cell): (first + number, value) for cell, (number, value) in own.items()}
         first += count
     assert {place: target for place, (target, _) in found.items()} == {

@@ -43,7 +43,7 @@ class DenseScores(nn.Module):
         self.score = nn.Linear(dim, num_classes)
 
     def loss(self, criterion: SetCriterion, proposed: Proposed, truth: Truth, num_objects: Tensor) -> Tensor:
-        """The weighted loss of cells: varifocal of the alignment, and the boxes of each object's cells, averaged with it.
+        """The weighted loss of cells: varifocal of the alignment, and boxes, averaged over each object's cells with it.
 
         Args:
             num_objects: what sums are divided by.

@@ -29,7 +29,7 @@ class Assigned(NamedTuple):
 def assign(scores: Tensor, predicted: Tensor, anchors: Tensor, truth: Truth, per_object: int) -> Assigned:
     """The best aligned cells of every object: alignment = score · IoU⁶.
 
-    Candidates are cells whose centre lies in the object's box, or no farther from the box's centre than one cell, so that
+    Candidates are cells whose centre lies in the object's box, or no farther from its centre than one cell, so that
     objects smaller than a cell have some. A cell that several objects choose learns the one that it overlaps most.
 
     Args:
@@ -37,6 +37,9 @@ def assign(scores: Tensor, predicted: Tensor, anchors: Tensor, truth: Truth, per
         anchors: (B, N, 4), centre and size of each cell.
         per_object: cells that an object has at most.
     """
+    if not sum(truth.counts):
+        nothing = truth.labels.new_empty(0)
+        return Assigned(Pairs(nothing, nothing, nothing), truth.boxes.new_empty(0))
     labels, true = (by_image(values, truth.counts) for values in (truth.labels, truth.boxes.float()))
     counts = torch.tensor(truth.counts, device=labels.device)
     real = torch.arange(labels.shape[1], device=labels.device) < counts[:, None]

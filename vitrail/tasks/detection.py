@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vitrail import defaults
@@ -21,8 +21,8 @@ from vitrail.data.objects import Objects
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.defaults import Choice, Facts
 from vitrail.metrics.detection import Metrics
-from vitrail.nn.dense_scores import DenseConfig, DenseScores
 from vitrail.nn.denoising import Denoising, DenoisingConfig, joined
+from vitrail.nn.dense_scores import DenseConfig, DenseScores
 from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Level, Queries
 from vitrail.nn.feature_pyramid import CELLS, FeaturePyramid, Scale
 from vitrail.nn.init import initialise
@@ -80,6 +80,8 @@ class Config:
     one_to_many: further queries in training, several for each object (H-DETR), or None.
     dense: in training every cell of the feature maps learns too, several for each object (Co-DETR), or None.
     max_detections: of an image, those with the best scores.
+    suppress: IoU over which a detection falls to a better one of its class, or None: the decoder alone tells doubles,
+        which it learns late.
     threshold: score from which an object is predicted.
     """
 
@@ -94,12 +96,21 @@ class Config:
     one_to_many: OneToManyConfig | None = None
     dense: DenseConfig | None = None
     max_detections: Annotated[int, Field(gt=0)] = MOST
+    suppress: Annotated[float, Field(gt=0, lt=1)] | None = None
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    @model_validator(mode="after")
+    def _dense_proposals(self) -> Config:
+        if self.dense is not None and not self.proposals:
+            raise ValueError("dense teaches the boxes of proposals; leave proposals on, or dense out")
+        return self
 
     @property
     def ranking(self) -> Ranking:
         """How queries become detections."""
-        return Ranking(exclusive=self.class_loss == "softmax", max_detections=self.max_detections)
+        return Ranking(
+            exclusive=self.class_loss == "softmax", max_detections=self.max_detections, suppress=self.suppress
+        )
 
 
 class DetectorConfig(ModelConfig, Protocol):
