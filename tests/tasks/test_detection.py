@@ -15,6 +15,7 @@ from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.nn.denoising import DenoisingConfig
+from vitrail.nn.dense_scores import DenseConfig
 from vitrail.nn.detr_decoder import DecoderConfig
 from vitrail.nn.object_queries import OneToManyConfig
 from vitrail.nn.windows import WindowConfig
@@ -234,3 +235,29 @@ def test_a_few_images_are_learned_by_heart():
     with torch.no_grad():
         family.update(task.eval()(images), targets)
     assert family.compute()["ap50"] > 0.4
+
+
+def test_dense_supervision_needs_proposals():
+    with pytest.raises(ValueError, match="leave proposals on"):
+        build(dense=DenseConfig(), proposals=False)
+
+
+def test_dense_supervision_is_of_training_alone():
+    """Its head changes no output."""
+    task, images = build(dense=DenseConfig()), torch.randn(2, 3, 32, 32)
+    before = task(images)
+    torch.nn.init.normal_(task.dense.score.weight, std=5.0)
+    torch.testing.assert_close(task(images), before)
+    losses = task.loss({"images": images, "targets": [objects(2), objects(0)]})
+    losses["dense"].backward()
+    assert task.dense.score.weight.grad.abs().sum() > 0
+    assert task.proposals.box.output.weight.grad.abs().sum() > 0
+
+
+def test_doubles_fall_to_the_better_detection():
+    """Two queries at one place, of which one remains."""
+    task = build(suppress=0.6)
+    row = torch.tensor([[0.9, 0, 0, 2, 2, 12, 12], [0.8, 0.7, 0, 2, 2, 12, 13], [0.6, 0, 0, 20, 20, 30, 30]])
+    (found,) = task.decode(row[None], [ImageGeometry.identity((32, 32))])
+    assert [found.classes[label] for label in found.labels] == ["ant", "bee", "ant"]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.7, 0.6])

@@ -45,6 +45,7 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {  # by name, then by variant
     "detection": {
         "": STILL,
         "softmax": {**STILL, **MANY},
+        "dense": {**STILL, "decoder": {**DECODER["decoder"], "relation": True}, "dense": {"per_object": 4}},
         "learned queries": {**STILL, "proposals": False, "class_loss": "softmax", "scales": ("2", "1/2")},
     },
     "instances": {"": STILL},

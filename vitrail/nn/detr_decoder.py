@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config
+from vitrail.nn.box_relation import BoxRelation
 from vitrail.nn.init import Initialised
 from vitrail.nn.layer import Layer
 from vitrail.nn.mlp import Mlp
@@ -34,6 +35,7 @@ class DecoderConfig:
     """Args:
     dim: width of queries and memory.
     num_queries: objects that can be found in an image.
+    relation: queries attend to each other by where their boxes lie, too (Relation-DETR).
     """
 
     dim: Annotated[int, Field(gt=0, le=8192, multiple_of=8)] = 256
@@ -42,6 +44,7 @@ class DecoderConfig:
     mlp_dim: Annotated[int, Field(gt=0, le=65536)] = 1024
     num_queries: Annotated[int, Field(gt=0, le=10_000)] = 100
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    relation: bool = False
 
 
 class Level(NamedTuple):
@@ -165,6 +168,7 @@ class DetrDecoder(nn.Module):
         dim = config.dim
         self.place = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         self.bias = BoxBias(config.heads)
+        self.relation = BoxRelation(config.heads) if config.relation else None
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(dim, 1e-6)
         self.box = BoxHead(dim)
@@ -181,12 +185,21 @@ class DetrDecoder(nn.Module):
             if hidden is not None:
                 bias = bias.masked_fill(hidden, -torch.inf)
             places = self.place(sines(boxes, self.config.dim // 2).flatten(-2).to(x.dtype))
-            x = cast("DecoderLayer", layer)(x, places, queries.mask, keys, values, bias.to(keys.dtype))
+            x = cast("DecoderLayer", layer)(
+                x, places, self._among(boxes, queries.mask, x.dtype), keys, values, bias.to(keys.dtype)
+            )
             y = self.norm(x)
             boxes = (logit(boxes) + self.box(y).float()).sigmoid()
             found.append((y, boxes))
             boxes = boxes.detach()
         return found
+
+    def _among(self, boxes: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        """How queries see each other: a mask or a bias of attention."""
+        if self.relation is None:
+            return mask
+        bias = self.relation(boxes)
+        return (bias if mask is None else bias.masked_fill(~mask, -torch.inf)).to(dtype)
 
 
 def sines(coordinates: Tensor, dim: int) -> Tensor:

@@ -28,6 +28,12 @@ class Proposed(NamedTuple):
     boxes: Tensor
     """B N 4."""
     queries: Queries
+    features: Tensor
+    """B N D, of the cells."""
+    cells: Tensor
+    """B N 4, centre and size of each."""
+    hidden: Tensor | None
+    """bool B N, true where a cell is not the image's."""
 
 
 class Proposals(nn.Module):
@@ -54,21 +60,30 @@ class Proposals(nn.Module):
         """
         x = self.norm(torch.cat([level.map.flatten(2).transpose(1, 2) for level in levels], dim=1))
         logits = self.score(x)
-        boxes = (logit(torch.cat([_around(level) for level in levels], dim=1)) + self.box(x).float()).sigmoid()
+        cells = torch.cat([_cells(level) for level in levels], dim=1)
+        around = torch.cat((cells[..., :2], CELLS * cells[..., 2:]), dim=-1)
+        boxes = (logit(around) + self.box(x).float()).sigmoid()
         best = logits[..., :num_classes].amax(dim=-1).float()
+        hidden = None
         if any(level.padding is not None for level in levels):
             hidden = torch.cat([cast("Tensor", level.padding).flatten(1) for level in levels], dim=1)
             best = best.masked_fill(hidden, -torch.inf)
-            stands_for_class = torch.arange(logits.shape[-1], device=logits.device) < num_classes
-            logits = logits.masked_fill(hidden.unsqueeze(-1) & stands_for_class, NO_CLASS)
+            logits = without_class(logits, hidden, num_classes)
         chosen = best.topk(min(self.num_queries, best.shape[1]), dim=1).indices.unsqueeze(-1)
         content = self.content(x.detach().gather(1, chosen.expand(-1, -1, x.shape[-1])))
-        return Proposed(logits, boxes, Queries(content, boxes.detach().gather(1, chosen.expand(-1, -1, 4))))
+        queries = Queries(content, boxes.detach().gather(1, chosen.expand(-1, -1, 4)))
+        return Proposed(logits, boxes, queries, x, cells, hidden)
 
 
-def _around(level: Level) -> Tensor:
-    """A box of :data:`CELLS` cells a side around each cell, B h·w 4."""
+def without_class(logits: Tensor, hidden: Tensor, num_classes: int) -> Tensor:
+    """Logits B N width; those of hidden cells (bool B N) are of no class."""
+    stands_for_class = torch.arange(logits.shape[-1], device=logits.device) < num_classes
+    return logits.masked_fill(hidden.unsqueeze(-1) & stands_for_class, NO_CLASS)
+
+
+def _cells(level: Level) -> Tensor:
+    """Centre and size of each cell, B h·w 4."""
     rows, columns = level.y.shape[1], level.x.shape[1]
     x, y = level.x.unsqueeze(1).expand(-1, rows, -1), level.y.unsqueeze(2).expand(-1, -1, columns)
-    size = CELLS * level.cell[:, None, None].expand(-1, rows, columns, -1)
+    size = level.cell[:, None, None].expand(-1, rows, columns, -1)
     return torch.cat((torch.stack((x, y), dim=-1), size), dim=-1).flatten(1, 2)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 MOST = 100  # detections of an image, as many as COCO counts
+CANDIDATES = 1000  # of an image, that suppression compares
 
 
 class Ranking(NamedTuple):
@@ -17,10 +18,13 @@ class Ranking(NamedTuple):
         exclusive: classes exclude each other (softmax): a query has its best one (Carion et al. 2020, DETR). Otherwise
             it has each (sigmoid; Zhu et al. 2021, Deformable DETR).
         max_detections: of an image.
+        suppress: IoU over which a detection falls to a better one of its class (non-maximum suppression; Girshick et
+            al. 2014), or None.
     """
 
     exclusive: bool = False
     max_detections: int = MOST
+    suppress: float | None = None
 
 
 EACH_CLASS = Ranking()
@@ -40,8 +44,15 @@ class Detections(NamedTuple):
 
     def over(self, threshold: float) -> Detections:
         """Those whose score is at least ``threshold``."""
-        keep = self.scores >= threshold
-        return Detections(*(part[keep] for part in self))
+        return self.at(self.scores >= threshold)
+
+    def at(self, places: Tensor) -> Detections:
+        """Those of a mask bool (n,) or of places int64 (m,)."""
+        return Detections(*(part[places] for part in self))
+
+    def first(self, count: int) -> Detections:
+        """The best ones."""
+        return Detections(*(part[:count] for part in self))
 
 
 def ranked(outputs: Tensor, ranking: Ranking) -> Detections:
@@ -49,6 +60,16 @@ def ranked(outputs: Tensor, ranking: Ranking) -> Detections:
     scores, labels = outputs[:, :-4], torch.arange(outputs.shape[1] - 4, device=outputs.device).expand(len(outputs), -1)
     if ranking.exclusive:
         scores, labels = scores.max(dim=1, keepdim=True)
-    best, places = scores.flatten().topk(min(ranking.max_detections, scores.numel()))
+    most = ranking.max_detections if ranking.suppress is None else CANDIDATES
+    best, places = scores.flatten().topk(min(most, scores.numel()))
     query = places // scores.shape[1]
-    return Detections(labels.flatten()[places], best, outputs[query, -4:], query)
+    found = Detections(labels.flatten()[places], best, outputs[query, -4:], query)
+    return found if ranking.suppress is None else _suppressed(found, ranking.suppress).first(ranking.max_detections)
+
+
+def _suppressed(found: Detections, overlap: float) -> Detections:
+    """Those that overlap no better one of their class by more."""
+    from torchvision.ops import batched_nms
+
+    kept = batched_nms(found.boxes_xyxy.float(), found.scores.float(), found.labels, overlap)
+    return found.at(kept)

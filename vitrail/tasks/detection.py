@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Prot
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vitrail import defaults
@@ -22,6 +22,7 @@ from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.defaults import Choice, Facts
 from vitrail.metrics.detection import Metrics
 from vitrail.nn.denoising import Denoising, DenoisingConfig, joined
+from vitrail.nn.dense_scores import DenseConfig, DenseScores
 from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Level, Queries
 from vitrail.nn.feature_pyramid import CELLS, FeaturePyramid, Scale
 from vitrail.nn.init import initialise
@@ -81,7 +82,10 @@ class Config:
         too (``varifocal``, RT-DETR; ``matchability``, DEIM); or ``softmax`` with "no object" (DETR).
     denoising: noised objects as further queries in training (DN-DETR), or None.
     one_to_many: further queries in training, several for each object (H-DETR), or None.
+    dense: in training every cell of the feature maps learns too, several for each object (Co-DETR), or None.
     max_detections: of an image, those with the best scores.
+    suppress: IoU over which a detection falls to a better one of its class, or None: the decoder alone tells doubles,
+        which it learns late.
     threshold: score from which an object is predicted.
     """
 
@@ -94,13 +98,23 @@ class Config:
     class_loss: Literal["focal", "varifocal", "matchability", "softmax"] = "focal"
     denoising: DenoisingConfig | None = DenoisingConfig()
     one_to_many: OneToManyConfig | None = None
+    dense: DenseConfig | None = None
     max_detections: Annotated[int, Field(gt=0)] = MOST
+    suppress: Annotated[float, Field(gt=0, lt=1)] | None = None
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    @model_validator(mode="after")
+    def _dense_proposals(self) -> Config:
+        if self.dense is not None and not self.proposals:
+            raise ValueError("dense teaches the boxes of proposals; leave proposals on, or dense out")
+        return self
 
     @property
     def ranking(self) -> Ranking:
         """How queries become detections."""
-        return Ranking(exclusive=self.class_loss == "softmax", max_detections=self.max_detections)
+        return Ranking(
+            exclusive=self.class_loss == "softmax", max_detections=self.max_detections, suppress=self.suppress
+        )
 
 
 class DetectorConfig(ModelConfig, Protocol):
@@ -194,9 +208,10 @@ class Task(Detector):
 
     class_rows: ClassVar[tuple[str, ...]] = (
         "head.weight", "head.bias", "proposals.score.weight", "proposals.score.bias", "denoising.label.weight",
+        "dense.score.weight", "dense.score.bias",
     )  # fmt: skip
     shaping: ClassVar[tuple[str, ...]] = (
-        "decoder", "scales", "proposals", "window", "class_loss", "denoising", "one_to_many",
+        "decoder", "scales", "proposals", "window", "class_loss", "denoising", "one_to_many", "dense",
     )  # fmt: skip
     config: Config
 
@@ -215,13 +230,15 @@ class Task(Detector):
         many = config.one_to_many
         self.many = ObjectQueries(many.num_queries, dim) if many else None
         self.denoising = Denoising(num_classes, dim, config.denoising) if config.denoising else None
+        self.dense = DenseScores(dim, num_classes, config.dense) if config.dense else None
         self.decoder = DetrDecoder(decoder)
         self.head = nn.Linear(dim, width)
-        for part in (self.pyramid, self.proposals, self.queries, self.many, self.decoder, self.head):
+        for part in (self.pyramid, self.proposals, self.queries, self.many, self.dense, self.decoder, self.head):
             if part is not None:
                 initialise(part)
         if sigmoid:
-            for layer in (self.head, self.proposals.score) if self.proposals else (self.head,):
+            scores = (self.head, *(each.score for each in (self.proposals, self.dense) if each is not None))
+            for layer in scores:
                 nn.init.constant_(layer.bias, -float(np.log((1 - PRIOR) / PRIOR)))
 
     @classmethod
@@ -280,6 +297,8 @@ class Task(Detector):
             further["noised"] = self.criterion.denoised(layers.of("noised"), truth, noised.pairs, num_noised)
         if proposed is not None:
             further["proposed"] = self.criterion.total([(proposed.logits, proposed.boxes)], truth, num_objects)
+            if self.dense is not None:
+                further["dense"] = self.dense.loss(self.criterion, proposed, truth, num_objects)
         return self.criterion.losses(parts, further)
 
     @property
