@@ -25,11 +25,12 @@ LENGTH: dict[Quality, float] = {"fast": 0.25, "good": 1.0, "best": 2.0}  # of tr
 FEW = 5000  # images, up to which small steps and small decoders learn more
 MANY = 100_000  # images, from which strong augmentation teaches more than it costs
 TOO_FEW = 10_000  # images, below which a ViT learns little from scratch (Dosovitskiy et al. 2021, section 4.3)
-NUM_STEPS = 3200  # in which sets of objects are learned from few images
+NUM_STEPS = 3200  # in which targets with places are learned from few images
+EVALUATIONS = 25  # of a training at most: each costs as much as a third of its images in training
 LOOKED_AT = 16  # images whose size is read
-TOKENS_OF_AN_OBJECT = 2  # patches along the side of a small object, so that it has features of its own
+TOKENS_OF_AN_OBJECT = 1.3  # patches along the side of a small object, so that it has features of its own
 SMALL = 0.05  # of the objects, as small ones
-SHORTEST, LONGEST = 224, 640  # of the input's longer side
+SHORTEST, USUAL, LONGEST = 224, 320, 640  # of the input's longer side: of small images, at least, at most
 
 
 class Choice(NamedTuple):
@@ -182,15 +183,22 @@ def too_few(facts: Facts) -> str | None:
     return f"{facts.num_images:,} images are few for training a Vision Transformer from scratch"
 
 
-def spatial(facts: Facts) -> list[Choice]:
-    """Steps, rates, input, averaging and augmentation for targets with places."""
+def spatial(facts: Facts, batch_size: int = 8, num_steps: int = NUM_STEPS) -> list[Choice]:
+    """Steps, rates, input, averaging and augmentation for targets with places.
+
+    Args:
+        batch_size: where there are few images; else 16.
+    """
     start = "from weights" if facts.pretrained else "from scratch"
+    how_long = length(facts, batch_size if facts.num_images < FEW else 16, num_steps, fewest=12)
+    decay = round(min(max(1 - 8 / (how_long.epochs * how_long.an_epoch), 0.9), 0.998), 4)
     return [
-        *length(facts, 8 if facts.num_images < FEW else 16, NUM_STEPS, fewest=12).choices(facts),
+        *how_long.choices(facts),
+        Choice("evaluate_every", math.ceil(how_long.epochs / EVALUATIONS), f"epochs; {EVALUATIONS} times at most"),
         *image_size(facts),
         Choice("optimizer.lr", 4e-4 if facts.pretrained else 1e-3, f"of what is new, {start}"),
         Choice("optimizer.backbone_lr", 0.25 if facts.pretrained else 1.0, f"of the encoder, as a share, {start}"),
-        Choice("ema", {"decay": 0.998}, "averaged over the last 500 steps, weights are steadier"),
+        Choice("ema", {"decay": decay}, f"averaged over the last {1 / (1 - decay):.0f} steps, weights are steadier"),
         Choice("data.scenes", "photos", "scaled by a half to one and a half, mirrored, slightly recoloured"),
     ]
 
@@ -208,7 +216,8 @@ def image_size(facts: Facts) -> list[Choice]:
         small = max(float(np.quantile(sides, SMALL)), 1e-6)
         longer = TOKENS_OF_AN_OBJECT * patch * max(height, width) / small
         reason = f"all but {SMALL:.0%} of the objects are longer than {small:.0f} pixels of {width:.0f} × {height:.0f}"
-    longer = min(max(longer, SHORTEST), LONGEST, max(float(height), float(width), SHORTEST))
+    most = max(float(height), float(width), SHORTEST)
+    longer = min(max(longer, USUAL), LONGEST, most)
     size = _multiple(
         (longer * height / max(height, width), longer * width / max(height, width)), facts.model.patch_size
     )

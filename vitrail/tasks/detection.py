@@ -67,6 +67,7 @@ RULES: dict[str, ClassRule] = {
     "matchability": MatchabilityRule(),
     "softmax": SoftmaxRule(),
 }
+NUM_STEPS = 4200  # of a training on few images
 PRIOR = 0.01  # of a class at the beginning (Lin et al. 2017, section 4.1)
 
 
@@ -243,18 +244,24 @@ class Task(Detector):
 
     @classmethod
     def defaults(cls, facts: Facts) -> list[Choice]:
-        """Enough steps for a set predictor, a decoder as wide as the encoder, and an input that shows small objects."""
-        heads = min(max(facts.model.dim // 32, 3), 8)
+        """Many small steps for a set predictor, a decoder as wide as the encoder, and what tells doubles soon."""
+        heads, few = min(max(facts.model.dim // 32, 3), 8), facts.num_images < defaults.FEW
         most = facts.objects.most if facts.objects is not None else 0
         decoder = {
             "dim": 32 * heads,
-            "depth": 3 if facts.num_images < defaults.FEW else 6,
+            "depth": 3 if few else 6,
             "heads": heads,
             "mlp_dim": 128 * heads,
             "num_queries": min(max(math.ceil(1.5 * most / 10) * 10, 30), 300),
+            "relation": True,
         }
-        reason = f"{facts.num_images:,} images, with {most} objects at most"
-        return [*super().defaults(facts), Choice("task_options.decoder", decoder, reason)]
+        doubles = [Choice("task_options.suppress", 0.6, "few images teach late which of two detections is a double")]
+        return [
+            *defaults.spatial(facts, batch_size=4, num_steps=NUM_STEPS),
+            Choice("task_options.decoder", decoder, f"{facts.num_images:,} images, with {most} objects at most"),
+            Choice("task_options.dense", {}, "in training every cell learns, not the matched queries alone"),
+            *(doubles if few else []),
+        ]
 
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the mean of the patches, B D."""
