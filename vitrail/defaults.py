@@ -110,10 +110,10 @@ class Length(NamedTuple):
         ]
 
 
-def length(facts: Facts, batch_size: int, num_steps: int, fewest: int) -> Length:
-    """So many images a step, but at most a quarter of all, so that any number of them makes steps; and as many epochs
-    as ``num_steps`` take, but at least ``fewest``, both by the quality. What the user sets is taken as it is."""
-    batch_size = facts.batch_size or max(min(batch_size, facts.num_images // 4), 1)
+def length(facts: Facts, batch_size: int, num_steps: int, fewest: int, parts: int = 4) -> Length:
+    """So many images a step, but at most one of ``parts`` of all, so that any number of them makes steps; and as many
+    epochs as ``num_steps`` take, but at least ``fewest``, both by the quality. What the user sets is taken as it is."""
+    batch_size = facts.batch_size or max(min(batch_size, facts.num_images // parts), 1)
     an_epoch = max(facts.num_images // batch_size, 1)  # what fills no batch is left out
     factor = LENGTH[facts.quality]
     epochs = max(math.ceil(factor * num_steps / an_epoch), math.ceil(factor * fewest))
@@ -186,7 +186,7 @@ def spatial(facts: Facts) -> list[Choice]:
     """Steps, rates, input, averaging and augmentation for targets with places."""
     start = "from weights" if facts.pretrained else "from scratch"
     return [
-        *length(facts, 8 if facts.num_images < FEW else 16, NUM_STEPS, fewest=12).choices(facts),
+        *length(facts, 8 if facts.num_images < FEW else 16, NUM_STEPS, fewest=12, parts=1).choices(facts),
         *image_size(facts),
         Choice("optimizer.lr", 4e-4 if facts.pretrained else 1e-3, f"of what is new, {start}"),
         Choice("optimizer.backbone_lr", 0.25 if facts.pretrained else 1.0, f"of the encoder, as a share, {start}"),
