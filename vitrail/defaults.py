@@ -111,10 +111,10 @@ class Length(NamedTuple):
         ]
 
 
-def length(facts: Facts, batch_size: int, num_steps: int, fewest: int) -> Length:
-    """So many images a step, but at most a quarter of all, so that any number of them makes steps; and as many epochs
-    as ``num_steps`` take, but at least ``fewest``, both by the quality. What the user sets is taken as it is."""
-    batch_size = facts.batch_size or max(min(batch_size, facts.num_images // 4), 1)
+def length(facts: Facts, batch_size: int, num_steps: int, fewest: int, parts: int = 4) -> Length:
+    """So many images a step, but at most one of ``parts`` of all, so that any number of them makes steps; and as many
+    epochs as ``num_steps`` take, but at least ``fewest``, both by the quality. What the user sets is taken as it is."""
+    batch_size = facts.batch_size or max(min(batch_size, facts.num_images // parts), 1)
     an_epoch = max(facts.num_images // batch_size, 1)  # what fills no batch is left out
     factor = LENGTH[facts.quality]
     epochs = max(math.ceil(factor * num_steps / an_epoch), math.ceil(factor * fewest))
@@ -190,7 +190,7 @@ def spatial(facts: Facts, batch_size: int = 8, num_steps: int = NUM_STEPS) -> li
         batch_size: where there are few images; else 16.
     """
     start = "from weights" if facts.pretrained else "from scratch"
-    how_long = length(facts, batch_size if facts.num_images < FEW else 16, num_steps, fewest=12)
+    how_long = length(facts, batch_size if facts.num_images < FEW else 16, num_steps, fewest=12, parts=1)
     decay = round(min(max(1 - 8 / (how_long.epochs * how_long.an_epoch), 0.9), 0.998), 4)
     return [
         *how_long.choices(facts),

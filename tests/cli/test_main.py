@@ -151,7 +151,7 @@ def test_interrupted_is_130(verb, capsys):
 
     verb(fails)
     assert cli.main(["models"]) == 130
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "vitrail: stopped\n")
 
 
 def test_a_verbs_own_exit_code_is_kept(verb):

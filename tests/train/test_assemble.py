@@ -173,8 +173,8 @@ def test_the_task_must_suit_the_labels(bands: Path) -> None:
 
 
 def test_preprocessing_takes_size_and_channels_from_the_model_unless_they_are_set(bands: Path) -> None:
-    run = tiny_run(bands)
-    derived = override(run, {"data.preprocess.size": None, "data.preprocess.channels": None})
+    run = tiny_run(bands, optimizer={"lr": 1e-3})
+    derived = override(run, {"data.preprocess.size": None, "data.preprocess.channels": None, "optimizer.lr": None})
     assert derived.resolved == run.resolved == run
     assert override(derived, {"model.image_size": 16}).preprocess.size == (16, 16)
     larger = override(run, {"data.preprocess.size": 16})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import untried
 
 from vitrail.checkpoints import native
 from vitrail.config import override
@@ -94,6 +95,7 @@ def test_a_run_ends_with_images_as_its_model_will_see_them(own_cache: Path, tmp_
         seen.append(tuple(batch["images"].shape[-2:]))
         return loss(self, batch)
 
+    untried(monkeypatch)
     monkeypatch.setattr(Task, "loss", watched)
     fit(scene_run("detection", tmp_path), tmp_path / "run")
     steps = len(seen) // 2

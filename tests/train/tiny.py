@@ -19,6 +19,7 @@ from vitrail.tasks.classification import Task
 from vitrail.train import state
 from vitrail.train.loop import Result, fit
 from vitrail.train.run import Run
+from vitrail.train.trial import Cost
 from vitrail.vit import ViTConfig
 
 NUM_TRAIN = 48
@@ -59,8 +60,14 @@ def tiny_run(data: Path, *, size: int = 8, model: dict[str, Any] | None = None, 
     return Run(**settings)
 
 
+def untried(monkeypatch: Any) -> None:
+    """No steps are measured before the training, so that every loss is that of one of its steps."""
+    monkeypatch.setattr("vitrail.train.assemble.measure", lambda *_: Cost(seconds=0.0, num_bytes=0))
+
+
 def broken_task(monkeypatch: Any, at: Callable[[int], str | None]) -> None:
     """Spoil the loss at the steps for which ``at`` gives ``loss`` (NaN), ``infinite`` (no gradient) or ``gradient``."""
+    untried(monkeypatch)
     calls = itertools.count()
     loss = Task.loss
 

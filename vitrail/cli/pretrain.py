@@ -54,7 +54,7 @@ def pretrain(data: str | None = None, /, *, options: PretrainOptions = PretrainO
     Examples
       vitrail pretrain photos/ --method mae --model S/16 --epochs 200
       vitrail pretrain photos/ --method dino --batch-size 64
-      vitrail train photos/ --init runs/dino-photos --set optimizer.layer_decay=0.75
+      vitrail train photos/ --init runs/dino-photos
       vitrail pretrain --resume runs/dino-photos --epochs 300
 
     Args:

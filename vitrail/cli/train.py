@@ -222,7 +222,8 @@ def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions())
     Examples
       vitrail train photos/ --model S/16 --epochs 50
       vitrail train --recipe digits --name demo --set ema.decay=0.999
-      vitrail train flowers/ --init runs/photos --image-size 384 --set optimizer.backbone_lr=0.1
+      vitrail train flowers/ --init runs/photos --image-size 384 --dry-run
+      vitrail train flowers/ --init runs/photos --quality best
       vitrail train photos/ --distill runs/large --model Ti/16 --distill-token
       vitrail train --resume runs/photos --epochs 80
 

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from vitrail.train.run import Run
 
 
-def dry_run(run: Run, folder: Path) -> int:
+def dry_run(run: Run, folder: Path, *, extend: bool = False) -> int:
     """Print the plan of a run in ``folder`` and draw its first augmented images beside it; returns the exit code.
+
+    Args:
+        extend: the user resumes.
 
     Raises:
         UserError: whatever the training would refuse before its first step.
@@ -24,7 +27,7 @@ def dry_run(run: Run, folder: Path) -> int:
     from vitrail.train.distributed import join
     from vitrail.train.folder import RunFolder
 
-    run = RunFolder(folder).reconcile(run, extend=False)
+    run = RunFolder(folder).reconcile(run, extend=extend)
     with TemporaryDirectory() as parent, join(run.device, run.timeout) as world:
         place = RunFolder(Path(parent) / folder.name)
         try:

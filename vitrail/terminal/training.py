@@ -163,7 +163,7 @@ def start(data: str | None, options: TrainingOptions) -> int:
     if options.dry_run:
         from vitrail.terminal.dry_run import dry_run
 
-        return dry_run(run, folder)
+        return dry_run(run, folder, extend=options.resume is not None)
     if not place.awaits_report(run):
         try:
             code = fit(run, folder, extend=options.resume is not None).exit_code

@@ -13,7 +13,8 @@ from vitrail.data.transforms.scene import SCENE_PRESETS
 from vitrail.train.distributed import World
 from vitrail.train.run import Run
 from vitrail.train.trial import Cost
-from vitrail.trainable import Trainable, image_encoder
+from vitrail.trainable import Trainable
+from vitrail.vit import ViT
 
 MOMENTS = {"adamw": 2, "adam": 2, "lamb": 2, "sgd": 1}  # tensors of the optimizer for each parameter
 FORWARD = 1 / 3  # of a step's time, which an evaluation takes
@@ -38,10 +39,12 @@ def lines(run: Run, model: Trainable, data: Data, num_steps: int, world: World, 
 
 
 def _model(run: Run, model: Trainable) -> str:
-    vit, released = image_encoder(model).config, model.released()
-    (height, width), (rows, columns) = run.preprocess.size, vit.patch_size
-    size = f"{height} × {width} pixels in patches of {rows} × {columns}"
-    return f"{released.name}, ViT of {vit.depth} layers, {vit.dim} wide, {vit.heads} heads, {size}"
+    name, encoder = model.released().name, next(iter(model.encoders().values()))
+    if not isinstance(encoder, ViT):
+        return f"{name}, {type(encoder).__name__} of {encoder.depth} layers"
+    (height, width), vit = run.preprocess.size, encoder.config
+    size = f"{height} × {width} pixels in patches of {vit.patch_size[0]} × {vit.patch_size[1]}"
+    return f"{name}, ViT of {vit.depth} layers, {vit.dim} wide, {vit.heads} heads, {size}"
 
 
 def _learning(run: Run, model: Trainable) -> str:

@@ -13,7 +13,8 @@ from vitrail.data.batch import Batch, chunks, to_device
 from vitrail.data.loading.loader import Loader
 from vitrail.train.distributed import World
 from vitrail.train.precision import autocast
-from vitrail.trainable import EncoderModule, Trainable, image_encoder
+from vitrail.trainable import EncoderModule, Trainable
+from vitrail.vit import ViT
 
 MOST_IMAGES = 8
 OPERATIONS = 1e11  # of a step on a CPU: about two seconds on one core
@@ -40,17 +41,19 @@ def few_images(loader: Loader, model: Trainable, device: torch.device, pieces: i
         pieces: that a batch is processed in.
     """
     batches = loader.batches(0)
-    batch = chunks(next(batches), pieces)[0]
+    batch = chunks(to_device(next(batches), device), pieces)[0]
     batches.close()  # type: ignore[attr-defined]
     if device.type == "cpu":
         wanted = min(max(int(OPERATIONS / operations(model)), 2 if model.whole_batch else 1), MOST_IMAGES)
         batch = chunks(batch, math.ceil(len(batch["keys"]) / wanted))[0]
-    return to_device(batch, device)
+    return batch
 
 
 def operations(model: EncoderModule) -> float:
     """Of a step for one image, roughly: six for each parameter and token of the first encoder (Kaplan et al. 2020)."""
-    vit = image_encoder(model)
+    vit = next(iter(model.encoders().values()))
+    if not isinstance(vit, ViT):
+        return OPERATIONS / MOST_IMAGES
     return 6 * math.prod(vit.embed.grid(vit.config.image_size)) * sum(p.numel() for p in vit.parameters())
 
 
