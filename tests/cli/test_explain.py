@@ -23,7 +23,9 @@ def call(weights, tmp_path, capsys):
 
 def test_all_methods_and_a_sheet(call, photos, tmp_path):
     code, names, err = call(photos / "a.png")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err.splitlines() == [err.rstrip()]
+    assert err.startswith("next: vitrail serve ")
     assert names == [
         "a-layer-0-mean-of-heads.png",
         "a-layer-1-mean-of-heads.png",

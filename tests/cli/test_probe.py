@@ -26,7 +26,7 @@ def test_a_table_on_stdout(weights, shades, capsys):
     out, err = capsys.readouterr()
     lines = [line.split("  ") for line in out.splitlines()]
     assert [cell for cell in lines[0] if cell] == [
-        "layer", "share", "labels", "accuracy on val", "95 % interval", "chosen",
+        "layer", "share", "labels", "top-1 accuracy on val", "95 % interval", "chosen",
     ]  # fmt: skip
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["1", "0"]
     assert "k 10" in out

@@ -88,7 +88,7 @@ def build(tokens: Sequence[str] = ()) -> App:
     groups = {name: Group(name, sort_key=place) for place, name in enumerate(GROUPS)}
     for verb in verbs():
         summary = None if verb.name == called else verb.summary
-        app.command(verb.target, name=verb.name, help=summary, group=groups[verb.group])
+        app.command(verb.target, name=verb.name, help=summary, group=groups.get(verb.group, verb.group))
     for flags in (app.help_flags, app.version_flags):
         app[flags[0]].group = (groups["Help"],)
     return app

@@ -85,7 +85,7 @@ def benchmark(
     else:
         print(result.table)
         print(f"\n{_rooflines(result)}")
-    name_next("export", run, "model.onnx", "--to", "onnx")
+    name_next("export", run, "model.onnx", "--to", "onnx", quiet=as_json)
 
 
 def _rooflines(result: Benchmark) -> str:

@@ -84,9 +84,9 @@ def compress(
     else:
         print(_table(points, predictor.task.monitor or "loss"))
     if learns and len(points) > 1:  # smaller models, which fine-tuning makes more accurate
-        name_next("train", DATA if data is None else data, "--init", _file(folder, points[-1].name))
+        name_next("train", DATA if data is None else data, "--init", _file(folder, points[-1].name), quiet=as_json)
     else:
-        name_next("benchmark", run)
+        name_next("benchmark", run, quiet=as_json)
 
 
 def _levels(text: str | None) -> tuple[float, ...]:

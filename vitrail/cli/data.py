@@ -69,7 +69,7 @@ def check(
     if not report.ok:
         others = f" (and {len(report.bad) - 1:,} more)" if len(report.bad) > 1 else ""
         raise UserError(f"{report.bad[0]}{others}; repair or remove what is bad, or train with --on-bad skip")
-    name_next("train", spec)
+    name_next("train", spec, quiet=as_json)
     return 0
 
 
@@ -101,7 +101,7 @@ def stats(
         print_json({split: each.to_dict() for split, each in result.items()})
     else:
         print(lines(result))
-    name_next("data", "check", spec)
+    name_next("data", "check", spec, quiet=as_json)
 
 
 @app.command

@@ -59,4 +59,4 @@ def evaluate(
         ]
         print(table((f"{measured.split} of {measured.data}", "value"), rows))
     note(f"written: {folder / name}.json, {name}.csv and {name}/")
-    name_next("explain", run, IMAGE)
+    name_next("explain", run, IMAGE, quiet=as_json)

@@ -61,6 +61,6 @@ def export(
         print(result.table)
     note(f"written: {result.path}")
     if result.path.is_file():
-        name_next("predict", result.path, IMAGE)
+        name_next("predict", result.path, IMAGE, quiet=as_json)
     else:
-        name_next("inspect", source)
+        name_next("inspect", source, quiet=as_json)

@@ -32,7 +32,7 @@ def inspect(
         print_json(facts)
     else:
         print(table(("", ""), _rows(facts)))
-    name_next("train", DATA, "--init", weights)
+    name_next("train", DATA, "--init", weights, quiet=as_json)
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -76,7 +76,7 @@ def models(
     if name is not None:
         print()
         print(table(["setting", "value"], _settings(to_dict(configs[0]))))
-    name_next("train", DATA, "--model", names[0])
+    name_next("train", DATA, "--model", names[0], quiet=as_json)
 
 
 def _pretrained(name: str | None, fetch: bool, as_json: bool) -> None:
@@ -97,9 +97,9 @@ def _pretrained(name: str | None, fetch: bool, as_json: bool) -> None:
     print(table(columns, rows))
     note("accuracy on ImageNet-1k as published, not measured here; CLIP's and DINOv2's heads are trained on your data")
     if fetch or len(chosen) > 1:
-        name_next("train", DATA, "--init", name or "vit_tiny_augreg", *([] if fetch else ["--download"]))
+        name_next("train", DATA, "--init", name or "vit_tiny_augreg", *([] if fetch else ["--download"]), quiet=as_json)
     else:
-        name_next("models", name, "--download")
+        name_next("models", name, "--download", quiet=as_json)
 
 
 def _published() -> str:

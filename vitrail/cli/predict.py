@@ -76,4 +76,4 @@ def predict(
     for what, place in (("annotated images", annotate), ("predictions", out)):
         if place is not None:
             note(f"written: {what} in {place}")
-    name_next("explain", run, inputs[0] if len(inputs) == 1 else IMAGE)
+    name_next("explain", run, inputs[0] if len(inputs) == 1 else IMAGE, quiet=as_json or as_csv)

@@ -87,7 +87,7 @@ def probe(
         print_json(result.to_dict())
     else:
         print(result.table)
-    name_next("train", data, "--init", model)
+    name_next("train", data, "--init", model, quiet=as_json)
 
 
 def _layers(text: str) -> Any:

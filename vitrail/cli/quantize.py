@@ -74,7 +74,7 @@ def quantize(
     if result.kept:
         note(f"{len(result.kept)} of {len(result.kept) + result.layers} layers kept: {', '.join(result.kept)}")
     note(f"written: {result.path}")
-    name_next("predict", result.path, IMAGE)
+    name_next("predict", result.path, IMAGE, quiet=as_json)
 
 
 def _divided(

@@ -141,7 +141,7 @@ class Result(Tabular):
             Column(lambda score: score.share, key="share"),
             Column(lambda score: 100 * score.share, "share", format="{:g} %"),
             Column(lambda score: score.trials[0].num_labels, "labels", format="{:,}"),
-            Column(lambda score: score.accuracy, f"accuracy on {self.split}", "accuracy", format="{:.2%}"),
+            Column(lambda score: score.accuracy, f"top-1 accuracy on {self.split}", "accuracy", format="{:.2%}"),
             Column(lambda score: score.std, "std" if drawn else "", "std", format="{:.2%}", missing=""),
             Column(lambda score: list(score.interval), key="interval"),
             Column(lambda score: score.interval_text, "95 % interval"),

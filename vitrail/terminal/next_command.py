@@ -16,7 +16,13 @@ IMAGE: Final = Blank("IMAGE")
 DATA: Final = Blank("DATA")
 
 
-def name_next(*arguments: object) -> None:
-    """One line on stderr: ``next: vitrail`` and the arguments as a shell takes them."""
+def name_next(*arguments: object, quiet: bool = False) -> None:
+    """One line on stderr: ``next: vitrail`` and the arguments as a shell takes them.
+
+    Args:
+        quiet: nothing is printed, as where the results are for another program.
+    """
+    if quiet:
+        return
     words = [each if isinstance(each, Blank) else shlex.quote(str(each)) for each in arguments]
     note(f"next: vitrail {' '.join(words)}")

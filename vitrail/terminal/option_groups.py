@@ -17,14 +17,17 @@ _RANKS = """
 GROUPS = {
     "Data": """
         split limit kind unlabelled allow-empty-class labelled no-labels channels on-bad labels calibration images
-        download val-fraction group-column time-column balance
+        download val-fraction group-column time-column balance folds fold subgroups
     """,
     "Model": "init model task pool image-size patch-size merge exact allow-pickle",
     "Training": """
-        recipe resume epochs batch-size lr augment freeze patience monitor quality seed distill distill-kind
-        distill-token set
+        recipe config resume epochs batch-size lr augment freeze lora patience monitor quality seed distill
+        distill-kind distill-token trials search steps dry-run set
     """,
-    "Method": "method levels layer head class budget weights-only memory seeds projection pretrained",
+    "Method": """
+        method levels layer head class classes budget weights-only memory seeds projection pretrained tta point
+        reference each tile overlap
+    """,
     "Results": "name out json csv annotate plot pictures top report log private revision message language",
     "Compute": "device precision engine workers processes restarts seconds",
     "Server": "host port token-file batch-wait drain",
