@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # the table below, for type checkers; tests/test_public.py co
     from vitrail.int8 import quantize as quantize
     from vitrail.predictor import Predictor as Predictor
     from vitrail.predictor import load as load
+    from vitrail.train.averaging import average as average
     from vitrail.train.loop import fit as fit
     from vitrail.version import __version__ as __version__
     from vitrail.vit import ViT as ViT
@@ -29,6 +30,7 @@ _PUBLIC = {
     "ViT": "vitrail.vit",
     "ViTConfig": "vitrail.vit",
     "__version__": "vitrail.version",
+    "average": "vitrail.train.averaging",
     "benchmark": "vitrail.benchmarking",
     "convert": "vitrail.conversion",
     "evaluate": "vitrail.evaluation",
