@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the table below, for type checkers; tests/test_public.py compares both
     from vitrail.benchmarking import benchmark as benchmark
+    from vitrail.calibration import calibrate as calibrate
     from vitrail.conversion import convert as convert
     from vitrail.conversion import inspect as inspect
     from vitrail.errors import UserError as UserError
@@ -32,6 +33,7 @@ _PUBLIC = {
     "__version__": "vitrail.version",
     "average": "vitrail.train.averaging",
     "benchmark": "vitrail.benchmarking",
+    "calibrate": "vitrail.calibration",
     "convert": "vitrail.conversion",
     "evaluate": "vitrail.evaluation",
     "export": "vitrail.exporting",

@@ -38,6 +38,8 @@ def evaluate(
     name = measured.split if data is None else f"{Path(data).stem}-{measured.split}"
     if running.merge:
         name += f"-merge{running.merge}"
+    if running.tta:
+        name += "-tta"
     measured.save(folder, name)
     measured.save_plots(folder / name)
     if as_json:
