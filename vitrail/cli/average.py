@@ -22,7 +22,7 @@ def average(
     device: Device = "auto",
     batch_size: BatchSize = 128,
 ) -> None:
-    """Average the weights of models that were fine-tuned from the same weights (model soups).
+    """Average the weights of models that were fine-tuned from the same start (model soups).
 
     The average costs no more than one model. The greedy soup keeps the models that make it no worse on held-out images,
     so it is no worse there than the best of them; the uniform one takes all and needs no images.

@@ -117,7 +117,7 @@ class TrainingOptions:
 
 def start(data: str | None, options: TrainingOptions) -> int:
     """Train, or continue, and report; returns the exit code."""
-    folder = options.resume or RUNS / (options.name or _default_name(data, options))
+    folder = options.resume or RUNS / (options.name or default_name(data, options))
     from vitrail.train import launch
 
     if (options.processes > 1 or options.restarts) and not launch.is_watched():
@@ -126,16 +126,12 @@ def start(data: str | None, options: TrainingOptions) -> int:
         limits = {"processes": options.processes, "restarts": options.restarts}
         return launch.watch(command, **limits, is_complete=complete.exists)
 
-    from vitrail.config import override, parse_assignments
     from vitrail.console import note
     from vitrail.train.distributed import RankLost
     from vitrail.train.folder import RunFolder
     from vitrail.train.loop import fit
-    from vitrail.train.run import Run
 
-    place = RunFolder(folder)
-    given = _ordered(changes(options), parse_assignments(options.overrides, Run))
-    run = override(_resumed(place, data, options) if options.resume else _begun(data, options, given), given)
+    place, run = RunFolder(folder), requested(data, options)
     if not place.awaits_report(run):
         try:
             code = fit(run, folder, extend=options.resume is not None).exit_code
@@ -147,6 +143,22 @@ def start(data: str | None, options: TrainingOptions) -> int:
     if options.report and int(os.environ.get("RANK", "0")) == 0:
         _report(place, run)
     return 0
+
+
+def requested(data: str | None, options: TrainingOptions) -> "Run":
+    """The run that the options describe.
+
+    Raises:
+        UserError: a mistake in them or in the data.
+    """
+    from vitrail.config import override, parse_assignments
+    from vitrail.train.folder import RunFolder
+    from vitrail.train.run import Run
+
+    given = _ordered(changes(options), parse_assignments(options.overrides, Run))
+    if options.resume:
+        return override(_resumed(RunFolder(options.resume), data, options), given)
+    return override(_begun(data, options, given), given)
 
 
 def _begun(data: str | None, options: TrainingOptions, given: Mapping[str, object]) -> "Run":
@@ -167,7 +179,12 @@ def _resumed(place: "RunFolder", data: str | None, options: TrainingOptions) -> 
     return place.run()
 
 
-def _default_name(data: str | None, options: TrainingOptions) -> str:
+def default_name(data: str | None, options: TrainingOptions) -> str:
+    """The name of a run's folder, from recipe, data and model.
+
+    Raises:
+        UserError: there is nothing to train on.
+    """
     if data is None and options.recipe is None:
         raise UserError("nothing to train on; give a folder of pictures, --recipe NAME or --resume RUN")
     model = (options.model or "").replace("/", "-")

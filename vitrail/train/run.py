@@ -11,6 +11,7 @@ from pydantic import Field
 from vitrail.config import config
 from vitrail.data import DataConfig, PreprocessConfig
 from vitrail.distill import DistillConfig
+from vitrail.lora import LoraConfig
 from vitrail.train.ema import EmaConfig
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.precision import Precision
@@ -29,6 +30,7 @@ class Run:
     task_options: fields of the task's ``Config``.
     init: a run folder or weights file to start from; image size and classes may differ.
     distill: a trained model to learn from besides the labels, or null.
+    lora: low-rank adapters to train in place of the encoders' kernels, merged into the saved weights, or null.
     freeze: patterns of parameter names, or ``backbone`` for all encoders.
     accumulate: process each batch in this many pieces: the same gradient with less memory; not where images are
         compared with each other.
@@ -39,6 +41,7 @@ class Run:
     compile: run ``torch.compile`` on the layers of encoders and decoders.
     activation_checkpointing: recompute these layers in the backward pass: the same step with less memory, more slowly;
         not with ``compile``.
+    monitor: the metric of the validation split that selects the best weights, such as ``auroc``; null: the task's own.
     patience: stop after this many evaluations in a row without improvement, or null.
     save_steps, save_seconds: how often the state is saved besides at the end of every epoch, or null.
     strategy: under torchrun, replicate (``ddp``) or shard (``fsdp``) parameters.
@@ -52,6 +55,7 @@ class Run:
     task_options: dict[str, Any] = Field(default_factory=dict)
     init: str | None = None
     distill: DistillConfig | None = None
+    lora: LoraConfig | None = None
     freeze: tuple[str, ...] = ()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -65,6 +69,7 @@ class Run:
     activation_checkpointing: bool = False
     device: str = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
+    monitor: str | None = None
     patience: Count | None = None
     evaluate_every: Count = 1  # epochs
     save_steps: Count | None = None
