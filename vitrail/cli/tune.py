@@ -56,7 +56,7 @@ def tune(
         raise UserError(
             "the run has optimizer.base_lr; name what to search, as in --search optimizer.base_lr=1e-5..1e-2:log"
         )
-    written = dict(each.partition("=")[::2] for each in search) or default
+    written = {path: text for path, _, text in (each.partition("=") for each in search)} or default
     result = tuned(run, folder, written, num_trials=trials)
     rows = [(str(trial.folder), f"{trial.value:.4f}", shown(trial.settings)) for trial in result.ranked[:10]]
     print(table(("trial", result.monitor, "settings"), rows))
