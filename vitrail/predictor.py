@@ -222,8 +222,12 @@ class Predictor(Generic[P]):
         Args:
             folder: a run's ``engines/``, where a graph may lie already.
         """
+        return self.with_engine(start(engine, self.task, self.preprocess.config, precision, folder))
+
+    def with_engine(self, engine: Engine) -> Predictor[P]:
+        """The same, where ``engine`` computes."""
         other = copy.copy(self)
-        other._use(start(engine, self.task, self.preprocess.config, precision, folder))
+        other._use(engine)
         return other
 
     def tiled(self, size: int | Pair | None, overlap: float = OVERLAP) -> Predictor[P]:

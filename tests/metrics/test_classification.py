@@ -40,6 +40,27 @@ def test_the_scalars_agree_with_scikit_learn(sample):
         assert metrics[name] == pytest.approx(score(labels, predictions, average="macro", zero_division=0))
 
 
+def test_ranking_agrees_with_scikit_learn(sample):
+    logits, labels = sample
+    metrics, _ = measured(logits.round(), labels)  # with ties
+    probabilities, classes = logits.round().double().softmax(1).numpy(), labels.unique().tolist()
+    one_hot = np.eye(6)[labels]
+    for name, reference_of in (("auroc", "roc_auc_score"), ("average_precision", "average_precision_score")):
+        each = [getattr(reference, reference_of)(one_hot[:, k], probabilities[:, k]) for k in classes]
+        assert metrics[name] == pytest.approx(np.mean(each))
+
+
+def test_ranking_of_two_classes_agrees_with_torchmetrics():
+    from torchmetrics.functional.classification import binary_auroc, multiclass_average_precision
+
+    logits, labels = torch.randn(50, 2), torch.randint(2, (50,))
+    metrics, _ = measured(logits, labels)
+    probabilities = logits.softmax(1)
+    assert metrics["auroc"] == pytest.approx(binary_auroc(probabilities[:, 1], labels).item(), abs=1e-6)
+    expected = multiclass_average_precision(probabilities, labels, num_classes=2).item()
+    assert metrics["average_precision"] == pytest.approx(expected, abs=1e-6)
+
+
 def test_the_rows_of_every_class_agree_with_scikit_learn(sample):
     logits, labels = sample
     _, details = measured(logits, labels)
@@ -102,7 +123,9 @@ def test_the_loss_of_soft_targets_is_the_cross_entropy_between_distributions(sam
 
 def test_a_single_class_is_always_right():
     metrics, details = measured(torch.randn(5, 1), torch.zeros(5, dtype=torch.int64))
-    assert metrics == {"loss": 0, "top1": 1, "top5": 1, "precision": 1, "recall": 1, "f1": 1, "ece": 0}
+    assert np.isnan(metrics.pop("auroc")), "there is nothing to tell the class from"
+    perfect = {"top1": 1, "top5": 1, "precision": 1, "recall": 1, "f1": 1, "average_precision": 1}
+    assert metrics == {"loss": 0, "ece": 0, **perfect}
     assert details["confusion"].tolist() == [[5]]
 
 
@@ -114,3 +137,4 @@ def test_outputs_that_are_not_numbers_are_never_right():
     metrics, _ = measured(torch.full((8, 6), float("nan")), torch.zeros(8, dtype=torch.int64))
     assert metrics["top1"] == metrics["top5"] == 0
     assert np.isnan(metrics["loss"])
+    assert np.isnan(metrics["auroc"])

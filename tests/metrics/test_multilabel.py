@@ -30,6 +30,7 @@ def test_the_scalars_agree_with_scikit_learn(sample):
     metrics, _ = measured(logits, targets)
     chosen = (logits > 0).long()
     assert metrics["map"] == pytest.approx(reference.average_precision_score(targets, logits, average="macro"))
+    assert metrics["auroc"] == pytest.approx(reference.roc_auc_score(targets, logits, average="macro"))
     assert metrics["exact"] == pytest.approx(reference.accuracy_score(targets, chosen))
     assert metrics["f1_micro"] == pytest.approx(reference.f1_score(targets, chosen, average="micro"))
     for name in ("precision", "recall", "f1"):

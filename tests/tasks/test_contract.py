@@ -19,6 +19,7 @@ from vitrail.data.objects import Objects
 from vitrail.data.segments import Segments
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import UserError
+from vitrail.metrics import mode_of
 from vitrail.nn.encoder import Encoder
 from vitrail.predictions import RankedPrediction, SpatialPrediction
 from vitrail.tasks import Task
@@ -239,7 +240,10 @@ def test_metrics_hold_the_monitored_value(name: str) -> None:
     family = task.metrics()
     with torch.no_grad():
         family.update(task.evaluate_batch(batch), batch["targets"])
-    assert np.isfinite(family.compute()[task.monitor])
+    scalars = family.compute()
+    assert np.isfinite(scalars[task.monitor])
+    assert set(type(family).scalars) == set(scalars)
+    assert mode_of(task.monitor) == task.monitor_mode
 
 
 def _numbers(value: Any) -> list[float]:

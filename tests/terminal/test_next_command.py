@@ -8,7 +8,7 @@ import pytest
 from vitrail.errors import UserError
 from vitrail.terminal.next_command import IMAGE, name_next
 from vitrail.terminal.settings import changes
-from vitrail.terminal.training import RUNS, TrainingOptions, _new_folder
+from vitrail.terminal.training import RUNS, TrainingOptions, new_folder
 
 
 def test_names_are_quoted_as_a_shell_takes_them(capsys):
@@ -20,11 +20,11 @@ def test_names_are_quoted_as_a_shell_takes_them(capsys):
 
 
 def test_the_folder_of_a_run():
-    assert _new_folder("photos", TrainingOptions()) == RUNS / "photos"
-    assert _new_folder("photos", TrainingOptions(name="first")) == RUNS / "first"
-    assert _new_folder("photos", TrainingOptions(out=Path("/data/first"))) == Path("/data/first")
+    assert new_folder("photos", TrainingOptions()) == RUNS / "photos"
+    assert new_folder("photos", TrainingOptions(name="first")) == RUNS / "first"
+    assert new_folder("photos", TrainingOptions(out=Path("/data/first"))) == Path("/data/first")
     with pytest.raises(UserError, match="give one of them"):
-        _new_folder("photos", TrainingOptions(out=Path("/data/first"), name="first"))
+        new_folder("photos", TrainingOptions(out=Path("/data/first"), name="first"))
 
 
 @pytest.mark.parametrize(("text", "size"), [("224", 224), ("224x320", [224, 320]), ("96X64", [96, 64])])

@@ -46,6 +46,8 @@ def evaluate(
     if running.merge:
         name += f"-merge{running.merge}"
     name += tiling.suffix
+    if running.tta:
+        name += "-tta"
     measured.save(folder, name)
     measured.save_plots(folder / name)
     if as_json:

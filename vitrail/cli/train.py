@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from vitrail.terminal.cross_validation import start_folds
 from vitrail.terminal.options import AllowPickle
 from vitrail.terminal.settings import Sets
 from vitrail.terminal.tiling import tile_settings
@@ -28,7 +29,13 @@ DISTILLATION_TOKEN = {  # a model with a distillation token beside the class tok
     "task_options.pool": "cls_distillation",
     "task_options.head": {"distilled": True},
 }
+BALANCE = {"weights": {"task_options.class_weights": "balanced"}, "sampler": {"data.loader.balanced": True}}
 KEPT = {"pool", "head"}  # options that fine-tuning takes from weights of any task; Task.shaping: from those of its own
+
+
+def balance_settings(way: str) -> dict[str, object]:
+    """The setting of each way to let classes count alike."""
+    return dict(BALANCE[way])
 
 
 @Parameter(name="*")
@@ -73,6 +80,14 @@ class TrainOptions(TrainingOptions):
             "default: good."
         ),
     ] = None
+    lora: Annotated[
+        int | None,
+        Parameter(
+            metavar="RANK",
+            help="Train low-rank adapters of this rank and the head, and keep the kernels of --init as they are.",
+        ),
+        Sets("lora", resolve=lambda rank: {"lora": {"rank": int(rank), "alpha": 2.0 * int(rank)}}),
+    ] = None
     freeze: Annotated[
         Repeated,
         Parameter(
@@ -93,6 +108,35 @@ class TrainOptions(TrainingOptions):
         float | None,
         Parameter(help="Share of a tile that its neighbours show too, in validation and prediction; default: 0.2."),
         Sets("data.preprocess.tiles.overlap"),
+    ] = None
+    balance: Annotated[
+        Literal["weights", "sampler"] | None,
+        Parameter(help="Classes count alike: weights in the loss, or a sampler that shows rare classes more often."),
+        Sets("task_options.class_weights", "data.loader.balanced", resolve=balance_settings),
+    ] = None
+    group_column: Annotated[
+        str | None,
+        Parameter(help="A table's column of groups, such as patients, each of which is trained on or held out."),
+        Sets("data.source.group_column"),
+    ] = None
+    time_column: Annotated[
+        str | None,
+        Parameter(help="A table's column of dates or numbers, by which the latest images are held out."),
+        Sets("data.source.time_column"),
+    ] = None
+    folds: Annotated[
+        int | None,
+        Parameter(help="Cross-validation: train on all but one of so many folds, each in turn, or --fold alone."),
+        Sets("data.source.folds"),
+    ] = None
+    fold: Annotated[int | None, Parameter(help="The fold to hold out, from 1 on."), Sets("data.source.fold")] = None
+    monitor: Annotated[
+        str | None,
+        Parameter(
+            help="The metric of the validation split that selects the best weights, such as auroc, average_precision, "
+            "f1 or loss; default: the task's."
+        ),
+        Sets("monitor"),
     ] = None
     patience: Annotated[
         int | None,
@@ -225,9 +269,12 @@ def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions())
       vitrail train flowers/ --init runs/photos --image-size 384 --dry-run
       vitrail train flowers/ --init runs/photos --quality best
       vitrail train photos/ --distill runs/large --model Ti/16 --distill-token
+      vitrail train scans.csv --group-column patient --folds 5 --monitor auroc --balance weights
       vitrail train --resume runs/photos --epochs 80
 
     Args:
         data: A folder, .csv, .npz, .tar, COCO .json, YOLO .yaml or the name of a data set.
     """
+    if options.folds is not None and options.fold is None and options.resume is None:
+        return start_folds(data, options, options.folds)
     return start(data, options)

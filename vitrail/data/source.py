@@ -16,8 +16,8 @@ from pydantic import AfterValidator, Field
 from vitrail import console, registry
 from vitrail.config import config
 from vitrail.data import targets
+from vitrail.data.division import divide
 from vitrail.data.indexing.labels import NO_LABELS
-from vitrail.data.indexing.split import share, stratified
 from vitrail.data.targets import Column, Labels, TargetKind
 from vitrail.errors import UserError, did_you_mean
 
@@ -51,6 +51,10 @@ class SourceConfig:
         kind: what a label is; ``auto`` is derived from the labels.
         classes: the class names in order, e.g. those of a trained model; default: as found.
         val_fraction: the share of a labelled training split that becomes the validation split where there is none.
+        group_column: a table's column of groups, such as patients, each of which is either trained on or held out.
+        time_column: a table's column of dates or numbers, by which the latest samples are held out.
+        folds: hold out one of so many folds of the training split in place of ``val_fraction``.
+        fold: which one, from 1 on.
         train_fraction: train on this share of the (remaining) training split only, with every class represented.
         split_seed: decides which samples those are.
         allow_empty_class: accept a class without images.
@@ -67,6 +71,10 @@ class SourceConfig:
     kind: Wanted = "auto"
     classes: tuple[str, ...] = ()
     val_fraction: float = Field(0.1, ge=0, lt=1)
+    group_column: str | None = None
+    time_column: str | None = None
+    folds: int | None = Field(None, ge=2)
+    fold: int = Field(1, ge=1)
     train_fraction: float = Field(1.0, gt=0, le=1)
     split_seed: int = Field(0, ge=0)
     allow_empty_class: bool = False
@@ -132,12 +140,15 @@ class Source(ABC):
         kind: the name of the target kind (:mod:`vitrail.data.targets`).
         classes: K class names; for numbers the K target names; for ``none`` nothing.
         channels: of the stored images, or None where it is known only after reading the files.
+        groups, times: of each sample, int64 and float64 (N,), where the config names such columns of a table.
     """
 
     targets: Column
     kind: str
     classes: tuple[str, ...]
     channels: int | None = None
+    groups: np.ndarray | None = None
+    times: np.ndarray | None = None
 
     def __repr__(self) -> str:
         named = (
@@ -178,6 +189,8 @@ class Source(ABC):
             kind=self.kind,
             classes=self.classes,
             channels=self.channels,
+            groups=None if self.groups is None else self.groups[own],
+            times=None if self.times is None else self.times[own],
         )
 
     def labelled(self, labels: Labels) -> Source:
@@ -311,16 +324,7 @@ def open_source(config: SourceConfig) -> Splits:
     found = {split: source for split, source in found.items() if len(source)}
     if not found:
         raise UserError(f"{config.spec!r} holds no images; point at the folder or file that does")
-    how_split = ""
-    if config.labelled and config.val_fraction and "val" not in found and len(found.get("train", ())) > 1:
-        train = found["train"]
-        train_indices, val_indices = stratified(train.strata(), config.val_fraction, config.split_seed)
-        found |= {"train": train.subset(train_indices), "val": train.subset(val_indices)}
-        how_split = f" (val is {config.val_fraction:.0%} of train, seed {config.split_seed})"
-    if config.train_fraction < 1 and "train" in found:
-        train = found["train"]
-        found["train"] = train.subset(share(train.strata(), config.train_fraction, config.split_seed))
-        how_split += f" (train is {config.train_fraction:.2%} of all, seed {config.split_seed})"
+    found, how_split = divide(found, config)
     splits = Splits(**found)
     if config.labelled and splits.kind != config.kind != "auto" and targets.load(config.kind).spatial:
         raise _no_such_labels(config, [splits.kind])

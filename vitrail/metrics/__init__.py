@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Rows: TypeAlias = Tensor | Sequence[object]
 """What an evaluation collects of outputs or targets: an entry per image."""
+ERRORS = {"loss", "ece", "mae", "rmse"}
+"""The scalars of which smaller values are better."""
 
 
 class Metrics(ABC):
@@ -27,7 +29,12 @@ class Metrics(ABC):
 
     Args:
         names: the classes, or the target columns of a regression, in output order.
+
+    Attributes:
+        scalars: the names that :meth:`compute` gives, of which a training can watch one; empty: only the task's.
     """
+
+    scalars: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -51,6 +58,11 @@ class Metrics(ABC):
     @abstractmethod
     def details(self) -> dict[str, Any]:
         """What tables and plots need: per-class rows, matrices as numpy arrays."""
+
+
+def mode_of(scalar: str) -> Literal["max", "min"]:
+    """Whether larger or smaller values of a scalar are better."""
+    return "min" if scalar in ERRORS else "max"
 
 
 class VectorMetrics(Metrics):

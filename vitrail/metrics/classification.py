@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vitrail.metrics import VectorMetrics as Base
 from vitrail.metrics import f1_score, ratio, rows
+from vitrail.ops.ranking import auroc, average_precision, of_each_class
 
 CALIBRATION_BINS = 15
 
@@ -19,8 +20,12 @@ class Metrics(Base):
     """From logits (B, K) and targets: labels (B,), or soft (B, K), which count as their likeliest class.
 
     ``compute()`` gives ``loss`` (cross-entropy in nats, no smoothing), ``top1``, ``top5`` (top-min(5, K)),
-    macro ``precision``, ``recall`` and ``f1`` (over the classes that occur as label or prediction), and ``ece``.
+    macro ``precision``, ``recall`` and ``f1`` (over the classes that occur as label or prediction), ``auroc`` and
+    ``average_precision`` (each class against the others by its probability, the mean of the classes that occur as
+    label) and ``ece``.
     """
+
+    scalars = ("loss", "top1", "top5", "precision", "recall", "f1", "auroc", "average_precision", "ece")
 
     def compute(self) -> dict[str, float]:
         logits, targets = self._collected()
@@ -28,6 +33,7 @@ class Metrics(Base):
         rank = label_rank(logits, labels)
         precision, recall, support, chosen = self._per_class(logits, labels)
         present = (support > 0) | (chosen > 0)
+        ranking = logits.softmax(dim=1), labels[:, None] == torch.arange(logits.shape[1])
         return {
             "loss": cross_entropy(logits, targets).mean().item(),
             "top1": (rank < 1).double().mean().item(),
@@ -35,6 +41,8 @@ class Metrics(Base):
             "precision": precision[present].mean().item(),
             "recall": recall[present].mean().item(),
             "f1": f1_score(precision, recall)[present].mean().item(),
+            "auroc": of_each_class(auroc, *ranking).nanmean().item(),
+            "average_precision": of_each_class(average_precision, *ranking).nanmean().item(),
             "ece": calibration_error(reliability(logits, labels)),
         }
 

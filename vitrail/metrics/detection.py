@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vitrail.metrics import Metrics as Base
 from vitrail.metrics import Rows
-from vitrail.metrics.coco import Boxes, coco_scores
+from vitrail.metrics.coco import NAMES, Boxes, coco_scores
 from vitrail.ops.boxes import inside, iou
 from vitrail.ops.detections import EACH_CLASS, Detections, Ranking, ranked
 from vitrail.ops.objects import TrueObjects
@@ -79,6 +79,8 @@ class Metrics(Base):
     Args:
         ranking: how queries become detections.
     """
+
+    scalars: ClassVar[tuple[str, ...]] = (*NAMES, "map_voc")
 
     def __init__(self, names: Sequence[str], ranking: Ranking = EACH_CLASS) -> None:
         super().__init__(names)

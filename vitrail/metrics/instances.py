@@ -38,6 +38,8 @@ class Metrics(Base):
     ``compute()`` gives what detection does, of the boxes, and ``mask_ap``, ``mask_ap50``, ``mask_ap75``.
     """
 
+    scalars = (*Base.scalars, "mask_ap", "mask_ap50", "mask_ap75")
+
     def __init__(self, names: Sequence[str], ranking: Ranking = EACH_CLASS) -> None:
         super().__init__(names, ranking)
         self._masks: list[list[dict[str, Any]]] = []

@@ -10,14 +10,18 @@ from torch.nn import functional as F
 
 from vitrail.metrics import VectorMetrics as Base
 from vitrail.metrics import f1_score, ratio, rows
+from vitrail.ops.ranking import auroc, average_precision, of_each_class
 
 
 class Metrics(Base):
     """From logits (B, K) and multi-hot targets (B, K); a soft target above 0.5 counts as present.
 
     ``compute()`` gives ``loss`` (binary cross-entropy in nats), ``map`` (mean AP of the classes that have
-    examples), macro ``precision``, ``recall`` and ``f1``, ``f1_micro``, and ``exact`` (every label right).
+    examples), ``auroc`` (the mean of the classes that some images have and others lack), macro ``precision``,
+    ``recall`` and ``f1``, ``f1_micro``, and ``exact`` (every label right).
     """
+
+    scalars = ("loss", "map", "auroc", "precision", "recall", "f1", "f1_micro", "exact")
 
     def compute(self) -> dict[str, float]:
         logits, targets = self._collected()
@@ -27,6 +31,7 @@ class Metrics(Base):
         return {
             "loss": F.binary_cross_entropy_with_logits(logits, targets.double()).item(),
             "map": self._average_precision(logits, targets).nanmean().item(),
+            "auroc": of_each_class(auroc, logits, present).nanmean().item(),
             "precision": precision.mean().item(),
             "recall": recall.mean().item(),
             "f1": f1_score(precision, recall).mean().item(),
@@ -49,7 +54,7 @@ class Metrics(Base):
         return ratio(hits, chosen.sum(dim=0)), ratio(hits, support), support
 
     def _average_precision(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return torch.stack([average_precision(s, t > 0.5) for s, t in zip(logits.T, targets.T, strict=True)])
+        return of_each_class(average_precision, logits, targets > 0.5)
 
 
 def precision_recall_curve(scores: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,9 +69,3 @@ def precision_recall_curve(scores: Tensor, present: Tensor) -> tuple[Tensor, Ten
     distinct = torch.cat([scores[1:] != scores[:-1], torch.ones(1, dtype=torch.bool)])
     chosen = torch.arange(1, len(scores) + 1, dtype=torch.float64)
     return (hits / chosen)[distinct], (hits / hits[-1])[distinct]
-
-
-def average_precision(scores: Tensor, present: Tensor) -> Tensor:
-    """Area under the precision-recall steps, Σ (Rₙ − Rₙ₋₁) Pₙ; NaN without a positive."""
-    precision, recall = precision_recall_curve(scores, present)
-    return (recall.diff(prepend=torch.zeros(1, dtype=torch.float64)) * precision).sum()

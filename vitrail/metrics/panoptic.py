@@ -51,6 +51,8 @@ class Metrics(Base):
         things: of each class, whether its segments are objects.
     """
 
+    scalars = tuple(f"{name}{group}" for group in ("", "_things", "_stuff") for name in ("pq", "sq", "rq"))
+
     def __init__(self, names: Sequence[str], things: Sequence[bool], merging: MergeConfig) -> None:
         super().__init__(names)
         self.things, self.merging = tuple(things), merging

@@ -22,6 +22,8 @@ class Metrics(Base):
         scale: of each target column, e.g. the standard deviation that training divides by; default: 1.
     """
 
+    scalars = ("loss", "mae", "rmse", "r2")
+
     def __init__(self, names: Sequence[str], scale: Sequence[float] | None = None) -> None:
         super().__init__(names)
         self.scale = torch.tensor(scale or [1.0] * len(self.names), dtype=torch.float64)

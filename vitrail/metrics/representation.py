@@ -18,6 +18,8 @@ NEIGHBOURS, TEMPERATURE = 20, 0.07  # of DINO's evaluation (Caron et al. 2021)
 class Metrics(Base):
     """Features (B, D); class labels (B,) where there are any, else -1."""
 
+    scalars = ("knn", "feature_std", "rank")
+
     def __init__(self) -> None:
         super().__init__(())
 

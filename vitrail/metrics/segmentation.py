@@ -32,6 +32,8 @@ class Metrics(Base):
     ``class_accuracy`` (mean recall of the classes that occur), and ``boundary_f1``.
     """
 
+    scalars = ("miou", "dice", "pixel_accuracy", "class_accuracy", "boundary_f1")
+
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
         self._counts = torch.zeros(len(self.names), len(self.names) + 1, dtype=torch.int64)  # last: nothing predicted

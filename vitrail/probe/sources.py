@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
 from vitrail.console import note
-from vitrail.data.indexing.split import share, stratified
+from vitrail.data.division import hold_out
+from vitrail.data.indexing.split import share
 from vitrail.data.source import Source, SourceConfig, open_source
 from vitrail.errors import UserError, did_you_mean
 
@@ -55,7 +57,7 @@ def find(config: SourceConfig, split: str | None) -> Roles:
         raise UserError(f"cannot measure on the split {split!r}; {did_you_mean(split, found)}")
     if split != "val" and "val" in found:
         return Roles(train, found["val"], found[split], split)
-    kept, held_out = stratified(train.strata(), HELD_OUT, config.split_seed)
+    kept, held_out, _ = hold_out(train, dataclasses.replace(config, folds=None), HELD_OUT)
     if not len(held_out):
         raise UserError(f"{config.spec!r} has one training image a class and none to choose settings on; give more")
     note(f"settings are chosen on {len(held_out):,} of the training images, held out")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from vitrail.data.batch import Batch, views_of
+from vitrail.metrics import mode_of
 from vitrail.report.families import Headline, find, load
 from vitrail.report.figures import curves
 from vitrail.report.figures.tiles import Tile
@@ -85,7 +86,10 @@ def _views(batch: Batch, record: RunReader) -> list[Tile]:
 
 def monitored(record: RunReader) -> tuple[str | None, Literal["max", "min"]]:
     """The metric that selects the best weights, if any, and whether ``max`` or ``min`` is best."""
-    return record.task_class.monitor, record.task_class.monitor_mode
+    chosen = record.config.get("monitor")
+    if chosen is None or chosen == record.task_class.monitor:
+        return record.task_class.monitor, record.task_class.monitor_mode
+    return chosen, mode_of(chosen)
 
 
 def label_of(record: RunReader, metric: str) -> str:

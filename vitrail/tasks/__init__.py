@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound=Prediction)
 R = TypeVar("R", bound=Prediction, covariant=True)
+BALANCED = "balanced"
+"""In place of class weights: those with which the classes of the training split count alike."""
 
 
 class Predicting(Embedder, Generic[P]):
@@ -103,6 +105,18 @@ class Task(Predicting[P], Trainable):
         raise UserError(
             f"the task {self.name!r} does not say how its predictions are compared with others; give labelled images"
         )
+
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool]) -> Tensor:
+        """One output for each image from those of several views of it (test-time augmentation).
+
+        Args:
+            outputs: of each view, all as :meth:`forward` gives them.
+            mirrored: whether a view is the mirror image, whose spatial outputs are mirrored too.
+
+        Raises:
+            UserError: the task does not say how.
+        """
+        raise UserError(f"the task {self.name!r} does not say how outputs of several views are averaged; leave out tta")
 
     def evaluate_batch(self, batch: Batch, forward: Forward | None = None) -> Rows:
         """What the metrics keep of the raw outputs; of a picture in tiles, of all of it."""

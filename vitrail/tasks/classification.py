@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,17 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from vitrail.config import config
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.classification import Metrics
-from vitrail.ops.losses import binary_cross_entropy, cross_entropy
+from vitrail.ops.losses import balanced_weights, binary_cross_entropy, cross_entropy, log_mean_softmax
 from vitrail.pooled import PooledConfig, PooledTask
 from vitrail.predictions.pictures import card, draw_caption
 from vitrail.predictions.ranking import as_rows, ranked
+from vitrail.tasks import BALANCED
 from vitrail.tasks import Task as Base
+from vitrail.trainable import ModelConfig
+from vitrail.vit import ViTConfig
 
 
 @config
@@ -29,6 +32,7 @@ class Config(PooledConfig):
     classes: names in the order of the outputs.
     loss: softmax cross-entropy (``ce``) or one sigmoid a class (``bce``, DeiT III).
     label_smoothing: share of each target spread over all classes.
+    class_weights: of each class in the loss; ``balanced``, resolved by the training split, lets all count alike.
     target_threshold: with ``bce``, every class of which mixup or CutMix left more than this share is a full target, as
         in DeiT III; null: shares are the targets.
     """
@@ -36,7 +40,14 @@ class Config(PooledConfig):
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=1_000_000)]
     loss: Literal["ce", "bce"] = "ce"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     target_threshold: Annotated[float, Field(ge=0, lt=1)] | None = 0.0
+
+    @model_validator(mode="after")
+    def _weights_of_all_classes(self) -> Config:
+        if self.class_weights is not None and len(self.class_weights) != len(self.classes):
+            raise ValueError(f"{len(self.class_weights)} class_weights for {len(self.classes)} classes; give one each")
+        return self
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,6 +97,16 @@ class Task(PooledTask, Base[Prediction]):
     takes: ClassVar[tuple[str, ...]] = ("class",)
     config: Config
 
+    @classmethod
+    def configure(
+        cls, model: ViTConfig, names: Sequence[str], targets: object, options: Mapping[str, object]
+    ) -> ModelConfig:
+        """Balanced class weights are the training split's."""
+        if options.get("class_weights") == BALANCED:
+            counts = torch.bincount(torch.from_numpy(np.asarray(targets, np.int64)), minlength=len(names))
+            options = {**options, "class_weights": balanced_weights(counts).tolist()}
+        return super().configure(model, names, targets, options)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The classes."""
@@ -99,14 +120,20 @@ class Task(PooledTask, Base[Prediction]):
     def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy or binary cross-entropy of the config."""
         config = self.config
+        weights = None if config.class_weights is None else outputs.new_tensor(config.class_weights)
         if config.loss == "ce":
-            return cross_entropy(outputs, targets, config.label_smoothing)
-        return binary_cross_entropy(outputs, targets, config.label_smoothing, config.target_threshold)
+            return cross_entropy(outputs, targets, config.label_smoothing, weights)
+        options = config.label_smoothing, config.target_threshold
+        return binary_cross_entropy(outputs, targets, *options, class_weights=weights)
 
     def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """Softmax, whatever the loss: sigmoids would rank the classes alike."""
         probabilities = outputs.detach().float().softmax(dim=1).cpu().numpy()
         return [Prediction(self.config.classes, row) for row in probabilities]
+
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool]) -> Tensor:
+        """The mean probabilities, as logits."""
+        return log_mean_softmax(outputs)
 
     def as_targets(self, predictions: Sequence[Prediction]) -> Tensor:
         """The most probable class."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -10,17 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from vitrail.config import config
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.multilabel import Metrics
-from vitrail.ops.losses import binary_cross_entropy
+from vitrail.ops.losses import balanced_positive_weights, binary_cross_entropy, logit_mean_sigmoid
 from vitrail.pooled import PooledConfig, PooledTask
 from vitrail.predictions.pictures import card, draw_caption
 from vitrail.predictions.ranking import as_rows, ranked
+from vitrail.tasks import BALANCED
 from vitrail.tasks import Task as Base
+from vitrail.trainable import ModelConfig
+from vitrail.vit import ViTConfig
 
 
 @config
@@ -29,11 +32,20 @@ class Config(PooledConfig):
     classes: names in the order of the outputs.
     threshold: probability from which a class counts as present.
     label_smoothing: share s of each target: y·(1 − s) + s/K.
+    class_weights: of each class in the loss where it is present; ``balanced``, resolved by the training split, lets the
+        images that have a class count as much as those that do not.
     """
 
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=1_000_000)]
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _weights_of_all_classes(self) -> Config:
+        if self.class_weights is not None and len(self.class_weights) != len(self.classes):
+            raise ValueError(f"{len(self.class_weights)} class_weights for {len(self.classes)} classes; give one each")
+        return self
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,6 +91,16 @@ class Task(PooledTask, Base[Prediction]):
     takes: ClassVar[tuple[str, ...]] = ("multilabel",)
     config: Config
 
+    @classmethod
+    def configure(
+        cls, model: ViTConfig, names: Sequence[str], targets: object, options: Mapping[str, object]
+    ) -> ModelConfig:
+        """Balanced class weights are the training split's."""
+        if options.get("class_weights") == BALANCED:
+            weights = balanced_positive_weights(torch.from_numpy(np.asarray(targets, np.float32)))
+            options = {**options, "class_weights": weights.tolist()}
+        return super().configure(model, names, targets, options)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The classes."""
@@ -91,12 +113,18 @@ class Task(PooledTask, Base[Prediction]):
 
     def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean binary cross-entropy."""
-        return binary_cross_entropy(outputs, targets, self.config.label_smoothing)
+        config = self.config
+        weights = None if config.class_weights is None else outputs.new_tensor(config.class_weights).float()
+        return binary_cross_entropy(outputs, targets, config.label_smoothing, positive_weights=weights)
 
     def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """One sigmoid a class."""
         probabilities = outputs.detach().float().sigmoid().cpu().numpy()
         return [Prediction(self.config.classes, row, self.config.threshold) for row in probabilities]
+
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool]) -> Tensor:
+        """The mean probabilities, as logits."""
+        return logit_mean_sigmoid(outputs)
 
     def as_targets(self, predictions: Sequence[Prediction]) -> Tensor:
         """The classes over the threshold."""

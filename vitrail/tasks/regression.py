@@ -125,6 +125,10 @@ class Task(PooledTask, Base[Prediction]):
         """The outputs are the numbers."""
         return [Prediction(self.config.targets, row) for row in outputs.detach().float().cpu().numpy()]
 
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool]) -> Tensor:
+        """The mean numbers."""
+        return torch.stack(list(outputs)).mean(dim=0)
+
     def as_targets(self, predictions: Sequence[Prediction]) -> Tensor:
         """The numbers."""
         return torch.from_numpy(np.stack([each.values for each in predictions]))

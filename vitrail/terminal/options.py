@@ -125,9 +125,22 @@ class Running(Opening):
         ),
     ] = False
     merge: Merge = 0
+    tta: Annotated[
+        bool,
+        Parameter(
+            help="Average what is found in an image and in its mirror image: twice the time, often more accurate.",
+            show_default=False,
+        ),
+    ] = False
 
     def load(self, weights: str) -> Predictor:
-        """The model in its engine, merging tokens if requested."""
+        """The model in its engine, merging tokens and averaging views if requested."""
+        from vitrail.tta import average_views
+
+        found = self._running(weights)
+        return average_views(found) if self.tta else found
+
+    def _running(self, weights: str) -> Predictor:
         if not self.merge:
             return self._load(weights, engine=self.engine, precision=self.precision, exact=self.exact)
         from vitrail.compress import apply

@@ -139,7 +139,7 @@ class TrainingOptions:
 
 def start(data: str | None, options: TrainingOptions) -> int:
     """Train, or continue, and report; returns the exit code."""
-    folder = options.resume or _new_folder(data, options)
+    folder = options.resume or new_folder(data, options)
     if options.download and options.init is not None:
         known_weights.download(options.init)
     from vitrail.train import launch
@@ -150,16 +150,12 @@ def start(data: str | None, options: TrainingOptions) -> int:
         limits = {"processes": options.processes, "restarts": options.restarts}
         return launch.watch(command, **limits, is_complete=complete.exists)
 
-    from vitrail.config import override, parse_assignments
     from vitrail.console import note
     from vitrail.train.distributed import RankLost
     from vitrail.train.folder import RunFolder
     from vitrail.train.loop import fit
-    from vitrail.train.run import Run
 
-    place = RunFolder(folder)
-    given = _ordered(changes(options), parse_assignments(options.overrides, Run))
-    run = override(_resumed(place, data, options) if options.resume else _begun(data, options, given), given)
+    place, run = RunFolder(folder), requested(data, options)
     if options.dry_run:
         from vitrail.terminal.dry_run import dry_run
 
@@ -180,6 +176,22 @@ def start(data: str | None, options: TrainingOptions) -> int:
             note(f"stopped while measuring; the weights are saved, and {finish} measures them")
             return 130
     return 0
+
+
+def requested(data: str | None, options: TrainingOptions) -> "Run":
+    """The run that the options describe.
+
+    Raises:
+        UserError: a mistake in them or in the data.
+    """
+    from vitrail.config import override, parse_assignments
+    from vitrail.train.folder import RunFolder
+    from vitrail.train.run import Run
+
+    given = _ordered(changes(options), parse_assignments(options.overrides, Run))
+    if options.resume:
+        return override(_resumed(RunFolder(options.resume), data, options), given)
+    return override(_begun(data, options, given), given)
 
 
 def _begun(data: str | None, options: TrainingOptions, given: Mapping[str, object]) -> "Run":
@@ -207,15 +219,25 @@ def _resumed(place: "RunFolder", data: str | None, options: TrainingOptions) -> 
     return place.run()
 
 
-def _new_folder(data: str | None, options: TrainingOptions) -> Path:
+def new_folder(data: str | None, options: TrainingOptions) -> Path:
+    """The folder of a new run.
+
+    Raises:
+        UserError: there is nothing to train on, or two names for it.
+    """
     if options.out is None:
-        return RUNS / (options.name or _default_name(data, options))
+        return RUNS / (options.name or default_name(data, options))
     if options.name is not None:
         raise UserError("--out is the run's folder and --name its name in runs/; give one of them")
     return options.out
 
 
-def _default_name(data: str | None, options: TrainingOptions) -> str:
+def default_name(data: str | None, options: TrainingOptions) -> str:
+    """The name of a run's folder, from recipe, data and model.
+
+    Raises:
+        MissingArgument: there is nothing to train on.
+    """
     if data is None and options.recipe is None and options.config is None:
         raise MissingArgument("nothing to train on; give a folder of pictures, --recipe NAME or --resume RUN")
     model = (options.model or "").replace("/", "-")

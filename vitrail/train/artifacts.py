@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitrail import lora
 from vitrail.checkpoints import native
 from vitrail.console import warn
 from vitrail.files import Json
+from vitrail.lora import peft
 from vitrail.train.assemble import TrainContext
 from vitrail.train.distributed import gather
 from vitrail.train.loggers import csv
@@ -30,7 +32,8 @@ def save_weights(context: TrainContext, name: str, metrics: dict[str, float]) ->
 
     Weights that are not finite are never written.
     """
-    released = context.state.evaluated().released()
+    trained = context.state.evaluated().released()
+    released = lora.merged(trained)
     tensors = {key: gather(value) for key, value in released.state_dict().items()}
     if not context.world.is_main:
         return
@@ -38,6 +41,8 @@ def save_weights(context: TrainContext, name: str, metrics: dict[str, float]) ->
         warn(f"{name} weights not saved: {broken[0]} is not finite")
         return
     native.save(context.folder.weights(name), tensors, _meta(context, released, metrics))
+    if context.run.lora is not None:
+        peft.write(context.folder.path / "adapter" / name, trained, context.run.lora, context.run.init)
 
 
 def _meta(context: TrainContext, released: Trainable, metrics: dict[str, float]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail import registry
+from vitrail import lora, registry
 from vitrail.build import REGISTRIES, open_checkpoint
 from vitrail.config import to_dict
 from vitrail.console import note, warn
@@ -25,7 +25,7 @@ from vitrail.nn.checkpointing import checkpoint_blocks
 from vitrail.predictions import Prediction
 from vitrail.sizes import require_tiles, resize
 from vitrail.tasks import Task
-from vitrail.train import optimizer, plan, precision, state
+from vitrail.train import monitor, optimizer, plan, precision, state
 from vitrail.train.allocator import keep_freed_memory
 from vitrail.train.compiling import compile_layers
 from vitrail.train.distributed import Parallel, World, shard
@@ -79,17 +79,14 @@ def assemble(
     complete = folder.read_summary() is not None
     run = world.broadcast(folder.reconcile(run, extend=extend) if world.is_main else run)
     saved = state.load(folder.state)
-    if run.task != "auto":
-        source = registry.load_from(REGISTRIES, run.task).Task.source(run.data.source)
-        run = dataclasses.replace(run, data=dataclasses.replace(run.data, source=source))
-    data = open_data(run.data)
-    if run.task == "auto":
-        run = dataclasses.replace(run, task=task_for(data.kind))
-        note(f"task: {run.task} (auto)")
+    run, data = open_run(run)
     task = build_task(run, data, fresh=saved is None)
+    monitor.watch(task, run.monitor)
     _require_supported(run, task, world)
     if shortened := run.schedule.shortened(run.epochs):
         warn(shortened)
+    if run.lora is not None:
+        lora.attach(task, run.lora)
     model = with_teacher(task, run.distill, run.preprocess, world.device)
     optimizer.freeze(model, run.freeze)
     ema = Ema(model, run.ema) if run.ema else None
@@ -131,6 +128,22 @@ def assemble(
     return TrainContext(run, folder, world, loader, val, parallel, train_state)
 
 
+def open_run(run: Run) -> tuple[Run, Data]:
+    """The run with its task where that was ``auto``, and its data.
+
+    Raises:
+        UserError: as ``open_source``, or no task learns from such data.
+    """
+    if run.task != "auto":
+        source = registry.load_from(REGISTRIES, run.task).Task.source(run.data.source)
+        run = dataclasses.replace(run, data=dataclasses.replace(run.data, source=source))
+    data = open_data(run.data)
+    if run.task == "auto":
+        run = dataclasses.replace(run, task=task_for(data.kind))
+        note(f"task: {run.task} (auto)")
+    return run, data
+
+
 def task_for(kind: str) -> str:
     """The name of the task that learns from labels of this kind.
 
@@ -163,6 +176,10 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Trainable:
     if num_views < module.Task.num_views or (num_views and not module.Task.num_views):
         wanted = f"at least {module.Task.num_views} views" if module.Task.num_views else "one view"
         raise UserError(f"{run.task!r} learns from {wanted} of an image and data.views has {num_views}; see its recipe")
+    if "class_weights" in run.task_options and "class_weights" not in module.Config.__dataclass_fields__:
+        raise UserError(
+            f"the task {run.task!r} has no class weights: leave balance out, which is for classes of images"
+        )
     torch.manual_seed(run.seed)
     options = module.Task.derived_options(run.preprocess) | run.task_options
     task: Trainable = module.Task(module.Task.configure(run.model, train.classes, train.targets, options))
@@ -221,6 +238,9 @@ def _require_supported(run: Run, task: Trainable, world: World) -> None:
             "compile and activation_checkpointing together may drop other values when a layer is computed again; "
             "choose one of them"
         )
+    if run.lora is not None and (run.init is None or run.strategy == "fsdp"):
+        need = "weights to start from: give --init" if run.init is None else "whole kernels: choose strategy=ddp"
+        raise UserError(f"lora adapts trained weights and needs {need}")
     if task.monitor is None and run.patience is not None:
         raise UserError(f"patience waits for a better metric and {run.task!r} has none; leave patience out")
 

@@ -5,7 +5,7 @@
     config.yaml     the run, every auto resolved        weights/{best,last}.safetensors  self-contained
     command.txt     one line per session                state/                           for resuming
     env.json        versions, hardware, git, threads    plots/, report.html              by the report
-    data.json       hash, classes, counts, bad files
+    data.json       hash, classes, counts, bad files        adapter/{best,last}/           with lora, PEFT's files
     metrics.csv     one row per epoch
     summary.json    the result; it appears when the training is complete
 """

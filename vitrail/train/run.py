@@ -11,6 +11,7 @@ from pydantic import Field
 from vitrail.config import config
 from vitrail.data import DataConfig, PreprocessConfig
 from vitrail.distill import DistillConfig
+from vitrail.lora import LoraConfig
 from vitrail.train.ema import EmaConfig
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.precision import Precision
@@ -30,6 +31,7 @@ class Run:
     init: a run folder or weights file to start from; image size and classes may differ.
     distill: a trained model to learn from besides the labels, or null.
     fit_head: fit a fresh head on features of the ``init`` weights first, before anything else learns.
+    lora: low-rank adapters to train in place of the encoders' kernels, merged into the saved weights, or null.
     freeze: patterns of parameter names, or ``backbone`` for all encoders.
     accumulate: process each batch in this many pieces: the same gradient with less memory; not where images are
         compared with each other.
@@ -41,6 +43,7 @@ class Run:
     activation_checkpointing: recompute these layers in the backward pass: the same step with less memory, more slowly;
         not with ``compile``.
     release: the weights that a run gives: the ``best`` by the monitored metric on validation images, or the ``last``.
+    monitor: the metric of the validation split that selects the best weights, such as ``auroc``; null: the task's own.
     patience: stop after this many evaluations in a row without improvement, or null.
     save_steps, save_seconds: how often the state is saved besides at the end of every epoch, or null.
     strategy: under torchrun, replicate (``ddp``) or shard (``fsdp``) parameters.
@@ -55,6 +58,7 @@ class Run:
     init: str | None = None
     distill: DistillConfig | None = None
     fit_head: bool = False
+    lora: LoraConfig | None = None
     freeze: tuple[str, ...] = ()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -69,6 +73,7 @@ class Run:
     device: str = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
     release: Literal["best", "last"] = "best"
+    monitor: str | None = None
     patience: Count | None = None
     evaluate_every: Count = 1  # epochs
     save_steps: Count | None = None

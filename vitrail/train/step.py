@@ -47,8 +47,7 @@ class TrainStep:
         """Take a step. ``stop`` and ``save`` of any rank are in the output of all ranks."""
         at, state = self.state.loop, self.state
         self.seed("step", at.step)
-        rate = factor(self.run.schedule, at.step, self.num_steps, self.steps_per_epoch)
-        optimizer.set_rates(state.optimizer, self.run.optimizer, rate, at.step / self.num_steps)
+        optimizer.set_rates(state.optimizer, self.run.optimizer, self.rate(at.step), at.step / self.num_steps)
         names, losses = self.gradients(batch)
         shared = self.world.mean(torch.cat((losses, losses.new_tensor([stop, save]))))
         self.model.before_step(at.step, self.num_steps)
@@ -62,6 +61,10 @@ class TrainStep:
         ready = torch.cuda.current_stream().record_event() if norm.is_cuda else None
         at.step, at.step_in_epoch = at.step + 1, at.step_in_epoch + 1
         return StepOutput(at.step_in_epoch - 1, names, numbers, ready)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step as a share of the peak."""
+        return factor(self.run.schedule, step, self.num_steps, self.steps_per_epoch)
 
     def seed(self, what: str, number: int) -> None:
         """Set torch's generators to a function of the run's seed, what comes next, and this rank."""

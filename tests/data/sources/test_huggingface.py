@@ -81,3 +81,33 @@ def test_nothing_is_fetched_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with pytest.raises(UserError, match=r"not cached; fetch it with download=true"):
         open_source(SourceConfig(spec="huggingface:someone/birds:small"))
     assert asked == [("someone/birds", "small", True)]
+
+
+def test_columns_of_groups_and_times(tmp_path: Path) -> None:
+    import datetime
+
+    rows = {
+        "picture": [{"bytes": png(i), "path": None} for i in range(12)],
+        "label": [i % 2 for i in range(12)],
+        "patient": [i // 3 for i in range(12)],
+        "day": [datetime.datetime(2024, 1, 1 + i) for i in range(12)],
+    }
+    features = datasets.Features(
+        {
+            "picture": datasets.Image(),
+            "label": datasets.ClassLabel(names=["a", "b"]),
+            "patient": datasets.Value("int64"),
+            "day": datasets.Value("timestamp[s]"),
+        }
+    )
+    data = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict({"train": data}).save_to_disk(str(tmp_path / "d"))
+    config = {"spec": str(tmp_path / "d"), "val_fraction": 0.25}
+    grouped = open_source(SourceConfig(**config, group_column="patient"))
+    assert len(grouped.val) == 3
+    assert not set(grouped.train.groups.tolist()) & set(grouped.val.groups.tolist())
+    latest = open_source(SourceConfig(**config, time_column="day"))
+    assert [latest.val.name(i).rpartition("/")[2] for i in range(3)] == ["train[9]", "train[10]", "train[11]"]
+    assert latest.train.times.max() < latest.val.times.min()
+    with pytest.raises(UserError, match="has no column 'patent'; did you mean 'patient'"):
+        open_source(SourceConfig(**config, group_column="patent"))

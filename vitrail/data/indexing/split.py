@@ -26,6 +26,14 @@ def share(strata: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return np.sort(order[rank < np.repeat(num_kept, counts)])
 
 
+def folds(strata: np.ndarray, number: int, seed: int) -> np.ndarray:
+    """The fold of each sample, int64 (N,) from 0 on: sizes differ by one at most, and so do those of a class."""
+    order, _, _ = _shuffled(strata, seed)
+    found = np.empty(len(strata), np.int64)
+    found[order] = np.arange(len(strata)) % number
+    return found
+
+
 def _shuffled(strata: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Samples class by class in random order, the place of each in its class, and the sizes of the classes."""
     keys = np.random.Philox(key=seed).random_raw(len(strata))  # the raw stream never changes between NumPys

@@ -8,7 +8,9 @@ import weakref
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 from torch.utils.data import DataLoader
 
@@ -43,6 +45,7 @@ class LoaderConfig:
         prefetch: batches that each worker prepares ahead.
         cache: keep decoded and resized images in memory (in each worker), where the random part of the augmentation
             comes after that; ``auto``: where they take at most 256 MiB.
+        balanced: show every class of the training split equally often, images of rare ones several times an epoch.
         on_bad: what to do about an unreadable training image; ``skip`` leaves it out, lists it in ``batch["bad"]``, and
             gives up after ``max_bad`` different ones. Nothing ever takes its place, and evaluation always fails.
     """
@@ -51,6 +54,7 @@ class LoaderConfig:
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     prefetch: PositiveInt = 2
     cache: bool | Literal["auto"] = "auto"
+    balanced: bool = False
     on_bad: Literal["error", "skip"] = "error"
     max_bad: Annotated[int, Field(ge=0)] = 100
 
@@ -97,6 +101,7 @@ class Loader:
                 repeats=repeats,
                 rank=rank,
                 world_size=world_size,
+                strata=self._strata() if train and config.balanced else None,
             )
         )
         cached = _resolve_cache(config.cache, scenes, len(source))
@@ -169,6 +174,21 @@ class Loader:
                 f"{len(self.bad)} unreadable training images are more than data.loader.max_bad={self.config.max_bad}; "
                 "repair or remove them (`vitrail data check` lists all), or raise max_bad"
             )
+
+    def _strata(self) -> NDArray[np.int64]:
+        """The class of each sample."""
+        if not self.source.target_kind.exclusive:
+            raise UserError(
+                f"a balanced sampler needs one class an image and the data has {self.source.kind!r} labels; leave it "
+                "out, or for several labels an image let weights balance the loss"
+            )
+        counts = self.source.counts()
+        if self.rank == 0 and counts is not None and (filled := counts[counts > 0].tolist()):
+            console.note(
+                f"balanced sampler: {len(filled)} classes of {min(filled):,} to {max(filled):,} images, each shown "
+                f"{len(self.source) / len(filled):,.0f} times an epoch"
+            )
+        return self.source.strata()
 
     def _resolve_workers(self, cached: bool, transform: SceneTransform[Any]) -> int:
         if self.config.workers != "auto":

@@ -33,6 +33,8 @@ class Sampler:
 
     Repeated augmentation (Hoffer et al. 2019; as in DeiT): each sample comes ``repeats`` times in a row, differently
     augmented and on different ranks, in an epoch that is no longer than before, so it shows 1 / repeats of the samples.
+
+    With ``strata``, the class of each sample, training shows every class equally often.
     """
 
     num_samples: int
@@ -42,6 +44,7 @@ class Sampler:
     repeats: int = 1
     rank: int = 0
     world_size: int = 1
+    strata: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size % self.world_size:
@@ -65,9 +68,21 @@ class Sampler:
         """The epoch's samples for all ranks: (index, repeat), each (num_samples,)."""
         if not self.train:
             return np.arange(self.num_samples), np.zeros(self.num_samples, dtype=np.int64)
-        shuffled = keyed_random.permutation(self.num_samples, keyed_random.key(self.seed, "order", epoch))
+        key = keyed_random.key(self.seed, "order", epoch)
+        shuffled = keyed_random.permutation(self.num_samples, key)
+        if self.strata is not None:
+            shuffled = self._balanced(shuffled, self.strata)[shuffled]
         shown = np.arange(self.num_samples)
         return shuffled[shown // self.repeats], shown % self.repeats
+
+    def _balanced(self, shuffled: NDArray[np.int64], strata: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As many samples, every class equally often (Shen et al. 2016, class-aware sampling), and of a class every
+        sample, up to one time more or less; class by class."""
+        members = [shuffled[strata[shuffled] == label] for label in np.unique(strata)]
+        first = int(shuffled[0]) % len(members)  # which classes are shown once more changes from epoch to epoch
+        members = members[first:] + members[:first]
+        share, rest = divmod(self.num_samples, len(members))
+        return np.concatenate([np.resize(own, share + (place < rest)) for place, own in enumerate(members)])
 
     def steps(self, epoch: int, start_step: int = 0) -> Iterator[Step]:
         """This rank's steps from ``start_step`` on."""

@@ -1,20 +1,23 @@
 """A table of paths and labels, ``.csv`` or ``.tsv``, or a folder of ``train.csv``, ``val.csv`` and ``test.csv``.
 
 One label column holds a class, several labels with ``|`` or ``;`` between them, or a decimal number; several label
-columns hold 0 and 1 for each class, or a number each. A column ``split`` holds train, val or test. Relative paths
-start from the table's folder, or from ``root``.
+columns hold 0 and 1 for each class, or a number each. A column ``split`` holds train, val or test. ``group_column`` and
+``time_column`` name others, by which samples are divided. Relative paths start from the table's folder, or from
+``root``.
 """
 
 from __future__ import annotations
 
 import csv
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vitrail.data import targets
+from vitrail.data.indexing.grouped import encode_groups, encode_times
 from vitrail.data.indexing.index import Strings
 from vitrail.data.indexing.labels import encode, from_cells
 from vitrail.data.indexing.names import classes_beside
@@ -42,8 +45,17 @@ def load(config: SourceConfig) -> dict[str, Source]:
         parts |= table.by_split() if table.splits else {split: table}
     folder = config.path if config.path.is_dir() else config.path.parent
     root = os.fsencode(Path(config.root).expanduser() if config.root else folder)
+    groups = encode_groups({split: table.groups for split, table in parts.items()}) if config.group_column else {}
     sources: dict[str, Source] = {
-        split: Files(targets=np.empty(0, np.float32), kind="none", classes=(), root=root, paths=Strings.of(table.paths))
+        split: Files(
+            targets=np.empty(0, np.float32),
+            kind="none",
+            classes=(),
+            groups=groups.get(split),
+            times=encode_times(table.times, table.place) if config.time_column else None,
+            root=root,
+            paths=Strings.of(table.paths),
+        )
         for split, table in parts.items()
     }
     if not config.labelled:
@@ -52,7 +64,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
         {split: table.raw(config) for split, table in parts.items()},
         kind=config.kind,
         classes=config.classes or classes_beside(folder),
-        where=lambda split, i: f"{parts[split].file}: row {parts[split].rows[i]}",
+        where=lambda split, i: parts[split].place(i),
         columns=next(iter(parts.values())).label_columns,
     )
     return {split: source.labelled(labels[split]) for split, source in sources.items()}
@@ -66,14 +78,21 @@ class _Table:
     cells: list[tuple[str, ...]]  # the label columns
     splits: list[str]  # empty without a split column
     rows: list[int]  # line numbers, for errors
+    groups: list[str]  # empty unless the config names the column
+    times: list[str]  # the same
+
+    def place(self, index: int) -> str:
+        """How to call a row in an error."""
+        return f"{self.file}: row {self.rows[index]}"
 
     def by_split(self) -> dict[str, _Table]:
         parts = {}
+        columns = ("paths", "cells", "rows", "groups", "times")
         for split in SPLITS:
             if chosen := [i for i, each in enumerate(self.splits) if each == split]:
-                columns = ([column[i] for i in chosen] for column in (self.paths, self.cells, self.rows))
-                paths, cells, rows = columns
-                parts[split] = _Table(self.file, self.label_columns, paths, cells, [], rows)  # type: ignore[arg-type]
+                full = {name: vars(self)[name] for name in columns}
+                own: dict[str, Any] = {name: [column[i] for i in chosen] for name, column in full.items() if column}
+                parts[split] = replace(self, splits=[], **own)
         return parts
 
     def raw(self, config: SourceConfig) -> Raw:
@@ -129,7 +148,10 @@ def _parse(file: Path, reader: csv._reader, config: SourceConfig) -> _Table:  # 
     path_column, label_columns = _columns(file, header, config)
     path_at, label_at = header.index(path_column), [header.index(name) for name in label_columns]
     split_at = header.index(SPLIT_COLUMN) if SPLIT_COLUMN in header else None
-    table = _Table(file, label_columns, [], [], [], [])
+    group_at, time_at = (
+        None if column is None else header.index(column) for column in (config.group_column, config.time_column)
+    )
+    table = _Table(file, label_columns, [], [], [], [], [], [])
     seen: dict[bytes, int] = {}
     for cells in reader:
         row = reader.line_num
@@ -154,6 +176,11 @@ def _parse(file: Path, reader: csv._reader, config: SourceConfig) -> _Table:  # 
             if split is None:
                 raise UserError(f"{file}: row {row}: the split {cells[split_at]!r} is none of {', '.join(SPLITS)}")
             table.splits.append(split)
+        for what, at, column in (("group", group_at, table.groups), ("time", time_at, table.times)):
+            if at is not None:
+                if not (cell := cells[at].strip()):
+                    raise UserError(f"{file}: row {row}: the {what} is missing; fill it in or remove the row")
+                column.append(cell)
         table.paths.append(path)
         table.cells.append(labels)
         table.rows.append(row)
@@ -162,7 +189,8 @@ def _parse(file: Path, reader: csv._reader, config: SourceConfig) -> _Table:  # 
 
 def _columns(file: Path, header: list[str], config: SourceConfig) -> tuple[str, tuple[str, ...]]:
     """The path column and the label columns."""
-    for wanted in [config.path_column, *config.label_columns]:
+    extra = (config.group_column, config.time_column)
+    for wanted in [config.path_column, *config.label_columns, *extra]:
         if wanted is not None and wanted not in header:
             raise UserError(f"{file} has no column {wanted!r}; {did_you_mean(wanted, header)}")
     path_column = config.path_column or next((name for name in header if name.lower() in PATH_COLUMNS), None)
@@ -173,7 +201,7 @@ def _columns(file: Path, header: list[str], config: SourceConfig) -> tuple[str, 
         )
     if not config.labelled:
         return path_column, ()
-    others = tuple(name for name in header if name not in (path_column, SPLIT_COLUMN))
+    others = tuple(name for name in header if name not in (path_column, SPLIT_COLUMN, *extra))
     named = tuple(name for name in others if name.lower() in LABEL_COLUMNS)
     label_columns = config.label_columns or named[:1] or others
     if not label_columns:

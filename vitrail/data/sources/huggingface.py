@@ -5,6 +5,7 @@ Needs the extra ``datasets``. Without ``download=true`` only what is in the hub'
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vitrail import console
+from vitrail.data.indexing.grouped import encode_groups, encode_times
 from vitrail.data.indexing.labels import encode, from_values
 from vitrail.data.media.read import read_regular
 from vitrail.data.source import Source, SourceConfig, split_called
@@ -56,6 +58,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
     """Raises UserError without the extra, without the data, and without an image or a label column."""
     sources: dict[str, Source] = {}
     raw: dict[str, Raw] = {}
+    groups: dict[str, list[str]] = {}
     names: tuple[str, ...] = ()
     for split, rows in _open(config).items():
         image_column = _image_column(rows, config)
@@ -66,16 +69,22 @@ def load(config: SourceConfig) -> dict[str, Source]:
             targets=np.empty(0, np.float32),
             kind="none",
             classes=(),
+            times=_times(rows, f"{config.location}/{split}", config),
         )
+        if config.group_column is not None:
+            groups[split] = _cells(rows, config.group_column, config)
         if config.labelled:
             column = _label_column(rows, image_column, config)
             values = list(rows[column])
             if all(value == -1 for value in values):  # the hub's mark of a hidden test set
                 console.note(f"{config.spec}: skipped the {split} split, whose labels are withheld")
                 del sources[split]
+                groups.pop(split, None)
                 continue
             raw[split] = from_values(values)
             names = tuple(getattr(rows.features[column], "names", ()))
+    for split, numbers in (encode_groups(groups) if groups else {}).items():
+        sources[split] = dataclasses.replace(sources[split], groups=numbers)
     if not config.labelled:
         return sources
     labels = encode(
@@ -121,6 +130,19 @@ def _image_column(rows: Any, config: SourceConfig) -> str:
     if not columns:
         raise UserError(f"{config.spec!r} has no column of images; choose a data set that has one")
     return config.path_column or columns[0]
+
+
+def _cells(rows: Any, column: str, config: SourceConfig) -> list[str]:
+    """A column of groups or times as text."""
+    if column not in rows.column_names:
+        raise UserError(f"{config.spec!r} has no column {column!r}; {did_you_mean(column, rows.column_names)}")
+    return [str(value) for value in rows[column]]
+
+
+def _times(rows: Any, where: str, config: SourceConfig) -> np.ndarray | None:
+    if config.time_column is None:
+        return None
+    return encode_times(_cells(rows, config.time_column, config), lambda place: f"{where}[{place}]")
 
 
 def _undecoded(rows: Any, column: str) -> Any:

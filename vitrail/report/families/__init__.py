@@ -94,6 +94,12 @@ def family_of(evaluation: Evaluation) -> Family:
     return family
 
 
+def headline(kind: type, metric: str) -> Headline:
+    """How a metric of a class of metrics, or of a task, is written; by its own name where no family says."""
+    family = find(kind)
+    return (family.headlines if family else {}).get(metric, Headline(metric, "{:.4f}"))
+
+
 def find(kind: type) -> Family | None:
     """The family of a class of metrics, or of a task, by the modules of the class and of those that it extends."""
     for cls in kind.__mro__:

@@ -17,6 +17,8 @@ HEADLINES = {
     "f1": Headline("macro F1", "{:.4f}"),
     "precision": Headline("macro precision", "{:.4f}"),
     "recall": Headline("macro recall", "{:.4f}"),
+    "auroc": Headline("mean AUROC", "{:.4f}"),
+    "average_precision": Headline("mean average precision", "{:.4f}"),
     "loss": Headline("loss (nats)", "{:.4f}"),
     "ece": Headline("calibration error", "{:.4f}"),
 }

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HEADLINES = {
     "map": Headline("mean average precision", "{:.4f}"),
+    "auroc": Headline("mean AUROC", "{:.4f}"),
     "f1": Headline("macro F1 at 0.5", "{:.4f}"),
     "f1_micro": Headline("micro F1 at 0.5", "{:.4f}"),
     "exact": Headline("all labels right", "{:.2%}"),
