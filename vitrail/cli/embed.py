@@ -68,7 +68,7 @@ def embed(
     columns = _columns(splits, kept, vectors)
     write(out, columns)
     if plot is not None:
-        draw(plot, columns, projection)
+        draw(plot, columns, projection, Path(data).name)
 
 
 def _samples(splits: Splits) -> Iterator[Sample]:
@@ -140,17 +140,18 @@ def write(path: Path, columns: dict[str, Any]) -> None:
             pyarrow.parquet.write_table(pa.table(arrays), temporary)
 
 
-def draw(path: Path, columns: dict[str, Any], projection: Literal["pca", "tsne"]) -> None:
-    """Draw the vectors on a plane, coloured by label."""
+def draw(path: Path, columns: dict[str, Any], projection: Literal["pca", "tsne"], name: str) -> None:
+    """Draw the vectors of the data of this name on a plane, coloured by label."""
     import numpy as np
 
-    from vitrail.explain.projection import figure, project
+    from vitrail.explain.projection import figure, heading, project
     from vitrail.terminal.pictures import save_new
 
     points = project(columns["embedding"], projection)
+    title = heading(columns["embedding"], points, projection, name)
     if "label" in columns:
         classes, labels = np.unique(columns["label"], return_inverse=True)
-        save_new(figure(points, labels, classes.tolist()), path)
+        save_new(figure(points, labels, classes.tolist(), title), path)
     else:
         target = columns.get("target", np.empty(0))
-        save_new(figure(points, target if target.ndim == 1 else target[:, 0], ()), path)
+        save_new(figure(points, target if target.ndim == 1 else target[:, 0], (), title), path)
