@@ -59,7 +59,10 @@ def test_a_backbone_without_a_head_is_looked_into_and_embeds(
     bare = vitrail.load(tmp_path / "bare", device="cpu")
     assert bare.embed(photo).shape == (32,)
     assert bare.classes == ()
-    assert main(["explain", str(tmp_path / "bare"), photo, "--out", str(tmp_path / "maps"), "--device", "cpu"]) == 0
+    assert (
+        main(["explain", str(tmp_path / "bare"), photo, "--each", "--out", str(tmp_path / "maps"), "--device", "cpu"])
+        == 0
+    )
     assert "rollout" in capsys.readouterr().out
     assert not list((tmp_path / "maps").glob("*grad-cam*"))
     assert main(["predict", str(tmp_path / "bare"), photo, "--json", "--device", "cpu"]) == 0

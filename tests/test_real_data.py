@@ -73,7 +73,7 @@ def test_from_photos_to_an_explanation(folder: Path, photos: list[Path], capsys:
     with Image.open(photos[0]) as photo, Image.open(Path("drawn") / f"{photos[0].stem}.jpg") as drawn:
         assert drawn.width >= photo.width
 
-    assert main(["explain", "runs/x", str(photos[0]), "--out", "seen", "--device", "cpu"]) == 0
+    assert main(["explain", "runs/x", str(photos[0]), "--each", "--out", "seen", "--device", "cpu"]) == 0
     pictures = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert len(pictures) >= 4
     for picture in pictures:

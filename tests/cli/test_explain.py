@@ -21,25 +21,54 @@ def call(weights, tmp_path, capsys):
     return run
 
 
-def test_all_methods_and_a_sheet(call, photos, tmp_path):
+def test_one_sheet_by_default_that_names_the_prediction(call, photos, weights, tmp_path, monkeypatch):
+    from vitrail.explain import overlay
+
+    titles = []
+    draw = overlay.sheet
+    monkeypatch.setattr(overlay, "sheet", lambda *a: titles.append(a[3]) or draw(*a))
     code, names, err = call(photos / "a.png")
-    assert code == 0
-    assert err.splitlines() == [err.rstrip()]
+    assert (code, names) == (0, ["a-sheet.png"])
     assert err.startswith("next: vitrail serve ")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a-sheet.png"]
+    ((label, score),) = load(weights, device="cpu").predict(photos / "a.png").top(1)
+    assert titles == [f"a: {label} {score:.1%}"]
+
+
+def test_every_map_beside_the_sheet(call, photos, weights, tmp_path):
+    code, names, err = call(photos / "a.png", "--each")
+    best = load(weights, device="cpu").predict(photos / "a.png").top(1)[0][0]
+    assert code == 0
     assert names == [
         "a-layer-0-mean-of-heads.png",
         "a-layer-1-mean-of-heads.png",
-        "a-grad-cam-at-layer-1.png",
-        "a-relevance.png",
+        f"a-grad-cam-for-{best}-layer-1.png",
+        names[3],
+        f"a-relevance-for-{best}.png",
         "a-rollout-to-layer-1.png",
+        "a-similar-to-row-2-column-2-at-layer-1.png",
         "a-sheet.png",
     ]
+    assert names[3].startswith("a-pca-of-layer-1-")
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(names)
+
+
+def test_a_point_of_another_picture(call, photos, weights, tmp_path):
+    _, names, err = call(
+        photos / "a.png", "--method", "similarity", "--point", "30,20", "--reference", photos / "a.png"
+    )
+    assert names == ["a-similar-to-row-2-column-3-of-the-other-picture-at-layer-1.png"], err
+    predictor = load(weights, device="cpu")
+    picture, inputs = predictor.picture(photos / "a.png"), predictor.inputs(photos / "a.png")
+    (expected,) = explain(predictor.task, *inputs, "similarity", reference=inputs, patch=5)
+    drawn = overlay(picture, expected, predictor.preprocess.region((30, 40)))
+    with Image.open(tmp_path / "out" / names[0]) as written:
+        assert written.tobytes() == drawn.tobytes()
 
 
 def test_one_map_is_the_methods(call, photos, weights, tmp_path):
     _, names, _ = call(photos / "a.png", "--method", "gradcam", "--class", "cat", "--layer", "0")
-    assert names == ["a-grad-cam-at-layer-0.png"]
+    assert names == ["a-grad-cam-for-cat-layer-0.png"]
     predictor = load(weights, device="cpu")
     picture = predictor.picture(photos / "a.png")
     (heat,) = explain(predictor.task, predictor.tensor(photos / "a.png"), "gradcam", layer=0, target=2)
@@ -58,7 +87,10 @@ def test_options_reach_the_method(call, photos):
 
 def test_nothing_is_overwritten(call, photos):
     arguments = (photos / "a.png", "--method", "relevance", "--class", "3")
-    assert [call(*arguments)[1] for _ in range(2)] == [["a-relevance.png"], ["a-relevance-2.png"]]
+    assert [call(*arguments)[1] for _ in range(2)] == [
+        ["a-relevance-for-dog.png"],
+        ["a-relevance-for-dog-2.png"],
+    ]
 
 
 def test_without_pictures_figure_7(call, tmp_path):
@@ -98,10 +130,14 @@ def test_a_run_brings_its_own_pictures(tiny_predictor, tmp_path, capsys, monkeyp
         (["--layer", "2"], "this model has layers 0 to 1"),
         (["--set", "fusin=max"], "unknown option 'fusin'; did you mean 'fusion'?"),
         (["--set", "fusion"], "'fusion' is not an assignment"),
+        (["--point", "3"], "'3' is no point"),
+        (["--method", "similarity", "--point", "3,900"], "does not receive the point 3,900"),
+        (["--reference", "a.png"], "add --method pca or similarity"),
+        (["--method", "rollout", "--reference", "{photos}/a.png"], "rollout looks at one image"),
     ],
 )
 def test_mistakes(call, photos, arguments, message):
-    code, names, err = call(photos / "a.png", *arguments)
+    code, names, err = call(photos / "a.png", *(each.format(photos=photos) for each in arguments))
     assert (code, names) == (2, [])
     assert err.count("\n") == 1
     assert message in err

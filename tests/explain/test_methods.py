@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from vitrail import explain as explaining
 from vitrail import registry
 from vitrail.config import from_dict, to_dict
 from vitrail.errors import UserError
@@ -73,7 +71,7 @@ def test_contract_of_a_method(method, task, images):
     assert maps
     assert len({m.title for m in maps}) == len(maps)
     for m in maps:
-        assert m.values.shape == GRID
+        assert m.values.shape[:2] == GRID
         assert m.values.dtype == np.float32
         assert (m.values >= 0).all()
         assert np.isfinite(m.values).all()
@@ -236,7 +234,15 @@ def test_relevance_watches_the_real_attention(tiny_predictor, images):
 def test_all_methods_at_once_each_with_the_options_it_has(tiny_predictor, images):
     task = tiny_predictor().task
     titles = [m.title for m in explain_all(task, images, layer=0, head=1, target=2)]
-    assert titles == ["layer 0, head 1", "Grad-CAM at layer 0", "relevance", "rollout to layer 0"]
+    assert titles == [
+        "layer 0, head 1",
+        "Grad-CAM for cat, layer 0",
+        titles[2],
+        "relevance for cat",
+        "rollout to layer 0",
+        "similar to row 2, column 2 at layer 0",
+    ]
+    assert titles[2].startswith("PCA of layer 0, ")
 
 
 @pytest.mark.parametrize(
@@ -254,6 +260,9 @@ def test_all_methods_at_once_each_with_the_options_it_has(tiny_predictor, images
         ("gradcam", {"layer": 9}, "there is no layer 9"),
         ("gradcam", {"target": 4}, "there is no output 4; this model has outputs 0 to 3"),
         ("relevance", {"target": 4}, "there is no output 4"),
+        ("similarity", {"patch": 6}, "there is no patch 6; this image has patches 0 to 5"),
+        ("similarity", {"layer": 2}, "there is no layer 2"),
+        ("pca", {"layer": -3}, "there is no layer -3"),
     ],
 )
 def test_mistakes(method, options, message, tiny_predictor, images):
@@ -264,7 +273,3 @@ def test_mistakes(method, options, message, tiny_predictor, images):
 def test_an_option_that_no_method_has(tiny_predictor, images):
     with pytest.raises(UserError, match=r"unknown option 'haed'; did you mean 'head'\?"):
         explain_all(tiny_predictor().task, images, haed=1)
-
-
-def test_heat_is_a_plain_value():
-    assert [f.name for f in dataclasses.fields(explaining.Heat)] == ["title", "values"]

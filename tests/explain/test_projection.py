@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
 
-from vitrail.explain.projection import figure, project
+from vitrail.explain.projection import figure, heading, project
 
 digits = load_digits()
 VECTORS, LABELS = digits.data[:120].astype(np.float32), digits.target[:120]
@@ -39,3 +40,11 @@ def test_a_class_a_colour_and_a_legend_while_it_can_be_read(num_classes):
     colours = {tuple(c.get_facecolor()[0]) for c in drawing.axes[0].collections}
     assert len(colours) == num_classes
     assert bool(drawing.legends) == (num_classes <= 20)
+
+
+def test_the_heading_gives_the_share_of_the_variance():
+    share = PCA(2).fit(VECTORS).explained_variance_ratio_.sum()
+    text = heading(VECTORS, project(VECTORS), "pca", "digits")
+    assert text == f"Features of 120 images of digits\nfirst two principal components, {share:.0%} of the variance"
+    assert "variance" not in heading(VECTORS, project(VECTORS), "tsne", "digits")
+    assert figure(project(VECTORS), LABELS, (), text).axes[0].get_title(loc="left") == text

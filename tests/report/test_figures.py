@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from PIL import Image
 from vitrail.metrics.classification import Metrics
 from vitrail.metrics.multilabel import precision_recall_curve
 from vitrail.report import style
-from vitrail.report.figures import classes, confusion, curves, numbers, precision_recall, reliability
+from vitrail.report.figures import classes, confusion, curves, numbers, precision_recall, reliability, thresholds
 from vitrail.report.figures.tiles import Tile, sheet
 
 ODD = ["<b>&", "$5_bill$", "猫", "a" * 80, "\udcff", "line\nbreak"]
@@ -38,6 +40,53 @@ def drawn(figure, tmp_path) -> str:
     assert not any(colour in svg for colour in style.VARIABLES)
     assert "\udcff" not in svg
     return svg
+
+
+def test_thresholds_by_hand(tmp_path):
+    scores, present = np.array([0.1, 0.4, 0.6, 0.9]), np.array([False, True, False, True])
+    figure = thresholds.decisions(scores, present, "$5 bill")
+    lines = {line.get_label(): np.asarray(line.get_ydata()) for line in figure.axes[0].get_lines()}
+    at = int(np.flatnonzero(thresholds.PLACES >= 0.5)[0])
+    assert (lines["precision"][at], lines["recall"][at], lines["F1"][at]) == (0.5, 0.5, 0.5)
+    assert (lines["precision"][0], lines["recall"][0]) == (0.5, 1)
+    assert "best F1 0.800" in style.described(figure)
+    drawn(figure, tmp_path)
+    kept = thresholds.kept(scores, present)
+    accuracy, share = (np.asarray(line.get_ydata()) for line in kept.axes[0].get_lines())
+    assert (accuracy[at], share[at]) == (0.5, 0.5)
+    drawn(kept, tmp_path)
+
+
+def test_epochs_are_whole_and_the_peak_is_the_one_that_was_set(tmp_path):
+    for count in (1, 2, 3, 5, 300):
+        epochs = np.arange(1, count + 1, dtype=float)
+        figure = curves.learning_rate(epochs, 1e-4 / epochs, 1e-3)
+        ticks = figure.axes[0].get_xticks()
+        assert (ticks == ticks.round()).all()
+        assert "peak 0.001" in style.described(figure)
+        assert figure.axes[0].get_ylim()[1] > 1e-3
+
+
+def test_nothing_at_0_or_1_is_cut(tmp_path):
+    ends = np.array([0.0, 1.0])
+    bins = {"confidence": ends, "accuracy": ends, "count": np.array([3, 5])}
+    for figure in (
+        reliability.reliability_diagram(bins, 0.0),
+        precision_recall.precision_recall([("a", 1.0, ends, ends)]),
+        classes.per_class([{"name": "a", "f1": 1.0, "precision": 1.0, "recall": 0.0, "support": 2}]),
+        thresholds.kept(ends, ends > 0),
+    ):
+        low, high = figure.axes[0].get_xlim()
+        assert low <= -0.02
+        assert high >= 1.02
+        drawn(figure, tmp_path)
+
+
+def test_a_drawing_says_what_it_shows(tmp_path):
+    epochs = np.arange(1.0, 4)
+    figure = curves.learning_curve("Loss", {"train": (epochs, epochs[::-1]), "<b>": (epochs, epochs)}, "min")
+    label = re.search(r'aria-label="([^"]*)"', drawn(figure, tmp_path))[1]
+    assert label == "Loss; best 1 at epoch 1; train from 3 to 1; &lt;b&gt; from 1 to 3"
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 6, 30, 200])
@@ -84,7 +133,7 @@ def test_learning_curves_of_one_epoch_and_of_several_lines(tmp_path):
     lines = {name: (epochs, np.random.default_rng(0).random(8)) for name in ("train", "validation", *ODD)}
     svg = drawn(curves.learning_curve("Loss", lines, "max"), tmp_path)
     assert ">validation</text>" in svg
-    drawn(curves.learning_rate(epochs, 1e-6 * epochs), tmp_path)
+    drawn(curves.learning_rate(epochs, 1e-6 * epochs, 5e-5), tmp_path)
 
 
 def test_the_best_epoch_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import csv
 import io
@@ -9,22 +10,29 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from vitrail import predictor, report
+from vitrail import console, predictor, report
 from vitrail.errors import UserError
+from vitrail.report import sections, training
 from vitrail.report.evaluated import measure
+from vitrail.report.language import say
 from vitrail.report.run_reader import RunReader
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 TASKS = ["classification", "multilabel", "regression"]
 PLOTS = {
-    "classification": {"top1", "confusion", "per_class", "reliability", "training_batch", "attention", "anatomy"},
-    "multilabel": {"map", "per_class", "precision_recall", "training_batch", "attention", "anatomy"},
+    "classification": {
+        *("top1", "confusion", "per_class", "reliability", "thresholds", "training_batch", "attention", "anatomy"),
+        *("patches", "class_0"),
+    },
+    "multilabel": {"map", "per_class", "precision_recall", "thresholds", "training_batch", "attention", "anatomy"},
     "regression": {"mae", "predicted", "errors", "worst_mistakes", "training_batch", "attention", "anatomy"},
 }
 
@@ -38,6 +46,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.links: list[str] = []
         self.ids: list[str] = []
+        self.alts: list[str] = []
         self.text = ""
         self.feed(text)
         self.close()
@@ -45,6 +54,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href", "action") and value]
+        self.alts += [dict(attrs)["alt"]] if tag == "img" else []
         self.ids += [value for name, value in attrs if name == "id"] if tag == "section" else []
         if tag not in VOID:
             self.open.append(tag)
@@ -72,9 +82,10 @@ def test_the_page_is_whole_and_needs_nothing_else(written):
     page = Page((written / "report.html").read_text(encoding="utf-8"))
     assert page.open == []
     assert not {"script", "iframe", "object", "embed", "form", "base"} & set(page.tags)
-    assert all(link.startswith(("#", "data:image/")) for link in page.links)
+    assert all(link.startswith(("#", "data:image/", "file:///")) for link in page.links)
     assert "url(" not in re.sub(r"url\(#\w+\)", "", (written / "report.html").read_text())
     assert {"summary", "training", "data", "attention", "config", "environment", "reproduce"} <= set(page.ids)
+    assert all(alt.strip() for alt in page.alts)
     assert {link[1:] for link in page.links if link.startswith("#") and link[1:] in page.ids} == set(page.ids)
 
 
@@ -112,8 +123,10 @@ def test_the_numbers_are_those_of_an_evaluation(written):
     for name, value in expected.evaluation.metrics.items():
         assert stored["metrics"][name] == pytest.approx(value, rel=1e-4, abs=1e-6, nan_ok=True)
     page = Page((written / "report.html").read_text(encoding="utf-8"))
-    for name, line in expected.family.headlines.items():
-        assert line.show(stored["metrics"][name]) in page.text
+    for label, value in expected.family.shown(expected.evaluation):
+        assert label in page.text
+        assert value in page.text
+    assert "top-5" not in page.text, "of three classes all are among the first five"
 
 
 def test_the_best_validation_result_of_the_training_is_found_again(written):
@@ -169,6 +182,72 @@ def test_mistakes_come_by_falling_loss_and_examples_are_right(runs):
     assert (said[wrong] != measured.evaluation.targets[wrong]).all()
     assert (said[right] == measured.evaluation.targets[right]).all()
     assert losses[wrong[0]] == losses[said != measured.evaluation.targets].max()
+
+
+def test_mistakes_name_their_files_and_lead_to_them(written):
+    links = [unquote(link.removeprefix("file://")) for link in page_of(written).links if link.startswith("file:")]
+    assert links
+    assert all(Path(link).is_file() and Path(link).name in page_of(written).text for link in links)
+
+
+def test_every_class_has_its_examples(runs):
+    report.write(runs["classification"], device="cpu")
+    text = (runs["classification"] / "report.html").read_text(encoding="utf-8")
+    section = text[text.index('<section id="examples-by-class">') :].partition("</section>")[0]
+    assert set(re.findall(r"<h3>(.*?)</h3>", section)) == {"&lt;b&gt;cat &amp; dog&lt;/b&gt;", "猫", "$5_bill$"}
+
+
+def test_the_training_time_is_the_commands(runs):
+    summary = json.loads((runs["classification"] / "summary.json").read_text())
+    assert summary["command_seconds"] > summary["training_seconds"]
+    record = RunReader(runs["classification"])
+    assert ("training time", console.duration(summary["command_seconds"])) in sections.training_numbers(record)
+
+
+def test_the_peak_rate_is_the_one_that_was_set(runs):
+    record = RunReader(runs["classification"])
+    assert max(record.history["lr"]) < 1e-3, "the ends of the two epochs come after the peak"
+    assert training.peak_rate(record) == 1e-3
+    del record.summary["peak_lr"]
+    assert training.peak_rate(record) == max(record.history["lr"])
+
+
+def test_a_report_in_chinese(runs, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(runs["classification"], folder)
+    text = report.write(folder, device="cpu", language="zh").read_text(encoding="utf-8")
+    page = Page(text)
+    assert '<html lang="zh-CN">' in text
+    for english in ("top-1 accuracy", "Training", "Summary", "Confusion matrix", "epoch", "Right, picked"):
+        assert say(english) == english
+        assert english not in page.text.partition("config.yaml")[0], english
+    assert {"summary", "training", "mistakes"} <= set(page.ids), "links stay the same"
+    assert "top-1 accuracy" in (folder / "model_card.md").read_text()
+
+
+def test_every_text_has_its_chinese_one_with_the_same_values():
+    """Of calls of ``say`` with a literal; names of metrics, tasks and splits are said too."""
+    table = json.loads((Path(report.__file__).parent / "zh.json").read_text(encoding="utf-8"))
+    said = set()
+    for path in Path(report.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and getattr(node.func, "id", "") in ("say", "Section", "Headline")
+                and node.args
+            ):
+                said |= {
+                    each.value
+                    for each in ast.walk(node.args[0])
+                    if isinstance(each, ast.Constant) and re.search(r"[a-zA-Z]", str(each.value))
+                }
+    assert sorted(said - table.keys()) == []
+    for english, chinese in table.items():
+        assert set(re.findall(r"{(\w+)}", english)) == set(re.findall(r"{(\w+)}", chinese)), english
+
+
+def page_of(folder):
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
 def test_a_report_without_its_data_shows_the_rest_and_says_so(runs, tmp_path, capsys):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from playwright.sync_api import expect
 
 GRID = (2, 3)  # of the model "small"
-VIEWS = ["Picture", "Attention", "Grad-CAM", "Relevance", "Rollout", "Merging"]
+VIEWS = ["Picture", "Attention", "Grad-CAM", "Colours", "Relevance", "Rollout", "Similar patches", "Merging"]
 
 expect.set_options(timeout=20_000)  # milliseconds; a busy core is no defect
 
 
 def choose(page, photo):
-    page.get_by_label(re.compile("Choose a picture|Another picture")).set_input_files(photo)
+    page.locator("#file").set_input_files(photo)
     expect(page.locator(".bars li, .numbers dt, .failed").first).to_be_visible()
 
 

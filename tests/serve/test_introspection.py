@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
 import torch
-from asking import PNG, TOLERANCE, files
+from asking import PNG, TOLERANCE, b64, files
 
 from vitrail import compress, registry
 from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.explain import method_names
+from vitrail.explain import explain, method_names
 from vitrail.explain.query_attention import query_attention
 from vitrail.predictor import Predictor
 from vitrail.vit import ViTConfig
@@ -121,3 +122,52 @@ def test_models_tell_what_can_be_asked_of_them(talk):
     assert [each["name"] for each in said["methods"]] == [each for each in method_names() if each != "queries"]
     assert first["methods"] == [each["name"] for each in said["methods"]]
     assert {each["name"] for each in said["methods"] if "target" in each["options"]} == {"gradcam", "relevance"}
+    assert {each["name"] for each in said["methods"] if each["compares"]} == {"pca", "similarity"}
+
+
+@pytest.mark.parametrize("model", ["first", "bordered"])
+@pytest.mark.parametrize(
+    ("method", "options"), [("pca", {"layer": 0}), ("similarity", {"patch": 4}), ("similarity", {})]
+)
+def test_patches_of_two_images_are_compared(method, options, model, talk, png, predictors):
+    one, other, predictor = png(1), png(2, size=(50, 30)), predictors[model]
+
+    async def conversation(client, service):
+        path = f"/v1/explain?{urlencode({'model': model, 'method': method, **options})}"
+        return [
+            await client.post(path, content=one, headers=PNG),
+            await client.post(path, files=files(one, other)),
+            await client.post(path, json={"images": b64(one, other)}),
+            await client.post(f"{path}&format=png", files=files(one, other)),
+            await client.post(path, files=files(one, other, one)),
+        ]
+
+    alone, pair, packed, drawing, three = talk(conversation)
+    expected = [
+        explain(predictor.task, predictor.tensor(one), method, reference=reference, **options)[0].to_dict()
+        for reference in ((), (predictor.tensor(other),))
+    ]
+    for answer, theirs in zip((alone, pair), expected, strict=True):
+        (found,) = answer.json()["maps"]
+        assert found.keys() == theirs.keys()
+        assert found["title"] == theirs["title"]
+        np.testing.assert_allclose(found["values"], theirs["values"], atol=TOLERANCE)
+    assert packed.json() == pair.json()
+    assert alone.json()["region"] == pair.json()["region"]
+    assert (drawing.status_code, drawing.headers["content-type"]) == (200, "image/png")
+    assert three.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("method=rollout", 413, "this route takes one image"),
+        ("method=similarity&patch=6", 422, "there is no patch 6; this image has patches 0 to 5"),
+        ("method=similarity&layer=2", 422, "there is no layer 2"),
+        ("method=pca&patch=1", 422, "unknown setting 'patch'"),
+    ],
+)
+def test_refusals_of_two_images(path, status, words, talk, png):
+    answer = talk(lambda client, _: client.post(f"/v1/explain?{path}", files=files(png(), png(1))))
+    assert answer.status_code == status
+    assert words in answer.json()["error"]

@@ -174,7 +174,7 @@ def test_by_keyboard_alone(visit, photo, predictors):
             seen.add(outline[0])
         if outline[0] == "CANVAS":
             break
-    assert {"model", "other", "file", "CANVAS"} <= seen
+    assert {"model", "other", "file", "language", "CANVAS"} <= seen
     patches = []
     for key, patch in (("ArrowDown", 4), ("ArrowLeft", 3), ("ArrowUp", 0), ("ArrowUp", 0), ("ArrowRight", 1)):
         page.keyboard.press(key)
@@ -212,7 +212,7 @@ def test_two_models_side_by_side(visit, photo, predictors):
         show(page, view)
         expect(page.locator(".panel[aria-busy=false]")).to_have_count(2)
         expect(page.locator(".failed")).to_have_count(0)
-    page.get_by_label("Compare with").select_option("nothing")
+    page.get_by_label("Compare with").select_option(label="nothing")
     expect(page.get_by_role("region")).to_have_count(1)
 
 

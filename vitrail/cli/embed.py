@@ -70,7 +70,7 @@ def embed(
     write(out, columns)
     note(f"written: {out} ({len(vectors):,} vectors of {len(vectors[0])} numbers)")
     if plot is not None:
-        note(f"written: {draw(plot, columns, projection)}")
+        note(f"written: {draw(plot, columns, projection, Path(data).name)}")
     name_next("probe", run, data)
 
 
@@ -143,16 +143,17 @@ def write(path: Path, columns: dict[str, Any]) -> None:
             pyarrow.parquet.write_table(pa.table(arrays), temporary)
 
 
-def draw(path: Path, columns: dict[str, Any], projection: Literal["pca", "tsne"]) -> Path:
-    """Draw the vectors on a plane, coloured by label; returns the file."""
+def draw(path: Path, columns: dict[str, Any], projection: Literal["pca", "tsne"], name: str) -> Path:
+    """Draw the vectors of the data of this name on a plane, coloured by label; returns the file."""
     import numpy as np
 
-    from vitrail.explain.projection import figure, project
+    from vitrail.explain.projection import figure, heading, project
     from vitrail.terminal.pictures import save_new
 
     points = project(columns["embedding"], projection)
+    title = heading(columns["embedding"], points, projection, name)
     if "label" in columns:
         classes, labels = np.unique(columns["label"], return_inverse=True)
-        return save_new(figure(points, labels, classes.tolist()), path)
+        return save_new(figure(points, labels, classes.tolist(), title), path)
     target = columns.get("target", np.empty(0))
-    return save_new(figure(points, target if target.ndim == 1 else target[:, 0], ()), path)
+    return save_new(figure(points, target if target.ndim == 1 else target[:, 0], (), title), path)

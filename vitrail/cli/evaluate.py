@@ -53,8 +53,7 @@ def evaluate(
     if as_json:
         print_json(measured.to_dict())
     else:
-        metrics = measured.evaluation.metrics
-        rows = [(line.label, line.show(metrics[key])) for key, line in measured.family.headlines.items()]
+        rows = measured.family.shown(measured.evaluation)
         rows += [
             ("images", str(len(measured.evaluation.index))),
             ("images/s", f"{measured.evaluation.images_per_second:.1f}"),

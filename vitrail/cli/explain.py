@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from vitrail.explain import Heat
+    from vitrail.explain import PatchMap
     from vitrail.predictor import ImageLike, Predictor
 
 GROUP = "Use a model"
@@ -34,29 +34,38 @@ def explain(
     layer: int | None = None,
     head: int | None = None,
     target: Annotated[str | None, Parameter("--class")] = None,
+    point: Annotated[str | None, Parameter(metavar="X,Y")] = None,
+    reference: str | None = None,
     options: Annotated[tuple[str, ...], Parameter("--set", metavar="OPTION=VALUE", show_default=False)] = (),
+    each: Annotated[bool, Parameter(negative=())] = False,
     out: Path = Path("explained"),
     opening: Opening = Opening(),  # noqa: B008  frozen
 ) -> None:
-    """Draw heat maps that explain predictions, or figures of what a model has learned.
+    """Draw maps that explain predictions and features, or figures of what a model has learned.
 
-    With images: a heat map for each method, and one sheet with all of them. Without: figure 7 of the ViT paper, that is
-    patch filters, position embeddings and the attention distance of each head.
+    With images: one sheet for each, with its prediction and a map of each method. Without: figure 7 of the ViT paper,
+    that is patch filters, position embeddings and the attention distance of each head.
 
     Examples
       vitrail explain runs/birds photo.jpg
-      vitrail explain runs/birds photo.jpg --method attention --layer 5
+      vitrail explain runs/birds photo.jpg --method attention --layer 5 --each
       vitrail explain runs/birds photo.jpg --method gradcam --class robin
       vitrail explain runs/birds photo.jpg --method rollout --set fusion=max --set discard=0.5
+      vitrail explain runs/birds photo.jpg --method similarity --point 120,80
+      vitrail explain runs/birds photo.jpg --method pca --reference other.jpg
       vitrail explain runs/birds
 
     Args:
         inputs: Files, folders, quoted globs, or - for paths or one image on standard input.
-        method: attention, rollout, gradcam, relevance, queries (of detectors), my_pkg.my_module, or all that apply.
+        method: attention, rollout, gradcam, relevance, pca, similarity, queries (of detectors), my_pkg.my_module, or
+            all that apply.
         layer: Index of a layer: 0 is the first, -1 the last.
         head: Index of a head of that layer (attention).
         target: The class to explain, by name or number (gradcam, relevance, queries); default: the most probable.
+        point: The place to compare with, in pixels from the left and the top (similarity); default: the middle.
+        reference: Another image, which the point is in or whose colours are taken (similarity, pca).
         options: An option of the method; can be repeated.
+        each: Write every map as a file of its own, beside the sheet.
         out: A folder for the figures; nothing there is overwritten.
     """
     from vitrail.config import parse_assignments
@@ -76,25 +85,64 @@ def explain(
     settings = {name: value for name, value in asked.items() if value is not None} | parse_assignments(options)
     for image in found:
         picture = predictor.picture(image)
-        heats = _heats(predictor, image, method, settings)
         region = predictor.preprocess.region((picture.height, picture.width))
+        place = {} if point is None else {"patch": _patch(predictor, reference or image, _coordinates(point))}
+        maps = _maps(predictor, image, method, settings | place, reference)
         stem = stem_of(name_of(image))
-        for heat in heats:
-            part = re.sub(r"\W+", "-", heat.title.lower())
-            print(save_new(overlay(picture, heat, region), out / f"{stem}-{part}.png"))
-        if len(heats) > 1:
-            print(save_new(sheet(picture, heats, region, stem), out / f"{stem}-sheet.png"))
+        if each or len(maps) == 1:
+            for one in maps:
+                part = re.sub(r"\W+", "-", one.title.lower())
+                print(save_new(overlay(picture, one, region), out / f"{stem}-{part}.png"))
+        if len(maps) > 1:
+            title = f"{stem}: {_answer(predictor, image)}"
+            print(save_new(sheet(picture, maps, region, title), out / f"{stem}-sheet.png"))
     name_next("serve", run)
 
 
-def _heats(predictor: Predictor, image: ImageLike, method: str, settings: dict[str, Any]) -> list[Heat]:
-    from vitrail.explain import explain, explain_all
+def _maps(
+    predictor: Predictor, image: ImageLike, method: str, settings: dict[str, Any], reference: str | None
+) -> list[PatchMap]:
+    from vitrail.explain import comparing, explain, explain_all
 
     images, *borders = predictor.inputs(image)
     padding = borders[0] if borders else None
-    if method == "all":
+    if method == "all" and reference is None:
         return explain_all(predictor.task, images, padding=padding, **settings)
-    return explain(predictor.task, images, method, padding=padding, **settings)
+    if method == "all":
+        raise UserError(f"--reference needs a method that compares two images; add --method {' or '.join(comparing())}")
+    other = () if reference is None else predictor.inputs(reference)
+    return explain(predictor.task, images, method, padding=padding, reference=other, **settings)
+
+
+def _answer(predictor: Predictor, image: ImageLike) -> str:
+    """The prediction on one line; of a model without a trained head that it has none."""
+    from vitrail.tasks import Predicting
+    from vitrail.terminal.prediction_streams import in_words
+
+    if not isinstance(predictor.task, Predicting) or not predictor.classes:
+        return "no prediction"
+    return in_words(predictor.predict(image))
+
+
+def _coordinates(text: str) -> tuple[float, float]:
+    try:
+        x, y = (float(number) for number in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"{text!r} is no point; write pixels from the left and the top, such as --point 120,80"
+        ) from None
+    return x, y
+
+
+def _patch(predictor: Predictor, image: ImageLike, point: tuple[float, float]) -> int:
+    """The patch at a point of an image."""
+    from vitrail.explain.overlay import patch_at
+    from vitrail.trainable import image_encoder
+
+    images, *_ = predictor.inputs(image)
+    picture = predictor.picture(image)
+    region = predictor.preprocess.region((picture.height, picture.width))
+    return patch_at(point, region, image_encoder(predictor.task).grid(images))
 
 
 def _anatomy(predictor: Predictor, run: Path) -> Figure:

@@ -29,7 +29,10 @@ DISTILLATION_TOKEN = {  # a model with a distillation token beside the class tok
     "task_options.pool": "cls_distillation",
     "task_options.head": {"distilled": True},
 }
-BALANCE = {"weights": {"task_options.class_weights": "balanced"}, "sampler": {"data.loader.balanced": True}}
+BALANCE: dict[str, dict[str, object]] = {
+    "weights": {"task_options.class_weights": "balanced"},
+    "sampler": {"data.loader.balanced": True},
+}
 KEPT = {"pool", "head"}  # options that fine-tuning takes from weights of any task; Task.shaping: from those of its own
 
 

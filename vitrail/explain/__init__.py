@@ -1,46 +1,36 @@
-"""Heat maps of what a model's outputs depend on, and figures of what it has learned.
+"""Maps of what a model's outputs depend on and of what its features tell apart, and figures of what it has learned.
 
-``methods/`` holds one method a file: an ``Options`` config, ``explain(task, images, options, *padding) -> list[Heat]``
-and ``suits(task)``, whether the method applies to the task. All show what the task computes: its own windows, masks and
-queries among the tokens, and no attention to padding.
-``overlay`` draws a heat map on its image, ``vit_figures`` the ViT paper's figure 7.
+``methods/`` holds one method a file: an ``Options`` config, ``explain(task, images, options, *padding) ->
+list[PatchMap]`` and ``suits(task)``, whether the method applies to the task. All show what the task computes: its own
+windows, masks and queries among the tokens, and no attention to padding. A method that relates the patch features of
+two images also has ``compare(features, reference, options) -> list[PatchMap]``, the maps of the first of them; its
+``Options`` then have a ``layer``.
+``overlay`` draws a map on its image, ``vit_figures`` the ViT paper's figure 7.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 from pydantic import Field
 from torch import Tensor
 
 from vitrail import registry
 from vitrail.config import from_dict
 from vitrail.errors import UserError, did_you_mean
+from vitrail.explain.maps import Colours as Colours
+from vitrail.explain.maps import Heat as Heat
+from vitrail.explain.maps import PatchMap as PatchMap
 from vitrail.ops.grid import Grid
 from vitrail.trainable import Embedder, EncoderModule, image_encoder
 
+if TYPE_CHECKING:
+    from vitrail.explain.patch_features import PatchFeatures
+
 Target = Annotated[int, Field(ge=0)] | None
 """The index of an output; None for the largest."""
-
-
-@dataclass(frozen=True, repr=False)
-class Heat:
-    """How much each patch matters for one image."""
-
-    title: str
-    values: np.ndarray
-    """(h, w) on the token grid, not negative, of no particular scale."""
-
-    def __repr__(self) -> str:
-        return f"<{self.title}: {'×'.join(map(str, self.values.shape))} patches>"
-
-    def _repr_png_(self) -> bytes:
-        from vitrail.explain.overlay import heat_png
-
-        return heat_png(self)
 
 
 def method_names() -> list[str]:
@@ -59,27 +49,76 @@ def methods_for(task: EncoderModule) -> list[str]:
 
 
 def explain(
-    task: EncoderModule, images: Tensor, method: str = "rollout", *, padding: Tensor | None = None, **options: object
-) -> list[Heat]:
-    """Heat maps of one preprocessed image.
+    task: EncoderModule,
+    images: Tensor,
+    method: str = "rollout",
+    *,
+    padding: Tensor | None = None,
+    reference: Sequence[Tensor] = (),
+    **options: object,
+) -> list[PatchMap]:
+    """The maps of one preprocessed image.
 
     Args:
         images: (1, C, H, W), preprocessed.
         method: one of :func:`method_names`, or a third party's dotted name.
         padding: of a spatial task, bool (1, H, W), true where a pixel is not the image's (``Predictor.inputs``).
+        reference: another image, as ``Predictor.inputs`` gives it, whose patches these are compared with.
         options: fields of the method's ``Options``.
 
     Raises:
-        UserError: an unknown method or option, or a layer, head or class that the model does not have.
+        UserError: an unknown method or option, a layer, head, patch or class that the model does not have, or a
+            reference for a method that looks at one image.
     """
     module = registry.load("explain.methods", method)
+    settings = from_dict(module.Options, options)
     given = () if padding is None else (padding,)
-    maps: list[Heat] = module.explain(task, images, from_dict(module.Options, options), *given)
+    if reference:
+        from vitrail.explain.patch_features import patch_features
+
+        require_comparing(method)
+        layer = layer_index(task, settings.layer)
+        return compare(
+            method,
+            patch_features(task, images, *given, layer=layer),
+            patch_features(task, *reference, layer=layer),
+            **options,
+        )
+    maps: list[PatchMap] = module.explain(task, images, settings, *given)
     return maps
 
 
-def explain_all(task: EncoderModule, images: Tensor, *, padding: Tensor | None = None, **options: object) -> list[Heat]:
-    """The heat maps of all methods that suit the task, each given those options that it has.
+def compare(method: str, features: PatchFeatures, reference: PatchFeatures, **options: object) -> list[PatchMap]:
+    """The maps of one image whose patches are compared with those of a reference, in features of one layer.
+
+    Raises:
+        UserError: an unknown method or option, a patch that is not there, or a method that looks at one image.
+    """
+    require_comparing(method)
+    module = registry.load("explain.methods", method)
+    maps: list[PatchMap] = module.compare(features, reference, from_dict(module.Options, options))
+    return maps
+
+
+def comparing() -> list[str]:
+    """The names of the methods that relate the patches of two images."""
+    return [name for name in method_names() if hasattr(registry.load("explain.methods", name), "compare")]
+
+
+def require_comparing(method: str) -> None:
+    """Check that a method relates the patches of two images.
+
+    Raises:
+        UserError: it looks at one image.
+    """
+    if not hasattr(registry.load("explain.methods", method), "compare"):
+        raise UserError(f"{method} looks at one image; for two images choose {' or '.join(comparing())}")
+
+
+def explain_all(
+    task: EncoderModule, images: Tensor, *, padding: Tensor | None = None, **options: object
+) -> list[PatchMap]:
+    """The maps of all methods that suit the task, each given those options that it has.
 
     Raises:
         UserError: as :func:`explain`, or an option that no method has.
@@ -87,18 +126,21 @@ def explain_all(task: EncoderModule, images: Tensor, *, padding: Tensor | None =
     known = method_options()
     if strange := set(options).difference(*known.values()):
         raise UserError(f"unknown option {min(strange)!r}; {did_you_mean(min(strange), set().union(*known.values()))}")
-    return [
-        heat
-        for name in methods_for(task)
-        for heat in explain(
-            task, images, name, padding=padding, **{k: v for k, v in options.items() if k in known[name]}
-        )
-    ]
+    maps: list[PatchMap] = []
+    for name in methods_for(task):
+        own: dict[str, Any] = {key: value for key, value in options.items() if key in known[name]}
+        maps += explain(task, images, name, padding=padding, **own)
+    return maps
 
 
 def has_answers(task: EncoderModule) -> bool:
     """Whether its outputs have names, unlike features and pixels."""
-    return bool(task.names)
+    return bool(output_names(task))
+
+
+def output_names(task: EncoderModule) -> tuple[str, ...]:
+    """Those of its outputs, in their order; none of features and pixels."""
+    return task.names if isinstance(task, Embedder) else ()
 
 
 def layer_index(task: EncoderModule, layer: int) -> int:
@@ -130,15 +172,20 @@ def named_output(classes: Sequence[str], name: str) -> int:
     raise UserError(f"unknown class {name!r}; {did_you_mean(name, classes)}")
 
 
-def chosen_output(outputs: Tensor, target: int | None) -> Tensor:
-    """The output to explain of (K,): the requested one, or the largest.
+def chosen_index(outputs: Tensor, target: int | None) -> int:
+    """The index of the output to explain of (K,): the requested one, or the largest.
 
     Raises:
         UserError: there is no such output.
     """
     if target is not None and target >= len(outputs):
         raise UserError(f"there is no output {target}; this model has outputs 0 to {len(outputs) - 1}")
-    return outputs[outputs.argmax() if target is None else target]
+    return int(outputs.argmax()) if target is None else target
+
+
+def chosen_output(outputs: Tensor, target: int | None) -> Tensor:
+    """The output itself. Arguments and errors as :func:`chosen_index`."""
+    return outputs[chosen_index(outputs, target)]
 
 
 def class_scores(task: EncoderModule, images: Tensor, *padding: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
-"""Heat maps drawn on their images."""
+"""Maps of patches drawn on their images."""
 
 from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vitrail import fonts
-from vitrail.explain import Heat
+from vitrail.console import printable
+from vitrail.errors import UserError
+from vitrail.explain.maps import PatchMap
+from vitrail.explain.maps import scaled as scaled
+from vitrail.ops.grid import Pair
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,41 +24,66 @@ if TYPE_CHECKING:
 Region = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels of the picture; may go beyond it."""
 
-COLOURS = "inferno"  # perceptually uniform: equal steps of heat look like equal steps of colour
 SIDES = (320, 1024)  # the longer side of an overlay, in pixels, is brought between these
-OPACITY = (0.15, 0.75)  # of no heat and of the strongest
+LETTERS = 40  # of a line above a panel of a sheet
 UNSEEN, OUTSIDE = -9.0, 0.35  # mark and brightness of what the model did not see
+CHOSEN = ((0, 0, 0), (92, 225, 255))  # the frame of a patch, outside and inside
 
 
-def overlay(picture: Image.Image, heat: Heat, region: Region) -> Image.Image:
-    """The picture in grey, RGB, with the heat on the part that the model receives and the rest dimmed.
+def overlay(picture: Image.Image, found: PatchMap, region: Region) -> Image.Image:
+    """The picture in grey, RGB, with the map on the part that the model receives and the rest dimmed.
 
     Args:
         picture: before preprocessing.
         region: the part that the model receives, from ``Preprocess.region``.
     """
-    from matplotlib import colormaps
-
     picture, (left, top, right, bottom) = fit(picture, region)
     grey = np.asarray(picture.convert("L").convert("RGB"), np.float32) / 255
     size = max(right - left, 1), max(bottom - top, 1)
-    patches = Image.fromarray(scaled(heat.values).astype(np.float32))
-    canvas = Image.new("F", picture.size, UNSEEN)
-    canvas.paste(patches.resize(size, Image.Resampling.BICUBIC), (left, top))
-    values = np.asarray(canvas)[..., None]
-    strength = values.clip(0, 1)
-    opacity = OPACITY[0] + (OPACITY[1] - OPACITY[0]) * strength
-    colour = colormaps[COLOURS](strength[..., 0])[..., :3]
-    mixed = np.where(values == UNSEEN, grey * OUTSIDE, grey * (1 - opacity) + colour * opacity)
-    return Image.fromarray((mixed * 255).round().astype(np.uint8))
+    planes = []
+    for plane in np.moveaxis(found.planes.astype(np.float32), -1, 0):
+        canvas = Image.new("F", picture.size, UNSEEN)
+        canvas.paste(Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC), (left, top))
+        planes.append(np.asarray(canvas))
+    stacked = np.stack(planes, axis=-1)
+    colour, opacity = found.paint(stacked)
+    mixed = np.where(stacked[..., :1] == UNSEEN, grey * OUTSIDE, grey * (1 - opacity) + colour * opacity)
+    drawn = Image.fromarray((mixed * 255).round().astype(np.uint8))
+    if found.patch is not None:
+        _frame(drawn, found.patch, found.values.shape[:2], (left, top, right, bottom))
+    return drawn
 
 
-def heat_png(heat: Heat) -> bytes:
-    """The heat alone as the bytes of a PNG, a square a patch."""
-    from matplotlib import colormaps
+def patch_at(point: tuple[float, float], region: Region, grid: Pair) -> int:
+    """The patch, counted row by row, at a point (x, y) in pixels of the picture.
 
-    colour = (colormaps[COLOURS](scaled(heat.values))[..., :3] * 255).round().astype(np.uint8)
-    cell = max(SIDES[0] // max(heat.values.shape), 1)
+    Raises:
+        UserError: the model does not receive this part of the picture.
+    """
+    (x, y), (left, top, right, bottom), (rows, columns) = point, region, grid
+    column, row = math.floor((x - left) / (right - left) * columns), math.floor((y - top) / (bottom - top) * rows)
+    if not (0 <= row < rows and 0 <= column < columns):
+        seen = f"{max(left, 0):.0f},{max(top, 0):.0f} to {right:.0f},{bottom:.0f}"
+        raise UserError(f"the model does not receive the point {x:g},{y:g}; choose one from {seen}")
+    return row * columns + column
+
+
+def _frame(drawing: Image.Image, patch: int, grid: Pair, box: tuple[int, int, int, int]) -> None:
+    """Outline a patch of the grid that fills the box, in place."""
+    (rows, columns), (left, top, right, bottom) = grid, box
+    row, column = divmod(patch, columns)
+    width, height = (right - left) / columns, (bottom - top) / rows
+    x, y = left + column * width, top + row * height
+    thick = max(min(drawing.size) // 100, 1)
+    for colour, reach in zip(CHOSEN, (2 * thick, thick), strict=True):
+        frame = (x - reach, y - reach, x + width + reach, y + height + reach)
+        ImageDraw.Draw(drawing).rectangle(frame, outline=colour, width=thick)
+
+
+def map_png(found: PatchMap) -> bytes:
+    """The map alone as the bytes of a PNG, a square a patch."""
+    colour = (found.paint(found.planes)[0] * 255).round().astype(np.uint8)
+    cell = max(SIDES[0] // max(found.values.shape[:2]), 1)
     buffer = io.BytesIO()
     picture = Image.fromarray(colour)
     size = picture.width * cell, picture.height * cell
@@ -70,19 +100,11 @@ def outline(picture: Image.Image, region: Region) -> Image.Image:
     return picture
 
 
-def scaled(values: np.ndarray) -> np.ndarray:
-    """Heat from 0 to 1; it saturates at the 97th percentile, so that a few outliers do not hide all others."""
-    low, high = values.min(), np.quantile(values, 0.97)
-    if high <= low:
-        high = values.max()
-    return ((values - low) / (high - low)).clip(0, 1) if high > low else np.zeros_like(values)
-
-
-def sheet(picture: Image.Image, heats: Sequence[Heat], region: Region, title: str = "") -> Figure:
+def sheet(picture: Image.Image, maps: Sequence[PatchMap], region: Region, title: str = "") -> Figure:
     """A figure of the picture and all its overlays."""
     from matplotlib.figure import Figure
 
-    panels = [(title, outline(picture, region)), *((h.title, overlay(picture, h, region)) for h in heats)]
+    panels = [(title, outline(picture, region)), *((h.title, overlay(picture, h, region)) for h in maps)]
     columns = min(len(panels), max(3, math.ceil(math.sqrt(len(panels)))))
     rows = math.ceil(len(panels) / columns)
     aspect = panels[0][1].height / panels[0][1].width
@@ -92,7 +114,9 @@ def sheet(picture: Image.Image, heats: Sequence[Heat], region: Region, title: st
         axis.axis("off")
     for axis, (name, image) in zip(axes, panels, strict=False):
         axis.imshow(image)
-        axis.set_title(name, fontsize=9, fontfamily=fonts.families())
+        axis.set_title(
+            textwrap.fill(printable(name), LETTERS), fontsize=9, fontfamily=fonts.families(), parse_math=False
+        )
     return figure
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from vitrail.console import printable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -27,7 +29,21 @@ def project(vectors: np.ndarray, method: Projection = "pca", *, seed: int = 0) -
     return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
 
 
-def figure(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Figure:
+def heading(vectors: np.ndarray, points: np.ndarray, method: Projection, name: str) -> str:
+    """What the points (N, 2) of the vectors (N, D) are, and of principal components their share of the variance.
+
+    Args:
+        name: of the data.
+    """
+    first = f"Features of {len(vectors):,} images of {printable(name)}"
+    if method == "tsne":
+        return f"{first}\nt-SNE: near points are alike, distances between groups mean little"
+    total = float(vectors.var(axis=0, dtype=np.float64).sum())
+    share = float(points.var(axis=0, dtype=np.float64).sum()) / total if total > 0 else 0.0
+    return f"{first}\nfirst two principal components, {share:.0%} of the variance"
+
+
+def figure(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], title: str = "") -> Figure:
     """The points (N, 2), coloured by ``labels``: int (N,) into ``classes``, or numbers (N,); empty for one colour."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -35,6 +51,7 @@ def figure(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Fi
     drawing = Figure(figsize=(8, 6.4), layout="constrained", dpi=130)
     axis = drawing.subplots()
     axis.set(xticks=[], yticks=[])
+    axis.set_title(title, loc="left", fontsize=11, parse_math=False)
     size = float(np.clip(3000 / max(len(points), 1), 3, 30))
     if classes and len(labels):
         palette = colormaps["tab10" if len(classes) <= 10 else "tab20" if len(classes) <= 20 else "turbo"]

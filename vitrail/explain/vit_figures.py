@@ -139,10 +139,13 @@ def _draw_positions(panel: SubFigure, similarity: np.ndarray) -> None:
 
 
 def _draw_distances(axis: Axes, distances: np.ndarray) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axis.set_title("Mean attention distance", fontsize=11)
     for layer, heads in enumerate(distances):
-        axis.scatter([layer] * len(heads), heads, s=16, color="#31688e", alpha=0.8)
+        axis.scatter([layer] * len(heads), heads, s=16, color="#31688e", alpha=0.8, clip_on=False)
     axis.plot(distances.mean(axis=1), color="#b5367a", linewidth=1.5, label="mean of heads")
     axis.set(xlabel="layer", ylabel="pixels", ylim=(0, None))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)

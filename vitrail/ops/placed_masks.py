@@ -34,7 +34,7 @@ class PlacedMask:
     @classmethod
     def of(cls, mask: NDArray[np.bool_], tile: Tile) -> PlacedMask:
         """That of a mask (h, w) of the tile."""
-        (top, bottom), (left, right) = (_extent(mask.any(axis=axis)) for axis in (1, 0))
+        (top, bottom), (left, right) = (_extent(np.asarray(mask.any(axis=axis))) for axis in (1, 0))
         y, x = tile.rows[0], tile.columns[0]
         place = Tile((y + top, y + bottom), (x + left, x + right))
         return cls(tile, place, np.packbits(mask[top:bottom, left:right]))

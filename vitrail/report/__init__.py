@@ -11,6 +11,7 @@ from vitrail import files
 from vitrail.console import warn
 from vitrail.errors import UserError
 from vitrail.registry import submodules
+from vitrail.report.language import Language, written_in
 
 if TYPE_CHECKING:
     from vitrail.report.evaluated import EvaluatedModel
@@ -27,28 +28,43 @@ class ReportPath(type(Path())):  # type: ignore[misc]  # a Path is of another cl
         return f'<iframe srcdoc="{page}" style="width: 100%; height: 40em; border: 0"></iframe>'
 
 
-def write(folder: str | Path, *, split: str | None = None, device: str = "auto") -> ReportPath:
+def write(
+    folder: str | Path,
+    *,
+    split: str | None = None,
+    device: str = "auto",
+    language: Language = "en",
+    subgroups: str | None = None,
+) -> ReportPath:
     """Evaluate the best weights, and write plots/, evaluation/, model_card.md and report.html; returns the last.
 
     If data or weights are missing, a warning is printed, and the report shows the contents of the other files.
 
     Args:
         split: to evaluate on; default: test if there is one, else val.
+        language: of the page and the plots; the model card is English.
+        subgroups: a column of the run's table, or ``table.csv:column``, by whose values the images are measured apart.
 
     Raises:
-        UserError: ``folder`` holds no run.
+        UserError: ``folder`` holds no run, or there is no such column.
     """
-    from vitrail.report import model_card, page, sections, style, training
+    with written_in(language):
+        return _write(Path(folder), split, device, subgroups)
+
+
+def _write(folder: Path, split: str | None, device: str, column: str | None) -> ReportPath:
+    from vitrail.report import model_card, page, sections, style, subgroups, training
     from vitrail.report.run_reader import RunReader
 
-    run = RunReader(Path(folder))
+    run = RunReader(folder)
+    groups = None if column is None else subgroups.read(column, run.data.source)
     evaluated = _or_warn(lambda: _measure(run, split, device), "the results")
     samples = _or_warn(lambda: training.samples(run), "the training batch")
     parts = [
         sections.summary(run, evaluated),
         sections.training(run),
         sections.data(run, samples or []),
-        *(sections.results(evaluated) if evaluated else []),
+        *(sections.results(evaluated, groups) if evaluated else []),
         *sections.provenance(run),
     ]
     parts = [section for section in parts if section.parts]
@@ -57,7 +73,8 @@ def write(folder: str | Path, *, split: str | None = None, device: str = "auto")
         style.save_png(figure, run.folder / "plots" / f"{name}.png")
     if evaluated is not None:
         evaluated.save(run.folder / "evaluation", evaluated.split)
-    files.write_text(run.folder / "model_card.md", model_card.render(run, evaluated))
+    with written_in("en"):
+        files.write_text(run.folder / "model_card.md", model_card.render(run, evaluated))
     text = page.render(run.name, sections.subtitle(run), parts, str(run.folder))
     files.write_text(run.folder / "report.html", text)
     return ReportPath(run.folder / "report.html")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from vitrail import files
-from vitrail.console import duration
-from vitrail.report import page, training
+from vitrail.report import page, sections, training
 from vitrail.report.figures.curves import learning_curve
+from vitrail.report.language import say
 from vitrail.report.page import Figures, Section
 from vitrail.report.run_reader import RunReader
 
@@ -21,13 +21,13 @@ def compare(folders: Sequence[Path], target: Path) -> Path:
         UserError: a folder that holds no run.
     """
     runs = {_label(folder, folders): RunReader(folder) for folder in folders}
-    sections = [
+    parts = [
         Section("Results", [page.table(*_results(runs))]),
         Section("Curves", [Figures(_curves(runs))]),
-        Section("Settings", [page.paragraph("Where the runs differ."), page.table(*_differences(runs))]),
+        Section("Settings", [page.paragraph(say("Where the runs differ.")), page.table(*_differences(runs))]),
     ]
-    title = f"{len(runs)} runs compared"
-    files.write_text(target, page.render(title, ", ".join(runs), sections, ", ".join(map(str, folders))))
+    title = say("{count} runs compared", count=len(runs))
+    files.write_text(target, page.render(title, ", ".join(runs), parts, ", ".join(map(str, folders))))
     return target
 
 
@@ -42,12 +42,14 @@ def _results(runs: dict[str, RunReader]) -> tuple[list[str], list[list[Any]]]:
     rows: list[dict[str, Any]] = []
     for name, run in runs.items():
         summary, watched = run.summary, training.monitored(run)[0] or "knn"
-        row: dict[str, Any] = {"run": name}
+        row: dict[str, Any] = {say("run"): name}
         for split, metrics in (("test", _test_metrics(run)), ("val", summary.get("metrics", {}))):
-            row |= {f"{split} {key}": metrics[key] for key in (watched, "loss") if key in metrics}
-        row["epochs"] = summary.get("epochs", len(run.history.get("epoch", ())))
-        row["parameters"] = page.count(summary["parameters"]) if "parameters" in summary else "–"
-        row["time"] = duration(summary["training_seconds"]) if "training_seconds" in summary else "–"
+            row |= {
+                training.in_words(run, f"{split}_{key}"): metrics[key] for key in (watched, "loss") if key in metrics
+            }
+        row[say("epochs")] = summary.get("epochs", len(run.history.get("epoch", ())))
+        row[say("parameters")] = page.count(summary["parameters"]) if "parameters" in summary else "–"
+        row |= dict(numbers[-1:]) if (numbers := sections.training_numbers(run)) else {}
         rows.append(row)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return columns, [[row.get(column, "–") for column in columns] for row in rows]
@@ -66,7 +68,7 @@ def _curves(runs: dict[str, RunReader]) -> dict[str, Any]:
     for column in (*monitors, "val_loss", "train_loss", "lr"):
         measured = {name: curve for name, run in runs.items() if (curve := run.curve(column)) is not None}
         if measured:
-            figures[column] = learning_curve(column.replace("_", " "), measured)
+            figures[column] = learning_curve(training.in_words(next(iter(runs.values())), column), measured)
     return figures
 
 
@@ -75,4 +77,4 @@ def _differences(runs: dict[str, RunReader]) -> tuple[list[str], list[list[str]]
     flat = [dict(page.flat(run.config, ".")) for run in runs.values()]
     settings = dict.fromkeys(key for each in flat for key in each)
     values = {key: [each.get(key, "–") for each in flat] for key in settings}
-    return ["setting", *runs], [[key, *row] for key, row in values.items() if len(set(row)) > 1]
+    return [say("setting"), *runs], [[key, *row] for key, row in values.items() if len(set(row)) > 1]

@@ -25,10 +25,11 @@ from vitrail.report import pictures, style
 from vitrail.report.families import Columns, Family, Figures, family_of
 from vitrail.report.figures.confusion import most_confused
 from vitrail.report.figures.tiles import Tile, sheet
+from vitrail.report.language import say
 from vitrail.report.plain import plain
 
 if TYPE_CHECKING:
-    pass
+    from PIL import Image
 
 NUM_TILES = 24
 NUM_LISTED = 50  # mistakes and confusions named in the JSON
@@ -74,14 +75,24 @@ class EvaluatedModel:
 
     def tile(self, row: int) -> Tile:
         """The image of a row with its target and prediction."""
-        caption = self.family.caption(self.evaluation, row)
         channels = self.predictor.preprocess.config.channels
         index = int(self.evaluation.index[row])
         if self.family.draw is not None:
             image = self.family.draw(self.evaluation, row, pictures.whole(self.source, index, channels))
         else:
             image = pictures.sample(self.source, index, channels)
-        return Tile(image, caption.title, caption.score, caption.right)
+        return self.captioned(row, image)
+
+    def captioned(self, row: int, image: Image.Image, alt: str = "") -> Tile:
+        """An image of a row with its target and prediction, and a link to its file where it is one."""
+        caption = self.family.caption(self.evaluation, row)
+        name = self.source.name(int(self.evaluation.index[row]))
+        href = Path(name).resolve().as_uri() if Path(name).is_file() else ""
+        if not alt and caption.true:
+            text = "{true}, predicted right" if caption.right else "{true}, predicted as {predicted}"
+            said = say(text, true=caption.true, predicted=caption.predicted)
+            alt = ", ".join(filter(None, (said, caption.score, Path(name).name)))
+        return Tile(image, caption.title, caption.score, caption.right, Path(name).name, href, alt)
 
     @property
     def spatial(self) -> bool:
@@ -121,7 +132,7 @@ class EvaluatedModel:
                 style.save_png(figure, folder / f"{name}.png")
         if mistakes := self.mistakes():
             tiles, columns = [self.tile(row) for row in mistakes], 2 if self.spatial else 6
-            style.save_png(sheet(tiles, "Worst mistakes", columns), folder / "worst_mistakes.png")
+            style.save_png(sheet(tiles, say("Worst mistakes"), columns), folder / "worst_mistakes.png")
 
     def _row(self, row: int) -> dict[str, Any]:
         index = int(self.evaluation.index[row])

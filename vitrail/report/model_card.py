@@ -86,7 +86,8 @@ def _header(run: RunReader, evaluated: EvaluatedModel | None) -> dict[str, Any]:
         metrics = [
             {"type": METRIC_TYPES.get(name, name), "name": line.label, "value": value}
             for name, line in evaluated.family.headlines.items()
-            if (value := plain(evaluated.evaluation.metrics[name])) is not None
+            if name not in evaluated.family.left_out(evaluated.evaluation)
+            and (value := plain(evaluated.evaluation.metrics[name])) is not None
         ]
         dataset = {"name": printable(evaluated.data), "type": printable(evaluated.data), "split": evaluated.split}
         result = {"task": {"type": pipeline or task}, "dataset": dataset, "metrics": metrics}
@@ -95,13 +96,13 @@ def _header(run: RunReader, evaluated: EvaluatedModel | None) -> dict[str, Any]:
 
 
 def _results(evaluated: EvaluatedModel) -> str:
-    metrics, count = evaluated.evaluation.metrics, len(evaluated.evaluation.index)
+    count = len(evaluated.evaluation.index)
     lines = [
         f"On the {count:,} images of the {evaluated.split} split of `{printable(evaluated.data)}`:",
         "",
         "| measure | value |",
         "|---|---|",
-        *(f"| {line.label} | {line.show(metrics[name])} |" for name, line in evaluated.family.headlines.items()),
+        *(f"| {label} | {value} |" for label, value in evaluated.family.shown(evaluated.evaluation)),
     ]
     return "\n".join(lines)
 

@@ -1,20 +1,23 @@
-"""The HTML of a report: one file, no script, no external resources, all text escaped."""
+"""The HTML of a report: one file, no script, no external resources, all text escaped (``templates/``)."""
 
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
-from string import Template
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from vitrail.console import printable
 from vitrail.report import style
 from vitrail.report.figures.tiles import Tile, sheet
+from vitrail.report.language import say, tag
 from vitrail.version import __version__
 
 if TYPE_CHECKING:
@@ -22,7 +25,32 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SMALL = 64  # pixels below which an image is enlarged with hard edges and stored without loss
-LOGO = files("vitrail").joinpath("logo.svg").read_text(encoding="utf-8").strip()
+LOGO = Markup(files("vitrail").joinpath("logo.svg").read_text(encoding="utf-8").strip())
+
+
+class Part(Protocol):
+    """A piece of a section."""
+
+    def html(self) -> Markup:
+        """For the page."""
+
+    def plots(self) -> dict[str, Figure]:
+        """Figures for the folder, by name."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Something of which the folder needs no figure: made by the functions below."""
+
+    markup: Markup
+
+    def html(self) -> Markup:
+        """As it is."""
+        return self.markup
+
+    def plots(self) -> dict[str, Figure]:
+        """None."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -32,10 +60,10 @@ class Figures:
     named: dict[str, Figure]
     wide: bool = False
 
-    def html(self) -> str:
+    def html(self) -> Markup:
         """As inline SVG that follows the theme."""
-        items = (f'<figure class="figure">{style.to_svg(figure, name)}</figure>' for name, figure in self.named.items())
-        return f'<div class="figures{" wide" if self.wide else ""}">{"".join(items)}</div>'
+        drawings = [Markup(style.to_svg(figure, name)) for name, figure in self.named.items()]
+        return _macro("figures", drawings, self.wide)
 
     def plots(self) -> dict[str, Figure]:
         """For the folder."""
@@ -51,120 +79,119 @@ class Gallery:
     tiles: Sequence[Tile]
     wide: bool = False
 
-    def html(self) -> str:
+    def html(self) -> Markup:
         """As a grid that fits its columns to the screen."""
-        grid = f'<div class="gallery{" wide" if self.wide else ""}">{"".join(map(_tile, self.tiles))}</div>'
-        return f"<h3>{escape(self.heading)}</h3>{grid}"
+        return _macro("gallery", self.heading, [_tile(tile) for tile in self.tiles], self.wide)
 
     def plots(self) -> dict[str, Figure]:
         """As one sheet for the folder."""
         return {self.name: sheet(self.tiles, self.heading, columns=2 if self.wide else 6)}
 
 
-Part: TypeAlias = str | Figures | Gallery
-"""A piece of a section; text is HTML."""
-
-
 @dataclass(frozen=True)
 class Section:
-    """A heading and its content."""
+    """A heading and its content. ``name`` is the English heading, from which its fragment in URLs is made."""
 
-    title: str
+    name: str
     parts: Sequence[Part]
+
+    @property
+    def title(self) -> str:
+        """The heading."""
+        return say(self.name)
 
     @property
     def anchor(self) -> str:
         """Its fragment in URLs."""
-        return self.title.lower().replace(" ", "-")
-
-    def html(self) -> str:
-        """The section for the page."""
-        content = "\n".join(part if isinstance(part, str) else part.html() for part in self.parts)
-        return f'<section id="{self.anchor}"><h2>{escape(self.title)}</h2>\n{content}</section>'
+        return self.name.lower().replace(" ", "-")
 
     def plots(self) -> Iterator[tuple[str, Figure]]:
         """Its figures for the folder, by name."""
         for part in self.parts:
-            if not isinstance(part, str):
-                yield from part.plots().items()
+            yield from part.plots().items()
 
 
 def render(title: str, subtitle: str, sections: Sequence[Section], source: str) -> str:
-    """The complete page."""
-    folder = files("vitrail.report")
-    return Template(folder.joinpath("page.html").read_text(encoding="utf-8")).substitute(
-        title=escape(title),
-        subtitle=escape(subtitle),
-        icon=quote(LOGO),
-        logo=LOGO,
-        css=folder.joinpath("page.css").read_text(encoding="utf-8"),
-        links="".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in sections),
-        body="\n".join(section.html() for section in sections),
-        version=__version__,
-        source=escape(source),
+    """The complete page, in the language of :func:`vitrail.report.language.written_in`."""
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            subtitle=subtitle,
+            icon=quote(LOGO),
+            logo=LOGO,
+            language=tag(),
+            sections=sections,
+            made=say("Made by vitrail {version} from the files of", version=__version__),
+            source=source,
+        )
     )
 
 
-def escape(text: object) -> str:
-    """Text as HTML."""
-    return html.escape(printable(str(text)))
-
-
-def paragraph(text: str) -> str:
+def paragraph(text: str) -> Text:
     """Running text."""
-    return f"<p>{escape(text)}</p>"
+    return Text(_macro("paragraph", text))
 
 
-def cards(values: Iterable[tuple[str, str]]) -> str:
+def cards(values: Iterable[tuple[str, str]]) -> Text:
     """Key numbers as (label, value); the first stands out."""
-    items = (
-        f'<div class="card{"" if i else " main"}"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
-        for i, (label, value) in enumerate(values)
-    )
-    return f'<div class="cards">{"".join(items)}</div>'
+    return Text(_macro("cards", list(values)))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Text:
     """A table that scrolls sideways on a phone; numbers are set flush right.
 
     Without column names, the first cell of each row is its heading.
     """
-    rows = list(rows)
-    numeric = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
-    lines = [_row(columns, ["th"] * len(columns), numeric)] if columns else []
-    for row in rows:
-        tags = ["td" if columns else "th"] + ["td"] * (len(row) - 1)
-        lines.append(_row(row, tags, numeric or [False] * len(row)))
-    return f'<div class="scroll"><table>{"".join(lines)}</table></div>'
+    rows = [list(row) for row in rows]
+    width = len(rows[0]) if rows else len(columns)
+    numeric = [bool(columns and rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(width)]
+    shown = [[f"{value:.4g}" if isinstance(value, float) else value for value in row] for row in rows]
+    return Text(_macro("table", columns, shown, numeric))
 
 
-def code(text: str) -> str:
+def code(text: str) -> Text:
     """Text to copy, line breaks kept."""
-    return "<pre>" + "\n".join(escape(line) for line in text.splitlines()) + "</pre>"
+    return Text(_macro("code", text.splitlines()))
 
 
-def folded(summary: str, content: str) -> str:
+def folded(summary: str, content: Text) -> Text:
     """Content that is shown when its summary is clicked."""
-    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+    return Text(_macro("folded", summary, content.html()))
 
 
-def _row(values: Sequence[object], tags: Sequence[str], numeric: Sequence[bool]) -> str:
-    cells = []
-    for value, tag, number in zip(values, tags, numeric, strict=True):
-        text = f"{value:.4g}" if isinstance(value, float) else value
-        kind = ' class="number"' if number else ""
-        cells.append(f"<{tag}{kind}>{escape(text)}</{tag}>")
-    return f"<tr>{''.join(cells)}</tr>"
+def _macro(name: str, *values: object) -> Markup:
+    """A piece of ``templates/parts.html``."""
+    piece: Markup = getattr(_environment().get_template("parts.html").module, name)(*values)
+    return piece
 
 
-def _tile(tile: Tile) -> str:
-    judged = {True: " right", False: " wrong", None: ""}[tile.right]
-    small = ' class="small"' if max(tile.image.size) < SMALL else ""
-    note = f"<small>{escape(tile.note)}</small>" if tile.note else ""
-    return (
-        f'<figure class="tile{judged}"><img{small} src="{data_uri(tile.image)}" alt="" loading="lazy">'
-        f"<figcaption><b>{escape(tile.title)}</b>{note}</figcaption></figure>"
+@cache
+def _environment() -> Environment:
+    """Escapes everything, and shows what does not print, such as a lone surrogate in a file name, legibly."""
+    return Environment(
+        loader=PackageLoader("vitrail.report"), autoescape=True, undefined=StrictUndefined, finalize=_printable
     )
+
+
+def _printable(value: object) -> object:
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _tile(tile: Tile) -> dict[str, Any]:
+    """What the template shows of a tile."""
+    alt = tile.alt or ", ".join(filter(None, (tile.title, tile.note, tile.name)))
+    return {
+        "kind": {True: "right", False: "wrong", None: ""}[tile.right],
+        "small": max(tile.image.size) < SMALL,
+        "uri": data_uri(tile.image),
+        "alt": alt or say("a picture"),
+        "title": tile.title,
+        "note": tile.note,
+        "name": tile.name,
+        "href": tile.href,
+    }
 
 
 def count(number: int) -> str:

@@ -63,3 +63,15 @@ def beside(panels: Sequence[Image.Image], height: int) -> Image.Image:
         canvas.paste(panel, (left, 0))
         left += panel.width + GAP
     return canvas
+
+
+def below(bands: Sequence[Image.Image]) -> Image.Image:
+    """The bands on top of each other, flush left."""
+    canvas = Image.new(
+        "RGB", (max(band.width for band in bands), sum(band.height + GAP for band in bands) - GAP), "white"
+    )
+    top = 0
+    for band in bands:
+        canvas.paste(band, (0, top))
+        top += band.height + GAP
+    return canvas

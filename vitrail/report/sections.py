@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,29 +12,32 @@ from vitrail.console import duration, printable
 from vitrail.pretrain import Pretraining
 from vitrail.report import attention, page, pretraining
 from vitrail.report import training as curves
+from vitrail.report.language import say
 from vitrail.report.page import Figures, Gallery, Part, Section
 
 if TYPE_CHECKING:
     from vitrail.report.evaluated import EvaluatedModel
     from vitrail.report.figures.tiles import Tile
     from vitrail.report.run_reader import RunReader
+    from vitrail.report.subgroups import Subgroups
 
 MAX_CLASS_ROWS = 1000
+MAX_CLASSES, OF_A_CLASS = 12, 6  # classes with examples, and examples of each
 
 
 def summary(run: RunReader, evaluated: EvaluatedModel | None) -> Section:
     """Key numbers."""
     numbers: list[tuple[str, str]] = []
-    parts = []
+    parts: list[Part] = []
     if evaluated is not None:
-        metrics, evaluation = evaluated.evaluation.metrics, evaluated.evaluation
-        numbers += [(line.label, line.show(metrics[name])) for name, line in evaluated.family.headlines.items()]
+        evaluation = evaluated.evaluation
+        numbers += evaluated.family.shown(evaluation)
         parameters = sum(p.numel() for p in evaluated.predictor.task.parameters())
-        numbers.append(("parameters", page.count(parameters)))
+        numbers.append((say("parameters"), page.count(parameters)))
         rate = f"{evaluation.images_per_second:,.0f}"
-        numbers.append((f"images/s on {evaluated.predictor.device.type}", rate))
-        images = f"{len(evaluation.index):,} images of the {evaluated.split} split"
-        parts.append(page.paragraph(f"Evaluated on the {images} with the released weights."))
+        numbers.append((say("images/s on {device}", device=evaluated.predictor.device.type), rate))
+        text = "Evaluated on the {count} images of the {split} split with the released weights."
+        parts.append(page.paragraph(say(text, count=f"{len(evaluation.index):,}", split=say(evaluated.split))))
     numbers += training_numbers(run)
     return Section("Summary", [*parts, page.cards(numbers)])
 
@@ -41,7 +45,7 @@ def summary(run: RunReader, evaluated: EvaluatedModel | None) -> Section:
 def training(run: RunReader) -> Section:
     """Learning curves."""
     figures = curves.figures(run)
-    text = (
+    text = say(
         "The training loss is the one that was minimised: on augmented images, during the epoch, and on another scale "
         "if mixup, label smoothing or binary cross-entropy change it."
     )
@@ -53,34 +57,37 @@ def data(run: RunReader, samples: list[Tile]) -> Section:
     parts: list[Part] = []
     if known := run.dataset:
         rows = [
-            ("source", known["source"]["spec"]),
-            *((f"{split} images", f"{count:,}") for split, count in known["counts"].items()),
-            (run.outputs, _names(known["classes"])),
-            ("SHA-256 of the index", known["sha256"]),
-            ("unreadable images left out", len(known["bad_files"])),
+            (say("source"), known["source"]["spec"]),
+            *((say("{split} images", split=say(split)), f"{count:,}") for split, count in known["counts"].items()),
+            (say(run.outputs), _names(known["classes"])),
+            (say("SHA-256 of the index"), known["sha256"]),
+            (say("unreadable images left out"), len(known["bad_files"])),
         ]
         parts.append(page.table((), rows))
     if samples:
-        parts.append(Gallery("training_batch", "A training batch after augmentation", samples))
+        parts.append(Gallery("training_batch", say("A training batch after augmentation"), samples))
     return Section("Data", parts)
 
 
-def results(evaluated: EvaluatedModel) -> list[Section]:
+def results(evaluated: EvaluatedModel, subgroups: Subgroups | None) -> list[Section]:
     """The family's figures with all rows in a table, then example images."""
     first, *others = (Section(title, [Figures(figures)]) for title, figures in evaluated.figures.items())
     tables = [_all_rows(title, rows) for title, rows in evaluated.evaluation.details.items() if isinstance(rows, list)]
-    sections = [Section(first.title, [*first.parts, *tables]), *others, _mistakes(evaluated), _attention(evaluated)]
+    sections = [Section(first.name, [*first.parts, *tables]), *others]
+    if subgroups is not None:
+        sections.append(_subgroups(evaluated, subgroups))
+    sections += [_mistakes(evaluated), _by_class(evaluated), _attention(evaluated)]
     return [_learning(evaluated), *sections] if isinstance(evaluated.predictor.task, Pretraining) else sections
 
 
 def provenance(run: RunReader) -> list[Section]:
     """Config, environment, and the commands to repeat the training."""
     config = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
-    sections = [Section("Config", [page.folded("config.yaml, every auto resolved", page.code(config))])]
+    sections = [Section("Config", [page.folded(say("config.yaml, every auto resolved"), page.code(config))])]
     if run.environment:
         sections.append(Section("Environment", [page.table((), page.flat(run.environment))]))
     if run.commands:
-        text = (
+        text = say(
             "The commands as they were given, one line per session; the config above and its seed determine the rest."
         )
         sections.append(Section("Reproduce", [page.paragraph(text), page.code("\n".join(run.commands))]))
@@ -93,23 +100,36 @@ def subtitle(run: RunReader) -> str:
     patch, size = (_size(model[key]) for key in ("patch_size", "image_size"))
     data = Path(run.config["data"]["source"]["spec"]).name
     task = run.task.rpartition(".")[2]
-    kind = f"Pretraining by {task} on {data}" if run.pretrained else f"{task.capitalize()} on {data}"
-    return f"{kind} · ViT {model['dim']} wide, {model['depth']} deep, {patch} patches of {size} images"
+    if run.pretrained:
+        kind = say("Pretraining by {task} on {data}", task=task, data=data)
+    else:
+        kind = say("{task} on {data}", task=say(task.capitalize()), data=data)
+    text = "ViT {dim} wide, {depth} deep, {patch} patches of {size} images"
+    return f"{kind} · {say(text, dim=model['dim'], depth=model['depth'], patch=patch, size=size)}"
 
 
 def training_numbers(run: RunReader) -> list[tuple[str, str]]:
-    """Number of epochs and training time."""
+    """Number of epochs and training time: the command's, or where it was not recorded that of the steps."""
     history = run.history
-    numbers = [("epochs", f"{int(history['epoch'][-1])}")] if "epoch" in history else []
-    if "seconds" in history:
-        numbers.append(("training time", duration(float(history["seconds"].sum()))))
+    numbers = [(say("epochs"), f"{int(history['epoch'][-1])}")] if "epoch" in history else []
+    if (seconds := run.summary.get("command_seconds")) is not None:
+        numbers.append((say("training time"), duration(seconds)))
+    elif "seconds" in history:
+        numbers.append((say("time of the training steps"), duration(float(history["seconds"].sum()))))
     return numbers
 
 
-def _all_rows(title: str, rows: list[dict[str, Any]]) -> str:
+def _all_rows(title: str, rows: list[dict[str, Any]]) -> page.Text:
     shown = sorted(rows, key=lambda row: row.get("f1", 0))[:MAX_CLASS_ROWS]
-    table = page.table(list(rows[0]), [list(row.values()) for row in shown])
-    return page.folded(f"Table of {len(shown):,} {title}", table)
+    table = page.table([say(name) for name in rows[0]], [list(row.values()) for row in shown])
+    return page.folded(say("Table of {count} {rows}", count=f"{len(shown):,}", rows=say(title)), table)
+
+
+def _subgroups(evaluated: EvaluatedModel, groups: Subgroups) -> Section:
+    text = "The images by the column {column} of {file}; the interval holds the share of right ones with 95 %."
+    note = page.paragraph(say(text, column=groups.column, file=groups.file.name))
+    columns, rows = groups.table(evaluated)
+    return Section("Subgroups", [note, page.table([say(name) for name in columns], rows)])
 
 
 def _mistakes(evaluated: EvaluatedModel) -> Section:
@@ -117,11 +137,35 @@ def _mistakes(evaluated: EvaluatedModel) -> Section:
     parts: list[Part] = []
     wide = evaluated.spatial
     if wrong:
-        heading = "truth next to prediction" if wide else "true → predicted"
-        parts.append(Gallery("worst_mistakes", f"Worst mistakes: {heading}, highest loss first", wrong, wide))
+        what = say("Worst mistakes: truth next to prediction, highest loss first")
+        heading = what if wide else say("Worst mistakes: true → predicted, highest loss first")
+        parts.append(Gallery("worst_mistakes", heading, wrong, wide))
     if right:
-        parts.append(Gallery("right", "Right, picked at random", right, wide))
+        parts.append(Gallery("right", say("Right, picked at random"), right, wide))
     return Section("Mistakes" if wrong else "Examples", parts)
+
+
+def _by_class(evaluated: EvaluatedModel) -> Section:
+    """Of each class some mistakes, highest loss first, then images that are right; of many classes the weakest."""
+    classes = evaluated.evaluation.details.get("classes")
+    if evaluated.spatial or not classes or "true" not in evaluated.columns:
+        return Section("Examples by class", [])
+    rows: dict[object, list[int]] = defaultdict(list)
+    for row in [*evaluated.mistakes(len(evaluated.worst_first)), *evaluated.examples(len(evaluated.worst_first))]:
+        rows[evaluated.columns["true"][row]].append(row)
+    weakest = sorted(classes, key=lambda each: each.get("f1", 0))[:MAX_CLASSES]
+    names = [each["name"] for each in weakest if rows[each["name"]]]
+    tiles = {name: [evaluated.tile(row) for row in _halves(evaluated, rows[name])] for name in names}
+    parts = [Gallery(f"class_{place}", printable(name), tiles[name]) for place, name in enumerate(names)]
+    return Section("Examples by class", parts)
+
+
+def _halves(evaluated: EvaluatedModel, rows: list[int]) -> list[int]:
+    """Half mistakes and half right ones, more of the one where there are few of the other."""
+    wrong = [row for row in rows if not evaluated.family.caption(evaluated.evaluation, row).right]
+    right = rows[len(wrong) :]
+    num_right = min(len(right), max(OF_A_CLASS // 2, OF_A_CLASS - len(wrong)))
+    return wrong[: OF_A_CLASS - num_right] + right[:num_right]
 
 
 def _learning(evaluated: EvaluatedModel) -> Section:
@@ -130,16 +174,27 @@ def _learning(evaluated: EvaluatedModel) -> Section:
 
 
 def _attention(evaluated: EvaluatedModel) -> Section:
-    evidence = "gradcam" in attention.methods(evaluated)
-    text = (
+    rollout = say(
         "Next to each image, how much each patch reached the output through all layers (attention rollout, "
-        "Abnar & Zuidema 2020)"
-        + (" and where the evidence for the prediction lies (Grad-CAM, Selvaraju et al. 2017)" if evidence else "")
-        + ". Below, what the layers learned (figure 7 of Dosovitskiy et al. 2021)."
+        "Abnar & Zuidema 2020)."
     )
-    heading = "Image, rollout, Grad-CAM" if evidence else "Image, rollout"
-    strips = Gallery("attention", heading, attention.strips(evaluated), wide=True)
-    return Section("Attention", [page.paragraph(text), strips, Figures(attention.anatomy(evaluated), wide=True)])
+    evidence = "gradcam" in attention.methods(evaluated)
+    gradcam = say("Then where the evidence for the prediction lies (Grad-CAM, Selvaraju et al. 2017).")
+    learned = say("Below, what the layers learned (figure 7 of Dosovitskiy et al. 2021).")
+    text = " ".join([rollout, *([gradcam] if evidence else []), learned])
+    heading = say("Image, rollout, Grad-CAM" if evidence else "Image, rollout")
+    parts: list[Part] = [page.paragraph(text), Gallery("attention", heading, attention.strips(evaluated), wide=True)]
+    if pairs := attention.pairs(evaluated):
+        features = say(
+            "Two images on top of each other. In the middle, the first three principal components of the upper image's "
+            "patch features as colours: like colours are alike to the model, in both images. On the right, how alike "
+            "each patch is to the marked one (cosine)."
+        )
+        parts += [
+            page.paragraph(features),
+            Gallery("patches", say("Image, colours, similar patches"), pairs, wide=True),
+        ]
+    return Section("Attention", [*parts, Figures(attention.anatomy(evaluated), wide=True)])
 
 
 def _names(names: list[str]) -> str:

@@ -13,8 +13,11 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+import numpy as np
+
 from vitrail import fonts
 from vitrail.console import printable
+from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +31,8 @@ VARIABLES = {
     INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper",
     BLUE: "--blue", ORANGE: "--orange", GREEN: "--green", PURPLE: "--purple", AMBER: "--amber", SKY: "--sky",
 }  # fmt: skip
+ROOM = 0.03  # beside 0 and 1
+NOTE = "note"  # marks the second line of a heading
 WIDTH = 5.2  # inches; on the page a figure is one phone wide, two stand side by side on a desktop
 DPI = 170
 
@@ -69,7 +74,24 @@ def title(axes: Axes, text: str, note: str = "") -> None:
     axes.set_title(text + ("\n" if note else ""), loc="left", fontweight="bold")
     if note:
         line = axes.annotate(note, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", color=MUTED)
+        line.set_gid(NOTE)
         line.set_in_layout(False)  # a long note is cut at the edge, or it would leave no room for the axes
+
+
+def translated(figure: Figure) -> Figure:
+    """The figure with its own texts in the language of the report, where a lower layer wrote them in English."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(say(text.get_text()))
+    return figure
+
+
+def from_0_to_1(axes: Axes, *directions: str) -> None:
+    """Limits of shares along ``x``, ``y`` or both, with room for what lies at 0 and at 1."""
+    for direction in directions:
+        axes.set(**{f"{direction}lim": (-ROOM, 1 + ROOM)})
 
 
 def short(name: str, length: int = 20) -> str:
@@ -89,20 +111,43 @@ def save_png(figure: Figure, path: Path) -> None:
     figure.set_layout_engine("none")  # finding it took most of the time, and to_svg needs the same
 
 
-def to_svg(figure: Figure, label: str) -> str:
-    """The figure as inline SVG that scales to its container and takes colours and font from the page."""
+def described(figure: Figure) -> str:
+    """What a figure shows, in words: its headings, its axes, and where its named lines begin and end."""
+    parts = []
+    for axes in figure.axes:
+        parts += [
+            (axes.get_title(loc="left") or axes.get_title()).strip(),
+            *(note.get_text() for note in axes.texts if note.get_gid() == NOTE),
+        ]
+        if axes.get_xlabel() and axes.get_ylabel():
+            parts.append(say("{y} by {x}", y=axes.get_ylabel(), x=axes.get_xlabel()))
+        for line in axes.get_lines():
+            name, values = str(line.get_label()), np.asarray(line.get_ydata(), dtype=float)
+            if not name.startswith("_") and len(values):
+                parts.append(
+                    say("{name} from {first} to {last}", name=name, first=f"{values[0]:.3g}", last=f"{values[-1]:.3g}")
+                )
+    return "; ".join(printable(part) for part in parts if part)
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """The figure as inline SVG that scales to its container and takes colours and font from the page.
+
+    Args:
+        name: from which the names of its parts are made; what it shows in words, if nothing in it says so.
+    """
     import html
 
     import matplotlib as mpl
 
     buffer = StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}), fonts.named_missing():
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), fonts.named_missing():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(
         r'<svg[^>]*?viewBox="([^"]*)"[^>]*>',
-        rf'<svg viewBox="\1" role="img" aria-label="{html.escape(label)}">',
+        lambda match: f'<svg viewBox="{match[1]}" role="img" aria-label="{html.escape(described(figure) or name)}">',
         text,
         count=1,
     )

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from vitrail.data.batch import Batch, views_of
 from vitrail.metrics import mode_of
 from vitrail.report.families import Headline, find, load
 from vitrail.report.figures import curves
 from vitrail.report.figures.tiles import Tile
+from vitrail.report.language import say
 from vitrail.report.pictures import beside, denormalised
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
     from vitrail.report.run_reader import RunReader
 
+SPLITS = (("train", "train"), ("val", "validation"))  # in metrics.csv and in words
 NUM_SAMPLES = 24
 NUM_STRIPS, STRIP_HEIGHT = 6, 96
 
@@ -25,17 +29,17 @@ def figures(record: RunReader) -> dict[str, Figure]:
     """Loss, its parts, learning rate, and the metric that selects the best weights; those that were logged."""
     monitor, mode = monitored(record)
     drawn = {}
-    losses = {label: record.curve(f"{split}_loss") for split, label in (("train", "train"), ("val", "validation"))}
+    losses = {say(label): record.curve(f"{split}_loss") for split, label in SPLITS}
     if measured := {label: curve for label, curve in losses.items() if curve is not None}:
-        drawn["loss"] = curves.learning_curve("Loss", measured)
+        drawn["loss"] = curves.learning_curve(say("Loss"), measured)
     if monitor is not None and (parts := _parts(record)):
-        drawn["loss_parts"] = curves.learning_curve("Parts of the training loss", parts)
+        drawn["loss_parts"] = curves.learning_curve(say("Parts of the training loss"), parts)
     if (curve := record.curve("lr")) is not None:
-        drawn["learning_rate"] = curves.learning_rate(*curve)
+        drawn["learning_rate"] = curves.learning_rate(*curve, peak_rate(record))
     if monitor is None:
         return drawn | _monitors(record)
     if (curve := record.curve(f"val_{monitor}")) is not None:
-        drawn[monitor] = curves.learning_curve(f"Validation {label_of(record, monitor)}", {"validation": curve}, mode)
+        drawn[monitor] = curves.learning_curve(in_words(record, f"val_{monitor}"), {say("validation"): curve}, mode)
     return drawn
 
 
@@ -66,7 +70,7 @@ def _monitors(record: RunReader) -> dict[str, Figure]:
     """All other numbers logged in training and validation."""
     drawn = {}
     for name in _logged(record):
-        both = {label: record.curve(f"{split}_{name}") for split, label in (("train", "train"), ("val", "validation"))}
+        both = {say(label): record.curve(f"{split}_{name}") for split, label in SPLITS}
         if name != "loss" and (measured := {label: curve for label, curve in both.items() if curve is not None}):
             drawn[name] = curves.learning_curve(label_of(record, name).capitalize(), measured)
     return drawn
@@ -95,10 +99,24 @@ def monitored(record: RunReader) -> tuple[str | None, Literal["max", "min"]]:
 def label_of(record: RunReader, metric: str) -> str:
     """A metric's label."""
     known = headlines(record)
-    return known[metric].label if metric in known else metric.replace("_", " ")
+    return say(known[metric].label) if metric in known else say(metric.replace("_", " "))
 
 
 def headlines(record: RunReader) -> Mapping[str, Headline]:
     """How the numbers of the run's task are written; none for a third party's without a family."""
     family = load("representation") if record.pretrained else find(record.task_class)
     return {} if family is None else family.headlines
+
+
+def in_words(record: RunReader, column: str) -> str:
+    """A column of metrics.csv as a heading."""
+    if column == "lr":
+        return say("Learning rate")
+    split, _, metric = column.partition("_")
+    heading = {"train": "Training: {metric}", "val": "Validation: {metric}", "test": "Test: {metric}"}.get(split)
+    return say(column.replace("_", " ")) if heading is None else say(heading, metric=label_of(record, metric))
+
+
+def peak_rate(record: RunReader) -> float:
+    """The highest learning rate of all steps; of a run that did not record it, of the ends of epochs."""
+    return float(record.summary.get("peak_lr") or np.nanmax(record.history["lr"]))

@@ -11,9 +11,7 @@ from fastapi.responses import JSONResponse
 from vitrail.serve.jobs.attention import Attention
 from vitrail.serve.jobs.merge import Merge
 from vitrail.serve.requests import OPENAPI, shares
-from vitrail.serve.v1 import MAX_TOP, CurrentService, Model, ReservedSlot, only_image
-
-MAX_TOKENS = 1_000_000  # more than any model has
+from vitrail.serve.v1 import MAX_TOKENS, MAX_TOP, CurrentService, Model, ReservedSlot, only_image
 
 router = APIRouter(prefix="/v1", tags=["v1"])
 

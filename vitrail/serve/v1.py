@@ -16,11 +16,12 @@ from torch import Tensor
 
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import did_you_mean
-from vitrail.explain import Heat, method_names, method_options, named_output
+from vitrail.explain import PatchMap, compare, comparing, method_names, method_options, named_output
 from vitrail.explain.overlay import overlay
 from vitrail.predictions import Prediction, SpatialPrediction
 from vitrail.serve.jobs.embed import Embed
 from vitrail.serve.jobs.explain import Explain
+from vitrail.serve.jobs.patches import Patches
 from vitrail.serve.jobs.predict import Predict
 from vitrail.serve.limits import Limits
 from vitrail.serve.requests import OPENAPI, encoded_images, fit_image, picture, shares
@@ -28,8 +29,11 @@ from vitrail.serve.service import Fitted, QueueSlot, Service
 from vitrail.serve.worker import ServedModel
 
 MAX_TOP = 1000
+MAX_TOKENS = 1_000_000  # more than any model has
+TOO_MANY = "this route takes one image; send several requests"
 Model = Annotated[str | None, Query(description="A name of /v1/models; default the first.")]
 METHODS = method_names()
+COMPARING = comparing()
 
 router = APIRouter(prefix="/v1", tags=["v1"])
 
@@ -52,10 +56,17 @@ ReservedSlot = Annotated[QueueSlot, Depends(queue_slot)]
 
 @router.get("/models")
 async def models(service: CurrentService) -> JSONResponse:
-    """The models that are served, the default one first, and the explain methods with their options."""
+    """The models that are served, the default one first, and the explain methods with their options.
+
+    Methods that ``compare`` also take two images.
+    """
     served = service.worker.served.values()
     known = set().union(*(each.methods for each in served))
-    methods = [{"name": name, "options": options} for name, options in method_options().items() if name in known]
+    methods = [
+        {"name": name, "options": options, "compares": name in COMPARING}
+        for name, options in method_options().items()
+        if name in known
+    ]
     return JSONResponse({"models": [about(each) for each in served], "methods": methods})
 
 
@@ -96,28 +107,41 @@ async def explain(
     service: CurrentService,
     slot: ReservedSlot,
     model: Model = None,
-    method: Annotated[str, Query(json_schema_extra={"enum": METHODS})] = "rollout",
+    method: Annotated[str, Query(json_schema_extra={"enum": METHODS}, description="A name of /v1/models.")] = "rollout",
     layer: Annotated[int | None, Query(ge=-1000, le=1000, description="0 the first, -1 the last.")] = None,
     head: Annotated[int | None, Query(ge=0, le=1000, description="Of attention.")] = None,
     target: Annotated[str | None, Query(max_length=1000, description="A class (gradcam, relevance, queries).")] = None,
+    patch: Annotated[int | None, Query(ge=0, le=MAX_TOKENS, description="Row by row (similarity).")] = None,
     format: Annotated[Literal["json", "png"], Query(description="All maps, or one drawn on the image.")] = "json",
     map: Annotated[int, Query(ge=-10_000, le=10_000, description="Which one to draw.")] = -1,
 ) -> Response:
-    """Heat maps of one image on the token grid, from an explanation method."""
+    """Maps of one image on the token grid, from an explanation method.
+
+    Of pca and similarity a second image may follow, the reference: its patches are what the first one's are compared
+    with, it gives the colours, and the patch is one of its own.
+    """
     served = service.model(model)
     if method not in METHODS:
         raise HTTPException(422, f"unknown method {method!r}; {did_you_mean(method, METHODS)}")
     output = None if target is None else named_output(served.classes, target)
-    asked = {"layer": layer, "head": head, "target": output}
-    options = tuple((name, value) for name, value in asked.items() if value is not None)
-    data, seen = await only_image(request, service, served)
-    (heats,) = await service.compute(served.name, Explain(method, options), [seen])
+    asked = {"layer": layer, "head": head, "target": output, "patch": patch}
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    images = await encoded_images(request, service)
+    if len(images) > (2 if method in COMPARING else 1):
+        raise HTTPException(413, TOO_MANY)
+    slot.reserve(len(images))
+    seen = await decoded(images, service, served)
+    if len(images) == 1:
+        (maps,) = await service.compute(served.name, Explain(method, tuple(options.items())), seen)
+    else:
+        pair = await service.compute(served.name, Patches(options.get("layer", -1)), seen)
+        maps = await service.in_thread(lambda: compare(method, *pair, **options))
     if format == "json":
-        maps = [{"title": heat.title, "values": heat.values.tolist()} for heat in heats]
-        return JSONResponse({"model": served.name, "method": method, "region": shares(seen[1]), "maps": maps})
-    if not -len(heats) <= map < len(heats):
-        raise HTTPException(422, f"there is no map {map}; there are {len(heats)}")
-    drawing = await service.in_thread(_drawn, data, heats[map], served.preprocess, service.limits)
+        rows = [each.to_dict() for each in maps]
+        return JSONResponse({"model": served.name, "method": method, "region": shares(seen[0][1]), "maps": rows})
+    if not -len(maps) <= map < len(maps):
+        raise HTTPException(422, f"there is no map {map}; there are {len(maps)}")
+    drawing = await service.in_thread(_drawn, images[0], maps[map], served.preprocess, service.limits)
     return Response(drawing, media_type="image/png")
 
 
@@ -148,7 +172,7 @@ async def only_image(request: Request, service: Service, served: ServedModel) ->
     """
     images = await encoded_images(request, service)
     if len(images) > 1:
-        raise HTTPException(413, "this route takes one image; send several requests")
+        raise HTTPException(413, TOO_MANY)
     preprocess = Preprocess(served.preprocess)
     seen = await service.in_thread(fit_image, images[0], 0, preprocess, service.limits, served.spatial)
     return images[0], seen
@@ -171,11 +195,11 @@ def prediction_json(prediction: Prediction, top: int) -> dict[str, Any]:
     return values | {"map": base64.b64encode(file.getvalue()).decode()}
 
 
-def _drawn(data: bytes, heat: Heat, config: PreprocessConfig, limits: Limits) -> bytes:
+def _drawn(data: bytes, found: PatchMap, config: PreprocessConfig, limits: Limits) -> bytes:
     opened = picture(data, 0, config.channels, limits)  # again: decoded pictures are too large to wait in a queue
     if isinstance(opened, Tensor):
         raise HTTPException(422, f"an image of {len(opened)} channels cannot be drawn; use format=json")
-    drawing = overlay(opened, heat, Preprocess(config).region((opened.height, opened.width)))
+    drawing = overlay(opened, found, Preprocess(config).region((opened.height, opened.width)))
     file = io.BytesIO()
     drawing.save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -78,6 +78,13 @@ def table_writer(top: int) -> Iterator[Writer]:
         flush()
 
 
+def in_words(prediction: Prediction) -> str:
+    """The best class with its probability, what was found, or all numbers, on one line."""
+    if isinstance(prediction, SpatialPrediction | RankedPrediction):
+        return " ".join(value for value in _line(prediction, 1).values() if value)
+    return ", ".join(f"{name} {value}" for name, value in _line(prediction, 1).items())
+
+
 def _rows(prediction: Prediction, top: int) -> list[dict[str, Any]]:
     if isinstance(prediction, SpatialPrediction):
         return prediction.rows()

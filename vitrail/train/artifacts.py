@@ -78,6 +78,7 @@ def summary(context: TrainContext, *, stopped_early: bool) -> dict[str, object]:
         "metrics": native.read_meta(context.folder.weights(name))["metrics"],
         "weights": f"weights/{name}.safetensors",
         "train": rows[-1],
+        "peak_lr": max(group["peak_lr"] for group in context.state.optimizer.param_groups),
         "training_seconds": round(seconds, 3),
         "images_per_second": round(images / seconds, 1) if seconds else None,
         "precision": run.precision,

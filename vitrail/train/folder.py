@@ -18,6 +18,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -40,6 +41,7 @@ class RunFolder:
         self.state = self.path / "state"
         self.summary = self.path / "summary.json"
         self._lock: IO[str] | None = None
+        self._begun = time.monotonic()
 
     def weights(self, name: str) -> Path:
         """``best`` or ``last``."""
@@ -148,6 +150,7 @@ class RunFolder:
 
     def begin(self, run: Run, data: dict[str, Any], *, resumed: bool) -> None:
         """Write config, environment, data and command. From now on the run is not complete."""
+        self._begun = time.monotonic()
         files.remove(self.summary)
         with files.replacing(self.config) as temporary:
             configs.save(run, temporary)
@@ -171,8 +174,13 @@ class RunFolder:
             files.write_json(self.path / "data.json", data)
 
     def finish(self, summary: Mapping[str, object]) -> None:
-        """Write the summary, which marks the run as complete; it is on disk when this returns."""
-        files.write_json(self.summary, summary)
+        """Write the summary, which marks the run as complete; it is on disk when this returns.
+
+        Of a run of one session it holds the time from its beginning to its end, evaluation and saving included.
+        """
+        sessions = (self.path / "command.txt").read_text(encoding="utf-8", errors="replace").count("\n")
+        took = {"command_seconds": round(time.monotonic() - self._begun, 3)} if sessions == 1 else {}
+        files.write_json(self.summary, {**summary, **took})
         note(f"{self.path}: complete")
 
 

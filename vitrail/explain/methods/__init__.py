@@ -1,1 +1,1 @@
-"""One method a file: ``Options`` and ``explain(task, images, options, *padding) -> list[Heat]``."""
+"""One method a file: ``Options`` and ``explain(task, images, options, *padding) -> list[PatchMap]``."""

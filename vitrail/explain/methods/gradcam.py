@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.explain import Heat, Target, chosen_output, class_scores, has_answers, heat, layer_index
+from vitrail.explain import Heat, Target, chosen_index, class_scores, has_answers, heat, layer_index, output_names
 from vitrail.explain.attentions import encoder_of_all_tokens
 from vitrail.nn.attend import Positions
 from vitrail.nn.attention import Attention, AttentionPattern
@@ -56,14 +56,15 @@ def explain(task: EncoderModule, images: Tensor, options: Options, *padding: Ten
     layer, caught = layer_index(task, options.layer), list[Tensor]()
     with wrapped({layer: vit.blocks[layer]}, lambda _, pattern: _Watched(pattern, caught.append)):
         outputs = class_scores(task, images, *padding)
-    (gradient,) = torch.autograd.grad(chosen_output(outputs, options.target), caught)
+    index = chosen_index(outputs, options.target)
+    (gradient,) = torch.autograd.grad(outputs[index], caught)
     grid = vit.grid(images)
     num_patches = grid[0] * grid[1]  # the last tokens, whatever stands before them
     activations, weights = caught[0][0, -num_patches:], gradient[0, -num_patches:]
     if options.weights == "mean":
         weights = weights.mean(dim=0)
     values = (activations * weights).sum(dim=1).relu()
-    return [heat(f"Grad-CAM at layer {layer}", values, grid)]
+    return [heat(f"Grad-CAM for {output_names(task)[index]}, layer {layer}", values, grid)]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.explain import Heat, Target, chosen_output, class_scores, has_answers, heat
+from vitrail.explain import Heat, Target, chosen_index, class_scores, has_answers, heat, output_names
 from vitrail.explain.attentions import encoder_of_all_tokens, received, with_joined
 from vitrail.nn.recording import recorded
 from vitrail.trainable import EncoderModule
@@ -42,11 +42,12 @@ def explain(task: EncoderModule, images: Tensor, options: Options, *padding: Ten
     with recorded(dict(enumerate(vit.blocks))) as found:
         outputs = class_scores(task, images, *padding)
     matrices = [found[layer] for layer in range(vit.depth)]
-    gradients = torch.autograd.grad(chosen_output(outputs, options.target), matrices)
+    index = chosen_index(outputs, options.target)
+    gradients = torch.autograd.grad(outputs[index], matrices)
     flow = relevance([a.detach()[0] for a in matrices], [g[0] for g in gradients])
     grid = vit.grid(images)
     patches = received(flow, vit, grid, *padding)
-    return [heat("relevance", patches, grid)]
+    return [heat(f"relevance for {output_names(task)[index]}", patches, grid)]
 
 
 def relevance(attentions: list[Tensor], gradients: list[Tensor]) -> Tensor:

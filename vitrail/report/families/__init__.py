@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 from vitrail import registry
 from vitrail.errors import UserError
+from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,6 +65,7 @@ class Family:
         caption: the target and the prediction of the image in a row.
         figures: figures by section and name; at least one section.
         draw: target and prediction side by side on the image of a row, for spatial results.
+        trivial: names of scalars that say nothing of this evaluation, such as top-5 of five classes.
     """
 
     headlines: Mapping[str, Headline]
@@ -71,6 +73,16 @@ class Family:
     caption: Callable[[Evaluation, int], Caption]
     figures: Callable[[Evaluation], Figures]
     draw: Callable[[Evaluation, int, Image.Image], Image.Image] | None = None
+    trivial: Callable[[Evaluation], Collection[str]] | None = None
+
+    def left_out(self, evaluation: Evaluation) -> Collection[str]:
+        """Names of headlines that are not shown."""
+        return self.trivial(evaluation) if self.trivial else ()
+
+    def shown(self, evaluation: Evaluation) -> list[tuple[str, str]]:
+        """The scalars of an evaluation as (label, value), in order."""
+        lines = [(name, line) for name, line in self.headlines.items() if name not in self.left_out(evaluation)]
+        return [(say(line.label), line.show(evaluation.metrics[name])) for name, line in lines]
 
 
 def load(name: str) -> Family:

@@ -50,8 +50,8 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
 
 
 def figures(evaluation: Evaluation) -> Figures:
-    """Confusions, class scores, and calibration."""
-    from vitrail.report.figures import classes, confusion, reliability
+    """Confusions, class scores, calibration, and what a threshold of the confidence keeps."""
+    from vitrail.report.figures import classes, confusion, reliability, thresholds
 
     details, names = evaluation.details, evaluation.family.names
     by_class = {
@@ -60,8 +60,33 @@ def figures(evaluation: Evaluation) -> Figures:
     }
     if confusion.most_confused(details["confusion"], 1):
         by_class["confused"] = confusion.pairs(details["confusion"], names)
-    diagram = reliability.reliability_diagram(details["reliability"], evaluation.metrics["ece"])
-    return {"Classes": by_class, "Calibration": {"reliability": diagram}}
+    sure = {
+        "reliability": reliability.reliability_diagram(details["reliability"], evaluation.metrics["ece"]),
+        "thresholds": thresholds.kept(*_confidences(evaluation)),
+    }
+    if len(names) == 2:
+        scores, present = _of_second_class(evaluation)
+        sure["threshold_of_class"] = thresholds.decisions(scores, present, names[1])
+    return {"Classes": by_class, "Calibration": sure}
 
 
-FAMILY = Family(HEADLINES, columns, caption, figures)
+def _confidences(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """The probability of each image's prediction, and whether it is right."""
+    table = columns(evaluation)
+    right = [true == said for true, said in zip(table["true"], table["predicted"], strict=True)]
+    return np.array(table["confidence"], dtype=float), np.array(right)
+
+
+def _of_second_class(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """The probability of the second of two classes, and whether an image is of it."""
+    logits, targets = evaluation.outputs.astype(np.float64), np.asarray(evaluation.targets)
+    labels = targets.argmax(axis=1) if targets.ndim == 2 else targets
+    return 1 / (1 + np.exp(logits[:, 0] - logits[:, 1])), labels == 1
+
+
+def trivial(evaluation: Evaluation) -> list[str]:
+    """Five classes are always among the first five."""
+    return ["top5"] if len(evaluation.family.names) <= 5 else []
+
+
+FAMILY = Family(HEADLINES, columns, caption, figures, trivial=trivial)

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from vitrail.report.families import Caption, Columns, Family, Figures, Headline
+from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from vitrail.evaluation import Evaluation
@@ -42,7 +43,8 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
     names, fate, true = evaluation.family.names, _fate(evaluation, row), evaluation.targets[row]
     texts = [in_words(labels.tolist(), names) for labels in (true.labels, _said(evaluation, row).labels)]
     wrong, missed = int((fate.found == -1).sum()), len(fate.missed)
-    parts = [f"{count} {what}" for count, what in ((missed, "missed"), (wrong, "wrong")) if count]
+    texts_of = {"{count} missed": missed, "{count} wrong": wrong}
+    parts = [say(text, count=count) for text, count in texts_of.items() if count]
     return Caption(texts[0], texts[1], ", ".join(parts), not parts)
 
 
@@ -78,7 +80,7 @@ def figures(evaluation: Evaluation) -> Figures:
     ]
     shown = {
         "per_class": classes.per_class(details["classes"], "ap"),
-        "confusion": confusion.matrix(family.confusion(details["threshold"]), [*family.names, "nothing"]),
+        "confusion": confusion.matrix(family.confusion(details["threshold"]), [*family.names, say("nothing")]),
     }
     return {"Classes": {**({"precision_recall": precision_recall.precision_recall(curves)} if curves else {}), **shown}}
 

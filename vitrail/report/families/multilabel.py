@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitrail.report.families import Caption, Columns, Family, Figures, Headline
+from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from vitrail.evaluation import Evaluation
@@ -39,8 +40,8 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
     present, said = evaluation.targets[row] > 0.5, evaluation.outputs[row] > 0
     names = evaluation.family.names
     wrong = int((present != said).sum())
-    shown = [", ".join(_chosen(names, which)) or "none" for which in (present, said)]
-    return Caption(shown[0], shown[1], f"{wrong} wrong" if wrong else "", wrong == 0)
+    shown = [", ".join(_chosen(names, which)) or say("none") for which in (present, said)]
+    return Caption(shown[0], shown[1], say("{count} wrong", count=wrong) if wrong else "", wrong == 0)
 
 
 def figures(evaluation: Evaluation) -> Figures:
@@ -48,7 +49,7 @@ def figures(evaluation: Evaluation) -> Figures:
     import torch
 
     from vitrail.metrics.multilabel import precision_recall_curve
-    from vitrail.report.figures import classes, precision_recall
+    from vitrail.report.figures import classes, precision_recall, thresholds
 
     rows = evaluation.details["classes"]
     curves = []
@@ -58,6 +59,8 @@ def figures(evaluation: Evaluation) -> Figures:
             precision, recall = precision_recall_curve(torch.from_numpy(scores.copy()), present)
             curves.append((row["name"], row["ap"], precision.numpy(), recall.numpy()))
     shown = {"per_class": classes.per_class(rows, "ap"), "precision_recall": precision_recall.precision_recall(curves)}
+    scores = 1 / (1 + np.exp(-evaluation.outputs.astype(np.float64)))
+    shown["thresholds"] = thresholds.decisions(scores, evaluation.targets > 0.5)
     return {"Classes": shown}
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from PIL import Image
 
 from vitrail.report.families import Caption, Columns, Family, Figures, Headline
+from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from vitrail.data.segments import Segments
@@ -37,7 +38,7 @@ def columns(evaluation: Evaluation) -> Columns:
 def caption(evaluation: Evaluation, row: int) -> Caption:
     """Annotated and predicted segments, and the share of them that match."""
     right = _right(evaluation, row)
-    return Caption(*_named(evaluation, row), f"{right:.0%} of the segments match", right == 1)
+    return Caption(*_named(evaluation, row), say("{share} of the segments match", share=f"{right:.0%}"), right == 1)
 
 
 def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image:

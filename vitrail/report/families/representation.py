@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitrail.report.families import Caption, Columns, Family, Figures, Headline
+from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from vitrail.evaluation import Evaluation
@@ -32,7 +33,7 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
     if (votes := _votes(evaluation)) is None:
         return Caption("", "", "", True)
     true, said, names = int(evaluation.targets[row]), int(votes[row].argmax()), evaluation.family.names
-    return Caption(names[true], names[said], f"{votes[row, said]:.0%} of the vote", true == said)
+    return Caption(names[true], names[said], say("{share} of the vote", share=f"{votes[row, said]:.0%}"), true == said)
 
 
 def figures(evaluation: Evaluation) -> Figures:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from vitrail.report.families import Caption, Columns, Family, Figures, Headline
+from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from vitrail.evaluation import Evaluation
@@ -34,7 +35,7 @@ def caption(evaluation: Evaluation, row: int) -> Caption:
     """True and predicted classes, and the share of correct pixels."""
     true, said = (_named(maps[row], evaluation) for maps in (evaluation.targets, evaluation.outputs))
     right = _right(evaluation, row)
-    return Caption(true, said, f"{right:.1%} of the pixels", right >= RIGHT)
+    return Caption(true, said, say("{share} of the pixels", share=f"{right:.1%}"), right >= RIGHT)
 
 
 def drawn(evaluation: Evaluation, row: int, picture: Image.Image) -> Image.Image:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitrail.report import style
+from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
         if size <= MAX_NUMBERS:
             _write_counts(axes, cells, counts, alphas)
     _name_axes(axes, names)
-    style.title(axes, "Confusion matrix", note)
+    style.title(axes, say("Confusion matrix"), note)
     return figure
 
 
@@ -63,7 +64,7 @@ def pairs(counts: np.ndarray, names: Sequence[str], limit: int = 12) -> Figure:
     axes.set_xticks([])
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(length=0, labelcolor=style.INK)
-    style.title(axes, "Most confused", "true → predicted, number of images")
+    style.title(axes, say("Most confused"), say("true → predicted, number of images"))
     return figure
 
 
@@ -78,11 +79,11 @@ def most_confused(counts: np.ndarray, limit: int) -> list[tuple[int, int, int]]:
 def _shown(counts: np.ndarray) -> tuple[np.ndarray, str]:
     """The classes that fit, and the line that names them."""
     if len(counts) <= MAX_CLASSES:
-        return np.arange(len(counts)), "share of each true class; mistakes are shaded more strongly"
+        return np.arange(len(counts)), say("share of each true class; mistakes are shaded more strongly")
     mistakes = counts - np.diag(np.diag(counts))
     involved = mistakes.sum(axis=0) + mistakes.sum(axis=1)
     shown = np.sort(np.argsort(-involved, kind="stable")[:NUM_WORST])
-    return shown, f"the {NUM_WORST} of {len(counts)} classes with the most mistakes"
+    return shown, say("the {shown} of {all} classes with the most mistakes", shown=NUM_WORST, all=len(counts))
 
 
 def _write_counts(axes: Axes, cells: list[tuple[int, int]], counts: np.ndarray, alphas: list[float]) -> None:
@@ -106,7 +107,9 @@ def _name_axes(axes: Axes, names: Sequence[str]) -> None:
     fontsize = 8.5 if size <= MAX_NUMBERS else 6.2
     axes.set_xticks(range(size), labels, rotation=90 if upright else 0, fontsize=fontsize)
     axes.set_yticks(range(size), labels, fontsize=fontsize)
-    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xlabel="predicted", ylabel="true", aspect="equal")
+    axes.set(
+        xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xlabel=say("predicted"), ylabel=say("true"), aspect="equal"
+    )
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from vitrail.report import style
+from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,27 +34,41 @@ def learning_curve(name: str, curves: dict[str, Curve], best: Literal["max", "mi
     if best is not None:
         epochs, values = list(curves.values())[-1]
         at = int(np.nanargmax(values) if best == "max" else np.nanargmin(values))
-        note = f"best {values[at]:.4g} at epoch {epochs[at]:g}"
+        note = say("best {value} at epoch {epoch}", value=f"{values[at]:.4g}", epoch=f"{epochs[at]:g}")
         colour = axes.get_lines()[-1].get_color()
         axes.plot(epochs[at], values[at], "o", color=colour, markerfacecolor=style.PAPER, markersize=6)
     style.title(axes, name, note)
-    axes.set_xlabel("epoch")
-    axes.margins(x=0.01)
+    _by_epoch(axes)
     return figure
 
 
 @style.styled
-def learning_rate(epochs: np.ndarray, rates: np.ndarray) -> Figure:
-    """The learning rate by epoch."""
+def learning_rate(epochs: np.ndarray, rates: np.ndarray, peak: float) -> Figure:
+    """The learning rate at the end of each epoch.
+
+    Args:
+        peak: the highest one of all steps, which may lie within an epoch.
+    """
     figure, axes = style.canvas(2.9)
     axes.fill_between(epochs, rates, color=style.BLUE, alpha=0.12, linewidth=0)
-    axes.plot(epochs, rates)
-    axes.set_ylim(bottom=0)
+    axes.plot(epochs, rates, marker="o" if len(epochs) < 3 else None, clip_on=False)
+    axes.set_ylim(0, 1.05 * max(peak, float(np.max(rates))))
+    axes.axhline(peak, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.yaxis.set_major_formatter("{x:.3g}")  # an exponent above the axis would hide the note
-    axes.margins(x=0.01)
-    axes.set_xlabel("epoch")
-    style.title(axes, "Learning rate", f"highest {np.max(rates):.3g}")
+    style.title(
+        axes, say("Learning rate"), say("peak {peak}; the line shows the end of each epoch", peak=f"{peak:.3g}")
+    )
+    _by_epoch(axes)
     return figure
+
+
+def _by_epoch(axes: Axes) -> None:
+    """A horizontal axis of whole epochs."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel(say("epoch"))
+    axes.margins(x=0.02)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _name_at_end(axes: Axes) -> None:

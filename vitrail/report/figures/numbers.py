@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitrail.report import style
+from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,8 +29,8 @@ def predicted_against_true(values: np.ndarray, targets: np.ndarray, names: Seque
         limits = (low - pad, high + pad)
         axes.plot(limits, limits, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.scatter(target, value, s=6 if many else 14, alpha=0.25 if many else 0.6, linewidth=0, rasterized=many)
-        axes.set(xlim=limits, ylim=limits, xlabel="true", ylabel="predicted", aspect="equal")
-        style.title(axes, style.short(name, 40), "predicted against true")
+        axes.set(xlim=limits, ylim=limits, xlabel=say("true"), ylabel=say("predicted"), aspect="equal")
+        style.title(axes, style.short(name, 40), say("predicted against true"))
     return figure
 
 
@@ -42,8 +43,9 @@ def errors(values: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Fig
         axes.hist(error, bins=_edges(error), color=style.BLUE, alpha=0.75)
         axes.axvline(0, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.axvline(error.mean(), color=style.ORANGE)
-        axes.set(xlabel="predicted − true", ylabel="images")
-        style.title(axes, f"Errors of {style.short(name, 30)}", f"mean {error.mean():.3g}, spread {error.std():.3g}")
+        axes.set(xlabel=say("predicted − true"), ylabel=say("images"))
+        note = say("mean {mean}, spread {spread}", mean=f"{error.mean():.3g}", spread=f"{error.std():.3g}")
+        style.title(axes, say("Errors of {name}", name=style.short(name, 30)), note)
     return figure
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitrail.report import style
+from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,10 +29,11 @@ def precision_recall(curves: Sequence[tuple[str, float, np.ndarray, np.ndarray]]
         axes.step(
             _thinned(recall), _thinned(precision), where="pre", color=colour, label=f"{style.short(name)}  {score:.3f}"
         )
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    style.from_0_to_1(axes, "x", "y")
+    axes.set(xlabel=say("recall"), ylabel=say("precision"))
     axes.legend(loc="best", labelcolor=style.INK)
-    note = f"the {MAX_NAMED} weakest of {len(curves)} classes are named" if others else "with average precision"
-    style.title(axes, "Precision and recall", note)
+    weakest = say("the {named} weakest of {all} classes are named", named=MAX_NAMED, all=len(curves))
+    style.title(axes, say("Precision and recall"), weakest if others else say("with average precision"))
     return figure
 
 

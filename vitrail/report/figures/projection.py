@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitrail.report import style
+from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,5 +37,6 @@ def projection(features: np.ndarray, labels: np.ndarray | None, names: Sequence[
             box = {"facecolor": style.PAPER, "alpha": 0.7, "linewidth": 0, "pad": 1}
             axes.annotate(style.short(names[label], 14), place, ha="center", va="center", fontsize=7, bbox=box)
     axes.set(xticks=[], yticks=[])
-    style.title(axes, "Features", f"first two principal components, {share:.0%} of the variance")
+    note = say("first two principal components, {share} of the variance", share=f"{share:.0%}")
+    style.title(axes, say("Features"), note)
     return figure

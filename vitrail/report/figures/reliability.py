@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitrail.report import style
+from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,12 +25,14 @@ def reliability_diagram(bins: dict[str, np.ndarray], error: float) -> Figure:
     used = bins["count"] > 0
     confidence, accuracy, count = (bins[name][used] for name in ("confidence", "accuracy", "count"))
     top.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    top.vlines(confidence, accuracy, confidence, color=style.ORANGE, alpha=0.55, linewidth=3, label="gap")
-    top.scatter(confidence, accuracy, 12 + 110 * count / count.max(), color=style.BLUE, zorder=3, label="accuracy")
-    top.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="accuracy")
-    style.title(top, "Reliability", f"expected calibration error {error:.3f}; dots grow with the images in a bin")
+    top.vlines(confidence, accuracy, confidence, color=style.ORANGE, alpha=0.55, linewidth=3)
+    top.scatter(confidence, accuracy, 12 + 110 * count / count.max(), color=style.BLUE, zorder=3)
+    top.set(ylabel=say("accuracy"))
+    style.from_0_to_1(top, "x", "y")
+    note = say("expected calibration error {error}; dots grow with the images in a bin", error=f"{error:.3f}")
+    style.title(top, say("Reliability"), note)
     width = 1 / len(used)
     bottom.bar((np.flatnonzero(used) + 0.5) * width, count, 0.92 * width, color=style.MUTED, alpha=0.5)
-    bottom.set(xlabel="confidence", ylabel="images")
+    bottom.set(xlabel=say("confidence"), ylabel=say("images"))
     bottom.grid(visible=False)
     return figure

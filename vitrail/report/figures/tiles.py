@@ -18,12 +18,22 @@ GAP, CAPTION = 0.07, 0.3  # inches between pictures, and below each
 
 @dataclass(frozen=True)
 class Tile:
-    """An image with its caption."""
+    """An image with its caption.
+
+    Attributes:
+        right: colours the title.
+        name: of the image's file, or its place in the data.
+        href: where that file lies, from the page.
+        alt: what it shows, for who cannot see it; default: title, note and name.
+    """
 
     image: Image.Image
     title: str
     note: str = ""
-    right: bool | None = None  # colours the title
+    right: bool | None = None
+    name: str = ""
+    href: str = ""
+    alt: str = ""
 
 
 @style.styled

@@ -1,4 +1,4 @@
-"""Heat maps."""
+"""Maps of patches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from vitrail.explain import Heat, explain
+from vitrail.explain import PatchMap, explain
 from vitrail.serve.jobs import Job
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Explain(Job[list[Heat]]):
-    """The heat maps of each image.
+class Explain(Job[list[PatchMap]]):
+    """The maps of each image.
 
     Args:
         method: a file of ``vitrail/explain/methods``.
@@ -28,7 +28,7 @@ class Explain(Job[list[Heat]]):
     method: str = "rollout"
     options: tuple[tuple[str, int], ...] = ()
 
-    def run(self, predictor: Predictor, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[list[Heat]]:
+    def run(self, predictor: Predictor, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[list[PatchMap]]:
         """Errors as :meth:`Job.run`: a layer, head or class that the model does not have."""
         images = predictor.preprocess.finish(pixels).to(predictor.device)
         options: dict[str, Any] = dict(self.options)

@@ -1,7 +1,8 @@
 // Everything that is drawn over an image. A scene has:
 //   region  the part of the image that the model receives; the rest is dimmed
 //   grid    [rows, columns] of patches
-//   heat    a number for each patch, of any scale; `smooth` blends between patches
+//   heat    a number for each patch, of any scale or drawn between `limits`; `smooth` blends between patches
+//   colours red, green and blue from 0 to 1 for each patch
 //   tokens  for each patch the number of the token it is part of
 //   patch   the chosen one, outlined; with tokens, its entire token
 //   map     a class map as an image, where nothing else covers the entire image
@@ -16,7 +17,9 @@ const INFERNO = [
 const OPACITY = [0.15, 0.75]; // of no heat and of the strongest
 const SATURATION = 0.97; // quantile, lest a few outlying patches hide all others
 const OUTSIDE = "rgb(8 10 14 / 62%)";
-const LEAD = "rgb(14 16 20 / 88%)";
+const SOLID = 0.85; // opacity of colours
+const SEAM = "rgb(255 255 255 / 60%)"; // between tokens
+const FADED = 0.6; // of tokens that are not chosen
 const CHOSEN = "#5ce1ff";
 
 export function draw(canvas, image, scene) {
@@ -31,20 +34,25 @@ export function draw(canvas, image, scene) {
   dim(pen, width, height, frame);
   if (scene.tokens) paintTokens(pen, frame, image, scene);
   if (scene.heat) paintHeat(pen, frame, scene);
-  if (scene.map && !scene.heat && !scene.tokens) paintMap(pen, scene.map, width, height);
+  if (scene.colours) paintColours(pen, frame, scene);
+  if (scene.map && !scene.heat && !scene.colours && !scene.tokens) paintMap(pen, scene.map, width, height);
   if (scene.found?.objects) paintObjects(pen, scene.found, scene.classes, width, height);
   if (scene.patch != null) outline(pen, frame, scene);
 }
 
-/** Heat from 0 to 1, as vitrail.explain.overlay scales it. */
-export function scaled(values) {
+/** Heat from 0 to 1, as vitrail.explain.maps scales it. */
+export function scaled(values, limits = limitsOf(values)) {
+  const [low, high] = limits;
+  return Array.from(values, (value) => (high > low ? Math.min(Math.max((value - low) / (high - low), 0), 1) : 0));
+}
+
+function limitsOf(values) {
   const sorted = Float32Array.from(values).sort();
   const place = SATURATION * (sorted.length - 1);
   const [below, above] = [sorted[Math.floor(place)], sorted[Math.ceil(place)]];
   const low = sorted[0];
-  let high = below + (above - below) * (place % 1);
-  if (high <= low) high = sorted[sorted.length - 1];
-  return Array.from(values, (value) => (high > low ? Math.min((value - low) / (high - low), 1) : 0));
+  const high = below + (above - below) * (place % 1);
+  return [low, high > low ? high : sorted[sorted.length - 1]];
 }
 
 function dim(pen, width, height, { x, y, width: w, height: h }) {
@@ -55,20 +63,31 @@ function dim(pen, width, height, { x, y, width: w, height: h }) {
   pen.fill("evenodd");
 }
 
-function paintHeat(pen, frame, { heat, grid: [rows, columns], smooth }) {
+function paintHeat(pen, frame, { heat, limits, grid, smooth }) {
+  const pixels = scaled(heat, limits ?? undefined).map((value) => {
+    const opacity = OPACITY[0] + (OPACITY[1] - OPACITY[0]) * value;
+    return [...colour(value), Math.round(255 * opacity)];
+  });
+  paintPatches(pen, frame, grid, pixels, smooth);
+}
+
+function paintColours(pen, frame, { colours, grid }) {
+  const pixels = colours.map((channels) => [...channels.map((each) => Math.round(255 * each)), Math.round(255 * SOLID)]);
+  paintPatches(pen, frame, grid, pixels, true);
+}
+
+/** One RGBA value for each patch. */
+function paintPatches(pen, frame, [rows, columns], values, smooth) {
   const small = blank(columns, rows);
   const pixels = new ImageData(columns, rows);
-  scaled(heat).forEach((value, i) => {
-    const opacity = OPACITY[0] + (OPACITY[1] - OPACITY[0]) * value;
-    pixels.data.set([...colour(value), Math.round(255 * opacity)], 4 * i);
-  });
+  values.forEach((value, i) => pixels.data.set(value, 4 * i));
   small.putImageData(pixels, 0, 0);
   pen.imageSmoothingEnabled = Boolean(smooth);
   pen.imageSmoothingQuality = "high";
   pen.drawImage(small.canvas, frame.x, frame.y, frame.width, frame.height);
 }
 
-/** Each token in the mean colour of its patches, with lead between them. */
+/** Each token in the mean colour of its patches, with light seams between them; those not chosen are lighter. */
 function paintTokens(pen, frame, image, scene) {
   const { tokens, grid: [rows, columns], region: [left, top, right, bottom], patch } = scene;
   const small = blank(columns, rows);
@@ -81,18 +100,15 @@ function paintTokens(pen, frame, image, scene) {
     const sum = sums.get(token) ?? [0, 0, 0, 0];
     sums.set(token, [sum[0] + data[4 * i], sum[1] + data[4 * i + 1], sum[2] + data[4 * i + 2], sum[3] + 1]);
   });
-  const pixels = new ImageData(columns, rows);
-  tokens.forEach((token, i) => {
+  const pixels = tokens.map((token) => {
     const [red, green, blue, count] = sums.get(token);
-    const strength = patch == null || token === tokens[patch] ? 1 : 0.45;
-    pixels.data.set([red, green, blue].map((sum) => (strength * sum) / count).concat(255), 4 * i);
+    const strength = patch == null || token === tokens[patch] ? 1 : FADED;
+    return [red, green, blue].map((sum) => 255 + strength * (sum / count - 255)).concat(255);
   });
-  small.putImageData(pixels, 0, 0);
-  pen.imageSmoothingEnabled = false;
-  pen.drawImage(small.canvas, frame.x, frame.y, frame.width, frame.height);
+  paintPatches(pen, frame, scene.grid, pixels, false);
   pen.lineCap = "round";
-  pen.strokeStyle = LEAD;
-  pen.lineWidth = Math.max(1, Math.min(frame.width / columns, frame.height / rows) * 0.09);
+  pen.strokeStyle = SEAM;
+  pen.lineWidth = Math.max(1, Math.min(frame.width / columns, frame.height / rows) * 0.05);
   pen.stroke(borders(frame, scene.grid, (a, b) => b !== null && tokens[a] !== tokens[b]));
 }
 

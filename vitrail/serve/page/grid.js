@@ -1,3 +1,5 @@
+import { say } from "./say.js";
+
 // Patches of a picture. Points are [x, y] as shares of its sides; a region is the model's input, [left, top, right,
 // bottom] in the same shares; patches are counted row by row on a grid [rows, columns].
 
@@ -16,12 +18,16 @@ export function centreOf(patch, [left, top, right, bottom], [rows, columns]) {
 
 /** The patch that an arrow key leads to; from nowhere, the one in the middle. */
 export function stepped(patch, key, [rows, columns]) {
-  if (patch === null) return Math.floor(rows / 2) * columns + Math.floor(columns / 2);
+  if (patch === null) return middle([rows, columns]);
   const [down, right] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[key];
   const row = Math.min(Math.max(Math.floor(patch / columns) + down, 0), rows - 1);
   const column = Math.min(Math.max((patch % columns) + right, 0), columns - 1);
   return row * columns + column;
 }
 
+/** The patch in the middle. */
+export const middle = ([rows, columns]) => Math.floor(rows / 2) * columns + Math.floor(columns / 2);
+
 /** "row 3, column 5", counted from 1. */
-export const named = (patch, [, columns]) => `row ${Math.floor(patch / columns) + 1}, column ${(patch % columns) + 1}`;
+export const named = (patch, [, columns]) =>
+  say("row {row}, column {column}", { row: Math.floor(patch / columns) + 1, column: (patch % columns) + 1 });

@@ -1,46 +1,55 @@
-// One model: its input image and its outputs.
+// One model: its input pictures and its outputs.
 
 import { ask } from "./api.js";
-import { draw } from "./draw.js";
-import { centreOf, patchAt, stepped } from "./grid.js";
 import { mapOf, ranked } from "./places.js";
 import * as result from "./result.js";
+import { say, translate } from "./say.js";
+import { Stage } from "./stage.js";
 
 const TOP = 5;
 const KEPT = 64; // responses, the last ones
-const SMALL = 64; // pixels a side below which pictures are enlarged with hard edges
 
 export class Panel {
   /**
    * @param model as in /v1/models
-   * @param on { point(point), target(label), says(model, text) }: called on input of the user, and with texts to read out
+   * @param on { point(point, second), target(label), says(model, text) }: called on input of the user, and with texts to
+   *   read out
    */
   constructor(model, on) {
     this.model = model;
     this.on = on;
     this.root = document.getElementById("panel").content.cloneNode(true).firstElementChild;
-    this.root.setAttribute("aria-label", `Model ${model.name}`);
     const find = (selector) => this.root.querySelector(selector);
-    [this.image, this.canvas, this.words] = [find("img"), find("canvas"), find(".words")];
-    [this.legend, this.title, this.answer] = [find(".legend"), find("h3"), find(".answer")];
+    [this.words, this.legend, this.title, this.answer] = [".words", ".legend", "h3", ".answer"].map(find);
+    this.stages = [...this.root.querySelectorAll(".stage")].map(
+      (stage, i) => new Stage(stage, (point) => this.on.point(point, i === 1)),
+    );
     find(".name").textContent = model.name;
-    find(".about").textContent = about(model);
-    this.canvas.setAttribute("aria-label", `The picture for ${model.name}; arrow keys choose a patch`);
-    this.canvas.addEventListener("pointerdown", (event) => this.#point(event));
-    this.canvas.addEventListener("pointermove", (event) => event.buttons && event.pointerType === "mouse" && this.#point(event));
-    this.canvas.addEventListener("keydown", (event) => this.#key(event));
-    new ResizeObserver(() => this.scene && draw(this.canvas, this.image, this.scene)).observe(this.canvas);
+    this.translate();
   }
 
-  /** Another image: cached responses are dropped. */
-  async open(picture) {
-    [this.picture, this.known, this.scene] = [picture, new Map(), null];
-    this.image.src = picture.url;
+  translate() {
+    translate(this.root);
+    const { name } = this.model;
+    this.root.setAttribute("aria-label", say("Model {name}", { name }));
+    for (const { canvas } of this.stages) canvas.setAttribute("aria-roledescription", say("grid of patches"));
+    this.root.querySelector(".about").textContent = about(this.model);
+    this.stages[0].canvas.setAttribute("aria-label", say("The picture for {name}; arrow keys choose a patch", { name }));
+    this.stages[1].canvas.setAttribute("aria-label", say("The second picture for {name}; arrow keys choose a patch", { name }));
+  }
+
+  /** Other pictures, the second one may be null: cached responses are dropped. */
+  async open(...pictures) {
+    this.pictures = pictures;
+    this.known = new Map();
     this.answer.replaceChildren();
-    await this.image.decode().catch(() => {}); // another one came meanwhile
-    const { naturalWidth, naturalHeight, parentElement: stage } = this.image;
-    stage.style.setProperty("--aspect", naturalWidth / naturalHeight);
-    this.image.classList.toggle("small", Math.max(naturalWidth, naturalHeight) <= SMALL);
+    await Promise.all(this.stages.map((stage, i) => stage.open(pictures[i])));
+    this.root.style.setProperty("--aspect", this.stages.reduce((sum, { aspect }) => sum + aspect, 0));
+  }
+
+  /** The patch that is pointed at, in the first or the second picture. */
+  pointAt(point, second) {
+    this.stages.forEach((stage, i) => (stage.at = second === (i === 1) ? point : null));
   }
 
   /** Show what `view` makes of `state`; the last call wins, and one request is on its way at a time. */
@@ -52,16 +61,16 @@ export class Panel {
   async #work() {
     this.root.setAttribute("aria-busy", "true");
     while (this.wanted) {
-      const [[view, state], picture] = [this.wanted, this.picture];
+      const [[view, state], pictures] = [this.wanted, this.pictures];
       this.wanted = null;
       try {
         const prediction = (await this.#predict())?.predictions[0];
-        const seen = await view.look((path, params) => this.#ask(path, params), this.model, state);
+        const seen = await view.look((path, params, ...which) => this.#ask(path, params, which), this.model, state);
         const [found, map] = [seen.merged ?? prediction, await mapOf(prediction)];
-        Object.assign(seen.scene, { found, map, classes: this.model.classes });
-        if (picture === this.picture) this.#paint(seen, prediction, view, state);
+        Object.assign(seen.scenes[0], { found, map, classes: this.model.classes });
+        if (pictures === this.pictures) this.#paint(seen, prediction, view, state);
       } catch (error) {
-        if (picture === this.picture) this.#fail(error);
+        if (pictures === this.pictures) this.#fail(error);
       }
     }
     this.root.setAttribute("aria-busy", "false");
@@ -72,11 +81,12 @@ export class Panel {
     return this.model.predicts ? this.#ask("predict", { top: TOP }) : null;
   }
 
-  /** A request for an image is sent once, unless many others followed it. */
-  #ask(path, params) {
-    const [key, { known, picture }] = [JSON.stringify([path, params]), this];
+  /** A request is sent once, unless many others followed it. `which`: the numbers of the pictures, by default the first. */
+  #ask(path, params, which = []) {
+    const [chosen, { known, pictures }] = [which.length ? which : [0], this];
+    const key = JSON.stringify([path, params, chosen]);
     if (!known.has(key)) {
-      const answer = ask(path, { model: this.model.name, ...params }, picture.blob);
+      const answer = ask(path, { model: this.model.name, ...params }, chosen.map((i) => pictures[i].blob));
       answer.catch(() => known.delete(key)); // it may be sent again
       known.set(key, answer);
       if (known.size > KEPT) known.delete(known.keys().next().value);
@@ -84,17 +94,15 @@ export class Panel {
     return known.get(key);
   }
 
-  #paint({ scene, words, said, merged }, prediction, view, state) {
-    this.scene = scene;
+  #paint({ scenes, words, said, merged }, prediction, view, state) {
     this.root.classList.remove("failed");
-    this.image.classList.toggle("grey", Boolean(scene.heat));
-    draw(this.canvas, this.image, scene);
+    this.stages.forEach((stage, i) => scenes[i] && stage.paint(scenes[i]));
     this.words.textContent = words;
-    this.legend.hidden = !scene.heat;
+    this.legend.hidden = !scenes[0].heat;
     const top = ranked(prediction, TOP);
     const before = merged && top ? new Map(top.map(({ label, score }) => [label, score])) : null;
-    this.title.textContent = merged ? "With merging" : "Prediction";
-    this.title.classList.toggle("marked", Boolean(before));
+    this.title.textContent = say(merged ? "With merging" : "Prediction");
+    this.title.dataset.mark = before ? say("without") : "";
     const target = view.targets ? (state.target ?? top?.[0]?.label) : null;
     result.show(this.answer, merged ?? prediction, { before, target, choose: (label) => this.on.target(label) });
     this.on.says(this.model.name, said ?? result.summary(prediction));
@@ -105,29 +113,13 @@ export class Panel {
     this.words.textContent = error.message;
     this.legend.hidden = true;
     this.on.says(this.model.name, error.message);
-    this.scene = null;
-    this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
-  }
-
-  #point(event) {
-    if (!this.scene) return;
-    const box = this.canvas.getBoundingClientRect();
-    const point = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-    const patch = patchAt(point, this.scene.region, this.scene.grid);
-    if (patch !== null) this.on.point(centreOf(patch, this.scene.region, this.scene.grid));
-  }
-
-  #key(event) {
-    if (event.key === "Escape") this.on.point(null);
-    if (!event.key.startsWith("Arrow") || !this.scene) return;
-    event.preventDefault();
-    const { region, grid } = this.scene;
-    const patch = stepped(this.at && patchAt(this.at, region, grid), event.key, grid);
-    this.on.point(centreOf(patch, region, grid));
+    for (const stage of this.stages) stage.clear();
   }
 }
 
 function about({ task, parameters, image_size: [height, width], layers, heads }) {
   const size = parameters < 1e6 ? `${Math.round(parameters / 1e3)} K` : `${(parameters / 1e6).toFixed(1)} M`;
-  return `${task} · ${size} parameters · ${height} × ${width} · ${layers} layers, ${heads} heads`;
+  return say("{task} · {size} parameters · {height} × {width} · {layers} layers, {heads} heads", {
+    task: say(task), size, height, width, layers, heads,
+  });
 }

@@ -1,13 +1,17 @@
 // An image that is dropped, pasted or chosen; reduced here if it is far larger than any model's input.
 
 import { Refused } from "./api.js";
+import { say } from "./say.js";
 
 const MAX_BYTES = 4e6;
 const MAX_SIDE = 2048; // pixels
 
-/** Calls `take(file)` for each image, however it is given. */
+/** Calls `take(files)` with one or several, however they are given: images if there are any among them. */
 export function listen(field, take) {
-  const from = (files) => files?.length && take([...files].find((each) => each.type.startsWith("image/")) ?? files[0]);
+  const from = (files) => {
+    const images = [...(files ?? [])].filter((each) => each.type.startsWith("image/"));
+    if (files?.length) take(images.length ? images : [files[0]]);
+  };
   field.addEventListener("change", () => {
     from(field.files);
     field.value = ""; // the same file may be chosen again
@@ -21,20 +25,20 @@ export function listen(field, take) {
   addEventListener("drop", (event) => from(event.dataTransfer?.files));
 }
 
-/** { blob, url, note }: what to send, where to show it from, and what was done to it. */
+/** { blob, url, name, shrunk }: what to send, where to show it from, its name, and the pixels a side it was reduced to. */
 export async function open(file) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
   } catch {
-    throw new Refused(`Your browser cannot open ${file.name || "this"} as a picture. Choose a JPEG, PNG or WebP.`);
+    const name = file.name || say("this");
+    throw new Refused(say("Your browser cannot open {name} as a picture. Choose a JPEG, PNG or WebP.", { name }));
   }
   const scale = MAX_SIDE / Math.max(bitmap.width, bitmap.height);
   const large = file.size > MAX_BYTES || bitmap.width * bitmap.height > MAX_SIDE ** 2;
   const blob = large ? await resized(bitmap, Math.min(scale, 1)) : file;
   bitmap.close();
-  const note = large ? `Shrunk to at most ${MAX_SIDE} pixels a side before it was sent.` : "";
-  return { blob, url: URL.createObjectURL(blob), note };
+  return { blob, url: URL.createObjectURL(blob), name: file.name || say("picture"), shrunk: large ? MAX_SIDE : null };
 }
 
 function resized(bitmap, scale) {

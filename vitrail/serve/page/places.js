@@ -5,6 +5,9 @@ const LIGHTNESS = [52, 66, 58];
 const SHADE = 0.45;
 const FONT = "600 12px system-ui, sans-serif";
 
+/** A share in percent, with a digit more where it is small. */
+export const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+
 /** The outputs to show as bars: classes, objects, or the share of the picture that each class covers. */
 export function ranked(prediction, most) {
   const { top, objects, shares } = prediction ?? {};

@@ -1,6 +1,7 @@
 // A prediction as something to read: bars, numbers, or a word on why there is nothing.
 
 import { ranked } from "./places.js";
+import { say } from "./say.js";
 
 const DIGITS = 4;
 const MOST = 10; // objects or classes that are listed
@@ -11,9 +12,9 @@ const MOST = 10; // objects or classes that are listed
  */
 export function show(place, prediction, { before = null, target = null, choose = () => {} } = {}) {
   const top = ranked(prediction, MOST);
-  if (top) place.replaceChildren(top.length ? bars(top, before, target, choose) : nothing("Nothing was found."));
+  if (top) place.replaceChildren(top.length ? bars(top, before, target, choose) : nothing(say("Nothing was found.")));
   else if (prediction?.values) place.replaceChildren(numbers(prediction.values));
-  else place.replaceChildren(nothing("This model names nothing. Look into it with the views above."));
+  else place.replaceChildren(nothing(say("This model names nothing. Look into it with the views above.")));
 }
 
 export const summary = (prediction) =>
@@ -29,7 +30,7 @@ function bars(top, before, target, choose) {
     const button = element("button", "");
     button.type = "button";
     button.setAttribute("aria-pressed", String(label === target));
-    button.title = `Explain ${label}`;
+    button.title = say("Explain {label}", { label });
     const bar = element("span", "bar");
     const fill = element("i", "");
     fill.style.width = length(score);

@@ -1,24 +1,29 @@
 // What each view requests from the server, and the scene and text that it makes of the response.
 //
-// A view is `async (ask, model, state) => ({ scene, words, … })`: `ask(path, params)` gives a response for the image,
-// `state` is what the controls say.
+// A view is `async (ask, model, state) => ({ scenes, words, … })`: `ask(path, params, …which)` gives a response for the
+// first picture, or for those whose numbers follow; `state` is what the controls say, `state.second` whether there is a
+// second picture, `state.inSecond` whether the chosen point is in it.
 
-import { named, patchAt } from "./grid.js";
+import { middle, named, patchAt } from "./grid.js";
+import { percent } from "./places.js";
+import { say } from "./say.js";
 
 const WHOLE = [0, 0, 1, 1];
-const TITLES = { gradcam: "Grad-CAM" };
+const TITLES = { gradcam: "Grad-CAM", pca: "Colours", similarity: "Similar patches" };
 
 /**
  * By name: its title, its sliders, whether it is about one output (`targets`), about a chosen patch (`points`) or token
- * (`tokens`), and `look`. The explain methods of the server become views by themselves.
+ * (`tokens`), whether it also takes a second picture (`pairs`), and `look`. The explain methods of the server become views
+ * by themselves.
  */
 export function allViews(methods) {
   const views = { picture: { title: "Picture", controls: [], look: picture } };
   views.attention = { title: "Attention", controls: ["layer", "head"], points: true, look: attention };
-  for (const { name, options } of methods.filter((each) => each.name !== "attention")) {
+  for (const { name, options, compares } of methods.filter((each) => each.name !== "attention")) {
     const controls = options.includes("layer") ? ["layer"] : [];
-    const title = TITLES[name] ?? name[0].toUpperCase() + name.slice(1);
-    views[name] = { title, controls, targets: options.includes("target"), look: explained(name, options, title) };
+    const [title, points] = [TITLES[name] ?? name[0].toUpperCase() + name.slice(1), options.includes("patch")];
+    const look = points ? similar(name) : explained(name, options, compares);
+    views[name] = { title, controls, targets: options.includes("target"), points, pairs: compares, look };
   }
   views.merge = { title: "Merging", controls: ["r", "layer"], points: true, tokens: true, look: merging };
   return views;
@@ -30,7 +35,9 @@ export const layerOf = (model, { layer, layers }) =>
 
 async function picture(ask, model, state) {
   const seen = await ask("attention", {}).catch(() => ({ region: WHOLE })); // a model may not support attention maps
-  return { scene: { region: seen.region, grid: model.grid }, words: state.note };
+  const { shrunk: side } = state;
+  const words = side ? say("Shrunk to at most {side} pixels a side before it was sent.", { side }) : "";
+  return { scenes: [{ region: seen.region, grid: model.grid }], words };
 }
 
 async function attention(ask, model, state) {
@@ -47,29 +54,72 @@ async function attention(ask, model, state) {
   const one = state.head >= 0 && state.head < heads;
   const heat = one ? of(state.head) : mean(Array.from({ length: heads }, (_, head) => of(head)));
   const share = heat.reduce((sum, value) => sum + value, 0);
-  const who = patch === null ? (model.class_token ? "The class token" : "All patches") : "This patch";
-  const where = `layer ${layer}, ${one ? `head ${state.head}` : `mean of ${heads} heads`}`;
-  const strongest = heat.indexOf(Math.max(...heat));
+  const who = say(patch === null ? (model.class_token ? "The class token" : "All patches") : "This patch");
+  const part = one ? say("head {head}", { head: state.head }) : say("mean of {heads} heads", { heads });
+  const where = say("layer {layer}, {part}", { layer, part });
+  const most = named(heat.indexOf(Math.max(...heat)), model.grid);
+  const words = [say("{who} in {where}.", { who, where })];
+  if (share < 0.995) words.push(say("{share} goes to tokens that are no patch.", { share: percent(1 - share) }));
+  if (patch === null) words.push(say("Choose a patch to see what it attends to."));
+  const place = patch === null ? "" : `${named(patch, model.grid)}, `;
   return {
-    scene: { region: answer.region, grid: [rows, columns], heat, patch },
-    words: `${who} in ${where}.${share < 0.995 ? ` ${percent(1 - share)} goes to tokens that are no patch.` : ""}${
-      patch === null ? " Choose a patch to see what it attends to." : ""
-    }`,
-    said: `${who}, ${patch === null ? "" : `${named(patch, model.grid)}, `}${where}, attends most to ${named(strongest, model.grid)}`,
+    scenes: [{ region: answer.region, grid: [rows, columns], heat, patch }],
+    words: words.join(" "),
+    said: say("{who}, {place}{where}, attends most to {most}", { who, place, where, most }),
   };
 }
 
-function explained(method, options, title) {
+function explained(method, options, compares) {
   return async (ask, model, state) => {
     const layer = options.includes("layer") ? layerOf(model, state) : null;
     const target = options.includes("target") && model.classes.includes(state.target) ? state.target : null;
-    const { region, maps } = await ask("explain", { method, layer, target });
-    const { values, title: name } = maps[maps.length - 1];
-    const purpose = options.includes("target") && model.classes.length ? ` for ${target ?? "the first output"}` : "";
-    const words = `${name[0].toUpperCase()}${name.slice(1)}${purpose}.`;
-    const scene = { region, grid: [values.length, values[0].length], heat: values.flat(), smooth: true };
-    return { scene, words, said: `${title}: ${words}` };
+    const answer = await ask("explain", { method, layer, target });
+    const scenes = [sceneOf(answer)];
+    if (compares && state.second) scenes.push(sceneOf(await ask("explain", { method, layer }, 1, 0)));
+    const { title } = answer.maps.at(-1);
+    const words = sentence(method, { layer, target, title }) ?? `${title[0].toUpperCase()}${title.slice(1)}.`;
+    return { scenes, words, said: words };
   };
+}
+
+/** What is similar to a patch, in its own picture and in the other one. */
+function similar(method) {
+  return async (ask, model, state) => {
+    const layer = layerOf(model, state);
+    const [own, other] = state.inSecond && state.second ? [1, 0] : [0, 1];
+    let answer = await ask("explain", { method, layer }, own);
+    const grid = model.grid;
+    const chosen = state.point && patchAt(state.point, answer.region, grid);
+    const patch = chosen ?? middle(grid);
+    if (chosen !== null) answer = await ask("explain", { method, layer, patch }, own);
+    const scenes = [];
+    scenes[own] = { ...sceneOf(answer), patch };
+    if (state.second) scenes[other] = sceneOf(await ask("explain", { method, layer, patch }, other, own));
+    const words = say("The warmer, the more like {place} to the model, in layer {layer}.", { place: named(patch, grid), layer });
+    const hint = state.point ? "" : ` ${say("Choose another patch.")}`;
+    return { scenes, words: words + hint, said: words };
+  };
+}
+
+/** The last map of an answer, a number or a colour for each patch. */
+function sceneOf({ region, maps }) {
+  const { values, limits } = maps.at(-1);
+  const grid = [values.length, values[0].length];
+  const key = Array.isArray(values[0][0]) ? "colours" : "heat";
+  return { region, grid, [key]: values.flat(), limits, smooth: true };
+}
+
+/** What our own methods show, in the page's language; null of others, which the server names. */
+function sentence(method, { layer, target, title }) {
+  const label = target ?? title.match(/ for (.+?)(?:, layer \d+)?$/)?.[1];
+  if (method === "gradcam") return say("Grad-CAM for {label}, layer {layer}.", { label, layer });
+  if (method === "relevance") return say("Relevance for {label}.", { label });
+  if (method === "rollout") return say("Rollout to layer {layer}.", { layer });
+  if (method === "pca") {
+    const share = title.match(/\d+%/)?.[0];
+    return say("Like colours are alike to the model in layer {layer}; three components, {share} of the variance.", { layer, share });
+  }
+  return null;
 }
 
 async function merging(ask, model, state) {
@@ -77,20 +127,12 @@ async function merging(ask, model, state) {
   const layer = layerOf(model, state);
   const tokens = sources[layer].flat();
   const patch = state.point && patchAt(state.point, region, model.grid);
-  const count = new Set(tokens).size;
+  const [count, patches] = [new Set(tokens).size, tokens.length];
   const mine = patch === null ? 0 : tokens.filter((each) => each === tokens[patch]).length;
-  const words = `After layer ${layer}: ${count} tokens of ${tokens.length} patches.`;
-  const chosen = mine ? ` The chosen token stands for ${mine} ${mine === 1 ? "patch" : "patches"}.` : "";
-  return {
-    scene: { region, grid: model.grid, tokens, patch },
-    words: words + chosen,
-    said: words + chosen,
-    merged: prediction,
-  };
-}
-
-export function percent(share) {
-  return `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+  let words = say("After layer {layer}: {count} tokens of {patches} patches.", { layer, count, patches });
+  if (mine === 1) words += ` ${say("The chosen token stands for 1 patch.")}`;
+  if (mine > 1) words += ` ${say("The chosen token stands for {mine} patches.", { mine })}`;
+  return { scenes: [{ region, grid: model.grid, tokens, patch }], words, said: words, merged: prediction };
 }
 
 function mean(rows) {

@@ -1,0 +1,111 @@
+"""The results by the values of a column of a table, such as the camera, the place or the age of a person."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vitrail.data.sources.csv import PATH_COLUMNS, SUFFIXES
+from vitrail.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from vitrail.data.source import SourceConfig
+    from vitrail.report.evaluated import EvaluatedModel
+
+Z = 1.959964  # of an interval that holds 95 %
+MAX_GROUPS = 50  # the largest ones
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    """The value of the column for each image, by path and by file name."""
+
+    file: Path
+    column: str
+    by_path: dict[str, str]
+    by_name: dict[str, str]
+
+    def of(self, name: str) -> str | None:
+        """The group of an image by its name in the data; None where the table does not have it."""
+        return self.by_path.get(str(Path(name).resolve())) or self.by_name.get(Path(name).name)
+
+    def table(self, evaluated: EvaluatedModel) -> tuple[list[str], list[list[Any]]]:
+        """Columns and rows: group, images, share of right ones with its interval, mean loss. Largest groups first.
+
+        Raises:
+            UserError: the table has none of the images.
+        """
+        groups: dict[str, list[int]] = defaultdict(list)
+        for row, index in enumerate(evaluated.evaluation.index):
+            if (group := self.of(evaluated.source.name(int(index)))) is not None:
+                groups[group].append(row)
+        if not groups:
+            raise UserError(f"{self.file} names none of the evaluated images; give a table with their paths")
+        losses = np.asarray(evaluated.columns["loss"], dtype=float)
+        right = np.array([evaluated.family.caption(evaluated.evaluation, row).right for row in range(len(losses))])
+        judged = bool(right.any())
+        columns = [self.column, "images", *(["right", "interval"] if judged else []), "mean loss"]
+        largest = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_GROUPS]
+        return columns, [_row(group, rows, right if judged else None, losses) for group, rows in largest]
+
+
+def read(spec: str, data: SourceConfig) -> Subgroups:
+    """The groups of a column of the run's own table, or of another one, written ``table.csv:column``.
+
+    Raises:
+        UserError: there is no such table or column.
+    """
+    place, _, column = spec.rpartition(":")
+    tables = [Path(place).expanduser()] if place else _own_tables(data)
+    by_path: dict[str, str] = {}
+    for table in tables:
+        by_path |= _groups(table, column, data if not place else None)
+    names = [Path(path).name for path in by_path]
+    by_name = {Path(path).name: group for path, group in by_path.items() if names.count(Path(path).name) == 1}
+    return Subgroups(tables[0], column, by_path, by_name)
+
+
+def _own_tables(data: SourceConfig) -> list[Path]:
+    path = data.path if data.location else Path()
+    found = [path] if path.suffix.lower() in SUFFIXES else sorted(path.glob("*.csv")) if path.is_dir() else []
+    if not found:
+        raise UserError(f"{data.spec!r} is no table; name one with the images' paths as --subgroups TABLE.csv:COLUMN")
+    return found
+
+
+def _groups(table: Path, column: str, data: SourceConfig | None) -> dict[str, str]:
+    """Group by resolved path."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else ",")
+            rows, columns = list(reader), list(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{str(table)!r} cannot be read as a table ({error}); give a CSV file in UTF-8") from None
+    if column not in columns:
+        raise UserError(f"{str(table)!r} has no column {column!r}; {did_you_mean(column, columns)}")
+    named = [data.path_column] if data is not None and data.path_column else PATH_COLUMNS
+    path_column = next((each for each in columns if each.lower() in named or each in named), columns[0])
+    root = Path(data.root).expanduser() if data is not None and data.root else table.parent
+    return {str((root / row[path_column]).resolve()): row[column] for row in rows if row[path_column]}
+
+
+def _row(group: str, rows: list[int], right: np.ndarray | None, losses: np.ndarray) -> list[Any]:
+    share = []
+    if right is not None:
+        low, high = wilson(int(right[rows].sum()), len(rows))
+        share = [f"{right[rows].mean():.1%}", f"{low:.1%} – {high:.1%}"]
+    return [group, len(rows), *share, float(losses[rows].mean())]
+
+
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    """The interval of a share that holds it with 95 % (Wilson 1927)."""
+    share, square = hits / total, Z * Z / total
+    middle = share + square / 2
+    reach = Z * sqrt(share * (1 - share) / total + square / total / 4)
+    return (middle - reach) / (1 + square), (middle + reach) / (1 + square)
