@@ -36,7 +36,7 @@ def test_one_sheet_by_default_that_names_the_prediction(call, photos, weights, t
 
 
 def test_every_map_beside_the_sheet(call, photos, weights, tmp_path):
-    code, names, err = call(photos / "a.png", "--each")
+    code, names, _ = call(photos / "a.png", "--each")
     best = load(weights, device="cpu").predict(photos / "a.png").top(1)[0][0]
     assert code == 0
     assert names == [
