@@ -226,7 +226,7 @@ def _notebook() -> Any:
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is None or not hasattr(shell, "kernel"):
         return None
-    from IPython.display import display  # type: ignore[import-not-found, unused-ignore]
+    from IPython.display import display
 
     return display
 

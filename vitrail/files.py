@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -118,7 +118,8 @@ def _open_to_others(path: Path) -> None:
         return
     mask = os.umask(0o077)  # there is no other way to read it; in between, files are created too tight and not too open
     os.umask(mask)
-    path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+    with suppress(PermissionError):  # a file system without permissions
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def remove(path: Path) -> None:
