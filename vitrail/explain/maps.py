@@ -14,6 +14,7 @@ SATURATION = 0.97  # quantile, so that a few outliers do not hide all others
 SOLID = 0.85  # opacity of colours, which leaves the edges of the picture visible
 
 
+@dataclass(frozen=True)
 class PatchMap(ABC):
     """An explanation of one image on its token grid (h, w).
 
@@ -25,7 +26,7 @@ class PatchMap(ABC):
 
     title: str
     values: np.ndarray
-    patch: int | None
+    patch: int | None = None
 
     @property
     @abstractmethod
@@ -58,10 +59,7 @@ class Heat(PatchMap):
         limits: the values drawn as coldest and hottest; None: the least one and the 97th percentile.
     """
 
-    title: str
-    values: np.ndarray
     limits: tuple[float, float] | None = None
-    patch: int | None = None
 
     @property
     def planes(self) -> np.ndarray:
@@ -87,10 +85,6 @@ class Colours(PatchMap):
     Attributes:
         values: red, green, blue, (h, w, 3) from 0 to 1.
     """
-
-    title: str
-    values: np.ndarray
-    patch: int | None = None
 
     @property
     def planes(self) -> np.ndarray:

@@ -50,7 +50,8 @@ def overlay(picture: Image.Image, found: PatchMap, region: Region) -> Image.Imag
     mixed = np.where(stacked[..., :1] == UNSEEN, grey * OUTSIDE, grey * (1 - opacity) + colour * opacity)
     drawn = Image.fromarray((mixed * 255).round().astype(np.uint8))
     if found.patch is not None:
-        _frame(drawn, found.patch, found.values.shape[:2], (left, top, right, bottom))
+        rows, columns = found.values.shape[:2]
+        _frame(drawn, found.patch, (rows, columns), (left, top, right, bottom))
     return drawn
 
 

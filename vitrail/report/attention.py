@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitrail.explain import Heat, PatchMap, explain, vit_figures
+from vitrail.explain import PatchMap, explain, vit_figures
 from vitrail.explain.overlay import Region, outline, overlay
 from vitrail.report import pictures, style
 from vitrail.report.figures.tiles import Tile
@@ -52,7 +51,9 @@ def pairs(evaluated: EvaluatedModel) -> list[Tile]:
     titles = [evaluated.family.caption(evaluated.evaluation, row).title for row in rows]
     alike = [(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i < j and titles[i] == titles[j]]
     tiles: list[Tile] = []
-    for upper, lower in alike or [tuple(rows[:2])] * (len(rows) > 1):
+    if not alike and len(rows) > 1:
+        alike = [(rows[0], rows[1])]
+    for upper, lower in alike:
         if len(tiles) < NUM_PAIRS and titles[rows.index(upper)] not in {tile.title for tile in tiles}:
             tiles.append(pair(evaluated, upper, lower))
     return tiles
@@ -62,12 +63,13 @@ def pair(evaluated: EvaluatedModel, upper: int, lower: int) -> Tile:
     """See :func:`pairs`."""
     first, second = _seen(evaluated, upper), _seen(evaluated, lower)
     patch = int(first.explain("rollout")[0].values.argmax())
-    columns = []
-    for method, options in (("pca", {}), ("similarity", {"patch": patch})):
-        own, theirs = (each.explain(method, first, **options)[0] for each in (first, second))
-        columns.append((dataclasses.replace(own, patch=patch) if isinstance(own, Heat) else own, theirs))
+    colours = [each.explain("pca", first)[0] for each in (first, second)]
+    alike = [first.explain("similarity", patch=patch)[0], second.explain("similarity", first, patch=patch)[0]]
     bands = [
-        [outline(each.picture, each.region), *(overlay(each.picture, column[i], each.region) for column in columns)]
+        [
+            outline(each.picture, each.region),
+            *(overlay(each.picture, maps[i], each.region) for maps in (colours, alike)),
+        ]
         for i, each in enumerate((first, second))
     ]
     caption = evaluated.family.caption(evaluated.evaluation, upper)

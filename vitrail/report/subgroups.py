@@ -96,7 +96,7 @@ def _groups(table: Path, column: str, data: SourceConfig | None) -> dict[str, st
 
 
 def _row(group: str, rows: list[int], right: np.ndarray | None, losses: np.ndarray) -> list[Any]:
-    share = []
+    share: list[str] = []
     if right is not None:
         low, high = wilson(int(right[rows].sum()), len(rows))
         share = [f"{right[rows].mean():.1%}", f"{low:.1%} – {high:.1%}"]

@@ -55,7 +55,7 @@ def compare(features: PatchFeatures, reference: PatchFeatures, options: Options)
     place = f"row {patch // columns + 1}, column {patch % columns + 1}"
     alone = features is reference
     title = f"similar to {place}{'' if alone else ' of the other picture'} at layer {features.layer}"
-    return [Heat(title, found, limits_of(own), patch if alone else None)]
+    return [Heat(title, found, patch=patch if alone else None, limits=limits_of(own))]
 
 
 def cosine(values: np.ndarray, sought: np.ndarray) -> np.ndarray:
