@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,37 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         open(tmp_path / "command.txt", "w", opener=files.no_link).close()
     assert target.read_text() == "content"
+
+
+def test_links_are_refused_where_open_has_no_flag_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "target").write_text("kept")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"cannot write .*link"):
+            files.append(tmp_path / "link", "more")
+        monkeypatch.delattr(os, "O_NOFOLLOW", raising=False)  # as on Windows
+    assert (tmp_path / "target").read_text() == "kept"
+    files.append(tmp_path / "target", " and more")
+    assert (tmp_path / "target").read_text() == "kept and more"
+
+
+@pytest.mark.parametrize("has_preadv", [True, False])
+def test_threads_read_one_open_file_at_their_own_places(
+    has_preadv: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_preadv:
+        monkeypatch.delattr(os, "preadv", raising=False)  # as on Windows
+    data = bytes(range(256)) * 40
+    (tmp_path / "x").write_bytes(data)
+    descriptor = os.open(tmp_path / "x", os.O_RDONLY)
+
+    def read(offset: int) -> bytes:
+        into = bytearray(100)
+        return bytes(into[: files.read_at(descriptor, memoryview(into), offset)])
+
+    offsets = [*range(0, len(data), 7), len(data) + 5]
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(read, offsets)) == [data[offset : offset + 100] for offset in offsets]
+    finally:
+        os.close(descriptor)
