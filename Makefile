@@ -2,6 +2,7 @@
 # make test   lint, types, layer contracts, tests
 # make docs   every page and README runs, and every link leads somewhere
 # make fuzz   two minutes of hostile files, kills at random moments and requests of every shape
+# make package  sdist and wheel into dist/, the wheel installed into an environment of its own and used
 # make bench  side by side with timm and transformers
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 # Tests start Python hundreds of times: without compiled files, which some machines forbid, each compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test docs fuzz bench lint clean
+.PHONY: demo test docs fuzz bench package lint clean
 
 demo: .venv/demo
 	rm -rf $(RUN)
@@ -39,6 +40,9 @@ lint: .venv/test
 
 bench: .venv/test
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+package: .venv/test
+	$(BIN)/python publishing/check_package.py --dependencies .venv
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,37 @@ def test_a_file_has_the_permissions_of_any_new_file(tmp_path, mask, mode):
     assert stat.S_IMODE((tmp_path / "weights").stat().st_mode) == mode
     assert stat.S_IMODE((tmp_path / "folder" / "inside").stat().st_mode) == mode
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o777 & ~mask
+
+
+def test_links_are_refused_where_open_has_no_flag_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "target").write_text("kept")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"cannot write .*link"):
+            files.append(tmp_path / "link", "more")
+        monkeypatch.delattr(os, "O_NOFOLLOW", raising=False)  # as on Windows
+    assert (tmp_path / "target").read_text() == "kept"
+    files.append(tmp_path / "target", " and more")
+    assert (tmp_path / "target").read_text() == "kept and more"
+
+
+@pytest.mark.parametrize("has_preadv", [True, False])
+def test_threads_read_one_open_file_at_their_own_places(
+    has_preadv: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_preadv:
+        monkeypatch.delattr(os, "preadv", raising=False)  # as on Windows
+    data = bytes(range(256)) * 40
+    (tmp_path / "x").write_bytes(data)
+    descriptor = os.open(tmp_path / "x", os.O_RDONLY)
+
+    def read(offset: int) -> bytes:
+        into = bytearray(100)
+        return bytes(into[: files.read_at(descriptor, memoryview(into), offset)])
+
+    offsets = [*range(0, len(data), 7), len(data) + 5]
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(read, offsets)) == [data[offset : offset + 100] for offset in offsets]
+    finally:
+        os.close(descriptor)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from vitrail.errors import UserError
+
+_ONE_READER = threading.Lock()
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 """A value that JSON can hold."""
@@ -100,12 +104,42 @@ def append(path: str | Path, text: str) -> None:
 
 def no_link(path: str, flags: int) -> int:
     """An opener for ``open`` that refuses symbolic links (ELOOP), which could point anywhere."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    if not (refused := _flags("O_NOFOLLOW")) and os.path.islink(path):  # Windows has no such flag
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    return os.open(path, flags | refused, 0o666)
+
+
+def no_wait(path: bytes | str | Path, flags: int = os.O_RDONLY) -> int:
+    """An opener for ``open`` whose descriptor reads bytes as they are and never waits for the writer of a FIFO."""
+    return os.open(path, flags | _flags("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"))
+
+
+def _flags(*names: str) -> int:
+    """Those flags of ``open`` that this operating system has."""
+    return sum(getattr(os, name, 0) for name in names)
+
+
+def read_at(descriptor: int, into: memoryview, offset: int) -> int:
+    """Read from ``offset`` of an open file into memory; several threads may.
+
+    Returns:
+        How many bytes were read, which may be fewer than ``into`` holds; 0 at the end of the file.
+    """
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [into], offset)
+    with _ONE_READER:  # Windows: the position is the descriptor's
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        data = os.read(descriptor, min(len(into), 2**26))
+    into[: len(data)] = data
+    return len(data)
 
 
 def sync(path: Path) -> None:
     """Wait until the file or the folder entry is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if not hasattr(os, "O_DIRECTORY") and path.is_dir():
+        return  # Windows cannot open a folder, and writes its entries itself
+    writable = 0 if hasattr(os, "O_DIRECTORY") else os.O_RDWR  # which Windows' fsync requires
+    descriptor = os.open(path, os.O_RDONLY | writable)
     try:
         os.fsync(descriptor)
     finally:

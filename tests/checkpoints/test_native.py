@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import vitrail
 from vitrail.checkpoints import native
 from vitrail.errors import UserError
 
@@ -191,3 +194,45 @@ def test_names_shapes_and_dtypes_must_agree(change: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         native.load_into(module, state, where="model.st")
     assert torch.equal(module[0].weight, before)
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_tensors_have_room_on_every_system(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {"w": torch.randn(3, 5), "half": torch.randn(7).bfloat16()}
+    native.save(tmp_path / "x.safetensors", state, META)
+    monkeypatch.setattr(sys, "platform", system)
+    if system == "win32":
+        monkeypatch.delattr(os, "preadv")
+        monkeypatch.delattr(mmap, "MAP_PRIVATE")
+    back = native.load(tmp_path / "x.safetensors").state
+    assert all(torch.equal(back[name], state[name]) for name in state)
+
+
+def of_version(path: Path, version: str) -> Path:
+    meta = f'{{"format": "vitrail"{version}, "task": "from tomorrow", "unknown": [1]}}'
+    return write(path, {"__metadata__": {"vitrail": meta}, "w": entry([1], 0, 4)}, bytes(4))
+
+
+@pytest.mark.parametrize("read", [native.load, native.read_meta])
+@pytest.mark.parametrize("version", ["", ', "version": 1'], ids=["none", "first"])
+def test_files_of_the_first_version_and_without_one_open(read: Any, version: str, tmp_path: Path) -> None:
+    read(of_version(tmp_path / "x.safetensors", version))
+
+
+@pytest.mark.parametrize("read", [native.load, native.read_meta, vitrail.load, vitrail.inspect])
+@pytest.mark.parametrize("version", [native.VERSION + 1, 99])
+def test_a_newer_file_says_to_upgrade_before_anything_else(read: Any, version: int, tmp_path: Path) -> None:
+    path = of_version(tmp_path / "x.safetensors", f', "version": {version}')
+    with pytest.raises(UserError) as caught:
+        read(path)
+    assert str(caught.value) == (
+        f"{path} has format version {version}, and Vitrail {vitrail.__version__} reads up to {native.VERSION}; "
+        "upgrade vitrail: pip install --upgrade vitrail"
+    )
+
+
+@pytest.mark.parametrize("version", ["0", "-1", "true", "1.0", '"1"', "null", "[2]"])
+def test_a_version_that_is_none_is_refused(version: str, tmp_path: Path) -> None:
+    path = of_version(tmp_path / "x.safetensors", f', "version": {version}')
+    with pytest.raises(UserError, match="declares no valid format version"):
+        native.load(path)

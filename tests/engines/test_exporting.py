@@ -199,10 +199,17 @@ def test_a_strange_meta_is_refused(spoil, export, tmp_path):
 
     model = onnx.load(export("onnx"))
     (entry,) = (p for p in model.metadata_props if p.key == "vitrail")
-    entry.value = spoil(json.loads(entry.value))
+    declared = json.loads(entry.value)
+    entry.value = spoil(declared)
     onnx.save(model, tmp_path / "strange.onnx")
     with pytest.raises(UserError):
         vitrail.load(tmp_path / "strange.onnx")
+    entry.value = json.dumps(declared | {"version": 2})
+    onnx.save(model, tmp_path / "newer.onnx")
+    with pytest.raises(
+        UserError, match=r"newer\.onnx has format version 2, and Vitrail .* reads up to 1; upgrade vitrail"
+    ):
+        vitrail.load(tmp_path / "newer.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(UserError, match="does not declare what its outputs mean"):

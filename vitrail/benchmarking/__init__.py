@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -66,10 +67,12 @@ def benchmark(
         seconds: for all the turns of a row, its warm-up apart; a step that takes longer than its turn is finished.
 
     Raises:
-        UserError: a source that cannot be read, an engine or precision that is not there, a size that patches do not
-            cover, numbers that are not positive, or data that the model cannot be measured on. Combinations that do
-            not go together are left out, with the reason.
+        UserError: Windows, a source that cannot be read, an engine or precision that is not there, a size that
+            patches do not cover, numbers that are not positive, or data that the model cannot be measured on.
+            Combinations that do not go together are left out, with the reason.
     """
+    if sys.platform == "win32":
+        raise UserError("the benchmark reads memory as Linux and macOS report it; run it there")
     if not batches or min(batches) < 1 or not merges or min(merges) < 0 or not 0 < seconds < float("inf"):
         raise UserError("batches and seconds are positive numbers, merges are 0 or more; correct them")
     asked = ways(str(source), tuple(engines), tuple(precisions), tuple(merges))

@@ -13,7 +13,6 @@ import importlib
 import json
 import os
 import re
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,9 @@ from typing import TextIO
 
 import torch
 from torch import Tensor
+
+if sys.platform != "win32":  # where `benchmark` does not run
+    import resource
 
 from vitrail.benchmarking.roofline import synchronise
 from vitrail.config import from_dict
@@ -125,7 +127,9 @@ def resident(*, peak: bool = False) -> int:
         found = re.search(rf"Vm{'HWM' if peak else 'RSS'}:\s+(\d+)", STATUS.read_text())
         assert found is not None
         return int(found[1]) * 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 2**10)
+    if sys.platform != "win32":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 2**10)
+    raise NotImplementedError
 
 
 def main() -> None:

@@ -4,6 +4,9 @@
 
     {"format": "vitrail", "version": 1, "task": ..., "config": {...}, "preprocess": {...},
      "metrics": {...}, "training": {...}}
+
+``version`` is the format's. It rises when older releases of Vitrail cannot read a file;
+files without one are of the first.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from vitrail.config import to_dict
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.files import Json
+from vitrail.version import __version__
 
 VERSION = 1
 NAME = "native"
@@ -144,6 +148,25 @@ def load_into(module: nn.Module, state: dict[str, Tensor], *, where: str | Path)
     module.load_state_dict(state, assign=True)
 
 
+def require_known_version(meta: Mapping[str, object], newest: int, path: Path) -> None:
+    """Can this release read a file of the format version that its meta declares? None is the first.
+
+    Args:
+        newest: the version that this release writes.
+
+    Raises:
+        UserError: the file is of a newer version, or declares none that can be.
+    """
+    version = meta.get("version", 1)
+    if type(version) is not int or version < 1:
+        raise UserError(f"{path} declares no valid format version ({version!r}); fetch or write it again")
+    if version > newest:
+        raise UserError(
+            f"{path} has format version {version}, and Vitrail {__version__} reads up to {newest}; "
+            "upgrade vitrail: pip install --upgrade vitrail"
+        )
+
+
 def _require_alike(expected: Mapping[str, Tensor], found: Mapping[str, Tensor | Entry], *, where: str | Path) -> None:
     differing = [n for n in expected if n in found and not _alike(expected[n], found[n])]
     for problem, names in (
@@ -167,7 +190,6 @@ def _meta(file: Tensors) -> dict[str, Any]:
     meta = safetensors.strict_json(file.metadata["vitrail"], refuse)
     if not isinstance(meta, dict) or meta.get("format") != "vitrail":
         refuse("Vitrail did not write it")
-    if meta.get("version") != VERSION:
-        raise UserError(f"{file.path} has format version {meta.get('version')!r}, not {VERSION}; upgrade vitrail")
     assert isinstance(meta, dict)
+    require_known_version(meta, VERSION, file.path)
     return meta

@@ -1,8 +1,9 @@
 """The child process that turns a file of ``torch.save`` into safetensors.
 
 Its environment holds no secrets, and it may start no process, open no connection, and take no more memory, time and
-disk than the file's size justifies. ``torch.load(weights_only=True)`` refuses whatever is no tensor, number, text or
-collection of them; one more class passes: ``argparse.Namespace``, the options that DINO's files hold.
+disk than the file's size justifies (on Windows, which has no such limits, no more time than its parent waits).
+``torch.load(weights_only=True)`` refuses whatever is no tensor, number, text or collection of them; one
+more class passes: ``argparse.Namespace``, the options that DINO's files hold.
 
 Of a training's checkpoint one state is taken: the first of :data:`NESTS` that is there, again and again. Then go
 the prefixes of :data:`PREFIXES` that all its names share; where some names begin with ``backbone.``, heads of
@@ -15,7 +16,6 @@ import argparse
 import json
 import pickle
 import re
-import resource
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -24,6 +24,9 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+
+if sys.platform != "win32":
+    import resource
 
 from vitrail.checkpoints.containers import safetensors
 from vitrail.checkpoints.containers.pickle import REASON
@@ -68,20 +71,21 @@ def _fence(size: int) -> None:
             raise Refused(f"it makes its reader do {event}")
 
     sys.addaudithook(audit)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime + CPU_SECONDS + size / CPU_SPEED)
-    limits = {
-        resource.RLIMIT_CPU: seconds,
-        resource.RLIMIT_FSIZE: size + safetensors.MAX_HEADER,
-        resource.RLIMIT_CORE: 0,
-    }
-    if (statm := Path("/proc/self/statm")).exists():  # elsewhere the system does not hold to such a limit
-        mapped = int(statm.read_text().split()[0]) * resource.getpagesize()
-        limits[resource.RLIMIT_AS] = mapped + 3 * size + MEMORY
-    for kind, limit in limits.items():
-        _, hard = resource.getrlimit(kind)
-        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(kind, (limit, limit))
+    if sys.platform != "win32":
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        seconds = int(used.ru_utime + used.ru_stime + CPU_SECONDS + size / CPU_SPEED)
+        limits = {
+            resource.RLIMIT_CPU: seconds,
+            resource.RLIMIT_FSIZE: size + safetensors.MAX_HEADER,
+            resource.RLIMIT_CORE: 0,
+        }
+        if (statm := Path("/proc/self/statm")).exists():  # elsewhere the system does not hold to such a limit
+            mapped = int(statm.read_text().split()[0]) * resource.getpagesize()
+            limits[resource.RLIMIT_AS] = mapped + 3 * size + MEMORY
+        for kind, limit in limits.items():
+            _, hard = resource.getrlimit(kind)
+            limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+            resource.setrlimit(kind, (limit, limit))
 
 
 def _tensors(path: Path, size: int) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ def push(
     """Upload a model to the Hugging Face hub.
 
     In the format of transformers where that library supports the model, else in Vitrail's; either way
-    hf://owner/name opens it again. Needs pip install "vitrail[hub]" and HF_TOKEN, or hf auth login.
+    hf://owner/name opens it again. Needs pip install 'vitrail[hub]' and HF_TOKEN, or hf auth login.
 
     Examples
       vitrail push runs/birds me/birds --private

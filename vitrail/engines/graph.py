@@ -109,8 +109,9 @@ def open_file(
         )
     opened = runtime.read(path, precision)
     meta = opened.meta
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("version") != VERSION:
-        raise engines.not_ours(path, "was written by another version of Vitrail")
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise engines.not_ours(path, "is not an exported Vitrail model")
+    native.require_known_version(meta, VERSION, path)
     if not _is_size(meta.get("size")):
         raise engines.not_ours(path, "declares no valid image size")
     task, preprocess = build_described(meta, path)

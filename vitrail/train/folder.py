@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shlex
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vitrail import config as configs
-from vitrail import files, registry
+from vitrail import files, locks, registry
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.errors import UserError
@@ -96,7 +95,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / ".lock", "w", opener=files.no_link)  # noqa: SIM115  open as long as the claim
             try:
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locks.try_lock(lock)
             except BaseException:
                 lock.close()
                 raise
@@ -111,9 +110,12 @@ class RunFolder:
     def release(self) -> None:
         """Unlock the folder; remove it if nothing was written to it."""
         if self._lock is not None:
-            if [path.name for path in self.path.iterdir()] == [".lock"]:
+            empty = [path.name for path in self.path.iterdir()] == [".lock"]
+            if empty and os.name == "posix":  # before it is unlocked, when nobody else can have begun here
                 files.remove(self.path)
             self._lock.close()
+            if empty and os.name != "posix":  # Windows removes no open file
+                files.remove(self.path)
             self._lock = None
 
     def reconcile(self, run: Run, *, extend: bool) -> Run:

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -21,6 +22,9 @@ WATCHED = "VITRAIL_WATCHED"  # set in the environment of the processes that are 
 GRACE = 40  # seconds for the other processes to leave after one has crashed, or all after a signal
 LOST = 75  # the exit code of a process that lost another one (EX_TEMPFAIL of sysexits.h)
 DELIBERATE = {2, 130, 138, 143}  # a user's mistake, or asked to leave: a restart would not help
+
+FORWARDED = tuple(number for number in signal.Signals if number.name in ("SIGTERM", "SIGUSR1", "SIGINT"))
+"""Windows has no SIGUSR1."""
 
 
 def is_watched() -> bool:
@@ -42,10 +46,10 @@ def watch(command: list[str], *, processes: int, restarts: int, is_complete: Cal
     def forward(number: int, frame: FrameType | None) -> None:
         received.append(number)
         for process in job:
-            if process.poll() is None:
-                process.send_signal(number)
+            if process.poll() is None and not (sys.platform == "win32" and number == signal.SIGINT):
+                process.send_signal(number)  # Ctrl-C reaches each process of a Windows console by itself
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
     try:
         while True:
             job[:] = _start(command, processes)

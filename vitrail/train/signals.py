@@ -14,7 +14,8 @@ from vitrail.console import note
 from vitrail.data import Loader
 from vitrail.data.batch import Batch
 
-HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+HANDLED = tuple(number for number in signal.Signals if number.name in ("SIGTERM", "SIGUSR1", "SIGINT"))
+"""Windows has no SIGUSR1."""
 
 
 class StopRequested(Exception):

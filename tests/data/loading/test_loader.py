@@ -5,6 +5,7 @@ import gc
 import io
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -96,6 +97,15 @@ AUGMENTATIONS = {
         mix=MixConfig(mixup=0.5, cutmix=0.5),
     ),
 }
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_processes_that_are_not_forked_make_the_same_batches(name):
+    """Windows, macOS and Python 3.14 start workers anew, and hand them a pickled copy."""
+    ours = loader(drawn(), AUGMENTATIONS[name], seed=3)
+    theirs = loader(drawn(), AUGMENTATIONS[name], seed=3)
+    theirs._assembly = pickle.loads(pickle.dumps(ours._assembly))
+    assert_same(list(theirs.batches(1)), list(ours.batches(1)))
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

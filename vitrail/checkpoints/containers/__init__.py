@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -104,9 +105,12 @@ def room(like: Mapping[str, Entry | Tensor]) -> dict[str, Tensor]:
         begins[name], size = size, size + -(-math.prod(entry.shape) * entry.dtype.itemsize // 64) * 64  # aligned
     if not size:
         return {}
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
+    if sys.platform == "win32":
+        memory = mmap.mmap(-1, size)
+    else:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
     return {
         name: torch.frombuffer(memory, dtype=entry.dtype, count=math.prod(entry.shape), offset=begins[name]).view(
             entry.shape

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vitrail import files
 from vitrail.checkpoints.containers import Entry, Tensors
 from vitrail.errors import UserError
 
@@ -61,7 +62,7 @@ class SafeTensors(Tensors):
         assert (value.numel(), value.dtype) == (math.prod(place.shape), place.dtype), name
         data, begin = bytes_of(value), place.begin
         while data:  # one call reads 2 GB at most
-            if not (count := os.preadv(self.file.fileno(), [data], begin)):
+            if not (count := files.read_at(self.file.fileno(), data, begin)):
                 raise UserError(f"{self.path} changed while it was read; try again")
             data, begin = data[count:], begin + count
         if place.dtype is torch.bool:  # any non-zero byte is true
@@ -80,7 +81,7 @@ def open_tensors(path: Path) -> SafeTensors:
         UserError: absent, damaged or hostile.
     """
     try:
-        file = _Held(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # a FIFO would wait
+        file = _Held(path, opener=files.no_wait)
     except OSError as error:
         raise UserError(f"cannot read the weights {path}: {error.strerror}; give a .safetensors file") from None
     try:

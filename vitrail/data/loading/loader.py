@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import weakref
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, cast
@@ -253,7 +254,7 @@ def _start_worker(_: int) -> None:
     """Signals meant for the run go to entire process groups: let the main process decide, and outlive its last save."""
     signal.set_wakeup_fd(-1)  # a training's own, which this process has inherited
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGUSR1"):
+    if sys.platform != "win32":
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_SECONDS))
 

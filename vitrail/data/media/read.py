@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from vitrail import files
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.formats import MAX_FILE_BYTES
 
@@ -17,7 +18,7 @@ def read_regular(path: bytes | str | Path, offset: int = 0, size: int | None = N
         BadImage: missing, unreadable, not a regular file, too large, or shorter than ``size``.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = files.no_wait(path)
         with open(descriptor, "rb", buffering=0) as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
