@@ -185,6 +185,11 @@ def chosen_output(outputs: Tensor, target: int | None) -> Tensor:
     return outputs[chosen_index(outputs, target)]
 
 
+def output_name(task: EncoderModule, index: int) -> str:
+    """How titles call an output: by its name, or where outputs have none by its number."""
+    return task.names[index] if has_answers(task) else f"output {index}"
+
+
 def class_scores(task: EncoderModule, images: Tensor, *padding: Tensor) -> Tensor:
     """One number for each output of one image, (K,), with a path for gradients even where all weights are frozen.
 
