@@ -188,6 +188,12 @@ def chosen_output(outputs: Tensor, target: int | None) -> Tensor:
     return outputs[chosen_index(outputs, target)]
 
 
+def output_name(task: EncoderModule, index: int) -> str:
+    """How titles call an output: by its name, or where outputs have none by its number."""
+    names = output_names(task)
+    return names[index] if names else f"output {index}"
+
+
 def class_scores(task: EncoderModule, images: Tensor, *padding: Tensor) -> Tensor:
     """One number for each output of one image, (K,), with a path for gradients even where all weights are frozen.
 

@@ -46,7 +46,7 @@ def strip(evaluated: EvaluatedModel, row: int) -> Tile:
 
 def pairs(evaluated: EvaluatedModel) -> list[Tile]:
     """Two images on top of each other, each with the colours of its patches and what is like one patch of the upper
-    one: the patch that its rollout is highest at. Where there are classes both are of one."""
+    one: the patch that its Grad-CAM, or else its rollout, is highest at. Where there are classes both are of one."""
     rows = evaluated.examples(MANY) or evaluated.worst_first[:MANY].tolist()
     titles = [evaluated.family.caption(evaluated.evaluation, row).title for row in rows]
     alike = [(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i < j and titles[i] == titles[j]]
@@ -62,7 +62,7 @@ def pairs(evaluated: EvaluatedModel) -> list[Tile]:
 def pair(evaluated: EvaluatedModel, upper: int, lower: int) -> Tile:
     """See :func:`pairs`."""
     first, second = _seen(evaluated, upper), _seen(evaluated, lower)
-    patch = int(first.explain("rollout")[0].values.argmax())
+    patch = int(first.explain(methods(evaluated)[-1])[0].values.argmax())
     colours = [each.explain("pca", first)[0] for each in (first, second)]
     alike = [first.explain("similarity", patch=patch)[0], second.explain("similarity", first, patch=patch)[0]]
     bands = [

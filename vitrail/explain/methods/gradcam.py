@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.explain import Heat, Target, chosen_index, class_scores, has_answers, heat, layer_index, output_names
+from vitrail.explain import Heat, Target, chosen_index, class_scores, has_answers, heat, layer_index, output_name
 from vitrail.explain.attentions import encoder_of_all_tokens
 from vitrail.nn.attend import Positions
 from vitrail.nn.attention import Attention, AttentionPattern
@@ -64,7 +64,7 @@ def explain(task: EncoderModule, images: Tensor, options: Options, *padding: Ten
     if options.weights == "mean":
         weights = weights.mean(dim=0)
     values = (activations * weights).sum(dim=1).relu()
-    return [heat(f"Grad-CAM for {output_names(task)[index]}, layer {layer}", values, grid)]
+    return [heat(f"Grad-CAM for {output_name(task, index)}, layer {layer}", values, grid)]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vitrail.config import config
-from vitrail.explain import Heat, Target, chosen_index, class_scores, has_answers, heat, output_names
+from vitrail.explain import Heat, Target, chosen_index, class_scores, has_answers, heat, output_name
 from vitrail.explain.attentions import encoder_of_all_tokens, received, with_joined
 from vitrail.nn.recording import recorded
 from vitrail.trainable import EncoderModule
@@ -47,7 +47,7 @@ def explain(task: EncoderModule, images: Tensor, options: Options, *padding: Ten
     flow = relevance([a.detach()[0] for a in matrices], [g[0] for g in gradients])
     grid = vit.grid(images)
     patches = received(flow, vit, grid, *padding)
-    return [heat(f"relevance for {output_names(task)[index]}", patches, grid)]
+    return [heat(f"relevance for {output_name(task, index)}", patches, grid)]
 
 
 def relevance(attentions: list[Tensor], gradients: list[Tensor]) -> Tensor:
