@@ -5,20 +5,32 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from blocks import blocks
+from blocks import blocks, normalised, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+TRANSLATIONS = [page for page in PAGES if ".zh." in page.name]
 LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)")
 CODE = re.compile(r"^( *)(`{3,}|~{3,}).*?^\1\2\s*$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.docs
 @pytest.mark.timeout(600)  # a page starts up to twenty programs
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page) and page not in TRANSLATIONS], ids=lambda page: page.stem
+)
 def test_page_runs(page, run_page):
     run_page(page)
+
+
+@pytest.mark.parametrize("page", TRANSLATIONS, ids=lambda page: page.stem)
+def test_a_translation_shows_the_code_and_pictures_of_its_page(page):
+    original = page.with_name(page.name.replace(".zh.", "."))
+    assert [normalised(block) for block in shown(page)] == [normalised(block) for block in shown(original)]
+    assert [link for link in links(page) if link.endswith(".png")] == [
+        link for link in links(original) if link.endswith(".png")
+    ]
 
 
 @pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("*.md"))], ids=lambda page: page.stem)
