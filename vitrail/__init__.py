@@ -80,6 +80,7 @@ _PACKAGES = (
     "distill",
     "engines",
     "explain",
+    "lora",
     "metrics",
     "nn",
     "ops",

@@ -13,12 +13,13 @@ from PIL import Image
 from vitrail import cli, vit_presets
 from vitrail.terminal.help_pages import examples
 
-QUICK = ("predict", "evaluate", "explain", "embed", "convert", "inspect", "models", "help", "completion")
+QUICK = ("config", "predict", "evaluate", "explain", "embed", "convert", "inspect", "models", "help", "completion")
 QUICK_DATA = ("check", "stats", "export", "convert", "inspect")
 SLOW = ("train", "pretrain", "compress", "probe", "export", "quantize", "report")
 SHELL = {"|", ">", "<"}
 ABSENT = ("hf://", "--download", "runs/detector")  # the network, and another kind of model
 ELSEWHERE = ("serve", "benchmark", "push")  # a server, minutes of measuring, and the network: in their own tests
+ELSEWHERE += ("average", "calibrate", "find-rate", "merge-adapter", "tune")  # several runs, adapters, searches
 RUNS = ("birds", "other", "photos", "large", "mae-photos", "dino-photos")
 
 
@@ -71,8 +72,8 @@ def sandbox(trained, tmp_path, monkeypatch, scene_folder):
     shutil.copytree(trained / "photos", tmp_path / "photos")
     shutil.copytree(trained / "photos", tmp_path / "flowers")
     shutil.copytree(trained / "photos" / "wren", tmp_path / "in")
-    for name in ("photo.jpg", "a.jpg", "b.jpg"):
-        shutil.copy(trained / "photos" / "robin" / "0.jpg", tmp_path / name)
+    for name in ("photo.jpg", "other.jpg", "a.jpg", "b.jpg"):
+        Image.open(trained / "photos" / "robin" / "0.jpg").resize((192, 160)).save(tmp_path / name)
     for name in RUNS:
         shutil.copytree(trained / "runs" / "birds", tmp_path / "runs" / name)
     for name in ("model.safetensors", "vit.safetensors"):

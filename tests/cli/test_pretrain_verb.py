@@ -40,7 +40,7 @@ def test_pretrain_report_fine_tune(capsys: Any) -> None:
     assert pretrain("two", "--name", "first", "--epochs", "2", "--set=data.source.val_fraction=0.3",
                     "--set=schedule.warmup_epochs=0", *OPTIONS, *DECODER) == 0  # fmt: skip
     out = capsys.readouterr().out
-    assert "knn" in out
+    assert "nearest neighbours" in out
     folder = Path("runs/first")
     page = (folder / "report.html").read_text()
     for words in ("What it learns", "Seen, reconstructed, original", "Pretraining by mae on two", "effective rank"):
@@ -70,8 +70,8 @@ def test_labels_are_not_needed(folder: str, capsys: Any) -> None:
     said = capsys.readouterr()
     assert "labels auto: none" in said.err
     assert "26 train; no labels" in said.err
-    assert "feature_std" in said.out
-    assert "knn" not in said.out
+    assert "spread of the features" in said.out
+    assert "nearest neighbours" not in said.out
     assert "Mistakes" not in Path("runs/x/report.html").read_text()
 
 

@@ -237,6 +237,7 @@ def test_the_page_is_public_and_holds_no_secret(talk):
     assert [answer.status_code for answer in (start, *found)] == [200] * (1 + len(found))
     assert {answer.headers["content-type"].partition(";")[0] for answer in found} == {
         "text/css",
+        "text/html",
         "text/javascript",
         "image/svg+xml",
     }

@@ -34,7 +34,16 @@ VALUES = {
     "distill_kind": "soft",
     "distill_token": True,
     "allow_pickle": True,
+    "lora": 4,
     "freeze": ("backbone",),
+    "tile": "64x96",
+    "overlap": 0.3,
+    "balance": "weights",
+    "group_column": "patient",
+    "time_column": "day",
+    "folds": 5,
+    "fold": 2,
+    "monitor": "auroc",
     "patience": 2,
 }
 

@@ -99,7 +99,7 @@ def test_rows_of_the_same_classes_and_all_that_is_of_none_are_kept(source: str, 
     Predictor(before, PreprocessConfig(size=16), device="cpu").save(tmp_path / "before.safetensors")
     task = by_class(name, ("cat", "dog", "ant", "eel"), -100.0, **loss)
     initialise_from(task, str(tmp_path / "before.safetensors"))
-    rows = 0
+    rows, of_classes = 0, set(task.class_rows) & {part for part, _ in task.named_parameters()}
     for part, value in task.named_parameters():
         first = value.detach().reshape(len(value), -1)[:, 0].tolist()
         if part in task.class_rows:
@@ -107,7 +107,7 @@ def test_rows_of_the_same_classes_and_all_that_is_of_none_are_kept(source: str, 
             assert first == [102, -99, 100, -97, 103][: len(first)]
         else:
             assert set(first) == {-100.0 if part.startswith("masks") and source != name else 100.0}
-    assert rows == len(task.class_rows)
+    assert rows == len(of_classes) >= len(task.class_rows) - 2, "the rows of options that are off are not there"
 
 
 def test_another_image_size_resizes_the_backbone(trained: Path, tmp_path: Path, capsys: Any) -> None:

@@ -41,18 +41,18 @@ def test_the_verb(bands, tmp_path, monkeypatch, capsys):
     command = ["find-rate", str(bands), "--image-size", "8", "--channels", "1", "--batch-size", "8", "--device", "cpu"]
     for setting in ("patch_size=[4,4]", "dim=16", "depth=1", "heads=2", "mlp_dim=16"):
         command += ["--set", f"model.{setting}"]
-    command += ["--precision", "fp32", "--set", "data.loader.workers=0", "--steps", "12"]
-    assert main([*command, "--out", "rates.png"]) == 0
+    command += ["--precision", "fp32", "--set", "data.loader.workers=0"]
+    assert main([*command, "--steps", "12", "--plot", "rates.png"]) == 0
     said = capsys.readouterr()
     assert f"train with --lr {float(said.out):g}" in said.err
     with Image.open("rates.png") as drawn:
         assert drawn.width > 300
-    assert main([*command, "--json"]) == 0
+    assert main([*command, "--steps", "12", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["rates"]) <= 12
     assert [path.name for path in tmp_path.iterdir()] == ["rates.png"], "nothing is kept of the training"
     for options, message in (
         (["--steps", "3"], "take 10 steps"),
-        (["--out", "rates.txt"], "end it with .png or .json"),
+        (["--plot", "rates.txt"], "end it with .png or .json"),
     ):
         assert main([*command, *options]) == 2
         assert message in capsys.readouterr().err

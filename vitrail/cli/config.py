@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def config(run: str, /) -> None:
-    """Print every setting of a recipe or run as YAML with comments; vitrail train --config takes it back.
+    """Print every setting of a recipe or run as YAML, which train --config takes back.
 
     Examples
       vitrail config digits > digits.yaml

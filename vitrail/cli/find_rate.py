@@ -15,7 +15,7 @@ def find_rate(
     data: str | None = None,
     /,
     *,
-    out: Annotated[Path | None, Parameter(help="A .png or .json file for the curve.")] = None,
+    plot: Annotated[Path | None, Parameter(help="A .png or .json file for the curve.")] = None,
     steps: Annotated[int, Parameter(help="Number of training steps of the test.")] = 100,
     as_json: Json = False,
     options: TrainOptions = TrainOptions(),  # noqa: B008  frozen
@@ -25,7 +25,7 @@ def find_rate(
     Takes the options of vitrail train and keeps nothing of the training. Prints the rate to train with.
 
     Examples
-      vitrail find-rate photos/ --init runs/birds --out rates.png
+      vitrail find-rate photos/ --init runs/birds --plot rates.png
       vitrail find-rate photos/ --model S/16 --batch-size 64 --steps 200
 
     Args:
@@ -40,17 +40,17 @@ def find_rate(
     from vitrail.terminal.training import default_name, requested
     from vitrail.train.rate_finder import find_rate as found
 
-    if out is not None:
-        require_free(out)
-        if out.suffix not in (".png", ".json"):
-            raise UserError(f"--out {out.name!r} is neither a picture nor numbers; end it with .png or .json")
+    if plot is not None:
+        require_free(plot)
+        if plot.suffix not in (".png", ".json"):
+            raise UserError(f"--plot {plot.name!r} is neither a picture nor numbers; end it with .png or .json")
     if options.resume is None:
         default_name(data, options)  # says what is missing
     curve = found(requested(data, options), num_steps=steps)
-    if out is not None and out.suffix == ".png":
-        style.save_png(rate_curve(curve.rates, curve.losses, curve.smoothed, curve.suggested), out)
-    elif out is not None:
-        files.write_json(out, curve.to_dict())
+    if plot is not None and plot.suffix == ".png":
+        style.save_png(rate_curve(curve.rates, curve.losses, curve.smoothed, curve.suggested), plot)
+    elif plot is not None:
+        files.write_json(plot, curve.to_dict())
     if as_json:
         print_json(curve.to_dict())
     else:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from fnmatch import fnmatch
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import torch
 from pydantic import Field
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from vitrail.config import config
 from vitrail.console import note
 from vitrail.errors import UserError, did_you_mean
+from vitrail.registry import submodules
 from vitrail.trainable import EncoderModule
 
 M = TypeVar("M", bound=nn.Module)
@@ -137,3 +138,7 @@ def product(a: Tensor, b: Tensor, scale: float) -> Tensor:
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, own = name.rpartition(".")
     setattr(model.get_submodule(parent), own, module)
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = submodules(__name__)

@@ -262,7 +262,7 @@ def _report(place: "RunFolder", run: "Run") -> None:
     measured = place.add_evaluation()
     if measured is not None:
         lines, metrics = headlines(RunReader(place.path)), measured["metrics"]
-        rows = [(line.label, line.show(metrics[key])) for key, line in lines.items() if key in metrics]
+        rows = [(line.label, line.show(metrics[key])) for key, line in lines.items() if metrics.get(key) is not None]
         rows += [(key, f"{value:.4f}") for key, value in metrics.items() if key not in lines and value is not None]
         print(table((f"{measured['split']} ({measured['images']:,} images)", "value"), rows))
     print(f"report: {page}")

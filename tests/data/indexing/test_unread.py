@@ -1,4 +1,4 @@
-"""Images of formats that are not read do not stop a folder: they are skipped and counted."""
+"""Photos of a telephone in formats that are not read do not stop a folder: they are skipped and counted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def phone(tmp_path, own_cache):
     return folder
 
 
-SAID = "skipped files not named as images (1), HEIC, AVIF, SVG and other images to convert to JPEG or PNG first (2)"
+SAID = "skipped files not named as images (1), HEIC and AVIF images to convert to JPEG or PNG first (2)"
 
 
 def test_a_folder_opens_without_them(phone, capsys):

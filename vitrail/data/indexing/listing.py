@@ -57,7 +57,7 @@ SKIPPED = (
     "files not named as images",
     "FIFOs, devices or sockets",
     "links to folders listed already",
-    "HEIC, AVIF, SVG and other images to convert to JPEG or PNG first",
+    "HEIC and AVIF images to convert to JPEG or PNG first",
 )
 _OTHER, _SPECIAL, _ALIAS, _UNREAD = range(len(SKIPPED))
 

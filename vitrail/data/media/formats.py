@@ -15,9 +15,10 @@ import numpy as np
 
 MAX_FILE_BYTES = 100_000_000
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".npy")
-REFUSED_SUFFIXES = (".svg", ".svgz", ".eps", ".ps", ".psd", ".pdf", ".ai", ".heic", ".heif", ".avif", ".jp2", ".ico")
-CANDIDATE_SUFFIXES = frozenset(suffix.encode() for suffix in SUFFIXES)
-UNREAD_SUFFIXES = frozenset(suffix.encode() for suffix in REFUSED_SUFFIXES)
+REFUSED_SUFFIXES = (".svg", ".svgz", ".eps", ".ps", ".psd", ".pdf", ".ai", ".jp2", ".ico")
+SKIPPED_SUFFIXES = (".heic", ".heif", ".avif")  # telephones leave them among JPEGs
+CANDIDATE_SUFFIXES = frozenset(suffix.encode() for suffix in SUFFIXES + REFUSED_SUFFIXES)
+UNREAD_SUFFIXES = frozenset(suffix.encode() for suffix in SKIPPED_SUFFIXES)
 
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
