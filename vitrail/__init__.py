@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # the two tables below, for type checkers; tests/test_public.
     from vitrail import distill as distill
     from vitrail import engines as engines
     from vitrail import explain as explain
+    from vitrail import lora as lora
     from vitrail import metrics as metrics
     from vitrail import nn as nn
     from vitrail import ops as ops

@@ -28,7 +28,11 @@ def runnable(*verb):
     for line in examples(cli.document(verb)):
         line = line.partition(" > ")[0].partition("  ")[0]
         tokens = shlex.split(line)
-        if tokens[0] == "vitrail" and not SHELL & set(tokens) and not any(word in line for word in ABSENT):
+        if (
+            tokens[: len(verb) + 1] == ["vitrail", *verb]
+            and not SHELL & set(tokens)
+            and not any(word in line for word in ABSENT)
+        ):
             yield tokens[1:]
 
 

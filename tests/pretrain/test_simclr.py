@@ -25,6 +25,7 @@ from vitrail.errors import UserError
 from vitrail.train import assemble, precision
 from vitrail.train.distributed import World
 from vitrail.train.loop import fit
+from vitrail.train.trial import few_images
 
 
 def test_the_loss_is_that_of_the_paper() -> None:
@@ -79,7 +80,9 @@ def measured_precision(rank: int) -> str:
     run = tiny_run("simclr", precision="auto")
     data, world = open_data(run.data), World(torch.device("cpu"), rank, 2)
     loader = data.train_loader(rank=rank, world_size=2)
-    return world.broadcast(assemble._precision(run, assemble.build_task(run, data), loader, world))
+    task = assemble.build_task(run, data)
+    batch = few_images(loader, task, world.device, run.accumulate)
+    return world.broadcast(precision.resolve(run.precision, task, lambda copy: copy.loss(batch)["loss"], world.device))
 
 
 def test_two_ranks_measure_the_precision_together() -> None:

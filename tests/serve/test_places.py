@@ -128,7 +128,7 @@ def test_where_the_queries_of_a_detector_look(talk, png, predictors):
         assert [each["title"] for each in told] == [each.title for each in found]
         for mine, theirs in zip(told, found, strict=True):
             np.testing.assert_allclose(mine["values"], theirs.values, atol=1e-5)
-    assert [("queries" in each["methods"]) for each in about["models"]] == [True, True, False, False, False]
+    assert [("queries" in each["methods"]) for each in about["models"]] == [True, True, False, False, True]
     assert "queries" in {each["name"] for each in about["methods"]}
 
 
