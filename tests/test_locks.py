@@ -106,3 +106,4 @@ def test_a_run_folder_is_claimed_once(
         first.claim()
     with pytest.raises(UserError, match=r"another process is training in .*run; wait for it or choose another --name"):
         second.claim()
+    first.release()
