@@ -23,7 +23,7 @@ def merge_adapter(
     """Add a LoRA adapter of PEFT to the weights that it was trained on.
 
     Examples
-      vitrail merge-adapter runs/birds runs/tuned/adapter/best merged.safetensors
+      vitrail merge-adapter runs/birds runs/tuned/adapter/last merged.safetensors
       vitrail merge-adapter hf://google/vit-base-patch16-224-in21k peft-output merged.safetensors --classes cat,dog
 
     Args:
