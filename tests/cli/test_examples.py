@@ -90,7 +90,7 @@ def sandbox(trained, tmp_path, monkeypatch, scene_folder):
 
 
 def shortened(tokens):
-    """With two epochs, where the verb trains."""
+    """With two epochs, where the verb trains, and in a folder of its own."""
     if tokens[0] not in ("train", "pretrain"):
         return tokens
     kept = list(tokens)
@@ -98,6 +98,7 @@ def shortened(tokens):
         if option in kept:
             place = kept.index(option)
             del kept[place : place + 2]
+    kept += [] if {"--name", "--out"} & set(kept) else ["--out", "begun"]
     return [*kept, "--epochs", "2", "--set", "data.loader.workers=0", "--batch-size", "8"]
 
 
