@@ -113,6 +113,16 @@ def test_fine_tuning_fits_a_head_and_any_number_of_images_will_do(capsys: Any) -
     assert not Path("runs/good/weights/best.safetensors").exists()
 
 
+def test_who_names_a_monitor_gets_the_epoch_that_it_chooses(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    assert main(["train", "data", "--name", "base", "--epochs", "1", *NEW]) == 0
+    runs: list[Any] = []
+    ended = type("Ended", (), {"exit_code": 0})
+    monkeypatch.setattr("vitrail.train.loop.fit", lambda run, folder, **_: runs.append(run) or ended)
+    for words in ([], ["--monitor", "auroc"], ["--patience", "3"]):
+        assert main(["train", "more", "--init", "runs/base", *FEW, *words]) == 0
+    assert [run.release for run in runs] == ["last", "best", "best"]
+
+
 def test_explicit_settings_win_over_those_of_fine_tuning(capsys: Any) -> None:
     assert main(["train", "data", "--name", "base", "--epochs", "1", *NEW]) == 0
     options = ["--lr", "0.5", "--epochs", "1", "--batch-size", "15", "--set", "release=best", "--set", "ema=null"]

@@ -79,8 +79,8 @@ class TrainOptions(TrainingOptions):
     quality: Annotated[
         Literal["fast", "good", "best"] | None,
         Parameter(
-            help="Minutes for points, where no recipe is given: fast fits the head alone, best trains twice as long; "
-            "default: good."
+            help="Minutes for points, where no recipe is given: fast fits the head alone (boxes, masks, maps: trains a "
+            "quarter as long), best trains twice as long; default: good."
         ),
     ] = None
     lora: Annotated[
@@ -187,9 +187,8 @@ class TrainOptions(TrainingOptions):
         choices = module.Task.defaults(facts)
         if few := too_few(facts):
             command = f"vitrail train {shlex.quote(data)} --init WEIGHTS"
-            warn(
-                f"{few}; trained weights learn more from them and sooner: {command} (a file, a run or hf://owner/name)"
-            )
+            kinds = "a file, a run, hf://owner/name, or a name that vitrail models --pretrained lists"
+            warn(f"{few}; trained weights learn more from them and sooner: {command} ({kinds})")
         if found is not None:
             preprocess = found.preprocess.options(run.model.image_size, run.model.channels)
             run = replace(run, data=replace(run.data, preprocess=preprocess))
@@ -199,6 +198,8 @@ class TrainOptions(TrainingOptions):
         if (tiles := override(run, wanted).data.preprocess.tiles) is not None:
             choices = [choice for choice in choices if choice.path != "model.image_size"]
             choices.append(Choice("model.image_size", tiles.size, "a tile, pixel by pixel"))
+        if given.keys() & {"monitor", "patience"}:  # who names what decides wants it to decide
+            choices = [choice for choice in choices if choice.path != "release"]
         chosen = effective(choices, given)
         for choice in chosen:
             note(f"{choice}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Subgroups:
         """The group of an image by its name in the data; None where the table does not have it."""
         return self.by_path.get(str(Path(name).resolve())) or self.by_name.get(Path(name).name)
 
-    def table(self, evaluated: EvaluatedModel) -> tuple[list[str], list[list[Any]]]:
+    def table(self, evaluated: EvaluatedModel) -> tuple[list[str], list[list[object]]]:
         """Columns and rows: group, images, share of right ones with its interval, mean loss. Largest groups first.
 
         Raises:
@@ -66,8 +66,8 @@ def read(spec: str, data: SourceConfig) -> Subgroups:
     by_path: dict[str, str] = {}
     for table in tables:
         by_path |= _groups(table, column, data if not place else None)
-    names = [Path(path).name for path in by_path]
-    by_name = {Path(path).name: group for path, group in by_path.items() if names.count(Path(path).name) == 1}
+    times = Counter(Path(path).name for path in by_path)
+    by_name = {Path(path).name: group for path, group in by_path.items() if times[Path(path).name] == 1}
     return Subgroups(tables[0], column, by_path, by_name)
 
 
@@ -95,7 +95,7 @@ def _groups(table: Path, column: str, data: SourceConfig | None) -> dict[str, st
     return {str((root / row[path_column]).resolve()): row[column] for row in rows if row[path_column]}
 
 
-def _row(group: str, rows: list[int], right: np.ndarray | None, losses: np.ndarray) -> list[Any]:
+def _row(group: str, rows: list[int], right: np.ndarray | None, losses: np.ndarray) -> list[object]:
     share: list[str] = []
     if right is not None:
         low, high = wilson(int(right[rows].sum()), len(rows))
