@@ -39,6 +39,13 @@ def test_every_page_fits(capsys, monkeypatch, columns):
         assert too_long == [line for line in too_long if " " not in line.strip().removesuffix(" \\").removeprefix("|")]
 
 
+def test_a_page_follows_the_terminal_of_its_call(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    page(capsys, "data", "check")
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, page(capsys, "data", "check").splitlines())) <= 60
+
+
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_options_are_in_named_groups_and_none_is_lost(capsys, verb):
     text = page(capsys, *verb)

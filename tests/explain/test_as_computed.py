@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -234,3 +236,13 @@ def test_merged_tokens_have_no_maps(method, tiny_predictor):
     merged = compress.apply(tiny_predictor(image_size=(24, 32)), "tome", r=2).task
     with pytest.raises(UserError, match="attention maps need all tokens; take the plain model"):
         explain(merged, torch.randn(1, 3, 24, 32), method)
+
+
+def test_threads_that_record_at_once_each_get_their_own():
+    task = build("global")
+    images = [torch.randn(1, 3, *MODEL["image_size"]) for _ in range(4)]
+    expected = [attentions(task, image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for ours, alone in zip(pool.map(lambda image: attentions(task, image), images), expected, strict=True):
+                torch.testing.assert_close(ours, alone)

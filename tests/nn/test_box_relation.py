@@ -63,3 +63,10 @@ def test_the_relation_matters():
         found = decoder(queries, levels)[0][0]
         decoder.relation.linear.weight.zero_()
         assert not torch.allclose(found, decoder(queries, levels)[0][0], atol=1e-4)
+
+
+def test_boxes_of_no_size_give_finite_biases_and_gradients():
+    boxes = torch.tensor([[[0.5, 0.5, 0.0, 0.0], [0.2, 0.5, 0.1, 0.0], [0.2, 0.5, 0.1, 0.3]]], requires_grad=True)
+    found = pairwise(boxes)
+    found.sum().backward()
+    assert found.isfinite().all() and boxes.grad.isfinite().all()

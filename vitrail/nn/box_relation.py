@@ -15,6 +15,7 @@ from vitrail.nn.init import Initialised
 
 WAVELENGTHS = 4  # of the sines of each of the four relations
 SCALE = 8.0  # of the relations in them: the fastest sine has a period of π / 4 in the logarithm of a ratio
+SMALLEST = 1e-6  # side of a box, as a share of the image; a box of none has no logarithm
 TEMPERATURE = 32.0  # from the shortest wavelength to the longest
 
 
@@ -39,7 +40,7 @@ class BoxRelation(Initialised):
 
 def pairwise(boxes: Tensor) -> Tensor:
     """log(|Δx| / w + 1), log(|Δy| / h + 1), log(w / w'), log(h / h') of each two boxes cxcywh: B Q Q 4 (equation 4)."""
-    centres, sizes = boxes.float()[..., :2], boxes.float()[..., 2:]
+    centres, sizes = boxes.float()[..., :2], boxes.float()[..., 2:].clamp(min=SMALLEST)
     distance = (centres.unsqueeze(2) - centres.unsqueeze(1)).abs() / sizes.unsqueeze(2)
     ratio = sizes.log()
     return torch.cat((distance.log1p(), ratio.unsqueeze(2) - ratio.unsqueeze(1)), dim=-1)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import get_ident
 
 from torch import Tensor, nn
 
@@ -18,9 +19,13 @@ Wrap = Callable[[int, AttentionPattern], AttentionPattern]
 
 @contextmanager
 def wrapped(blocks: Mapping[int, nn.Module], wrap: Wrap) -> Iterator[None]:
-    """While it lasts, the attention of each block, by its layer, is what ``wrap`` makes of it."""
+    """While it lasts, the attention of each block, by its layer, is what ``wrap`` makes of it, in this thread; another
+    one that runs the same blocks meanwhile is left alone."""
+    thread = get_ident()
 
     def reroute(layer: int, block: nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...]:
+        if get_ident() != thread:
+            return inputs
         x, positions, *given = inputs
         return x, positions, wrap(layer, *given or (Masked(),))
 

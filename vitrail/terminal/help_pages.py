@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -27,17 +28,17 @@ class HelpPages:
     def render_usage(self, console: Console, options: ConsoleOptions, usage: RenderableType) -> None:
         """``Usage: vitrail predict [OPTIONS] RUN [ARGS...]``."""
         if text := _plain(usage):
-            _print(console, [*_wrapped(f"Usage: {text.removeprefix('Usage: ')}", _width(console), "       "), ""])
+            _print(console, [*_wrapped(f"Usage: {text.removeprefix('Usage: ')}", _width(), "       "), ""])
 
     def render_description(self, console: Console, options: ConsoleOptions, description: RenderableType) -> None:
         """The docstring: paragraphs are filled, examples stay commands that a shell takes."""
         if text := _plain(description):
-            _print(console, [*described(text, _width(console)), ""])
+            _print(console, [*described(text, _width()), ""])
 
     def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
         """Commands and arguments as they come, options in their groups."""
         entries = [entry for entry in panel.entries if entry.display_labels]
-        width = _width(console)
+        width = _width()
         if not entries:
             return
         if panel.format == "command" or any(entry.positional_label for entry in entries):
@@ -146,8 +147,8 @@ def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
     return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def _width(console: Console) -> int:
-    return max(min(console.width, WIDEST), 40)
+def _width() -> int:
+    return max(min(shutil.get_terminal_size().columns, WIDEST), 40)
 
 
 def _print(console: Console, lines: Iterable[str]) -> None:
