@@ -68,9 +68,10 @@ class TrainingOptions:
         model: Size, as vitrail models lists them, of the recipe's or --init's architecture; default: theirs, else S/16.
         image_size: Input in pixels, 224 or height x width as 224x320; default: that of recipe or --init, else 224.
         channels: 1 for grey, 3 for RGB, 4 for RGBA; default: that of the recipe or of --init, else 3.
-        epochs: Number of passes over the training images; default: the recipe's, else 100.
-        batch_size: Images per step, over all processes; default: the recipe's, else 128.
-        lr: Peak learning rate; default: the recipe's, else 1e-3. Or --set optimizer.base_lr per 256 images a step.
+        epochs: Number of passes over the training images; default: the recipe's, else by the data, in pretraining 100.
+        batch_size: Images per step, over all processes; default: the recipe's, else by the data, in pretraining 128.
+        lr: Peak learning rate; default: the recipe's, else by the data, in pretraining 1e-3. Or --set optimizer.base_lr
+            per 256 images a step.
         precision: Arithmetic; default: auto, which is bf16 on a GPU, and on a CPU where it measures faster.
         device: auto, cpu, cuda, cuda:1 or mps; default: auto.
         workers: Number of loader processes; default: by core count and image size.
