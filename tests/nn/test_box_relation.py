@@ -69,4 +69,5 @@ def test_boxes_of_no_size_give_finite_biases_and_gradients():
     boxes = torch.tensor([[[0.5, 0.5, 0.0, 0.0], [0.2, 0.5, 0.1, 0.0], [0.2, 0.5, 0.1, 0.3]]], requires_grad=True)
     found = pairwise(boxes)
     found.sum().backward()
-    assert found.isfinite().all() and boxes.grad.isfinite().all()
+    assert found.isfinite().all()
+    assert boxes.grad.isfinite().all()

@@ -159,7 +159,7 @@ class TrainOptions(TrainingOptions):
         from vitrail.config import override
         from vitrail.console import note, warn
         from vitrail.data import DataConfig, SourceConfig, augmentation
-        from vitrail.data.transforms.scene import SCENE_PRESETS
+        from vitrail.data.transforms.scene_config import SCENE_PRESETS
         from vitrail.defaults import Choice, Facts, effective, too_few
         from vitrail.pretrain import Pretraining
         from vitrail.train.run import Run

@@ -19,7 +19,8 @@ from vitrail.data.transforms.augment import Augment, Augmentation, AugmentConfig
 from vitrail.data.transforms.combine import Combine
 from vitrail.data.transforms.mix import Mix, MixConfig
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig, PreprocessOptions
-from vitrail.data.transforms.scene import SceneAugment, SceneAugmentation, SceneAugmentConfig
+from vitrail.data.transforms.scene import SceneAugment
+from vitrail.data.transforms.scene_config import SceneAugmentation, SceneAugmentConfig
 from vitrail.data.transforms.tile_augment import TileAugment, TileSampling
 from vitrail.data.transforms.views import ViewConfig, Views
 from vitrail.registry import submodules

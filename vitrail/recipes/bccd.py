@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from vitrail.data import DataConfig, LoaderConfig, SourceConfig
 from vitrail.data.transforms.colour import ColourConfig
-from vitrail.data.transforms.scene import SceneAugmentConfig
+from vitrail.data.transforms.scene_config import SceneAugmentConfig
 from vitrail.train.ema import EmaConfig
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.run import Run

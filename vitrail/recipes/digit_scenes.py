@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from vitrail.data import DataConfig, LoaderConfig, SourceConfig
-from vitrail.data.transforms.scene import SCENE_PRESETS
+from vitrail.data.transforms.scene_config import SCENE_PRESETS
 from vitrail.nn.conv_stem import ConvStemConfig
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.run import Run

@@ -36,7 +36,7 @@ def augmentation_settings(name: str) -> dict[str, object]:
     """
     from vitrail.config import read_scalar
     from vitrail.data.transforms.augment import PRESETS
-    from vitrail.data.transforms.scene import SCENE_PRESETS
+    from vitrail.data.transforms.scene_config import SCENE_PRESETS
 
     if not name.isidentifier():  # the settings themselves, as YAML
         return {"data.augment": read_scalar(name)}

@@ -9,7 +9,7 @@ from vitrail.config import to_dict
 from vitrail.console import duration
 from vitrail.data import AugmentConfig, Data
 from vitrail.data.transforms.augment import PRESETS
-from vitrail.data.transforms.scene import SCENE_PRESETS
+from vitrail.data.transforms.scene_config import SCENE_PRESETS
 from vitrail.train.distributed import World
 from vitrail.train.run import Run
 from vitrail.train.trial import Cost

@@ -16,7 +16,8 @@ from vitrail.data import Objects, Preprocess, PreprocessConfig, SceneAugment, Sc
 from vitrail.data.media.decode import BadImage
 from vitrail.data.transforms.colour import ColourConfig
 from vitrail.data.transforms.geometry import ImageGeometry
-from vitrail.data.transforms.scene import SCENE_PRESETS, ScenePreprocess
+from vitrail.data.transforms.scene import ScenePreprocess
+from vitrail.data.transforms.scene_config import SCENE_PRESETS
 from vitrail.errors import UserError
 from vitrail.ops import boxes as box_ops
 from vitrail.ops.segmentation_losses import IGNORE

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
 
 import torch
-from pydantic import BeforeValidator, Field, PositiveInt
 from torch import Tensor
 
-from vitrail.config import config
 from vitrail.data import keyed_random
 from vitrail.data.keyed_random import Keys
 from vitrail.data.media.decode import BadImage
 from vitrail.data.targets import T, TargetKind
-from vitrail.data.transforms.batched import PositiveRange
-from vitrail.data.transforms.colour import ColourConfig, recolour
+from vitrail.data.transforms.colour import recolour
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import LONGEST, Picture, Preprocess, PreprocessConfig, size_of, to_pixels
-from vitrail.errors import UserError, did_you_mean
+from vitrail.data.transforms.rotate import Fill, rotated
+from vitrail.data.transforms.scene_config import SceneAugmentConfig
+from vitrail.errors import UserError
 from vitrail.ops.grid import Pair
 
 if TYPE_CHECKING:
     from torchvision.tv_tensors import TVTensor
 
-Probability = Annotated[float, Field(ge=0, le=1)]
 Kind: TypeAlias = TargetKind[T, Any]
 Parts: TypeAlias = "dict[str, TVTensor]"
 
@@ -166,100 +164,6 @@ class SceneEvaluation(ScenePreprocess[T]):
         return Scene(self.preprocess.pixels(image), target, self.padding(geometry), geometry)
 
 
-@config
-class SceneAugmentConfig:
-    """What happens to training images with boxes, masks or class maps, in this order. The default does nothing.
-
-    Attributes:
-        scale: the image is resized as for inference, times a factor from this range, and then cropped or bordered at
-            random (large-scale jitter, Ghiasi et al. 2021: 0.1 to 2); None: it is prepared as for inference.
-        scale_probability: how often; else the factor is 1. Resampling blurs: what must be exact to the pixel is learned
-            from images as they are.
-        horizontal_flip, vertical_flip: probabilities.
-        mosaic: how often four images, each scaled and flipped as above in its part of the input, are put together
-            around a random point (Bochkovskiy et al. 2020, as in YOLOX).
-        copy_paste: how often half of the objects of another image are put over an image (Ghiasi et al. 2021); needs
-            masks.
-        mixup: how often an image is the mean of two, with the objects of both (Zhang et al. 2019, as in YOLOX).
-        colour: of the pixels alone.
-        batch_scale: the height of the input is a factor from this range of the nominal one, drawn for each batch, and
-            the width follows; None: always the nominal size.
-        multiple: of how many pixels the sides are then multiples; the patch size must divide it.
-        close: the share of the training, at its end and in entire epochs, without mosaic, copy-paste, mixup and
-            ``batch_scale``: images as they will be seen (YOLOX, D-FINE, DEIM).
-    """
-
-    scale: PositiveRange | None = None
-    scale_probability: Probability = 1.0
-    horizontal_flip: Probability = 0.0
-    vertical_flip: Probability = 0.0
-    mosaic: Probability = 0.0
-    copy_paste: Probability = 0.0
-    mixup: Probability = 0.0
-    colour: ColourConfig = ColourConfig()
-    batch_scale: PositiveRange | None = None
-    multiple: PositiveInt = 32
-    close: Annotated[float, Field(ge=0, lt=1)] = 0.1
-
-    def sizes(self, size: Pair) -> list[Pair]:
-        """The (height, width) that a batch may have where the nominal one is ``size``.
-
-        Raises:
-            UserError: no multiple lies within the range.
-        """
-        if self.batch_scale is None:
-            return [size]
-        step, (low, high) = self.multiple, (round(size[0] * factor, 6) for factor in self.batch_scale)
-        heights = [rows * step for rows in range(math.ceil(low / step), math.floor(high / step) + 1) if rows]
-        if not heights:
-            raise UserError(
-                f"data.scenes.batch_scale: no multiple of {step} pixels is between {low:g} and {high:g}; "
-                "widen it, or lower data.scenes.multiple"
-            )
-        return [(height, max(1, round(size[1] * height / size[0] / step)) * step) for height in heights]
-
-
-SCENE_PRESETS: dict[str, SceneAugmentConfig] = {
-    "none": SceneAugmentConfig(),
-    # photographs, fine-tuning
-    "light": SceneAugmentConfig(scale=(0.8, 1.25), horizontal_flip=0.5),
-    # photographs, few of them
-    "photos": SceneAugmentConfig(
-        scale=(0.5, 1.5), horizontal_flip=0.5, colour=ColourConfig(jitter=(0.2, 0.2, 0.2, 0.02))
-    ),
-    # handwriting: nothing mirrored
-    "digits": SceneAugmentConfig(scale=(0.8, 1.25)),
-    # photographs, long training: large-scale jitter
-    "large": SceneAugmentConfig(
-        scale=(0.1, 2.0), horizontal_flip=0.5, colour=ColourConfig(jitter=(0.3, 0.3, 0.3, 0.05), jitter_probability=0.8)
-    ),
-    # photographs with boxes or masks, long training: many objects an image, as DEIM's dense one-to-one matching
-    "dense": SceneAugmentConfig(
-        scale=(0.5, 1.5),
-        horizontal_flip=0.5,
-        mosaic=0.5,
-        mixup=0.5,
-        colour=ColourConfig(jitter=(0.3, 0.3, 0.3, 0.05), jitter_probability=0.8),
-    ),
-    # no up and no down, as under a microscope or from the air
-    "any_side": SceneAugmentConfig(
-        scale=(0.5, 1.5), horizontal_flip=0.5, vertical_flip=0.5, colour=ColourConfig(jitter=(0.2, 0.2, 0.2, 0.02))
-    ),
-}
-
-
-def _by_name(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if value not in SCENE_PRESETS:
-        raise UserError(f"unknown augmentation of scenes {value!r}; {did_you_mean(value, SCENE_PRESETS)}")
-    return SCENE_PRESETS[value]
-
-
-SceneAugmentation = Annotated[SceneAugmentConfig, BeforeValidator(_by_name)]
-"""A SceneAugmentConfig that may be written as a preset's name."""
-
-
 class SceneAugment(Generic[T]):
     """``SceneAugment(config, preprocess, kind).scene(image, target, key)``: augmented, of the input's size.
 
@@ -300,6 +204,7 @@ class SceneAugment(Generic[T]):
         from torchvision.tv_tensors import Mask
 
         with keyed_random.torch_seeded(key):
+            resampled = self.config.scale_probability >= 1 or bool(torch.rand(1) < self.config.scale_probability)
             if self.config.scale is None and self.input == self._plain.input:
                 made = self._plain.scene(image, target, key, size)
                 parts: Parts = {"image": ImagePart(made.pixels), **self.kind.parts(made.target)}
@@ -307,9 +212,15 @@ class SceneAugment(Generic[T]):
             else:
                 size = size or size_of(image)
                 require_size(self.kind, target, size)
-                parts, padding = self._scaled(self._plain.preprocess.checked(image), size, target)
+                parts, padding = self._scaled(self._plain.preprocess.checked(image), size, target, resampled)
+            if self.config.rotate and padding is None:
+                padding = torch.zeros(size_of(parts["image"]), dtype=torch.bool)
             if padding is not None:
                 parts["padding"] = Mask(padding)
+            if self.config.rotate and resampled:
+                angle = self.config.rotate * (2 * float(torch.rand(1)) - 1)
+                fills: dict[str, Fill] = {**self.kind.fills, "image": list(self._plain.preprocess.fill), "padding": 1}
+                parts = rotated(parts, angle, fills)
             for flip, probability in (
                 (moves.horizontal_flip, self.config.horizontal_flip),
                 (moves.vertical_flip, self.config.vertical_flip),
@@ -342,15 +253,13 @@ class SceneAugment(Generic[T]):
         """The same with another preprocessing."""
         return SceneAugment(self.config, preprocess, self.kind, canvas)
 
-    def _scaled(self, image: Picture, size: Pair, target: T) -> tuple[Parts, Tensor]:
-        """The parts at a random multiple of their size in inference, at a random place of the input; and which pixels
-        (H, W) lie beyond the image."""
+    def _scaled(self, image: Picture, size: Pair, target: T, resampled: bool) -> tuple[Parts, Tensor]:
+        """The parts at a random multiple of their size in inference, or at that size, at a random place of the input;
+        and which pixels (H, W) lie beyond the image."""
         from torchvision.transforms.v2 import functional as moves
         from torchvision.tv_tensors import Image as ImagePart
 
-        wanted, factors = self.input.size, self.config.scale or (1.0, 1.0)
-        if self.config.scale_probability < 1 and torch.rand(1) >= self.config.scale_probability:
-            factors = (1.0, 1.0)
+        wanted, factors = self.input.size, self.config.scale if self.config.scale and resampled else (1.0, 1.0)
         factor = float(factors[0] + torch.rand(1) * (factors[1] - factors[0]))
         height, width = self._plain.preprocess.resized(size, factor)
         resized = min(height, LONGEST * wanted[0]), min(width, LONGEST * wanted[1])  # a strip that covers the input

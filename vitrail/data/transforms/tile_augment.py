@@ -14,7 +14,8 @@ from vitrail.data import keyed_random
 from vitrail.data.targets import T
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, PreprocessConfig, size_of
-from vitrail.data.transforms.scene import Kind, Scene, SceneAugment, SceneAugmentConfig, require_size
+from vitrail.data.transforms.scene import Kind, Scene, SceneAugment, require_size
+from vitrail.data.transforms.scene_config import SceneAugmentConfig
 from vitrail.ops.grid import Pair
 from vitrail.ops.tiles import Span, Tile, TileConfig
 
