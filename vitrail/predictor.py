@@ -269,12 +269,14 @@ class Predictor(Generic[P]):
         Raises:
             UserError: it cannot be read, with its name.
         """
-        return open_image(image, self.preprocess.config.channels)
+        config = self.preprocess.config
+        return open_image(image, config.channels, reading=config.reading)
 
     def _framed(self, image: ImageLike) -> Framed:
         """Its pixels and geometry; decoded in full where predictions are in the image's pixels."""
         full = self.exact or self.task.spatial()
-        picture = open_image(image, self.preprocess.config.channels, None if full else self.preprocess.sufficient)
+        config, enough = self.preprocess.config, None if full else self.preprocess.sufficient
+        picture = open_image(image, config.channels, enough, config.reading)
         return self.preprocess.pixels(picture), self.preprocess.geometry(size_of(picture))
 
     def picture(self, image: ImageLike) -> Image.Image:

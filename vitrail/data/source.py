@@ -18,6 +18,8 @@ from vitrail.config import config
 from vitrail.data import targets
 from vitrail.data.division import divide
 from vitrail.data.indexing.labels import NO_LABELS
+from vitrail.data.indexing.splits import SPLITS as SPLITS
+from vitrail.data.indexing.splits import split_called as split_called
 from vitrail.data.targets import Column, Labels, TargetKind
 from vitrail.errors import UserError, did_you_mean
 
@@ -28,15 +30,17 @@ def _known_kind(kind: str) -> str:
     return kind if kind == "auto" else targets.check_name(kind)
 
 
+def _known_encoding(name: str | None) -> str | None:
+    try:
+        "".encode(name or "utf-8")
+    except LookupError:
+        raise ValueError(f"no encoding is called {name!r}; write utf-8, utf-16, cp1252, shift_jis or gb18030") from None
+    return name
+
+
 Wanted = Annotated[str, AfterValidator(_known_kind)]
 """``auto``, or the name of a target kind (:mod:`vitrail.data.targets`), a third party's too."""
 
-SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {  # accepted names
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 _FINGERPRINT_NAMES = 1000
 
 
@@ -61,6 +65,7 @@ class SourceConfig:
         follow_symlinks: follow links that lead out of the folder.
         class_level: in nested folders, is a class a ``top`` folder or each ``leaf``? ``auto``: leaf when unambiguous.
         path_column, label_columns: the columns of a table (CSV, ``datasets``); default: found by their names.
+        encoding: of the text of a table, such as cp1252 or shift_jis; default: UTF-8, or as a byte-order mark says.
         label_separator: the separator of several labels in one cell; default: ``|`` or ``;`` where present.
         root: the folder that relative paths of a CSV start from, or that holds a named data set.
         download: fetch a named data set that is not there yet.
@@ -82,6 +87,7 @@ class SourceConfig:
     class_level: Literal["auto", "top", "leaf"] = "auto"
     path_column: str | None = None
     label_columns: tuple[str, ...] = ()
+    encoding: Annotated[str | None, AfterValidator(_known_encoding)] = None
     label_separator: str | None = None
     root: str | None = None
     download: bool = False
@@ -337,11 +343,6 @@ def open_source(config: SourceConfig) -> Splits:
 def _no_such_labels(config: SourceConfig, offered: Sequence[str]) -> UserError:
     has, kinds = " and ".join(offered), " or ".join(f"kind={kind}" for kind in offered)
     return UserError(f"{config.spec!r} has no {config.kind} but {has} labels; give other data, or read it with {kinds}")
-
-
-def split_called(name: str) -> str | None:
-    """The split that ``name`` means, e.g. "val" by "Validation"; None for any other word."""
-    return next((split for split, names in SPLIT_NAMES.items() if name.lower() in names), None)
 
 
 def case_twins(classes: tuple[str, ...]) -> list[tuple[str, ...]]:
