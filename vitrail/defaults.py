@@ -234,6 +234,6 @@ def _sizes(source: Source, channels: int) -> Iterator[Pair]:
     for index in np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int)) if len(source) else ():
         try:
             image = decode(source.read(int(index)), channels)
-        except BadImage:
+        except BadImage:  # or one that a setting makes readable
             continue
         yield (image.height, image.width) if isinstance(image, Image.Image) else (image.shape[-2], image.shape[-1])

@@ -31,7 +31,7 @@ def cache_dir() -> Path:
 def literal_first(pattern: str) -> str:
     """The pattern of a glob in which folders that exist as they are written, ``a [1]``, stand for themselves."""
     drive, rest = os.path.splitdrive(pattern)
-    before, done = drive, []
+    before, done = drive, list[str]()
     parts = rest.split(os.sep)
     for place, part in enumerate(parts):
         before = before + (os.sep if place else "") + part

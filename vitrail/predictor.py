@@ -33,6 +33,7 @@ from vitrail.data.media.image_like import ImageLike as ImageLike
 from vitrail.data.media.image_like import Sample as Sample
 from vitrail.data.media.image_like import name_of as name_of
 from vitrail.data.media.image_like import open_image
+from vitrail.data.media.samples import viewable
 from vitrail.data.transforms.geometry import ImageGeometry, identities
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, size_of
 from vitrail.data.transforms.tiles import TiledPicture
@@ -288,7 +289,7 @@ class Predictor(Generic[P]):
         picture = self.read(image)
         if isinstance(picture, Tensor):
             raise UserError(f"{name_of(image)} has {len(picture)} channels and cannot be drawn; leave the pictures out")
-        return picture
+        return viewable(picture)
 
     def save(self, path: str | Path) -> None:
         """Write a self-contained weights file (.safetensors) that :func:`load` reads."""

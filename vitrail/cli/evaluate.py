@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitrail.terminal.next_command import IMAGE, name_next
-from vitrail.terminal.options import BatchSize, Json, Running, Weights, print_json
+from vitrail.terminal.options import BatchSize, Json, MaxPixels, Running, Weights, print_json
 from vitrail.terminal.tiling import Tiling
 
 GROUP = "Use a model"
@@ -18,6 +18,7 @@ def evaluate(
     as_json: Json = False,
     out: Path | None = None,
     tiling: Tiling = Tiling(),  # noqa: B008  frozen
+    max_pixels: MaxPixels = None,
     running: Running = Running(),  # noqa: B008  frozen
     batch_size: BatchSize = 128,
 ) -> None:

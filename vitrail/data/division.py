@@ -45,8 +45,9 @@ def divide(found: dict[str, Source], config: SourceConfig) -> tuple[dict[str, So
 def hold_out(train: Source, config: SourceConfig, fraction: float) -> tuple[np.ndarray, np.ndarray, str]:
     """Sorted indices (kept, held out) of a training split, and how they were chosen.
 
-    Of every class alike; none, where no class has two samples. A group is on one side as a whole. With times the latest are held out: fold i learns from the
-    periods up to i and holds out the next one, so that no fold learns from the future.
+    Of every class alike; none, where no class has two samples. A group is on one side as a whole. With times the latest
+    are held out: fold i learns from the periods up to i and holds out the next one, so that no fold learns from the
+    future.
 
     Raises:
         UserError: as :func:`divide`.

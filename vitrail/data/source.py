@@ -215,12 +215,17 @@ class Source(ABC):
         """The group of each sample, int64 (N,), of which a split takes equal shares: its class, where it has one."""
         return np.asarray(self.targets) if self.target_kind.exclusive else np.zeros(len(self), np.int64)
 
-    def fingerprint(self) -> str:
-        """A SHA-256 of the labels and of up to 1,000 evenly spaced names: shows whether the data is unchanged."""
+    def fingerprint(self, beneath: str = "") -> str:
+        """A SHA-256 of the labels and of up to 1,000 evenly spaced names: shows whether the data is unchanged.
+
+        Args:
+            beneath: a folder that names are taken from, where they lie in it; so data may be moved.
+        """
         digest = hashlib.sha256(repr((self.kind, self.classes, len(self))).encode())
         digest.update(self.target_kind.fingerprint(self.targets))
         for index in np.linspace(0, len(self) - 1, min(len(self), _FINGERPRINT_NAMES)).astype(int):
-            digest.update(self.name(int(index)).encode())
+            name = self.name(int(index)).replace("\\", "/")
+            digest.update(name.removeprefix(f"{beneath}/" if beneath else "").encode())
         return digest.hexdigest()
 
 

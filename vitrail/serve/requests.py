@@ -109,9 +109,7 @@ def parsed(body: bytes) -> dict[str, Any]:
     return value
 
 
-def picture(
-    data: bytes, number: int, config: PreprocessConfig, limits: Limits, smallest: int | None = None
-) -> Picture:
+def picture(data: bytes, number: int, config: PreprocessConfig, limits: Limits, smallest: int | None = None) -> Picture:
     """One image decoded (``smallest``: see :func:`decode`), with errors that reveal nothing of the server.
 
     Raises:

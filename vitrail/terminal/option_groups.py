@@ -17,7 +17,7 @@ _RANKS = """
 GROUPS = {
     "Data": """
         split limit kind unlabelled allow-empty-class labelled no-labels channels on-bad labels calibration images
-        download val-fraction group-column time-column balance folds fold subgroups
+        encoding value-range page normalize download val-fraction group-column time-column balance folds fold subgroups
     """,
     "Model": "init model task pool image-size patch-size merge exact allow-pickle",
     "Training": """
@@ -31,7 +31,7 @@ GROUPS = {
     "Results": "name out json csv annotate plot pictures top report log private revision message language",
     "Compute": "device precision engine workers processes restarts seconds",
     "Server": "host port token-file batch-wait drain",
-    "Limits of the server": "queue max-body max-pixels max-images body-seconds model-seconds",
+    "Limits": "queue max-body max-pixels max-images body-seconds model-seconds",
     "Help": "help version",
 }
 _HEADINGS = {name: heading for heading, names in GROUPS.items() for name in names.split()}

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from vitrail import fonts
-from vitrail.files import literal_first
 from vitrail.console import note, printable, warn
 from vitrail.errors import MissingArgument, UserError
+from vitrail.files import literal_first
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -51,7 +51,7 @@ def encode(
                 )
             names = next((each for each in (columns, classes) if len(each) == one_hot), ())
             names = names or tuple(map(str, range(one_hot)))
-            filled = {split: np.array(names)[places] for split, places in filled.items()}
+            filled = {split: np.array(names)[np.asarray(places)] for split, places in filled.items()}
             classes = classes or names
     encoder = targets.load(kind if kind != "auto" else _guess(next(iter(filled.values()))))
     labels = encoder.encode(filled, classes=classes, columns=columns, where=where)

@@ -25,7 +25,9 @@ class Layout:
     others: tuple[str, ...] = ()
 
 
-def find_layout(folders: Sequence[str], counts: np.ndarray, spec: str, *, labelled: bool, level: str = "auto") -> Layout:
+def find_layout(
+    folders: Sequence[str], counts: np.ndarray, spec: str, *, labelled: bool, level: str = "auto"
+) -> Layout:
     """The layout of ``folders``.
 
     Splits are found by a word of their folders' names at any depth: ``train/ant``, ``data/seg_train/ant``,

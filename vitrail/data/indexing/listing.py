@@ -67,8 +67,8 @@ _OTHER, _SPECIAL, _ALIAS, _UNREAD, _SYSTEM = range(len(SKIPPED))
 def scan(root: str | os.PathLike[str], *, follow_symlinks: bool = False) -> Listing:
     """List the image files below ``root``, from the cached index where nothing has changed.
 
-    Hidden entries are ignored, what systems leave (``@eaDir``), FIFOs, devices and formats that are not read are skipped, and a link to a folder inside
-    ``root`` is not walked twice, so link loops end.
+    Hidden entries are ignored; what systems leave (``@eaDir``), FIFOs, devices and formats that are not read are
+    skipped, and a link to a folder inside ``root`` is not walked twice, so link loops end.
 
     Raises:
         UserError: a folder cannot be read, or a link leads out of ``root`` and ``follow_symlinks`` is off.

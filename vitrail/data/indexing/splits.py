@@ -17,8 +17,11 @@ SPLIT_NAMES = {  # words that mean a split, in lower case
 _SPLIT_OF = {word: split for split, names in SPLIT_NAMES.items() for word in names}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_a-zA-Z]+")
 _GENERIC = frozenset(
-    "set sets split data dataset image images img imgs photo photos picture pictures pic pics file files folder dir "
-    "directory seg cls jpg jpeg png tif raw full final original small part new my x the of for and".split()
+    (
+        *("set", "sets", "split", "data", "dataset", "image", "images", "img", "imgs", "photo", "photos", "picture"),
+        *("pictures", "pic", "pics", "file", "files", "folder", "dir", "directory", "seg", "cls", "jpg", "jpeg", "png"),
+        *("tif", "raw", "full", "final", "original", "small", "part", "new", "my", "x", "the", "of", "for", "and"),
+    )
 )  # words beside that of a split that say nothing else
 
 

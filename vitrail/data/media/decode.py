@@ -1,9 +1,10 @@
 """From the bytes or the array of one sample to an image: one policy for every place that reads images.
 
 Formats are allow-listed by content. Size and completeness are checked before any pixel is allocated. Pixels come
-out as 8 bits: 16-bit samples keep their high byte, or what a stated range makes of them, transparency is composited on ``background``, CMYK becomes
-(255 - ink)(255 - black) / 255 with embedded ICC profiles ignored, EXIF orientation is applied, and of several
-frames or pages the first is taken unless another is named. Flipped bits inside a JPEG's image data cannot be detected and pass.
+out as 8 bits: 16-bit samples keep their high byte, or what a stated range makes of them, transparency is composited on
+``background``, CMYK becomes (255 - ink)(255 - black) / 255 with embedded ICC profiles ignored, EXIF orientation is
+applied, and of several frames or pages the first is taken unless another is named. Flipped bits inside a JPEG's image
+data cannot be detected and pass.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from vitrail.data.media.formats import (
 )
 from vitrail.data.media.reading import DEFAULT, MAX_PIXELS_VARIABLE, Reading
 from vitrail.data.media.reading import max_pixels as default_max_pixels
-from vitrail.data.media.samples import has_sixteen, load_sixteen, to_8_bits, warn_of_few_bits
+from vitrail.data.media.samples import BANDS, has_sixteen, load_sixteen, to_8_bits, warn_of_few_bits
 from vitrail.data.media.tiff import Tags, read_bands, read_tags, with_stated_alpha
 from vitrail.errors import UserError
 
@@ -75,7 +76,6 @@ _UPRIGHT = {
 }
 _TURNED = (5, 6, 7, 8)  # orientations whose sides are swapped
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_BANDS = "RGBX"  # of four bands of which none is transparency
 
 
 class BadImage(UserError):
@@ -245,7 +245,7 @@ def _open(
         deep = load_sixteen(lambda: _opened(kind, data, reading))
         image = Image.fromarray(to_8_bits(deep, reading, warn))
     if has_sixteen(image):
-        warn_of_few_bits((max(high for _, high in image.getextrema()[:3]) << 8) | 255, warn)
+        warn_of_few_bits(int(np.asarray(image)[..., :3].max()) << 8 | 255, warn)
     image.load()
     upright = _UPRIGHT.get(_orientation(exif or image.info.get("exif", b""), warn)) if kind != "TIFF" else None
     image = _to_8_bits(image, kind, tags, reading, warn)
@@ -346,7 +346,7 @@ def _to_channels(opened: Image.Image | np.ndarray, channels: int, background: Co
     stored = opened.shape[2] if isinstance(opened, np.ndarray) else len(opened.getbands())
     if isinstance(opened, np.ndarray) and stored == channels == 4:
         return _four_bands(opened)
-    if isinstance(opened, Image.Image) and opened.mode == _BANDS:
+    if isinstance(opened, Image.Image) and opened.mode == BANDS:
         if channels != 4:
             raise Broken(
                 f"has 4 bands, of which nothing says that the last is transparency, where {channels} are wanted; "
@@ -369,7 +369,7 @@ def _to_channels(opened: Image.Image | np.ndarray, channels: int, background: Co
 def _four_bands(pixels: np.ndarray) -> Image.Image:
     """uint8 (H, W, 4) as an image that Pillow resizes band by band, with no regard to transparency."""
     height, width = pixels.shape[:2]
-    return Image.frombuffer(_BANDS, (width, height), np.ascontiguousarray(pixels).tobytes())
+    return Image.frombuffer(BANDS, (width, height), np.ascontiguousarray(pixels).tobytes())
 
 
 def _composite(image: Image.Image, background: Color) -> Image.Image:

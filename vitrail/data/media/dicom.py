@@ -5,6 +5,7 @@ Windows are those of the standard, PS3.3 section C.11.2.1.2 (linear, linear exac
 
 from __future__ import annotations
 
+import importlib
 import io
 from typing import Any
 
@@ -26,9 +27,9 @@ def dicom_pixels(data: bytes, reading: Reading, check_size: Any) -> np.ndarray:
     """
     try:
         import pydicom
-        from pydicom.pixels import apply_color_lut, apply_modality_lut, convert_color_space, pixel_array
     except ImportError:
         raise Broken("is a DICOM image, which needs an extra; run: pip install 'vitrail[dicom]'") from None
+    decoders: Any = importlib.import_module("pydicom.pixels")  # which exports nothing to type checkers
     file = pydicom.dcmread(io.BytesIO(data))
     if "PixelData" not in file and "FloatPixelData" not in file and "DoubleFloatPixelData" not in file:
         raise Broken("is a DICOM file without pixels")
@@ -36,17 +37,17 @@ def dicom_pixels(data: bytes, reading: Reading, check_size: Any) -> np.ndarray:
     frame, count = reading.page or 0, int(getattr(file, "NumberOfFrames", None) or 1)
     if frame >= count:
         raise Broken(f"has {count} frame{'s' * (count != 1)}, so none is number {frame} (they count from 0)")
-    pixels = pixel_array(file, index=frame, raw=True)
+    pixels = decoders.pixel_array(file, index=frame, raw=True)
     kind = str(file.get("PhotometricInterpretation", ""))
     if kind.startswith("PALETTE"):
-        colours = apply_color_lut(pixels, file)
+        colours = decoders.apply_color_lut(pixels, file)
         return (colours >> 8).astype(np.uint8) if colours.dtype == np.uint16 else np.asarray(colours)
     if pixels.ndim == 3:
         if kind.startswith("YBR_FULL"):
-            pixels = convert_color_space(pixels, kind, "RGB", per_frame=True)
+            pixels = decoders.convert_color_space(pixels, kind, "RGB", per_frame=True)
         bits = int(file.BitsStored)
         return (pixels >> (bits - 8)).astype(np.uint8) if bits > 8 else pixels.astype(np.uint8)
-    values = np.asarray(apply_modality_lut(pixels, file), np.float64)
+    values = np.asarray(decoders.apply_modality_lut(pixels, file), np.float64)
     shares = _window(values, file, reading)
     shown = np.rint(shares.clip(0, 1) * 255).astype(np.uint8)
     return (255 - shown if kind == "MONOCHROME1" else shown)[..., None]
@@ -58,10 +59,9 @@ def _window(values: np.ndarray, file: Any, reading: Reading) -> np.ndarray:
         low, high = reading.value_range
         return np.asarray((values - low) / (high - low))
     if file.get("VOILUTSequence"):
-        from pydicom.pixels import apply_voi
-
+        decoders: Any = importlib.import_module("pydicom.pixels")
         bits = int(file.VOILUTSequence[0].LUTDescriptor[2])
-        return np.asarray(apply_voi(np.rint(values).astype(np.int64), file) / ((1 << bits) - 1))
+        return np.asarray(decoders.apply_voi(np.rint(values).astype(np.int64), file) / ((1 << bits) - 1))
     centre, width = (_first(file.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if centre is None or width is None:
         return _full_range(values, file)

@@ -29,7 +29,6 @@ def candidate_suffixes() -> frozenset[bytes]:
     return every if find_spec("pillow_heif") else every - HEIF_SUFFIXES
 
 
-
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -78,7 +77,8 @@ def sniff(data: bytes) -> str:
         return kind
     if not data:
         raise Broken("is empty (0 bytes)")
-    raise Broken(f"is {_what_else(data)}, not one of the formats read here (JPEG, PNG, WebP, GIF, TIFF, BMP, PPM, NPY, AVIF, HEIC, DICOM)")
+    read = "JPEG, PNG, WebP, GIF, TIFF, BMP, PPM, NPY, AVIF, HEIC, DICOM"
+    raise Broken(f"is {_what_else(data)}, not one of the formats read here ({read})")
 
 
 def _brand(data: bytes) -> str | None:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from vitrail.console import printable
 from vitrail.data.media.decode import BadImage, decode
-from vitrail.data.media.reading import DEFAULT, Reading
 from vitrail.data.media.read import read_regular
+from vitrail.data.media.reading import DEFAULT, Reading
 from vitrail.data.transforms.preprocess import Picture
 from vitrail.errors import UserError
 
@@ -40,9 +40,7 @@ def name_of(image: ImageLike) -> str:
     return printable(str(image)) if isinstance(image, str | Path) else f"the {type(image).__name__} given"
 
 
-def open_image(
-    image: ImageLike, channels: int, smallest: int | None = None, reading: Reading = DEFAULT
-) -> Picture:
+def open_image(image: ImageLike, channels: int, smallest: int | None = None, reading: Reading = DEFAULT) -> Picture:
     """The decoded image.
 
     Args:

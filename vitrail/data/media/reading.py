@@ -28,8 +28,8 @@ class Reading:
     """How images of more than 8 bits and of several pages become pixels; weights files keep it.
 
     Attributes:
-        value_range: the values of 16-bit, 32-bit and floating-point samples that become 0 and 255, such as (0, 4095) for
-            12-bit data in 16-bit files, or the window of a DICOM image in its own units; None: all 16 bits, and of
+        value_range: the values of 16-bit, 32-bit and floating-point samples that become 0 and 255, such as (0, 4095)
+            for 12-bit data in 16-bit files, or the window of a DICOM image in its own units; None: all 16 bits, and of
             DICOM the window that the file states.
         page: of a TIFF or DICOM file, from 0 on; None: the first, and a TIFF of several is warned of.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,6 +13,7 @@ from vitrail.data.media.reading import Reading
 
 _SUSPECT = 14  # bits: 16-bit samples that use no more come out at a quarter of the brightness or less
 _COMMON = (8, 10, 12, 14)
+BANDS = "RGBX"  # Pillow's mode for four bands of which none is transparency
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B"}
 
 
@@ -46,15 +48,16 @@ def warn_of_few_bits(highest: int, warn: Callable[[str], None]) -> None:
     used = next((bits for bits in _COMMON if highest < 1 << bits), 16)
     if highest and used <= _SUSPECT:
         warn(
-            f"holds 16-bit samples up to {highest:,} only, which come out dark; if they are of {used} bits, say so with "
-            f"--value-range 0:{(1 << used) - 1}"
+            f"holds 16-bit samples up to {highest:,} only, which come out dark; if they are of {used} bits, say so "
+            f"with --value-range 0:{(1 << used) - 1}"
         )
 
 
 def load_sixteen(open_image: Callable[[], Image.Image]) -> np.ndarray:
     """uint16 (H, W, C) of an image with 16 bits in several bands, of which Pillow gives the high bytes alone."""
     high, low = open_image(), open_image()
-    low.tile = [tile._replace(args=_other_byte(tile.args)) for tile in low.tile]
+    stored: Any = low  # its tiles are not in Pillow's types
+    stored.tile = [tile._replace(args=_other_byte(tile.args)) for tile in stored.tile]
     return np.asarray(high).astype(np.uint16) << 8 | np.asarray(low)
 
 
@@ -62,6 +65,16 @@ def has_sixteen(image: Image.Image) -> bool:
     """Whether an image that is not loaded yet is stored with 16 bits in each of several colours."""
     tiles = getattr(image, "tile", [])
     return image.mode in ("RGB", "RGBA") and bool(tiles) and ";16" in _raw_mode(tiles[0].args)
+
+
+def viewable(image: Image.Image) -> Image.Image:
+    """A picture to look at or to save: of four bands the first three."""
+    return image.convert("RGB") if image.mode == BANDS else image
+
+
+def storable(image: Image.Image) -> Image.Image:
+    """A picture that PNG holds in full: four bands as it holds them, the last one in the place of transparency."""
+    return Image.frombytes("RGBA", image.size, image.tobytes()) if image.mode == BANDS else image
 
 
 def _raw_mode(args: object) -> str:

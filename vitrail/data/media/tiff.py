@@ -126,7 +126,7 @@ def _directory(
 
 
 def with_stated_alpha(data: bytes, tags: Tags) -> bytes:
-    """A TIFF of four 8-bit samples whose last one Pillow keeps: as if it were transparency, where the file denies it."""
+    """A TIFF of four 8-bit samples of which Pillow reads all: the last is called transparency, where that is denied."""
     if tags.extra_at is None:
         return data
     patched = struct.pack(tags.order + "H", 2)

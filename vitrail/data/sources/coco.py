@@ -17,8 +17,8 @@ from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.names import told_apart
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.coco_files import annotation_files, image_root, read_sections, split_of
-from vitrail.data.storage.written_paths import portable
 from vitrail.data.storage.objects import Columns, finite, number_of, shape_fault, sources, unknown_class
+from vitrail.data.storage.written_paths import portable
 
 OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
 SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}

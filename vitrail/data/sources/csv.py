@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -40,8 +41,11 @@ LABEL_COLUMNS = ("label", "labels", "class", "classes", "category", "target", "t
 SPLIT_COLUMN = "split"
 SPLIT_COLUMNS = (SPLIT_COLUMN, "splits", "set", "subset", "partition", "phase", "usage", "data_split", "dataset_split")
 SUFFIXES = (".csv", ".tsv")
-_TABLE_WORDS = frozenset("label labels metadata meta annotations data dataset index list images truth".split())
-_NO_TABLE = frozenset("sample submission".split())
+_TABLE_WORDS = frozenset(
+    ("label", "labels", "metadata", "meta", "annotations", "data", "dataset", "index", "list", "images", "truth")
+)
+Cell = TypeVar("Cell")
+_NO_TABLE = frozenset(["sample", "submission"])
 
 
 def matches(spec: str) -> bool:
@@ -130,7 +134,7 @@ class _Table:
                 ) from None
 
 
-def _at(column: list, chosen: list[int]) -> list:  # type: ignore[type-arg]
+def _at(column: list[Cell], chosen: list[int]) -> list[Cell]:
     return [column[i] for i in chosen] if column else []
 
 
@@ -158,7 +162,8 @@ def _raw(parts: dict[str, _Table], config: SourceConfig) -> dict[str, Raw]:
         for split, table in parts.items():
             for name, column in zip(names, zip(*table.cells, strict=True), strict=True):
                 table.expect_numbers(name, column)
-            raw[split] = np.stack([from_cells(list(each), None, numeric=True) for each in zip(*table.cells)], axis=1)
+            columns = [from_cells(list(each), None, numeric=True) for each in zip(*table.cells, strict=True)]
+            raw[split] = np.stack([np.asarray(column) for column in columns], axis=1)
         return raw
     cells = {split: [row[0] for row in table.cells] for split, table in parts.items()}
     every = [cell for column in cells.values() for cell in column]
@@ -169,9 +174,9 @@ def _raw(parts: dict[str, _Table], config: SourceConfig) -> dict[str, Raw]:
         for split, table in parts.items():
             table.expect_numbers(names[0], cells[split])
     values, begin = from_cells(every, separator, numeric=None if kind is None else kind.numeric), 0
-    for split, column in cells.items():
-        raw[split] = values[begin : begin + len(column)]
-        begin += len(column)
+    for split, own in cells.items():
+        raw[split] = values[begin : begin + len(own)]
+        begin += len(own)
     return raw
 
 

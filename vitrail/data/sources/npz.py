@@ -25,8 +25,8 @@ from vitrail.data.targets import Raw
 from vitrail.errors import UserError
 
 IMAGES, LABELS, CLASSES = ("images", "x", "X"), ("labels", "y", "targets", "label"), ("classes", "class_names")
-_IMAGE_WORDS = frozenset("images image imgs img x data pixels pictures photos".split())
-_LABEL_WORDS = frozenset("labels label y targets target".split())
+_IMAGE_WORDS = frozenset(["images", "image", "imgs", "img", "x", "data", "pixels", "pictures", "photos"])
+_LABEL_WORDS = frozenset(["labels", "label", "y", "targets", "target"])
 _JOINED = {"xtrain": "x", "xval": "x", "xtest": "x", "ytrain": "y", "yval": "y", "ytest": "y"}
 _MOST_CHANNELS = 4  # of arrays whose first axis looks like one of channels
 

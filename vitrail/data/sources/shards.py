@@ -98,7 +98,8 @@ def _expand(config: SourceConfig) -> list[Path]:
             low, high = match.groups()
             numbers = [f"{number:0{len(low)}d}" for number in range(int(low), int(high) + 1)]
             patterns = [_BRACES.sub(number, pattern, count=1) for pattern in patterns for number in numbers]
-        shards = [Path(shard) for pattern in patterns for shard in (sorted(glob.glob(literal_first(pattern))) or [pattern])]
+        found = [sorted(glob.glob(literal_first(pattern))) or [pattern] for pattern in patterns]
+        shards = [Path(shard) for each in found for shard in each]
     if missing := [shard for shard in shards if not shard.is_file()]:
         raise UserError(f"there is no shard {str(missing[0])!r}; check the path")
     if not shards:

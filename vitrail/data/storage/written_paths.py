@@ -13,7 +13,12 @@ from vitrail.data.media.formats import candidate_suffixes
 from vitrail.errors import UserError
 
 _LOOKED_AT = 64  # of many paths, to see whether they are written as they lie
-_IMAGE_WORDS = frozenset("image images img imgs photo photos picture pictures pics jpg jpeg png tif data files".split())
+_IMAGE_WORDS = frozenset(
+    (
+        *("image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pics"),
+        *("jpg", "jpeg", "png", "tif", "data", "files"),
+    )
+)
 
 
 def portable(root: bytes, path: bytes) -> bytes:
@@ -75,15 +80,15 @@ def _known_files(root: bytes, split: str) -> dict[bytes, list[bytes]]:
         meant = split_called(name)
         if meant not in (None, split) or not (meant or _IMAGE_WORDS.intersection(words(name))):
             continue
-        listing = scan(entry.path)
+        listing = scan(os.fsdecode(entry.path))
         places = [os.path.join(entry.name, listing[i]) for i in range(len(listing))]
         groups[0 if meant == split else 2] += places
     found: dict[bytes, list[bytes]] = {}
     for group in groups:
         new: dict[bytes, list[bytes]] = {}
         for place in group:
-            name = os.path.basename(place).lower()
-            for key in {name, os.path.splitext(name)[0]}:
+            base = os.path.basename(place).lower()
+            for key in {base, os.path.splitext(base)[0]}:
                 new.setdefault(key, []).append(place)
         found = new | found
     return found

@@ -51,8 +51,9 @@ PerChannel = Annotated[tuple[float, ...], BeforeValidator(_several), Field(min_l
 class PreprocessOptions:
     """How an image becomes a model's input, as a run sets it: a size or a number of channels of None is the model's.
 
-    ``mean`` and ``std`` are one number for all channels or one for each; ``reading`` is about files of more than 8 bits. Spatial models with ``tiles`` see a picture
-    tile by tile, each prepared as if it were the picture; None: all of it at once.
+    ``mean`` and ``std`` are one number for all channels or one for each; ``reading`` is about files of more than 8
+    bits. Spatial models with ``tiles`` see a picture tile by tile, each prepared as if it were the picture; None: all
+    of it at once.
     """
 
     size: Size | None = None  # (height, width); one number means a square

@@ -17,7 +17,7 @@ from vitrail.data.transforms.scene import Kind, Scene, SceneEvaluation
 from vitrail.ops.tiles import Tile, TileGrid
 
 AT_ONCE = 1 << 21  # pixels of inputs in a batch of tiles, which bounds memory whatever their size
-PILLOW = (1, 3, 4)  # channels of its images
+PILLOW = (1, 3)  # channels of its images; four are resized one by one, whether or not the last is transparency
 
 
 class TileOutputs(NamedTuple):
