@@ -86,7 +86,8 @@ class BadImage(UserError):
 
     def named(self, name: str) -> UserError:
         """The one-line error for users: which image, why, and what to do."""
-        return UserError(f"{name} {self}; repair or remove it")
+        told = "; " in str(self)  # the cause says it already
+        return UserError(f"{name} {self}" if told else f"{name} {self}; repair or remove it")
 
 
 class TooManyPixels(BadImage):
@@ -272,8 +273,8 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise Broken(f"has no pixels ({width} × {height})")
     if width * height > max_pixels:
         raise TooManyPixels(
-            f"has {width} × {height} pixels, more than the limit of {max_pixels:,}, which --max-pixels "
-            f"({MAX_PIXELS_VARIABLE}) raises"
+            f"has {width} × {height} pixels, more than the limit of {max_pixels:,}; make it smaller, or allow them with "
+            f"--max-pixels {width * height} ({MAX_PIXELS_VARIABLE})"
         )
 
 
