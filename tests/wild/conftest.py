@@ -6,5 +6,6 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _cache_of_its_own(own_cache: Path) -> None:
+def _index_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test meets an index that another one left."""
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache"))

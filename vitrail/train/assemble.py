@@ -326,7 +326,7 @@ def describe(run: Run, data: Data) -> dict[str, object]:
     """The content of ``data.json``: the hash of the index, classes, counts, and unreadable files so far."""
     splits = dict(data.splits.items())
     fingerprints = {name: source.fingerprint() for name, source in splits.items()}
-    inside = {name: _without_place(source, run.data.source) for name, source in splits.items()}
+    inside = {name: content_hash(source, run.data.source) for name, source in splits.items()}
     return {
         "source": to_dict(run.data.source),
         "sha256": hashlib.sha256(repr(fingerprints).encode()).hexdigest(),
@@ -338,8 +338,8 @@ def describe(run: Run, data: Data) -> dict[str, object]:
     }
 
 
-def _without_place(source: Source, config: SourceConfig) -> str:
-    """The fingerprint of a source, wherever its folder lies."""
+def content_hash(source: Source, config: SourceConfig) -> str:
+    """The fingerprint of a source, the same wherever its folder lies."""
     if not config.location:
         return source.fingerprint()
     path = Path(config.root or config.location).expanduser()

@@ -273,8 +273,8 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise Broken(f"has no pixels ({width} × {height})")
     if width * height > max_pixels:
         raise TooManyPixels(
-            f"has {width} × {height} pixels, more than the limit of {max_pixels:,}; make it smaller, or allow them with "
-            f"--max-pixels {width * height} ({MAX_PIXELS_VARIABLE})"
+            f"has {width} × {height} pixels, more than the limit of {max_pixels:,}; make it smaller, or allow them "
+            f"with --max-pixels {width * height} ({MAX_PIXELS_VARIABLE})"
         )
 
 
