@@ -17,6 +17,7 @@ from vitrail.console import printable
 from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.media.read import read_regular
 from vitrail.data.media.reading import DEFAULT, Reading
+from vitrail.data.media.windows import WindowedTiff, open_windows
 from vitrail.data.transforms.preprocess import Picture
 from vitrail.errors import UserError
 
@@ -58,6 +59,20 @@ def open_image(image: ImageLike, channels: int, smallest: int | None = None, rea
         raise error.named(name_of(image)) from None
     except OSError as error:  # a Pillow image loads its file only now
         raise UserError(f"{name_of(image)} is damaged: {error}; repair or remove it") from None
+
+
+def windows_of(image: ImageLike, channels: int, reading: Reading) -> WindowedTiff | None:
+    """A TIFF file that is too large to be decoded at once; None: any other image.
+
+    Raises:
+        UserError: it cannot be read so, with its name.
+    """
+    if not isinstance(image, str | Path):
+        return None
+    try:
+        return open_windows(image, channels, reading)
+    except BadImage as error:
+        raise error.named(name_of(image)) from None
 
 
 def contents(image: ImageLike) -> bytes | NDArray[Any]:

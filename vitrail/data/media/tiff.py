@@ -8,6 +8,7 @@ tifffile, an extra: more bands than four, 16 bits in several bands, floating poi
 from __future__ import annotations
 
 import io
+import mmap
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,7 @@ class Tags:
         return (self.values.get(tag) or (default,))[0]
 
 
-def read_tags(data: bytes | memoryview, page: int = 0) -> Tags:
+def read_tags(data: bytes | mmap.mmap, page: int = 0) -> Tags:
     """The tags of a page, from 0 on.
 
     Raises:
@@ -102,7 +103,7 @@ def read_tags(data: bytes | memoryview, page: int = 0) -> Tags:
 
 
 def _directory(
-    data: bytes | memoryview, at: int, order: str, big: bool, *, wanted: bool
+    data: bytes | mmap.mmap, at: int, order: str, big: bool, *, wanted: bool
 ) -> tuple[dict[int, tuple[int, ...]], int | None, int]:
     """(values by tag, place of the value of ExtraSamples, where the next directory is)."""
     count_format, entry_size, inline = ("Q", 20, 8) if big else ("H", 12, 4)
