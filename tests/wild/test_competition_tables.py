@@ -77,3 +77,12 @@ def test_what_is_not_found_is_named(tmp_path: Path) -> None:
     (folder / "train_images" / "1b.png").unlink()
     with pytest.raises(UserError, match="no such file"):
         opened(folder).split("train").read(1)
+
+
+def test_a_table_in_the_folder_of_each_split(tmp_path: Path) -> None:
+    folder = draw(tmp_path / "p", "train/1.png", "train/2.png", "test/3.png")
+    (folder / "train" / "metadata.csv").write_text("file_name,label\n1.png,ant\n2.png,bee\n")
+    (folder / "test" / "metadata.csv").write_text("file_name,label\n3.png,bee\n")
+    splits = opened(folder)
+    assert table(splits) == {"train": ["1.png ant", "2.png bee"], "test": ["3.png bee"]}
+    assert splits.split("test").read(0)[:4] == b"\x89PNG"

@@ -27,7 +27,7 @@ def choose_level(folders: Sequence[str], counts: np.ndarray, config: SourceConfi
     if "" in holding:
         raise UserError(
             f"{config.spec!r} holds images outside any class folder; move each into the folder of its class, "
-            "or read it without labels with labelled=false"
+            "list them in a .csv of path and label, or read it without labels with labelled=false"
         )
     if config.class_level != "auto":
         return config.class_level

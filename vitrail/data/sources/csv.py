@@ -67,7 +67,10 @@ def load(config: SourceConfig) -> dict[str, Source]:
         parts |= table.by_split() if table.splits else {split: table}
     parts = {split: table for split, table in parts.items() if not _withheld(split, table)}
     folder = config.path if config.path.is_dir() else config.path.parent
-    root = os.fsencode(Path(config.root).expanduser() if config.root else folder)
+    roots = {
+        split: os.fsencode(Path(config.root).expanduser() if config.root else table.file.parent)
+        for split, table in parts.items()
+    }
     groups = encode_groups({split: table.groups for split, table in parts.items()}) if config.group_column else {}
     sources: dict[str, Source] = {
         split: Files(
@@ -76,8 +79,8 @@ def load(config: SourceConfig) -> dict[str, Source]:
             classes=(),
             groups=groups.get(split),
             times=encode_times(table.times, table.place) if config.time_column else None,
-            root=root,
-            paths=Strings.of(find_files(root, table.paths, split)),
+            root=roots[split],
+            paths=Strings.of(find_files(roots[split], table.paths, split)),
         )
         for split, table in parts.items()
     }
@@ -213,8 +216,23 @@ def _tables_in(folder: Path, *, ambiguous: bool = False) -> dict[str, Path]:
             found[split] = chosen[0]
     if "train" in found:
         return found
-    alone = [file for file in files if _TABLE_WORDS.intersection(words(file.stem)) and _lists_files(file)]
-    return {"train": alone[0]} if len(alone) == 1 and not found else {}
+    if found:
+        return {}
+    if alone := _alone(files):
+        return {"train": alone}
+    inner: dict[str, Path] = {}  # train/metadata.csv, test/metadata.csv
+    for name in names:
+        if (split := split_called(name)) and split not in inner and (folder / name).is_dir():
+            tables = [file for suffix in SUFFIXES for file in sorted((folder / name).glob(f"*{suffix}"))]
+            if table := _alone(tables):
+                inner[split] = table
+    return {split: inner[split] for split in SPLITS if split in inner} if "train" in inner else {}
+
+
+def _alone(files: Sequence[Path]) -> Path | None:
+    """The one table that is named as one and lists images near it."""
+    found = [file for file in files if _TABLE_WORDS.intersection(words(file.stem)) and _lists_files(file)]
+    return found[0] if len(found) == 1 else None
 
 
 def _lists_files(file: Path) -> bool:
