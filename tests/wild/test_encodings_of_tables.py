@@ -95,3 +95,11 @@ def test_the_option(tmp_path: Path, capsys) -> None:
     assert main(["data", "check", str(tmp_path / "t.csv"), "--encoding", "cp1252"]) == 0
     assert main(["data", "stats", str(tmp_path / "t.csv"), "--encoding", "cp1252"]) == 0
     assert "café" in capsys.readouterr().out
+
+
+def test_a_path_whose_file_has_its_name_in_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "café.png").write_bytes(png(0))
+    data = "path,label\ncafé.png,x\nb.png,y\n".encode("cp1252")
+    with pytest.raises(UserError, match=r"row 2: .* --encoding cp1252"):
+        written(tmp_path, data)
+    assert written(tmp_path, data, encoding="cp1252").split("train").read(0)[:4] == b"\x89PNG"

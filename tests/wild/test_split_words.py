@@ -141,3 +141,17 @@ def test_a_folder_around_the_data_may_have_any_name(tmp_path: Path) -> None:
     assert split_of(tmp_path / "my test data" / "instances.json") is None
     assert split_of(tmp_path / "test" / "annotations.json") == "test"
     assert split_of(tmp_path / "image_info_test-dev2017.json") == "test"
+
+
+def test_a_wrapping_folder_around_other_sources(tmp_path: Path, capsys) -> None:
+    for name in ("tables", "arrays"):
+        (tmp_path / name / "v1" / "data").mkdir(parents=True)
+        (tmp_path / name / "v1" / "LICENSE").write_text("x")
+        (tmp_path / name / "__MACOSX").mkdir()
+    draw(tmp_path / "tables" / "v1" / "data", "in/a.png", "in/b.png")
+    (tmp_path / "tables" / "v1" / "data" / "train.csv").write_text("path,label\nin/a.png,x\nin/b.png,y\n")
+    arrays = {"images": np.stack([picture(0), picture(1)]), "labels": np.arange(2)}
+    np.savez(tmp_path / "arrays" / "v1" / "data" / "train.npz", **arrays)
+    for name in ("tables", "arrays"):
+        assert len(opened(tmp_path / name).split("train")) == 2
+        assert f"the data lies in {tmp_path / name / 'v1' / 'data'}" in capsys.readouterr().err

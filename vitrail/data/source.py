@@ -8,20 +8,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, cast
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from vitrail import console, registry
+from vitrail import console
 from vitrail.config import config
 from vitrail.data import targets
 from vitrail.data.division import divide
 from vitrail.data.indexing.labels import NO_LABELS
 from vitrail.data.indexing.splits import SPLITS as SPLITS
 from vitrail.data.indexing.splits import split_called as split_called
+from vitrail.data.locate import find_source, parse_spec
 from vitrail.data.targets import Column, Labels, TargetKind
-from vitrail.errors import UserError, did_you_mean
+from vitrail.errors import UserError
 
 
 def _known_kind(kind: str) -> str:
@@ -95,12 +96,12 @@ class SourceConfig:
     @property
     def location(self) -> str:
         """The specification without its ``name:`` prefix; empty for a bare name."""
-        return _parse(self.spec)[1]
+        return parse_spec(self.spec)[1]
 
     @property
     def module(self) -> str:
         """The source's name where the specification begins with one, dotted for a third party's; else empty."""
-        return _parse(self.spec)[0] or ""
+        return parse_spec(self.spec)[0] or ""
 
     @property
     def modules(self) -> tuple[str, str]:
@@ -328,8 +329,8 @@ def open_source(config: SourceConfig) -> Splits:
         except UserError as error:
             console.note(f"labels auto: none ({error})")
         return open_source(dataclasses.replace(config, labelled=False))
-    name, module = _find(config.spec)
-    found = module.load(config)
+    name, module, spec = find_source(config.spec)
+    found = module.load(dataclasses.replace(config, spec=spec))
     if not config.labelled:
         found = {split: source.unlabelled() for split, source in found.items()}
     found = {split: source for split, source in found.items() if len(source)}
@@ -362,38 +363,3 @@ def _check_classes(splits: Splits, config: SourceConfig) -> None:
     splits.target_kind.check_classes(splits.classes, config.spec)
     for group in case_twins(splits.classes):
         console.warn(f"the classes {' and '.join(map(repr, group))} differ by case alone; are they one?")
-
-
-def _parse(spec: str) -> tuple[str | None, str]:
-    """``"csv:x.txt"`` → ("csv", "x.txt"), ``"digits"`` → ("digits", ""), ``"photos"`` → (None, "photos")."""
-    name, colon, location = spec.partition(":")
-    if name in registry.names("data.sources"):
-        return name, location
-    if colon and "." in name and all(part.isidentifier() for part in name.split(".")):
-        return name, location  # a third party's module
-    return None, spec
-
-
-def _find(spec: str) -> tuple[str, SourceModule]:
-    name, location = _parse(spec)
-    if name is not None:
-        return name, _load(name)
-    known = registry.names("data.sources")
-    claims = [each for each in known if _load(each).matches(location)]
-    if len(claims) > 1 and "folder" in claims:
-        claims.remove("folder")  # any folder looks like an image folder
-    if len(claims) > 1:
-        raise UserError(f"{spec!r} could be {' or '.join(claims)}; write {claims[0]}:{spec} to choose")
-    if claims:
-        return claims[0], _load(claims[0])
-    path = Path(location).expanduser()
-    if path.exists():
-        raise UserError(
-            f"{spec!r} is no data that Vitrail reads; give a folder, .csv, .tsv, .npz, .tar, .zip, .json or .yaml"
-        )
-    nearby = [str(path.with_name(each.name)) for each in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise UserError(f"there is no file, folder or data source {spec!r}; {did_you_mean(spec, [*known, *nearby])}")
-
-
-def _load(name: str) -> SourceModule:
-    return cast("SourceModule", registry.load("data.sources", name))

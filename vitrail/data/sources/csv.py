@@ -27,7 +27,7 @@ from vitrail.data.indexing.splits import words
 from vitrail.data.indexing.system_files import is_system
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
 from vitrail.data.storage.files import Files
-from vitrail.data.storage.tables import TextTable, peek, read_table
+from vitrail.data.storage.tables import TextTable, likely_encoding, peek, read_table
 from vitrail.data.storage.written_paths import find_files
 from vitrail.data.targets import Raw
 from vitrail.errors import UserError, did_you_mean
@@ -222,10 +222,10 @@ def _tables_in(folder: Path, *, ambiguous: bool = False) -> dict[str, Path]:
         return {"train": alone}
     inner: dict[str, Path] = {}  # train/metadata.csv, test/metadata.csv
     for name in names:
-        if (split := split_called(name)) and split not in inner and (folder / name).is_dir():
+        if (meant := split_called(name)) and meant not in inner and (folder / name).is_dir():
             tables = [file for suffix in SUFFIXES for file in sorted((folder / name).glob(f"*{suffix}"))]
             if table := _alone(tables):
-                inner[split] = table
+                inner[meant] = table
     return {split: inner[split] for split in SPLITS if split in inner} if "train" in inner else {}
 
 
@@ -277,6 +277,8 @@ def _parse(text: TextTable, config: SourceConfig, wanted: tuple[str, ...] | None
                 "(several labels of an image stand in one cell: cat|dog)"
             )
         seen[path] = row
+        if _is_in_another_encoding(text, cells[path_at].strip(), config):
+            text.require_text(row, cells[path_at])
         for at in (*label_at, split_at, group_at, time_at):
             if at is not None:
                 text.require_text(row, cells[at])
@@ -294,6 +296,16 @@ def _parse(text: TextTable, config: SourceConfig, wanted: tuple[str, ...] | None
         table.cells.append(tuple(cells[at].strip() for at in label_at))
         table.rows.append(row)
     return table
+
+
+def _is_in_another_encoding(text: TextTable, path: str, config: SourceConfig) -> bool:
+    """Whether a path of foreign bytes leads nowhere, and leads to a file once these are decoded as the table may be."""
+    raw = os.fsencode(path)
+    if path.isascii() or not any("\udc80" <= character <= "\udcff" for character in path):
+        return False
+    root = os.fsencode(Path(config.root).expanduser() if config.root else text.file.parent)
+    decoded = os.fsencode(raw.decode(likely_encoding(text.file), "replace"))
+    return not os.path.lexists(os.path.join(root, raw)) and os.path.lexists(os.path.join(root, decoded))
 
 
 def _columns(
