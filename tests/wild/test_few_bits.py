@@ -129,6 +129,9 @@ def test_the_weights_keep_the_range(folder: Path) -> None:
     assert main(["train", str(folder), *TINY_RUN, "--value-range", "0:4095", "--channels", "1", "--out", str(run)]) == 0
     from vitrail import load
 
+    deep = str(folder / "a" / "0.png")
+    assert main(["predict", str(run), deep, "--value-range", "0:100"]) == 0
+    assert main(["predict", str(run), deep, "--value-range", "100"]) == 2
     predictor = load(str(run), device="cpu")
     assert predictor.preprocess.config.reading.value_range == (0, 4095)
     assert np.asarray(predictor.read(folder / "a" / "0.png")).max() == 255

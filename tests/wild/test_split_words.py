@@ -155,3 +155,17 @@ def test_a_wrapping_folder_around_other_sources(tmp_path: Path, capsys) -> None:
     for name in ("tables", "arrays"):
         assert len(opened(tmp_path / name).split("train")) == 2
         assert f"the data lies in {tmp_path / name / 'v1' / 'data'}" in capsys.readouterr().err
+
+
+def test_splits_of_the_hub(tmp_path: Path, capsys) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict(
+        {"image": [{"bytes": png(i), "path": None} for i in range(2)], "label": ["x", "y"]},
+        features=datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")}),
+    )
+    for name, parts in {"good": ("train", "dev", "extra"), "bad": ("train_clean", "train_other")}.items():
+        datasets.DatasetDict(dict.fromkeys(parts, rows)).save_to_disk(tmp_path / name)
+    assert [split for split, _ in opened(tmp_path / "good").items()] == ["train", "val"]
+    assert "skipped extra beside the splits" in capsys.readouterr().err
+    with pytest.raises(UserError, match="the splits train_clean and train_other, both for train"):
+        opened(tmp_path / "bad")

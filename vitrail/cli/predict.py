@@ -13,7 +13,8 @@ from cyclopts.types import PositiveInt
 from vitrail.console import note
 from vitrail.errors import UserError
 from vitrail.terminal.next_command import IMAGE, name_next
-from vitrail.terminal.options import BatchSize, Json, MaxPixels, Running, Weights
+from vitrail.terminal.options import BatchSize, Json, Running, Weights
+from vitrail.terminal.reading import ReadingOptions
 from vitrail.terminal.tiling import Tiling
 
 GROUP = "Use a model"
@@ -38,7 +39,7 @@ def predict(
     ] = None,
     batch_size: BatchSize = 32,
     tiling: Tiling = Tiling(),  # noqa: B008  frozen
-    max_pixels: MaxPixels = None,
+    reading: ReadingOptions = ReadingOptions(),  # noqa: B008  frozen
     running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
     """Predict classes, boxes, masks or numbers of images.
@@ -66,7 +67,7 @@ def predict(
     from vitrail.terminal.prediction_streams import csv_writer, json_writer, table_writer
 
     found = pictures(inputs)
-    predictor = tiling.applied(running.load(run))
+    predictor = reading.applied(tiling.applied(running.load(run)))
     writer = json_writer if as_json else csv_writer if as_csv else table_writer
     several = any(os.path.isdir(each) or not os.path.lexists(each) for each in inputs)
     bad, num_good = BadPictures(on_bad or ("skip" if several else "error")), 0

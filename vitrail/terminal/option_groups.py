@@ -16,7 +16,7 @@ _RANKS = """
 
 GROUPS = {
     "Data": """
-        split limit kind unlabelled allow-empty-class labelled no-labels channels on-bad labels calibration images
+        data split limit kind unlabelled allow-empty-class labelled no-labels channels on-bad labels calibration images
         encoding value-range page normalize download val-fraction group-column time-column balance folds fold subgroups
     """,
     "Model": "init model task pool image-size patch-size merge exact allow-pickle",
