@@ -86,3 +86,19 @@ def test_a_table_in_the_folder_of_each_split(tmp_path: Path) -> None:
     splits = opened(folder)
     assert table(splits) == {"train": ["1.png ant", "2.png bee"], "test": ["3.png bee"]}
     assert splits.split("test").read(0)[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("notes.csv", "who,what\nme,x\n", r"notes\.csv lies there with the columns who, what: .* label_columns="),
+        ("labels.xlsx", "PK", r"if labels\.xlsx holds the labels, save them as labels\.csv"),
+        ("annotations.json", "{", r"if annotations\.json holds the labels"),
+    ],
+)
+def test_what_is_refused_names_the_nearest_layout(tmp_path: Path, file: str, text: str, said: str) -> None:
+    for number, images in enumerate(("images/1.png", "1.png")):
+        folder = draw(tmp_path / str(number), images)
+        (folder / file).write_text(text)
+        with pytest.raises(UserError, match=said):
+            opened(folder)

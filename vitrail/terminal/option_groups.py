@@ -11,7 +11,7 @@ OTHERS = "Other options"
 
 _RANKS = """
     init model method task quality epochs lr to top json csv annotate name recipe out resume split image-size batch-size
-    levels budget merge class layer engine host port device labels limit precision dry-run set
+    levels budget merge class layer engine host port device labels limit precision dry-run set unlabelled channels
 """  # the best-ranked of a verb's options come first in its help
 
 GROUPS = {

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from vitrail.data.indexing.nearest import nearest
 from vitrail.data.source import SourceConfig
 from vitrail.errors import UserError, did_you_mean
 
@@ -28,6 +29,7 @@ def choose_level(folders: Sequence[str], counts: np.ndarray, config: SourceConfi
         raise UserError(
             f"{config.spec!r} holds images outside any class folder; move each into the folder of its class, "
             "list them in a .csv of path and label, or read it without labels with labelled=false"
+            + nearest(config.spec)
         )
     if config.class_level != "auto":
         return config.class_level
