@@ -238,7 +238,7 @@ def _alone(files: Sequence[Path]) -> Path | None:
 def _lists_files(file: Path) -> bool:
     """Whether the first rows of a table name images near it."""
     header, rows = peek(file, None)
-    column = _path_column(header)
+    column = path_column_of(header)
     if column is None or not rows:
         return False
     root, at = os.fsencode(file.parent), header.index(column)
@@ -250,7 +250,8 @@ def _lists_files(file: Path) -> bool:
     return any(os.path.isfile(os.path.join(root, path)) for path in found)
 
 
-def _path_column(header: Sequence[str]) -> str | None:
+def path_column_of(header: Sequence[str]) -> str | None:
+    """The column of paths or ids, by its name."""
     ids = [name for wanted in ID_COLUMNS for name in header if name.lower() == wanted]
     return next((name for name in header if name.lower() in PATH_COLUMNS), ids[0] if ids else None)
 
@@ -317,7 +318,7 @@ def _columns(
     for given in [config.path_column, *config.label_columns, *extra]:
         if given is not None and given not in header:
             raise UserError(f"{file} has no column {given!r}; {did_you_mean(given, header)}")
-    path_column = config.path_column or _path_column(header)
+    path_column = config.path_column or path_column_of(header)
     if path_column is None:
         raise UserError(
             f"{file} has no column of paths in its first line ({', '.join(header)}); "
