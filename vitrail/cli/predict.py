@@ -32,8 +32,8 @@ def predict(
     on_bad: Annotated[
         Literal["error", "skip"] | None,
         Parameter(
-            help="At an unreadable image: stop, or continue and list it at the end; default: continue where a folder "
-            "or glob is given, else stop.",
+            help="At an unreadable image: stop, or continue and list it at the end; default: stop at one that is "
+            "named, continue in folders and globs.",
             show_default=False,
         ),
     ] = None,
@@ -69,11 +69,13 @@ def predict(
     found = pictures(inputs)
     predictor = reading.applied(tiling.applied(running.load(run)))
     writer = json_writer if as_json else csv_writer if as_csv else table_writer
-    several = any(os.path.isdir(each) or not os.path.lexists(each) for each in inputs)
-    bad, num_good = BadPictures(on_bad or ("skip" if several else "error")), 0
+    named = {each for each in inputs if os.path.lexists(each) and not os.path.isdir(each)}
+    bad, num_good = BadPictures(on_bad or "skip"), 0
     with writer(top) as write, saving(out, predictor.classes) if out is not None else nullcontext() as save:
         for image, prediction in predictor.stream(found, batch_size):
             if isinstance(prediction, UserError):
+                if on_bad is None and image in named:
+                    raise prediction
                 bad.add(prediction)
                 continue
             num_good += 1
