@@ -105,3 +105,10 @@ def test_arrays_of_four_channels_are_said(tmp_path: Path, capsys) -> None:
     assert (
         "the last one is taken for transparency; where it is none, train with --channels 4" in capsys.readouterr().err
     )
+
+
+def test_their_size_is_read_from_the_header(tmp_path: Path) -> None:
+    from vitrail.data.media.decode import upright_size
+
+    (tmp_path / "a.tif").write_bytes(tiff(picture(1, (5, 6), 7)))
+    assert upright_size(bytes(tmp_path / "a.tif")) == (5, 6)

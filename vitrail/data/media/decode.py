@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import mmap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -199,10 +200,12 @@ def upright_size(path: bytes) -> tuple[int, int]:
             file.seek(0)
             if kind in ("NPY", "DICOM"):
                 raise Broken(f"is {kind}, and a picture is wanted")
+            if kind == "TIFF":  # also of bands that Pillow does not open
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    width, height = read_tags(data).size
+                return height, width
             image = _plugin(kind)(file)
-            turned = (
-                _orientation(image.info.get("exif", b""), lambda text: None) in _TURNED if kind != "TIFF" else False
-            )
+            turned = _orientation(image.info.get("exif", b""), lambda text: None) in _TURNED
             return image.size if turned else image.size[::-1]
     except Broken as error:
         raise BadImage(str(error)) from None
