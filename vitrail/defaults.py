@@ -233,7 +233,7 @@ def _sizes(source: Source, channels: int) -> Iterator[Pair]:
     """Of evenly spaced images; those that cannot be read are for the training to complain about."""
     for index in np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int)) if len(source) else ():
         try:
-            image = decode(source.read(int(index)), channels)
-        except BadImage:
+            image = decode(source.read(int(index)), channels, warn=lambda _: None)
+        except BadImage:  # or one that a setting makes readable
             continue
         yield (image.height, image.width) if isinstance(image, Image.Image) else (image.shape[-2], image.shape[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import shutil
@@ -25,6 +26,19 @@ def cache_dir() -> Path:
     if own := os.environ.get("VITRAIL_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitrail"
+
+
+def literal_first(pattern: str) -> str:
+    """The pattern of a glob in which folders that exist as they are written, ``a [1]``, stand for themselves."""
+    drive, rest = os.path.splitdrive(pattern)
+    before, done = drive, list[str]()
+    parts = rest.split(os.sep)
+    for place, part in enumerate(parts):
+        before = before + (os.sep if place else "") + part
+        if glob.has_magic(part) and not os.path.lexists(before):
+            return glob.escape(drive) + os.sep.join([*done, *parts[place:]])
+        done.append(glob.escape(part))
+    return glob.escape(drive) + os.sep.join(done)
 
 
 @contextmanager

@@ -32,7 +32,9 @@ from vitrail.console import note
 from vitrail.data.media.image_like import ImageLike as ImageLike
 from vitrail.data.media.image_like import Sample as Sample
 from vitrail.data.media.image_like import name_of as name_of
-from vitrail.data.media.image_like import open_image
+from vitrail.data.media.image_like import open_image, windows_of
+from vitrail.data.media.samples import viewable
+from vitrail.data.media.windows import WindowedTiff
 from vitrail.data.transforms.geometry import ImageGeometry, identities
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, size_of
 from vitrail.data.transforms.tiles import TiledPicture
@@ -150,7 +152,7 @@ class Predictor(Generic[P]):
         if self.preprocess.config.tiles is None:
             found = self._each(several, batch_size, self.predict_pixels)
         else:
-            found = [self._by_tiles(self.read(image), batch_size) for image in several]
+            found = [self._by_tiles(self._read_for_tiles(image), batch_size) for image in several]
         return found if isinstance(images, list | tuple) else found[0]
 
     def embed(self, images: ImageLike | Images[I], batch_size: int = 32) -> Vector:
@@ -185,7 +187,7 @@ class Predictor(Generic[P]):
         compute: Compute[Any] = self._embed_framed if embed else self.predict_pixels
         with ThreadPoolExecutor(READERS) as pool:
             if self.preprocess.config.tiles is not None and not embed:
-                for ((image, read),) in _ahead(pool, partial(_try, self.read), iter(images), 1):
+                for ((image, read),) in _ahead(pool, partial(_try, self._read_for_tiles), iter(images), 1):
                     yield image, (read if isinstance(read, UserError) else self._by_tiles(read, batch_size))
                 return
             for batch in _ahead(pool, partial(_try, self._framed), iter(images), batch_size):
@@ -269,12 +271,14 @@ class Predictor(Generic[P]):
         Raises:
             UserError: it cannot be read, with its name.
         """
-        return open_image(image, self.preprocess.config.channels)
+        config = self.preprocess.config
+        return open_image(image, config.channels, reading=config.reading)
 
     def _framed(self, image: ImageLike) -> Framed:
         """Its pixels and geometry; decoded in full where predictions are in the image's pixels."""
         full = self.exact or self.task.spatial()
-        picture = open_image(image, self.preprocess.config.channels, None if full else self.preprocess.sufficient)
+        config, enough = self.preprocess.config, None if full else self.preprocess.sufficient
+        picture = open_image(image, config.channels, enough, config.reading)
         return self.preprocess.pixels(picture), self.preprocess.geometry(size_of(picture))
 
     def picture(self, image: ImageLike) -> Image.Image:
@@ -286,7 +290,7 @@ class Predictor(Generic[P]):
         picture = self.read(image)
         if isinstance(picture, Tensor):
             raise UserError(f"{name_of(image)} has {len(picture)} channels and cannot be drawn; leave the pictures out")
-        return picture
+        return viewable(picture)
 
     def save(self, path: str | Path) -> None:
         """Write a self-contained weights file (.safetensors) that :func:`load` reads."""
@@ -312,10 +316,19 @@ class Predictor(Generic[P]):
         return self.embed_pixels(pixels)
 
     @torch.inference_mode()
-    def _by_tiles(self, picture: Picture, batch_size: int) -> P:
+    def _read_for_tiles(self, image: ImageLike) -> Picture | WindowedTiff:
+        """As :meth:`read`; a TIFF that is too large to be decoded at once is read window by window."""
+        windows = windows_of(image, self.preprocess.config.channels, self.preprocess.config.reading)
+        return self.read(image) if windows is None else windows
+
+    def _by_tiles(self, picture: Picture | WindowedTiff, batch_size: int) -> P:
         task: Tileable[Any] = require_tileable(self.task)
         tiled = TiledPicture.of(picture, self.preprocess, batch_size).to(self.device)
-        return task.decode_tiles(tiled.outputs(self.engine), tiled.grid)
+        try:
+            return task.decode_tiles(tiled.outputs(self.engine), tiled.grid)
+        finally:
+            if isinstance(picture, WindowedTiff):
+                picture.close()
 
 
 def load(

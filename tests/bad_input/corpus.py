@@ -471,7 +471,7 @@ _folder(40, "images-in-the-root", lambda f: _add(f, "stray.png"), cause="outside
 _folder(
     41, "class-absent-from-training", lambda f: _add(f, "val/zebra/0.png"), splits=("train", "val"), cause="'zebra'"
 )
-_folder(42, "same-leaf-under-two-parents", _nest, "accept")
+_folder(42, "same-leaf-under-two-parents", _nest, cause="two levels of folders")
 _folder(42, "images-beside-nested-folders", lambda f: _add(f, "cat/more/9.png"), cause="class_level")
 _folder(43, "same-bytes-under-two-labels", _same_bytes, "report", cause="different labels")
 _folder(44, "classes-that-differ-by-case", lambda f: _add(f, "Cat/0.png"), "warn", cause="case")

@@ -136,8 +136,8 @@ def _snapshot(folder: Path) -> list[tuple[str, int]]:
 
 
 def test_same_leaf_under_two_parents_stays_apart(root: Path) -> None:
-    case = next(case for case in CASES if case.number == 42 and case.expect == "accept")
-    splits = open_source(SourceConfig(spec=str(case.build(root)), val_fraction=0))
+    case = next(case for case in CASES if case.name == "same-leaf-under-two-parents")
+    splits = open_source(SourceConfig(spec=str(case.build(root)), val_fraction=0, class_level="leaf"))
     assert splits.classes == ("cat/large", "cat/small", "dog/large", "dog/small")
     assert splits.train.counts().tolist() == [3, 3, 3, 3]
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -15,6 +17,8 @@ from vitrail.train.run import Run
 
 RUN = Run(data=DataConfig(source=SourceConfig(spec="photos")))
 OPTIONS = {name: sets for options in (TrainOptions, PretrainOptions) for name, sets in metadata(options).items()}
+STATS = Path(tempfile.mkdtemp()) / "stats.json"
+STATS.write_text('{"train": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.2]}}')
 VALUES = {
     "image_size": 16,
     "channels": 1,
@@ -27,6 +31,10 @@ VALUES = {
     "workers": 3,
     "seed": 5,
     "on_bad": "skip",
+    "encoding": "cp1252",
+    "value_range": "0:4095",
+    "page": 2,
+    "normalize": STATS,
     "log": ("tensorboard",),
     "download": True,
     "task": "multilabel",

@@ -11,13 +11,15 @@ import ast
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vitrail import registry
 from vitrail.console import each_note_once, printable
 from vitrail.errors import MissingArgument, UserError, did_you_mean
+from vitrail.terminal.options import MAX_PIXELS_VARIABLE
 from vitrail.version import __version__
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a class name that the terminal's encoding lacks
     tokens = [_stdin_path(token) for token in (sys.argv[1:] if arguments is None else arguments)]
     try:
-        with each_note_once():
+        with each_note_once(), _own_limits():
             result = build(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except (UserError, CycloptsError) as error:
@@ -137,6 +139,18 @@ def _read(name: str) -> Verb:
 
 def _parsed(name: str) -> ast.Module:
     return ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _own_limits() -> Iterator[None]:
+    """What the options of a command put into the environment, for its processes, ends with it."""
+    before = os.environ.get(MAX_PIXELS_VARIABLE)
+    try:
+        yield
+    finally:
+        os.environ.pop(MAX_PIXELS_VARIABLE, None)
+        if before is not None:
+            os.environ[MAX_PIXELS_VARIABLE] = before
 
 
 def _with_example(text: str, error: Exception, tokens: Sequence[str]) -> str:

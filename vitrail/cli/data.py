@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from vitrail.terminal.next_command import name_next
-from vitrail.terminal.options import Json, Set, print_json
+from vitrail.terminal.options import Encoding, Json, MaxPixels, Page, Set, ValueRange, print_json
 
 if TYPE_CHECKING:
+    from vitrail.data.media.reading import Reading
     from vitrail.data.source import SourceConfig, Splits
 
 GROUP = "Prepare and train"
@@ -46,6 +47,10 @@ def check(
     allow_empty_class: AllowEmptyClass = False,
     channels: Channels = None,
     workers: Workers = None,
+    encoding: Encoding = None,
+    value_range: ValueRange = None,
+    page: Page = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     overrides: Set = (),
 ) -> int:
@@ -60,8 +65,8 @@ def check(
     from vitrail.data.inspection.check import check as check_data
     from vitrail.errors import UserError
 
-    config = _config(spec, unlabelled, allow_empty_class, overrides)
-    report = check_data(config, channels=channels, workers=workers)
+    config = _config(spec, unlabelled, allow_empty_class, overrides, encoding)
+    report = check_data(config, channels=channels, workers=workers, reading=_reading(value_range, page))
     if as_json:
         print_json(report.to_dict())
     else:
@@ -83,6 +88,10 @@ def stats(
     limit: Annotated[int | None, Parameter(help="Decode so many images of a split.", show_default=False)] = None,
     channels: Channels = None,
     workers: Workers = None,
+    encoding: Encoding = None,
+    value_range: ValueRange = None,
+    page: Page = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     overrides: Set = (),
 ) -> None:
@@ -95,8 +104,9 @@ def stats(
     from vitrail.data.inspection.stats import lines
     from vitrail.data.inspection.stats import stats as measure
 
-    splits = _open(spec, unlabelled, allow_empty_class, overrides)
-    result = measure(splits, limit=limit, channels=channels, workers=workers)
+    splits = _open(spec, unlabelled, allow_empty_class, overrides, encoding)
+    reading = _reading(value_range, page)
+    result = measure(splits, limit=limit, channels=channels, workers=workers, reading=reading)
     if as_json:
         print_json({split: each.to_dict() for split, each in result.items()})
     else:
@@ -112,6 +122,9 @@ def export(
     out: Annotated[Path, Parameter("--out", help="A new folder.")],
     split: Annotated[str, Parameter("--split", help="train, val or test.")] = "train",
     limit: Annotated[int | None, Parameter("--limit", help="Only so many images.", show_default=False)] = None,
+    value_range: ValueRange = None,
+    page: Page = None,
+    max_pixels: MaxPixels = None,
     overrides: Set = (),
 ) -> None:
     """Write a data set as PNG files: a folder a class, or labels.csv next to the images.
@@ -122,7 +135,8 @@ def export(
     from vitrail.data.inspection.export import export as write
 
     source = _open(spec, False, False, overrides).split(split)
-    print(f"wrote {write(source, out, limit=limit)} images to {out}")
+    written = write(source, out, limit=limit, reading=_reading(value_range, page))
+    print(f"wrote {written} images to {out}")
     name_next("train", out)
 
 
@@ -161,6 +175,9 @@ def inspect(
     split: Annotated[str, Parameter("--split", help="train, val or test.")] = "train",
     limit: Annotated[int, Parameter("--limit", help="So many, evenly spaced.")] = 12,
     kind: Kind = "auto",
+    value_range: ValueRange = None,
+    page: Page = None,
+    max_pixels: MaxPixels = None,
     overrides: Set = (),
 ) -> None:
     """Draw samples with their boxes, masks or class maps on them.
@@ -173,22 +190,34 @@ def inspect(
 
     count = 0
     source = _open(spec, False, False, (f"kind={kind}", *overrides)).split(split)
-    for name, picture in drawn(source, limit):
+    for name, picture in drawn(source, limit, _reading(value_range, page)):
         save_new(picture, out / f"{stem_of(name)}.png")
         count += 1
     print(f"drew {count} of {len(source):,} {split} images into {out}")
     name_next("train", spec)
 
 
-def _open(spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple[str, ...]) -> Splits:
+def _open(
+    spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple[str, ...], encoding: str | None = None
+) -> Splits:
     from vitrail.data.source import open_source
 
-    return open_source(_config(spec, unlabelled, allow_empty_class, overrides))
+    return open_source(_config(spec, unlabelled, allow_empty_class, overrides, encoding))
 
 
-def _config(spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple[str, ...]) -> SourceConfig:
+def _config(
+    spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple[str, ...], encoding: str | None
+) -> SourceConfig:
     from vitrail.config import override, parse_assignments
     from vitrail.data.source import SourceConfig
 
     config = SourceConfig(spec=spec, labelled=not unlabelled, allow_empty_class=allow_empty_class)
-    return override(config, parse_assignments(overrides, SourceConfig))
+    changes = {} if encoding is None else {"encoding": encoding}
+    return override(config, {**changes, **parse_assignments(overrides, SourceConfig)})
+
+
+def _reading(value_range: str | None, page: int | None) -> Reading:
+    from vitrail.config import override
+    from vitrail.data.media.reading import Reading, read_range
+
+    return override(Reading(page=page), {} if value_range is None else {"value_range": list(read_range(value_range))})

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from vitrail.errors import UserError
 from vitrail.terminal.next_command import name_next
-from vitrail.terminal.options import BatchSize, OnBad, Running, Weights
+from vitrail.terminal.options import BatchSize, MaxPixels, OnBad, Running, Weights
 
 if TYPE_CHECKING:
     from vitrail.data.source import Splits
@@ -32,6 +32,7 @@ def embed(
     projection: Literal["pca", "tsne"] = "pca",
     on_bad: OnBad = "error",
     batch_size: BatchSize = 32,
+    max_pixels: MaxPixels = None,
     running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
     """Write the feature vectors of images, with names, splits and labels.

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from vitrail.terminal.next_command import IMAGE, name_next
 from vitrail.terminal.options import BatchSize, Json, Running, Weights, print_json
+from vitrail.terminal.reading import ReadingOptions
 from vitrail.terminal.tiling import Tiling
 
 GROUP = "Use a model"
@@ -18,6 +19,7 @@ def evaluate(
     as_json: Json = False,
     out: Path | None = None,
     tiling: Tiling = Tiling(),  # noqa: B008  frozen
+    reading: ReadingOptions = ReadingOptions(),  # noqa: B008  frozen
     running: Running = Running(),  # noqa: B008  frozen
     batch_size: BatchSize = 128,
 ) -> None:
@@ -38,7 +40,7 @@ def evaluate(
     from vitrail.report.evaluated import measure
     from vitrail.terminal.measuring import source_and_folder
 
-    model = tiling.applied(running.load(run))
+    model = reading.applied(tiling.applied(running.load(run)))
     # of other data all images count: nothing is split off
     source, folder = source_and_folder(run, data, out, "evaluation", val_fraction=0)
     measured = measure(model, source, split, batch_size=batch_size)

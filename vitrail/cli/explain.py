@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from vitrail.console import note
 from vitrail.errors import UserError
 from vitrail.terminal.next_command import IMAGE, name_next
-from vitrail.terminal.options import Opening, Weights
+from vitrail.terminal.options import MaxPixels, Opening, Weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,6 +39,7 @@ def explain(
     options: Annotated[tuple[str, ...], Parameter("--set", metavar="OPTION=VALUE", show_default=False)] = (),
     each: Annotated[bool, Parameter(negative=())] = False,
     out: Path = Path("explained"),
+    max_pixels: MaxPixels = None,
     opening: Opening = Opening(),  # noqa: B008  frozen
 ) -> None:
     """Draw maps that explain predictions and features, or figures of what a model has learned.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
@@ -12,7 +13,8 @@ from cyclopts.types import PositiveInt
 from vitrail.console import note
 from vitrail.errors import UserError
 from vitrail.terminal.next_command import IMAGE, name_next
-from vitrail.terminal.options import BatchSize, Json, OnBad, Running, Weights
+from vitrail.terminal.options import BatchSize, Json, Running, Weights
+from vitrail.terminal.reading import ReadingOptions
 from vitrail.terminal.tiling import Tiling
 
 GROUP = "Use a model"
@@ -27,9 +29,17 @@ def predict(
     as_csv: Annotated[bool, Parameter("--csv", show_default=False)] = False,
     annotate: Path | None = None,
     out: Path | None = None,
-    on_bad: OnBad = "error",
+    on_bad: Annotated[
+        Literal["error", "skip"] | None,
+        Parameter(
+            help="At an unreadable image: stop, or continue and list it at the end; default: stop at one that is "
+            "named, continue in folders and globs.",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
     tiling: Tiling = Tiling(),  # noqa: B008  frozen
+    reading: ReadingOptions = ReadingOptions(),  # noqa: B008  frozen
     running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
     """Predict classes, boxes, masks or numbers of images.
@@ -57,12 +67,15 @@ def predict(
     from vitrail.terminal.prediction_streams import csv_writer, json_writer, table_writer
 
     found = pictures(inputs)
-    predictor = tiling.applied(running.load(run))
+    predictor = reading.applied(tiling.applied(running.load(run)))
     writer = json_writer if as_json else csv_writer if as_csv else table_writer
-    bad, num_good = BadPictures(on_bad), 0
+    named = {each for each in inputs if os.path.lexists(each) and not os.path.isdir(each)}
+    bad, num_good = BadPictures(on_bad or "skip"), 0
     with writer(top) as write, saving(out, predictor.classes) if out is not None else nullcontext() as save:
         for image, prediction in predictor.stream(found, batch_size):
             if isinstance(prediction, UserError):
+                if on_bad is None and image in named:
+                    raise prediction
                 bad.add(prediction)
                 continue
             num_good += 1

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from vitrail.errors import UserError
 from vitrail.terminal.next_command import name_next
-from vitrail.terminal.options import BatchSize, Json, Opening, Weights, print_json
+from vitrail.terminal.options import BatchSize, Json, MaxPixels, Opening, Weights, print_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +38,7 @@ def probe(
     out: Path | None = None,
     as_json: Json = False,
     batch_size: BatchSize = 64,
+    max_pixels: MaxPixels = None,
     opening: Opening = Opening(),  # noqa: B008  frozen
 ) -> None:
     """Measure the features of a frozen backbone with simple classifiers.

@@ -280,5 +280,5 @@ def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions())
         data: A folder, .csv, .npz, .tar, COCO .json, YOLO .yaml or the name of a data set.
     """
     if options.folds is not None and options.fold is None and options.resume is None:
-        return start_folds(data, options, options.folds)
+        return start_folds(data or options.data, options, options.folds)
     return start(data, options)

@@ -33,7 +33,8 @@ def divide(found: dict[str, Source], config: SourceConfig) -> tuple[dict[str, So
     wanted = config.folds is not None or (bool(config.val_fraction) and "val" not in found)
     if config.labelled and wanted and len(train) > 1:
         kept, held, how = hold_out(train, config, config.val_fraction)
-        found = found | {"train": train.subset(kept), "val": train.subset(held)}
+        if len(held):
+            found = found | {"train": train.subset(kept), "val": train.subset(held)}
     if config.train_fraction < 1:
         train = found["train"]
         found = found | {"train": train.subset(share(train.strata(), config.train_fraction, config.split_seed))}
@@ -44,8 +45,9 @@ def divide(found: dict[str, Source], config: SourceConfig) -> tuple[dict[str, So
 def hold_out(train: Source, config: SourceConfig, fraction: float) -> tuple[np.ndarray, np.ndarray, str]:
     """Sorted indices (kept, held out) of a training split, and how they were chosen.
 
-    Of every class alike. A group is on one side as a whole. With times the latest are held out: fold i learns from the
-    periods up to i and holds out the next one, so that no fold learns from the future.
+    Of every class alike; none, where no class has two samples. A group is on one side as a whole. With times the latest
+    are held out: fold i learns from the periods up to i and holds out the next one, so that no fold learns from the
+    future.
 
     Raises:
         UserError: as :func:`divide`.
@@ -71,6 +73,8 @@ def hold_out(train: Source, config: SourceConfig, fraction: float) -> tuple[np.n
             kept, held = np.flatnonzero(part != fold - 1), np.flatnonzero(part == fold - 1)
         else:
             kept, held = stratified(train.strata(), fraction, seed)
+            if not len(held):
+                return kept, held, " (no val, since no class has two images to hold one out)"
             return kept, held, f" (val is {fraction:.0%} of train, seed {seed})"
     except UserError as error:
         column = config.group_column if train.times is None else config.time_column

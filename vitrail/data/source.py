@@ -8,18 +8,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, cast
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from vitrail import console, registry
+from vitrail import console
 from vitrail.config import config
 from vitrail.data import targets
 from vitrail.data.division import divide
 from vitrail.data.indexing.labels import NO_LABELS
+from vitrail.data.indexing.splits import SPLITS as SPLITS
+from vitrail.data.indexing.splits import split_called as split_called
+from vitrail.data.locate import find_source, parse_spec
 from vitrail.data.targets import Column, Labels, TargetKind
-from vitrail.errors import UserError, did_you_mean
+from vitrail.errors import UserError
 
 
 def _known_kind(kind: str) -> str:
@@ -28,15 +31,17 @@ def _known_kind(kind: str) -> str:
     return kind if kind == "auto" else targets.check_name(kind)
 
 
+def _known_encoding(name: str | None) -> str | None:
+    try:
+        "".encode(name or "utf-8")
+    except LookupError:
+        raise ValueError(f"no encoding is called {name!r}; write utf-8, utf-16, cp1252, shift_jis or gb18030") from None
+    return name
+
+
 Wanted = Annotated[str, AfterValidator(_known_kind)]
 """``auto``, or the name of a target kind (:mod:`vitrail.data.targets`), a third party's too."""
 
-SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {  # accepted names
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 _FINGERPRINT_NAMES = 1000
 
 
@@ -61,6 +66,7 @@ class SourceConfig:
         follow_symlinks: follow links that lead out of the folder.
         class_level: in nested folders, is a class a ``top`` folder or each ``leaf``? ``auto``: leaf when unambiguous.
         path_column, label_columns: the columns of a table (CSV, ``datasets``); default: found by their names.
+        encoding: of the text of a table, such as cp1252 or shift_jis; default: UTF-8, or as a byte-order mark says.
         label_separator: the separator of several labels in one cell; default: ``|`` or ``;`` where present.
         root: the folder that relative paths of a CSV start from, or that holds a named data set.
         download: fetch a named data set that is not there yet.
@@ -82,6 +88,7 @@ class SourceConfig:
     class_level: Literal["auto", "top", "leaf"] = "auto"
     path_column: str | None = None
     label_columns: tuple[str, ...] = ()
+    encoding: Annotated[str | None, AfterValidator(_known_encoding)] = None
     label_separator: str | None = None
     root: str | None = None
     download: bool = False
@@ -89,12 +96,12 @@ class SourceConfig:
     @property
     def location(self) -> str:
         """The specification without its ``name:`` prefix; empty for a bare name."""
-        return _parse(self.spec)[1]
+        return parse_spec(self.spec)[1]
 
     @property
     def module(self) -> str:
         """The source's name where the specification begins with one, dotted for a third party's; else empty."""
-        return _parse(self.spec)[0] or ""
+        return parse_spec(self.spec)[0] or ""
 
     @property
     def modules(self) -> tuple[str, str]:
@@ -209,12 +216,17 @@ class Source(ABC):
         """The group of each sample, int64 (N,), of which a split takes equal shares: its class, where it has one."""
         return np.asarray(self.targets) if self.target_kind.exclusive else np.zeros(len(self), np.int64)
 
-    def fingerprint(self) -> str:
-        """A SHA-256 of the labels and of up to 1,000 evenly spaced names: shows whether the data is unchanged."""
+    def fingerprint(self, beneath: str = "") -> str:
+        """A SHA-256 of the labels and of up to 1,000 evenly spaced names: shows whether the data is unchanged.
+
+        Args:
+            beneath: a folder that names are taken from, where they lie in it; so data may be moved.
+        """
         digest = hashlib.sha256(repr((self.kind, self.classes, len(self))).encode())
         digest.update(self.target_kind.fingerprint(self.targets))
         for index in np.linspace(0, len(self) - 1, min(len(self), _FINGERPRINT_NAMES)).astype(int):
-            digest.update(self.name(int(index)).encode())
+            name = self.name(int(index)).replace("\\", "/")
+            digest.update(name.removeprefix(f"{beneath}/" if beneath else "").encode())
         return digest.hexdigest()
 
 
@@ -317,8 +329,8 @@ def open_source(config: SourceConfig) -> Splits:
         except UserError as error:
             console.note(f"labels auto: none ({error})")
         return open_source(dataclasses.replace(config, labelled=False))
-    name, module = _find(config.spec)
-    found = module.load(config)
+    name, module, spec = find_source(config.spec)
+    found = module.load(dataclasses.replace(config, spec=spec))
     if not config.labelled:
         found = {split: source.unlabelled() for split, source in found.items()}
     found = {split: source for split, source in found.items() if len(source)}
@@ -339,11 +351,6 @@ def _no_such_labels(config: SourceConfig, offered: Sequence[str]) -> UserError:
     return UserError(f"{config.spec!r} has no {config.kind} but {has} labels; give other data, or read it with {kinds}")
 
 
-def split_called(name: str) -> str | None:
-    """The split that ``name`` means, e.g. "val" by "Validation"; None for any other word."""
-    return next((split for split, names in SPLIT_NAMES.items() if name.lower() in names), None)
-
-
 def case_twins(classes: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Groups of class names that differ by case alone."""
     groups: dict[str, list[str]] = {}
@@ -356,38 +363,3 @@ def _check_classes(splits: Splits, config: SourceConfig) -> None:
     splits.target_kind.check_classes(splits.classes, config.spec)
     for group in case_twins(splits.classes):
         console.warn(f"the classes {' and '.join(map(repr, group))} differ by case alone; are they one?")
-
-
-def _parse(spec: str) -> tuple[str | None, str]:
-    """``"csv:x.txt"`` → ("csv", "x.txt"), ``"digits"`` → ("digits", ""), ``"photos"`` → (None, "photos")."""
-    name, colon, location = spec.partition(":")
-    if name in registry.names("data.sources"):
-        return name, location
-    if colon and "." in name and all(part.isidentifier() for part in name.split(".")):
-        return name, location  # a third party's module
-    return None, spec
-
-
-def _find(spec: str) -> tuple[str, SourceModule]:
-    name, location = _parse(spec)
-    if name is not None:
-        return name, _load(name)
-    known = registry.names("data.sources")
-    claims = [each for each in known if _load(each).matches(location)]
-    if len(claims) > 1 and "folder" in claims:
-        claims.remove("folder")  # any folder looks like an image folder
-    if len(claims) > 1:
-        raise UserError(f"{spec!r} could be {' or '.join(claims)}; write {claims[0]}:{spec} to choose")
-    if claims:
-        return claims[0], _load(claims[0])
-    path = Path(location).expanduser()
-    if path.exists():
-        raise UserError(
-            f"{spec!r} is no data that Vitrail reads; give a folder, .csv, .tsv, .npz, .tar, .zip, .json or .yaml"
-        )
-    nearby = [str(path.with_name(each.name)) for each in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise UserError(f"there is no file, folder or data source {spec!r}; {did_you_mean(spec, [*known, *nearby])}")
-
-
-def _load(name: str) -> SourceModule:
-    return cast("SourceModule", registry.load("data.sources", name))

@@ -75,12 +75,12 @@ class EvaluatedModel:
 
     def tile(self, row: int) -> Tile:
         """The image of a row with its target and prediction."""
-        channels = self.predictor.preprocess.config.channels
+        config = self.predictor.preprocess.config
         index = int(self.evaluation.index[row])
         if self.family.draw is not None:
-            image = self.family.draw(self.evaluation, row, pictures.whole(self.source, index, channels))
+            image = self.family.draw(self.evaluation, row, pictures.whole(self.source, index, config))
         else:
-            image = pictures.sample(self.source, index, channels)
+            image = pictures.sample(self.source, index, config)
         return self.captioned(row, image)
 
     def captioned(self, row: int, image: Image.Image, alt: str = "") -> Tile:

@@ -18,23 +18,24 @@ LONGEST = 224  # pixels of a thumbnail's longer side
 GAP = 6  # pixels between the panels of a strip
 
 
-def sample(source: Source, index: int, channels: int) -> Image.Image:
+def sample(source: Source, index: int, config: PreprocessConfig) -> Image.Image:
     """The picture at ``index`` as the source stores it, at thumbnail size.
 
     Raises:
         BadImage: it cannot be read.
     """
-    image = whole(source, index, channels)
+    image = whole(source, index, config)
     image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
     return image
 
 
-def whole(source: Source, index: int, channels: int) -> Image.Image:
+def whole(source: Source, index: int, config: PreprocessConfig) -> Image.Image:
     """The same at its own size."""
     from vitrail.data.media.decode import decode
+    from vitrail.data.media.samples import viewable
 
-    decoded = decode(source.read(index), channels)
-    return decoded if isinstance(decoded, Image.Image) else from_planes(decoded.numpy())
+    decoded = decode(source.read(index), config.channels, reading=config.reading)
+    return viewable(decoded) if isinstance(decoded, Image.Image) else from_planes(decoded.numpy())
 
 
 def denormalised(images: Tensor, preprocess: PreprocessConfig) -> list[Image.Image]:

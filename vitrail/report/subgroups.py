@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from math import sqrt
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitrail.data.sources.csv import PATH_COLUMNS, SUFFIXES
+from vitrail.data.sources.csv import SUFFIXES, path_column_of
+from vitrail.data.storage.tables import read_table
+from vitrail.data.storage.written_paths import find_files
 from vitrail.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -81,18 +83,22 @@ def _own_tables(data: SourceConfig) -> list[Path]:
 
 def _groups(table: Path, column: str, data: SourceConfig | None) -> dict[str, str]:
     """Group by resolved path."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else ",")
-            rows, columns = list(reader), list(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{str(table)!r} cannot be read as a table ({error}); give a CSV file in UTF-8") from None
-    if column not in columns:
-        raise UserError(f"{str(table)!r} has no column {column!r}; {did_you_mean(column, columns)}")
-    named = [data.path_column] if data is not None and data.path_column else PATH_COLUMNS
-    path_column = next((each for each in columns if each.lower() in named or each in named), columns[0])
+    if not table.is_file():
+        raise UserError(f"{str(table)!r} cannot be read as a table, since it is not there; check the path")
+    text = read_table(table, None if data is None else data.encoding)
+    if column not in text.header:
+        raise UserError(f"{str(table)!r} has no column {column!r}; {did_you_mean(column, text.header)}")
+    own = data.path_column if data is not None else None
+    path_column = own or path_column_of(text.header) or text.header[0]
     root = Path(data.root).expanduser() if data is not None and data.root else table.parent
-    return {str((root / row[path_column]).resolve()): row[column] for row in rows if row[path_column]}
+    at, path_at = text.header.index(column), text.header.index(path_column)
+    for row, cells in text.rows:
+        text.require_text(row, cells[at])
+    groups = {cells[path_at].strip(): cells[at] for _, cells in text.rows if cells[path_at].strip()}
+    found = find_files(os.fsencode(root), [os.fsencode(path) for path in groups], "train")
+    return {
+        str((root / os.fsdecode(path)).resolve()): group for path, group in zip(found, groups.values(), strict=True)
+    }
 
 
 def _row(group: str, rows: list[int], right: np.ndarray | None, losses: np.ndarray) -> list[object]:

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from vitrail.data.media.decode import BadImage, TooManyPixels, decode
 from vitrail.data.media.formats import Broken, sniff
 from vitrail.data.transforms.geometry import ImageGeometry
-from vitrail.data.transforms.preprocess import Picture, Preprocess, size_of
+from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, size_of
 from vitrail.serve.limits import Limits
 from vitrail.serve.service import Fitted, Service
 
@@ -109,7 +109,7 @@ def parsed(body: bytes) -> dict[str, Any]:
     return value
 
 
-def picture(data: bytes, number: int, channels: int, limits: Limits, smallest: int | None = None) -> Picture:
+def picture(data: bytes, number: int, config: PreprocessConfig, limits: Limits, smallest: int | None = None) -> Picture:
     """One image decoded (``smallest``: see :func:`decode`), with errors that reveal nothing of the server.
 
     Raises:
@@ -120,7 +120,8 @@ def picture(data: bytes, number: int, channels: int, limits: Limits, smallest: i
     except Broken as error:
         raise HTTPException(415, f"image {number} {error}") from None
     try:
-        return decode(data, channels, max_pixels=limits.max_pixels, smallest=smallest, warn=lambda _: None)
+        options: dict[str, Any] = {"max_pixels": limits.max_pixels, "reading": config.reading, "warn": lambda _: None}
+        return decode(data, config.channels, smallest=smallest, **options)
     except BadImage as error:
         status = 413 if isinstance(error, TooManyPixels) else 422
         cause = str(error).partition(":")[0]  # what follows is a decoder's own message
@@ -133,7 +134,7 @@ def fit_image(data: bytes, number: int, preprocess: Preprocess, limits: Limits, 
     Args:
         whole: decode it in full, for results in the image's own pixels.
     """
-    image = picture(data, number, preprocess.config.channels, limits, None if whole else preprocess.sufficient)
+    image = picture(data, number, preprocess.config, limits, None if whole else preprocess.sufficient)
     return preprocess.pixels(image).numpy(), preprocess.geometry(size_of(image))
 
 

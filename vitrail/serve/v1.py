@@ -196,7 +196,7 @@ def prediction_json(prediction: Prediction, top: int) -> dict[str, Any]:
 
 
 def _drawn(data: bytes, found: PatchMap, config: PreprocessConfig, limits: Limits) -> bytes:
-    opened = picture(data, 0, config.channels, limits)  # again: decoded pictures are too large to wait in a queue
+    opened = picture(data, 0, config, limits)  # again: decoded pictures are too large to wait in a queue
     if isinstance(opened, Tensor):
         raise HTTPException(422, f"an image of {len(opened)} channels cannot be drawn; use format=json")
     drawing = overlay(opened, found, Preprocess(config).region((opened.height, opened.width)))

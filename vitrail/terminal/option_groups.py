@@ -11,13 +11,13 @@ OTHERS = "Other options"
 
 _RANKS = """
     init model method task quality epochs lr to top json csv annotate name recipe out resume split image-size batch-size
-    levels budget merge class layer engine host port device labels limit precision dry-run set
+    levels budget merge class layer engine host port device labels limit precision dry-run set unlabelled channels
 """  # the best-ranked of a verb's options come first in its help
 
 GROUPS = {
     "Data": """
-        split limit kind unlabelled allow-empty-class labelled no-labels channels on-bad labels calibration images
-        download val-fraction group-column time-column balance folds fold subgroups
+        data split limit kind unlabelled allow-empty-class labelled no-labels channels on-bad labels calibration images
+        encoding value-range page normalize download val-fraction group-column time-column balance folds fold subgroups
     """,
     "Model": "init model task pool image-size patch-size merge exact allow-pickle",
     "Training": """
@@ -31,7 +31,7 @@ GROUPS = {
     "Results": "name out json csv annotate plot pictures top report log private revision message language",
     "Compute": "device precision engine workers processes restarts seconds",
     "Server": "host port token-file batch-wait drain",
-    "Limits of the server": "queue max-body max-pixels max-images body-seconds model-seconds",
+    "Limits": "queue max-body max-pixels max-images body-seconds model-seconds",
     "Help": "help version",
 }
 _HEADINGS = {name: heading for heading, names in GROUPS.items() for name in names.split()}

@@ -8,13 +8,16 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
-from cyclopts.types import PositiveInt
+from cyclopts.types import NonNegativeInt, PositiveInt
 
 from vitrail.errors import UserError
+
+MAX_PIXELS_VARIABLE = "VITRAIL_MAX_PIXELS"  # read in vitrail.data, which help does not import
 
 if TYPE_CHECKING:
     from vitrail.predictor import Predictor
@@ -45,6 +48,45 @@ OnBad: TypeAlias = Annotated[
     Literal["error", "skip"],
     Parameter("--on-bad", help="At an unreadable image: stop, or continue and list it at the end."),
 ]
+
+
+def _set_max_pixels(_: object, value: int | None) -> None:
+    if value is not None:
+        os.environ[MAX_PIXELS_VARIABLE] = str(value)  # which loaders' processes inherit
+
+
+MaxPixels: TypeAlias = Annotated[
+    PositiveInt | None,
+    Parameter(
+        "--max-pixels",
+        validator=_set_max_pixels,
+        help="Refuse larger images; default: 50 million, or $VITRAIL_MAX_PIXELS.",
+        show_default=False,
+    ),
+]
+Encoding: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        "--encoding",
+        help="Of the text of a table, such as cp1252 or shift_jis; default: UTF-8, or as it is marked.",
+        show_default=False,
+    ),
+]
+ValueRange: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        "--value-range",
+        metavar="LOW:HIGH",
+        help="The values of 16-bit and floating-point images that become black and white, such as 0:4095.",
+        show_default=False,
+    ),
+]
+Page: TypeAlias = Annotated[
+    NonNegativeInt | None,
+    Parameter("--page", help="Of TIFF and DICOM files, from 0 on; default: the first.", show_default=False),
+]
+
+
 AllowPickle: TypeAlias = Annotated[
     bool,
     Parameter(

@@ -17,6 +17,7 @@ from PIL import Image
 from vitrail import fonts
 from vitrail.console import note, printable, warn
 from vitrail.errors import MissingArgument, UserError
+from vitrail.files import literal_first
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,7 +116,7 @@ def _expand(text: str) -> list[str]:
         return [os.path.join(text, os.fsdecode(listing[i])) for i in range(len(listing))]
     if os.path.lexists(text):
         return [text]
-    found = sorted(glob.glob(text, recursive=True)) if glob.has_magic(text) else []
+    found = sorted(glob.glob(literal_first(text), recursive=True)) if glob.has_magic(text) else []
     if not found:
         what = "matches nothing" if glob.has_magic(text) else "does not exist"
         raise UserError(f"{printable(text)!r} {what}; give files, folders, quoted globs, or - for standard input")

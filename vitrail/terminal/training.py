@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from vitrail.checkpoints import known_weights
 from vitrail.errors import MissingArgument, UserError, did_you_mean
 from vitrail.terminal.next_command import DATA, IMAGE, name_next
-from vitrail.terminal.options import Set, read_size
+from vitrail.terminal.options import Encoding, MaxPixels, Page, Set, ValueRange, read_size
 from vitrail.terminal.settings import Sets, changes
 
 if TYPE_CHECKING:
@@ -52,6 +52,34 @@ def image_size_settings(text: str) -> dict[str, object]:
     return {"model.image_size": int(text) if re.fullmatch(r"-?\d+", text) else list(read_size(text))}
 
 
+def range_settings(text: str) -> dict[str, object]:
+    """The setting of a range of values such as ``0:4095``. Raises as :func:`vitrail.data.media.reading.read_range`."""
+    from vitrail.data.media.reading import read_range
+
+    return {"data.preprocess.reading.value_range": list(read_range(text))}
+
+
+def normalize_settings(file: str) -> dict[str, object]:
+    """Mean and standard deviation of each channel, as ``vitrail data stats --json`` writes them.
+
+    Raises:
+        UserError: the file holds none.
+    """
+    import json
+
+    try:
+        measured = json.loads(Path(file).read_bytes())["train"]
+        mean, std = ([float(value) for value in measured[name]] for name in ("mean", "std"))
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}; check the path") from None
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise UserError(
+            f"{file} holds no measured mean and std of a train split; write it by: vitrail data stats DATA --json > "
+            f"{file}"
+        ) from None
+    return {"data.preprocess.mean": mean, "data.preprocess.std": [max(value, 1e-6) for value in std]}
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -61,6 +89,7 @@ class TrainingOptions:
         name: Name of the run's folder in runs/; default: from recipe, data and model.
         out: The run's folder, wherever it is to be; in place of --name.
         recipe: Start from a recipe, which the other options change.
+        data: Where the data lies, in place of DATA; with --resume, where it lies now, if it is the same.
         config: Start from a file that vitrail config wrote, which the other options change.
         resume: Continue the run in this folder; --epochs can extend it.
         init: Start from weights, at another image size or for other classes too: a run folder, a file, or a name that
@@ -88,6 +117,7 @@ class TrainingOptions:
     name: str | None = None
     out: Path | None = None
     recipe: str | None = None
+    data: str | None = None
     config: Path | None = None
     resume: Path | None = None
     init: str | None = None
@@ -114,6 +144,15 @@ class TrainingOptions:
     workers: Annotated[int | None, Sets("data.loader.workers")] = None
     seed: Annotated[int | None, Sets("seed")] = None
     on_bad: Annotated[Literal["error", "skip"] | None, Sets("data.loader.on_bad")] = None
+    encoding: Annotated[Encoding, Sets("data.source.encoding")] = None
+    value_range: Annotated[ValueRange, Sets("data.preprocess.reading.value_range", resolve=range_settings)] = None
+    page: Annotated[Page, Sets("data.preprocess.reading.page")] = None
+    normalize: Annotated[
+        Path | None,
+        Parameter(help="A file of vitrail data stats --json: mean and deviation of each channel of its train split."),
+        Sets("data.preprocess.mean", "data.preprocess.std", resolve=normalize_settings),
+    ] = None
+    max_pixels: MaxPixels = None
     log: Annotated[Repeated, Sets("loggers")] = ()
     download: Annotated[Switch, Sets("data.source.download")] = False
     processes: int = 1
@@ -140,6 +179,9 @@ class TrainingOptions:
 
 def start(data: str | None, options: TrainingOptions) -> int:
     """Train, or continue, and report; returns the exit code."""
+    if data is not None and options.data is not None:
+        raise UserError("--data and DATA both say where the data lies; give one of them")
+    data = data or options.data
     folder = options.resume or new_folder(data, options)
     if options.download and options.init is not None:
         known_weights.download(options.init)
@@ -207,7 +249,6 @@ def _begun(data: str | None, options: TrainingOptions, given: Mapping[str, objec
 
 def _resumed(place: "RunFolder", data: str | None, options: TrainingOptions) -> "Run":
     given = {
-        "DATA": data,
         "--out": options.out,
         "--recipe": options.recipe,
         "--config": options.config,
@@ -217,7 +258,10 @@ def _resumed(place: "RunFolder", data: str | None, options: TrainingOptions) -> 
     for written, value in given.items():
         if value is not None:
             raise UserError(f"{written} is the run's own when it resumes; leave it out, or begin another with --name")
-    return place.run()
+    run = place.run()
+    if data is None:
+        return run
+    return replace(run, data=replace(run.data, source=replace(run.data.source, spec=data, root=None)))
 
 
 def new_folder(data: str | None, options: TrainingOptions) -> Path:

@@ -30,6 +30,9 @@ from vitrail.errors import UserError
 from vitrail.train.run import Run, differences, keep_resolved
 from vitrail.version import __version__
 
+MOVED = ("data.source.spec:", "data.source.root:")
+"""Settings that may differ where a run continues on data that was moved."""
+
 
 class RunFolder:
     """The files of one run."""
@@ -134,7 +137,8 @@ class RunFolder:
         registry.refuse_foreign(saved.entries - run.entries, str(self.config))
         changed = differences(to_dict(saved), to_dict(run))
         if extend:
-            changed = [line for line in changed if not line.startswith("epochs:")]
+            # data that was moved is compared by its hash when the run begins
+            changed = [line for line in changed if not line.startswith(("epochs:", *MOVED))]
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise UserError(
@@ -153,18 +157,19 @@ class RunFolder:
     def begin(self, run: Run, data: dict[str, Any], *, resumed: bool) -> None:
         """Write config, environment, data and command. From now on the run is not complete."""
         self._begun = time.monotonic()
-        files.remove(self.summary)
-        with files.replacing(self.config) as temporary:
-            configs.save(run, temporary)
-        files.write_json(self.path / "env.json", environment())
         if resumed and (known := self.path / "data.json").exists():
             before = files.read_json(known)
-            if before.get("sha256") != data["sha256"]:
+            same = "content_sha256" if "content_sha256" in before else "sha256"
+            if before.get(same) != data[same]:
                 raise UserError(
                     f"the data is not what {self.path} was trained on (its hash has changed); "
                     "restore it, or begin another run with --init " + str(self.path)
                 )
             data["bad_files"] = before.get("bad_files", {}) | data["bad_files"]
+        files.remove(self.summary)
+        with files.replacing(self.config) as temporary:
+            configs.save(run, temporary)
+        files.write_json(self.path / "env.json", environment())
         files.write_json(self.path / "data.json", data)
         files.append(self.path / "command.txt", shlex.join(sys.argv) + "\n")
 

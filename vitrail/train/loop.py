@@ -145,7 +145,7 @@ class Loop:
         at = self.at
         self.train_step.seed("epoch end", at.epoch)
         row: Row = {"epoch": at.epoch + 1, "step": at.step, "lr": self.lr(), **self.means(), "gradient_norm": at.norm}
-        metrics = self.evaluate() if self.wants_evaluation() else {}
+        metrics = self.evaluate_safely() if self.wants_evaluation() else {}
         self.update_best(metrics)
         means = {name.removeprefix("train_"): value for name, value in self.means().items()}
         if at.epoch and not self.diagnosed and (diagnosis := self.model.diagnose(means)):
@@ -162,6 +162,18 @@ class Loop:
         self.say(f"epoch {at.epoch + 1}/{self.run.epochs}  {numbers}")
         at.epoch, at.step_in_epoch, at.counted, at.sums = at.epoch + 1, 0, 0, {}
         self.save()
+
+    def evaluate_safely(self) -> dict[str, float]:
+        """As :meth:`evaluate`; where that fails, the weights of the epoch are written first."""
+        try:
+            return self.evaluate()
+        except StopRequested:
+            raise
+        except Exception:
+            if self.world.size == 1:  # all ranks write together, and the others may be well
+                artifacts.save_weights(self.context, "last", {})
+                self.say(f"the weights are in {self.context.folder.weights('last')}; measuring them failed")
+            raise
 
     def evaluate(self) -> dict[str, float]:
         """The finite metrics of the validation split, with the averaged weights if there are any."""

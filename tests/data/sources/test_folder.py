@@ -79,7 +79,9 @@ def test_a_trained_models_classes_come_first(tmp_path: Path) -> None:
 
 def test_nested_folders_by_level(tmp_path: Path) -> None:
     folder = draw(tmp_path / "p", "cat/big/1.png", "cat/small/2.png", "dog/3.png")
-    assert opened(folder).classes == ("cat/big", "cat/small", "dog")
+    with pytest.raises(UserError, match="two levels of folders that may be classes, as in 'cat/big'"):
+        opened(folder)
+    assert opened(folder, class_level="leaf").classes == ("cat/big", "cat/small", "dog")
     assert opened(folder, class_level="top").classes == ("cat", "dog")
 
 

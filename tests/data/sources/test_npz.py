@@ -41,7 +41,7 @@ def test_a_folder_of_splits_with_class_names_beside(tmp_path: Path) -> None:
 def test_numbers_and_several_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", images=IMAGES, labels=np.linspace(0, 1, 6))
     assert open_source(config(tmp_path / "d.npz")).kind == "number"
-    np.savez(tmp_path / "d.npz", images=IMAGES, labels=np.eye(6, dtype=int))
+    np.savez(tmp_path / "d.npz", images=IMAGES, labels=np.tri(6, dtype=int))
     assert open_source(config(tmp_path / "d.npz")).kind == "multilabel"
     assert open_source(config(tmp_path / "d.npz", labelled=False)).kind == "none"
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from vitrail.data.indexing.nearest import nearest
 from vitrail.data.source import SourceConfig
 from vitrail.errors import UserError, did_you_mean
 
@@ -27,7 +28,8 @@ def choose_level(folders: Sequence[str], counts: np.ndarray, config: SourceConfi
     if "" in holding:
         raise UserError(
             f"{config.spec!r} holds images outside any class folder; move each into the folder of its class, "
-            "or read it without labels with labelled=false"
+            "list them in a .csv of path and label, or read it without labels with labelled=false"
+            + nearest(config.spec)
         )
     if config.class_level != "auto":
         return config.class_level
@@ -39,7 +41,15 @@ def choose_level(folders: Sequence[str], counts: np.ndarray, config: SourceConfi
             f"{config.spec!r}: {mixed[0]!r} holds images and folders of images; choose class_level=top "
             f"(one class {mixed[0].split('/')[0]!r}) or class_level=leaf (a class for each folder)"
         )
-    return "leaf"
+    tops = {folder.split("/")[0] for folder in holding}
+    if len(tops) == len(holding):  # ant/images, bee/images: the same classes, by whatever level
+        return "top"
+    nested = next(folder for folder in sorted(holding) if "/" in folder)
+    raise UserError(
+        f"{config.spec!r} has two levels of folders that may be classes, as in {nested!r}; choose class_level=top "
+        f"({len(tops)} classes such as {nested.split('/')[0]!r}) or class_level=leaf ({len(holding)} classes such as "
+        f"{nested!r}), or name the folders of splits train, val and test"
+    )
 
 
 def name_classes(folders: Sequence[str], counts: np.ndarray, level: Level) -> tuple[list[str], list[str]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from vitrail import console
 from vitrail.data import targets
 from vitrail.data.targets import Labels, Raw, Where
 from vitrail.errors import UserError, did_you_mean
@@ -36,33 +39,151 @@ def encode(
     filled = {split: values for split, values in raw.items() if len(values)}
     if not filled:
         return dict.fromkeys(raw, NO_LABELS)
+    if kind in ("auto", "class"):
+        single, one_hot = _of_single_columns(filled)
+        if not one_hot or len(columns) == one_hot or len(classes) in (0, one_hot):
+            filled = single
+        if filled is single and one_hot:
+            if kind == "auto":
+                console.note(
+                    f"labels: each image has a 1 in one of {one_hot} columns, so one class an image; kind=multilabel "
+                    "reads them as several labels"
+                )
+            names = next((each for each in (columns, classes) if len(each) == one_hot), ())
+            names = names or tuple(map(str, range(one_hot)))
+            filled = {split: np.array(names)[np.asarray(places)] for split, places in filled.items()}
+            classes = classes or names
     encoder = targets.load(kind if kind != "auto" else _guess(next(iter(filled.values()))))
     labels = encoder.encode(filled, classes=classes, columns=columns, where=where)
     return {split: labels.get(split, NO_LABELS) for split in raw}
 
 
-def from_cells(cells: list[str], separator: str | None) -> Raw:
-    """Labels from text: lists where ``separator`` divides them, else integers or numbers if all are, else names."""
+def from_cells(cells: list[str], separator: str | None, *, numeric: bool | None = None) -> Raw:
+    """Labels from text: lists where ``separator`` divides them, else integers or numbers if all are, else names.
+
+    What is written in different ways stays different: ``01`` and ``1``, ``1_1`` and ``11`` are names.
+
+    Args:
+        numeric: whether the labels are to be numbers; None: where all are, and no two texts mean the same one.
+    """
     if separator is not None:
         return [tuple(part.strip() for part in cell.split(separator) if part.strip()) for cell in cells]
-    for convert in (int, float):
-        try:
-            return np.array([convert(cell) for cell in cells])
-        except (ValueError, OverflowError):
-            continue
-    return np.array(cells)
+    if (lists := _bracketed(cells)) is not None:
+        return lists
+    distinct = dict.fromkeys(cells)
+    if all(map(is_integer, distinct)):
+        return np.array([int(cell) for cell in cells])
+    whole = all(_WHOLE.fullmatch(text) for text in distinct)  # not all as an integer is written: 007
+    if numeric is False or (numeric is None and whole) or not all(map(is_number, distinct)):
+        return np.array(cells)
+    values = {text: float(text) for text in distinct}
+    if numeric is None:
+        first: dict[float, str] = {}
+        for text, value in values.items():
+            if (other := first.setdefault(value, text)) != text:
+                console.note(
+                    f"labels: {other!r} and {text!r} are two texts and one number, so labels are classes; "
+                    "--task regression (kind=number) reads numbers"
+                )
+                return np.array(cells)
+        if all(value.is_integer() for value in values.values()):
+            shown = ", ".join(list(distinct)[:3])
+            console.warn(
+                f"labels such as {shown} are read as numbers, for regression; --task classification (kind=class) "
+                "reads classes"
+            )
+    return np.array([values[cell] for cell in cells])
 
 
-def from_values(values: Sequence[object]) -> Raw:
-    """Labels from JSON values: lists, integers, numbers, else names."""
-    lists = [value for value in values if isinstance(value, list)]
-    if len(lists) == len(values):
-        if lists and all(isinstance(part, int | float) for value in lists for part in value):
-            return np.array(lists)
-        return [tuple(map(str, value)) for value in lists]
+def from_values(values: Sequence[object], *, ids: bool | None = None) -> Raw:
+    """Labels from JSON values: lists, integers, numbers, else names.
+
+    A list holds names or numbers of classes; or, where all are of one length, 0 or 1 for each class, or numbers.
+
+    Args:
+        ids: whether integers in lists are numbers of classes, where the data says it.
+
+    Raises:
+        ValueError: what is no label, such as a list in a list.
+    """
+    lists = [list(value) for value in values if isinstance(value, list | tuple | np.ndarray)]
+    if lists:
+        if len(lists) < len(values):  # a single label stands without brackets
+            lists = [list(each) if isinstance(each, list | tuple | np.ndarray) else [each] for each in values]
+        if any(isinstance(part, list | tuple | dict | np.ndarray) or part is None for row in lists for part in row):
+            raise ValueError("a list of labels holds what is no label; give names or numbers of classes")
+        return _from_lists(lists, ids)
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return np.array(values)
     return np.array([str(value) for value in values])
+
+
+def is_integer(text: str) -> bool:
+    """Whether a text is an integer as it is written: 7 and -3, and not 07, +7, 1_0 or 7.0."""
+    return _WHOLE.fullmatch(text) is not None and str(int(text)) == text
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number, finite or not."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text and text.isascii()
+
+
+def sorted_names(names: Iterable[str]) -> list[str]:
+    """Class names in order; integers by value."""
+    names = list(names)
+    return sorted(names, key=int) if all(map(is_integer, names)) else sorted(names)
+
+
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+
+
+def _bracketed(cells: list[str]) -> list[tuple[str, ...]] | None:
+    """Lists as JSON or Python writes them into cells, ``[1, 5]`` or ``['cat', 'dog']``; None where any is none."""
+    if not cells or not all(cell[:1] == "[" and cell[-1:] == "]" for cell in cells):
+        return None
+    lists = []
+    for cell in cells:
+        try:
+            parts = ast.literal_eval(cell)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+        if not all(isinstance(part, int | float | str) for part in parts):
+            return None
+        lists.append(tuple(map(str, parts)))
+    return lists
+
+
+def _from_lists(lists: list[list[object]], ids: bool | None) -> Raw:
+    lengths = set(map(len, lists))
+    parts = [part for row in lists for part in row]
+    numbers = bool(parts) and all(isinstance(part, int | float | np.number | bool) for part in parts)
+    if numbers and len(lengths) == 1 and not ids:
+        matrix = np.array(lists)
+        if matrix.dtype.kind == "f" or (matrix.shape[1] > 1 and np.isin(matrix, (0, 1)).all()):
+            return matrix.astype(np.int64) if matrix.dtype.kind == "b" else matrix
+    if numbers and any(isinstance(part, float) for part in parts):
+        raise ValueError("lists of numbers are of different lengths; give each image as many")
+    return [tuple(map(str, row)) for row in lists]
+
+
+def _of_single_columns(filled: dict[str, Raw]) -> tuple[dict[str, Raw], int]:
+    """Where all rows of a matrix have one 1 and else 0, the places of the ones; where it has one column of integers,
+    that column. And the number of columns that ones were looked for in."""
+    matrices = {split: each for split, each in filled.items() if isinstance(each, np.ndarray) and each.ndim == 2}
+    if len(matrices) < len(filled):
+        return filled, 0
+    count = next(iter(matrices.values())).shape[1]
+    if count == 1:
+        single = all(each.dtype.kind in "iubUS" for each in matrices.values())
+        return ({split: each[:, 0] for split, each in matrices.items()} if single else filled), 0
+    if all(each.dtype.kind in "iufb" and np.isin(each, (0, 1)).all() and (each.sum(axis=1) == 1).all()
+           for each in matrices.values()):  # fmt: skip
+        return {split: each.argmax(axis=1) for split, each in matrices.items()}, count
+    return filled, 0
 
 
 def texts(values: Sequence[object]) -> tuple[str, ...]:
@@ -82,6 +203,8 @@ def unknown(name: str, classes: tuple[str, ...], place: str) -> UserError:
 
 def _guess(values: Raw) -> str:
     if isinstance(values, list):
+        return "multilabel"
+    if values.ndim == 2 and values.any() and np.isin(values, (0, 1)).all():
         return "multilabel"
     if values.dtype.kind == "f":
         return "number"

@@ -10,7 +10,8 @@ import numpy as np
 
 from vitrail import console
 from vitrail.data.indexing.index import Strings, Table, cached
-from vitrail.data.media.formats import CANDIDATE_SUFFIXES, UNREAD_SUFFIXES
+from vitrail.data.indexing.system_files import is_system
+from vitrail.data.media.formats import HEIF_SUFFIXES, candidate_suffixes
 from vitrail.errors import UserError
 
 
@@ -57,30 +58,33 @@ SKIPPED = (
     "files not named as images",
     "FIFOs, devices or sockets",
     "links to folders listed already",
-    "HEIC and AVIF images to convert to JPEG or PNG first",
+    "HEIC images, which need an extra: pip install 'vitrail[heif]'",
+    "system files and folders such as @eaDir, __MACOSX or Thumbs.db",
 )
-_OTHER, _SPECIAL, _ALIAS, _UNREAD = range(len(SKIPPED))
+_OTHER, _SPECIAL, _ALIAS, _UNREAD, _SYSTEM = range(len(SKIPPED))
 
 
 def scan(root: str | os.PathLike[str], *, follow_symlinks: bool = False) -> Listing:
     """List the image files below ``root``, from the cached index where nothing has changed.
 
-    Hidden entries are ignored, FIFOs, devices and formats that are not read are skipped, and a link to a folder inside
-    ``root`` is not walked twice, so link loops end.
+    Hidden entries are ignored; what systems leave (``@eaDir``), FIFOs, devices and formats that are not read are
+    skipped, and a link to a folder inside ``root`` is not walked twice, so link loops end.
 
     Raises:
         UserError: a folder cannot be read, or a link leads out of ``root`` and ``follow_symlinks`` is off.
     """
     base = os.path.realpath(os.fsencode(root))
-    table = cached(f"folder {len(SKIPPED)} {follow_symlinks} {base!r}", lambda: _Walk(base, follow_symlinks).run())
+    key = f"folder {len(SKIPPED)} {len(candidate_suffixes())} {follow_symlinks} {base!r}"
+    table = cached(key, lambda: _Walk(base, follow_symlinks).run())
     return Listing.from_table(table)
 
 
-def skipped_by_suffix(suffixes: Iterable[bytes]) -> np.ndarray:
+def skipped_by_suffix(suffixes: Iterable[bytes], num_system: int = 0) -> np.ndarray:
     """How many files of each kind (``SKIPPED``) these suffixes, with their dots, make that are not listed."""
     counts = np.zeros(len(SKIPPED), np.int64)
+    counts[_SYSTEM] = num_system
     for suffix in suffixes:
-        counts[_UNREAD if suffix in UNREAD_SUFFIXES else _OTHER] += 1
+        counts[_UNREAD if suffix in HEIF_SUFFIXES else _OTHER] += 1
     return counts
 
 
@@ -89,6 +93,7 @@ class _Walk:
         self.root, self.follow_symlinks = root, follow_symlinks
         self.skipped = np.zeros(len(SKIPPED), np.int64)
         self.found: dict[bytes, list[bytes]] = {}  # relative folder → sorted file names
+        self.suffixes = candidate_suffixes()
         self.links: list[bytes] = []  # folders reached through a link, walked after all real ones
         self.seen: set[tuple[int, int]] = set()
 
@@ -127,6 +132,9 @@ class _Walk:
         files, folders = [], []
         for entry in entries:
             name = entry.name
+            if is_system(name):
+                self.skipped[_SYSTEM] += 1
+                continue
             if name.startswith(b"."):
                 continue
             if entry.is_symlink() and not self._may_follow(entry.path):
@@ -140,7 +148,7 @@ class _Walk:
                 self.links.append(os.path.join(folder, name))
             elif not (entry.is_file() or entry.is_symlink()):  # a dangling link is kept, to be named as bad
                 self.skipped[_SPECIAL] += 1
-            elif (suffix := os.path.splitext(name)[1].lower()) in CANDIDATE_SUFFIXES:
+            elif (suffix := os.path.splitext(name)[1].lower()) in self.suffixes:
                 files.append(name)
             else:
                 self.skipped += skipped_by_suffix([suffix])

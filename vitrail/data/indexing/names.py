@@ -24,7 +24,7 @@ def classes_beside(folder: Path) -> tuple[str, ...]:
     if not file.is_file():
         return ()
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
+        entries = json.loads(file.read_bytes())  # by its own encoding, with or without a byte-order mark
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} cannot be read: {error}; correct or remove it") from None
     names = _names(entries)

@@ -11,6 +11,7 @@ import numpy as np
 from vitrail import console
 from vitrail.data.annotations import BadAnnotations
 from vitrail.data.inspection.inspect import inspect
+from vitrail.data.media.reading import DEFAULT, Reading
 from vitrail.data.source import Source, SourceConfig, Splits, case_twins, open_source
 
 Place = tuple[str, int]  # (split, position in it)
@@ -78,7 +79,13 @@ class Report:
         yield f"{counts}: {len(self.bad):,} bad, {len(self.warned):,} with warnings, {self.num_duplicates:,} duplicates"
 
 
-def check(data: Splits | SourceConfig | str, *, channels: int | None = None, workers: int | None = None) -> Report:
+def check(
+    data: Splits | SourceConfig | str,
+    *,
+    channels: int | None = None,
+    workers: int | None = None,
+    reading: Reading = DEFAULT,
+) -> Report:
     """Decode every image of a data set, compare their bytes, and look at what is said to stand where in them.
 
     Annotations that contradict themselves leave no data to open; then they are all that is listed.
@@ -87,6 +94,7 @@ def check(data: Splits | SourceConfig | str, *, channels: int | None = None, wor
         data: opened splits, or what to open.
         channels: to decode to; default: what is stored, 3 where it is known only after reading the files.
         workers: processes; default: one a core.
+        reading: the range of values of more than 8 bits, and the page.
 
     Raises:
         UserError: the data cannot be opened at all.
@@ -101,7 +109,7 @@ def check(data: Splits | SourceConfig | str, *, channels: int | None = None, wor
     digests, places = [], []
     sources = {split: source for split, source in splits.items() if len(source)}  # a share of few images can be empty
     for split, source in sources.items():
-        seen = inspect(source, f"check {split}", channels=channels, workers=workers)
+        seen = inspect(source, f"check {split}", channels=channels, workers=workers, reading=reading)
         bad += [Finding(split, i, source.name(i), text) for i, text in seen.bad]
         warned += [Finding(split, i, source.name(i), text) for i, text in seen.warned]
         bad += [Finding(split, i, source.name(i), text) for i, text in faults(source, seen.sizes)]

@@ -9,11 +9,13 @@ from PIL import Image
 
 from vitrail.console import track
 from vitrail.data.media.decode import decode
+from vitrail.data.media.reading import DEFAULT, Reading
+from vitrail.data.media.samples import storable
 from vitrail.data.source import Source
 from vitrail.errors import UserError
 
 
-def export(source: Source, folder: Path, *, limit: int | None = None) -> int:
+def export(source: Source, folder: Path, *, limit: int | None = None, reading: Reading = DEFAULT) -> int:
     """Write the first ``limit`` images of a source as PNG: one folder a class, or ``labels.csv`` next to the images.
 
     Returns:
@@ -37,10 +39,10 @@ def export(source: Source, folder: Path, *, limit: int | None = None) -> int:
             rows.append([name, *cells])
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture = decode(source.read(index), source.channels or 3)
+        picture = decode(source.read(index), source.channels or 3, reading=reading)
         if not isinstance(picture, Image.Image):
             raise UserError(f"{source.name(index)} has {len(picture)} channels; PNG holds 1, 3 or 4")
-        picture.save(path)
+        storable(picture).save(path)
     if rows:
         with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([["path", *kind.columns(source.classes)], *rows])

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image
 
 from vitrail import console
 from vitrail.data.media.decode import BadImage, decode
+from vitrail.data.media.reading import DEFAULT, Reading
 from vitrail.data.source import Source
 from vitrail.errors import UserError
 from vitrail.machine import num_cores
@@ -39,13 +41,21 @@ class Inspection:
     warned: list[tuple[int, str]]
 
 
-def inspect(source: Source, label: str, *, channels: int | None = None, workers: int | None = None) -> Inspection:
+def inspect(
+    source: Source,
+    label: str,
+    *,
+    channels: int | None = None,
+    workers: int | None = None,
+    reading: Reading = DEFAULT,
+) -> Inspection:
     """Decode all of ``source``.
 
     Args:
         label: of the progress bar.
         channels: to decode to; default: what the source stores, 3 where it is known only after reading the files.
         workers: processes; default: one a core, and none for a few hundred samples.
+        reading: the range of values of more than 8 bits, and the page.
 
     Raises:
         UserError: a worker process died.
@@ -56,7 +66,7 @@ def inspect(source: Source, label: str, *, channels: int | None = None, workers:
         workers = 0 if len(source) <= _FEW else num_cores()
     parts = []
     with console.Progress(label, len(source)) as progress:
-        for part in _run(source, channels, chunks, workers):
+        for part in _run(source, channels, reading, chunks, workers):
             parts.append(part)
             progress.advance(len(part.sizes), bad=sum(len(each.bad) for each in parts))
     return Inspection(
@@ -68,31 +78,35 @@ def inspect(source: Source, label: str, *, channels: int | None = None, workers:
     )
 
 
-def _run(source: Source, channels: int, chunks: list[range], workers: int) -> Iterator[Inspection]:
+def _run(source: Source, channels: int, reading: Reading, chunks: list[range], workers: int) -> Iterator[Inspection]:
     if not workers:
         for chunk in chunks:
-            yield _inspect(source, channels, chunk)
+            yield _inspect(source, channels, reading, chunk)
         return
     try:
-        with ProcessPoolExecutor(workers, initializer=_set_work, initargs=(source, channels)) as pool:
+        with ProcessPoolExecutor(workers, initializer=_set_work, initargs=(source, channels, reading)) as pool:
             yield from pool.map(_inspect_here, chunks)
     except BrokenProcessPool:
         raise UserError("a process died while decoding, maybe for want of memory; try again with --workers 0") from None
 
 
-_work: tuple[Source, int]
+_work: tuple[Source, int, Reading]
 
 
-def _set_work(source: Source, channels: int) -> None:
+def _set_work(source: Source, channels: int, reading: Reading) -> None:
     global _work
-    _work = (source, channels)
+    _work = (source, channels, reading)
 
 
 def _inspect_here(chunk: range) -> Inspection:
     return _inspect(*_work, chunk)
 
 
-def _inspect(source: Source, channels: int, chunk: range) -> Inspection:
+def _note(warned: list[tuple[int, str]], index: int, text: str) -> None:
+    warned.append((index, text))
+
+
+def _inspect(source: Source, channels: int, reading: Reading, chunk: range) -> Inspection:
     sizes = np.zeros((len(chunk), 2), np.int32)
     digests = np.zeros((len(chunk), 16), np.uint8)
     histogram = np.zeros((channels, 256), np.int64)
@@ -103,7 +117,7 @@ def _inspect(source: Source, channels: int, chunk: range) -> Inspection:
             data = source.read(index)
             content = data if isinstance(data, bytes) else data.tobytes()
             digests[row] = np.frombuffer(hashlib.blake2b(content, digest_size=16).digest(), np.uint8)
-            image = decode(data, channels, warn=lambda text, index=index: warned.append((index, text)))  # type: ignore[misc]
+            image = decode(data, channels, reading=reading, warn=partial(_note, warned, index))
         except BadImage as error:
             bad.append((index, str(error)))
             continue

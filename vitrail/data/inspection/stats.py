@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from vitrail.console import table
 from vitrail.data.inspection.inspect import Inspection, inspect
+from vitrail.data.media.reading import DEFAULT, Reading
 from vitrail.data.source import Source, Splits
 
 _COMMON_SIZES = 5
@@ -25,6 +27,7 @@ class SplitStats:
         targets: for numbers, (minimum, mean, standard deviation, maximum) of each target.
         heights, widths: (minimum, median, maximum) in pixels.
         common_sizes: the most common (height, width, images).
+        warnings: what a person should know of how images are read, with how many and the first one.
         mean, std: of each channel over all pixels, on a scale of 0 to 1.
     """
 
@@ -38,6 +41,7 @@ class SplitStats:
     common_sizes: list[tuple[int, int, int]]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -45,7 +49,12 @@ class SplitStats:
 
 
 def stats(
-    splits: Splits, *, limit: int | None = None, channels: int | None = None, workers: int | None = None
+    splits: Splits,
+    *,
+    limit: int | None = None,
+    channels: int | None = None,
+    workers: int | None = None,
+    reading: Reading = DEFAULT,
 ) -> dict[str, SplitStats]:
     """The numbers of each split; ``limit`` decodes at most this many evenly spaced images of each."""
     result = {}
@@ -55,7 +64,8 @@ def stats(
         some = source
         if limit is not None and limit < len(source):
             some = source.subset(np.linspace(0, len(source) - 1, limit).astype(np.int64))
-        result[split] = _summary(source, inspect(some, f"stats {split}", channels=channels, workers=workers))
+        seen = inspect(some, f"stats {split}", channels=channels, workers=workers, reading=reading)
+        result[split] = _summary(source, some, seen)
     return result
 
 
@@ -68,6 +78,8 @@ def lines(result: dict[str, SplitStats]) -> str:
             for split, s in result.items()
         ],
     )
+    told = [f"warning: {split}: {text}" for split, s in result.items() for text in s.warnings]
+    overview = "\n".join([overview, *told])
     names = dict.fromkeys(name for s in result.values() for name in s.class_counts)
     if not names:
         targets = [
@@ -79,7 +91,7 @@ def lines(result: dict[str, SplitStats]) -> str:
     return f"{overview}\n\n{shown}".rstrip()
 
 
-def _summary(source: Source, seen: Inspection) -> SplitStats:
+def _summary(source: Source, inspected: Source, seen: Inspection) -> SplitStats:
     sizes = seen.sizes[seen.sizes[:, 0] > 0]
     mean, std = moments(seen.histogram)
     counts = source.counts()
@@ -95,6 +107,18 @@ def _summary(source: Source, seen: Inspection) -> SplitStats:
         common_sizes=[(size[0], size[1], count) for size, count in common],
         mean=mean,
         std=std,
+        warnings=_warnings(inspected, seen),
+    )
+
+
+def _warnings(source: Source, seen: Inspection) -> tuple[str, ...]:
+    """One line for all images that are warned of in the same words, numbers aside."""
+    groups: dict[str, list[tuple[int, str]]] = {}
+    for index, text in seen.warned:
+        groups.setdefault(re.sub(r"[0-9,]+", "0", text), []).append((index, text))
+    return tuple(
+        f"{len(group):,} of {len(source):,} images, such as {source.name(group[0][0])}, which {group[0][1]}"
+        for group in groups.values()
     )
 
 

@@ -131,7 +131,8 @@ class Assembly:
     def _transformed(self, transform: SceneTransform[Any], index: int, target: object, key: int) -> Scene[Any]:
         """A sample with this target, decoded as finely as the transform needs it."""
         needed = partial(transform.needed_side, key=key)
-        image, size = decode_enough(self.source.read(index), transform.input.channels, needed)
+        wanted = transform.input
+        image, size = decode_enough(self.source.read(index), wanted.channels, needed, reading=wanted.reading)
         return transform.scene(image, target, key, size)
 
     def _target(self, index: int) -> object:

@@ -116,6 +116,11 @@ class Loader:
             skip_bad=train and config.on_bad == "skip",
             cached=cached,
         )
+        if source.channels == 4 and scenes.input.channels in (1, 3) and rank == 0:
+            console.warn(
+                f"the images have 4 channels and the model takes {scenes.input.channels}: the last one is taken for "
+                "transparency; where it is none, train with --channels 4"
+            )
         self._batches: DataLoader[Any] | None = None
 
     def __len__(self) -> int:

@@ -1,9 +1,10 @@
 """From the bytes or the array of one sample to an image: one policy for every place that reads images.
 
 Formats are allow-listed by content. Size and completeness are checked before any pixel is allocated. Pixels come
-out as 8 bits: 16-bit samples keep their high byte, transparency is composited on ``background``, CMYK becomes
-(255 - ink)(255 - black) / 255 with embedded ICC profiles ignored, EXIF orientation is applied, and of several
-frames or pages the first is taken. Flipped bits inside a JPEG's image data cannot be detected and pass.
+out as 8 bits: 16-bit samples keep their high byte, or what a stated range makes of them, transparency is composited on
+``background``, CMYK becomes (255 - ink)(255 - black) / 255 with embedded ICC profiles ignored, EXIF orientation is
+applied, and of several frames or pages the first is taken unless another is named. Flipped bits inside a JPEG's image
+data cannot be detected and pass.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import mmap
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -28,6 +31,7 @@ from PIL import (
 )
 
 from vitrail import console
+from vitrail.data.media.dicom import dicom_pixels
 from vitrail.data.media.formats import (
     Broken,
     jpeg_pixels,
@@ -37,12 +41,15 @@ from vitrail.data.media.formats import (
     sniff,
     webp_size,
 )
+from vitrail.data.media.reading import DEFAULT, MAX_PIXELS_VARIABLE, Reading
+from vitrail.data.media.reading import max_pixels as default_max_pixels
+from vitrail.data.media.samples import BANDS, has_sixteen, load_sixteen, to_8_bits, warn_of_few_bits
+from vitrail.data.media.tiff import Tags, read_bands, read_tags, with_stated_alpha
 from vitrail.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_PIXELS = 50_000_000
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs about a bad file, it raises too
 Warn = Callable[[str], None]
 Color = tuple[int, int, int]
@@ -57,6 +64,7 @@ _PLUGINS: dict[str, Callable[..., Image.Image]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
     "PPM": PpmImagePlugin.PpmImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
 }
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,7 +76,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _TURNED = (5, 6, 7, 8)  # orientations whose sides are swapped
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -80,7 +87,8 @@ class BadImage(UserError):
 
     def named(self, name: str) -> UserError:
         """The one-line error for users: which image, why, and what to do."""
-        return UserError(f"{name} {self}; repair or remove it")
+        told = "; " in str(self)  # the cause says it already
+        return UserError(f"{name} {self}" if told else f"{name} {self}; repair or remove it")
 
 
 class TooManyPixels(BadImage):
@@ -97,24 +105,29 @@ def decode(
     channels: int = 3,
     *,
     background: Color = (255, 255, 255),
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     smallest: int | None = None,
+    reading: Reading = DEFAULT,
     warn: Warn = _warn_once,
 ) -> Image.Image | Tensor:
     """Decode one sample.
 
     Args:
         data: an encoded file, or pixels uint8 or uint16 (H, W) or (H, W, C).
-        channels: wanted: 1, 3 or 4 give a PIL image of mode L, RGB or RGBA, any other count a uint8 tensor (C, H, W).
+        channels: wanted: 1, 3 or 4 give a PIL image of mode L, RGB or RGBA (RGBX where the fourth band of four is no
+            transparency), any other count a uint8 tensor (C, H, W).
         background: the colour behind transparent pixels, where ``channels`` is not 4.
+        max_pixels: default: that of :func:`vitrail.data.media.reading.max_pixels`.
         smallest: a JPEG may come out at a half, a quarter or an eighth of its size, where that divides both sides and
             leaves them no shorter than this; its decoder then computes only the coarse part of each block.
-        warn: called for images that are accepted with a reservation (damaged EXIF, several pages).
+        reading: the range of values of more than 8 bits, and the page.
+        warn: called for images that are accepted with a reservation (damaged EXIF, several pages, dark 16-bit samples).
 
     Raises:
         BadImage: the cause, without the sample's name.
     """
-    return decode_enough(data, channels, lambda _: smallest, background=background, max_pixels=max_pixels, warn=warn)[0]
+    options: dict[str, Any] = {"background": background, "max_pixels": max_pixels, "reading": reading, "warn": warn}
+    return decode_enough(data, channels, lambda _: smallest, **options)[0]
 
 
 def decode_enough(
@@ -123,7 +136,8 @@ def decode_enough(
     sufficient: Sufficient,
     *,
     background: Color = (255, 255, 255),
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
+    reading: Reading = DEFAULT,
     warn: Warn = _warn_once,
 ) -> tuple[Image.Image | Tensor, tuple[int, int]]:
     """What :func:`decode` gives, with ``smallest`` depending on the size of the image, and its (height, width) in full.
@@ -131,13 +145,14 @@ def decode_enough(
     Raises:
         BadImage: the cause, without the sample's name.
     """
+    max_pixels = max_pixels or default_max_pixels()
     try:
         if isinstance(data, np.ndarray):
-            pixels = _array(data)
+            pixels = _array(data, reading, warn)
             opened: Image.Image | np.ndarray = pixels
             size = pixels.shape[:2]
         else:
-            opened, size = _open(data, max_pixels, sufficient, warn)
+            opened, size = _open(data, max_pixels, sufficient, reading, warn)
         return _to_channels(opened, channels, background), size
     except BadImage:
         raise
@@ -150,7 +165,7 @@ def decode_enough(
         raise BadImage(f"is damaged: {reason[0]}") from None
 
 
-def decode_map(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_map(data: bytes, *, max_pixels: int | None = None) -> np.ndarray:
     """Numbers that a PNG holds for pixels, as grey levels or places in its palette: uint8 (H, W).
 
     Raises:
@@ -160,7 +175,7 @@ def decode_map(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         if sniff(data) != "PNG":
             raise Broken("is no PNG, and other formats change the numbers of classes; write it as PNG")
         image = PngImagePlugin.PngImageFile(io.BytesIO(png_pixels(data)[0]))
-        _check_size(image.size, max_pixels)
+        _check_size(image.size, max_pixels or default_max_pixels())
         if image.mode not in ("L", "P", "1"):
             raise Broken(f"holds colours (mode {image.mode}), where a number a pixel is wanted; write grey levels")
         pixels = np.array(image)
@@ -183,12 +198,14 @@ def upright_size(path: bytes) -> tuple[int, int]:
         with open(path, "rb") as file:
             kind = sniff(file.read(64))
             file.seek(0)
-            if kind not in _PLUGINS:
-                raise Broken(f"is an array ({kind}), and a picture is wanted")
-            image = _PLUGINS[kind](file)
-            turned = (
-                _orientation(image.info.get("exif", b""), lambda text: None) in _TURNED if kind != "TIFF" else False
-            )
+            if kind in ("NPY", "DICOM"):
+                raise Broken(f"is {kind}, and a picture is wanted")
+            if kind == "TIFF":  # also of bands that Pillow does not open
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    width, height = read_tags(data).size
+                return height, width
+            image = _plugin(kind)(file)
+            turned = _orientation(image.info.get("exif", b""), lambda text: None) in _TURNED
             return image.size if turned else image.size[::-1]
     except Broken as error:
         raise BadImage(str(error)) from None
@@ -197,31 +214,45 @@ def upright_size(path: bytes) -> tuple[int, int]:
 
 
 def _open(
-    data: bytes, max_pixels: int, sufficient: Sufficient, warn: Warn
+    data: bytes, max_pixels: int, sufficient: Sufficient, reading: Reading, warn: Warn
 ) -> tuple[Image.Image | np.ndarray, tuple[int, int]]:
     """The upright first frame with 8 bits a sample, in whatever mode it is stored, and its (height, width) in full."""
     kind, exif, adobe = sniff(data), b"", True
     if kind == "NPY":
-        pixels = _array(npy_pixels(data))
+        pixels = _array(npy_pixels(data), reading, warn)
         return pixels, pixels.shape[:2]
+    if kind == "DICOM":
+        pixels = dicom_pixels(data, reading, lambda size: _check_size(size, max_pixels))
+        return pixels, pixels.shape[:2]
+    tags = read_tags(data, reading.page or 0) if kind == "TIFF" else None
+    if tags is not None:
+        _check_size(tags.size, max_pixels)
+        if tags.several and reading.page is None:
+            warn("has several pages, of which the first is read (--page or data.preprocess.reading.page chooses)")
+        if tags.are_bands:
+            pixels = _bands(data, tags, reading, warn)
+            return (_four_bands(pixels) if pixels.shape[2] == 4 else pixels), pixels.shape[:2]
     if kind == "JPEG":
         data, exif, adobe = jpeg_pixels(data)
     elif kind == "PNG":
         data, exif = png_pixels(data)
     elif kind == "WEBP":
         _check_size(webp_size(data), max_pixels)
-    image = _PLUGINS[kind](io.BytesIO(data))
+    image = _opened(kind, data, reading)
     _check_size(image.size, max_pixels)
-    if kind == "TIFF" and _has_second_page(image):
-        warn("has several pages, of which the first is read")
     factor = 1
     if kind == "JPEG":
         turned = _orientation(exif or image.info.get("exif", b""), lambda _: None) in _TURNED
         smallest = sufficient(image.size if turned else image.size[::-1])
         factor = 1 if smallest is None else _shrink(image, smallest)
+    if reading.value_range is not None and has_sixteen(image):
+        deep = load_sixteen(lambda: _opened(kind, data, reading))
+        image = Image.fromarray(to_8_bits(deep, reading, warn))
+    if has_sixteen(image):
+        warn_of_few_bits(int(np.asarray(image)[..., :3].max()) << 8 | 255, warn)
     image.load()
     upright = _UPRIGHT.get(_orientation(exif or image.info.get("exif", b""), warn)) if kind != "TIFF" else None
-    image = _to_8_bits(image, kind)
+    image = _to_8_bits(image, kind, tags, reading, warn)
     if image.mode == "CMYK" and not adobe:
         image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for an inverted one, as Adobe writes them
     image = image.transpose(upright) if upright is not None else image
@@ -244,16 +275,44 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise Broken(f"has no pixels ({width} × {height})")
     if width * height > max_pixels:
-        raise TooManyPixels(f"has {width} × {height} pixels, more than the limit of {max_pixels:,}")
+        raise TooManyPixels(
+            f"has {width} × {height} pixels, more than the limit of {max_pixels:,}; make it smaller, or allow them "
+            f"with --max-pixels {width * height} ({MAX_PIXELS_VARIABLE})"
+        )
 
 
-def _has_second_page(image: Image.Image) -> bool:
+def _plugin(kind: str) -> Callable[..., Image.Image]:
+    """Pillow's reader of a format."""
+    return _PLUGINS[kind] if kind != "HEIC" else _heif
+
+
+def _heif(file: io.BytesIO) -> Image.Image:
     try:
-        image.seek(1)
-    except EOFError:
-        return False
-    image.seek(0)
-    return True
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise Broken("is a HEIC photo (HEIF), which needs an extra; run: pip install 'vitrail[heif]'") from None
+    try:
+        image: Image.Image = HeifImageFile(file)
+    except (ValueError, SyntaxError, OSError, EOFError, RuntimeError) as error:
+        raise Broken(f"is a damaged HEIF file: {(str(error) or type(error).__name__).splitlines()[0]}") from None
+    return image
+
+
+def _opened(kind: str, data: bytes, reading: Reading) -> Image.Image:
+    """The image at the page that is meant, not loaded yet."""
+    image = _plugin(kind)(io.BytesIO(data))
+    if kind == "TIFF" and reading.page:
+        image.seek(reading.page)
+    return image
+
+
+def _bands(data: bytes, tags: Tags, reading: Reading, warn: Warn) -> np.ndarray:
+    """uint8 (H, W, C) of a TIFF whose samples are no colours with or without transparency."""
+    if tags.samples == 4 and tags.bits == 8 and not reading.page:
+        image = _PLUGINS["TIFF"](io.BytesIO(with_stated_alpha(data, tags)))
+        if len(image.getbands()) == 4:
+            return np.asarray(image)
+    return to_8_bits(read_bands(data, reading.page or 0), reading, warn, tags.bits)
 
 
 def _orientation(exif: bytes, warn: Warn) -> int:
@@ -264,23 +323,24 @@ def _orientation(exif: bytes, warn: Warn) -> int:
         return 1
 
 
-def _to_8_bits(image: Image.Image, kind: str) -> Image.Image:
-    if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
-        tags = getattr(image, "tag_v2", {})
-        pixels = (np.asarray(image) >> (tags.get(_BITS_PER_SAMPLE, (16,))[0] - 8)).astype(np.uint8)
-        return Image.fromarray(255 - pixels if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else pixels)
-    if image.mode in ("F", "I"):
-        what = "floating-point" if image.mode == "F" else "32-bit or signed"
-        raise Broken(f"holds {what} pixels, whose range is not stated; convert it to 8 or 16 bits")
-    return image
+def _to_8_bits(image: Image.Image, kind: str, tags: Tags | None, reading: Reading, warn: Warn) -> Image.Image:
+    if not image.mode.startswith("I;16") and image.mode not in ("F", "I"):
+        return image
+    pixels = np.asarray(image)
+    if image.mode == "I" and kind in ("PNG", "PPM"):
+        pixels = pixels.astype(np.uint16)
+    shown = to_8_bits(pixels, reading, warn, tags.bits if tags is not None else 16)
+    return Image.fromarray(255 - shown if tags is not None and tags.white_is_zero else shown)
 
 
-def _array(pixels: np.ndarray) -> np.ndarray:
+def _array(pixels: np.ndarray, reading: Reading, warn: Warn) -> np.ndarray:
     """Checked pixels, uint8 (H, W, C)."""
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        raise Broken(f"is an array of {pixels.dtype}; uint8 or uint16 is wanted")
+    ranged = reading.value_range is not None and pixels.dtype.kind in "iuf"
+    if pixels.dtype != np.uint8 and pixels.dtype.newbyteorder("=") != np.uint16 and not ranged:
+        raise Broken(
+            f"is an array of {pixels.dtype}; uint8 or uint16 is wanted, or a stated range (--value-range LOW:HIGH)"
+        )
+    pixels = to_8_bits(pixels, reading, warn)
     if pixels.ndim not in (2, 3) or not pixels.size:
         raise Broken(f"is an array of shape {pixels.shape}; (height, width) or (height, width, channels) is wanted")
     return pixels if pixels.ndim == 3 else pixels[..., None]
@@ -288,17 +348,32 @@ def _array(pixels: np.ndarray) -> np.ndarray:
 
 def _to_channels(opened: Image.Image | np.ndarray, channels: int, background: Color) -> Image.Image | Tensor:
     stored = opened.shape[2] if isinstance(opened, np.ndarray) else len(opened.getbands())
+    if isinstance(opened, np.ndarray) and stored == channels == 4:
+        return _four_bands(opened)
+    if isinstance(opened, Image.Image) and opened.mode == BANDS:
+        if channels != 4:
+            raise Broken(
+                f"has 4 bands, of which nothing says that the last is transparency, where {channels} are wanted; "
+                "choose --channels 4, or leave a band out"
+            )
+        return opened
     if isinstance(opened, np.ndarray) and (stored not in _MODES or channels not in _MODES) and stored == channels:
         import torch
 
         return torch.from_numpy(np.ascontiguousarray(opened.transpose(2, 0, 1)).copy())
     if channels not in _MODES or (isinstance(opened, np.ndarray) and stored not in _MODES):
-        raise Broken(f"has {stored} channels, where {channels} are wanted")
+        raise Broken(f"has {stored} channels, where {channels} are wanted; choose --channels {stored}")
     image = Image.fromarray(opened.squeeze(2) if stored == 1 else opened) if isinstance(opened, np.ndarray) else opened
     mode = _MODES[channels]
     if mode != "RGBA" and image.has_transparency_data:
         image = _composite(image.convert("RGBA"), background)
     return image if image.mode == mode else image.convert(mode)
+
+
+def _four_bands(pixels: np.ndarray) -> Image.Image:
+    """uint8 (H, W, 4) as an image that Pillow resizes band by band, with no regard to transparency."""
+    height, width = pixels.shape[:2]
+    return Image.frombuffer(BANDS, (width, height), np.ascontiguousarray(pixels).tobytes())
 
 
 def _composite(image: Image.Image, background: Color) -> Image.Image:

@@ -10,15 +10,24 @@ import io
 import math
 import struct
 import zlib
+from importlib.util import find_spec
 
 import numpy as np
 
 MAX_FILE_BYTES = 100_000_000
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".npy")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".npy"),
+    *(".avif", ".dcm", ".dicom", ".heic", ".heif"),
+)
 REFUSED_SUFFIXES = (".svg", ".svgz", ".eps", ".ps", ".psd", ".pdf", ".ai", ".jp2", ".ico")
-SKIPPED_SUFFIXES = (".heic", ".heif", ".avif")  # telephones leave them among JPEGs
-CANDIDATE_SUFFIXES = frozenset(suffix.encode() for suffix in SUFFIXES + REFUSED_SUFFIXES)
-UNREAD_SUFFIXES = frozenset(suffix.encode() for suffix in SKIPPED_SUFFIXES)
+HEIF_SUFFIXES = frozenset((b".heic", b".heif"))  # telephones leave them among JPEGs
+
+
+def candidate_suffixes() -> frozenset[bytes]:
+    """Of the files that count as images in a folder; HEIC is passed over while the extra that reads it is absent."""
+    every = frozenset(suffix.encode() for suffix in SUFFIXES + REFUSED_SUFFIXES)
+    return every if find_spec("pillow_heif") else every - HEIF_SUFFIXES
+
 
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
@@ -28,6 +37,8 @@ _MAGIC = {
     b"BM": "BMP",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",  # BigTIFF
+    b"MM\0+": "TIFF",
     b"P5": "PPM",
     b"P6": "PPM",
     b"\x93NUMPY": "NPY",
@@ -50,7 +61,7 @@ class Broken(ValueError):
 
 
 def sniff(data: bytes) -> str:
-    """The format of the first bytes: JPEG, PNG, GIF, WEBP, BMP, TIFF, PPM or NPY.
+    """The format of the first bytes: JPEG, PNG, GIF, WEBP, BMP, TIFF, PPM, NPY, AVIF, HEIC or DICOM.
 
     Raises:
         Broken: any other content, named where it is known.
@@ -60,9 +71,23 @@ def sniff(data: bytes) -> str:
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    if data[128:132] == b"DICM":
+        return "DICOM"
+    if data[4:8] == b"ftyp" and (kind := _brand(data)):
+        return kind
     if not data:
         raise Broken("is empty (0 bytes)")
-    raise Broken(f"is {_what_else(data)}, not one of the formats read here (JPEG, PNG, WebP, GIF, TIFF, BMP, PPM, NPY)")
+    read = "JPEG, PNG, WebP, GIF, TIFF, BMP, PPM, NPY, AVIF, HEIC, DICOM"
+    raise Broken(f"is {_what_else(data)}, not one of the formats read here ({read})")
+
+
+def _brand(data: bytes) -> str | None:
+    """AVIF or HEIC, by the brands of an ISO media file."""
+    length = min(int.from_bytes(data[:4], "big"), 512)
+    brands = {data[8:12], *(data[at : at + 4] for at in range(16, length - 3, 4))}
+    if brands & {b"avif", b"avis"}:
+        return "AVIF"
+    return "HEIC" if brands & {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"} else None
 
 
 def _what_else(data: bytes) -> str:
@@ -70,7 +95,7 @@ def _what_else(data: bytes) -> str:
         if data.startswith(magic):
             return name
     if data[4:8] == b"ftyp":
-        return "a HEIF, AVIF or video file"
+        return "a film or a HEIF file of another kind"
     text = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if b"<svg" in text:
         return "an SVG drawing"

@@ -16,6 +16,8 @@ from torch import Tensor
 from vitrail.console import printable
 from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.media.read import read_regular
+from vitrail.data.media.reading import DEFAULT, Reading
+from vitrail.data.media.windows import WindowedTiff, open_windows
 from vitrail.data.transforms.preprocess import Picture
 from vitrail.errors import UserError
 
@@ -39,23 +41,38 @@ def name_of(image: ImageLike) -> str:
     return printable(str(image)) if isinstance(image, str | Path) else f"the {type(image).__name__} given"
 
 
-def open_image(image: ImageLike, channels: int, smallest: int | None = None) -> Picture:
+def open_image(image: ImageLike, channels: int, smallest: int | None = None, reading: Reading = DEFAULT) -> Picture:
     """The decoded image.
 
     Args:
         channels: of the picture to return.
         smallest: decode a larger JPEG at a half, a quarter or an eighth of its size, with sides of at least this many
             pixels; None: in full.
+        reading: the range of values of more than 8 bits, and the page.
 
     Raises:
         UserError: it cannot be read, with its name.
     """
     try:
-        return decode(contents(image), channels, smallest=smallest)
+        return decode(contents(image), channels, smallest=smallest, reading=reading)
     except BadImage as error:
         raise error.named(name_of(image)) from None
     except OSError as error:  # a Pillow image loads its file only now
         raise UserError(f"{name_of(image)} is damaged: {error}; repair or remove it") from None
+
+
+def windows_of(image: ImageLike, channels: int, reading: Reading) -> WindowedTiff | None:
+    """A TIFF file that is too large to be decoded at once; None: any other image.
+
+    Raises:
+        UserError: it cannot be read so, with its name.
+    """
+    if not isinstance(image, str | Path):
+        return None
+    try:
+        return open_windows(image, channels, reading)
+    except BadImage as error:
+        raise error.named(name_of(image)) from None
 
 
 def contents(image: ImageLike) -> bytes | NDArray[Any]:

@@ -9,6 +9,12 @@ from pathlib import Path
 from vitrail import files
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.formats import MAX_FILE_BYTES
+from vitrail.data.media.reading import MAX_PIXELS, max_pixels
+
+
+def file_limit() -> int:
+    """Bytes that an image file may have: 100 MB, and as many times more as the limit of pixels is raised."""
+    return MAX_FILE_BYTES * max(max_pixels(), MAX_PIXELS) // MAX_PIXELS
 
 
 def read_regular(path: bytes | str | Path, offset: int = 0, size: int | None = None) -> bytes:
@@ -24,8 +30,11 @@ def read_regular(path: bytes | str | Path, offset: int = 0, size: int | None = N
             if not stat.S_ISREG(status.st_mode):
                 raise BadImage("is not a regular file")
             wanted = status.st_size - offset if size is None else size
-            if wanted > MAX_FILE_BYTES:
-                raise BadImage(f"has {wanted:,} bytes, more than the limit of {MAX_FILE_BYTES:,}")
+            if wanted > (limit := file_limit()):
+                raise BadImage(
+                    f"has {wanted:,} bytes, more than the limit of {limit:,}; make it smaller, or raise the limit with "
+                    f"--max-pixels {wanted * MAX_PIXELS // MAX_FILE_BYTES + 1}"
+                )
             file.seek(offset)
             data = file.read(wanted)
     except OSError as error:

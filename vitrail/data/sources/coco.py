@@ -18,6 +18,7 @@ from vitrail.data.indexing.names import told_apart
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.coco_files import annotation_files, image_root, read_sections, split_of
 from vitrail.data.storage.objects import Columns, finite, number_of, shape_fault, sources, unknown_class
+from vitrail.data.storage.written_paths import portable
 
 OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
 SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}
@@ -107,8 +108,9 @@ def _fill(
             of_image[entry["image_id"]].append((place, entry))
     if columns.flaws:
         return
+    parent = os.fsencode(file.parent)
     for image in content["images"]:
-        columns.image(os.fsencode(image["file_name"]), (image["height"], image["width"]), image["id"])
+        columns.image(portable(parent, os.fsencode(image["file_name"])), (image["height"], image["width"]), image["id"])
         for _, entry in of_image[image["id"]]:
             x, y, width, height = entry["bbox"]
             label = label_of[entry["category_id"]]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from vitrail.data.source import Source, SourceConfig
-from vitrail.data.storage.torchvision_data import torchvision_arrays
+from vitrail.data.storage.torchvision_data import holds, torchvision_arrays
+
+FOLDER = "FashionMNIST"
 
 
 def matches(spec: str) -> bool:
-    return False  # by name only
+    return holds(spec, FOLDER)
 
 
 def load(config: SourceConfig) -> dict[str, Source]:
-    return torchvision_arrays("FashionMNIST", config)
+    return torchvision_arrays("FashionMNIST", config, FOLDER)

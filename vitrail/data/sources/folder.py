@@ -1,4 +1,4 @@
-"""A folder of images: one folder a class, with or without train, val and test folders above.
+"""A folder of images: one folder a class, with or without train, val and test folders above or below.
 
 Unlabelled, the images may lie anywhere below.
 """
@@ -6,14 +6,16 @@ Unlabelled, the images may lie anywhere below.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from vitrail import console
 from vitrail.data.indexing.classes import choose_level, class_list, name_classes
+from vitrail.data.indexing.layout import find_layout
 from vitrail.data.indexing.listing import Listing, scan
-from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
+from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.files import Files
 from vitrail.data.targets import Labels
 from vitrail.errors import UserError
@@ -37,45 +39,37 @@ def load(config: SourceConfig) -> dict[str, Source]:
 def split_by_folder(files: Source, listing: Listing, config: SourceConfig) -> dict[str, Source]:
     """The splits of unlabelled ``files``, whose places are in ``listing``; labelled by their folders if wanted."""
     folders = [os.fsdecode(folder) for folder in listing.folders]
-    prefixes = _split_folders(folders, config)
+    counts = np.bincount(listing.folder_of, minlength=len(folders))
+    layout = find_layout(folders, counts, config.spec, labelled=bool(config.labelled), level=config.class_level)
+    if layout.others:
+        shown = [folder or "images in the folder itself" for folder in layout.others]
+        more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
+        console.note(f"{config.path}: skipped {', '.join(shown[:5])}{more} beside the folders of the splits")
     if config.labelled:
-        files = _labelled(files, listing, folders, prefixes, config)
-    inside = {split: np.array([_below(folder, prefix) for folder in folders]) for split, prefix in prefixes.items()}
-    return {split: files.subset(np.flatnonzero(mask[listing.folder_of])) for split, mask in inside.items()}
-
-
-def _split_folders(folders: list[str], config: SourceConfig) -> dict[str, str]:
-    """The folder of each split; ``{"train": ""}`` where the folder is not laid out in splits."""
-    top = [folder for folder in folders if folder and "/" not in folder]
-    found = {split: [folder for folder in top if split_called(folder) == split] for split in SPLITS}
-    found = {split: names for split, names in found.items() if names}
-    others = set(top).difference(*found.values())
-    if not found or (others and not ("train" in found and len(found) > 1)):
-        return {"train": ""}
-    for split, names in found.items():
-        if len(names) > 1:
-            raise UserError(f"{config.spec!r} holds {' and '.join(names)}; keep one of them as the {split} split")
-    if others:
-        console.note(f"{config.path}: skipped {', '.join(sorted(others))} beside the folders of the splits")
-    return {split: names[0] for split, names in found.items()}
-
-
-def _below(folder: str, prefix: str) -> bool:
-    return not prefix or folder == prefix or folder.startswith(prefix + "/")
+        files = _labelled(files, listing, counts, layout.relative, config)
+    found = {}
+    for split, members in layout.relative.items():
+        inside = np.zeros(len(folders), bool)
+        inside[list(members)] = True
+        found[split] = files.subset(np.flatnonzero(inside[listing.folder_of]))
+    return found
 
 
 def _labelled(
-    files: Source, listing: Listing, folders: list[str], prefixes: dict[str, str], config: SourceConfig
+    files: Source,
+    listing: Listing,
+    counts: np.ndarray,
+    splits: Mapping[str, Mapping[int, str]],
+    config: SourceConfig,
 ) -> Source:
-    counts = np.bincount(listing.folder_of, minlength=len(folders))
-    first = "train" if "train" in prefixes else next(iter(prefixes))
+    """Labels by folders, whose paths below their splits ``splits`` holds by number."""
+    first = "train" if "train" in splits else next(iter(splits))
     class_of: dict[int, str] = {}  # folder number → class name
     seen: dict[str, set[str]] = {}
     empty: list[str] = []
     level = None
-    for split in sorted(prefixes, key=lambda split: split != first):
-        members = [i for i, folder in enumerate(folders) if _below(folder, prefixes[split])]
-        relative = [folders[i][len(prefixes[split]) :].lstrip("/") for i in members]
+    for split in sorted(splits, key=lambda split: split != first):
+        members, relative = list(splits[split]), list(splits[split].values())
         own_level = choose_level(relative, counts[members], config)
         level = level or own_level  # the first split, normally train, decides for all
         names, without_images = name_classes(relative, counts[members], level)
@@ -84,5 +78,5 @@ def _labelled(
         empty += without_images if split == first else []
     classes = class_list(seen.pop(first), seen, empty, config)
     number = {name: i for i, name in enumerate(classes)}
-    label_of_folder = np.array([number.get(class_of.get(i, ""), -1) for i in range(len(folders))], np.int64)
+    label_of_folder = np.array([number.get(class_of.get(i, ""), -1) for i in range(len(counts))], np.int64)
     return files.labelled(Labels("class", classes, label_of_folder[listing.folder_of]))

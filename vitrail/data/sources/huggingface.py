@@ -16,8 +16,9 @@ import numpy as np
 from vitrail import console
 from vitrail.data.indexing.grouped import encode_groups, encode_times
 from vitrail.data.indexing.labels import encode, from_values
+from vitrail.data.indexing.splits import is_split_word
 from vitrail.data.media.read import read_regular
-from vitrail.data.source import Source, SourceConfig, split_called
+from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
 from vitrail.data.targets import Raw
 from vitrail.errors import UserError, did_you_mean
 
@@ -60,6 +61,8 @@ def load(config: SourceConfig) -> dict[str, Source]:
     raw: dict[str, Raw] = {}
     groups: dict[str, list[str]] = {}
     names: tuple[str, ...] = ()
+    stored: dict[str, list[object]] = {}
+    listed = False
     for split, rows in _open(config).items():
         image_column = _image_column(rows, config)
         sources[split] = Rows(
@@ -76,13 +79,23 @@ def load(config: SourceConfig) -> dict[str, Source]:
         if config.labelled:
             column = _label_column(rows, image_column, config)
             values = list(rows[column])
-            if all(value == -1 for value in values):  # the hub's mark of a hidden test set
+            if all(value is None or value == -1 for value in values):  # the hub's marks of a hidden test set
                 console.note(f"{config.spec}: skipped the {split} split, whose labels are withheld")
                 del sources[split]
                 groups.pop(split, None)
                 continue
-            raw[split] = from_values(values)
-            names = tuple(getattr(rows.features[column], "names", ()))
+            stored[split] = values
+            feature = rows.features[column]
+            inner = getattr(feature, "feature", feature)
+            names, listed = tuple(getattr(inner, "names", None) or ()), inner is not feature
+    try:
+        every = from_values([value for values in stored.values() for value in values], ids=bool(listed and names))
+    except ValueError as error:
+        raise UserError(f"{config.spec!r}: {error}") from None
+    begin = 0
+    for split, values in stored.items():
+        raw[split] = every[begin : begin + len(values)]
+        begin += len(values)
     for split, numbers in (encode_groups(groups) if groups else {}).items():
         sources[split] = dataclasses.replace(sources[split], groups=numbers)
     if not config.labelled:
@@ -115,9 +128,22 @@ def _open(config: SourceConfig) -> dict[str, Any]:
         hint = "check the name" if config.download else "fetch it with download=true"
         raise UserError(f"{config.spec!r} cannot be opened: {str(error).splitlines()[0]}; {hint}") from None
     parts = opened if isinstance(opened, dict) else {"train": opened}
-    found = {split: rows for name, rows in parts.items() if (split := split_called(name))}
+    found: dict[str, Any] = {}
+    others = [name for name in parts if split_called(name) is None]
+    for split in SPLITS:
+        named = [name for name in parts if split_called(name) == split]
+        exact = [name for name in named if is_split_word(name)] or named
+        if len(exact) > 1:
+            raise UserError(
+                f"{config.spec!r} has the splits {' and '.join(exact)}, both for {split}; save those you mean as one"
+            )
+        others += [name for name in named if name not in exact]
+        if exact:
+            found[split] = parts[exact[0]]
     if not found:
         raise UserError(f"{config.spec!r} has the splits {', '.join(parts)}, of which none is train, val or test")
+    if others:
+        console.note(f"{config.spec}: skipped {', '.join(others)} beside the splits")
     return found
 
 

@@ -1,8 +1,10 @@
 """NumPy archives: ``data.npz``, or a folder of ``train.npz``, ``val.npz`` and ``test.npz``.
 
-Each holds ``images`` (or ``x``), uint8 (N, H, W) or (N, H, W, C), and ``labels`` (or ``y``): int (N,) for classes,
-0 and 1 (N, K) for several labels, floats (N,) or (N, K) for numbers, or class names. Class names come from an
-array ``classes``, or from ``classes.json`` (a list) next to the file.
+Each holds ``images`` (or ``x``), uint8 or uint16 (N, H, W) or (N, H, W, C), and ``labels`` (or ``y``): int (N,) or
+(N, 1) for classes, 0 and 1 (N, K) for several labels (or for one class, where each row has one 1), floats (N,) or
+(N, K) for numbers, or class names. One archive may hold all splits, as in ``x_train``, ``y_train``, ``x_test`` of Keras
+and ``train_images``, ``train_labels`` of MedMNIST. Class names come from an array ``classes``, or from ``classes.json``
+(a list) next to the file.
 """
 
 from __future__ import annotations
@@ -12,72 +14,142 @@ from pathlib import Path
 
 import numpy as np
 
+from vitrail import console
 from vitrail.data.indexing.labels import encode
 from vitrail.data.indexing.names import classes_beside
-from vitrail.data.source import SPLITS, Source, SourceConfig
+from vitrail.data.indexing.splits import words
+from vitrail.data.indexing.system_files import is_system
+from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
 from vitrail.data.storage.arrays import Arrays
 from vitrail.data.targets import Raw
 from vitrail.errors import UserError
 
 IMAGES, LABELS, CLASSES = ("images", "x", "X"), ("labels", "y", "targets", "label"), ("classes", "class_names")
+_IMAGE_WORDS = frozenset(["images", "image", "imgs", "img", "x", "data", "pixels", "pictures", "photos"])
+_LABEL_WORDS = frozenset(["labels", "label", "y", "targets", "target"])
+_JOINED = {"xtrain": "x", "xval": "x", "xtest": "x", "ytrain": "y", "yval": "y", "ytest": "y"}
+_MOST_CHANNELS = 4  # of arrays whose first axis looks like one of channels
 
 
 def matches(spec: str) -> bool:
     path = Path(spec).expanduser()
-    return path.suffix == ".npz" or (path / "train.npz").is_file() or (path / "test.npz").is_file()
+    return path.suffix.lower() == ".npz" or (path.is_dir() and bool(_archives_in(path)))
 
 
 def load(config: SourceConfig) -> dict[str, Source]:
     """Raises UserError for missing or mismatching arrays."""
     path = config.path
-    files = {"train": path}
-    if path.is_dir():
-        files = {split: path / f"{split}.npz" for split in SPLITS if (path / f"{split}.npz").is_file()}
-    contents = {split: _read(file) for split, file in files.items()}
-    sources = {split: _source(files[split], images) for split, (images, _, _) in contents.items()}
+    files = _archives_in(path) if path.is_dir() else {"train": path}
+    contents: dict[str, tuple[Path, str, np.ndarray, np.ndarray | None]] = {}
+    named: tuple[str, ...] = ()
+    for own_split, file in files.items():
+        arrays = _read(file)
+        named = named or _class_names(arrays)
+        for split, (images, labels, prefix) in _by_split(file, arrays, own_split).items():
+            if split in contents:
+                raise UserError(f"{contents[split][0]} and {file} both hold the {split} split; give one of them")
+            contents[split] = (file, f"{file.name}{prefix}", images, labels)
+    sources = {split: _source(label, images) for split, (_, label, images, _) in contents.items()}
     if not config.labelled:
         return sources
-    named = next((names for _, _, names in contents.values() if names), ())
     raw: dict[str, Raw] = {}
-    for split, (_, labels, _) in contents.items():
+    for split, (file, _, _, labels) in contents.items():
+        if labels is None and raw:
+            console.note(f"{file}: the {split} split is left out, since it has no labels")
+            del sources[split]
+            continue
         if labels is None:
             wanted = ", ".join(LABELS)
-            raise UserError(f"{files[split]} has none of the arrays {wanted}; add one, or use labelled=false")
+            raise UserError(f"{file} has none of the arrays {wanted}; add one, or use labelled=false")
         raw[split] = labels
     encoded = encode(
         raw,
         kind=config.kind,
         classes=config.classes or named or classes_beside(path if path.is_dir() else path.parent),
-        where=lambda split, i: f"{files[split]}: label {i}",
+        where=lambda split, i: f"{contents[split][0]}: label {i}",
     )
     return {split: source.labelled(encoded[split]) for split, source in sources.items()}
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+def _archives_in(folder: Path) -> dict[str, Path]:
+    """The archives of a folder that are named for a split."""
+    found: dict[str, Path] = {}
+    for file in sorted(folder.glob("*.npz")):
+        split = split_called(file.stem)
+        if split is not None and not is_system(bytes(file.name, "utf-8", "surrogateescape")):
+            found.setdefault(split, file)
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UserError(f"{path} is no .npz archive; save it with numpy.savez")
-            images, labels, classes = (
-                next((file[name] for name in names if name in file), None) for names in (IMAGES, LABELS, CLASSES)
-            )
+            return {name: file[name] for name in file.files if _role(name) or name in CLASSES}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, UserError):
             raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UserError(f"{path} cannot be read: {reason.splitlines()[0].lower()}") from None
-    if images is None:
-        raise UserError(f"{path} has none of the arrays {', '.join(IMAGES)}; name the pixels one of these")
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+
+
+def _role(name: str) -> str | None:
+    """Whether an array is of images or labels, by its name: "images" of ``x_train``, "labels" of ``val_labels``."""
+    found = {_JOINED.get(word, word) for word in words(name)}
+    if found & _LABEL_WORDS:  # image_labels are labels
+        return "labels"
+    return "images" if found & _IMAGE_WORDS else None
+
+
+def _class_names(arrays: dict[str, np.ndarray]) -> tuple[str, ...]:
+    found = next((arrays[name] for name in CLASSES if name in arrays), None)
+    return () if found is None else tuple(map(str, found))
+
+
+def _by_split(
+    path: Path, arrays: dict[str, np.ndarray], own: str
+) -> dict[str, tuple[np.ndarray, np.ndarray | None, str]]:
+    """(images, labels, what to add to the archive's name) of each split; of ``own``, where names say none."""
+    of_split: dict[str, dict[str, str]] = {}
+    plain = [name for names in (IMAGES, LABELS) for name in names if name in arrays]
+    divided = {name: split for name in arrays if (split := split_called(name)) and _role(name)}
+    for name, split in divided.items():
+        role = str(_role(name))
+        if (other := of_split.setdefault(split, {}).setdefault(role, name)) != name:
+            raise UserError(f"{path} holds {other} and {name}, both {role} of {split}; keep one of them")
+    if plain and not any(roles.get("images") for roles in of_split.values()):
+        roles = {"images": [n for n in IMAGES if n in arrays], "labels": [n for n in LABELS if n in arrays]}
+        of_split = {own: {role: names[0] for role, names in roles.items() if names}}
+    if not any("images" in roles for roles in of_split.values()):
         raise UserError(
-            f"{path}: images are {images.dtype} of shape {images.shape}; give uint8 (N, H, W) or (N, H, W, C)"
+            f"{path} has none of the arrays {', '.join(IMAGES)}, nor such of splits (x_train, train_images); "
+            "name the pixels one of these"
+        )
+    found = {}
+    for split in (split for split in SPLITS if "images" in of_split.get(split, {})):
+        names = of_split[split]
+        images, labels = arrays[names["images"]], arrays.get(names.get("labels", ""))
+        _check(path, names["images"], images, labels)
+        found[split] = images, labels, "" if names["images"] in IMAGES else f"/{split}"
+    return found
+
+
+def _check(path: Path, name: str, images: np.ndarray, labels: np.ndarray | None) -> None:
+    if images.dtype not in (np.uint8, np.uint16) or images.ndim not in (3, 4):
+        raise UserError(
+            f"{path}: {name} are {images.dtype} of shape {images.shape}; give uint8 (N, H, W) or (N, H, W, C)"
+        )
+    if images.ndim == 4 and images.shape[1] <= _MOST_CHANNELS < min(images.shape[2:]):
+        raise UserError(
+            f"{path}: {name} of shape {images.shape} seem to have their channels first; save "
+            f"{name}.transpose(0, 2, 3, 1)"
         )
     if labels is not None and len(labels) != len(images):
         raise UserError(f"{path} holds {len(images):,} images but {len(labels):,} labels; give one label an image")
-    return images, labels, tuple(map(str, classes)) if classes is not None else ()
 
 
-def _source(path: Path, images: np.ndarray) -> Source:
+def _source(label: str, images: np.ndarray) -> Source:
     channels = images.shape[3] if images.ndim == 4 else 1
     none = np.empty(0, np.float32)
-    return Arrays(images=images, label=path.name, channels=channels, targets=none, kind="none", classes=())
+    return Arrays(images=images, label=label, channels=channels, targets=none, kind="none", classes=())

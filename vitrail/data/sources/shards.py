@@ -20,14 +20,17 @@ import numpy as np
 
 from vitrail import console
 from vitrail.data.indexing.index import Strings, Table, cached
-from vitrail.data.indexing.labels import encode, from_values
+from vitrail.data.indexing.labels import encode, from_values, is_integer
 from vitrail.data.indexing.names import classes_beside
+from vitrail.data.indexing.splits import is_split_word
+from vitrail.data.indexing.system_files import within_system
 from vitrail.data.media.formats import SUFFIXES
 from vitrail.data.media.read import read_regular
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
 from vitrail.data.storage.archives import Archived, Member, members
 from vitrail.data.targets import Raw
 from vitrail.errors import UserError
+from vitrail.files import literal_first
 
 LABELS = ("cls", "json", "txt")
 LABEL_FIELDS = ("label", "labels", "cls", "class", "target")
@@ -63,7 +66,14 @@ def load(config: SourceConfig) -> dict[str, Source]:
     if not config.labelled:
         return sources
     values = _labels(whole, table, config)
-    raw: dict[str, Raw] = {split: from_values([values[i] for i in indices]) for split, indices in chosen.items()}
+    try:
+        every = from_values([values[i] for indices in chosen.values() for i in indices])
+    except ValueError as error:
+        raise UserError(f"{config.spec!r}: {error}") from None
+    raw, begin = dict[str, Raw](), 0
+    for split, indices in chosen.items():
+        raw[split] = every[begin : begin + len(indices)]
+        begin += len(indices)
     labels = encode(
         raw,
         kind=config.kind,
@@ -74,7 +84,8 @@ def load(config: SourceConfig) -> dict[str, Source]:
 
 
 def _shards_in(folder: Path) -> Iterator[Path]:
-    return itertools.chain(folder.glob("*.tar"), folder.glob("*/*.tar"))
+    found = itertools.chain(folder.glob("*.tar"), folder.glob("*/*.tar"), folder.glob("*/*/*.tar"))
+    return (shard for shard in found if not within_system(bytes(shard.relative_to(folder))))
 
 
 def _expand(config: SourceConfig) -> list[Path]:
@@ -87,7 +98,8 @@ def _expand(config: SourceConfig) -> list[Path]:
             low, high = match.groups()
             numbers = [f"{number:0{len(low)}d}" for number in range(int(low), int(high) + 1)]
             patterns = [_BRACES.sub(number, pattern, count=1) for pattern in patterns for number in numbers]
-        shards = [Path(shard) for pattern in patterns for shard in (sorted(glob.glob(pattern)) or [pattern])]
+        found = [sorted(glob.glob(literal_first(pattern))) or [pattern] for pattern in patterns]
+        shards = [Path(shard) for each in found for shard in each]
     if missing := [shard for shard in shards if not shard.is_file()]:
         raise UserError(f"there is no shard {str(missing[0])!r}; check the path")
     if not shards:
@@ -96,9 +108,13 @@ def _expand(config: SourceConfig) -> list[Path]:
 
 
 def _split_of(shard: Path, base: Path) -> str:
-    """The split named by the shard's file or folder, as in ``imagenet-val-003.tar`` or ``val/003.tar``."""
-    words = [*re.split(r"[^a-zA-Z]+", shard.stem), shard.parent.name if base.is_dir() else ""]
-    return next((split for word in words if (split := split_called(word))), "train")
+    """The split named by the shard's file or folders, as in ``imagenet-val-003.tar`` or ``val/003.tar``."""
+    base = base.resolve()
+    inner = shard.relative_to(base).parts[:-1] if shard.is_relative_to(base) else ()
+    named = [split_called(shard.stem), *map(split_called, reversed(inner))]
+    if base.is_dir():
+        named.append(is_split_word(base.name))
+    return next(filter(None, named), "train")
 
 
 def _scan(shards: list[Path]) -> Table:
@@ -124,6 +140,8 @@ def _samples(shard: Path) -> tuple[list[tuple[Member, bytes]], int]:
     groups: dict[bytes, dict[str, Member]] = {}
     listed = members(shard)
     for member in listed:
+        if within_system(member.name):
+            continue
         folder, _, file = member.name.rpartition(b"/")
         stem, _, extension = file.partition(b".")
         kind = os.fsdecode(extension).lower()
@@ -158,18 +176,26 @@ def _labels(source: Source, table: Table, config: SourceConfig) -> list[Any]:
     ]  # fmt: skip
 
 
+def _digits(text: str) -> str:
+    """An integer that is not written as one, such as 007, which is another class than 7."""
+    int(text)
+    return text
+
+
 def _parse_label(label: bytes, fields: tuple[str, ...], source: Source, index: int) -> Any:
     kind, _, content = label.partition(b":")
     try:
-        text = content.decode().strip()
+        text = content.decode("utf-8-sig").strip()
         if kind == b"cls":
-            return int(text)
+            return int(text) if is_integer(text) else _digits(text)
         if kind == b"json":
             record = json.loads(text)
             return next(record[field] for field in fields if field in record) if isinstance(record, dict) else record
         if kind == b"txt" and text:
             return text
         problem = "has no label (.cls, .json or .txt)"
+    except UnicodeDecodeError:
+        problem = f"has a label (.{kind.decode()}) that is not UTF-8, the encoding of such files"
     except ValueError:
         problem = f"has a damaged label (.{kind.decode()})"
     except StopIteration:

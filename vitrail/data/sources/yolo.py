@@ -21,10 +21,12 @@ from vitrail import console
 from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.index import Strings, Table, cached
 from vitrail.data.indexing.listing import scan
+from vitrail.data.indexing.splits import SPLIT_NAMES
 from vitrail.data.media.decode import BadImage, upright_size
 from vitrail.data.media.read import read_regular
-from vitrail.data.source import SPLIT_NAMES, Source, SourceConfig
+from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.objects import Columns, number_of, sources, unknown_class
+from vitrail.data.storage.written_paths import portable
 from vitrail.errors import UserError
 
 FILES = ("data.yaml", "data.yml", "dataset.yaml")
@@ -83,7 +85,8 @@ def _names(settings: dict[str, Any], file: Path) -> tuple[str, ...]:
 
 def _images(settings: dict[str, Any], file: Path, config: SourceConfig) -> dict[str, list[bytes]]:
     """The absolute paths of each split's images."""
-    base = file.parent / str(settings.get("path") or "")
+    folder = os.fsencode(file.parent)
+    base = file.parent / os.fsdecode(portable(folder, os.fsencode(str(settings.get("path") or ""))))
     base = base if base.is_dir() else file.parent
     found: dict[str, list[bytes]] = {}
     for split, names in SPLIT_NAMES.items():
@@ -99,6 +102,7 @@ def _images(settings: dict[str, Any], file: Path, config: SourceConfig) -> dict[
 
 def _place(base: Path, file: Path, written: str) -> Path:
     """Exports are often moved: ``../train/images`` is looked for next to the file too."""
+    written = os.fsdecode(portable(os.fsencode(base), os.fsencode(written)))
     candidates = [base / written, file.parent / written.removeprefix("../")]
     place = next((each for each in candidates if each.exists()), None)
     if place is None:
@@ -112,8 +116,9 @@ def _listed(place: Path, config: SourceConfig) -> Iterator[bytes]:
         listing.note_skipped(str(place))
         root = os.path.realpath(os.fsencode(place))
         return (os.path.join(root, listing[i]) for i in range(len(listing)))
-    lines = [line.strip() for line in read_regular(place).split(b"\n")]
-    return (os.path.abspath(os.path.join(os.fsencode(place.parent), line)) for line in lines if line)
+    folder = os.fsencode(place.parent)
+    lines = [portable(folder, line.strip()) for line in read_regular(place).split(b"\n")]
+    return (os.path.abspath(os.path.join(folder, line)) for line in lines if line)
 
 
 def _labels_of(image: bytes) -> Path:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from vitrail.data.indexing.splits import is_split_word
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.read import read_regular
 from vitrail.data.source import SPLITS, SourceConfig, split_called
@@ -62,8 +62,7 @@ def annotation_files(path: Path, search: Callable[[Path], Iterable[Path]], examp
 
 def split_of(file: Path) -> str | None:
     """The split that a file is named for."""
-    words = [*re.findall("[a-zA-Z]+", file.stem), file.parent.name]
-    return next((split for word in words if (split := split_called(word))), None)
+    return split_called(file.stem) or is_split_word(file.parent.name)
 
 
 def image_root(file: Path, split: str, first: bytes | None, config: SourceConfig) -> Path:
@@ -76,7 +75,7 @@ def image_root(file: Path, split: str, first: bytes | None, config: SourceConfig
         for place in near
         if place.is_dir()
         for folder in sorted(place.iterdir())
-        if folder.is_dir() and split_called(re.sub(r"[^a-zA-Z]", "", folder.name)) == split
+        if folder.is_dir() and split_called(folder.name) == split
     ]
     name = os.fsdecode(first or b"")
     return next((folder for folder in (*near, *of_split) if (folder / name).is_file()), near[0])

@@ -13,6 +13,7 @@ from PIL import Image
 from vitrail.console import track
 from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.media.formats import SUFFIXES
+from vitrail.data.media.samples import storable
 from vitrail.data.source import Source
 from vitrail.errors import UserError
 
@@ -53,7 +54,7 @@ def _save(pixels: np.ndarray, channels: int, path: Path) -> None:
     image = decode(pixels, channels)
     if not isinstance(image, Image.Image):
         raise UserError(f"{path.name} has {len(image)} channels; PNG holds 1, 3 or 4")
-    image.save(path)
+    storable(image).save(path)
 
 
 def _free(name: str, taken: set[str]) -> str:

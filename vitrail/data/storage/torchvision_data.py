@@ -12,8 +12,18 @@ from vitrail.errors import UserError
 from vitrail.files import cache_dir
 
 
-def torchvision_arrays(dataset: str, config: SourceConfig) -> dict[str, Source]:
+def holds(spec: str, folder: str) -> bool:
+    """Whether a path is the folder that torchvision unpacks a data set to, or the one that holds it."""
+    path = Path(spec).expanduser()
+    inside = path if path.name == folder else path / folder
+    return inside.is_dir() and (not folder.endswith("MNIST") or (inside / "raw").is_dir())
+
+
+def torchvision_arrays(dataset: str, config: SourceConfig, folder: str) -> dict[str, Source]:
     """The train and test split of ``torchvision.datasets.<dataset>``, read from the folder that ``config`` names.
+
+    Args:
+        folder: what torchvision unpacks it to.
 
     Raises:
         UserError: the data is not there and ``config.download`` is off, or the download failed.
@@ -22,6 +32,7 @@ def torchvision_arrays(dataset: str, config: SourceConfig) -> dict[str, Source]:
 
     name = dataset.lower()
     root = Path(config.location or config.root or cache_dir() / "data" / name).expanduser()
+    root = root.parent if root.name == folder else root
     sources: dict[str, Source] = {}
     for split in ("train", "test"):
         try:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from vitrail.data.indexing.labels import first_row, texts, unknown
+from vitrail.data.indexing.nearest import nearest
 from vitrail.data.targets import Labels, Raw, TargetKind, Where
 from vitrail.errors import UserError
 
@@ -36,7 +37,7 @@ class SingleClass(TargetKind[np.int64, np.ndarray]):
         if len(classes) < 2:
             raise UserError(
                 f"{spec!r} holds one class, {classes[0]!r}; give two or more class folders or labels, "
-                "or read it without labels with labelled=false"
+                f"or read it without labels with labelled=false{nearest(spec)}"
             )
 
     def counts(self, column: np.ndarray, num_classes: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitrail.data.indexing.labels import first_row, texts, unknown
+from vitrail.data.indexing.labels import first_row, is_integer, sorted_names, texts, unknown
 from vitrail.data.targets import Labels, Raw, TargetKind, Where
 from vitrail.errors import UserError
 
@@ -25,9 +25,11 @@ class SeveralClasses(TargetKind[np.ndarray, np.ndarray]):
     ) -> dict[str, Labels]:
         matrices = {split: each for split, each in raw.items() if isinstance(each, np.ndarray) and each.ndim == 2}
         if matrices:
+            matrices = {split: _in_order(split, m, columns, classes, where) for split, m in matrices.items()}
             return {split: _indicators(split, m, classes or columns, where) for split, m in matrices.items()}
         lists = {split: _as_lists(values) for split, values in raw.items()}
-        known = classes or texts(sorted({name for row in lists.get("train", []) for name in row}))
+        listed = lists["train"] if "train" in lists else [row for rows in lists.values() for row in rows]
+        known = classes or texts(sorted_names({name for row in listed for name in row}))
         return {split: _multi_hot(split, rows, known, where) for split, rows in lists.items()}
 
     def counts(self, column: np.ndarray, num_classes: int) -> np.ndarray:
@@ -53,6 +55,24 @@ def _joined(row: np.ndarray, classes: Sequence[str]) -> str:
     return "|".join(classes[i] for i in np.flatnonzero(row).tolist())
 
 
+def _in_order(
+    split: str, matrix: np.ndarray, columns: tuple[str, ...], classes: tuple[str, ...], where: Where
+) -> np.ndarray:
+    """The named columns in the order of the classes; columns that are none of them stay away where they are 0."""
+    if not classes or len(columns) != matrix.shape[1] or columns == classes:
+        return matrix
+    if not set(columns) & set(classes):
+        return matrix  # names of columns say nothing: they are counted
+    for place, name in enumerate(columns):
+        if name not in classes and matrix[:, place].any():
+            raise unknown(name, classes, where(split, int(np.argmax(matrix[:, place] != 0))))
+    ordered = np.zeros((len(matrix), len(classes)), matrix.dtype)
+    for place, name in enumerate(classes):
+        if name in columns:
+            ordered[:, place] = matrix[:, columns.index(name)]
+    return ordered
+
+
 def _indicators(split: str, matrix: np.ndarray, names: tuple[str, ...], where: Where) -> Labels:
     if (bad := ~np.isin(matrix, (0, 1))).any():
         i = first_row(bad)
@@ -65,6 +85,8 @@ def _indicators(split: str, matrix: np.ndarray, names: tuple[str, ...], where: W
 
 def _multi_hot(split: str, rows: list[tuple[str, ...]], classes: tuple[str, ...], where: Where) -> Labels:
     number = {name: i for i, name in enumerate(classes)}
+    if not any(map(is_integer, classes)):  # integers are positions, unless classes are called so
+        number |= {str(i): i for i in range(len(classes))}
     matrix = np.zeros((len(rows), len(classes)), np.float32)
     for i, row in enumerate(rows):
         for name in row:

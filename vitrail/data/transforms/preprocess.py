@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vitrail.config import Size, config
 from vitrail.data.keyed_random import Keys
+from vitrail.data.media.reading import Reading
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import UserError
 from vitrail.ops.tiles import TileConfig
@@ -30,7 +31,7 @@ Picture: TypeAlias = Image.Image | Tensor
 
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 LONGEST = 16  # sides of the input that a strip is resized to at most, where the input is cut from it
-_MODES = {"L": 1, "RGB": 3, "RGBA": 4}
+_MODES = {"L": 1, "RGB": 3, "RGBA": 4, "RGBX": 4}
 
 
 def _several(value: object) -> object:
@@ -50,8 +51,9 @@ PerChannel = Annotated[tuple[float, ...], BeforeValidator(_several), Field(min_l
 class PreprocessOptions:
     """How an image becomes a model's input, as a run sets it: a size or a number of channels of None is the model's.
 
-    ``mean`` and ``std`` are one number for all channels or one for each. Spatial models with ``tiles`` see a picture
-    tile by tile, each prepared as if it were the picture; None: all of it at once.
+    ``mean`` and ``std`` are one number for all channels or one for each; ``reading`` is about files of more than 8
+    bits. Spatial models with ``tiles`` see a picture tile by tile, each prepared as if it were the picture; None: all
+    of it at once.
     """
 
     size: Size | None = None  # (height, width); one number means a square
@@ -64,6 +66,7 @@ class PreprocessOptions:
     mean: PerChannel = (0.5,)
     std: Annotated[PerChannel, AfterValidator(_not_zero)] = (0.5,)
     tiles: TileConfig | None = None
+    reading: Reading = Field(default_factory=Reading)
 
     def resolve(self, size: tuple[int, int] | None = None, channels: int = 3) -> PreprocessConfig:
         """The config for a model of this native size and these channels, which count where none are set here.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vitrail.data.media.windows import WindowedTiff
 from vitrail.data.targets import T
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, size_of, to_pillow, to_pixels
@@ -17,7 +18,7 @@ from vitrail.data.transforms.scene import Kind, Scene, SceneEvaluation
 from vitrail.ops.tiles import Tile, TileGrid
 
 AT_ONCE = 1 << 21  # pixels of inputs in a batch of tiles, which bounds memory whatever their size
-PILLOW = (1, 3, 4)  # channels of its images
+PILLOW = (1, 3)  # channels of its images; four are resized one by one, whether or not the last is transparency
 
 
 class TileOutputs(NamedTuple):
@@ -35,21 +36,23 @@ class TiledPicture:
     """A picture and the tiles that cover it, each of which is prepared as a picture by itself.
 
     Attributes:
-        pixels: of the picture, uint8 (C, H, W).
+        pixels: of the picture, uint8 (C, H, W), or of a file that is read window by window.
         batch_size: tiles in a forward pass at most; fewer where they are large.
     """
 
-    pixels: Tensor
+    pixels: Tensor | WindowedTiff
     grid: TileGrid
     preprocess: Preprocess
     batch_size: int
     device: torch.device | str = "cpu"
 
     @classmethod
-    def of(cls, picture: Picture, preprocess: Preprocess, batch_size: int) -> TiledPicture:
+    def of(cls, picture: Picture | WindowedTiff, preprocess: Preprocess, batch_size: int) -> TiledPicture:
         """The tiles by the preprocessing's config."""
         tiles = preprocess.config.tiles
         assert tiles is not None, "the preprocessing has tiles"
+        if isinstance(picture, WindowedTiff):
+            return cls(picture, TileGrid(picture.shape[1:], tiles), preprocess, batch_size)
         pixels = to_pixels(preprocess.checked(picture))
         return cls(pixels, TileGrid(size_of(picture), tiles), preprocess, batch_size)
 
@@ -84,6 +87,7 @@ class TiledScene(Scene[T]):
     __slots__ = ("tiled",)
 
     def __init__(self, tiled: TiledPicture, target: T) -> None:
+        assert isinstance(tiled.pixels, Tensor), "evaluation decodes pictures as a whole"
         super().__init__(tiled.pixels, target)
         self.tiled = tiled
 

@@ -1,0 +1,120 @@
+"""TIFFs of more pixels than are allowed, predicted tile by tile: only what a tile shows is read (webknossos-libs#892).
+
+Siblings looked at: strips and tiles, planes apart, compressed, BigTIFF, 16 bits with a range, bands, transparency,
+pages, grey for a model of three channels, other layouts, and no extra.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from wild_files import picture, png
+
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.image_like import windows_of
+from vitrail.data.media.reading import Reading
+from vitrail.errors import UserError
+from vitrail.terminal.options import MAX_PIXELS_VARIABLE
+
+PIXELS = picture(5, (70, 90), 4)
+
+
+def saved(folder: Path, pixels: np.ndarray, **options: Any) -> Path:
+    tifffile = pytest.importorskip("tifffile")
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels, **options)
+    (folder / "a.tif").write_bytes(stream.getvalue())
+    return folder / "a.tif"
+
+
+@pytest.fixture(autouse=True)
+def _few_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MAX_PIXELS_VARIABLE, "1000")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rowsperstrip": 7},
+        {"tile": (32, 16)},
+        {"tile": (32, 16), "compression": "zlib", "predictor": True},
+        {"rowsperstrip": 16, "planarconfig": "separate"},
+        {"tile": (16, 32), "planarconfig": "separate", "bigtiff": True},
+    ],
+)
+def test_a_window_is_what_the_picture_holds(tmp_path: Path, options: dict[str, Any]) -> None:
+    rgb = PIXELS[..., :3]
+    stored = rgb.transpose(2, 0, 1) if "planarconfig" in options else rgb
+    path = saved(tmp_path, np.ascontiguousarray(stored), photometric="rgb", **options)
+    windows = windows_of(path, 3, Reading())
+    assert windows is not None
+    assert windows.shape == (3, 70, 90)
+    for rows, columns in ((slice(0, 70), slice(0, 90)), (slice(13, 57), slice(31, 90)), (slice(69, 70), slice(0, 1))):
+        np.testing.assert_array_equal(windows[:, rows, columns].numpy(), rgb[rows, columns].transpose(2, 0, 1))
+    windows.close()
+
+
+def test_bands_bits_and_transparency(tmp_path: Path) -> None:
+    def window(pixels: np.ndarray, channels: int, reading: Reading = Reading(), **options: Any) -> np.ndarray:  # noqa: B008
+        windows = windows_of(saved(tmp_path, pixels, **options), channels, reading)
+        assert windows is not None
+        try:
+            return windows[:, slice(2, 40), slice(3, 50)].numpy().transpose(1, 2, 0)
+        finally:
+            windows.close()
+
+    part = PIXELS[2:40, 3:50]
+    np.testing.assert_array_equal(window(PIXELS, 4, photometric="rgb", extrasamples=(0,)), part)
+    shares = part[..., 3:] / 255
+    white = part[..., :3] * shares + 255 * (1 - shares)
+    assert np.abs(window(PIXELS, 3, photometric="rgb", extrasamples=("unassalpha",)) - white).max() < 1
+    grey = window(PIXELS[..., 0], 3, photometric="miniswhite")
+    np.testing.assert_array_equal(grey, 255 - np.repeat(part[..., :1], 3, axis=2))
+    deep = PIXELS[..., 0].astype(np.uint16) * 16
+    shown = window(deep, 1, Reading(value_range=(0, 4080)), photometric="minisblack")
+    np.testing.assert_array_equal(shown, part[..., :1])
+    pages = np.stack([PIXELS[..., 0], PIXELS[..., 1]])
+    np.testing.assert_array_equal(window(pages, 1, Reading(page=1), photometric="minisblack"), part[..., 1:2])
+    with pytest.raises(UserError, match="has 4 channels, where 3 are wanted"):
+        window(PIXELS, 3, photometric="rgb", extrasamples=(0,))
+    with pytest.raises(BadImage, match="range"):
+        window(PIXELS[..., 0].astype(np.float32), 1, photometric="minisblack")
+
+
+def test_other_files_are_decoded_as_ever(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "a.png").write_bytes(png(0, (40, 50)))
+    assert windows_of(tmp_path / "a.png", 3, Reading()) is None
+    path = saved(tmp_path, PIXELS[:20, :20, :3], photometric="rgb")
+    assert windows_of(path, 3, Reading()) is None  # small enough
+    assert windows_of(PIXELS, 3, Reading()) is None
+    large = saved(tmp_path, PIXELS[..., :3], photometric="rgb")
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(UserError, match=r"a\.tif is a TIFF that needs an extra; run: pip install 'vitrail\[tiff\]'"):
+        windows_of(large, 3, Reading())
+
+
+def test_predictions_are_those_of_the_picture_in_memory(tmp_path: Path, monkeypatch) -> None:
+    import torch
+
+    from vitrail.data.transforms.preprocess import PreprocessConfig
+    from vitrail.predictor import Predictor
+    from vitrail.tasks import segmentation
+    from vitrail.vit import ViTConfig
+
+    model = ViTConfig(image_size=(16, 16), patch_size=8, dim=16, depth=1, heads=2, mlp_dim=16)
+    task = segmentation.Task(segmentation.Config(model=model, classes=("sky", "sea")))
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, 0.05, 0.3)
+    predictor = Predictor(task, PreprocessConfig(size=(16, 16)), device="cpu").tiled(16)
+    path = saved(tmp_path, PIXELS[..., :3], photometric="rgb", tile=(32, 32))
+    by_windows = predictor.predict(str(path))
+    (streamed,) = [found for _, found in predictor.stream([str(path)])]
+    monkeypatch.setenv(MAX_PIXELS_VARIABLE, "100000")
+    in_memory = predictor.predict(str(path))
+    for found in (by_windows, streamed):
+        np.testing.assert_array_equal(np.asarray(found.label_map()), np.asarray(in_memory.label_map()))

@@ -1,0 +1,127 @@
+"""Tables as text: their encoding, their separator, and their rows by line."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitrail.console import printable
+from vitrail.errors import UserError
+
+SEPARATORS = "\t,;|"
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_OTHERS = ("shift_jis", "gb18030")  # which refuse most of what is in neither
+_SEP_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)  # Excel's
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table in memory: the cells of its first line, and of each other one with its number, blank ones left out.
+
+    Bytes that are not UTF-8 are escaped as Python does it ("surrogateescape"), where no encoding is given.
+    """
+
+    file: Path
+    header: tuple[str, ...]
+    rows: tuple[tuple[int, tuple[str, ...]], ...]
+
+    def require_text(self, row: int, cell: str) -> None:
+        """Check that a cell was decoded.
+
+        Raises:
+            UserError: with the row and encodings to name.
+        """
+        if any("\udc80" <= character <= "\udcff" for character in cell):
+            raise UserError(
+                f"{self.file}: row {row}: {printable(cell)!r} is not UTF-8; name the encoding of the table, as in "
+                f"--encoding {likely_encoding(self.file)} (encoding={likely_encoding(self.file)}), or save it as UTF-8"
+            )
+
+
+def read_table(file: Path, encoding: str | None) -> TextTable:
+    """The table in ``file``, with commas, semicolons, tabs or bars between cells.
+
+    Args:
+        encoding: None: UTF-8, or what a byte-order mark says.
+
+    Raises:
+        UserError: it cannot be read, is in another encoding than given, or has rows of other lengths than the first.
+    """
+    try:
+        text = _decoded(file, file.read_bytes(), encoding)
+        header, *rows = [(row, tuple(cells)) for row, cells in _rows(text)] or [(1, ())]
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}; check the path") from None
+    except csv.Error as error:
+        raise UserError(f"{file} is no valid table: {error}; quote cells that hold quotes or line breaks") from None
+    names = tuple(name.strip() for name in header[1])
+    for row, cells in rows:
+        if any(cells) and len(cells) != len(names):
+            raise UserError(f"{file}: row {row}: {len(cells)} cells under {len(names)} columns; correct the row")
+    return TextTable(file, names, tuple((row, cells) for row, cells in rows if any(cells)))
+
+
+def peek(file: Path, encoding: str | None, num_bytes: int = 65_536) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """(header, first rows) of a table; empty where it is none."""
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(num_bytes)
+        if len(start) == num_bytes:
+            start = start[: start.rfind(b"\n") + 1]
+        header, *rows = [tuple(cells) for _, cells in _rows(_decoded(file, start, encoding))] or [()]
+    except (OSError, csv.Error, UserError):
+        return (), []
+    return tuple(name.strip() for name in header), [row for row in rows if len(row) == len(header)]
+
+
+def likely_encoding(file: Path) -> str:
+    """An encoding that the bytes of a file may be in, as they are not in UTF-8."""
+    data = file.read_bytes()
+    for name in _OTHERS:
+        try:
+            data.decode(name)
+        except UnicodeDecodeError:
+            continue
+        return name
+    return "cp1252"
+
+
+def _decoded(file: Path, data: bytes, encoding: str | None) -> str:
+    marked = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
+    if encoding is None and marked is None and b"\0" in data[:4096]:
+        raise UserError(f"{file} is no text in UTF-8; save it so, or name its encoding, as in --encoding utf-16-le")
+    if encoding is None and marked is None:
+        return data.decode("utf-8", "surrogateescape")
+    name = encoding or marked or "utf-8"
+    if name.lower().replace("_", "-") == "utf-8" and marked == "utf-8-sig":
+        name = "utf-8-sig"
+    try:
+        return data.decode(name, "surrogateescape" if name == "utf-8-sig" else "strict")
+    except UnicodeDecodeError as error:
+        row = data[: error.start].count(b"\n") + 1
+        raise UserError(f"{file}: row {row} is not in {name}; name another encoding, or save it as UTF-8") from None
+
+
+def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """(number of the line, cells)."""
+    first, skipped = text.partition("\n")[0], 0
+    if told := _SEP_LINE.fullmatch(first):
+        separator, skipped = told[1], 1
+        text = text.partition("\n")[2]
+    else:
+        bare = re.sub(r'"[^"]*"', "", first)
+        separator = max(",\t;|", key=bare.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    for cells in reader:
+        yield reader.line_num + skipped, cells
