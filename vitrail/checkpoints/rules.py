@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vitrail.checkpoints import extras
 from vitrail.checkpoints.containers import Tensors, fill, require_finite, room
 from vitrail.errors import UserError
 
@@ -117,12 +118,14 @@ class Plan:
         like: what we need, by name.
         table: the rule for each of ours.
         names: a name in the rules → the name in the file.
+        left_out: names in the file of tensors that are no part of a model, such as a loss's.
     """
 
     tensors: Tensors
     like: Mapping[str, Tensor]
     table: Mapping[str, Rule]
     names: Mapping[str, str]
+    left_out: tuple[str, ...] = ()
 
 
 def plan(
@@ -152,7 +155,8 @@ def plan(
     used = {part for name in like for part in table[name].theirs}
     _refuse(tensors.path, "lacks", sorted(used - entries.keys()))
     left = [n for n in entries if n not in used and not any(fnmatchcase(n, pattern) for pattern in ignored)]
-    _refuse(tensors.path, "has the unknown", left)
+    left_out = [name for name in left if extras.is_beside(name, entries[name])]
+    _refuse(tensors.path, "has the unknown", [name for name in left if name not in left_out])
     wrong = []
     for name, meta in like.items():
         parts = [torch.empty(entries[part].shape, device="meta") for part in table[name].theirs]
@@ -161,7 +165,7 @@ def plan(
         ):
             wrong.append((table[name].theirs or (name,))[0])
     _refuse(tensors.path, "has a shape or dtype that does not fit for", wrong)
-    return Plan(tensors, like, table, names)
+    return Plan(tensors, like, table, names, tuple(names[name] for name in left_out))
 
 
 def load(plan: Plan) -> dict[str, Tensor]:

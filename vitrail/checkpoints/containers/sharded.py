@@ -35,6 +35,11 @@ class Sharded(Tensors):
             shard.close()
 
 
+def begins(head: bytes) -> bool:
+    """Never: an index is JSON like any other; its name tells."""
+    return False
+
+
 def open_tensors(path: Path) -> Sharded:
     """Open the shards of an index, which lie next to it.
 

@@ -22,6 +22,7 @@ from vitrail.ops.relative import square_of
 LIBRARY = "huggingface"
 TASKS = pooled.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 IGNORED = ("*.relative_position_index", "beit.embeddings.mask_token", "lm_head.*", "layernorm.*")
 TABLE = "relative_position_bias.relative_position_bias_table"
 SHARED = f"beit.encoder.{TABLE}"

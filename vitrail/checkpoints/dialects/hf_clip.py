@@ -22,6 +22,7 @@ from vitrail.nn.head import HeadConfig
 LIBRARY = "huggingface"
 TASKS = pooled.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 IGNORED = (*towers.TEXT, "vision_model.post_layernorm.*")
 canonical = towers.canonical
 

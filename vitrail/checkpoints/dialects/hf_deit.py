@@ -20,6 +20,7 @@ from vitrail.nn.pooling import PoolKind
 LIBRARY = "huggingface"
 TASKS = pooled.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 IGNORED = ("deit.pooler.*", "deit.embeddings.mask_token", "decoder.*")
 HEADS = ("classifier.", "cls_classifier.", "distillation_classifier.", "decoder.")
 

@@ -20,6 +20,7 @@ from vitrail.nn.pooling import PoolKind
 LIBRARY = "huggingface"
 TASKS = pooled.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 PREFIX = "dinov2."
 IGNORED = ("dinov2.embeddings.mask_token",)
 BLOCK = [

@@ -21,6 +21,7 @@ from vitrail.checkpoints.shapes import Shapes
 LIBRARY = "huggingface"
 TASKS = pooled.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 PREFIX = "dinov2_with_registers."
 IGNORED = (f"{PREFIX}embeddings.mask_token",)
 

@@ -19,6 +19,7 @@ from vitrail.checkpoints.shapes import Shapes
 LIBRARY = "huggingface"
 TASKS = pooled.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 IGNORED = (*towers.TEXT, "vision_model.head.*")
 POOL = [
     same("probe", "probe"),

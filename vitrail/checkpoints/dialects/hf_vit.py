@@ -18,6 +18,7 @@ from vitrail.checkpoints.shapes import Shapes
 LIBRARY = "huggingface"
 TASKS = pooled.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 EPS = {"vit": 1e-12, "vit_mae": 1e-12, "vit_msn": 1e-6}  # the default of each config
 IGNORED = ("vit.pooler.*", "vit.embeddings.mask_token")
 

@@ -28,6 +28,7 @@ from vitrail.vit import ViTConfig
 LIBRARY = "timm"
 TASKS = pooled.TASKS
 FILE = "model.safetensors"
+HEAD = "head"
 # Decoders and heads of self-supervised training; SigLIP's pool, where the config asks for another
 IGNORED = ("mask_token", "masked_embed", "decoder_*", "head.mlp.*", "head.last_layer*", "attn_pool.*")
 STEM = "patch_embed.backbone."

@@ -28,6 +28,7 @@ from vitrail.vit import ViTConfig
 LIBRARY = "vit_pytorch"
 TASKS = pooled.TASKS
 FILE = "model.safetensors"
+HEAD = "mlp_head"
 IGNORED = ("cls_token",)  # empty where tokens are averaged
 EPS = 1e-5
 BLOCK = "transformer.layers.0."
