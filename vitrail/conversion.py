@@ -33,19 +33,23 @@ def convert(
     image_size: int | Pair | None = None,
     patch_size: int | Pair | None = None,
     allow_pickle: bool = False,
+    names: str | Path | None = None,
 ) -> Path:
     """Write the model of ``source`` as another library (or Vitrail itself, ``native``) reads it.
 
     Args:
         source: what :func:`vitrail.load` takes.
         out: a file with the suffix of the format, or a new folder, which gets config, preprocessing and labels too.
-        to: a library or one of its dialects, the module of a third party's dialect, or ``native``.
+        to: a library or one of its dialects, the module of a third party's dialect, the file of a table of names, or
+            ``native``.
         image_size: another native size, in pixels; positions are resampled by the rule of the source.
+        allow_pickle, names: as of :func:`vitrail.load`.
 
     Raises:
         UserError: the source cannot be read, or the target cannot express the model; what it lacks is named.
     """
-    model = load(source, image_size=image_size, patch_size=patch_size, device="cpu", allow_pickle=allow_pickle)
+    options: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size, "names": names}
+    model = load(source, device="cpu", allow_pickle=allow_pickle, **options)
     if to == native.NAME:
         out = Path(out) if Path(out).suffix else Path(out) / "model.safetensors"
         model.save(out)
@@ -75,17 +79,19 @@ def inspect(
     image_size: int | Pair | None = None,
     patch_size: int | Pair | None = None,
     allow_pickle: bool = False,
+    names: str | Path | None = None,
 ) -> dict[str, Any]:
     """What a weights file is, as plain JSON types; no tensor is read.
 
     Args:
         path: what :func:`vitrail.load` takes.
         image_size: list what this size would adapt.
+        allow_pickle, names: as of :func:`vitrail.load`.
 
     Raises:
         UserError: as :func:`vitrail.load`.
     """
-    found = open_checkpoint(path, allow_pickle=allow_pickle)
+    found = open_checkpoint(path, allow_pickle=allow_pickle, names=None if names is None else str(names))
     task, vit = found.task, image_encoder(found.task)
     before = vit.config
     adapted = list(found.assumed)

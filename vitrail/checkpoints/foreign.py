@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vitrail import files, registry
-from vitrail.checkpoints import heads, rules, wrappers
+from vitrail.checkpoints import heads, pooled, rules, wrappers
 from vitrail.checkpoints.beside import Beside, read_beside
 from vitrail.checkpoints.containers import Tensors, npz, safetensors
 from vitrail.checkpoints.description import Description
@@ -139,7 +139,9 @@ def lacks(name: str, description: Description) -> str | None:
     dialect = load(name)
     if description.task not in dialect.TASKS:
         return f"format for the task {description.task!r}"
-    return dialect.lacks(description)
+    held = getattr(dialect, "HOLDS", ())
+    rare = (what for what, there in pooled.rare(description) if there and what not in held)
+    return next(rare, None) or dialect.lacks(description)
 
 
 def save(name: str, out: str | Path, description: Description, state: Mapping[str, Tensor]) -> Path:

@@ -95,6 +95,20 @@ def describe_encoder(vit: ViTConfig, preprocess: PreprocessConfig | None) -> Des
     return Description(TASKS[1], features.Config(model=vit), preprocess)
 
 
+RELU, TOKEN_SCALE = "ReLU", "attention scaled by the width of a token"
+
+
+def rare(description: Description) -> list[tuple[str, bool]]:
+    """What hardly a library has, and whether a model has it; the few dialects that can hold it name it in ``HOLDS``."""
+    vit = getattr(description.config, "model", None)
+    head = getattr(description.config, "head", None)
+    return [
+        (RELU, isinstance(vit, ViTConfig) and vit.block.mlp == "relu"),
+        (TOKEN_SCALE, isinstance(vit, ViTConfig) and vit.block.scale == "token"),
+        ("head with a ReLU layer", isinstance(head, HeadConfig) and bool(head.hidden) and head.activation == "relu"),
+    ]
+
+
 def default_pool(vit: ViTConfig) -> PoolKind:
     """The class token where there is one, else the mean of the patches."""
     return "cls" if vit.class_token else "mean"
