@@ -115,8 +115,7 @@ def _native(found: native.Native) -> LazyCheckpoint:
 
 
 def _of_other(tensors: Tensors, names: str | None, *, backbone: bool) -> LazyCheckpoint:
-    """The file of another library; where its head alone cannot be computed, without it or with an error that says so.
-    """
+    """The file of another library; where its head alone cannot be computed, without it or with an error that says so."""
     try:
         return _foreign(foreign.find(tensors, names=names))
     except UserError as error:
@@ -127,6 +126,8 @@ def _of_other(tensors: Tensors, names: str | None, *, backbone: bool) -> LazyChe
             raise error from None
         if backbone:
             return without_head
+        if foreign.has_known_head(tensors, found):  # the head is as it should be: something else is wrong
+            raise error from None
         head = extras.shown(set(found.left_out))
         raise UserError(
             f"{tensors.path} has a head ({head}) that Vitrail does not compute; its backbone is known: give it to "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -16,12 +15,13 @@ from vitrail.checkpoints.beside import Beside, read_beside
 from vitrail.checkpoints.containers import Tensors, npz, safetensors
 from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.dialects import Dialect
+from vitrail.checkpoints.naming import table
+from vitrail.checkpoints.shapes import LATER
 from vitrail.checkpoints.wrappers import Renamed
 from vitrail.errors import UserError, did_you_mean
 
 DIALECTS = "checkpoints.dialects"
 ENTRY_POINTS = "vitrail.dialects"
-_REPEATED = re.compile(r"\.(?:[4-9]|\d\d+)\.")  # in the names of later blocks, which tell no more than the first's
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,13 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Dialect:
-    """The dialect of this name, or in the module of a dotted name.
+    """The dialect of this name, in the module of a dotted name, or in the file of a table of names.
 
     Raises:
         UserError: there is none, or it lacks a name of the contract.
     """
+    if table.is_table(name):
+        return table.read(name)
     module = registry.load(DIALECTS, name)
     if not isinstance(module, Dialect):
         raise UserError(f"the module {name!r} is no dialect; vitrail.checkpoints.dialects has the names that one needs")
@@ -92,6 +94,12 @@ def find(tensors: Tensors, *, names: str | None = None, with_head: bool = True) 
         if isinstance(error, UserError):
             raise UserError(f"{path}: {error}") from None
         raise UserError(f"{path} looks like {name}, but its shapes or config do not tell a model: {error!r}") from None
+
+
+def has_known_head(tensors: Tensors, found: Foreign) -> bool:
+    """Whether what was left out of a file is a head as the dialect's library has it."""
+    head = getattr(load(found.dialect), "HEAD", "")
+    return not head or any(name.endswith(f"{head}.weight") for name in tensors.entries)
 
 
 def libraries() -> dict[str, list[str]]:
@@ -179,7 +187,7 @@ def _dialect(tensors: Tensors, beside: Beside, path: Path, named: str | None) ->
     """The dialect of a file, and the model in it."""
 
     def matching(keys: Collection[str]) -> list[str]:
-        first = [key for key in keys if not _REPEATED.search(key)]
+        first = [key for key in keys if not LATER.search(key)]
         tried = [named] if named is not None else names()
         dialects = ((name, load(name)) for name in tried)
         return [name for name, each in dialects if each.matches({each.canonical(key) for key in first}, beside)]

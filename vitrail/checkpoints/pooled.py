@@ -96,6 +96,7 @@ def describe_encoder(vit: ViTConfig, preprocess: PreprocessConfig | None) -> Des
 
 
 RELU, TOKEN_SCALE = "ReLU", "attention scaled by the width of a token"
+RELU_HEAD = "head with a ReLU layer"
 
 
 def rare(description: Description) -> list[tuple[str, bool]]:
@@ -105,7 +106,7 @@ def rare(description: Description) -> list[tuple[str, bool]]:
     return [
         (RELU, isinstance(vit, ViTConfig) and vit.block.mlp == "relu"),
         (TOKEN_SCALE, isinstance(vit, ViTConfig) and vit.block.scale == "token"),
-        ("head with a ReLU layer", isinstance(head, HeadConfig) and bool(head.hidden) and head.activation == "relu"),
+        (RELU_HEAD, isinstance(head, HeadConfig) and bool(head.hidden) and head.activation == "relu"),
     ]
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from vitrail.checkpoints import extras
 from vitrail.checkpoints.containers import Tensors, fill, require_finite, room
 from vitrail.errors import UserError
+from vitrail.ops.grid import Pair
 
 Read = Callable[[Sequence[Tensor]], Tensor]
 Write = Callable[[Tensor], Sequence[Tensor]]
@@ -75,6 +76,20 @@ def rows(ours: str, theirs: str, first: int, last: int, of: int) -> Rule:
 def mapped(ours: str, theirs: str, read: Callable[[Tensor], Tensor], write: Callable[[Tensor], Tensor]) -> Rule:
     """Any pair of inverse maps of one tensor."""
     return Rule(ours, (theirs,), lambda parts: read(parts[0]), lambda value: (write(value),))
+
+
+def patches_last(ours: str, theirs: str, channels: int, patch: Pair) -> Rule:
+    """A last axis that is a flattened patch: theirs runs (height, width, channel), ours (channel, height, width)."""
+
+    def read(value: Tensor) -> Tensor:
+        value = value.unflatten(-1, (*patch, channels)).movedim(-1, -3)
+        return value.flatten() if value.ndim == 3 else value
+
+    def write(value: Tensor) -> Tensor:
+        value = value.unflatten(0, (channels, *patch)) if value.ndim == 1 else value
+        return value.movedim(-3, -1).flatten(-3)
+
+    return mapped(ours, theirs, read, write)
 
 
 def layer(ours: str, theirs: str) -> list[Rule]:

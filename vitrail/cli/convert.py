@@ -18,7 +18,12 @@ def convert(
     out: Path,
     /,
     *,
-    to: Annotated[str, Parameter(help="huggingface, timm, torchvision, google, openai, vit_pytorch, meta, native, or a table of names (.yaml).")],
+    to: Annotated[
+        str,
+        Parameter(
+            help="huggingface, timm, torchvision, google, openai, vit_pytorch, meta, native, or a table of names (.yaml)."
+        ),
+    ],
     sizes: Sizes = Sizes(),  # noqa: B008  frozen
     allow_pickle: AllowPickle = False,
     names: Names = None,

@@ -40,7 +40,9 @@ def push(
     from vitrail.checkpoints import hub
     from vitrail.console import note
 
-    reason = conversion.inspect(run, allow_pickle=allow_pickle)["writes_as"].get("huggingface", "its task has no counterpart there")
+    reason = conversion.inspect(run, allow_pickle=allow_pickle)["writes_as"].get(
+        "huggingface", "its task has no counterpart there"
+    )
     fits = " " not in reason  # the dialect's name, else why there is none
     note(f"format: {reason}" if fits else f"format: native ({reason})")
     with tempfile.TemporaryDirectory() as folder:

@@ -273,9 +273,7 @@ def _require_views_fit(run: Run, task: Trainable) -> None:
             ) from None
 
 
-def initialise_from(
-    task: Trainable, path: str, *, allow_pickle: bool = False, names: str | None = None
-) -> None:
+def initialise_from(task: Trainable, path: str, *, allow_pickle: bool = False, names: str | None = None) -> None:
     """Start from trained weights, at another image or patch size, for other channels and other classes too.
 
     All encoders of the task get those of the source's first one, which must have the same architecture. The rest is

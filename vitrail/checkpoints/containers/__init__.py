@@ -1,6 +1,6 @@
 """A file of named tensors, one container a file: ``SUFFIXES``, ``begins(head)`` and ``open_tensors(path) -> Tensors``.
 
-What a file is, its first bytes tell, and only where they tell nothing its suffix. Files are not trusted: what one holds is known, and checked against its real size,
+A suffix that means a format which runs no code is believed; what any other file is, its first bytes tell. Files are not trusted: what one holds is known, and checked against its real size,
 before a byte is allocated for a tensor.
 """
 
@@ -93,10 +93,12 @@ def open_tensors(path: str | Path, *, allow_pickle: bool = False) -> Tensors:
 
 def container_of(path: Path) -> str | None:
     """The name of the container that a file is, None if it is none."""
-    head = _first_bytes(path)
-    by_content = next((name for name in _names() if _load(name).begins(head)), None)
     lowered = path.name.lower()
-    return by_content or next((name for name in _names() if lowered.endswith(_load(name).SUFFIXES)), None)
+    named = next((name for name in _names() if lowered.endswith(_load(name).SUFFIXES)), None)
+    if named not in (None, PICKLE):
+        return named
+    head = _first_bytes(path)
+    return next((name for name in _names() if _load(name).begins(head)), named)
 
 
 def require_allowed(path: Path, allow_pickle: bool) -> None:
