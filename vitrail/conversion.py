@@ -13,7 +13,10 @@ from typing import Any
 
 from vitrail.build import open_checkpoint
 from vitrail.checkpoints import foreign, native, pooled
+from vitrail.checkpoints.containers import open_tensors
 from vitrail.checkpoints.description import Description
+from vitrail.checkpoints.locate import find_weights
+from vitrail.checkpoints.naming import drafted, table
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.errors import UserError
@@ -114,6 +117,21 @@ def inspect(
         "adapted": adapted,
         "writes_as": _fits(Description.of(task, found.preprocess)) if foreign.holds(task.name) else {},
     }
+
+
+def draft_names(path: str | Path, *, allow_pickle: bool = False) -> str:
+    """A table of names (YAML) for weights of no known library, from names and shapes; what was guessed is in its comments.
+
+    Args:
+        path: what :func:`vitrail.load` takes.
+        allow_pickle: accept files of torch.save.
+
+    Raises:
+        UserError: the file cannot be read, or is of no ViT whose parts its shapes tell.
+    """
+    file = find_weights(path, allow_pickle=allow_pickle)
+    with open_tensors(file, allow_pickle=allow_pickle) as tensors:
+        return table.to_yaml(*drafted.table(tensors))
 
 
 def _fits(description: Description) -> dict[str, str]:

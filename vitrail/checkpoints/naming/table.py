@@ -133,26 +133,16 @@ def read(path: str | Path) -> Table:
     return table
 
 
-def write(path: Path, content: Mapping[str, Any], notes: Collection[str] = ()) -> None:
-    """Write a table, with lines of notes before it.
-
-    Raises:
-        UserError: there is a file already, or nothing can be written there.
-    """
-    if path.exists():
-        raise UserError(f"{path} exists already; choose another place")
+def to_yaml(content: Mapping[str, Any], notes: Collection[str] = ()) -> str:
+    """A table as text, with lines of notes before it."""
     text = "".join(f"# {line}\n" for line in notes)
-    text += yaml.safe_dump(dict(content), sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    return text + yaml.safe_dump(dict(content), sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
 
 
 def _yaml(file: Path) -> dict[str, Any]:
     try:
         if not file.is_file():
-            raise UserError(f"there is no table {file}; vitrail inspect FILE --draft-names {file} drafts one")
+            raise UserError(f"there is no table {file}; vitrail inspect FILE --draft-names > {file} drafts one")
         if file.stat().st_size > MAX_JSON:
             raise UserError(f"{file} has more than {MAX_JSON:,} bytes; it is no table of names")
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
