@@ -60,7 +60,10 @@ def convert(
     task, preprocess = model.task, model.preprocess.config
     if preprocess.tiles is not None:
         note(f"tiles are left out: files of {to} cannot say that the model sees pictures tile by tile")
-    description, state = Description.of(task, preprocess), task.state_dict()
+    described = Description.of(task, preprocess)
+    description, state = pooled.in_units(described, task.state_dict())
+    if description is not described:
+        note("numbers are written in their own unit: mean and deviation are part of the head")
     try:
         dialect = foreign.dialect_for(to, description)
     except UserError:
@@ -115,7 +118,9 @@ def inspect(
         "config": to_dict(task.config),
         "preprocess": to_dict(found.preprocess),
         "adapted": adapted,
-        "writes_as": _fits(Description.of(task, found.preprocess)) if foreign.holds(task.name) else {},
+        "writes_as": _fits(pooled.in_units(Description.of(task, found.preprocess))[0])
+        if foreign.holds(task.name)
+        else {},
     }
 
 

@@ -49,7 +49,16 @@ mmengine.config.config Config ConfigDict
 mmengine.logging.history_buffer HistoryBuffer
 """
 _MAPPINGS = frozenset(
-    "AttributeDict defaultdict EasyDict Dict Box Munch CfgNode ConfigDict".split()  # of pickles, filled item by item
+    [
+        "AttributeDict",
+        "defaultdict",
+        "EasyDict",
+        "Dict",
+        "Box",
+        "Munch",
+        "CfgNode",
+        "ConfigDict",
+    ]  # of pickles, filled item by item
 )
 _OBJECTS = frozenset({"ml_collections.config_dict.config_dict.ConfigDict"})
 _LISTS = ("collections.deque",)

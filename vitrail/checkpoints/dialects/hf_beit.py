@@ -20,7 +20,7 @@ from vitrail.nn.head import HeadConfig
 from vitrail.ops.relative import square_of
 
 LIBRARY = "huggingface"
-TASKS = pooled.TASKS
+TASKS = hf.TASKS
 FILE = hf.FILE
 HEAD = "classifier"
 IGNORED = ("*.relative_position_index", "beit.embeddings.mask_token", "lm_head.*", "layernorm.*")

@@ -18,7 +18,7 @@ from vitrail.nn.head import HeadConfig
 from vitrail.nn.pooling import PoolKind
 
 LIBRARY = "huggingface"
-TASKS = pooled.TASKS
+TASKS = hf.TASKS
 FILE = hf.FILE
 HEAD = "classifier"
 IGNORED = ("deit.pooler.*", "deit.embeddings.mask_token", "decoder.*")

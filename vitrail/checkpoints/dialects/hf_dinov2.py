@@ -18,7 +18,7 @@ from vitrail.files import Json
 from vitrail.nn.pooling import PoolKind
 
 LIBRARY = "huggingface"
-TASKS = pooled.TASKS
+TASKS = hf.TASKS
 FILE = hf.FILE
 HEAD = "classifier"
 PREFIX = "dinov2."

@@ -19,7 +19,7 @@ from vitrail.checkpoints.rules import Rule
 from vitrail.checkpoints.shapes import Shapes
 
 LIBRARY = "huggingface"
-TASKS = pooled.TASKS
+TASKS = hf.TASKS
 FILE = hf.FILE
 HEAD = "classifier"
 PREFIX = "dinov2_with_registers."
