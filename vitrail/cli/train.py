@@ -189,7 +189,9 @@ class TrainOptions(TrainingOptions):
             kinds = "a file, a run, hf://owner/name, or a name that vitrail models --pretrained lists"
             warn(f"{few}; trained weights learn more from them and sooner: {command} ({kinds})")
         if found is not None:
-            preprocess = found.preprocess.options(run.model.image_size, run.model.channels)
+            preprocess = found.preprocess.for_channels(asked.model.channels).options(
+                run.model.image_size, asked.model.channels
+            )
             run = replace(run, data=replace(run.data, preprocess=preprocess))
             kept = _kept(found, task)
             choices = [choice for choice in choices if choice.path not in {other.path for other in kept}] + kept

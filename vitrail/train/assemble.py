@@ -23,7 +23,7 @@ from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
 from vitrail.nn.checkpointing import checkpoint_blocks
 from vitrail.predictions import Prediction
-from vitrail.sizes import require_tiles, resize
+from vitrail.sizes import adapt_channels, require_tiles, resize
 from vitrail.tasks import Task
 from vitrail.train import monitor, optimizer, plan, precision, state
 from vitrail.train.allocator import keep_freed_memory
@@ -296,6 +296,8 @@ def initialise_from(task: Trainable, path: str, *, allow_pickle: bool = False, n
     if (before.image_size, before.patch_size) != (wanted.image_size, wanted.patch_size):
         resize(source, wanted.image_size, wanted.patch_size)
         message = f"backbone resized from {before.image_size} pixels to {wanted.image_size}"
+    if (adapted := adapt_channels(source, wanted.channels)) is not None:
+        message += f", {adapted}"
     weights = encoder.state_dict()
     if differing := _differing(weights, image_encoder(task).state_dict()):
         raise UserError(

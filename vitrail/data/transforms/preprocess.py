@@ -105,6 +105,13 @@ class PreprocessConfig(PreprocessOptions):
             channels=None if self.channels == channels else self.channels,
         )
 
+    def for_channels(self, channels: int) -> PreprocessConfig:
+        """The same for images of other channels: mean and deviation are the mean of all channels'."""
+        if channels == self.channels:
+            return self
+        one = {name: (sum(values) / len(values),) for name, values in (("mean", self.mean), ("std", self.std))}
+        return replace(self, channels=channels, **one)
+
     @property
     def shows_all(self) -> bool:
         """Whether all of an image is in the input."""
