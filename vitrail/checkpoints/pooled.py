@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitrail.checkpoints.description import Description
+from vitrail.data.indexing.names import synonyms_of
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.nn.head import HeadConfig
 from vitrail.nn.pooling import PoolKind
@@ -112,9 +114,10 @@ def describe(
             assumed += (f"classes: {outputs} without names; put their list into classes.json next to the file",)
             classes = tuple(f"class {i}" for i in range(outputs))
     if task == "classification":
-        config = classification.Config(model=vit, pool=pool, head=head, classes=classes)
+        config = classification.Config(model=vit, pool=pool, head=head, classes=classes, synonyms=synonyms_of(classes))
     elif task == "multilabel":
-        more = {} if threshold is None else {"threshold": threshold}
+        more: dict[str, Any] = {"synonyms": synonyms_of(classes)}
+        more |= {} if threshold is None else {"threshold": threshold}
         config = multilabel.Config(model=vit, pool=pool, head=head, classes=classes, **more)
     elif task == "regression":
         units = {"mean": (0.0,) * outputs, "std": (1.0,) * outputs}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitrail.data import targets
+from vitrail.data.indexing.names import ClassFinder
 from vitrail.data.targets import Labels, Raw, Where
 from vitrail.errors import UserError, did_you_mean
 
@@ -36,6 +37,8 @@ def encode(
     filled = {split: values for split, values in raw.items() if len(values)}
     if not filled:
         return dict.fromkeys(raw, NO_LABELS)
+    if classes:
+        filled = {split: _renamed(values, ClassFinder(classes)) for split, values in filled.items()}
     encoder = targets.load(kind if kind != "auto" else _guess(next(iter(filled.values()))))
     labels = encoder.encode(filled, classes=classes, columns=columns, where=where)
     return {split: labels.get(split, NO_LABELS) for split in raw}
@@ -76,8 +79,20 @@ def first_row(mask: np.ndarray) -> int:
 
 
 def unknown(name: str, classes: tuple[str, ...], place: str) -> UserError:
-    """The error about a label that is not among the known classes."""
+    """The error about a label that is not among the known classes, or is the name of several."""
+    if len(several := ClassFinder(classes).matching(name)) > 1:
+        return UserError(f"{place}: the class {name!r} is the name of several: {', '.join(several)}; write one of them")
     return UserError(f"{place}: the class {name!r} is not among the known ones; {did_you_mean(name, classes)}")
+
+
+def _renamed(values: Raw, finder: ClassFinder) -> Raw:
+    """Labels that are names, under the names of the known classes."""
+    if isinstance(values, list):
+        return [tuple(finder.find(name) for name in names) for names in values]
+    if values.dtype.kind not in "UO":
+        return values
+    distinct, inverse = np.unique(values.astype(str), return_inverse=True)
+    return np.array([finder.find(str(name)) for name in distinct])[inverse]
 
 
 def _guess(values: Raw) -> str:

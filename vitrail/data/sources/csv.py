@@ -63,7 +63,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
     labels = encode(
         {split: table.raw(config) for split, table in parts.items()},
         kind=config.kind,
-        classes=config.classes or classes_beside(folder),
+        classes=config.known_classes or classes_beside(folder),
         where=lambda split, i: parts[split].place(i),
         columns=next(iter(parts.values())).label_columns,
     )
