@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vitrail import registry
-from vitrail.checkpoints import extras, foreign, native, rules
+from vitrail.checkpoints import adapters, extras, foreign, native, rules
 from vitrail.checkpoints.containers import Tensors, open_tensors
 from vitrail.checkpoints.locate import find_weights
 from vitrail.config import from_dict
@@ -76,6 +76,8 @@ def open_checkpoint(
     Raises:
         UserError: nothing there, or a file that is damaged, hostile or of no known dialect.
     """
+    if adapters.is_adapter(path):
+        return _with_adapter(Path(path), allow_pickle=allow_pickle, names=names, backbone=backbone)
     file = find_weights(path, allow_pickle=allow_pickle)
     tensors = open_tensors(file, allow_pickle=allow_pickle)
     ours = native.find(tensors)
@@ -112,6 +114,21 @@ def _native(found: native.Native) -> LazyCheckpoint:
     task, preprocess = build_described(found.meta, path)
     found.require(task.state_dict())
     return LazyCheckpoint(path, task, preprocess, found.load, found.meta.get("metrics"))
+
+
+def _with_adapter(folder: Path, *, allow_pickle: bool, names: str | None, backbone: bool) -> LazyCheckpoint:
+    """The weights that an adapter of PEFT was trained on, with the adapter added."""
+    merged = adapters.merged(folder, allow_pickle=allow_pickle)
+    try:
+        found = open_checkpoint(merged.file, names=names, backbone=backbone)
+    except UserError as error:
+        raise UserError(str(error).replace(str(merged.file), f"{merged.source} with {folder}")) from None
+
+    def read() -> dict[str, Tensor]:
+        assert merged.file.is_file(), "the file goes with its holder"
+        return found.read()
+
+    return replace(found, file=folder, read=read)
 
 
 def _of_other(tensors: Tensors, names: str | None, *, backbone: bool) -> LazyCheckpoint:

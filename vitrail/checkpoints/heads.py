@@ -17,6 +17,9 @@ HIDDEN = "pre_logits"  # the ViT paper's hidden layer, which may stand without a
 _NAMED = re.compile(r"head|classif|(^|[._])(fc|linear|logits?|out|output|cls|last|final)\d*$", re.IGNORECASE)
 
 
+_WIDTHS = (1, 2, 5)  # times the width of a token, by how tokens are pooled
+
+
 def settle(tensors: Renamed, head: str) -> tuple[Renamed, list[str]]:
     """The file with its final linear layer under the library's name, and what was assumed.
 
@@ -44,7 +47,7 @@ def settle(tensors: Renamed, head: str) -> tuple[Renamed, list[str]]:
     if layer is None or not _NAMED.search(layer):
         return tensors, []
     width = beside[f"{layer}.weight"].shape[1]
-    if width not in widths and width / 2 not in widths:
+    if not any(width == share * each for each in widths for share in _WIDTHS):
         return tensors, []
     taken = {f"{layer}.{part}" for part in ("weight", "bias")}.intersection(beside)
     names |= {f"{head}.{name.rpartition('.')[2]}": name for name in taken}

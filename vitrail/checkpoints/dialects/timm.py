@@ -184,7 +184,7 @@ def lacks(description: Description) -> str | None:
             ("attention without output bias", not block.out_bias),
             ("SwiGLU in a hybrid or distilled model", block.mlp == "swiglu" and (resnet or vit.distillation_token)),
             ("SwiGLU with attention pooling", block.mlp == "swiglu" and model.pool == "attention"),
-            (f"{model.pool} pooling", model.pool == "cls_mean"),
+            (f"{model.pool} pooling", model.pool in ("cls_mean", "cls4_mean")),
             ("pooling of a distilled model by one token", vit.distillation_token and not head.distilled),
             ("distilled model with registers", vit.distillation_token and bool(vit.registers)),
             ("distilled model whose class token has no position", vit.distillation_token and not vit.class_position),
