@@ -132,7 +132,7 @@ def _with_adapter(folder: Path, *, allow_pickle: bool, names: str | None, backbo
 
 
 def _of_other(tensors: Tensors, names: str | None, *, backbone: bool) -> LazyCheckpoint:
-    """The file of another library; where its head alone cannot be computed, without it or with an error that says so."""
+    """The file of another library; where its head alone cannot be computed, without it or an error that says so."""
     try:
         return _foreign(foreign.find(tensors, names=names))
     except UserError as error:

@@ -125,7 +125,7 @@ def inspect(
 
 
 def draft_names(path: str | Path, *, allow_pickle: bool = False) -> str:
-    """A table of names (YAML) for weights of no known library, from names and shapes; what was guessed is in its comments.
+    """A table of names (YAML) for weights of no known library, from names and shapes; comments say what was guessed.
 
     Args:
         path: what :func:`vitrail.load` takes.

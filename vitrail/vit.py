@@ -251,7 +251,7 @@ class ViT(Encoder, Initialised):
         self.config = resized
 
     def adapt_channels(self, channels: int) -> None:
-        """Change the number of channels of images in place: the first kernel is summed or repeated (:mod:`vitrail.ops`).
+        """Change the number of channels of images in place: the first kernel is summed or repeated.
 
         Raises:
             UserError: patches are normalised, which ties their LayerNorm to the channels.

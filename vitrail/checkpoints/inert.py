@@ -1,4 +1,4 @@
-"""What trainings pickle beside their weights and is data: options, paths, NumPy's scalars, times. None of it is rebuilt.
+"""What trainings pickle beside their weights and is data: options, paths, NumPy's scalars, times; none is rebuilt.
 
 Each name stands for a collection that takes whatever a pickle gives it and does nothing: no class of another library is
 imported, and no function called.

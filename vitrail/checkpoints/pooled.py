@@ -109,10 +109,9 @@ def describe(
     assumed = tuple(assumed)
     config: classification.Config | multilabel.Config | regression.Config | features.Config
     task = PROBLEMS[problem] if labels and outputs else TASKS[1]
-    if labels and outputs:
-        if len(classes) != outputs:
-            assumed += (f"classes: {outputs} without names; put their list into classes.json next to the file",)
-            classes = tuple(f"class {i}" for i in range(outputs))
+    if labels and outputs and len(classes) != outputs:
+        assumed += (f"classes: {outputs} without names; put their list into classes.json next to the file",)
+        classes = tuple(f"class {i}" for i in range(outputs))
     if task == "classification":
         config = classification.Config(model=vit, pool=pool, head=head, classes=classes, synonyms=synonyms_of(classes))
     elif task == "multilabel":
@@ -120,8 +119,8 @@ def describe(
         more |= {} if threshold is None else {"threshold": threshold}
         config = multilabel.Config(model=vit, pool=pool, head=head, classes=classes, **more)
     elif task == "regression":
-        units = {"mean": (0.0,) * outputs, "std": (1.0,) * outputs}
-        config = regression.Config(model=vit, pool=pool, head=head, targets=classes, **units)
+        mean, std = (0.0,) * outputs, (1.0,) * outputs
+        config = regression.Config(model=vit, pool=pool, head=head, targets=classes, mean=mean, std=std)
     else:
         config = features.Config(model=vit, pool=pool, head=head, projection=outputs)
     return Description(task, config, preprocess, assumed, frozenset(layout))

@@ -2,11 +2,11 @@
 
 Its environment holds no secrets, and it may start no process, open no connection, and take no more memory, time and
 disk than the file's size justifies (on Windows, which has no such limits, no more time than its parent waits).
-``torch.load(weights_only=True)`` refuses whatever is no tensor, number, text or collection of them. Options and counters
-that trainings save beside their weights (:mod:`vitrail.checkpoints.inert`) pass as objects that do nothing.
+``torch.load(weights_only=True)`` refuses whatever is no tensor, number, text or collection of them. Options and
+counters that trainings save beside their weights (:mod:`vitrail.checkpoints.inert`) pass as objects that do nothing.
 
-Of a training's checkpoint one state is taken: that under the first of :data:`NESTS` which holds weights, else the largest
-mapping that does, again and again. What is no tensor is dropped.
+Of a training's checkpoint one state is taken: that under the first of :data:`NESTS` which holds weights, else the
+largest mapping that does, again and again. What is no tensor is dropped.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from vitrail.checkpoints.containers.pickle import REASON, STATE
 from vitrail.checkpoints.wrappers import AVERAGED
 
 NESTS = (  # averaged weights come first
-    *AVERAGED, "model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "params", "weights",
-    "student",
+    *AVERAGED, "model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "params",
+    "weights", "student",
 )  # fmt: skip
 MAX_NESTS = 4
 FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "ctypes.")

@@ -1,7 +1,7 @@
 """Names of wrappers around a model: cut wherever they stand in a tensor's name, in every container.
 
-Data-parallel, compiled and sharded modules leave a name inside of the path (``_orig_mod``, ``module``); a training's own
-class leaves one before it (``model.backbone.``), and beside the model what belongs to the training alone.
+Data-parallel, compiled and sharded modules leave a name inside of the path (``_orig_mod``, ``module``); a training's
+own class leaves one before it (``model.backbone.``), and beside the model what belongs to the training alone.
 """
 
 from __future__ import annotations

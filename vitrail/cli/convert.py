@@ -21,7 +21,7 @@ def convert(
     to: Annotated[
         str,
         Parameter(
-            help="huggingface, timm, torchvision, google, openai, vit_pytorch, meta, native, or a table of names (.yaml)."
+            help="huggingface, timm, torchvision, google, openai, vit_pytorch, meta, native, or a table (.yaml)."
         ),
     ],
     sizes: Sizes = Sizes(),  # noqa: B008  frozen

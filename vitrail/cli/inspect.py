@@ -24,7 +24,7 @@ def inspect(
         Parameter(
             negative=(),
             show_default=False,
-            help="Print a table of names (YAML) for weights of no known library instead, drafted from names and shapes; "
+            help="Print a table of names (YAML) for weights of no known library, drafted from names and shapes; "
             "comments say what was guessed.",
         ),
     ] = False,

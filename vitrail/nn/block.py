@@ -29,8 +29,8 @@ class BlockConfig:
         order: ``pre`` normalises the input of each branch (x + f(N(x)), the ViT paper's order); ``post`` the sum
             (N(x + f(x)), Vaswani et al. 2017).
         head_dim: width of a head; default dim / heads.
-        scale: attention scores are divided by the root of the width of a ``head`` (Vaswani et al. 2017), or of the whole
-            ``token`` (early ViTs in PyTorch).
+        scale: attention scores are divided by the root of the width of a ``head`` (Vaswani et al. 2017), or of the
+            whole ``token`` (early ViTs in PyTorch).
         key_bias: with ``qkv_bias``, whether keys have one too (BEiT's have none).
         layer_scale: initial value of a learned factor per channel on each branch (Touvron et al. 2021), or None.
         dropout: after the attention output and both MLP layers (and after adding positions, in ViT).

@@ -8,8 +8,8 @@ from torch import Tensor
 def adapt_channels(kernel: Tensor, channels: int) -> Tensor:
     """A kernel (D, C, …) for images of ``channels``: summed for one channel, else repeated and scaled by C / channels.
 
-    As timm's ``adapt_input_conv``: a grey image gives what three equal channels gave, and a kernel of more channels keeps
-    the size of its outputs.
+    As timm's ``adapt_input_conv``: a grey image gives what three equal channels gave, and a kernel of more channels
+    keeps the size of its outputs.
     """
     before = kernel.shape[1]
     if channels == before:

@@ -1,7 +1,7 @@
 """A file of named tensors, one container a file: ``SUFFIXES``, ``begins(head)`` and ``open_tensors(path) -> Tensors``.
 
-A suffix that means a format which runs no code is believed; what any other file is, its first bytes tell. Files are not trusted: what one holds is known, and checked against its real size,
-before a byte is allocated for a tensor.
+A suffix that means a format which runs no code is believed; what any other file is, its first bytes tell. Files are
+not trusted: what one holds is known, and checked against its real size, before a byte is allocated for a tensor.
 """
 
 from __future__ import annotations

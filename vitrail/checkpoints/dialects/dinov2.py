@@ -30,7 +30,7 @@ HEAD = "linear_head"  # of the published linear classifiers, beside ``backbone``
 IGNORED = ("mask_token",)
 NORM_EPS = 1e-6
 _POOLS: dict[int, PoolKind] = {1: "cls", 2: "cls_mean", 5: "cls4_mean"}
-"""By the widths that a linear head takes: the class token; with the mean of the patches; of the last four layers too."""
+"""By how many widths of a token a linear head takes: the class token's; with the patches' mean; of four layers."""
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _RESAMPLING = {(False, 0.1): "bicubic_offset", (True, 0.0): "bicubic_antialias", (False, 0.0): "bicubic"}
 """By (interpolate_antialias, interpolate_offset); Meta's models have the first, those with registers the second."""

@@ -1,9 +1,9 @@
 """The first releases of vit-pytorch, whose code many repositories copied: ``PreNorm`` and ``to_qkv`` around a
 ``patch_to_embedding`` (https://github.com/lucidrains/vit-pytorch, 0.2 to 0.6).
 
-Patches are flattened as (height, width, channel), queries, keys and values have no bias, and scores are divided by the root
-of a token's width, not of a head's. Blocks are wrapped in ``Residual`` or not. The heads are in no tensor: they are read from
-``config.json``.
+Patches are flattened as (height, width, channel), queries, keys and values have no bias, and scores are divided by the
+root of a token's width, not of a head's. Blocks are wrapped in ``Residual`` or not. The heads are in no tensor: they
+are read from ``config.json``.
 """
 
 from __future__ import annotations

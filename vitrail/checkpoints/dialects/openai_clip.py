@@ -2,7 +2,8 @@
 (https://github.com/mlfoundations/open_clip); the text tower is left out.
 
 Two models of the same shapes differ in what only ``open_clip_config.json`` says: activation, pooling, eps. We write it,
-as open_clip's own folders have it. open_clip's towers from timm (``visual.trunk``) are :mod:`vitrail.checkpoints.dialects.open_clip_timm`'s.
+as open_clip's own folders have it. open_clip's towers from timm (``visual.trunk``) are those of
+:mod:`vitrail.checkpoints.dialects.open_clip_timm`.
 """
 
 from __future__ import annotations

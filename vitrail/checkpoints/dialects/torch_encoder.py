@@ -1,9 +1,9 @@
 """ViTs whose blocks are PyTorch's own ``nn.TransformerEncoder``, as many tutorials have them.
 
-The blocks have PyTorch's names wherever they stand in the model; everything around them is called as its author liked, and
-is told by shapes (:mod:`vitrail.checkpoints.naming`). What tensors do not tell — heads, norms before or after a branch,
-activation, pooling — is read from ``config.json`` (``num_heads``, ``norm_first``, ``activation``, ``pool``), else taken to be
-usual and said.
+The blocks have PyTorch's names wherever they stand in the model; everything around them is called as its author liked,
+and is told by shapes (:mod:`vitrail.checkpoints.naming`). What tensors do not tell (heads, norms before or after a
+branch, activation, pooling) is read from ``config.json`` (``num_heads``, ``norm_first``, ``activation``, ``pool``),
+else taken to be usual and said.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A table of names drafted from names and shapes: what they determine, and what had to be guessed.
 
-Weights do not tell the number of heads, the activation, or whether norms stand before or after a branch. Such settings are
-taken from a ``config.json`` next to the file where it has them, else guessed, and each guess is listed.
+Weights do not tell the number of heads, the activation, or whether norms stand before or after a branch. Such settings
+are taken from a ``config.json`` next to the file where it has them, else guessed, and each guess is listed.
 """
 
 from __future__ import annotations
@@ -232,10 +232,9 @@ def _positions(made: Draft, parts: Outside, config: Mapping[str, Any]) -> None:
         raise UserError(
             f"its {rows} positions are those of no square image; put image_size into config.json next to the file"
         )
-    wanted = (1, rows, dim)
-    options = {} if parts.positions.shape == wanted else {"shape": parts.positions.shape}
+    shape = () if parts.positions.shape == (1, rows, dim) else parts.positions.shape
     (name,) = parts.positions.names.values()
-    made.places["vit.positions.embedding"] = Place((name,), **options)
+    made.places["vit.positions.embedding"] = Place((name,), shape)
 
 
 def _ending(made: Draft, parts: Outside, config: Mapping[str, Any]) -> None:

@@ -75,7 +75,7 @@ class Place:
 
 
 def rules(places: Mapping[str, Place], vit: ViTConfig) -> list[Rule]:
-    """The rules of a whole table; ``{i}`` in the names of both sides is the number of a block, ``{n}`` that from 1 on."""
+    """The rules of a whole table; ``{i}`` in the names of both sides is a block's number, ``{n}`` that from 1 on."""
     found = []
     for ours, place in places.items():
         count = vit.depth if "{i}" in ours else 1

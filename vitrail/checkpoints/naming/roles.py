@@ -20,8 +20,8 @@ WORDS = {
     "v": r"(^|[._])(to_|w_?)?v(alues?)?(_?(proj|lin(ear)?))?$",
     "kv": r"kv",
     "out": r"out|(^|[._])o(_proj)?$|wo$|proj|dense",
-    "fc1": r"(fc|linear|lin|dense|layer|w)_?1|c_fc|up|intermediate|expand|(mlp|net|ffn?|feed_forward|layers)\.[01]$|in$",
-    "fc2": r"(fc|linear|lin|dense|layer|w)_?2|c_proj|down|output|contract|(mlp|net|ffn?|feed_forward|layers)\.[2-9]$|out$",
+    "fc1": r"(fc|linear|lin|dense|layer|w)_?1|c_fc|up|intermediate|expand|(mlp|net|ffn?|feed_forward|layers)\.[01]$",
+    "fc2": r"(fc|linear|lin|dense|layer|w)_?2|c_proj|down|output|contract|(mlp|net|ffn?|feed_forward|layers)\.[2-9]$",
 }
 KINDS = (("qkv", "out", "fc1", "fc2"), ("q", "k", "v", "out", "fc1", "fc2"), ("q", "kv", "out", "fc1", "fc2"))
 
@@ -92,8 +92,8 @@ def _score(assignment: Assignment) -> tuple[int, int, int]:
         attention, mlp = bool(ATTENTION.search(layer.path)), bool(FEED_FORWARD.search(layer.path))
         parts += (mlp - attention) if role.startswith("fc") else (attention - mlp)
     inside = [layer.path for role, layer in assignment.items() if not role.startswith("fc")]
-    mlp = [assignment["fc1"].path, assignment["fc2"].path]
-    together = min(_shared(a, b) for a in inside for b in inside) + _shared(*mlp)
+    together = min(_shared(a, b) for a in inside for b in inside)
+    together += _shared(assignment["fc1"].path, assignment["fc2"].path)
     return parts, words, together
 
 

@@ -46,7 +46,7 @@ def is_table(name: str) -> bool:
     return name.endswith(SUFFIXES)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Table:
     """A :class:`vitrail.checkpoints.dialects.Dialect` of one model.
 

@@ -109,8 +109,8 @@ class PreprocessConfig(PreprocessOptions):
         """The same for images of other channels: mean and deviation are the mean of all channels'."""
         if channels == self.channels:
             return self
-        one = {name: (sum(values) / len(values),) for name, values in (("mean", self.mean), ("std", self.std))}
-        return replace(self, channels=channels, **one)
+        mean, std = ((sum(values) / len(values),) for values in (self.mean, self.std))
+        return replace(self, channels=channels, mean=mean, std=std)
 
     @property
     def shows_all(self) -> bool:
