@@ -1,7 +1,8 @@
-"""mlfoundations/open_clip#998, facebookresearch/dinov2#154: ``train --init x.pth --allow-pickle`` said "pass --allow-pickle".
+"""mlfoundations/open_clip#998, facebookresearch/dinov2#154: ``train --init x.pth --allow-pickle`` said "pass
+--allow-pickle".
 
-The flag means every file that a verb opens. Siblings looked at: pretraining, ``vitrail.fit``, a teacher, resuming (a run
-folder cannot allow it), averages, adapters, uploads, and every verb with a parameter of weights.
+The flag means every file that a verb opens. Siblings looked at: pretraining, ``vitrail.fit``, a teacher, resuming (a
+run folder cannot allow it), averages, adapters, uploads, and every verb with a parameter of weights.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """mrdbourke/pytorch-deep-learning#1221: torchvision's ViT after ``model.heads = nn.Linear(…)`` or Dropout and Linear.
 
-Siblings looked at: the same in timm, a layer without bias; a head beside a wrapped backbone; an MLP in its place, which only ``--init`` can do without.
+Siblings looked at: the same in timm, a layer without bias; a head beside a wrapped backbone; an MLP in its place, which
+only ``--init`` can do without.
 """
 
 from __future__ import annotations

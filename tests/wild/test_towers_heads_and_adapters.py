@@ -1,5 +1,5 @@
-"""facebookresearch/dinov2#284, mlfoundations/open_clip#663, huggingface/peft#1453: DINOv2's linear classifiers, open_clip's
-towers from timm, and LoRA adapters that are merged when they are opened.
+"""facebookresearch/dinov2#284, mlfoundations/open_clip#663, huggingface/peft#1453: DINOv2's linear classifiers,
+open_clip's towers from timm, and LoRA adapters that are merged when they are opened.
 
 Siblings looked at: classifiers on one layer and on four; projections that are linear, an MLP, the trunk's own head, or
 none; adapters whose weights are a path, a path beside the adapter, or not here; their heads.
