@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime
+import json
 import os
 import pathlib
 import sys
@@ -102,6 +103,24 @@ STATES = {
 def test_states_of_trainings(model: nn.Module, case: str, tmp_path: Path) -> None:
     name, make = STATES[case]
     opened(make(model.state_dict()), tmp_path / name, model)
+
+
+def test_shards_of_pickles_and_folders_with_one(model: nn.Module, tmp_path: Path) -> None:
+    state = model.state_dict()
+    half = len(state) // 2
+    parts = {"pytorch_model-1.bin": list(state)[:half], "pytorch_model-2.bin": list(state)[half:]}
+    (tmp_path / "shards").mkdir()
+    for file, names in parts.items():
+        torch.save({name: state[name] for name in names}, tmp_path / "shards" / file)
+    index = {"weight_map": {name: file for file, names in parts.items() for name in names}}
+    (tmp_path / "shards" / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    (tmp_path / "one").mkdir()
+    torch.save(state, tmp_path / "one" / "checkpoint-9.ckpt")
+    for folder in ("shards", "one"):
+        with pytest.raises(UserError, match="pass --allow-pickle"):
+            open_checkpoint(tmp_path / folder)
+        found = open_checkpoint(tmp_path / folder, allow_pickle=True)
+        assert distance(found.load(), model, torch.randn(1, 3, 32, 32)) < 1e-5
 
 
 def test_what_runs_code_is_still_refused(model: nn.Module, tmp_path: Path) -> None:

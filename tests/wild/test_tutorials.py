@@ -2,7 +2,7 @@
 else a table of names, drafted from shapes.
 
 Siblings looked at: norms before and after a branch, ReLU, the mean of the patches, blocks in ``Residual`` or not, heads
-of one layer or two, queries, keys and values in one tensor or three, MLPs as wide as a token or as the queries, keys and
+of one layer or two, queries, keys and values in one tensor or three, MLPs as wide as a token or as queries, keys and
 values together, extras of a training, what a table can get wrong.
 """
 

@@ -26,7 +26,7 @@ from vitrail import registry
 from vitrail.errors import UserError
 from vitrail.machine import num_cores
 
-PICKLE = "pickle"
+PICKLE, PICKLED_INDEX = "pickle", ".bin.index.json"
 HEAD_BYTES = 512
 READERS = 4  # threads at most: the system copies out of its cache as fast as one core does; more than cores are slower
 
@@ -85,7 +85,7 @@ def open_tensors(path: str | Path, *, allow_pickle: bool = False) -> Tensors:
     if name is None:
         known = [suffix for each in _names() for suffix in _load(each).SUFFIXES]
         raise UserError(f"{path} is no weights file that Vitrail reads; it reads {', '.join(known)}")
-    if name == PICKLE:
+    if name == PICKLE or path.name.lower().endswith(PICKLED_INDEX):
         require_allowed(path, allow_pickle)
     opened: Tensors = _load(name).open_tensors(path)
     return opened
