@@ -78,9 +78,18 @@ def lacks(description: Description) -> str | None:
     """What that code does not compute."""
     model = pooled.read(description)
     vit, block = model.vit, model.vit.block
-    return tensors_only.lacks(model) or tensors_only.first(
+    return tensors_only.first(
         (
             (f"{vit.embed.kind} stem", vit.embed.kind != "patch"),
+            ("overlapping patches", vit.patch_embed.stride not in (None, vit.patch_size)),
+            ("padding of images", vit.patch_embed.pad),
+            ("image that its patches do not cover", vit.patch_embed.drop),
+            ("register tokens", bool(vit.registers)),
+            ("distillation token", vit.distillation_token),
+            ("class token without position", vit.class_token and not vit.class_position),
+            ("post-norm blocks", block.order != "pre"),
+            ("QK-norm", block.qk_norm),
+            ("heads of a width other than dim / heads", vit.head_dim * vit.heads != vit.dim),
             ("patches without bias", not vit.patch_embed.bias),
             ("norm of patches", vit.patch_embed.norm),
             (f"{vit.positions} positions", vit.positions != "learned"),

@@ -142,6 +142,7 @@ def _take_head(outside: Outside, layers: list[Layer], dim: int) -> None:
 def _take_norms(outside: Outside, layers: list[Layer], dim: int, blocks: str) -> None:
     norms = [layer for layer in layers if layer.shape == (dim,) and set(layer.names) == {"weight", "bias"}]
     heads = {layer.path.rpartition(".")[0] for layer in outside.head} - {""}
+    heads = {head for head in heads if not blocks.startswith(f"{head}.")}  # the whole model is no head
     in_head = [layer for layer in norms if layer.path.rpartition(".")[0] in heads]
     parent = blocks.rpartition(".")[0].rpartition(".")[0]
     rest = [layer for layer in norms if layer not in in_head]
