@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the two tables below, for type checkers; tests/test_public.
     from vitrail.benchmarking import benchmark as benchmark
     from vitrail.calibration import calibrate as calibrate
     from vitrail.conversion import convert as convert
+    from vitrail.conversion import draft_names as draft_names
     from vitrail.conversion import inspect as inspect
     from vitrail.errors import UserError as UserError
     from vitrail.evaluation import evaluate as evaluate
@@ -60,6 +61,7 @@ _PUBLIC = {
     "benchmark": "vitrail.benchmarking",
     "calibrate": "vitrail.calibration",
     "convert": "vitrail.conversion",
+    "draft_names": "vitrail.conversion",
     "cross_validate": "vitrail.train.cross_validation",
     "evaluate": "vitrail.evaluation",
     "export": "vitrail.exporting",

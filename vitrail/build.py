@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from vitrail import registry
-from vitrail.checkpoints import foreign, native, rules
-from vitrail.checkpoints.containers import open_tensors
+from vitrail.checkpoints import adapters, extras, foreign, native, rules
+from vitrail.checkpoints.containers import Tensors, open_tensors
 from vitrail.checkpoints.locate import find_weights
 from vitrail.config import from_dict
 from vitrail.data.transforms.preprocess import PreprocessConfig
@@ -61,21 +61,27 @@ class LazyCheckpoint:
         return self.task
 
 
-def open_checkpoint(path: str | Path, *, allow_pickle: bool = False) -> LazyCheckpoint:
+def open_checkpoint(
+    path: str | Path, *, allow_pickle: bool = False, names: str | None = None, backbone: bool = False
+) -> LazyCheckpoint:
     """Open the weights of a run folder, a weights file, another library's folder or a model of the hub.
 
     A file can claim no more memory than its size.
 
     Args:
         allow_pickle: accept files of torch.save from other libraries.
+        names: the file of a table of names, for weights of no known library.
+        backbone: accept a model whose head cannot be computed, without it.
 
     Raises:
         UserError: nothing there, or a file that is damaged, hostile or of no known dialect.
     """
+    if adapters.is_adapter(path):
+        return _with_adapter(Path(path), allow_pickle=allow_pickle, names=names, backbone=backbone)
     file = find_weights(path, allow_pickle=allow_pickle)
     tensors = open_tensors(file, allow_pickle=allow_pickle)
     ours = native.find(tensors)
-    found = _native(ours) if ours else _foreign(foreign.find(tensors))
+    found = _native(ours) if ours else _of_other(tensors, names, backbone=backbone)
     try:
         require_fit(found.preprocess, found.task)
     except UserError as error:
@@ -110,12 +116,50 @@ def _native(found: native.Native) -> LazyCheckpoint:
     return LazyCheckpoint(path, task, preprocess, found.load, found.meta.get("metrics"))
 
 
+def _with_adapter(folder: Path, *, allow_pickle: bool, names: str | None, backbone: bool) -> LazyCheckpoint:
+    """The weights that an adapter of PEFT was trained on, with the adapter added."""
+    merged = adapters.merged(folder, allow_pickle=allow_pickle)
+    try:
+        found = open_checkpoint(merged.file, names=names, backbone=backbone)
+    except UserError as error:
+        raise UserError(str(error).replace(str(merged.file), f"{merged.source} with {folder}")) from None
+
+    def read() -> dict[str, Tensor]:
+        assert merged.file.is_file(), "the file goes with its holder"
+        return found.read()
+
+    return replace(found, file=folder, read=read)
+
+
+def _of_other(tensors: Tensors, names: str | None, *, backbone: bool) -> LazyCheckpoint:
+    """The file of another library; where its head alone cannot be computed, without it or an error that says so."""
+    try:
+        return _foreign(foreign.find(tensors, names=names))
+    except UserError as error:
+        try:
+            found = foreign.find(tensors, names=names, with_head=False)
+            without_head = _foreign(found)
+        except UserError:
+            raise error from None
+        if backbone:
+            return without_head
+        if foreign.has_known_head(tensors, found):  # the head is as it should be: something else is wrong
+            raise error from None
+        head = extras.shown(set(found.left_out))
+        raise UserError(
+            f"{tensors.path} has a head ({head}) that Vitrail does not compute; its backbone is known: give it to "
+            "--init, which needs no head"
+        ) from None
+
+
 def _foreign(found: foreign.Foreign) -> LazyCheckpoint:
     path, description = found.tensors.path, found.description
     task = _on_meta(registry.load_from(REGISTRIES, description.task), description.config, path)
     preprocess, about_preprocessing = _preprocess(description.preprocess, task)
-    read = partial(rules.load, found.plan(task.state_dict()))
-    assumed = (*description.assumed, *about_preprocessing)
+    plan = found.plan(task.state_dict())
+    read = partial(rules.load, plan)
+    left_out = {*found.left_out, *plan.left_out}
+    assumed = (*description.assumed, *about_preprocessing, *([extras.in_words(left_out)] if left_out else ()))
     return LazyCheckpoint(path, task, preprocess, read, dialect=found.dialect, assumed=assumed)
 
 

@@ -13,7 +13,10 @@ from typing import Any
 
 from vitrail.build import open_checkpoint
 from vitrail.checkpoints import foreign, native, pooled
+from vitrail.checkpoints.containers import open_tensors
 from vitrail.checkpoints.description import Description
+from vitrail.checkpoints.locate import find_weights
+from vitrail.checkpoints.naming import drafted, table
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.errors import UserError
@@ -33,19 +36,23 @@ def convert(
     image_size: int | Pair | None = None,
     patch_size: int | Pair | None = None,
     allow_pickle: bool = False,
+    names: str | Path | None = None,
 ) -> Path:
     """Write the model of ``source`` as another library (or Vitrail itself, ``native``) reads it.
 
     Args:
         source: what :func:`vitrail.load` takes.
         out: a file with the suffix of the format, or a new folder, which gets config, preprocessing and labels too.
-        to: a library or one of its dialects, the module of a third party's dialect, or ``native``.
+        to: a library or one of its dialects, the module of a third party's dialect, the file of a table of names, or
+            ``native``.
         image_size: another native size, in pixels; positions are resampled by the rule of the source.
+        allow_pickle, names: as of :func:`vitrail.load`.
 
     Raises:
         UserError: the source cannot be read, or the target cannot express the model; what it lacks is named.
     """
-    model = load(source, image_size=image_size, patch_size=patch_size, device="cpu", allow_pickle=allow_pickle)
+    options: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size, "names": names}
+    model = load(source, device="cpu", allow_pickle=allow_pickle, **options)
     if to == native.NAME:
         out = Path(out) if Path(out).suffix else Path(out) / "model.safetensors"
         model.save(out)
@@ -53,7 +60,10 @@ def convert(
     task, preprocess = model.task, model.preprocess.config
     if preprocess.tiles is not None:
         note(f"tiles are left out: files of {to} cannot say that the model sees pictures tile by tile")
-    description, state = Description.of(task, preprocess), task.state_dict()
+    described = Description.of(task, preprocess)
+    description, state = pooled.in_units(described, task.state_dict())
+    if description is not described:
+        note("numbers are written in their own unit: mean and deviation are part of the head")
     try:
         dialect = foreign.dialect_for(to, description)
     except UserError:
@@ -75,17 +85,19 @@ def inspect(
     image_size: int | Pair | None = None,
     patch_size: int | Pair | None = None,
     allow_pickle: bool = False,
+    names: str | Path | None = None,
 ) -> dict[str, Any]:
     """What a weights file is, as plain JSON types; no tensor is read.
 
     Args:
         path: what :func:`vitrail.load` takes.
         image_size: list what this size would adapt.
+        allow_pickle, names: as of :func:`vitrail.load`.
 
     Raises:
         UserError: as :func:`vitrail.load`.
     """
-    found = open_checkpoint(path, allow_pickle=allow_pickle)
+    found = open_checkpoint(path, allow_pickle=allow_pickle, names=None if names is None else str(names))
     task, vit = found.task, image_encoder(found.task)
     before = vit.config
     adapted = list(found.assumed)
@@ -106,8 +118,25 @@ def inspect(
         "config": to_dict(task.config),
         "preprocess": to_dict(found.preprocess),
         "adapted": adapted,
-        "writes_as": _fits(Description.of(task, found.preprocess)) if foreign.holds(task.name) else {},
+        "writes_as": _fits(pooled.in_units(Description.of(task, found.preprocess))[0])
+        if foreign.holds(task.name)
+        else {},
     }
+
+
+def draft_names(path: str | Path, *, allow_pickle: bool = False) -> str:
+    """A table of names (YAML) for weights of no known library, from names and shapes; comments say what was guessed.
+
+    Args:
+        path: what :func:`vitrail.load` takes.
+        allow_pickle: accept files of torch.save.
+
+    Raises:
+        UserError: the file cannot be read, or is of no ViT whose parts its shapes tell.
+    """
+    file = find_weights(path, allow_pickle=allow_pickle)
+    with open_tensors(file, allow_pickle=allow_pickle) as tensors:
+        return table.to_yaml(*drafted.table(tensors))
 
 
 def _fits(description: Description) -> dict[str, str]:

@@ -14,7 +14,7 @@ from vitrail.nn.encoder import Encoder
 from vitrail.nn.head import Head, HeadConfig
 from vitrail.nn.init import initialise
 from vitrail.nn.mlp import MlpKind
-from vitrail.nn.pooling import PoolKind, build_pool, pooled_dim
+from vitrail.nn.pooling import ClassTokensMeanPool, PoolKind, build_pool, pooled_dim
 from vitrail.trainable import Embedder, Losses, Trainable
 from vitrail.vit import ViT, ViTConfig
 
@@ -44,6 +44,8 @@ class PooledModel(Embedder):
         kind: PoolKind = config.pool or ("cls" if model.class_token else "mean")
         if kind.startswith("cls") and not model.class_token:
             raise UserError(f"pool={kind!r} needs a model with class_token=true; choose pool='mean'")
+        if kind == "cls4_mean" and model.depth < ClassTokensMeanPool.num_layers:
+            raise UserError(f"pool='cls4_mean' takes the last {ClassTokensMeanPool.num_layers} of {model.depth} layers")
         distilled = kind == "cls_distillation"
         if distilled != config.head.distilled or (distilled and not model.distillation_token):
             raise UserError("pool='cls_distillation', head.distilled and model.distillation_token go together; set all")
@@ -65,6 +67,9 @@ class PooledModel(Embedder):
 
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the pooled vector before the head, B D."""
+        if isinstance(self.pool, ClassTokensMeanPool):
+            last = range(self.vit.depth - self.pool.num_layers, self.vit.depth)
+            return self.pool.from_layers(self.vit.intermediates(images, last, norm=True))
         features = self.vit(images)
         return self.pool(features.prefix, features.patches)
 

@@ -338,6 +338,7 @@ def load(
     patch_size: int | Pair | None = None,
     device: str | torch.device = "auto",
     allow_pickle: bool = False,
+    names: str | Path | None = None,
     engine: str | None = None,
     precision: str = "fp32",
     exact: bool = False,
@@ -352,6 +353,7 @@ def load(
         patch_size: another patch; its kernel is resized by the pseudo-inverse (Beyer et al. 2023, FlexiViT).
         allow_pickle: accept files of torch.save, read in a child process that cannot run what is in them, and .pt2
             files, which can run code.
+        names: the file of a table of names, for weights of no known library.
         engine: what runs the model (:mod:`vitrail.engines`), or ``auto`` for the one that is measured to be the
             fastest; default: PyTorch, ``eager``, and for an exported file its own. Graphs and measurements are kept in
             the user's cache (:mod:`vitrail.engines.cache`).
@@ -371,7 +373,7 @@ def load(
         preprocess = dataclasses.replace(file.preprocess, size=size)
         return Predictor(file.task, preprocess, device="cpu", metrics=file.metrics, engine=file.engine, exact=exact)
     device = _device_for(engine, precision, device)
-    found = open_checkpoint(path, allow_pickle=allow_pickle)
+    found = open_checkpoint(path, allow_pickle=allow_pickle, names=None if names is None else str(names))
     for line in found.assumed:
         note(line)
     task: Embedder = found.load()

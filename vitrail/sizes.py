@@ -7,6 +7,7 @@ import dataclasses
 from vitrail.console import note
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
+from vitrail.ops.channels import in_words
 from vitrail.ops.grid import Pair
 from vitrail.tasks import require_tileable
 from vitrail.trainable import Embedder, EncoderModule, image_encoder
@@ -27,6 +28,22 @@ def resize(task: Embedder, image_size: int | Pair | None = None, patch_size: int
             encoder.resize(image_size, patch_size)
     task.after_resize()
     task.config = dataclasses.replace(task.config, model=image_encoder(task).config)
+
+
+def adapt_channels(task: Embedder, channels: int) -> str | None:
+    """Let a task's image encoders take images of other channels, in place; what was done with which kernel, or None.
+
+    Raises:
+        UserError: the architecture ties its weights to the channels.
+    """
+    before = image_encoder(task).config.channels
+    if before == channels:
+        return None
+    for encoder in task.encoders().values():
+        if isinstance(encoder, ViT):
+            encoder.adapt_channels(channels)
+    task.config = dataclasses.replace(task.config, model=image_encoder(task).config)
+    return f"the patch kernel {in_words(before, channels)}"
 
 
 def adapt(

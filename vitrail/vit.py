@@ -27,6 +27,7 @@ from vitrail.nn.recording import recorded
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.nn.resnet_stem import ResNetStem
 from vitrail.nn.windows import WindowConfig, Windows
+from vitrail.ops.channels import adapt_channels
 from vitrail.ops.grid import Grid, Pair, as_pair
 from vitrail.ops.patches import padded_cells
 from vitrail.ops.relative import offsets
@@ -248,6 +249,22 @@ class ViT(Encoder, Initialised):
             if (relative := cast("Block", block).attention.relative) is not None:
                 relative.resize(grid)
         self.config = resized
+
+    def adapt_channels(self, channels: int) -> None:
+        """Change the number of channels of images in place: the first kernel is summed or repeated.
+
+        Raises:
+            UserError: patches are normalised, which ties their LayerNorm to the channels.
+        """
+        before = self.config.channels
+        if before == channels:
+            return
+        if self.config.patch_embed.norm:
+            raise UserError(f"the channels of a model with embed.norm cannot change from {before} to {channels}")
+        first = next(m for m in self.embed.modules() if isinstance(m, nn.Conv2d) and m.in_channels == before)
+        first.weight = nn.Parameter(adapt_channels(first.weight.detach(), channels))
+        first.in_channels = channels
+        self.config = dataclasses.replace(self.config, channels=channels)
 
     def _at(
         self,

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from vitrail import files, registry
-from vitrail.checkpoints import rules
+from vitrail.checkpoints import heads, pooled, rules, wrappers
 from vitrail.checkpoints.beside import Beside, read_beside
 from vitrail.checkpoints.containers import Tensors, npz, safetensors
 from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.dialects import Dialect
+from vitrail.checkpoints.naming import table
+from vitrail.checkpoints.shapes import LATER
+from vitrail.checkpoints.wrappers import Renamed
 from vitrail.errors import UserError, did_you_mean
 
 DIALECTS = "checkpoints.dialects"
 ENTRY_POINTS = "vitrail.dialects"
-_REPEATED = re.compile(r"\.(?:[4-9]|\d\d+)\.")  # in the names of later blocks, which tell no more than the first's
 
 
 @dataclass(frozen=True)
 class Foreign:
     """An open file of another library whose header and JSON have been read, and no tensor yet."""
 
-    tensors: Tensors
+    tensors: Renamed
     dialect: str
     description: Description
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of tensors beside the model."""
+        return self.tensors.left_out
 
     def plan(self, like: Mapping[str, Tensor]) -> rules.Plan:
         """How the file becomes the state dict of a model like this; no tensor is read.
@@ -48,34 +54,52 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Dialect:
-    """The dialect of this name, or in the module of a dotted name.
+    """The dialect of this name, in the module of a dotted name, or in the file of a table of names.
 
     Raises:
         UserError: there is none, or it lacks a name of the contract.
     """
+    if table.is_table(name):
+        return table.read(name)
     module = registry.load(DIALECTS, name)
     if not isinstance(module, Dialect):
         raise UserError(f"the module {name!r} is no dialect; vitrail.checkpoints.dialects has the names that one needs")
     return module
 
 
-def find(tensors: Tensors) -> Foreign:
+def find(tensors: Tensors, *, names: str | None = None, with_head: bool = True) -> Foreign:
     """The dialect of an open weights file, and what it describes.
+
+    Args:
+        names: the dialect, or the file of a table of names; default: the one that knows the file's names.
+        with_head: read the head too; otherwise it is left out, whatever it is.
 
     Raises:
         UserError: of no known dialect, or the JSON next to it is damaged or hostile.
     """
     path = tensors.path
     beside = read_beside(path, tensors.metadata)
-    name = _dialect(tensors, beside, path)
+    name, model = _dialect(tensors, beside, path, names)
     dialect = load(name)
-    shapes = {dialect.canonical(key): entry.shape for key, entry in tensors.entries.items()}
+    head = getattr(dialect, "HEAD", "")
+    model, about_head = heads.settle(model, head)
+    if not with_head:
+        model = heads.without(model, head) if head else model
+    shapes = {dialect.canonical(key): entry.shape for key, entry in model.entries.items()}
     try:
-        return Foreign(tensors, name, dialect.describe(shapes, beside))
+        description = dialect.describe(shapes, beside)
+        assumed = (*description.assumed, *about_head) if with_head else description.assumed
+        return Foreign(model, name, replace(description, assumed=assumed))
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
         if isinstance(error, UserError):
             raise UserError(f"{path}: {error}") from None
         raise UserError(f"{path} looks like {name}, but its shapes or config do not tell a model: {error!r}") from None
+
+
+def has_known_head(tensors: Tensors, found: Foreign) -> bool:
+    """Whether what was left out of a file is a head as the dialect's library has it."""
+    head = getattr(load(found.dialect), "HEAD", "")
+    return not head or any(name.endswith(f"{head}.weight") for name in tensors.entries)
 
 
 def libraries() -> dict[str, list[str]]:
@@ -123,7 +147,9 @@ def lacks(name: str, description: Description) -> str | None:
     dialect = load(name)
     if description.task not in dialect.TASKS:
         return f"format for the task {description.task!r}"
-    return dialect.lacks(description)
+    held = getattr(dialect, "HOLDS", ())
+    rare = (what for what, there in pooled.rare(description) if there and what not in held)
+    return next(rare, None) or dialect.lacks(description)
 
 
 def save(name: str, out: str | Path, description: Description, state: Mapping[str, Tensor]) -> Path:
@@ -157,16 +183,24 @@ def save(name: str, out: str | Path, description: Description, state: Mapping[st
     return out
 
 
-def _dialect(tensors: Tensors, beside: Beside, path: Path) -> str:
-    found = []
-    first = [key for key in tensors.entries if not _REPEATED.search(key)]
-    for name in names():
-        dialect = load(name)
-        if dialect.matches({dialect.canonical(key) for key in first}, beside):
-            found.append(name)
+def _dialect(tensors: Tensors, beside: Beside, path: Path, named: str | None) -> tuple[str, Renamed]:
+    """The dialect of a file, and the model in it."""
+
+    def matching(keys: Collection[str]) -> list[str]:
+        first = [key for key in keys if not LATER.search(key)]
+        tried = [named] if named is not None else names()
+        dialects = ((name, load(name)) for name in tried)
+        return [name for name, each in dialects if each.matches({each.canonical(key) for key in first}, beside)]
+
+    model, found = wrappers.unwrapped(tensors, matching)
     if not found:
         some = ", ".join(list(tensors.entries)[:3])
-        raise UserError(f"{path} is of no dialect that Vitrail supports (its tensors: {some}, …); it is no ViT's")
+        if named is not None:
+            raise UserError(f"{path} holds no tensors by the names of {named} (its tensors: {some}, …); correct them")
+        raise UserError(
+            f"{path} is of no dialect that Vitrail supports (its tensors: {some}, …); if it is a ViT, "
+            "`vitrail inspect FILE --draft-names` drafts a table of its names for --names"
+        )
     if len(found) > 1:
         raise UserError(f"{path} holds tensors of several libraries ({', '.join(found)}); keep those of one")
-    return found[0]
+    return found[0], model

@@ -27,15 +27,17 @@ from vitrail.nn.pooling import PoolKind
 T = TypeVar("T")
 
 FILE = "model.safetensors"
+TASKS = (*pooled.TASKS, "multilabel", "regression")  # by the config's problem_type
 _ACTIVATIONS = {
     "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
-    "gelu_accurate": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu",
+    "gelu_accurate": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu", "relu": "relu",
 }  # fmt: skip
 _NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
 _FROM_5 = {
     ".attention.q_proj.": ".attention.attention.query.", ".attention.k_proj.": ".attention.attention.key.",
     ".attention.v_proj.": ".attention.attention.value.", ".attention.o_proj.": ".attention.output.dense.",
 }  # fmt: skip
+OWN = "vitrail"  # the key in config.json of what the library has no name for
 NUM_HEADS = 12  # the default of every family's config
 QKV = stacked_layer("attention.qkv", *(f"attention.attention.{part}" for part in ("query", "key", "value")))
 ATTENTION_OUT = layer("attention.out", "attention.output.dense")
@@ -188,17 +190,36 @@ def describe(
         settings: of the encoder, for :class:`ViTConfig`.
         pool, outputs, labels, head, layout: as of :func:`vitrail.checkpoints.pooled.describe`.
     """
+    problem, about_problem = _problem(beside.config, outputs if labels else 0)
     return pooled.describe(
         vit_config(settings),
         pool=pool,
+        problem=problem,
+        threshold=(beside.config.get(OWN) or {}).get("threshold"),
         head=head,
         outputs=outputs,
         labels=labels,
         classes=classes(beside.config, beside, outputs) if labels else (),
         preprocess=preprocess(beside),
-        assumed=config.assumed,
+        assumed=[*config.assumed, *about_problem],
         layout=layout,
     )
+
+
+def _problem(config: dict[str, Any], outputs: int) -> tuple[str, list[str]]:
+    """``problem_type``, and what of it was assumed.
+
+    Raises:
+        UserError: one that the library does not have.
+    """
+    single, numbers = "single_label_classification", "regression"
+    named = config.get("problem_type")
+    if named is None:  # one output has no other class to be compared with: the library learns a number
+        about = "problem_type: regression, as transformers has it for one output; set it in config.json if it differs"
+        return (numbers, [about]) if outputs == 1 else (single, [])
+    if named not in pooled.PROBLEMS:
+        raise UserError(f"problem_type {named!r} in config.json is none of {', '.join(pooled.PROBLEMS)}; correct it")
+    return str(named), []
 
 
 def preprocess(beside: Beside) -> PreprocessConfig | None:
@@ -226,7 +247,13 @@ def labels_json(model: PooledModel) -> dict[str, Json]:
     names = model.classes if model.labels else ()
     if not names:
         return {}
-    return {"id2label": {str(i): n for i, n in enumerate(names)}, "label2id": {n: i for i, n in enumerate(names)}}
+    found: dict[str, Json] = {
+        "id2label": {str(i): n for i, n in enumerate(names)},
+        "label2id": {n: i for i, n in enumerate(names)},
+    }
+    if model.problem != "single_label_classification" or len(names) == 1:
+        found["problem_type"] = model.problem
+    return found | ({OWN: {"threshold": model.threshold}} if model.threshold != 0.5 else {})
 
 
 def config_json(model: PooledModel, kind: str, architecture: str, **more: Json) -> dict[str, Json]:
@@ -285,6 +312,7 @@ def lacks(model: PooledModel, own: dict[str, bool]) -> str | None:
         "head with a norm": model.head.norm,
         "head without bias": bool(model.outputs) and not model.head.bias,
         "projection of its features": bool(model.outputs) and not model.labels,
+        "unit of numbers beside its head": model.scaled,
     }
     return next((name for name, there in {**common, **own}.items() if there), None)
 

@@ -11,6 +11,10 @@ from vitrail.checkpoints.known_weights import KNOWN, KnownWeights
 from vitrail.console import printable
 from vitrail.errors import UserError, did_you_mean
 
+PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
+"""Files of torch.save, of which a folder may hold one in place of the weights that other libraries name."""
+PICKLED_SHARDS = "pytorch_model.bin.index.json"
+
 
 def find_weights(path: str | Path, *, allow_pickle: bool = False) -> Path:
     """The weights file of a run folder, of another library's folder or of a model on the hub; a file is itself.
@@ -46,8 +50,10 @@ def find_weights(path: str | Path, *, allow_pickle: bool = False) -> Path:
         raise UserError(
             f"{printable(str(path))!r} holds no weights/best.safetensors; give the folder of a finished run"
         )
-    candidates = [path / name for name in WEIGHTS if (path / name).is_file()]
+    candidates = [path / name for name in (*WEIGHTS, PICKLED_SHARDS) if (path / name).is_file()]
     candidates += [] if candidates else sorted([*path.glob("*.safetensors"), *path.glob("*.npz")])
+    pickles = [each for each in path.iterdir() if each.name.lower().endswith(PICKLED) and each.is_file()]
+    candidates += pickles if not candidates and len(pickles) == 1 else []
     if not candidates:
         raise UserError(
             f"{path} holds no weights: neither weights/best.safetensors of a run nor {WEIGHTS[0]}; "

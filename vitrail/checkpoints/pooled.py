@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from vitrail.checkpoints.description import Description
+from vitrail.data.indexing.names import synonyms_of
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.nn.head import HeadConfig
 from vitrail.nn.pooling import PoolKind
-from vitrail.tasks import classification, features
+from vitrail.tasks import classification, features, multilabel, regression
 from vitrail.vit import ViTConfig
 
 TASKS = ("classification", "features")
+PROBLEMS = {
+    "single_label_classification": "classification",
+    "multi_label_classification": "multilabel",
+    "regression": "regression",
+}
+"""What a head's outputs are, by Hugging Face's names, and the task that each is here."""
 
 
 @dataclass(frozen=True)
 class PooledModel:
-    """Architecture, labels and preprocessing of either task, in the terms that libraries share.
+    """Architecture, labels and preprocessing of a task, in the terms that libraries share.
 
     Attributes:
         outputs: width of the head; 0: no head.
-        labels: whether the outputs are classes; otherwise they are a projection of the features (CLIP).
+        labels: whether the outputs are classes or numbers with names; otherwise they are a projection of the features
+            (CLIP).
         classes: names in the order of the outputs; empty without labels.
+        problem: what the outputs are, of :data:`PROBLEMS`.
+        threshold: from which a class of several counts as present.
+        scaled: numbers are in another unit than the head's outputs.
         layout: as of a :class:`Description`.
     """
 
@@ -34,22 +49,33 @@ class PooledModel:
     classes: tuple[str, ...] = ()
     preprocess: PreprocessConfig | None = None
     layout: frozenset[str] | None = None
+    problem: str = "single_label_classification"
+    threshold: float = 0.5
+    scaled: bool = False
 
 
 def read(description: Description) -> PooledModel:
-    """The common terms of a description of one of :data:`TASKS`."""
+    """The common terms of a description of one of :data:`TASKS` or :data:`PROBLEMS`."""
     config = description.config
-    assert isinstance(config, classification.Config | features.Config)
-    classes = config.classes if isinstance(config, classification.Config) else ()
+    assert isinstance(config, classification.Config | multilabel.Config | regression.Config | features.Config)
+    classes: tuple[str, ...] = ()
+    if isinstance(config, classification.Config | multilabel.Config):
+        classes = config.classes
+    elif isinstance(config, regression.Config):
+        classes = config.targets
+    kinds = (each for each, task in PROBLEMS.items() if task == description.task)
     return PooledModel(
         vit=config.model,
         pool=config.pool or default_pool(config.model),
         head=config.head,
-        outputs=len(classes) if isinstance(config, classification.Config) else config.projection,
+        outputs=config.projection if isinstance(config, features.Config) else len(classes),
         labels=bool(classes),
         classes=classes,
         preprocess=description.preprocess,
         layout=description.layout,
+        problem=next(kinds, "single_label_classification"),
+        threshold=config.threshold if isinstance(config, multilabel.Config) else 0.5,
+        scaled=isinstance(config, regression.Config) and not _in_units(config),
     )
 
 
@@ -69,30 +95,80 @@ def describe(
     preprocess: PreprocessConfig | None = None,
     assumed: Iterable[str] = (),
     layout: Iterable[str] = (),
+    problem: str = "single_label_classification",
+    threshold: float | None = None,
 ) -> Description:
-    """The description of a file: a classifier if its outputs are classes, else a feature extractor.
+    """The description of a file: of the task of ``problem`` if its outputs have names, else a feature extractor.
 
     Args:
         outputs, labels: as of a :class:`PooledModel`.
+        problem, threshold: as of a :class:`PooledModel`.
         classes: names that the file or its folder gives; as many numbered ones as outputs where they do not fit.
     """
     head = head or HeadConfig()
     assumed = tuple(assumed)
-    config: classification.Config | features.Config
-    if labels and outputs:
-        if len(classes) != outputs:
-            assumed += (f"classes: {outputs} without names; put their list into classes.json next to the file",)
-            classes = tuple(f"class {i}" for i in range(outputs))
-        config = classification.Config(model=vit, pool=pool, head=head, classes=classes)
+    config: classification.Config | multilabel.Config | regression.Config | features.Config
+    task = PROBLEMS[problem] if labels and outputs else TASKS[1]
+    if labels and outputs and len(classes) != outputs:
+        assumed += (f"classes: {outputs} without names; put their list into classes.json next to the file",)
+        classes = tuple(f"class {i}" for i in range(outputs))
+    if task == "classification":
+        config = classification.Config(model=vit, pool=pool, head=head, classes=classes, synonyms=synonyms_of(classes))
+    elif task == "multilabel":
+        more: dict[str, Any] = {"synonyms": synonyms_of(classes)}
+        more |= {} if threshold is None else {"threshold": threshold}
+        config = multilabel.Config(model=vit, pool=pool, head=head, classes=classes, **more)
+    elif task == "regression":
+        mean, std = (0.0,) * outputs, (1.0,) * outputs
+        config = regression.Config(model=vit, pool=pool, head=head, targets=classes, mean=mean, std=std)
     else:
         config = features.Config(model=vit, pool=pool, head=head, projection=outputs)
-    name = TASKS[0] if isinstance(config, classification.Config) else TASKS[1]
-    return Description(name, config, preprocess, assumed, frozenset(layout))
+    return Description(task, config, preprocess, assumed, frozenset(layout))
+
+
+def in_units(
+    description: Description, state: Mapping[str, Tensor] | None = None
+) -> tuple[Description, dict[str, Tensor]]:
+    """A regression whose head gives the numbers themselves, as other libraries' heads do; anything else unchanged.
+
+    Args:
+        state: of the task; its head takes mean and deviation in, up to rounding.
+    """
+    config, state = description.config, dict(state or {})
+    if not isinstance(config, regression.Config) or _in_units(config) or not config.head.bias:
+        return description, state
+    mean, std = (torch.tensor(values, dtype=torch.float64) for values in (config.mean, config.std))
+    for layer in ("head.output", "head.distillation"):
+        if f"{layer}.weight" in state:
+            weight, bias = state[f"{layer}.weight"], state[f"{layer}.bias"]
+            state[f"{layer}.weight"] = (weight.double() * std[:, None]).to(weight.dtype)
+            state[f"{layer}.bias"] = (bias.double() * std + mean).to(bias.dtype)
+    count = len(config.targets)
+    return replace(description, config=replace(config, mean=(0.0,) * count, std=(1.0,) * count)), state
+
+
+def _in_units(config: regression.Config) -> bool:
+    return not any(config.mean) and all(value == 1 for value in config.std)
 
 
 def describe_encoder(vit: ViTConfig, preprocess: PreprocessConfig | None) -> Description:
     """An encoder alone, to be written as a feature extractor; its tensors are called ``vit.…``."""
     return Description(TASKS[1], features.Config(model=vit), preprocess)
+
+
+RELU, TOKEN_SCALE = "ReLU", "attention scaled by the width of a token"
+RELU_HEAD = "head with a ReLU layer"
+
+
+def rare(description: Description) -> list[tuple[str, bool]]:
+    """What hardly a library has, and whether a model has it; the few dialects that can hold it name it in ``HOLDS``."""
+    vit = getattr(description.config, "model", None)
+    head = getattr(description.config, "head", None)
+    return [
+        (RELU, isinstance(vit, ViTConfig) and vit.block.mlp == "relu"),
+        (TOKEN_SCALE, isinstance(vit, ViTConfig) and vit.block.scale == "token"),
+        (RELU_HEAD, isinstance(head, HeadConfig) and bool(head.hidden) and head.activation == "relu"),
+    ]
 
 
 def default_pool(vit: ViTConfig) -> PoolKind:

@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vitrail.checkpoints import extras
 from vitrail.checkpoints.containers import Tensors, fill, require_finite, room
 from vitrail.errors import UserError
+from vitrail.ops.grid import Pair
 
 Read = Callable[[Sequence[Tensor]], Tensor]
 Write = Callable[[Tensor], Sequence[Tensor]]
@@ -76,6 +78,20 @@ def mapped(ours: str, theirs: str, read: Callable[[Tensor], Tensor], write: Call
     return Rule(ours, (theirs,), lambda parts: read(parts[0]), lambda value: (write(value),))
 
 
+def patches_last(ours: str, theirs: str, channels: int, patch: Pair) -> Rule:
+    """A last axis that is a flattened patch: theirs runs (height, width, channel), ours (channel, height, width)."""
+
+    def read(value: Tensor) -> Tensor:
+        value = value.unflatten(-1, (*patch, channels)).movedim(-1, -3)
+        return value.flatten() if value.ndim == 3 else value
+
+    def write(value: Tensor) -> Tensor:
+        value = value.unflatten(0, (channels, *patch)) if value.ndim == 1 else value
+        return value.movedim(-3, -1).flatten(-3)
+
+    return mapped(ours, theirs, read, write)
+
+
 def layer(ours: str, theirs: str) -> list[Rule]:
     """Weight and bias of a layer that both sides keep alike."""
     return [same(f"{ours}.{part}", f"{theirs}.{part}") for part in ("weight", "bias")]
@@ -117,12 +133,14 @@ class Plan:
         like: what we need, by name.
         table: the rule for each of ours.
         names: a name in the rules → the name in the file.
+        left_out: names in the file of tensors that are no part of a model, such as a loss's.
     """
 
     tensors: Tensors
     like: Mapping[str, Tensor]
     table: Mapping[str, Rule]
     names: Mapping[str, str]
+    left_out: tuple[str, ...] = ()
 
 
 def plan(
@@ -152,7 +170,8 @@ def plan(
     used = {part for name in like for part in table[name].theirs}
     _refuse(tensors.path, "lacks", sorted(used - entries.keys()))
     left = [n for n in entries if n not in used and not any(fnmatchcase(n, pattern) for pattern in ignored)]
-    _refuse(tensors.path, "has the unknown", left)
+    left_out = [name for name in left if extras.is_beside(name, entries[name])]
+    _refuse(tensors.path, "has the unknown", [name for name in left if name not in left_out])
     wrong = []
     for name, meta in like.items():
         parts = [torch.empty(entries[part].shape, device="meta") for part in table[name].theirs]
@@ -161,7 +180,7 @@ def plan(
         ):
             wrong.append((table[name].theirs or (name,))[0])
     _refuse(tensors.path, "has a shape or dtype that does not fit for", wrong)
-    return Plan(tensors, like, table, names)
+    return Plan(tensors, like, table, names, tuple(names[name] for name in left_out))
 
 
 def load(plan: Plan) -> dict[str, Tensor]:

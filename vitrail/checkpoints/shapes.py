@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,8 @@ from vitrail.errors import UserError
 from vitrail.nn.patch_embed import PatchEmbedConfig
 from vitrail.vit import ViTConfig
 
+LATER = re.compile(r"\.(?:[4-9]|\d\d+)\.")
+"""In the names of later blocks, which tell no more of a dialect than those of the first."""
 Shapes = Mapping[str, tuple[int, ...]]
 """By canonical name."""
 

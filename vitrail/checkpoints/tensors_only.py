@@ -64,7 +64,7 @@ def lacks(model: PooledModel) -> str | None:
             ("QK-norm", block.qk_norm),
             ("bias of queries and values alone", block.qkv_bias and not block.key_bias),
             ("SwiGLU", block.mlp == "swiglu"),
-            (f"{model.pool} pooling", model.pool in ("max", "cls_mean", "cls_distillation")),
+            (f"{model.pool} pooling", model.pool in ("max", "cls_mean", "cls4_mean", "cls_distillation")),
             ("head with a GELU layer", head.hidden is not None and head.activation == "gelu"),
         )
     )

@@ -17,6 +17,7 @@ from vitrail.checkpoints.beside import Beside
 from vitrail.checkpoints.pooled import PooledModel
 from vitrail.checkpoints.shapes import usual_heads
 from vitrail.checkpoints.tensors_only import plain
+from vitrail.data.indexing.names import Classes
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import from_timm, to_timm
 from vitrail.errors import UserError
@@ -164,10 +165,11 @@ class TimmConfig:
         labels = [str(label) for label in labels]
         texts = [str(descriptions.get(label, label)) for label in labels] if isinstance(descriptions, dict) else labels
         number = Counter(texts)
-        return tuple(
+        names = (
             text if number[text] == 1 else f"{text} ({label if label != text else i})"
             for i, (text, label) in enumerate(zip(texts, labels, strict=True))
         )
+        return Classes(names, ((label,) for label in labels) if texts != labels else ())
 
 
 def read(beside: Beside) -> TimmConfig:

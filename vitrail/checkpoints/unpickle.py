@@ -2,17 +2,15 @@
 
 Its environment holds no secrets, and it may start no process, open no connection, and take no more memory, time and
 disk than the file's size justifies (on Windows, which has no such limits, no more time than its parent waits).
-``torch.load(weights_only=True)`` refuses whatever is no tensor, number, text or collection of them; one
-more class passes: ``argparse.Namespace``, the options that DINO's files hold.
+``torch.load(weights_only=True)`` refuses whatever is no tensor, number, text or collection of them. Options and
+counters that trainings save beside their weights (:mod:`vitrail.checkpoints.inert`) pass as objects that do nothing.
 
-Of a training's checkpoint one state is taken: the first of :data:`NESTS` that is there, again and again. Then go
-the prefixes of :data:`PREFIXES` that all its names share; where some names begin with ``backbone.``, heads of
-pretraining next to them (:data:`PRETRAINING`) are left out. What is no tensor is dropped.
+Of a training's checkpoint one state is taken: that under the first of :data:`NESTS` which holds weights, else the
+largest mapping that does, again and again. What is no tensor is dropped.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import pickle
 import re
@@ -28,13 +26,16 @@ from torch import Tensor
 if sys.platform != "win32":
     import resource
 
+from vitrail.checkpoints import inert
 from vitrail.checkpoints.containers import safetensors
-from vitrail.checkpoints.containers.pickle import REASON
+from vitrail.checkpoints.containers.pickle import REASON, STATE
+from vitrail.checkpoints.wrappers import AVERAGED
 
-NESTS = ("teacher", "model_ema", "state_dict_ema", "model", "state_dict", "student")  # averaged weights come first
+NESTS = (  # averaged weights come first
+    *AVERAGED, "model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "params",
+    "weights", "student",
+)  # fmt: skip
 MAX_NESTS = 4
-PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
-PRETRAINING = ("head.", "dino_head.", "ibot_head.")
 FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "ctypes.")
 MEMORY = 64 * 2**20  # bytes in addition to the file's own, mapped once and copied twice
 CPU_SECONDS, CPU_SPEED = 30, 20_000_000  # and bytes/s
@@ -52,7 +53,8 @@ def main(source: str, out: str) -> NoReturn:
         torch.set_num_threads(1)
         size = Path(source).stat().st_size
         _fence(size)
-        safetensors.write(Path(out), _tensors(Path(source), size), {})
+        tensors, taken = _tensors(Path(source), size)
+        safetensors.write(Path(out), tensors, {STATE: taken} if taken else {})
     except MemoryError:
         reason = TOO_MUCH
     except Exception as error:
@@ -88,14 +90,16 @@ def _fence(size: int) -> None:
             resource.setrlimit(kind, (limit, limit))
 
 
-def _tensors(path: Path, size: int) -> dict[str, Tensor]:
+def _tensors(path: Path, size: int) -> tuple[dict[str, Tensor], str]:
+    """The weights by name, and where in the file they stood beside others."""
     with open(path, "rb") as file:
         zipped = file.read(4) == b"PK\x03\x04"
     if zipped:
         _check_zip(path, size)
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with torch.serialization.safe_globals(inert.stand_ins()):
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    state = _renamed({name: value for name, value in _unwrapped(content).items() if isinstance(value, Tensor)})
+    found, taken = _unwrapped(content)
+    state = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if not state:
         raise Refused("it holds no tensors by name")
     for name, value in state.items():
@@ -109,7 +113,7 @@ def _tensors(path: Path, size: int) -> dict[str, Tensor]:
             raise Refused(f"{name!r} claims {value.nbytes:,} bytes and has {value.untyped_storage().nbytes():,}")
     if (total := sum(value.nbytes for value in state.values())) > size:
         raise Refused(f"its tensors claim {total:,} bytes and the file has {size:,}")
-    return state
+    return state, taken
 
 
 def _check_zip(path: Path, size: int) -> None:
@@ -131,31 +135,43 @@ def _check_zip(path: Path, size: int) -> None:
                         pass
 
 
-def _unwrapped(content: Any) -> dict[str, Any]:
+def _unwrapped(content: Any) -> tuple[dict[str, Any], str]:
+    taken: list[str] = []
+    chosen = False  # among several
     for _ in range(MAX_NESTS):
         if not isinstance(content, Mapping):
             break
-        nested = (content[name] for name in NESTS if isinstance(content.get(name), Mapping))
-        if (inner := next(nested, None)) is None:
+        states = {name: value for name, value in content.items() if isinstance(name, str) and _holds_weights(value)}
+        known = [name for wanted in NESTS for name in states if name.lower() == wanted]
+        own = any(_is_weight(value) for value in content.values())
+        if not known and (own or not states):
             break
-        content = inner
+        name = known[0] if known else max(states, key=lambda each: _size(states[each]))
+        chosen = chosen or len(states) > 1
+        taken.append(name)
+        content = states[name]
     if not isinstance(content, Mapping):
         raise Refused("it holds no tensors by name")
-    return {name: value for name, value in content.items() if isinstance(name, str)}
+    return {name: value for name, value in content.items() if isinstance(name, str)}, ".".join(taken) if chosen else ""
 
 
-def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    changed = True
-    while changed:
-        changed = False
-        backbone = {name: value for name, value in state.items() if name.startswith("backbone.")}
-        if backbone and all(name.startswith(PRETRAINING) for name in state.keys() - backbone.keys()):
-            state = backbone
-        for prefix in PREFIXES:
-            if state and all(name.startswith(prefix) for name in state):
-                state = {name.removeprefix(prefix): value for name, value in state.items()}
-                changed = True
-    return state
+def _is_weight(value: object) -> bool:
+    """Whether it is a tensor that is no counter."""
+    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 1
+
+
+def _holds_weights(value: object, depth: int = MAX_NESTS) -> bool:
+    """Whether it is a mapping with weights by name, or with such a mapping in it."""
+    if not isinstance(value, Mapping) or not depth:
+        return False
+    named = [inner for name, inner in value.items() if isinstance(name, str)]
+    return any(_is_weight(inner) or _holds_weights(inner, depth - 1) for inner in named)
+
+
+def _size(value: object, depth: int = MAX_NESTS) -> int:
+    if isinstance(value, Tensor):
+        return value.numel()
+    return sum(_size(inner, depth - 1) for inner in value.values()) if isinstance(value, Mapping) and depth else 0
 
 
 def _reason(error: Exception) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrail.terminal.options import BatchSize, Device, Json, print_json
+from vitrail.terminal.options import AllowPickle, BatchSize, Device, Json, print_json
 
 GROUP = "Use a model"
 
@@ -21,6 +21,7 @@ def average(
     as_json: Json = False,
     device: Device = "auto",
     batch_size: BatchSize = 128,
+    allow_pickle: AllowPickle = False,
 ) -> None:
     """Average the weights of models that were fine-tuned from the same start (model soups).
 
@@ -52,8 +53,8 @@ def average(
     held_out = None
     if method == "greedy":
         config, _ = source_and_folder(weights[0], data, out, "")
-        held_out, _ = find_split(load(weights[0], device="cpu"), config, split)
-    result = averaged(weights, held_out, batch_size=batch_size, device=device)
+        held_out, _ = find_split(load(weights[0], device="cpu", allow_pickle=allow_pickle), config, split)
+    result = averaged(weights, held_out, batch_size=batch_size, device=device, allow_pickle=allow_pickle)
     result.predictor.save(out)
     if as_json:
         found = {"ingredients": list(result.ingredients), "monitor": result.monitor, "score": result.score}

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vitrail.terminal.next_command import name_next
-from vitrail.terminal.options import AllowPickle, Sizes, Weights
+from vitrail.terminal.options import AllowPickle, Names, Sizes, Weights
 
 GROUP = "Exchange weights"
 
@@ -18,9 +18,15 @@ def convert(
     out: Path,
     /,
     *,
-    to: Annotated[str, Parameter(help="huggingface, timm, torchvision, google, openai, vit_pytorch, meta, or native.")],
+    to: Annotated[
+        str,
+        Parameter(
+            help="huggingface, timm, torchvision, google, openai, vit_pytorch, meta, native, or a table (.yaml)."
+        ),
+    ],
     sizes: Sizes = Sizes(),  # noqa: B008  frozen
     allow_pickle: AllowPickle = False,
+    names: Names = None,
 ) -> None:
     """Write a model's weights in the format of another library.
 
@@ -36,5 +42,5 @@ def convert(
     """
     from vitrail import conversion
 
-    print(conversion.convert(source, out, to=to, allow_pickle=allow_pickle, **sizes.read()))
+    print(conversion.convert(source, out, to=to, allow_pickle=allow_pickle, names=names, **sizes.read()))
     name_next("inspect", out)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from vitrail.terminal.next_command import DATA, name_next
-from vitrail.terminal.options import AllowPickle, Json, Sizes, Weights, print_json
+from vitrail.terminal.options import AllowPickle, Json, Names, Sizes, Weights, print_json
 
 GROUP = "Exchange weights"
 
@@ -16,6 +18,16 @@ def inspect(
     *,
     sizes: Sizes = Sizes(),  # noqa: B008  frozen
     allow_pickle: AllowPickle = False,
+    names: Names = None,
+    draft_names: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            show_default=False,
+            help="Print a table of names (YAML) for weights of no known library, drafted from names and shapes; "
+            "comments say what was guessed.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what a weights file contains and what loading it would adapt; no tensor is read.
@@ -23,11 +35,19 @@ def inspect(
     Examples
       vitrail inspect model.safetensors
       vitrail inspect hf://facebook/dinov2-small --image-size 224
+      vitrail inspect my-vit.safetensors --draft-names > table.yaml
     """
     from vitrail import conversion
-    from vitrail.console import table
+    from vitrail.console import note, table
 
-    facts = conversion.inspect(weights, allow_pickle=allow_pickle, **sizes.read())
+    if draft_names:
+        drafted = conversion.draft_names(weights, allow_pickle=allow_pickle)
+        for line in drafted.splitlines():
+            if line.startswith("# "):
+                note(line[2:])
+        print(drafted, end="")
+        return
+    facts = conversion.inspect(weights, allow_pickle=allow_pickle, names=names, **sizes.read())
     if as_json:
         print_json(facts)
     else:

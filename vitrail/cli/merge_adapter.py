@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitrail.terminal.options import Weights
+from vitrail.terminal.options import AllowPickle, Weights
 
 GROUP = "Exchange weights"
 
@@ -18,6 +18,7 @@ def merge_adapter(
     out: Path,
     /,
     *,
+    allow_pickle: AllowPickle = False,
     classes: Annotated[str | None, Parameter(metavar="A,B,C", show_default=False)] = None,
 ) -> None:
     """Add a LoRA adapter of PEFT to the weights that it was trained on.
@@ -36,5 +37,5 @@ def merge_adapter(
     from vitrail.lora.peft import merge_adapter as merged
 
     require_free(out)
-    merged(base, adapter, classes=tuple(classes.split(",")) if classes else ()).save(out)
+    merged(base, adapter, classes=tuple(classes.split(",")) if classes else (), allow_pickle=allow_pickle).save(out)
     note(f"written: {out}")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from vitrail.terminal.cross_validation import start_folds
-from vitrail.terminal.options import AllowPickle
 from vitrail.terminal.settings import Sets
 from vitrail.terminal.tiling import tile_settings
 from vitrail.terminal.training import Repeated, Switch, TrainingOptions, start
@@ -75,7 +74,6 @@ class TrainOptions(TrainingOptions):
         ),
         Sets(fixed=DISTILLATION_TOKEN),
     ] = False
-    allow_pickle: Annotated[AllowPickle, Sets("distill.allow_pickle")] = False
     quality: Annotated[
         Literal["fast", "good", "best"] | None,
         Parameter(
@@ -169,7 +167,8 @@ class TrainOptions(TrainingOptions):
         assert data is not None
         source = SourceConfig(spec=data)
         run = Run(data=DataConfig(source=source, augment=augmentation("light"), scenes=SCENE_PRESETS["light"]))
-        found = None if self.init is None else open_checkpoint(self.init)
+        options: dict[str, Any] = {"allow_pickle": self.allow_pickle, "names": self.names, "backbone": True}
+        found = None if self.init is None else open_checkpoint(self.init, **options)
         run = replace(run, model=preset(self.model or "S/16") if found is None else image_encoder(found.task).config)
         parts = ("task.", "model.", "data.source.")
         asked = override(run, {path: value for path, value in given.items() if f"{path}.".startswith(parts)})
@@ -190,7 +189,9 @@ class TrainOptions(TrainingOptions):
             kinds = "a file, a run, hf://owner/name, or a name that vitrail models --pretrained lists"
             warn(f"{few}; trained weights learn more from them and sooner: {command} ({kinds})")
         if found is not None:
-            preprocess = found.preprocess.options(run.model.image_size, run.model.channels)
+            preprocess = found.preprocess.for_channels(asked.model.channels).options(
+                run.model.image_size, asked.model.channels
+            )
             run = replace(run, data=replace(run.data, preprocess=preprocess))
             kept = _kept(found, task)
             choices = [choice for choice in choices if choice.path not in {other.path for other in kept}] + kept

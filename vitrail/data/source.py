@@ -18,6 +18,7 @@ from vitrail.config import config
 from vitrail.data import targets
 from vitrail.data.division import divide
 from vitrail.data.indexing.labels import NO_LABELS
+from vitrail.data.indexing.names import Classes
 from vitrail.data.indexing.splits import SPLITS as SPLITS
 from vitrail.data.indexing.splits import split_called as split_called
 from vitrail.data.locate import find_source, parse_spec
@@ -55,6 +56,7 @@ class SourceConfig:
         labelled: ``False`` reads the images alone, wherever they lie; ``auto`` takes labels where there are valid ones.
         kind: what a label is; ``auto`` is derived from the labels.
         classes: the class names in order, e.g. those of a trained model; default: as found.
+        synonyms: with ``classes``, the other names of each, such as WordNet numbers.
         val_fraction: the share of a labelled training split that becomes the validation split where there is none.
         group_column: a table's column of groups, such as patients, each of which is either trained on or held out.
         time_column: a table's column of dates or numbers, by which the latest samples are held out.
@@ -76,6 +78,7 @@ class SourceConfig:
     labelled: bool | Literal["auto"] = True
     kind: Wanted = "auto"
     classes: tuple[str, ...] = ()
+    synonyms: tuple[tuple[str, ...], ...] = ()
     val_fraction: float = Field(0.1, ge=0, lt=1)
     group_column: str | None = None
     time_column: str | None = None
@@ -92,6 +95,11 @@ class SourceConfig:
     label_separator: str | None = None
     root: str | None = None
     download: bool = False
+
+    @property
+    def known_classes(self) -> Classes:
+        """The classes given, with their synonyms."""
+        return Classes(self.classes, self.synonyms)
 
     @property
     def location(self) -> str:

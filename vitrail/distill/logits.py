@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from vitrail.data.indexing.names import ClassFinder
 from vitrail.distill import Objective, Teacher
 from vitrail.errors import UserError, did_you_mean
 from vitrail.pooled import PooledModel
@@ -25,7 +26,8 @@ class LogitObjective(Objective):
         super().__init__()
         if "class" not in task.takes:
             raise UserError(f"{task.name!r} has no classes to compare with a teacher's; choose distill.kind=features")
-        own, others = task.names, teacher.classes
+        others, finder = teacher.classes, ClassFinder(teacher.classes)
+        own = tuple(finder.find(name) for name in task.names)
         if not others:
             raise UserError(
                 f"{teacher.name} does not name its classes; put their list into classes.json next to its file, or "

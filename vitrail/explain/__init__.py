@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vitrail import registry
 from vitrail.config import from_dict
+from vitrail.data.indexing.names import ClassFinder
 from vitrail.errors import UserError, did_you_mean
 from vitrail.explain.maps import Colours as Colours
 from vitrail.explain.maps import Heat as Heat
@@ -169,6 +170,10 @@ def named_output(classes: Sequence[str], name: str) -> int:
         return list(classes).index(name)
     if name.isdecimal() and int(name) < len(classes):
         return int(name)
+    if several := ClassFinder(classes).matching(name):
+        if len(several) == 1:
+            return list(classes).index(several[0])
+        raise UserError(f"the class {name!r} is the name of several: {', '.join(several)}; write one of them")
     raise UserError(f"unknown class {name!r}; {did_you_mean(name, classes)}")
 
 

@@ -130,11 +130,6 @@ def rest(model: EncoderModule) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if not name.startswith(inside)}
 
 
-def product(a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """What a pair adds to its kernel, float32 (out, in)."""
-    return torch.mul(b.float() @ a.float(), scale)
-
-
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, own = name.rpartition(".")
     setattr(model.get_submodule(parent), own, module)

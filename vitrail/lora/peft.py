@@ -1,68 +1,24 @@
 """Adapters in the files of Hugging Face's PEFT: ``adapter_config.json`` and ``adapter_model.safetensors``.
 
 PEFT reads what :func:`write` wrote (``PeftModel.from_pretrained(task, folder)``), and :func:`merge_adapter` adds what
-PEFT wrote to the weights it was trained on, of Vitrail or of another library.
-
-Names are ``base_model.model.LAYER.lora_A.weight`` (r, in) and ``….lora_B.weight`` (out, r); layers that were trained as
-a whole (``modules_to_save``) have the names of their tensors. The product is scaled by α / r, or with ``use_rslora`` by
-α / √r; ``rank_pattern`` and ``alpha_pattern`` have other values for some layers.
+PEFT wrote to the weights it was trained on, of Vitrail or of another library (:mod:`vitrail.checkpoints.adapters`).
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
 
 from vitrail import files
+from vitrail.checkpoints import adapters
+from vitrail.checkpoints.adapters import CONFIG, PREFIX, WEIGHTS
+from vitrail.checkpoints.adapters import Adapter as Adapter
+from vitrail.checkpoints.adapters import read as read
 from vitrail.checkpoints.containers import safetensors
-from vitrail.checkpoints.locate import find_weights
-from vitrail.console import note
 from vitrail.errors import UserError
-from vitrail.lora import LoraConfig, adapted, product, rest, tensors
+from vitrail.lora import LoraConfig, adapted, rest, tensors
 from vitrail.predictor import Predictor, load
 from vitrail.trainable import EncoderModule
-
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-PREFIX = "base_model.model."
-UNSUPPORTED = (
-    "use_dora",
-    "fan_in_fan_out",
-    "lora_bias",
-    "trainable_token_indices",
-    "target_parameters",
-)
-RENAMED = {  # transformers' layers in memory since its version 5 → in its files
-    r"layers\.(\d+)\.attention\.q_proj$": r"encoder.layer.\1.attention.attention.query",
-    r"layers\.(\d+)\.attention\.k_proj$": r"encoder.layer.\1.attention.attention.key",
-    r"layers\.(\d+)\.attention\.v_proj$": r"encoder.layer.\1.attention.attention.value",
-    r"layers\.(\d+)\.attention\.o_proj$": r"encoder.layer.\1.attention.output.dense",
-    r"layers\.(\d+)\.mlp\.fc1$": r"encoder.layer.\1.intermediate.dense",
-    r"layers\.(\d+)\.mlp\.fc2$": r"encoder.layer.\1.output.dense",
-}
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """The content of a folder of PEFT.
-
-    Attributes:
-        pairs: A, B and the scale of their product, by the name of the layer.
-        replaced: tensors that take the place of the base's, by name.
-        base: the weights it was trained on, as far as the folder says.
-    """
-
-    pairs: Mapping[str, tuple[Tensor, Tensor, float]]
-    replaced: Mapping[str, Tensor]
-    base: str | None
 
 
 def write(folder: Path, model: EncoderModule, config: LoraConfig, base: str | None) -> None:
@@ -95,117 +51,22 @@ def write(folder: Path, model: EncoderModule, config: LoraConfig, base: str | No
     files.write_json(folder / CONFIG, settings)
 
 
-def read(folder: str | Path) -> Adapter:
-    """Read a folder that PEFT or :func:`write` wrote.
-
-    Raises:
-        UserError: not there, damaged, or of a kind that is not supported, with its name.
-    """
-    folder = Path(folder)
-    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
-        raise UserError(f"{folder} holds no adapter; give the folder with {CONFIG} and {WEIGHTS}")
-    settings = files.read_json(folder / CONFIG)
-    if settings.get("peft_type") != "LORA":
-        raise UserError(f"{folder} holds an adapter of type {settings.get('peft_type')!r}; only LORA can be merged")
-    if unknown := [name for name in UNSUPPORTED if settings.get(name)]:
-        raise UserError(f"{folder} uses {unknown[0]}, which Vitrail does not merge; PEFT's merge_and_unload does")
-    found: dict[str, dict[str, Tensor]] = {}
-    replaced: dict[str, Tensor] = {}
-    with safetensors.open_tensors(folder / WEIGHTS) as opened:
-        for key in opened.entries:
-            name = re.sub(r"\.(modules_to_save|default)(?=\.)", "", key.removeprefix(PREFIX))
-            layer, _, part = name.partition(".lora_")
-            if not part:
-                replaced[name] = opened.read(key)
-            elif part in ("A.weight", "B.weight") and len(opened.entries[key].shape) == 2:
-                found.setdefault(layer, {})[part[0]] = opened.read(key)
-            else:
-                raise UserError(f"{folder / WEIGHTS}: {key} is no adapter of a linear layer; merge it with PEFT")
-    pairs = {}
-    for layer, pair in found.items():
-        if pair.keys() != {"A", "B"} or pair["A"].shape[0] != pair["B"].shape[1]:
-            raise UserError(f"{folder / WEIGHTS}: {layer} has no pair of A (r, in) and B (out, r); write it again")
-        pairs[layer] = (pair["A"], pair["B"], _scale(settings, layer, len(pair["A"]), folder))
-    base = settings.get("base_model_name_or_path")
-    return Adapter(pairs, replaced, base if isinstance(base, str) else None)
-
-
-def merge_adapter(base: str | Path, adapter: str | Path, *, classes: Sequence[str] = ()) -> Predictor:
+def merge_adapter(
+    base: str | Path, adapter: str | Path, *, classes: Sequence[str] = (), allow_pickle: bool = False
+) -> Predictor:
     """The predictor of weights with an adapter added.
 
     Args:
-        base: the weights that it was trained on, .safetensors of Vitrail or of another library.
+        base: the weights that it was trained on, of Vitrail or of another library.
         adapter: PEFT's folder.
         classes: names for a head that the adapter brings to weights of another library.
+        allow_pickle: accept a file of torch.save.
 
     Raises:
         UserError: no such weights or adapter, or they do not belong together.
     """
-    found, file = read(adapter), find_weights(base)
-    if file.suffix != ".safetensors":
-        raise UserError(f"an adapter is added to .safetensors, not to {file.name}; convert it with `vitrail convert`")
-    with safetensors.open_tensors(file) as opened:
-        state, metadata = {name: opened.read(name) for name in opened.entries}, dict(opened.metadata)
-    for layer, (a, b, scale) in found.pairs.items():
-        name = _place(f"{_in_files(layer)}.weight", state, file)
-        if state[name].shape != (len(b), a.shape[1]):
-            raise UserError(f"{adapter} adapts {layer} as {len(b)} × {a.shape[1]}, and {file} has another shape there")
-        state[name] = (state[name].float() + product(a, b, scale)).to(state[name].dtype)
-    state |= {name if name in state else _known(name, state): value for name, value in found.replaced.items()}
-    note(f"merged: {len(found.pairs)} layers of {adapter}, and {len(found.replaced)} tensors replaced")
-    with tempfile.TemporaryDirectory(prefix="vitrail-") as temporary:
-        copied = Path(temporary) / "model.safetensors"
-        safetensors.write(copied, state, metadata)
-        for beside in file.parent.glob("*.json") if "vitrail" not in metadata else ():
-            shutil.copy(beside, temporary)
-        head = next((value for name, value in found.replaced.items() if name.endswith("classifier.weight")), None)
-        if head is not None and (copied.parent / "config.json").is_file():
-            _name_classes(copied.parent / "config.json", len(head), classes)
-        try:
-            return load(copied, device="cpu")
-        except UserError as error:
-            raise UserError(str(error).replace(str(copied), f"{file} with {adapter}")) from None
-
-
-def _scale(settings: Mapping[str, Any], layer: str, rank: int, folder: Path) -> float:
-    """α / r of a layer, PEFT's ``get_pattern_key`` and ``scaling``."""
-    patterns = settings.get("alpha_pattern") or {}
-    key = next((key for key in patterns if re.match(rf"(.*\.)?({key})$", layer)), None)
-    alpha = settings.get("lora_alpha") if key is None else patterns[key]
-    if not isinstance(alpha, int | float):
-        raise UserError(f"{folder / CONFIG} has no lora_alpha; write it again")
-    return float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-
-
-def _in_files(layer: str) -> str:
-    for pattern, name in RENAMED.items():
-        layer = re.sub(pattern, name, layer)
-    return layer
-
-
-def _place(name: str, state: Mapping[str, Tensor], file: Path) -> str:
-    """The tensor of the base that is called so, with or without the name of the part of the model that it lies in."""
-    found = _known(name, state)
-    if found not in state:
-        raise UserError(f"{file} has no {name}; give the weights that the adapter was trained on")
-    return found
-
-
-def _known(name: str, state: Mapping[str, Tensor]) -> str:
-    if name in state:
-        return name
-    alike = [each for each in state if each.endswith(f".{name}") or name.endswith(f".{each}")]
-    return alike[0] if len(alike) == 1 else name
-
-
-def _name_classes(config: Path, count: int, classes: Sequence[str]) -> None:
-    """Let the description of another library's weights name as many classes as the head has."""
-    if classes and len(classes) != count:
-        raise UserError(f"the adapter's head has {count} classes and {len(classes)} names are given; name all")
-    settings = files.read_json(config)
-    names = list(classes) or [f"class {number}" for number in range(count)]
-    if classes or len(settings.get("id2label") or {}) != count:
-        settings["id2label"] = dict(enumerate(names))
-        settings["label2id"] = {name: number for number, name in enumerate(names)}
-        settings.pop("num_labels", None)
-        config.write_text(json.dumps(settings))
+    merged = adapters.merged(adapter, base, classes=classes, allow_pickle=allow_pickle)
+    try:
+        return load(merged.file, device="cpu")
+    except UserError as error:
+        raise UserError(str(error).replace(str(merged.file), f"{merged.source} with {adapter}")) from None

@@ -20,6 +20,7 @@ class Attention(Initialised):
 
     Args:
         head_dim: d; ``heads · head_dim`` need not equal ``dim``.
+        factor: of the scores, besides 1/√d.
         key_bias: with ``qkv_bias``, give keys one too; it never changes a softmax, and BEiT's have none.
         qk_norm: LayerNorm over d on queries and keys (Dehghani et al. 2023, ViT-22B).
         dropout: on the attention weights.
@@ -34,6 +35,7 @@ class Attention(Initialised):
         heads: int,
         head_dim: int,
         *,
+        factor: float = 1.0,
         qkv_bias: bool = True,
         key_bias: bool = True,
         out_bias: bool = True,
@@ -43,7 +45,7 @@ class Attention(Initialised):
         relative: RelativeBias | None = None,
     ) -> None:
         super().__init__()
-        self.heads, self.head_dim, self.dropout = heads, head_dim, dropout
+        self.heads, self.head_dim, self.dropout, self.factor = heads, head_dim, dropout, factor
         width = heads * head_dim
         self.qkv = nn.Linear(dim, 3 * width, bias=qkv_bias and key_bias)  # rows: all queries, keys, values
         self.qv_bias = nn.Parameter(torch.empty(2 * width)) if qkv_bias and not key_bias else None
@@ -89,6 +91,8 @@ class Attention(Initialised):
         """Queries, keys and values, each B H T d, normalised and rotated where the model uses it."""
         q, k, v = (part.transpose(1, 2) for part in self.separate(x))
         q, k = self.q_norm(q), self.k_norm(k)
+        if self.factor != 1:
+            q = q * self.factor
         if positions is not None and not isinstance(positions, Offsets):
             num_prefix = x.shape[1] - positions[0].shape[-2]
             q, k = rotate(q, positions, num_prefix), rotate(k, positions, num_prefix)

@@ -29,6 +29,8 @@ class BlockConfig:
         order: ``pre`` normalises the input of each branch (x + f(N(x)), the ViT paper's order); ``post`` the sum
             (N(x + f(x)), Vaswani et al. 2017).
         head_dim: width of a head; default dim / heads.
+        scale: attention scores are divided by the root of the width of a ``head`` (Vaswani et al. 2017), or of the
+            whole ``token`` (early ViTs in PyTorch).
         key_bias: with ``qkv_bias``, whether keys have one too (BEiT's have none).
         layer_scale: initial value of a learned factor per channel on each branch (Touvron et al. 2021), or None.
         dropout: after the attention output and both MLP layers (and after adding positions, in ViT).
@@ -39,6 +41,7 @@ class BlockConfig:
     order: Literal["pre", "post"] = "pre"
     mlp: MlpKind = "gelu"
     head_dim: Annotated[int, Field(gt=0, le=1024)] | None = None
+    scale: Literal["head", "token"] = "head"
     norm_eps: Annotated[float, Field(gt=0)] = 1e-6
     qkv_bias: bool = True
     key_bias: bool = True
@@ -85,12 +88,13 @@ class Block(Layer):
         relative: RelativeBias | None = None,
     ) -> None:
         super().__init__()
-        self.order = config.order
+        self.order, head_dim = config.order, config.head_dim or dim // heads
         self.norm1 = nn.LayerNorm(dim, config.norm_eps)
         self.attention = Attention(
             dim,
             heads,
-            config.head_dim or dim // heads,
+            head_dim,
+            factor=(head_dim / dim) ** 0.5 if config.scale == "token" else 1.0,
             qkv_bias=config.qkv_bias,
             key_bias=config.key_bias,
             out_bias=config.out_bias,

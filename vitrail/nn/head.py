@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -19,7 +20,7 @@ class HeadConfig:
 
     Args:
         hidden: width of a hidden layer (the ViT paper's pre-logits), or None for a linear head.
-        activation: of the hidden layer: ``tanh`` as in the paper, or ``gelu``.
+        activation: of the hidden layer: ``tanh`` as in the paper, ``gelu`` or ``relu``.
         norm: LayerNorm after pooling, for backbones without a final norm.
         bias: of the last layer.
         distilled: two linear heads, one for each half of a pooled vector (class | distillation token), whose
@@ -27,7 +28,7 @@ class HeadConfig:
     """
 
     hidden: Annotated[int, Field(gt=0, le=65536)] | None = None
-    activation: Literal["tanh", "gelu"] = "tanh"
+    activation: Literal["tanh", "gelu", "relu"] = "tanh"
     norm: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     bias: bool = True
@@ -38,6 +39,9 @@ class HeadConfig:
         if self.distilled and (self.hidden or self.norm):
             raise ValueError("a distilled head is linear; leave out hidden and norm")
         return self
+
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "gelu": F.gelu, "relu": F.relu}
 
 
 class Head(Initialised):
@@ -69,5 +73,5 @@ class Head(Initialised):
         x = self.norm(x)
         if self.hidden is not None:
             x = self.hidden(x)
-            x = torch.tanh(x) if self.activation == "tanh" else F.gelu(x)
+            x = _ACTIVATIONS[self.activation](x)
         return self.output(self.dropout(x))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitrail.nn.init import Initialised, separate_xavier_
 
-MlpKind = Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"]
+MlpKind = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
 
 
 class Mlp(Initialised):
@@ -17,7 +17,8 @@ class Mlp(Initialised):
 
     Args:
         kind: ``gelu`` is exact (erf, PyTorch's libraries), ``gelu_tanh`` the approximation of JAX's,
-            ``quick_gelu`` x·σ(1.702 x) (OpenAI CLIP).
+            ``quick_gelu`` x·σ(1.702 x) (OpenAI CLIP), ``relu`` that of
+            ``nn.TransformerEncoderLayer``.
     """
 
     def __init__(self, dim: int, hidden: int, kind: MlpKind = "gelu", dropout: float = 0.0) -> None:
@@ -35,6 +36,8 @@ class Mlp(Initialised):
     def activation(self, x: Tensor) -> Tensor:
         if self.kind == "quick_gelu":
             return x * (1.702 * x).sigmoid()
+        if self.kind == "relu":
+            return F.relu(x)
         return F.gelu(x, approximate="tanh" if self.kind == "gelu_tanh" else "none")
 
     def forward(self, x: Tensor) -> Tensor:

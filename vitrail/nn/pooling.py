@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from vitrail.nn.features import Features
 from vitrail.nn.init import Initialised, separate_xavier_
 from vitrail.nn.mlp import Mlp, MlpKind
 from vitrail.ops.attention import attention
 
-PoolKind = Literal["cls", "mean", "max", "attention", "cls_mean", "cls_distillation"]
+PoolKind = Literal["cls", "mean", "max", "attention", "cls_mean", "cls4_mean", "cls_distillation"]
 
 
 class ClassTokenPool(nn.Module):
@@ -33,6 +35,17 @@ class ClassTokenMeanPool(nn.Module):
 
     def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
         return torch.cat((prefix[:, 0], patches.mean(dim=1)), dim=-1)
+
+
+class ClassTokensMeanPool(nn.Module):
+    """The class tokens of the last four layers and the mean of the patch tokens of the last one, side by side: B 5D
+    (DINOv2's linear heads on four layers)."""
+
+    num_layers = 4
+
+    def from_layers(self, layers: Sequence[Features]) -> Tensor:
+        """The features of so many layers, each after the final norm → B 5D."""
+        return torch.cat([*(each.prefix[:, 0] for each in layers), layers[-1].patches.mean(dim=1)], dim=-1)
 
 
 class DistillationPool(nn.Module):
@@ -85,6 +98,7 @@ def build_pool(kind: PoolKind, dim: int, heads: int, mlp_dim: int, mlp: MlpKind,
         "mean": MeanPool,
         "max": MaxPool,
         "cls_mean": ClassTokenMeanPool,
+        "cls4_mean": ClassTokensMeanPool,
         "cls_distillation": DistillationPool,
     }
     return pools[kind]()
@@ -92,4 +106,6 @@ def build_pool(kind: PoolKind, dim: int, heads: int, mlp_dim: int, mlp: MlpKind,
 
 def pooled_dim(kind: PoolKind, dim: int) -> int:
     """Width of the pooled vector."""
+    if kind == "cls4_mean":
+        return (ClassTokensMeanPool.num_layers + 1) * dim
     return 2 * dim if kind in ("cls_mean", "cls_distillation") else dim

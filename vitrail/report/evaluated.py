@@ -16,6 +16,7 @@ import numpy as np
 from vitrail import files
 from vitrail.console import note
 from vitrail.data import targets
+from vitrail.data.indexing.names import synonyms_of
 from vitrail.data.loading.loader import Loader, LoaderConfig
 from vitrail.data.source import Source, SourceConfig, open_source
 from vitrail.errors import UserError, did_you_mean
@@ -184,7 +185,9 @@ def find_split(predictor: Predictor, config: SourceConfig, split: str | None = N
     if not all(targets.load(kind).labelled for kind in task.takes):
         config = dataclasses.replace(config, labelled="auto")
     elif not any(targets.load(kind).numeric for kind in task.takes):
-        config = task.source(dataclasses.replace(config, classes=predictor.classes))
+        config = task.source(
+            dataclasses.replace(config, classes=predictor.classes, synonyms=synonyms_of(predictor.classes))
+        )
     splits = dict(open_source(config).items())
     if split is None:
         split = next(name for name in ("test", "val", "train") if name in splits)

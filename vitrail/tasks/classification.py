@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from vitrail.config import config
+from vitrail.data.indexing.names import Classes
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.classification import Metrics
 from vitrail.ops.losses import balanced_weights, binary_cross_entropy, cross_entropy, log_mean_softmax
@@ -30,6 +31,7 @@ from vitrail.vit import ViTConfig
 class Config(PooledConfig):
     """Args:
     classes: names in the order of the outputs.
+    synonyms: of each class its other names, such as WordNet numbers; () where none are known.
     loss: softmax cross-entropy (``ce``) or one sigmoid a class (``bce``, DeiT III).
     label_smoothing: share of each target spread over all classes.
     class_weights: of each class in the loss; ``balanced``, resolved by the training split, lets all count alike.
@@ -38,6 +40,7 @@ class Config(PooledConfig):
     """
 
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=1_000_000)]
+    synonyms: tuple[tuple[str, ...], ...] = ()
     loss: Literal["ce", "bce"] = "ce"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
@@ -47,6 +50,8 @@ class Config(PooledConfig):
     def _weights_of_all_classes(self) -> Config:
         if self.class_weights is not None and len(self.class_weights) != len(self.classes):
             raise ValueError(f"{len(self.class_weights)} class_weights for {len(self.classes)} classes; give one each")
+        if self.synonyms and len(self.synonyms) != len(self.classes):
+            raise ValueError(f"{len(self.synonyms)} synonyms for {len(self.classes)} classes; give each its own")
         return self
 
 
@@ -108,9 +113,9 @@ class Task(PooledTask, Base[Prediction]):
         return super().configure(model, names, targets, options)
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> Classes:
         """The classes."""
-        return self.config.classes
+        return Classes(self.config.classes, self.config.synonyms)
 
     @property
     def num_outputs(self) -> int:

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from vitrail.config import config
+from vitrail.data.indexing.names import Classes
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.multilabel import Metrics
 from vitrail.ops.losses import balanced_positive_weights, binary_cross_entropy, logit_mean_sigmoid
@@ -30,6 +31,7 @@ from vitrail.vit import ViTConfig
 class Config(PooledConfig):
     """Args:
     classes: names in the order of the outputs.
+    synonyms: of each class its other names, such as WordNet numbers; () where none are known.
     threshold: probability from which a class counts as present.
     label_smoothing: share s of each target: y·(1 − s) + s/K.
     class_weights: of each class in the loss where it is present; ``balanced``, resolved by the training split, lets the
@@ -37,6 +39,7 @@ class Config(PooledConfig):
     """
 
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=1_000_000)]
+    synonyms: tuple[tuple[str, ...], ...] = ()
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
@@ -45,6 +48,8 @@ class Config(PooledConfig):
     def _weights_of_all_classes(self) -> Config:
         if self.class_weights is not None and len(self.class_weights) != len(self.classes):
             raise ValueError(f"{len(self.class_weights)} class_weights for {len(self.classes)} classes; give one each")
+        if self.synonyms and len(self.synonyms) != len(self.classes):
+            raise ValueError(f"{len(self.synonyms)} synonyms for {len(self.classes)} classes; give each its own")
         return self
 
 
@@ -102,9 +107,9 @@ class Task(PooledTask, Base[Prediction]):
         return super().configure(model, names, targets, options)
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> Classes:
         """The classes."""
-        return self.config.classes
+        return Classes(self.config.classes, self.config.synonyms)
 
     @property
     def num_outputs(self) -> int:

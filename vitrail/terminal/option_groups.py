@@ -19,7 +19,7 @@ GROUPS = {
         data split limit kind unlabelled allow-empty-class labelled no-labels channels on-bad labels calibration images
         encoding value-range page normalize download val-fraction group-column time-column balance folds fold subgroups
     """,
-    "Model": "init model task pool image-size patch-size merge exact allow-pickle",
+    "Model": "init model task pool image-size patch-size merge exact allow-pickle names draft-names",
     "Training": """
         recipe config resume epochs batch-size lr augment freeze lora patience monitor quality seed distill
         distill-kind distill-token trials search steps dry-run set

@@ -97,6 +97,17 @@ AllowPickle: TypeAlias = Annotated[
 ]
 
 
+Names: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        "--names",
+        metavar="TABLE",
+        help="A table of names (.yaml) for weights of no known library; vitrail inspect FILE --draft-names drafts one.",
+        show_default=False,
+    ),
+]
+
+
 Merge: TypeAlias = Annotated[
     int, Parameter(metavar="R", help="Merge R patch tokens in each layer (ToMe): faster, slightly less accurate.")
 ]
@@ -130,6 +141,7 @@ class Opening(Sizes):
 
     device: Device = "auto"
     allow_pickle: AllowPickle = False
+    names: Names = None
 
     def load(self, weights: str) -> Predictor:
         """The model ready to use."""
@@ -138,7 +150,7 @@ class Opening(Sizes):
     def _load(self, weights: str, **more: Any) -> Predictor:
         from vitrail.predictor import load
 
-        options: dict[str, Any] = {**self.read(), **more}
+        options: dict[str, Any] = {**self.read(), "names": self.names, **more}
         return load(weights, device=self.device, allow_pickle=self.allow_pickle, **options)
 
 

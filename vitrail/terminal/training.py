@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from vitrail.checkpoints import known_weights
 from vitrail.errors import MissingArgument, UserError, did_you_mean
 from vitrail.terminal.next_command import DATA, IMAGE, name_next
-from vitrail.terminal.options import Encoding, MaxPixels, Page, Set, ValueRange, read_size
+from vitrail.terminal.options import AllowPickle, Encoding, MaxPixels, Page, Set, ValueRange, read_size
 from vitrail.terminal.settings import Sets, changes
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class TrainingOptions:
         resume: Continue the run in this folder; --epochs can extend it.
         init: Start from weights, at another image size or for other classes too: a run folder, a file, or a name that
             vitrail models --pretrained lists.
+        names: A table of names for --init of no known library, which vitrail inspect FILE --draft-names drafts.
         model: Size, as vitrail models lists them, of the recipe's or --init's architecture; default: theirs, else S/16.
         image_size: Input in pixels, 224 or height x width as 224x320; default: that of recipe or --init, else 224.
         channels: 1 for grey, 3 for RGB, 4 for RGBA; default: that of the recipe or of --init, else 3.
@@ -121,6 +122,8 @@ class TrainingOptions:
     config: Path | None = None
     resume: Path | None = None
     init: str | None = None
+    names: Annotated[str | None, Parameter(metavar="TABLE"), Sets("init_names")] = None
+    allow_pickle: Annotated[AllowPickle, Sets("allow_pickle")] = False
     model: str | None = None
     image_size: Annotated[
         str | None,

@@ -23,7 +23,7 @@ from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
 from vitrail.nn.checkpointing import checkpoint_blocks
 from vitrail.predictions import Prediction
-from vitrail.sizes import require_tiles, resize
+from vitrail.sizes import adapt_channels, require_tiles, resize
 from vitrail.tasks import Task
 from vitrail.train import monitor, optimizer, plan, precision, state
 from vitrail.train.allocator import keep_freed_memory
@@ -87,7 +87,7 @@ def assemble(
         warn(shortened)
     if run.lora is not None:
         lora.attach(task, run.lora)
-    model = with_teacher(task, run.distill, run.preprocess, world.device)
+    model = with_teacher(task, run.teacher, run.preprocess, world.device)
     optimizer.freeze(model, run.freeze)
     ema = Ema(model, run.ema) if run.ema else None
     if run.activation_checkpointing:
@@ -186,7 +186,7 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Trainable:
     _require_input_fits(run, task)
     _require_views_fit(run, task)
     if fresh and run.init is not None:
-        initialise_from(task, run.init)
+        initialise_from(task, run.init, allow_pickle=run.allow_pickle, names=run.init_names)
     return task
 
 
@@ -273,17 +273,20 @@ def _require_views_fit(run: Run, task: Trainable) -> None:
             ) from None
 
 
-def initialise_from(task: Trainable, path: str) -> None:
-    """Start from trained weights, at another image or patch size and for other classes too.
+def initialise_from(task: Trainable, path: str, *, allow_pickle: bool = False, names: str | None = None) -> None:
+    """Start from trained weights, at another image or patch size, for other channels and other classes too.
 
     All encoders of the task get those of the source's first one, which must have the same architecture. The rest is
     kept where it is for the same outputs; of a task with ``class_rows``, such as a detector, also for other classes,
     but for the rows of those that the source does not have. Any other head is reinitialised. Prints which.
 
+    Args:
+        allow_pickle, names: as of :func:`vitrail.build.open_checkpoint`.
+
     Raises:
         UserError: no weights there, or of another architecture.
     """
-    found = open_checkpoint(path)
+    found = open_checkpoint(path, allow_pickle=allow_pickle, names=names, backbone=True)
     for line in found.assumed:
         note(line)
     source = found.load()
@@ -293,6 +296,8 @@ def initialise_from(task: Trainable, path: str) -> None:
     if (before.image_size, before.patch_size) != (wanted.image_size, wanted.patch_size):
         resize(source, wanted.image_size, wanted.patch_size)
         message = f"backbone resized from {before.image_size} pixels to {wanted.image_size}"
+    if (adapted := adapt_channels(source, wanted.channels)) is not None:
+        message += f", {adapted}"
     weights = encoder.state_dict()
     if differing := _differing(weights, image_encoder(task).state_dict()):
         raise UserError(

@@ -28,7 +28,9 @@ class Run:
     data: source, preprocessing, augmentation, loader. The loader's batch size counts all ranks.
     task: a file of ``vitrail/tasks`` or ``vitrail/pretrain``, a third party's module, or ``auto``: by the labels.
     task_options: fields of the task's ``Config``.
-    init: a run folder or weights file to start from; image size and classes may differ.
+    init: a run folder or weights file to start from; image size, channels and classes may differ.
+    init_names: the file of a table of names, where ``init`` is of no known library, or null.
+    allow_pickle: open files that can run code, of ``init`` and of the teacher. A run folder cannot allow it.
     distill: a trained model to learn from besides the labels, or null.
     fit_head: fit a fresh head on features of the ``init`` weights first, before anything else learns.
     lora: low-rank adapters to train in place of the encoders' kernels, merged into the saved weights, or null.
@@ -56,6 +58,8 @@ class Run:
     task: str = "auto"
     task_options: dict[str, Any] = Field(default_factory=dict)
     init: str | None = None
+    init_names: str | None = None
+    allow_pickle: bool = False
     distill: DistillConfig | None = None
     fit_head: bool = False
     lora: LoraConfig | None = None
@@ -91,7 +95,13 @@ class Run:
     @property
     def without_permissions(self) -> Run:
         """The run as a file may set it: only the user can allow files that run code."""
-        return self if self.distill is None else replace(self, distill=replace(self.distill, allow_pickle=False))
+        distill = None if self.distill is None else replace(self.distill, allow_pickle=False)
+        return replace(self, allow_pickle=False, distill=distill)
+
+    @property
+    def teacher(self) -> DistillConfig | None:
+        """The teacher, with the run's permission."""
+        return replace(self.distill, allow_pickle=True) if self.distill and self.allow_pickle else self.distill
 
     @property
     def preprocess(self) -> PreprocessConfig:
@@ -109,8 +119,8 @@ class Run:
 
 # Settings that may change when a run is resumed: where and how fast it runs, not what it computes.
 INCIDENTAL = {
-    "device", "timeout", "loggers", "save_steps", "save_seconds", "activation_checkpointing", "distill.allow_pickle",
-    "data.loader.workers", "data.loader.prefetch", "data.loader.cache",
+    "device", "timeout", "loggers", "save_steps", "save_seconds", "activation_checkpointing", "allow_pickle",
+    "distill.allow_pickle", "data.loader.workers", "data.loader.prefetch", "data.loader.cache",
 }  # fmt: skip
 
 

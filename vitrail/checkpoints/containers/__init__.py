@@ -1,7 +1,7 @@
-"""A file of named tensors, one container a file: ``matches(path)`` and ``open_tensors(path) -> Tensors``.
+"""A file of named tensors, one container a file: ``SUFFIXES``, ``begins(head)`` and ``open_tensors(path) -> Tensors``.
 
-Files are not trusted: what one holds is known, and checked against its real size,
-before a byte is allocated for a tensor.
+A suffix that means a format which runs no code is believed; what any other file is, its first bytes tell. Files are
+not trusted: what one holds is known, and checked against its real size, before a byte is allocated for a tensor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Self
 
 import numpy as np
@@ -26,6 +26,8 @@ from vitrail import registry
 from vitrail.errors import UserError
 from vitrail.machine import num_cores
 
+PICKLE, PICKLED_INDEX = "pickle", ".bin.index.json"
+HEAD_BYTES = 512
 READERS = 4  # threads at most: the system copies out of its cache as fast as one core does; more than cores are slower
 
 
@@ -70,29 +72,60 @@ class Tensors(ABC):
 
 
 def open_tensors(path: str | Path, *, allow_pickle: bool = False) -> Tensors:
-    """Open a weights file by its suffix.
+    """Open a weights file, by its content or else by its suffix.
 
     Args:
         allow_pickle: accept files of torch.save, which are read in a child process with bounded memory.
 
     Raises:
-        UserError: absent, damaged, hostile, of no known suffix, or a pickle that was not allowed.
+        UserError: absent, damaged, hostile, of no known kind, or a pickle that was not allowed.
     """
     path = Path(path)
-    for name in registry.names("checkpoints.containers"):
-        container = registry.load("checkpoints.containers", name)
-        if path.name.endswith(container.SUFFIXES):
-            if name == "pickle" and not allow_pickle:
-                raise UserError(
-                    f"{path} is a pickle, which can run code when it is opened; "
-                    "if you trust its source, pass --allow-pickle"
-                )
-            opened: Tensors = container.open_tensors(path)
-            return opened
-    known = [
-        s for n in registry.names("checkpoints.containers") for s in registry.load("checkpoints.containers", n).SUFFIXES
-    ]
-    raise UserError(f"{path} is no weights file that Vitrail reads; it reads {', '.join(known)}")
+    name = container_of(path)
+    if name is None:
+        known = [suffix for each in _names() for suffix in _load(each).SUFFIXES]
+        raise UserError(f"{path} is no weights file that Vitrail reads; it reads {', '.join(known)}")
+    if name == PICKLE or path.name.lower().endswith(PICKLED_INDEX):
+        require_allowed(path, allow_pickle)
+    opened: Tensors = _load(name).open_tensors(path)
+    return opened
+
+
+def container_of(path: Path) -> str | None:
+    """The name of the container that a file is, None if it is none."""
+    lowered = path.name.lower()
+    named = next((name for name in _names() if lowered.endswith(_load(name).SUFFIXES)), None)
+    if named not in (None, PICKLE):
+        return named
+    head = _first_bytes(path)
+    return next((name for name in _names() if _load(name).begins(head)), named)
+
+
+def require_allowed(path: Path, allow_pickle: bool) -> None:
+    """Raises UserError unless the user allowed files of torch.save."""
+    if not allow_pickle:
+        raise UserError(
+            f"{path} is a pickle, which can run code when it is opened; if you trust its source, pass --allow-pickle"
+        )
+
+
+def _names() -> list[str]:
+    return registry.names("checkpoints.containers")
+
+
+def _load(name: str) -> ModuleType:
+    return registry.load("checkpoints.containers", name)
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Of a regular file that can be read; else none."""
+    try:
+        if not path.is_file():  # a FIFO would wait
+            return b""
+        with open(path, "rb") as file:
+            return file.read(HEAD_BYTES)
+    except (OSError, ValueError):
+        return b""
 
 
 def room(like: Mapping[str, Entry | Tensor]) -> dict[str, Tensor]:

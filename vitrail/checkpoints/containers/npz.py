@@ -67,6 +67,12 @@ class Npz(Tensors):
             self.archive.close()
 
 
+def begins(head: bytes) -> bool:
+    """Whether a file that begins so is one: a zip whose first member is an array."""
+    length = int.from_bytes(head[26:28], "little")
+    return head[:4] == b"PK\x03\x04" and head[30 : 30 + length].endswith(b".npy")
+
+
 def open_tensors(path: Path) -> Npz:
     """Open an archive and read the header of every array.
 

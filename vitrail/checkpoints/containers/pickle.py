@@ -21,8 +21,9 @@ from pathlib import Path
 from vitrail.checkpoints.containers import safetensors
 from vitrail.errors import UserError
 
-SUFFIXES = (".pt", ".pth", ".bin")
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar", ".pkl", ".pickle")
 REASON = "reason.txt"  # the child's reason before it exits
+STATE = "state"  # in the metadata of what the child wrote: which of several states of a training it is
 MAX_REASON = 400
 SECONDS = 120  # of waiting for the child, in addition to the time that the file's size takes
 SLOWEST = 20_000_000  # bytes/s
@@ -49,6 +50,14 @@ class Pickle(safetensors.SafeTensors):
     converted: Converted | None = None
 
 
+def begins(head: bytes) -> bool:
+    """Whether a file that begins so is one: a pickle of protocol 2 to 5, or a zip with torch's members."""
+    length = int.from_bytes(head[26:28], "little")
+    member = head[30 : 30 + length]
+    torch_zip = head[:4] == b"PK\x03\x04" and member.endswith((b"/data.pkl", b"/.format_version", b"/byteorder"))
+    return torch_zip or (head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
+
+
 def open_tensors(path: Path) -> Pickle:
     """Convert a file in a child process and open the result.
 
@@ -61,7 +70,7 @@ def open_tensors(path: Path) -> Pickle:
         opened = safetensors.open_tensors(converted.file)
     except UserError as error:
         raise UserError(str(error).replace(str(converted.file), str(path))) from None
-    return Pickle(path, opened.entries, {}, opened.file, converted)
+    return Pickle(path, opened.entries, opened.metadata, opened.file, converted)
 
 
 def _require_regular(path: Path) -> None:

@@ -74,6 +74,11 @@ class SafeTensors(Tensors):
             self.file.close()
 
 
+def begins(head: bytes) -> bool:
+    """Whether a file that begins so is one: the length of a header, and its brace."""
+    return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= MAX_HEADER
+
+
 def open_tensors(path: Path) -> SafeTensors:
     """Open a file and check its header.
 

@@ -1,4 +1,5 @@
-"""safetensors in several files: ``model.safetensors.index.json`` maps each tensor to its file in ``weight_map``.
+"""Tensors in several files: ``model.safetensors.index.json``, or ``pytorch_model.bin.index.json`` of pickles, maps each
+tensor to its file in ``weight_map``.
 
 https://huggingface.co/docs/transformers/big_models#sharding
 """
@@ -12,10 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from vitrail.checkpoints.containers import Entry, Tensors, safetensors
+from vitrail.checkpoints.containers import PICKLED_INDEX, Entry, Tensors, pickle, safetensors
 from vitrail.errors import UserError
 
-SUFFIXES = (".safetensors.index.json",)
+SUFFIXES = (".safetensors.index.json", PICKLED_INDEX)
 MAX_INDEX = 10_000_000  # bytes
 MAX_SHARDS = 500
 
@@ -35,6 +36,11 @@ class Sharded(Tensors):
             shard.close()
 
 
+def begins(head: bytes) -> bool:
+    """Never: an index is JSON like any other; its name tells."""
+    return False
+
+
 def open_tensors(path: Path) -> Sharded:
     """Open the shards of an index, which lie next to it.
 
@@ -47,9 +53,10 @@ def open_tensors(path: Path) -> Sharded:
     if len(files) > MAX_SHARDS:
         refuse(f"it names {len(files):,} shards, more than {MAX_SHARDS}")
     entries: dict[str, Entry] = {}
+    container = pickle if path.name.endswith(PICKLED_INDEX) else safetensors
     try:
         for name in files:
-            shard = opened.shards[name] = safetensors.open_tensors(_inside(path.parent, name, refuse))
+            shard = opened.shards[name] = container.open_tensors(_inside(path.parent, name, refuse))
             for tensor, entry in shard.entries.items():
                 if opened.weight_map.get(tensor) != name:
                     refuse(f"its weight_map does not place {tensor!r} in {name}, which holds it")
@@ -76,9 +83,10 @@ def _weight_map(path: Path, refuse: Any) -> dict[str, str]:
     if not isinstance(found, dict) or not found or not all(isinstance(file, str) for file in found.values()):
         refuse("its weight_map does not map tensors to files")
     assert isinstance(found, dict)
+    kind = ".bin" if path.name.endswith(PICKLED_INDEX) else ".safetensors"
     for file in set(found.values()):
-        if Path(file).name != file or "\\" in file or "\0" in file or not file.endswith(safetensors.SUFFIXES):
-            refuse(f"its weight_map names {file!r}, which is no .safetensors file next to it")
+        if Path(file).name != file or "\\" in file or "\0" in file or not file.endswith(kind):
+            refuse(f"its weight_map names {file!r}, which is no {kind} file next to it")
     return found
 
 

@@ -31,6 +31,9 @@ class Dialect(Protocol):
         TASKS: the tasks that its files can hold, by registry name or dotted module.
         FILE: the name of the weights in a folder: ``model.safetensors`` or ``model.npz``.
         IGNORED: patterns of canonical names of tensors that are not needed.
+
+    A module may also have ``HEAD``, the name of the final linear layer: then one that somebody put into its place under
+    another name is read too, and ``--init`` does without a head that is none.
     """
 
     LIBRARY: str

@@ -23,6 +23,7 @@ from vitrail.ops.relative import num_entries, square_of
 LIBRARY = "timm"
 TASKS = pooled.TASKS
 FILE = "model.safetensors"
+HEAD = "head"
 IGNORED = ("*relative_position_index", "mask_token", "lm_head.*")
 TABLE = "attn.relative_position_bias_table"
 SHARED = "rel_pos_bias.relative_position_bias_table"

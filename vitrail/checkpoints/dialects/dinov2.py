@@ -20,12 +20,17 @@ from vitrail.checkpoints.shapes import Shapes, depth_of, geometry, usual_heads, 
 from vitrail.checkpoints.timm_config import ratio
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
+from vitrail.nn.head import HeadConfig
+from vitrail.nn.pooling import PoolKind
 
 LIBRARY = "meta"
 TASKS = pooled.TASKS
 FILE = "model.safetensors"
+HEAD = "linear_head"  # of the published linear classifiers, beside ``backbone``
 IGNORED = ("mask_token",)
 NORM_EPS = 1e-6
+_POOLS: dict[int, PoolKind] = {1: "cls", 2: "cls_mean", 5: "cls4_mean"}
+"""By how many widths of a token a linear head takes: the class token's; with the patches' mean; of four layers."""
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _RESAMPLING = {(False, 0.1): "bicubic_offset", (True, 0.0): "bicubic_antialias", (False, 0.0): "bicubic"}
 """By (interpolate_antialias, interpolate_offset); Meta's models have the first, those with registers the second."""
@@ -75,7 +80,19 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
             "preprocessing: shorter side to the size, bicubic, ImageNet's mean; put preprocessor_config.json next to it"
         )
     layout = ["mask_token"] if "mask_token" in shapes else []
-    return pooled.describe(model, pool="cls", preprocess=preprocess, assumed=assumed, layout=layout)
+    outputs, width = shapes.get(f"{HEAD}.weight", (0, model.dim))
+    if width // model.dim not in _POOLS or width % model.dim:
+        raise UserError(f"its linear head takes {width} features, which no pooling of width {model.dim} gives")
+    return pooled.describe(
+        model,
+        pool=_POOLS[width // model.dim],
+        head=HeadConfig(bias=f"{HEAD}.bias" in shapes or not outputs),
+        outputs=outputs,
+        classes=beside.classes if outputs else (),
+        preprocess=preprocess,
+        assumed=assumed,
+        layout=layout,
+    )
 
 
 def rules(description: Description) -> list[Rule]:
@@ -93,6 +110,7 @@ def rules(description: Description) -> list[Rule]:
         *layer("vit.embed.projection", "patch_embed.proj"),
         *repeated(model.vit.depth, "vit.blocks.{i}.", "blocks.{i}.", block),
         *layer("vit.norm", "norm"),
+        *layer("head.output", HEAD),
     ]
 
 

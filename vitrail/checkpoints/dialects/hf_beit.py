@@ -20,8 +20,9 @@ from vitrail.nn.head import HeadConfig
 from vitrail.ops.relative import square_of
 
 LIBRARY = "huggingface"
-TASKS = pooled.TASKS
+TASKS = hf.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 IGNORED = ("*.relative_position_index", "beit.embeddings.mask_token", "lm_head.*", "layernorm.*")
 TABLE = "relative_position_bias.relative_position_bias_table"
 SHARED = f"beit.encoder.{TABLE}"

@@ -20,8 +20,9 @@ from vitrail.checkpoints.shapes import Shapes
 from vitrail.nn.head import HeadConfig
 
 LIBRARY = "huggingface"
-TASKS = pooled.TASKS
+TASKS = hf.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 IGNORED = (*towers.TEXT, "vision_model.post_layernorm.*")
 canonical = towers.canonical
 

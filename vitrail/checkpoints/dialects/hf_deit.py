@@ -18,8 +18,9 @@ from vitrail.nn.head import HeadConfig
 from vitrail.nn.pooling import PoolKind
 
 LIBRARY = "huggingface"
-TASKS = pooled.TASKS
+TASKS = hf.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 IGNORED = ("deit.pooler.*", "deit.embeddings.mask_token", "decoder.*")
 HEADS = ("classifier.", "cls_classifier.", "distillation_classifier.", "decoder.")
 

@@ -18,8 +18,9 @@ from vitrail.files import Json
 from vitrail.nn.pooling import PoolKind
 
 LIBRARY = "huggingface"
-TASKS = pooled.TASKS
+TASKS = hf.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 PREFIX = "dinov2."
 IGNORED = ("dinov2.embeddings.mask_token",)
 BLOCK = [

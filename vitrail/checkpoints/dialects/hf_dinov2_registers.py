@@ -19,8 +19,9 @@ from vitrail.checkpoints.rules import Rule
 from vitrail.checkpoints.shapes import Shapes
 
 LIBRARY = "huggingface"
-TASKS = pooled.TASKS
+TASKS = hf.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 PREFIX = "dinov2_with_registers."
 IGNORED = (f"{PREFIX}embeddings.mask_token",)
 

@@ -17,8 +17,9 @@ from vitrail.checkpoints.rules import Rule, layer, rows, same, under
 from vitrail.checkpoints.shapes import Shapes
 
 LIBRARY = "huggingface"
-TASKS = pooled.TASKS
+TASKS = hf.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 IGNORED = (*towers.TEXT, "vision_model.head.*")
 POOL = [
     same("probe", "probe"),

@@ -16,8 +16,9 @@ from vitrail.checkpoints.rules import Rule, layer, repeated
 from vitrail.checkpoints.shapes import Shapes
 
 LIBRARY = "huggingface"
-TASKS = pooled.TASKS
+TASKS = hf.TASKS
 FILE = hf.FILE
+HEAD = "classifier"
 EPS = {"vit": 1e-12, "vit_mae": 1e-12, "vit_msn": 1e-6}  # the default of each config
 IGNORED = ("vit.pooler.*", "vit.embeddings.mask_token")
 

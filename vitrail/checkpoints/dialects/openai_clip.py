@@ -2,7 +2,8 @@
 (https://github.com/mlfoundations/open_clip); the text tower is left out.
 
 Two models of the same shapes differ in what only ``open_clip_config.json`` says: activation, pooling, eps. We write it,
-as open_clip's own folders have it. open_clip's towers from timm (``visual.trunk``) are not among these.
+as open_clip's own folders have it. open_clip's towers from timm (``visual.trunk``) are those of
+:mod:`vitrail.checkpoints.dialects.open_clip_timm`.
 """
 
 from __future__ import annotations
@@ -86,9 +87,9 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
         "final_norm": not after_pool,
     }
     config = vit_config(vit, where="open_clip_config.json")
-    preprocess = tensors_only.preprocess(beside)
-    if preprocess is None:
-        preprocess, more = _preprocess(beside.config.get("preprocess_cfg"), config)
+    chosen = tensors_only.preprocess(beside)
+    if chosen is None:
+        chosen, more = preprocess(beside.config.get("preprocess_cfg"), config)
         assumed += more
     pool = _POOLS[tower.get("pool_type", "tok")]
     outputs = shapes.get("visual.proj", (0, 0))[1]
@@ -98,7 +99,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
         head=HeadConfig(norm=after_pool, bias=False),
         outputs=outputs,
         labels=False,
-        preprocess=preprocess,
+        preprocess=chosen,
         assumed=assumed,
     )
 
@@ -206,7 +207,7 @@ def _activation(config: dict[str, Any], tower: dict[str, Any]) -> str:
     return "gelu_tanh" if options.get("approximate") == "tanh" else "gelu"
 
 
-def _preprocess(config: dict[str, Any] | None, vit: ViTConfig) -> tuple[PreprocessConfig | None, list[str]]:
+def preprocess(config: dict[str, Any] | None, vit: ViTConfig) -> tuple[PreprocessConfig | None, list[str]]:
     """``preprocess_cfg``, else CLIP's; and what was assumed."""
     if vit.channels != 3:
         return None, []

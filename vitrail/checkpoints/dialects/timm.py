@@ -28,6 +28,7 @@ from vitrail.vit import ViTConfig
 LIBRARY = "timm"
 TASKS = pooled.TASKS
 FILE = "model.safetensors"
+HEAD = "head"
 # Decoders and heads of self-supervised training; SigLIP's pool, where the config asks for another
 IGNORED = ("mask_token", "masked_embed", "decoder_*", "head.mlp.*", "head.last_layer*", "attn_pool.*")
 STEM = "patch_embed.backbone."
@@ -132,16 +133,19 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
         classes=(meta.names(outputs) or beside.classes) if labels and outputs else (),
         preprocess=preprocess,
         assumed=[line for line in (*assumed, how, what, why) if line],
-        layout=["split"] if "blocks.0.mlp.fc1_g.weight" in shapes else [],
+        layout=[
+            *(["split"] if "blocks.0.mlp.fc1_g.weight" in shapes else []),
+            *(["unbiased"] if "head.bias" not in shapes else []),
+        ],
     )
 
 
 def rules(description: Description) -> list[Rule]:
     """In the layout ``split`` SwiGLU's gate and value are two tensors (``SwiGLU``), not one (``SwiGLUPacked``, which is
-    written)."""
+    written). In ``unbiased`` the head has no bias; a model that is written gets one of zeros."""
     model = pooled.read(description)
     vit = model.vit
-    split = "split" in (model.layout or ())
+    split, unbiased = ("split" in (model.layout or ())), ("unbiased" in (model.layout or ()))
     fc1 = stacked_layer("mlp.fc1", "mlp.fc1_g", "mlp.fc1_x") if split else layer("mlp.fc1", "mlp.fc1")
     return [
         same("vit.class_token", "cls_token"),
@@ -154,7 +158,7 @@ def rules(description: Description) -> list[Rule]:
         *under("pool.", "attn_pool.", POOL),
         *layer("head.norm", "fc_norm"),
         *layer("head.hidden", "pre_logits.fc"),
-        *(layer("head.output", "head") if model.head.bias else [_ZERO_BIAS]),
+        *(layer("head.output", "head") if model.head.bias or unbiased else [_ZERO_BIAS]),
         *layer("head.distillation", "head_dist"),
     ]
 
@@ -183,7 +187,7 @@ def lacks(description: Description) -> str | None:
             ("attention without output bias", not block.out_bias),
             ("SwiGLU in a hybrid or distilled model", block.mlp == "swiglu" and (resnet or vit.distillation_token)),
             ("SwiGLU with attention pooling", block.mlp == "swiglu" and model.pool == "attention"),
-            (f"{model.pool} pooling", model.pool == "cls_mean"),
+            (f"{model.pool} pooling", model.pool in ("cls_mean", "cls4_mean")),
             ("pooling of a distilled model by one token", vit.distillation_token and not head.distilled),
             ("distilled model with registers", vit.distillation_token and bool(vit.registers)),
             ("distilled model whose class token has no position", vit.distillation_token and not vit.class_position),

@@ -22,6 +22,7 @@ from vitrail.vit import ViTConfig
 LIBRARY = "torchvision"
 TASKS = pooled.TASKS
 FILE = "model.safetensors"
+HEAD = "heads.head"
 IGNORED = ()
 EPS = 1e-6
 BLOCK = [

@@ -9,16 +9,15 @@ which gives all its tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vitrail.checkpoints import pooled, tensors_only
 from vitrail.checkpoints.beside import Beside
 from vitrail.checkpoints.description import Description
-from vitrail.checkpoints.rules import Rule, layer, mapped, repeated, same, shaped
+from vitrail.checkpoints.rules import Rule, layer, patches_last, repeated, same, shaped
 from vitrail.checkpoints.shapes import Shapes, depth_of, geometry, vit_config
 from vitrail.errors import UserError
 from vitrail.nn.head import HeadConfig
@@ -28,6 +27,7 @@ from vitrail.vit import ViTConfig
 LIBRARY = "vit_pytorch"
 TASKS = pooled.TASKS
 FILE = "model.safetensors"
+HEAD = "mlp_head"
 IGNORED = ("cls_token",)  # empty where tokens are averaged
 EPS = 1e-5
 BLOCK = "transformer.layers.0."
@@ -108,7 +108,7 @@ def rules(description: Description) -> list[Rule]:
     vit = model.vit
     simple = vit.positions == "sincos_2d"
     number = 2 if vit.patch_embed.norm else 1
-    norm_in = _permuted(vit.channels, vit.patch_size)
+    patch = vit.channels, vit.patch_size
     block = [
         *layer("norm1", "0.norm"),
         same("attention.qkv.weight", "0.to_qkv.weight"),
@@ -125,8 +125,11 @@ def rules(description: Description) -> list[Rule]:
     return [
         shaped("vit.class_token", "cls_token", -1, vit.dim),
         shaped("vit.positions.embedding", "pos_embedding", -1, vit.dim) if vit.class_token else _averaged(vit.dim),
-        *(norm_in(f"vit.embed.norm_in.{part}", f"to_patch_embedding.1.{part}") for part in ("weight", "bias")),
-        norm_in("vit.embed.projection.weight", f"to_patch_embedding.{number}.weight"),
+        *(
+            patches_last(f"vit.embed.norm_in.{part}", f"to_patch_embedding.1.{part}", *patch)
+            for part in ("weight", "bias")
+        ),
+        patches_last("vit.embed.projection.weight", f"to_patch_embedding.{number}.weight", *patch),
         same("vit.embed.projection.bias", f"to_patch_embedding.{number}.bias"),
         *layer("vit.embed.norm_out", "to_patch_embedding.3"),
         *repeated(vit.depth, "vit.blocks.{i}.", "transformer.layers.{i}.", block),
@@ -219,20 +222,6 @@ def _heads(shapes: Shapes, config: dict[str, Any], dim: int) -> tuple[int, int, 
             f"its attention has {inner} channels, no multiple of {heads or _HEAD_DIM}; put heads in config.json"
         )
     return heads, inner // heads, assumed
-
-
-def _permuted(channels: int, patch: Pair) -> Callable[[str, str], Rule]:
-    """Rules whose last axis is a flattened patch, in their order and in ours."""
-
-    def ours(value: Tensor) -> Tensor:
-        value = value.unflatten(-1, (*patch, channels)).movedim(-1, -3)
-        return value.flatten() if value.ndim == 3 else value
-
-    def theirs(value: Tensor) -> Tensor:
-        value = value.unflatten(0, (channels, *patch)) if value.ndim == 1 else value
-        return value.movedim(-3, -1).flatten(-3)
-
-    return lambda mine, other: mapped(mine, other, ours, theirs)
 
 
 def _averaged(dim: int) -> Rule:

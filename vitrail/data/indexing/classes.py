@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from vitrail.data.indexing.names import ClassFinder
 from vitrail.data.indexing.nearest import nearest
 from vitrail.data.source import SourceConfig
 from vitrail.errors import UserError, did_you_mean
@@ -83,11 +84,16 @@ def class_list(train: set[str], others: dict[str, set[str]], empty: list[str], c
             + (f" (nor do {len(empty) - 1} others)" if len(empty) > 1 else "")
             + "; fill or remove it, or pass --allow-empty-class (allow_empty_class=true)"
         )
-    known = config.classes or tuple(sorted(train))
+    known: tuple[str, ...] = config.classes or tuple(sorted(train))
     named = {"the classes given": train} if config.classes else {}
     for split, names in {**named, **others}.items():
         if unknown := sorted(names - set(known)):
             origin = f"{split!r} folder" if split in others else "data"
+            if len(several := ClassFinder(known).matching(unknown[0])) > 1:
+                raise UserError(
+                    f"{config.spec!r}: the class {unknown[0]!r} of the {origin} is the name of several: "
+                    f"{', '.join(several)}; write one of them"
+                )
             raise UserError(
                 f"{config.spec!r}: the class {unknown[0]!r} of the {origin} is not among the "
                 f"{'given' if config.classes else 'training'} classes; {did_you_mean(unknown[0], known)}"

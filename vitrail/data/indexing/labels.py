@@ -10,6 +10,7 @@ import numpy as np
 
 from vitrail import console
 from vitrail.data import targets
+from vitrail.data.indexing.names import ClassFinder
 from vitrail.data.targets import Labels, Raw, Where
 from vitrail.errors import UserError, did_you_mean
 
@@ -53,6 +54,8 @@ def encode(
             names = names or tuple(map(str, range(one_hot)))
             filled = {split: np.array(names)[np.asarray(places)] for split, places in filled.items()}
             classes = classes or names
+    if classes:
+        filled = {split: _renamed(values, ClassFinder(classes)) for split, values in filled.items()}
     encoder = targets.load(kind if kind != "auto" else _guess(next(iter(filled.values()))))
     labels = encoder.encode(filled, classes=classes, columns=columns, where=where)
     return {split: labels.get(split, NO_LABELS) for split in raw}
@@ -197,8 +200,20 @@ def first_row(mask: np.ndarray) -> int:
 
 
 def unknown(name: str, classes: tuple[str, ...], place: str) -> UserError:
-    """The error about a label that is not among the known classes."""
+    """The error about a label that is not among the known classes, or is the name of several."""
+    if len(several := ClassFinder(classes).matching(name)) > 1:
+        return UserError(f"{place}: the class {name!r} is the name of several: {', '.join(several)}; write one of them")
     return UserError(f"{place}: the class {name!r} is not among the known ones; {did_you_mean(name, classes)}")
+
+
+def _renamed(values: Raw, finder: ClassFinder) -> Raw:
+    """Labels that are names, under the names of the known classes."""
+    if isinstance(values, list):
+        return [tuple(finder.find(n) if isinstance(n, str) else n for n in names) for names in values]
+    if values.dtype.kind not in "UO":
+        return values
+    distinct, inverse = np.unique(values.astype(str), return_inverse=True)
+    return np.array([finder.find(str(name)) for name in distinct])[inverse]
 
 
 def _guess(values: Raw) -> str:

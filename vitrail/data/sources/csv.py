@@ -89,7 +89,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
     labels = encode(
         _raw(parts, config),
         kind=config.kind,
-        classes=config.classes or classes_beside(folder),
+        classes=config.known_classes or classes_beside(folder),
         where=lambda split, i: parts[split].place(i),
         columns=wanted if wanted and len(wanted) > 1 else next(iter(parts.values())).label_columns if parts else (),
     )

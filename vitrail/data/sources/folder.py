@@ -15,6 +15,7 @@ from vitrail import console
 from vitrail.data.indexing.classes import choose_level, class_list, name_classes
 from vitrail.data.indexing.layout import find_layout
 from vitrail.data.indexing.listing import Listing, scan
+from vitrail.data.indexing.names import ClassFinder
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.files import Files
 from vitrail.data.targets import Labels
@@ -73,6 +74,9 @@ def _labelled(
         own_level = choose_level(relative, counts[members], config)
         level = level or own_level  # the first split, normally train, decides for all
         names, without_images = name_classes(relative, counts[members], level)
+        if config.classes:
+            finder = ClassFinder(config.known_classes)
+            names, without_images = ([finder.find(name) for name in each] for each in (names, without_images))
         class_of.update(zip(members, names, strict=True))
         seen[split] = {name for name in names if name}
         empty += without_images if split == first else []

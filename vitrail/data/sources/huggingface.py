@@ -103,7 +103,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
     labels = encode(
         raw,
         kind=config.kind,
-        classes=config.classes or names,
+        classes=config.known_classes or names,
         where=lambda split, i: f"the label of {sources[split].name(i)}",
     )
     return {split: source.labelled(labels[split]) for split, source in sources.items()}

@@ -65,7 +65,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
     encoded = encode(
         raw,
         kind=config.kind,
-        classes=config.classes or named or classes_beside(path if path.is_dir() else path.parent),
+        classes=config.known_classes or named or classes_beside(path if path.is_dir() else path.parent),
         where=lambda split, i: f"{contents[split][0]}: label {i}",
     )
     return {split: source.labelled(encoded[split]) for split, source in sources.items()}

@@ -77,7 +77,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
     labels = encode(
         raw,
         kind=config.kind,
-        classes=config.classes or classes_beside(config.path if config.path.is_dir() else config.path.parent),
+        classes=config.known_classes or classes_beside(config.path if config.path.is_dir() else config.path.parent),
         where=lambda split, i: f"the label of {sources[split].name(i)}",
     )
     return {split: source.labelled(labels[split]) for split, source in sources.items()}

@@ -108,6 +108,13 @@ class PreprocessConfig(PreprocessOptions):
             channels=None if self.channels == channels else self.channels,
         )
 
+    def for_channels(self, channels: int) -> PreprocessConfig:
+        """The same for images of other channels: mean and deviation are the mean of all channels'."""
+        if channels == self.channels:
+            return self
+        mean, std = ((sum(values) / len(values),) for values in (self.mean, self.std))
+        return replace(self, channels=channels, mean=mean, std=std)
+
     @property
     def shows_all(self) -> bool:
         """Whether all of an image is in the input."""
