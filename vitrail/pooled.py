@@ -14,7 +14,7 @@ from vitrail.nn.encoder import Encoder
 from vitrail.nn.head import Head, HeadConfig
 from vitrail.nn.init import initialise
 from vitrail.nn.mlp import MlpKind
-from vitrail.nn.pooling import PoolKind, build_pool, pooled_dim
+from vitrail.nn.pooling import AttentionPoolConfig, PoolKind, build_pool, pooled_dim
 from vitrail.trainable import Embedder, Losses, Trainable
 from vitrail.vit import ViT, ViTConfig
 
@@ -25,10 +25,12 @@ class PooledConfig:
 
     Args:
         pool: default: the class token where the model has one, else the mean of the patches.
+        attention_pool: of ``pool=attention``, what differs from the blocks.
     """
 
     model: ViTConfig
     pool: PoolKind | None = None
+    attention_pool: AttentionPoolConfig | None = None
     head: HeadConfig = HeadConfig()
 
 
@@ -47,9 +49,13 @@ class PooledModel(Embedder):
         distilled = kind == "cls_distillation"
         if distilled != config.head.distilled or (distilled and not model.distillation_token):
             raise UserError("pool='cls_distillation', head.distilled and model.distillation_token go together; set all")
+        if config.attention_pool is not None and kind != "attention":
+            raise UserError(f"attention_pool does not go with pool={kind!r}; leave it out")
         mlp: MlpKind = "gelu" if model.block.mlp == "swiglu" else model.block.mlp
         self.vit = ViT(model)
-        self.pool = build_pool(kind, model.dim, model.heads, model.mlp_dim, mlp, model.block.norm_eps)
+        self.pool = build_pool(
+            kind, model.dim, model.heads, model.mlp_dim, mlp, model.block.norm_eps, config.attention_pool
+        )
         self.head = Head(pooled_dim(kind, model.dim), self.num_outputs, config.head, model.block.norm_eps)
         initialise(self.pool)
         initialise(self.head)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import UserError
-from vitrail.nn.attend import Attend, Positions, full
+from vitrail.nn.attend import Attend, Located, at_layer, full
 from vitrail.nn.block import Block
 from vitrail.nn.conv_stem import ConvStem
 from vitrail.nn.encoder import Encoder
@@ -26,6 +26,7 @@ from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositi
 from vitrail.nn.recording import recorded
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.nn.resnet_stem import ResNetStem
+from vitrail.nn.rotary import MixedRotary
 from vitrail.nn.windows import WindowConfig, Windows
 from vitrail.ops.grid import Grid, Pair, as_pair
 from vitrail.ops.patches import padded_cells
@@ -67,6 +68,9 @@ class ViT(Encoder, Initialised):
         grid = self.embed.grid(config.image_size)
         num_positioned = config.class_token + config.distillation_token if config.class_position else 0
         self.positions = build_positions(config.positions, grid, dim, num_positioned, config.resampling)
+        rotation = config.rotation
+        mixed = rotation is not None and rotation.mixed
+        self.rotary = MixedRotary(config.depth, config.heads, config.head_dim, rotation.theta) if mixed else None
         self.dropout = nn.Dropout(block.dropout)
         self.pre_norm = nn.LayerNorm(dim, block.norm_eps) if config.pre_norm else nn.Identity()
         first = block.drop_path if block.drop_path_uniform else 0
@@ -136,7 +140,7 @@ class ViT(Encoder, Initialised):
             )
         return self.embed.grid((images.shape[-2], images.shape[-1]))
 
-    def layers(self, tokens: Tensor, positions: Positions = None, attend: Attend = full) -> Iterator[Tensor]:
+    def layers(self, tokens: Tensor, positions: Located = None, attend: Attend = full) -> Iterator[Tensor]:
         """The output of each block in turn, B T D, without the final norm.
 
         Blocks run as the iteration reaches them: stopping early saves the rest.
@@ -146,18 +150,18 @@ class ViT(Encoder, Initialised):
             attend: runs a block; which tokens attend to which, and which go on.
         """
         for layer, block in enumerate(self.blocks):
-            tokens = attend(layer, cast("Block", block), tokens, positions)
+            tokens = attend(layer, cast("Block", block), tokens, at_layer(positions, layer))
             yield tokens
 
-    def encode(self, tokens: Tensor, positions: Positions = None, attend: Attend = full) -> Tensor:
+    def encode(self, tokens: Tensor, positions: Located = None, attend: Attend = full) -> Tensor:
         """Tokens B T D through all blocks and the final norm; arguments as of :meth:`layers`."""
         for output in self.layers(tokens, positions, attend):
             tokens = output
         return self.norm(tokens)
 
-    def tokenise(self, images: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Pair, Positions]:
+    def tokenise(self, images: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Pair, Located]:
         """What enters the first block: tokens B T D with positions, their grid, and what attention needs to know of it
-        (the rotation for ``rope_2d``, the offsets for ``relative``).
+        (the rotation for rotary positions, the offsets for ``relative``).
 
         Args:
             patches: embedded patches B N D in place of the images' own, such as masked ones.
@@ -253,7 +257,7 @@ class ViT(Encoder, Initialised):
         self,
         layers: Iterable[int] | None,
         tokens: Tensor,
-        positions: Positions,
+        positions: Located,
         attend: Attend = full,
         *,
         norm: bool = False,
@@ -278,12 +282,15 @@ class ViT(Encoder, Initialised):
         grid = self.embed.grid(config.image_size)
         return RelativeBias(grid, config.heads, config.class_token, config.resampling)
 
-    def _in_attention(self, grid: Pair, device: torch.device) -> Positions:
+    def _in_attention(self, grid: Pair, device: torch.device) -> Located:
         if self.config.positions == "relative":
             return offsets(grid, self.config.class_token, device)
-        if self.config.positions != "rope_2d":
+        if self.rotary is not None:
+            return self.rotary(grid)
+        if (rotation := self.config.rotation) is None:
             return None
-        return kept(rope_2d, device, grid, self.config.head_dim)
+        how = (rotation.theta, rotation.coordinates, rotation.offset, rotation.reference)
+        return kept(rope_2d, device, grid, self.config.head_dim, *how)
 
     def _layers(self, layers: Iterable[int] | None) -> Sequence[int]:
         depth = len(self.blocks)

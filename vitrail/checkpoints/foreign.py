@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vitrail import files, registry
-from vitrail.checkpoints import rules
+from vitrail.checkpoints import parts, rules
 from vitrail.checkpoints.beside import Beside, read_beside
 from vitrail.checkpoints.containers import Tensors, npz, safetensors
 from vitrail.checkpoints.description import Description
@@ -123,7 +123,10 @@ def lacks(name: str, description: Description) -> str | None:
     dialect = load(name)
     if description.task not in dialect.TASKS:
         return f"format for the task {description.task!r}"
-    return dialect.lacks(description)
+    if (missing := dialect.lacks(description)) is not None:
+        return missing
+    known = getattr(dialect, "PARTS", ())
+    return next((part for part in parts.parts(description) if part not in known), None)
 
 
 def save(name: str, out: str | Path, description: Description, state: Mapping[str, Tensor]) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from vitrail.checkpoints.description import Description
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.nn.head import HeadConfig
-from vitrail.nn.pooling import PoolKind
+from vitrail.nn.pooling import AttentionPoolConfig, PoolKind
 from vitrail.tasks import classification, features
 from vitrail.vit import ViTConfig
 
@@ -20,6 +20,7 @@ class PooledModel:
     """Architecture, labels and preprocessing of either task, in the terms that libraries share.
 
     Attributes:
+        attention_pool: of ``pool`` "attention", what differs from the blocks.
         outputs: width of the head; 0: no head.
         labels: whether the outputs are classes; otherwise they are a projection of the features (CLIP).
         classes: names in the order of the outputs; empty without labels.
@@ -34,6 +35,7 @@ class PooledModel:
     classes: tuple[str, ...] = ()
     preprocess: PreprocessConfig | None = None
     layout: frozenset[str] | None = None
+    attention_pool: AttentionPoolConfig | None = None
 
 
 def read(description: Description) -> PooledModel:
@@ -50,6 +52,7 @@ def read(description: Description) -> PooledModel:
         classes=classes,
         preprocess=description.preprocess,
         layout=description.layout,
+        attention_pool=config.attention_pool,
     )
 
 
@@ -69,6 +72,7 @@ def describe(
     preprocess: PreprocessConfig | None = None,
     assumed: Iterable[str] = (),
     layout: Iterable[str] = (),
+    attention_pool: AttentionPoolConfig | None = None,
 ) -> Description:
     """The description of a file: a classifier if its outputs are classes, else a feature extractor.
 
@@ -83,9 +87,9 @@ def describe(
         if len(classes) != outputs:
             assumed += (f"classes: {outputs} without names; put their list into classes.json next to the file",)
             classes = tuple(f"class {i}" for i in range(outputs))
-        config = classification.Config(model=vit, pool=pool, head=head, classes=classes)
+        config = classification.Config(model=vit, pool=pool, head=head, classes=classes, attention_pool=attention_pool)
     else:
-        config = features.Config(model=vit, pool=pool, head=head, projection=outputs)
+        config = features.Config(model=vit, pool=pool, head=head, projection=outputs, attention_pool=attention_pool)
     name = TASKS[0] if isinstance(config, classification.Config) else TASKS[1]
     return Description(name, config, preprocess, assumed, frozenset(layout))
 

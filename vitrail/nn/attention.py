@@ -22,6 +22,7 @@ class Attention(Initialised):
         head_dim: d; ``heads · head_dim`` need not equal ``dim``.
         key_bias: with ``qkv_bias``, give keys one too; it never changes a softmax, and BEiT's have none.
         qk_norm: LayerNorm over d on queries and keys (Dehghani et al. 2023, ViT-22B).
+        inner_norm: LayerNorm over all heads before the output projection (Fang et al. 2023, EVA-02).
         dropout: on the attention weights.
         relative: a bias of the weights by the offset between two tokens.
 
@@ -38,6 +39,7 @@ class Attention(Initialised):
         key_bias: bool = True,
         out_bias: bool = True,
         qk_norm: bool = False,
+        inner_norm: bool = False,
         norm_eps: float = 1e-6,
         dropout: float = 0.0,
         relative: RelativeBias | None = None,
@@ -50,6 +52,7 @@ class Attention(Initialised):
         self.relative = relative
         self.q_norm = nn.LayerNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
+        self.inner_norm = nn.LayerNorm(width, norm_eps) if inner_norm else nn.Identity()
         self.out = nn.Linear(width, dim, bias=out_bias)
 
     def finish_reset(self) -> None:
@@ -69,7 +72,11 @@ class Attention(Initialised):
     def mix(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """softmax(Q Kᵀ / √d + bias) V through the output projection: B H T d → B T D."""
         mixed = attention(q, k, v, mask=bias, dropout=self.dropout if self.training else 0.0)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        return self.join(mixed)
+
+    def join(self, mixed: Tensor) -> Tensor:
+        """The heads through the output projection: B H T d → B T D."""
+        return self.out(self.inner_norm(mixed.transpose(1, 2).flatten(2)))
 
     def weights(self, x: Tensor, positions: Rotation | Offsets | None = None, mask: Tensor | None = None) -> Tensor:
         """The attention matrix softmax(Q Kᵀ / √d): B T D → B H T T, rows sum to 1; mask as of :meth:`forward`."""
@@ -83,7 +90,7 @@ class Attention(Initialised):
         scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5
         bias = self._bias(positions, q, mask)
         weights = (scores if bias is None else scores + bias).softmax(dim=-1)
-        return self.out((weights @ v).transpose(1, 2).flatten(2)), weights
+        return self.join(weights @ v), weights
 
     def project(self, x: Tensor, positions: Rotation | Offsets | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each B H T d, normalised and rotated where the model uses it."""

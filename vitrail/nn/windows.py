@@ -102,7 +102,7 @@ class Windowed:
         keys, values = (torch.cat((prefix, part), dim=2) for prefix, part in zip(shared, own[1:], strict=True))
         of_patches = attention(own[0], keys, values, mask=_bias(visible(outside, keys.shape[2]), q))
         mixed = torch.cat((of_prefix, from_windows(of_patches, grid, size)), dim=2)
-        return module.out(mixed.transpose(1, 2).flatten(2))
+        return module.join(mixed)
 
     def mask(self, x: Tensor) -> Tensor:
         """bool (B or 1, 1, T, T)."""

@@ -17,10 +17,12 @@ from vitrail.config import config
 from vitrail.data.batch import Batch
 from vitrail.nn.block import Block, BlockConfig
 from vitrail.nn.init import initialise
+from vitrail.nn.rotary import of_patches
 from vitrail.ops.grid import Pair
 from vitrail.ops.masking import Mask, mask_by_noise, take
 from vitrail.ops.patches import patchify, unpatchify
 from vitrail.ops.positions import sincos_2d
+from vitrail.ops.relative import Offsets
 from vitrail.pretrain import Pretraining
 from vitrail.self_supervision.panels import Panel
 from vitrail.self_supervision.views import uniform
@@ -112,9 +114,8 @@ class Task(Pretraining):
         tokens, _, rotation = self.vit.tokenise(images)
         prefix, patches = tokens.tensor_split((self.vit.num_prefix,), dim=1)
         if rotation is not None:
-            assert isinstance(rotation, tuple)  # the config refuses relative positions
-            cos, sin = (table[kept].unsqueeze(1) for table in rotation)
-            rotation = cos, sin
+            assert not isinstance(rotation, Offsets)  # the config refuses relative positions
+            rotation = of_patches(rotation, kept)
         return self.vit.encode(torch.cat((prefix, take(patches, kept)), dim=1), rotation)
 
     def mask(self, batch: Batch) -> Mask:

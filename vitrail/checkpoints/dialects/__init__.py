@@ -31,6 +31,9 @@ class Dialect(Protocol):
         TASKS: the tasks that its files can hold, by registry name or dotted module.
         FILE: the name of the weights in a folder: ``model.safetensors`` or ``model.npz``.
         IGNORED: patterns of canonical names of tensors that are not needed.
+
+    A dialect may have ``PARTS``, the names in :mod:`vitrail.checkpoints.parts` that its models can have; a model with
+    another one is not written.
     """
 
     LIBRARY: str
