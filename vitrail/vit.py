@@ -68,9 +68,9 @@ class ViT(Encoder, Initialised):
         grid = self.embed.grid(config.image_size)
         num_positioned = config.class_token + config.distillation_token if config.class_position else 0
         self.positions = build_positions(config.positions, grid, dim, num_positioned, config.resampling)
-        rotation = config.rotation
-        mixed = rotation is not None and rotation.mixed
-        self.rotary = MixedRotary(config.depth, config.heads, config.head_dim, rotation.theta) if mixed else None
+        self.rotary = None
+        if (rotation := config.rotation) is not None and rotation.mixed:
+            self.rotary = MixedRotary(config.depth, config.heads, config.head_dim, rotation.theta)
         self.dropout = nn.Dropout(block.dropout)
         self.pre_norm = nn.LayerNorm(dim, block.norm_eps) if config.pre_norm else nn.Identity()
         first = block.drop_path if block.drop_path_uniform else 0

@@ -11,8 +11,8 @@ from vitrail.nn.block import BlockConfig
 from vitrail.nn.conv_stem import ConvStemConfig
 from vitrail.nn.patch_embed import PatchEmbedConfig
 from vitrail.nn.positions import PositionKind
-from vitrail.nn.rotary import RotaryConfig
 from vitrail.nn.resnet_stem import ResNetStemConfig
+from vitrail.nn.rotary import RotaryConfig
 from vitrail.ops.positions import Resampling
 
 _AXIAL = RotaryConfig()  # a graph that is traced makes no configs

@@ -108,6 +108,7 @@ def dialect_for(target: str, description: Description) -> str:
     if not dialects:
         raise UserError(f"unknown library {target!r}; {did_you_mean(target, dict.fromkeys((*known, *names())))}")
     able = [name for name in dialects if description.task in load(name).TASKS]
+    able.sort(key=lambda name: getattr(load(name), "LAST", False))
     lacking = {name: lacks(name, description) for name in able}
     for name, missing in lacking.items():
         if missing is None:

@@ -33,7 +33,7 @@ class Dialect(Protocol):
         IGNORED: patterns of canonical names of tensors that are not needed.
 
     A dialect may have ``PARTS``, the names in :mod:`vitrail.checkpoints.parts` that its models can have; a model with
-    another one is not written.
+    another one is not written. With ``LAST = True``, ``--to LIBRARY`` takes it only where no other can hold the model.
     """
 
     LIBRARY: str

@@ -46,11 +46,11 @@ def canonical(name: str) -> str:
 
 def matches(names: Collection[str], beside: Beside) -> bool:
     """By LayerScale's name in layers that are called so, and nothing that is added to tokens."""
-    return (
-        {f"{FIRST}layer_scale1.lambda1", f"{FIRST}attention.q_proj.weight", "embeddings.patch_embeddings.weight"}
-        <= set(names)
-        and "embeddings.position_embeddings" not in names
-    )
+    return {
+        f"{FIRST}layer_scale1.lambda1",
+        f"{FIRST}attention.q_proj.weight",
+        "embeddings.patch_embeddings.weight",
+    } <= set(names) and "embeddings.position_embeddings" not in names
 
 
 def describe(shapes: Shapes, beside: Beside) -> Description:

@@ -254,9 +254,7 @@ def _mlp(shapes: Shapes, meta: timm_config.TimmConfig) -> tuple[str, int]:
     return "swiglu" if gated else activation, width
 
 
-def positions(
-    shapes: Shapes, meta: timm_config.TimmConfig, kernel: tuple[int, ...], num_prefix: int
-) -> dict[str, Any]:
+def positions(shapes: Shapes, meta: timm_config.TimmConfig, kernel: tuple[int, ...], num_prefix: int) -> dict[str, Any]:
     """Sizes, and whether the tokens before the patches have positions too.
 
     Raises:
