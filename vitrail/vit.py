@@ -7,7 +7,8 @@ registers, patches in this order, D width.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, cast
 
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 
 from vitrail.errors import UserError
 from vitrail.nn.attend import Attend, Located, at_layer, full
+from vitrail.nn.attention import Attention
 from vitrail.nn.block import Block
 from vitrail.nn.conv_stem import ConvStem
+from vitrail.nn.decomposed import Cells, DecomposedAttention
 from vitrail.nn.encoder import Encoder
 from vitrail.nn.features import Features as Features
 from vitrail.nn.init import Initialised, initialise
@@ -76,7 +79,8 @@ class ViT(Encoder, Initialised):
         first = block.drop_path if block.drop_path_uniform else 0
         rates = torch.linspace(first, block.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
-            Block(dim, config.heads, config.mlp_dim, block, rate, self._relative_bias()) for rate in rates
+            Block(dim, config.heads, config.mlp_dim, block, rate, self._relative_bias(), self._attention(layer))
+            for layer, rate in enumerate(rates)
         )
         self.norm = nn.LayerNorm(dim, block.norm_eps) if config.final_norm else nn.Identity()
         initialise(self)
@@ -249,8 +253,7 @@ class ViT(Encoder, Initialised):
         grid = self.embed.grid(resized.image_size)
         self.positions.resize(grid)
         for block in self.blocks:
-            if (relative := cast("Block", block).attention.relative) is not None:
-                relative.resize(grid)
+            cast("Block", block).attention.resize(grid)
         self.config = resized
 
     def _at(
@@ -282,9 +285,18 @@ class ViT(Encoder, Initialised):
         grid = self.embed.grid(config.image_size)
         return RelativeBias(grid, config.heads, config.class_token, config.resampling)
 
+    def _attention(self, layer: int) -> Callable[..., Attention]:
+        """What builds the attention of a layer."""
+        if (how := self.config.decomposed) is None:
+            return Attention
+        window = 0 if layer in how.global_layers else how.window
+        return partial(DecomposedAttention, grid=self.embed.grid(self.config.image_size), window=window)
+
     def _in_attention(self, grid: Pair, device: torch.device) -> Located:
         if self.config.positions == "relative":
             return offsets(grid, self.config.class_token, device)
+        if self.config.decomposed is not None:
+            return Cells(grid)
         if self.rotary is not None:
             return self.rotary(grid)
         if (rotation := self.config.rotation) is None:

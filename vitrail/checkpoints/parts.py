@@ -9,7 +9,7 @@ from vitrail.checkpoints.description import Description
 from vitrail.vit_config import ViTConfig
 
 ROTARY, ATTENTION_NORM, MLP_NORM = "rotary positions", "norm inside of attention", "norm inside of MLPs"
-ATTENTION_POOL = "attention pool of its own shape"
+ATTENTION_POOL, DECOMPOSED = "attention pool of its own shape", "decomposed relative positions"
 
 
 def parts(description: Description) -> list[str]:
@@ -22,6 +22,7 @@ def parts(description: Description) -> list[str]:
         ROTARY: vit.rotation is not None,
         ATTENTION_NORM: vit.block.attention_norm,
         MLP_NORM: vit.block.mlp_norm,
+        DECOMPOSED: vit.decomposed is not None,
         ATTENTION_POOL: getattr(config, "attention_pool", None) is not None,
     }
     return [name for name, there in found.items() if there]

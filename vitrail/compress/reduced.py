@@ -180,7 +180,7 @@ def reduced(task: Embedder, reduction: Reduction) -> Embedder:
         UserError: see :func:`only_encoder`, or positions that cannot follow tokens which stand for several patches.
     """
     path, vit = only_encoder(task)
-    if vit.config.positions == "relative":
+    if vit.config.needs_grid:
         raise UserError("relative positions belong to pairs of patches, and merged tokens have none; use method=prune")
     shared = {id(tensor): tensor for tensor in (*task.parameters(), *task.buffers())}
     task = copy.deepcopy(task, shared)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vitrail.nn.init import Initialised, separate_xavier_, zeros_if_any_
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.ops.attention import attention
+from vitrail.ops.grid import Pair
 from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation, rotate
 
@@ -69,6 +70,16 @@ class Attention(Initialised):
         q, k, v = self.project(x, positions)
         return self.mix(q, k, v, self._bias(positions, q, mask))
 
+    @property
+    def needs_grid(self) -> bool:
+        """Whether it takes all tokens of a grid alone, without masks and windows of others."""
+        return self.relative is not None
+
+    def resize(self, grid: Pair) -> None:
+        """Move what belongs to a grid to another one, for good."""
+        if self.relative is not None:
+            self.relative.resize(grid)
+
     def mix(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """softmax(Q Kᵀ / √d + bias) V through the output projection: B H T d → B T D."""
         mixed = attention(q, k, v, mask=bias, dropout=self.dropout if self.training else 0.0)
@@ -96,7 +107,7 @@ class Attention(Initialised):
         """Queries, keys and values, each B H T d, normalised and rotated where the model uses it."""
         q, k, v = (part.transpose(1, 2) for part in self.separate(x))
         q, k = self.q_norm(q), self.k_norm(k)
-        if positions is not None and not isinstance(positions, Offsets):
+        if isinstance(positions, tuple):
             num_prefix = x.shape[1] - positions[0].shape[-2]
             q, k = rotate(q, positions, num_prefix), rotate(k, positions, num_prefix)
         return q, k, v

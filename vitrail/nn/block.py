@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -78,6 +79,7 @@ class Block(Layer):
     Args:
         drop_path: this block's own rate (the config holds the last block's).
         relative: this block's own bias by relative positions.
+        attention: builds its attention, of the arguments of :class:`Attention`.
     """
 
     def __init__(
@@ -88,11 +90,12 @@ class Block(Layer):
         config: BlockConfig,
         drop_path: float = 0.0,
         relative: RelativeBias | None = None,
+        attention: Callable[..., Attention] = Attention,
     ) -> None:
         super().__init__()
         self.order = config.order
         self.norm1 = nn.LayerNorm(dim, config.norm_eps)
-        self.attention = Attention(
+        self.attention = attention(
             dim,
             heads,
             config.head_dim or dim // heads,
