@@ -10,6 +10,7 @@ from vitrail.vit_config import ViTConfig
 
 ROTARY, ATTENTION_NORM, MLP_NORM = "rotary positions", "norm inside of attention", "norm inside of MLPs"
 ATTENTION_POOL, DECOMPOSED = "attention pool of its own shape", "decomposed relative positions"
+PREFIX_POOL = "pooling of several tokens before the patches"
 
 
 def parts(description: Description) -> list[str]:
@@ -22,6 +23,7 @@ def parts(description: Description) -> list[str]:
         ROTARY: vit.rotation is not None,
         ATTENTION_NORM: vit.block.attention_norm,
         MLP_NORM: vit.block.mlp_norm,
+        PREFIX_POOL: bool(getattr(config, "pool_tokens", ())),
         DECOMPOSED: vit.decomposed is not None,
         ATTENTION_POOL: getattr(config, "attention_pool", None) is not None,
     }

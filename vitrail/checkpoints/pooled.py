@@ -21,6 +21,7 @@ class PooledModel:
 
     Attributes:
         attention_pool: of ``pool`` "attention", what differs from the blocks.
+        pool_tokens: of ``pool`` "prefix", which tokens.
         outputs: width of the head; 0: no head.
         labels: whether the outputs are classes; otherwise they are a projection of the features (CLIP).
         classes: names in the order of the outputs; empty without labels.
@@ -36,6 +37,7 @@ class PooledModel:
     preprocess: PreprocessConfig | None = None
     layout: frozenset[str] | None = None
     attention_pool: AttentionPoolConfig | None = None
+    pool_tokens: tuple[int, ...] = ()
 
 
 def read(description: Description) -> PooledModel:
@@ -53,6 +55,7 @@ def read(description: Description) -> PooledModel:
         preprocess=description.preprocess,
         layout=description.layout,
         attention_pool=config.attention_pool,
+        pool_tokens=config.pool_tokens,
     )
 
 

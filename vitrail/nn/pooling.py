@@ -13,7 +13,7 @@ from vitrail.nn.init import Initialised, separate_xavier_
 from vitrail.nn.mlp import Mlp, MlpKind
 from vitrail.ops.attention import attention
 
-PoolKind = Literal["cls", "mean", "max", "attention", "cls_mean", "cls_distillation"]
+PoolKind = Literal["cls", "mean", "max", "attention", "cls_mean", "cls_distillation", "prefix"]
 
 
 @config
@@ -57,6 +57,17 @@ class DistillationPool(nn.Module):
 
     def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
         return prefix[:, :2].flatten(1)
+
+
+class PrefixPool(nn.Module):
+    """Some of the tokens before the patches side by side: B k·D (RADIO's summary)."""
+
+    def __init__(self, tokens: tuple[int, ...]) -> None:
+        super().__init__()
+        self.tokens = tokens
+
+    def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
+        return torch.cat([prefix[:, token] for token in self.tokens], dim=-1)
 
 
 class MaxPool(nn.Module):
@@ -109,15 +120,19 @@ def build_pool(
     mlp: MlpKind,
     norm_eps: float,
     own: AttentionPoolConfig | None = None,
+    tokens: tuple[int, ...] = (),
 ) -> nn.Module:
     """The pool of that name; only attention pooling has parameters.
 
     Args:
         own: what of attention pooling is not the blocks'.
+        tokens: those of prefix pooling, from 0.
     """
     if kind == "attention":
         own = own or AttentionPoolConfig()
         return AttentionPool(dim, own.heads or heads, own.mlp_dim or mlp_dim, mlp, norm_eps, prefix=own.prefix)
+    if kind == "prefix":
+        return PrefixPool(tokens)
     pools: dict[str, type[nn.Module]] = {
         "cls": ClassTokenPool,
         "mean": MeanPool,
@@ -128,6 +143,12 @@ def build_pool(
     return pools[kind]()
 
 
-def pooled_dim(kind: PoolKind, dim: int) -> int:
-    """Width of the pooled vector."""
+def pooled_dim(kind: PoolKind, dim: int, num_tokens: int = 1) -> int:
+    """Width of the pooled vector.
+
+    Args:
+        num_tokens: of prefix pooling.
+    """
+    if kind == "prefix":
+        return num_tokens * dim
     return 2 * dim if kind in ("cls_mean", "cls_distillation") else dim
