@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import config
@@ -14,7 +16,7 @@ from vitrail.nn.encoder import Encoder
 from vitrail.nn.head import Head, HeadConfig
 from vitrail.nn.init import initialise
 from vitrail.nn.mlp import MlpKind
-from vitrail.nn.pooling import ClassTokensMeanPool, PoolKind, build_pool, pooled_dim
+from vitrail.nn.pooling import AttentionPoolConfig, ClassTokensMeanPool, PoolKind, build_pool, pooled_dim
 from vitrail.trainable import Embedder, Losses, Trainable
 from vitrail.vit import ViT, ViTConfig
 
@@ -25,10 +27,14 @@ class PooledConfig:
 
     Args:
         pool: default: the class token where the model has one, else the mean of the patches.
+        attention_pool: of ``pool=attention``, what differs from the blocks.
+        pool_tokens: of ``pool=prefix``, which tokens before the patches, from 0.
     """
 
     model: ViTConfig
     pool: PoolKind | None = None
+    attention_pool: AttentionPoolConfig | None = None
+    pool_tokens: tuple[Annotated[int, Field(ge=0)], ...] = ()
     head: HeadConfig = HeadConfig()
 
 
@@ -49,10 +55,20 @@ class PooledModel(Embedder):
         distilled = kind == "cls_distillation"
         if distilled != config.head.distilled or (distilled and not model.distillation_token):
             raise UserError("pool='cls_distillation', head.distilled and model.distillation_token go together; set all")
+        if config.attention_pool is not None and kind != "attention":
+            raise UserError(f"attention_pool does not go with pool={kind!r}; leave it out")
+        tokens, num_prefix = config.pool_tokens, model.class_token + model.distillation_token + model.registers
+        if (kind == "prefix") != bool(tokens) or any(token >= num_prefix for token in tokens):
+            raise UserError(
+                f"pool_tokens={tokens} does not go with pool={kind!r} and {num_prefix} tokens before the patches; "
+                "pool='prefix' takes the numbers of some of them"
+            )
         mlp: MlpKind = "gelu" if model.block.mlp == "swiglu" else model.block.mlp
         self.vit = ViT(model)
-        self.pool = build_pool(kind, model.dim, model.heads, model.mlp_dim, mlp, model.block.norm_eps)
-        self.head = Head(pooled_dim(kind, model.dim), self.num_outputs, config.head, model.block.norm_eps)
+        self.pool = build_pool(
+            kind, model.dim, model.heads, model.mlp_dim, mlp, model.block.norm_eps, config.attention_pool, tokens
+        )
+        self.head = Head(pooled_dim(kind, model.dim, len(tokens)), self.num_outputs, config.head, model.block.norm_eps)
         initialise(self.pool)
         initialise(self.head)
 

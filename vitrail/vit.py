@@ -7,7 +7,8 @@ registers, patches in this order, D width.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, cast
 
@@ -15,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import UserError
-from vitrail.nn.attend import Attend, Positions, full
+from vitrail.nn.attend import Attend, Located, at_layer, full
+from vitrail.nn.attention import Attention
 from vitrail.nn.block import Block
 from vitrail.nn.conv_stem import ConvStem
+from vitrail.nn.decomposed import Cells, DecomposedAttention
 from vitrail.nn.encoder import Encoder
 from vitrail.nn.features import Features as Features
 from vitrail.nn.init import Initialised, initialise
@@ -26,6 +29,7 @@ from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositi
 from vitrail.nn.recording import recorded
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.nn.resnet_stem import ResNetStem
+from vitrail.nn.rotary import MixedRotary
 from vitrail.nn.windows import WindowConfig, Windows
 from vitrail.ops.channels import adapt_channels
 from vitrail.ops.grid import Grid, Pair, as_pair
@@ -68,12 +72,16 @@ class ViT(Encoder, Initialised):
         grid = self.embed.grid(config.image_size)
         num_positioned = config.class_token + config.distillation_token if config.class_position else 0
         self.positions = build_positions(config.positions, grid, dim, num_positioned, config.resampling)
+        self.rotary = None
+        if (rotation := config.rotation) is not None and rotation.mixed:
+            self.rotary = MixedRotary(config.depth, config.heads, config.head_dim, rotation.theta)
         self.dropout = nn.Dropout(block.dropout)
         self.pre_norm = nn.LayerNorm(dim, block.norm_eps) if config.pre_norm else nn.Identity()
         first = block.drop_path if block.drop_path_uniform else 0
         rates = torch.linspace(first, block.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
-            Block(dim, config.heads, config.mlp_dim, block, rate, self._relative_bias()) for rate in rates
+            Block(dim, config.heads, config.mlp_dim, block, rate, self._relative_bias(), self._attention(layer))
+            for layer, rate in enumerate(rates)
         )
         self.norm = nn.LayerNorm(dim, block.norm_eps) if config.final_norm else nn.Identity()
         initialise(self)
@@ -137,7 +145,7 @@ class ViT(Encoder, Initialised):
             )
         return self.embed.grid((images.shape[-2], images.shape[-1]))
 
-    def layers(self, tokens: Tensor, positions: Positions = None, attend: Attend = full) -> Iterator[Tensor]:
+    def layers(self, tokens: Tensor, positions: Located = None, attend: Attend = full) -> Iterator[Tensor]:
         """The output of each block in turn, B T D, without the final norm.
 
         Blocks run as the iteration reaches them: stopping early saves the rest.
@@ -147,18 +155,18 @@ class ViT(Encoder, Initialised):
             attend: runs a block; which tokens attend to which, and which go on.
         """
         for layer, block in enumerate(self.blocks):
-            tokens = attend(layer, cast("Block", block), tokens, positions)
+            tokens = attend(layer, cast("Block", block), tokens, at_layer(positions, layer))
             yield tokens
 
-    def encode(self, tokens: Tensor, positions: Positions = None, attend: Attend = full) -> Tensor:
+    def encode(self, tokens: Tensor, positions: Located = None, attend: Attend = full) -> Tensor:
         """Tokens B T D through all blocks and the final norm; arguments as of :meth:`layers`."""
         for output in self.layers(tokens, positions, attend):
             tokens = output
         return self.norm(tokens)
 
-    def tokenise(self, images: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Pair, Positions]:
+    def tokenise(self, images: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Pair, Located]:
         """What enters the first block: tokens B T D with positions, their grid, and what attention needs to know of it
-        (the rotation for ``rope_2d``, the offsets for ``relative``).
+        (the rotation for rotary positions, the offsets for ``relative``).
 
         Args:
             patches: embedded patches B N D in place of the images' own, such as masked ones.
@@ -246,8 +254,7 @@ class ViT(Encoder, Initialised):
         grid = self.embed.grid(resized.image_size)
         self.positions.resize(grid)
         for block in self.blocks:
-            if (relative := cast("Block", block).attention.relative) is not None:
-                relative.resize(grid)
+            cast("Block", block).attention.resize(grid)
         self.config = resized
 
     def adapt_channels(self, channels: int) -> None:
@@ -270,7 +277,7 @@ class ViT(Encoder, Initialised):
         self,
         layers: Iterable[int] | None,
         tokens: Tensor,
-        positions: Positions,
+        positions: Located,
         attend: Attend = full,
         *,
         norm: bool = False,
@@ -295,12 +302,24 @@ class ViT(Encoder, Initialised):
         grid = self.embed.grid(config.image_size)
         return RelativeBias(grid, config.heads, config.class_token, config.resampling)
 
-    def _in_attention(self, grid: Pair, device: torch.device) -> Positions:
+    def _attention(self, layer: int) -> Callable[..., Attention]:
+        """What builds the attention of a layer."""
+        if (how := self.config.decomposed) is None:
+            return Attention
+        window = 0 if layer in how.global_layers else how.window
+        return partial(DecomposedAttention, grid=self.embed.grid(self.config.image_size), window=window)
+
+    def _in_attention(self, grid: Pair, device: torch.device) -> Located:
         if self.config.positions == "relative":
             return offsets(grid, self.config.class_token, device)
-        if self.config.positions != "rope_2d":
+        if self.config.decomposed is not None:
+            return Cells(grid)
+        if self.rotary is not None:
+            return self.rotary(grid)
+        if (rotation := self.config.rotation) is None:
             return None
-        return kept(rope_2d, device, grid, self.config.head_dim)
+        how = (rotation.theta, rotation.coordinates, rotation.offset, rotation.reference)
+        return kept(rope_2d, device, grid, self.config.head_dim, *how)
 
     def _layers(self, layers: Iterable[int] | None) -> Sequence[int]:
         depth = len(self.blocks)

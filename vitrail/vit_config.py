@@ -9,11 +9,14 @@ from pydantic import Field, model_validator
 from vitrail.config import Size, config
 from vitrail.nn.block import BlockConfig
 from vitrail.nn.conv_stem import ConvStemConfig
+from vitrail.nn.decomposed import DecomposedConfig
 from vitrail.nn.patch_embed import PatchEmbedConfig
 from vitrail.nn.positions import PositionKind
 from vitrail.nn.resnet_stem import ResNetStemConfig
+from vitrail.nn.rotary import RotaryConfig
 from vitrail.ops.positions import Resampling
 
+_AXIAL = RotaryConfig()  # a graph that is traced makes no configs
 EmbedConfig = Annotated[PatchEmbedConfig | ConvStemConfig | ResNetStemConfig, Field(discriminator="kind")]
 
 
@@ -27,6 +30,9 @@ class ViTConfig:
         embed: what makes tokens of pixels: ``patch``, ``conv`` or ``resnet`` (the hybrids).
         positions: ``learned``, ``sincos_1d``, ``sincos_2d``, ``rope_2d`` (rotary, in attention), ``relative`` (a bias
             of attention in every block, BEiT) or ``none``.
+        rotary: what the rotation is made of. Queries and keys turn beside learned or sine positions, too, where this is
+            given (EVA-02); default: none but for ``rope_2d``.
+        decomposed: attention in windows, with relative positions by row and column beside the others (SAM).
         resampling: how learned positions and tables of relative ones move to another grid.
         class_token: a learned token before the patches, with its own learned position unless
             ``class_position`` is false (DeiT III).
@@ -45,6 +51,8 @@ class ViTConfig:
     embed: EmbedConfig = PatchEmbedConfig()
     block: BlockConfig = BlockConfig()
     positions: PositionKind = "learned"
+    rotary: RotaryConfig | None = None
+    decomposed: DecomposedConfig | None = None
     resampling: Resampling = "bicubic_antialias"
     class_token: bool = True
     class_position: bool = True
@@ -57,6 +65,16 @@ class ViTConfig:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.block.head_dim or self.dim // self.heads
+
+    @property
+    def needs_grid(self) -> bool:
+        """Whether attention takes all tokens of a grid alone: none left out, none of others."""
+        return self.positions == "relative" or self.decomposed is not None
+
+    @property
+    def rotation(self) -> RotaryConfig | None:
+        """By what queries and keys turn; None: they do not."""
+        return self.rotary or (_AXIAL if self.positions == "rope_2d" else None)
 
     @property
     def patch_embed(self) -> PatchEmbedConfig:
@@ -81,6 +99,12 @@ class ViTConfig:
             raise ValueError(f"sincos_1d positions need an even dim, not {self.dim}")
         if self.positions == "sincos_2d" and self.dim % 4:
             raise ValueError(f"sincos_2d positions need a dim that is a multiple of 4, not {self.dim}")
-        if self.positions == "rope_2d" and self.head_dim % 4:
-            raise ValueError(f"rope_2d positions need heads whose width is a multiple of 4, not {self.head_dim}")
+        if self.decomposed is not None and (
+            self.class_token or self.registers or self.rotation is not None or self.positions == "relative"
+        ):
+            raise ValueError("decomposed positions go with patches alone: no class token, registers, rotation or bias")
+        if self.rotary is not None and self.positions in ("relative", "none"):
+            raise ValueError(f"rotary does not go with positions={self.positions}; set positions=rope_2d")
+        if self.rotation is not None and self.head_dim % 4:
+            raise ValueError(f"rotary positions need heads whose width is a multiple of 4, not {self.head_dim}")
         return self

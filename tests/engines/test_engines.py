@@ -29,6 +29,27 @@ MODELS = {
         "block": {"layer_scale": 0.1, "qk_norm": True, "key_bias": False, "out_bias": False, "drop_path": 0.1},
     },
     "rotary": {"positions": "rope_2d", "block": {"mlp": "swiglu"}, "channels": 4},
+    "rotary and learned": {
+        "rotary": {"theta": 50.0, "reference": (3, 4), "offset": 1.0},
+        "registers": 2,
+        "block": {"mlp": "swiglu", "mlp_norm": True, "attention_norm": True, "key_bias": False},
+    },
+    "centred rotary": {"positions": "rope_2d", "rotary": {"coordinates": "centred"}, "registers": 1},
+    "mixed rotary": {
+        "positions": "rope_2d",
+        "rotary": {"mixed": True},
+        "block": {"order": "branch", "mlp_norm": True},
+        "pool": "attention",
+        "attention_pool": {"heads": 2, "mlp_dim": 24, "prefix": True},
+    },
+    "several class tokens": {
+        "registers": 2,
+        "class_position": False,
+        "pool": "prefix",
+        "pool_tokens": (0, 2),
+        "resampling": "bilinear_crop",
+        "final_norm": False,
+    },
     "relative": {"positions": "relative", "resampling": "bicubic", "block": {"mlp": "quick_gelu"}},
     "attention pool": {
         "positions": "sincos_2d",
@@ -51,6 +72,7 @@ FIXED = {
     "padded": {"embed": {"kind": "patch", "pad": True}, "image_size": (15, 22)},
     "dropped": {"embed": {"kind": "patch", "drop": True}, "image_size": (17, 26)},
     "offset": {"resampling": "bicubic_offset"},
+    "windows": {"decomposed": {"window": 2}, "class_token": False},
     "one row": {"image_size": (8, 24)},
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vitrail import files, registry
-from vitrail.checkpoints import heads, pooled, rules, wrappers
+from vitrail.checkpoints import heads, parts, rules, wrappers
 from vitrail.checkpoints.beside import Beside, read_beside
 from vitrail.checkpoints.containers import Tensors, npz, safetensors
 from vitrail.checkpoints.description import Description
@@ -132,6 +132,7 @@ def dialect_for(target: str, description: Description) -> str:
     if not dialects:
         raise UserError(f"unknown library {target!r}; {did_you_mean(target, dict.fromkeys((*known, *names())))}")
     able = [name for name in dialects if description.task in load(name).TASKS]
+    able.sort(key=lambda name: getattr(load(name), "LAST", False))
     lacking = {name: lacks(name, description) for name in able}
     for name, missing in lacking.items():
         if missing is None:
@@ -147,9 +148,10 @@ def lacks(name: str, description: Description) -> str | None:
     dialect = load(name)
     if description.task not in dialect.TASKS:
         return f"format for the task {description.task!r}"
-    held = getattr(dialect, "HOLDS", ())
-    rare = (what for what, there in pooled.rare(description) if there and what not in held)
-    return next(rare, None) or dialect.lacks(description)
+    if (missing := dialect.lacks(description)) is not None:
+        return missing
+    known = getattr(dialect, "PARTS", ())
+    return next((part for part in parts.parts(description) if part not in known), None)
 
 
 def save(name: str, out: str | Path, description: Description, state: Mapping[str, Tensor]) -> Path:

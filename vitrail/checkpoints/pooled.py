@@ -13,7 +13,7 @@ from vitrail.checkpoints.description import Description
 from vitrail.data.indexing.names import synonyms_of
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.nn.head import HeadConfig
-from vitrail.nn.pooling import PoolKind
+from vitrail.nn.pooling import AttentionPoolConfig, PoolKind
 from vitrail.tasks import classification, features, multilabel, regression
 from vitrail.vit import ViTConfig
 
@@ -31,6 +31,8 @@ class PooledModel:
     """Architecture, labels and preprocessing of a task, in the terms that libraries share.
 
     Attributes:
+        attention_pool: of ``pool`` "attention", what differs from the blocks.
+        pool_tokens: of ``pool`` "prefix", which tokens.
         outputs: width of the head; 0: no head.
         labels: whether the outputs are classes or numbers with names; otherwise they are a projection of the features
             (CLIP).
@@ -52,6 +54,8 @@ class PooledModel:
     problem: str = "single_label_classification"
     threshold: float = 0.5
     scaled: bool = False
+    attention_pool: AttentionPoolConfig | None = None
+    pool_tokens: tuple[int, ...] = ()
 
 
 def read(description: Description) -> PooledModel:
@@ -76,6 +80,8 @@ def read(description: Description) -> PooledModel:
         problem=next(kinds, "single_label_classification"),
         threshold=config.threshold if isinstance(config, multilabel.Config) else 0.5,
         scaled=isinstance(config, regression.Config) and not _in_units(config),
+        attention_pool=config.attention_pool,
+        pool_tokens=config.pool_tokens,
     )
 
 
@@ -97,6 +103,7 @@ def describe(
     layout: Iterable[str] = (),
     problem: str = "single_label_classification",
     threshold: float | None = None,
+    attention_pool: AttentionPoolConfig | None = None,
 ) -> Description:
     """The description of a file: of the task of ``problem`` if its outputs have names, else a feature extractor.
 
@@ -112,17 +119,17 @@ def describe(
     if labels and outputs and len(classes) != outputs:
         assumed += (f"classes: {outputs} without names; put their list into classes.json next to the file",)
         classes = tuple(f"class {i}" for i in range(outputs))
+    common: dict[str, Any] = {"model": vit, "pool": pool, "head": head, "attention_pool": attention_pool}
     if task == "classification":
-        config = classification.Config(model=vit, pool=pool, head=head, classes=classes, synonyms=synonyms_of(classes))
+        config = classification.Config(classes=classes, synonyms=synonyms_of(classes), **common)
     elif task == "multilabel":
-        more: dict[str, Any] = {"synonyms": synonyms_of(classes)}
-        more |= {} if threshold is None else {"threshold": threshold}
-        config = multilabel.Config(model=vit, pool=pool, head=head, classes=classes, **more)
+        common |= {} if threshold is None else {"threshold": threshold}
+        config = multilabel.Config(classes=classes, synonyms=synonyms_of(classes), **common)
     elif task == "regression":
         mean, std = (0.0,) * outputs, (1.0,) * outputs
-        config = regression.Config(model=vit, pool=pool, head=head, targets=classes, mean=mean, std=std)
+        config = regression.Config(targets=classes, mean=mean, std=std, **common)
     else:
-        config = features.Config(model=vit, pool=pool, head=head, projection=outputs)
+        config = features.Config(projection=outputs, **common)
     return Description(task, config, preprocess, assumed, frozenset(layout))
 
 
@@ -154,21 +161,6 @@ def _in_units(config: regression.Config) -> bool:
 def describe_encoder(vit: ViTConfig, preprocess: PreprocessConfig | None) -> Description:
     """An encoder alone, to be written as a feature extractor; its tensors are called ``vit.…``."""
     return Description(TASKS[1], features.Config(model=vit), preprocess)
-
-
-RELU, TOKEN_SCALE = "ReLU", "attention scaled by the width of a token"
-RELU_HEAD = "head with a ReLU layer"
-
-
-def rare(description: Description) -> list[tuple[str, bool]]:
-    """What hardly a library has, and whether a model has it; the few dialects that can hold it name it in ``HOLDS``."""
-    vit = getattr(description.config, "model", None)
-    head = getattr(description.config, "head", None)
-    return [
-        (RELU, isinstance(vit, ViTConfig) and vit.block.mlp == "relu"),
-        (TOKEN_SCALE, isinstance(vit, ViTConfig) and vit.block.scale == "token"),
-        (RELU_HEAD, isinstance(head, HeadConfig) and bool(head.hidden) and head.activation == "relu"),
-    ]
 
 
 def default_pool(vit: ViTConfig) -> PoolKind:

@@ -31,7 +31,7 @@ POOLS: dict[str, Any] = {"token": "cls", "avg": "mean", "max": "max", "map": "at
 OWN = "vitrail"  # in config.json: what timm's own keys cannot say and the tensors do not show
 
 # Names of architectures whose tensors look like a plain ViT's, but which compute something else.
-_OTHERS = re.compile(r"(^|_)(rpn|rope|pe|dinov3|lingbot|eva02|relpos|srelpos|xp|18x2|aimv2\w*)(_|$)|^eva_giant")
+_OTHERS = re.compile(r"(^|_)(rpn|relpos|srelpos|xp|18x2|aimv2\w*)(_|$)")
 _HEADS = {r"^vit_base_patch16_gap_": 16, r"_giantopt_": 16, r"^test_vit2?$": 2, r"^test_vit": 3}
 _TANH = re.compile(r"_(base_patch32|so400m_patch16|giantopt_patch16)_siglip_|_large_patch16_siglip_(gap_)?512")
 _CLIP_WIDTHS = (512, 640, 768, 1024, 1280)  # of the space of images and texts; no data set has as many classes
@@ -172,6 +172,12 @@ class TimmConfig:
         return Classes(names, ((label,) for label in labels) if texts != labels else ())
 
 
+def hint_of(beside: Beside) -> str:
+    """timm's name of the architecture, else the name of the file or its folder, in small letters."""
+    config = beside.config.get("architecture")
+    return (config.split(".")[0] if isinstance(config, str) else beside.name).lower()
+
+
 def read(beside: Beside) -> TimmConfig:
     """From ``config.json``, of timm's layout or its first one, where all stood in one mapping.
 
@@ -180,7 +186,7 @@ def read(beside: Beside) -> TimmConfig:
     """
     config = beside.config if isinstance(beside.config.get("architecture"), str) else {}
     architecture = str(config.get("architecture", "")).split(".")[0]
-    hint = (architecture or beside.name).lower()
+    hint = hint_of(beside)
     if re.match("vit|eva|aimv2", hint) and _OTHERS.search(re.sub(r"[^a-z0-9]+", "_", hint)):
         raise UserError(f"by its name it is timm's {hint}, which Vitrail cannot compute; use a plain ViT")
     cfg = {key: value for key, value in (config.get("pretrained_cfg") or config).items() if value is not None}

@@ -84,20 +84,28 @@ class Reducing:
         patches = tokens[:, num_prefix:]
         batch, count = patches.shape[:2]  # len(patches) would fix the batch of a traced graph
         self.patches = Patches(patches, torch.arange(count, device=tokens.device).expand(batch, -1))
-        self.rotation: Rotation | None = None  # of tokens that stand for several patches
+        self.is_reduced = False
+        self.rotations: tuple[Rotation, Rotation] | None = None  # of patches; of the tokens that stand for several
 
     def __call__(self, layer: int, block: Block, x: Tensor, positions: Positions) -> Tensor:
         """B T D → B T' D, T' ≤ T."""
-        q, k, v = block.attention.project(block.before_attention(x), self.rotation or positions)
+        q, k, v = block.attention.project(block.before_attention(x), self._rotation(positions))
         x = block.add_attention(x, block.attention.mix(q, k, v, self._proportional()))
         prefix, tokens = x[:, : self.num_prefix], x[:, self.num_prefix :]
         reduced = self.reduction(layer, Patches(tokens, self.patches.source, self.patches.size), q, k)
         if reduced.tokens is not tokens:
             x = torch.cat((prefix, reduced.tokens), dim=1)
-            if isinstance(positions, tuple):
-                self.rotation = mean_rotation(positions, reduced)
+            self.is_reduced, self.rotations = True, None
         self.patches = reduced
         return block.feed_forward(x)
+
+    def _rotation(self, positions: Positions) -> Positions:
+        """Those of the tokens that are left."""
+        if not (self.is_reduced and isinstance(positions, tuple)):
+            return positions
+        if self.rotations is None or self.rotations[0] is not positions:
+            self.rotations = positions, mean_rotation(positions, self.patches)
+        return self.rotations[1]
 
     def _proportional(self) -> Tensor | None:
         """The bias log(size) of attention, B 1 1 T: a token counts as its patches would (Bolya et al., eq. 1)."""
@@ -113,6 +121,7 @@ class ReducedViT(ViT):
         nn.Module.__init__(self)
         self.config, self.reduction, self.training = vit.config, reduction, vit.training
         self.class_token, self.distillation_token, self.registers = vit._prefix_tokens()
+        self.rotary = None
         for name, part in vit.named_children():
             self.add_module(name, part)
 
@@ -171,7 +180,7 @@ def reduced(task: Embedder, reduction: Reduction) -> Embedder:
         UserError: see :func:`only_encoder`, or positions that cannot follow tokens which stand for several patches.
     """
     path, vit = only_encoder(task)
-    if vit.config.positions == "relative":
+    if vit.config.needs_grid:
         raise UserError("relative positions belong to pairs of patches, and merged tokens have none; use method=prune")
     shared = {id(tensor): tensor for tensor in (*task.parameters(), *task.buffers())}
     task = copy.deepcopy(task, shared)
@@ -208,8 +217,8 @@ def places(kept: Tensor, moved: Tensor, into: Tensor) -> Tensor:
 
 
 def mean_rotation(rotation: Rotation, patches: Patches) -> Rotation:
-    """(cos, sin) of N patches, (N, d/2) → of the M tokens of each image, (B, 1, M, d/2)."""
+    """(cos, sin) of N patches, (N, d/2) or (H, N, d/2) → of the M tokens of each image, (B, 1 or H, M, d/2)."""
     member = patches.source[:, None] == torch.arange(patches.tokens.shape[1], device=patches.source.device)[:, None]
     share = member / member.sum(dim=-1, keepdim=True)  # B M N
-    cos, sin = ((share @ each)[:, None] for each in rotation)
+    cos, sin = (share[:, None] @ each for each in rotation)
     return cos, sin

@@ -101,6 +101,8 @@ def _fixed(vit: ViT, size: Pair) -> str:
         return f"its encoder is a {type(vit).__name__}"
     if vit.config.positions in ("learned", "relative") and vit.config.resampling == "bicubic_offset":
         return "its positions are resampled by bicubic_offset, which treats the native grid apart"
+    if vit.config.decomposed is not None:
+        return "its windows are cut from the grid of that size"
     if isinstance(vit.embed, PatchEmbed) and (vit.embed.config.pad or vit.embed.config.drop):
         return "its patches need not cover the image (embed.pad, embed.drop)"
     if 1 in vit.embed.grid(size):

@@ -13,11 +13,20 @@ from typing import Protocol, TypeAlias
 from torch import Tensor
 
 from vitrail.nn.block import Block
+from vitrail.nn.decomposed import Cells
+from vitrail.nn.rotary import LayerRotations
 from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation
 
-Positions: TypeAlias = Rotation | Offsets | None
-"""What attention needs of where the tokens are: a rotation, offsets, or nothing."""
+Positions: TypeAlias = Rotation | Offsets | Cells | None
+"""What attention needs of where the tokens are: a rotation, offsets, their grid, or nothing."""
+Located: TypeAlias = Positions | LayerRotations
+"""The same for all layers: one for each, or one for all."""
+
+
+def at_layer(positions: Located, layer: int) -> Positions:
+    """What the attention of one layer needs."""
+    return positions.at(layer) if isinstance(positions, LayerRotations) else positions
 
 
 class Attend(Protocol):
@@ -40,7 +49,7 @@ class Attend(Protocol):
 
         Args:
             layer: the block's index, from 0.
-            positions: those given to the loop, unchanged from layer to layer.
+            positions: those given to the loop; of learned rotations, the layer's own.
         """
 
 

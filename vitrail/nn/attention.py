@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vitrail.nn.init import Initialised, separate_xavier_, zeros_if_any_
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.ops.attention import attention
+from vitrail.ops.grid import Pair
 from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation, rotate
 
@@ -23,6 +24,7 @@ class Attention(Initialised):
         factor: of the scores, besides 1/√d.
         key_bias: with ``qkv_bias``, give keys one too; it never changes a softmax, and BEiT's have none.
         qk_norm: LayerNorm over d on queries and keys (Dehghani et al. 2023, ViT-22B).
+        inner_norm: LayerNorm over all heads before the output projection (Fang et al. 2023, EVA-02).
         dropout: on the attention weights.
         relative: a bias of the weights by the offset between two tokens.
 
@@ -40,6 +42,7 @@ class Attention(Initialised):
         key_bias: bool = True,
         out_bias: bool = True,
         qk_norm: bool = False,
+        inner_norm: bool = False,
         norm_eps: float = 1e-6,
         dropout: float = 0.0,
         relative: RelativeBias | None = None,
@@ -52,6 +55,7 @@ class Attention(Initialised):
         self.relative = relative
         self.q_norm = nn.LayerNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
+        self.inner_norm = nn.LayerNorm(width, norm_eps) if inner_norm else nn.Identity()
         self.out = nn.Linear(width, dim, bias=out_bias)
 
     def finish_reset(self) -> None:
@@ -68,10 +72,24 @@ class Attention(Initialised):
         q, k, v = self.project(x, positions)
         return self.mix(q, k, v, self._bias(positions, q, mask))
 
+    @property
+    def needs_grid(self) -> bool:
+        """Whether it takes all tokens of a grid alone, without masks and windows of others."""
+        return self.relative is not None
+
+    def resize(self, grid: Pair) -> None:
+        """Move what belongs to a grid to another one, for good."""
+        if self.relative is not None:
+            self.relative.resize(grid)
+
     def mix(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """softmax(Q Kᵀ / √d + bias) V through the output projection: B H T d → B T D."""
         mixed = attention(q, k, v, mask=bias, dropout=self.dropout if self.training else 0.0)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        return self.join(mixed)
+
+    def join(self, mixed: Tensor) -> Tensor:
+        """The heads through the output projection: B H T d → B T D."""
+        return self.out(self.inner_norm(mixed.transpose(1, 2).flatten(2)))
 
     def weights(self, x: Tensor, positions: Rotation | Offsets | None = None, mask: Tensor | None = None) -> Tensor:
         """The attention matrix softmax(Q Kᵀ / √d): B T D → B H T T, rows sum to 1; mask as of :meth:`forward`."""
@@ -85,7 +103,7 @@ class Attention(Initialised):
         scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5
         bias = self._bias(positions, q, mask)
         weights = (scores if bias is None else scores + bias).softmax(dim=-1)
-        return self.out((weights @ v).transpose(1, 2).flatten(2)), weights
+        return self.join(weights @ v), weights
 
     def project(self, x: Tensor, positions: Rotation | Offsets | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each B H T d, normalised and rotated where the model uses it."""
@@ -93,7 +111,7 @@ class Attention(Initialised):
         q, k = self.q_norm(q), self.k_norm(k)
         if self.factor != 1:
             q = q * self.factor
-        if positions is not None and not isinstance(positions, Offsets):
+        if isinstance(positions, tuple):
             num_prefix = x.shape[1] - positions[0].shape[-2]
             q, k = rotate(q, positions, num_prefix), rotate(k, positions, num_prefix)
         return q, k, v

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -14,6 +15,7 @@ from vitrail.nn.drop import DropPath
 from vitrail.nn.init import Initialised
 from vitrail.nn.layer import Layer
 from vitrail.nn.mlp import Mlp, MlpKind, SwiGLU
+from vitrail.nn.normed_mlp import NormedMlp, NormedSwiGLU
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.ops.relative import Offsets
 from vitrail.ops.rope import Rotation
@@ -27,18 +29,20 @@ class BlockConfig:
 
     Args:
         order: ``pre`` normalises the input of each branch (x + f(N(x)), the ViT paper's order); ``post`` the sum
-            (N(x + f(x)), Vaswani et al. 2017).
+            (N(x + f(x)), Vaswani et al. 2017); ``branch`` its output (x + N(f(x)), Liu et al. 2022, Swin V2).
         head_dim: width of a head; default dim / heads.
         scale: attention scores are divided by the root of the width of a ``head`` (Vaswani et al. 2017), or of the
             whole ``token`` (early ViTs in PyTorch).
         key_bias: with ``qkv_bias``, whether keys have one too (BEiT's have none).
+        attention_norm: LayerNorm before the output projection of attention (Fang et al. 2023, EVA-02).
+        mlp_norm: LayerNorm between the two layers of the MLP (the same).
         layer_scale: initial value of a learned factor per channel on each branch (Touvron et al. 2021), or None.
         dropout: after the attention output and both MLP layers (and after adding positions, in ViT).
         drop_path: stochastic depth rate of the last block; it grows linearly from 0 at the first, unless
             ``drop_path_uniform``: all blocks have the same (DeiT III).
     """
 
-    order: Literal["pre", "post"] = "pre"
+    order: Literal["pre", "post", "branch"] = "pre"
     mlp: MlpKind = "gelu"
     head_dim: Annotated[int, Field(gt=0, le=1024)] | None = None
     scale: Literal["head", "token"] = "head"
@@ -47,6 +51,8 @@ class BlockConfig:
     key_bias: bool = True
     out_bias: bool = True
     qk_norm: bool = False
+    attention_norm: bool = False
+    mlp_norm: bool = False
     layer_scale: float | None = None
     dropout: Rate = 0.0
     attention_dropout: Rate = 0.0
@@ -76,6 +82,7 @@ class Block(Layer):
     Args:
         drop_path: this block's own rate (the config holds the last block's).
         relative: this block's own bias by relative positions.
+        attention: builds its attention, of the arguments of :class:`Attention`.
     """
 
     def __init__(
@@ -86,11 +93,12 @@ class Block(Layer):
         config: BlockConfig,
         drop_path: float = 0.0,
         relative: RelativeBias | None = None,
+        attention: Callable[..., Attention] = Attention,
     ) -> None:
         super().__init__()
         self.order, head_dim = config.order, config.head_dim or dim // heads
         self.norm1 = nn.LayerNorm(dim, config.norm_eps)
-        self.attention = Attention(
+        self.attention = attention(
             dim,
             heads,
             head_dim,
@@ -99,14 +107,19 @@ class Block(Layer):
             key_bias=config.key_bias,
             out_bias=config.out_bias,
             qk_norm=config.qk_norm,
+            inner_norm=config.attention_norm,
             norm_eps=config.norm_eps,
             dropout=config.attention_dropout,
             relative=relative,
         )
         self.norm2 = nn.LayerNorm(dim, config.norm_eps)
         self.mlp: Mlp | SwiGLU
-        if config.mlp == "swiglu":
+        if config.mlp == "swiglu" and config.mlp_norm:
+            self.mlp = NormedSwiGLU(dim, mlp_dim, config.dropout, config.norm_eps)
+        elif config.mlp == "swiglu":
             self.mlp = SwiGLU(dim, mlp_dim, config.dropout)
+        elif config.mlp_norm:
+            self.mlp = NormedMlp(dim, mlp_dim, config.mlp, config.dropout, config.norm_eps)
         else:
             self.mlp = Mlp(dim, mlp_dim, config.mlp, config.dropout)
         self.branch1 = _branch(dim, config, drop_path)
@@ -132,6 +145,8 @@ class Block(Layer):
 
     def add_attention(self, x: Tensor, attended: Tensor) -> Tensor:
         """The first half of the block: its input joined with what attention made of it, B T D."""
+        if self.order == "branch":
+            return x + self.branch1(self.norm1(attended))
         x = x + self.branch1(attended)
         return x if self.order == "pre" else self.norm1(x)
 
@@ -139,6 +154,8 @@ class Block(Layer):
         """The second half: the MLP, B T D."""
         if self.order == "pre":
             return x + self.branch2(self.mlp(self.norm2(x)))
+        if self.order == "branch":
+            return x + self.branch2(self.norm2(self.mlp(x)))
         return self.norm2(x + self.branch2(self.mlp(x)))
 
     def _attended(self, x: Tensor, positions: Rotation | Offsets | None, attention: AttentionPattern | None) -> Tensor:

@@ -20,6 +20,8 @@ from vitrail.nn.attention import Attention, AttentionPattern, Masked
 from vitrail.nn.block import Block
 from vitrail.ops.attention import attention
 from vitrail.ops.grid import Pair
+from vitrail.ops.windows import from_windows as from_windows
+from vitrail.ops.windows import to_windows as to_windows
 
 
 @config
@@ -67,7 +69,7 @@ class Windows:
             pattern = Masked(visible(self.padding, x.shape[1])[:, None, None])
         else:
             return full(layer, block, x, positions)
-        if block.attention.relative is not None:
+        if block.attention.needs_grid:
             raise UserError("a model with relative positions takes no windows and no padding; choose other positions")
         y: Tensor = block(x, positions, pattern)
         return y
@@ -102,7 +104,7 @@ class Windowed:
         keys, values = (torch.cat((prefix, part), dim=2) for prefix, part in zip(shared, own[1:], strict=True))
         of_patches = attention(own[0], keys, values, mask=_bias(visible(outside, keys.shape[2]), q))
         mixed = torch.cat((of_prefix, from_windows(of_patches, grid, size)), dim=2)
-        return module.out(mixed.transpose(1, 2).flatten(2))
+        return module.join(mixed)
 
     def mask(self, x: Tensor) -> Tensor:
         """bool (B or 1, 1, T, T)."""
@@ -121,22 +123,6 @@ def visible(padding: Tensor, num_tokens: int) -> Tensor:
     where there are none, all, since their output is not used."""
     hidden = F.pad(padding, (num_tokens - padding.shape[1], 0))
     return ~hidden | hidden.all(dim=1, keepdim=True)
-
-
-def to_windows(x: Tensor, grid: Pair, size: int, *, fill: bool = False) -> Tensor:
-    """B H h·w d → (B·windows) H size² d, row by row; what the grid does not fill is ``fill``."""
-    rows, columns = (-(-length // size) for length in grid)
-    x = x.unflatten(2, grid)
-    x = F.pad(x, (0, 0, 0, columns * size - grid[1], 0, rows * size - grid[0]), value=fill)
-    x = x.unflatten(2, (rows, size)).unflatten(4, (columns, size))  # B H rows size columns size d
-    return x.permute(0, 2, 4, 1, 3, 5, 6).flatten(4, 5).flatten(0, 2)
-
-
-def from_windows(x: Tensor, grid: Pair, size: int) -> Tensor:
-    """The reverse of :func:`to_windows`."""
-    rows, columns = (-(-length // size) for length in grid)
-    x = x.unflatten(0, (-1, rows, columns)).unflatten(4, (size, size)).permute(0, 3, 1, 4, 2, 5, 6)
-    return x.flatten(4, 5).flatten(2, 3)[:, :, : grid[0], : grid[1]].flatten(2, 3)
 
 
 def _bias(seen: Tensor, like: Tensor) -> Tensor:

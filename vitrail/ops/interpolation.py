@@ -11,7 +11,7 @@ from vitrail.ops.positions import Resampling
 BORDER = 2  # taps of a cubic kernel beyond the border
 
 
-def interpolation_matrix(old: int, new: int, rule: Resampling) -> Tensor:
+def interpolation_matrix(old: int, new: int, rule: Resampling, ratio: float | None = None) -> Tensor:
     """(new, old): row i weighs the old points for the new point i, as ``F.interpolate`` does along one axis.
 
     The kernels are Keys' cubic convolution (1981) with a = −0.75, or −0.5 where antialiased, and the triangle; an
@@ -20,6 +20,7 @@ def interpolation_matrix(old: int, new: int, rule: Resampling) -> Tensor:
 
     Args:
         new: also the symbol of a graph that is being exported.
+        ratio: old points for each new one; default: old / new.
         rule: any but ``bicubic_offset``, which leaves the native grid alone and scales all others otherwise.
     """
     mode, _, variant = rule.partition("_")
@@ -29,7 +30,9 @@ def interpolation_matrix(old: int, new: int, rule: Resampling) -> Tensor:
     if variant == "corners":
         centres = points.mul((old - 1) / torch.sym_max(new - 1, 1))
     else:
-        centres = (points + 0.5) * (old / new) - 0.5
+        centres = (points + 0.5) * (old / new if ratio is None else ratio) - 0.5
+    if ratio is not None:  # a point may lie far outside, where the border's repeats
+        centres = centres.clamp(0, old - 1)
     border = 0 if antialias else BORDER
     taps = torch.arange(-border, old + border, dtype=torch.float32)
     distance = (taps[None] - centres[:, None]).abs()
@@ -47,7 +50,11 @@ def interpolation_matrix(old: int, new: int, rule: Resampling) -> Tensor:
 
 def interpolate(table: Tensor, old: Pair, new: Pair, rule: Resampling) -> Tensor:
     """(L, h·w, D) on grid ``old`` → (L, h'·w', D) on grid ``new``: what :func:`vitrail.ops.positions.resample` does."""
-    rows, columns = (interpolation_matrix(o, n, rule) for o, n in zip(old, new, strict=True))
+    if rule == "bilinear_crop":
+        ratio = max(old) / torch.sym_max(*new)
+        rows, columns = (interpolation_matrix(o, n, "bilinear", ratio) for o, n in zip(old, new, strict=True))
+    else:
+        rows, columns = (interpolation_matrix(o, n, rule) for o, n in zip(old, new, strict=True))
     by_row = rows @ table.float().unflatten(1, old).flatten(2)
     return (columns @ by_row.unflatten(2, (old[1], -1))).flatten(1, 2).to(table.dtype)
 

@@ -18,10 +18,12 @@ Resampling = Literal[
     "bilinear",
     "bilinear_antialias",
     "bilinear_corners",
+    "bilinear_crop",
 ]
 """How positions are resampled: timm and DeiT use ``bicubic_antialias``, Hugging Face ``bicubic``, torchvision
 ``bicubic_corners``, Google's code ``bilinear_corners`` (corners: ``align_corners=True``), Meta's DINO, and DINOv2
-without registers, ``bicubic_offset`` (coordinates scaled by (new + 0.1) / old instead of new / old)."""
+without registers, ``bicubic_offset`` (coordinates scaled by (new + 0.1) / old instead of new / old), RADIO
+``bilinear_crop`` (both sides by the ratio of the longer ones, of which the upper left part is taken)."""
 OFFSET = 0.1
 
 
@@ -52,6 +54,12 @@ def resample(positions: Tensor, old: Pair, new: Pair, rule: Resampling = "bicubi
     if old == new:
         return positions
     mode, _, variant = rule.partition("_")
+    if variant == "crop":
+        before, side = max(old), max(new)
+        grid = positions.unflatten(1, old).permute(0, 3, 1, 2)
+        whole = F.pad(grid, (0, before - old[1], 0, before - old[0]), mode="replicate").flatten(2).mT
+        square = resample(whole, (before, before), (side, side), "bilinear").unflatten(1, (side, side))
+        return square[:, : new[0], : new[1]].flatten(1, 2)
     scale = [(n + OFFSET) / m for n, m in zip(new, old, strict=True)]
     resized = F.interpolate(
         positions.float().unflatten(1, old).permute(0, 3, 1, 2),

@@ -16,11 +16,14 @@ from torch.nn.functional import layer_norm, mse_loss
 from vitrail.config import config
 from vitrail.data.batch import Batch
 from vitrail.nn.block import Block, BlockConfig
+from vitrail.nn.decomposed import Cells
 from vitrail.nn.init import initialise
+from vitrail.nn.rotary import of_patches
 from vitrail.ops.grid import Pair
 from vitrail.ops.masking import Mask, mask_by_noise, take
 from vitrail.ops.patches import patchify, unpatchify
 from vitrail.ops.positions import sincos_2d
+from vitrail.ops.relative import Offsets
 from vitrail.pretrain import Pretraining
 from vitrail.self_supervision.panels import Panel
 from vitrail.self_supervision.views import uniform
@@ -50,7 +53,7 @@ class Config:
     def _consistent(self) -> Config:
         if self.model.embed.kind != "patch" or self.model.embed.stride not in (None, self.model.patch_size):
             raise ValueError("MAE drops patches before the encoder, so it needs embed.kind=patch without overlap")
-        if self.model.positions == "relative":
+        if self.model.needs_grid:
             raise ValueError("relative positions belong to the full grid, and MAE encodes a part; choose others")
         if self.decoder_dim % self.decoder_heads:
             raise ValueError(f"decoder_dim {self.decoder_dim} is not a multiple of decoder_heads {self.decoder_heads}")
@@ -112,9 +115,8 @@ class Task(Pretraining):
         tokens, _, rotation = self.vit.tokenise(images)
         prefix, patches = tokens.tensor_split((self.vit.num_prefix,), dim=1)
         if rotation is not None:
-            assert isinstance(rotation, tuple)  # the config refuses relative positions
-            cos, sin = (table[kept].unsqueeze(1) for table in rotation)
-            rotation = cos, sin
+            assert not isinstance(rotation, Offsets | Cells)  # the config refuses relative positions
+            rotation = of_patches(rotation, kept)
         return self.vit.encode(torch.cat((prefix, take(patches, kept)), dim=1), rotation)
 
     def mask(self, batch: Batch) -> Mask:

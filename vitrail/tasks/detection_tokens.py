@@ -75,7 +75,7 @@ class Task(Detector):
         super().__init__()
         self.config = config
         model = config.model
-        if model.positions == "relative":
+        if model.needs_grid:
             raise UserError("queries have no place in relative positions; choose other positions")
         if config.mid_positions and model.depth == 1:
             raise UserError("mid_positions come between blocks, and the model has one; leave them out")

@@ -212,7 +212,7 @@ class Task(Base[Prediction]):
         model = config.model
         if config.num_blocks > model.depth:
             raise UserError(f"num_blocks={config.num_blocks} is more than the {model.depth} blocks of the model")
-        if model.positions == "relative":
+        if model.needs_grid:
             raise UserError("queries have no place in relative positions; choose other positions")
         if strange := set(config.things).difference(config.classes):
             raise UserError(

@@ -19,6 +19,7 @@ from vitrail.checkpoints import foreign
 from vitrail.checkpoints.description import Description
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
+from vitrail.nn.conv_stem import ConvStemConfig
 from vitrail.tasks import Task, classification, features
 from vitrail.vit import ViTConfig
 
@@ -146,7 +147,7 @@ def test_through_any_two_dialects_nothing_changes(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_what_it_cannot_hold_is_named(dialect: str, tmp_path: Path) -> None:
     task, preprocess = build("plain")
-    config = dataclasses.replace(task.vit.config, positions="rope_2d")
+    config = dataclasses.replace(task.vit.config, positions="rope_2d", embed=ConvStemConfig())
     config = dataclasses.replace(task.config, model=config)
     model = dataclasses.replace(Description.of(task, preprocess), config=config)
     with pytest.raises(UserError, match=f"{dialect} has no"):

@@ -123,7 +123,7 @@ def test_names_of_files_tell_what_nothing_else_does(tmp_path: Path) -> None:
     assert found.preprocess.mean == (0.48145466, 0.4578275, 0.40821073)
     assert any("quick_gelu" in line for line in found.assumed)
     with pytest.raises(UserError, match="by its name it is timm's"):
-        open_checkpoint(_file(model, tmp_path / "vit_base_patch16_rope_ape_224.safetensors"))
+        open_checkpoint(_file(model, tmp_path / "vit_relpos_base_patch16_224.safetensors"))
 
 
 @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from vitrail.checkpoints import pooled, timm_config
+from vitrail.checkpoints import pooled, timm_config, timm_eva
 from vitrail.checkpoints.beside import Beside
 from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.rules import Rule, layer, repeated, same, stacked
@@ -46,10 +46,10 @@ def canonical(name: str) -> str:
 
 
 def matches(names: Collection[str], beside: Beside) -> bool:
-    """By a key without bias, or relative positions."""
-    return {"blocks.0.attn.qkv.weight", "patch_embed.proj.weight"} <= set(names) and any(
-        name.endswith((".q_bias", "relative_position_bias_table")) for name in names
-    )
+    """By a key without bias, or relative positions; not timm's Eva."""
+    bias = any(name.endswith((".q_bias", "relative_position_bias_table")) for name in names)
+    first = {"blocks.0.attn.qkv.weight", "patch_embed.proj.weight"} <= set(names)
+    return first and bias and not timm_eva.is_eva(names, beside)
 
 
 def describe(shapes: Shapes, beside: Beside) -> Description:

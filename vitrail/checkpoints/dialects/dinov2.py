@@ -42,8 +42,10 @@ def canonical(name: str) -> str:
 
 
 def matches(names: Collection[str], beside: Beside) -> bool:
-    """By what timm's DINOv2 lacks."""
-    return "blocks.0.attn.qkv.weight" in names and "patch_embed.proj.weight" in names and timm.is_dinov2(names)
+    """By what timm's DINOv2 lacks; a bare TIPSv2 has the same names and a config of its own."""
+    first = {"blocks.0.attn.qkv.weight", "patch_embed.proj.weight"} <= set(names)
+    tips = str(beside.config.get("model_type", "")).startswith("tipsv2")
+    return first and timm.is_dinov2(names) and not tips
 
 
 def describe(shapes: Shapes, beside: Beside) -> Description:

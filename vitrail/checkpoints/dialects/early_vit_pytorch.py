@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from vitrail.checkpoints import pooled, tensors_only
+from vitrail.checkpoints import parts, pooled, tensors_only
 from vitrail.checkpoints.beside import Beside
 from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.naming import drafted, places
@@ -23,7 +23,7 @@ LIBRARY = "vit_pytorch"
 TASKS = pooled.TASKS
 FILE = "model.safetensors"
 IGNORED = ()
-HOLDS = (pooled.TOKEN_SCALE,)
+PARTS = (parts.TOKEN_SCALE,)
 EPS = 1e-5
 BLOCK = [
     *layer("norm1", "0.fn.norm"),

@@ -6,6 +6,7 @@ No class token. Features come from the attention pooling head; the classifier ge
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from vitrail.checkpoints import huggingface as hf
@@ -15,6 +16,10 @@ from vitrail.checkpoints.beside import Beside
 from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.rules import Rule, layer, rows, same, under
 from vitrail.checkpoints.shapes import Shapes
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.errors import UserError
+from vitrail.nn.pooling import PoolKind
+from vitrail.ops.positions import Resampling
 
 LIBRARY = "huggingface"
 TASKS = hf.TASKS
@@ -30,29 +35,53 @@ POOL = [
     *layer("mlp.fc1", "mlp.fc1"),
     *layer("mlp.fc2", "mlp.fc2"),
 ]
+PATCHES = "vision_model.embeddings.patch_embedding"
 canonical = towers.canonical
 
 
 def matches(names: Collection[str], beside: Beside) -> bool:
     """By a tower without class token; SigLIP 2 of variable aspect ratio has other patches and is none."""
+    return is_tower(names) and beside.config.get("model_type", "siglip") in ("siglip", "siglip_vision_model")
+
+
+def is_tower(names: Collection[str]) -> bool:
+    """Has a file the names of SigLIP's tower?"""
     return (
-        "vision_model.embeddings.patch_embedding.bias" in names
+        f"{PATCHES}.bias" in names
         and "vision_model.embeddings.position_embedding.weight" in names
         and "vision_model.embeddings.class_embedding" not in names
         and "vision_model.encoder.layers.0.self_attn.q_proj.weight" in names
-        and beside.config.get("model_type", "siglip") in ("siglip", "siglip_vision_model")
     )
 
 
 def describe(shapes: Shapes, beside: Beside) -> Description:
-    """No class token, tanh GELU; attention pooling unless a classifier takes its place."""
+    """No class token, tanh GELU; attention pooling unless a classifier takes its place.
+
+    Raises:
+        UserError: SigLIP 2 of variable aspect ratio without its config.
+    """
+    if len(shapes[f"{PATCHES}.weight"]) == 2:
+        raise UserError("it is SigLIP 2 of variable aspect ratio, whose patch size its config.json says; put it here")
     config = hf.Config(towers.vision_config(beside.config))
+    return describe_as(shapes, config, beside, hf.preprocess(beside), resampling="bicubic")
+
+
+def describe_as(
+    shapes: Shapes,
+    config: hf.Config,
+    beside: Beside,
+    preprocess: PreprocessConfig | None,
+    resampling: Resampling = "bilinear_antialias",
+) -> Description:
+    """The same of any config, preprocessing and resampling of positions."""
     vit = towers.settings(shapes, config, act="gelu_pytorch_tanh", eps=1e-6, class_token=False)
     outputs = shapes.get("classifier.weight", (0,))[0]
     attends = not outputs and "vision_model.head.probe" in shapes
     if not outputs and not attends:
         config.assumed.append("pooling: the mean of the patches, because the file has no pooling head")
-    return hf.describe(vit, config, beside, pool="attention" if attends else "mean", outputs=outputs)
+    pool: PoolKind = "attention" if attends else "mean"
+    vit["resampling"] = resampling
+    return replace(hf.describe(vit, config, beside, pool=pool, outputs=outputs), preprocess=preprocess)
 
 
 def rules(description: Description) -> list[Rule]:

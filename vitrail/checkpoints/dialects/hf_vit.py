@@ -32,7 +32,7 @@ def matches(names: Collection[str], beside: Beside) -> bool:
     """By the names of the first block, without what DeiT, BEiT and YOLOS have beside."""
     return (
         "vit.encoder.layer.0.layernorm_before.weight" in names
-        and "vit.embeddings.position_embeddings" in names
+        and {"vit.embeddings.position_embeddings", "vit.embeddings.cls_token"} <= set(names)
         and not {"vit.embeddings.distillation_token", "vit.embeddings.detection_tokens"}.intersection(names)
         and "vit.encoder.layer.0.lambda_1" not in names
         and not any(name.startswith("decoder.") for name in names)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.checkpoints import pooled, timm_config
+from vitrail.checkpoints import pooled, timm_config, timm_eva
 from vitrail.checkpoints.beside import Beside
 from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.pooled import PooledModel
@@ -61,15 +61,21 @@ def canonical(name: str) -> str:
 
 
 def matches(names: Collection[str], beside: Beside) -> bool:
-    """By the names of the first block; not Meta's own DINOv2, nor BEiT."""
+    """By the names of the first block; not Meta's own DINO models, nor BEiT, nor timm's Eva."""
     beit = any(name.endswith((".q_bias", "relative_position_bias_table")) for name in names)
-    return {"blocks.0.attn.qkv.weight", "patch_embed.proj.weight"} <= set(names) and not beit and not is_dinov2(names)
+    plain = {"blocks.0.attn.qkv.weight", "patch_embed.proj.weight"} <= set(names) and not beit
+    return plain and not (is_dinov2(names) or is_dinov3(names) or timm_eva.is_eva(names, beside))
 
 
 def is_dinov2(names: Collection[str]) -> bool:
     """Meta's names differ from timm's in what one of the models lacks."""
     own = ("mask_token", "register_tokens", "blocks.0.mlp.w12.weight")
-    return "blocks.0.ls1.gamma" in names and any(name in names for name in own)
+    return "blocks.0.ls1.gamma" in names and any(name in names for name in own) and not is_dinov3(names)
+
+
+def is_dinov3(names: Collection[str]) -> bool:
+    """Meta's names are those of timm's older models and others."""
+    return "rope_embed.periods" in names or "storage_tokens" in names
 
 
 def describe(shapes: Shapes, beside: Beside) -> Description:
@@ -97,7 +103,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     }
     heads = dim // shapes["blocks.0.attn.q_norm.weight"][0] if block["qk_norm"] else meta.heads(dim)
     vit = {
-        **_positions(shapes, meta, kernel, sum(tokens.values())),
+        **positions(shapes, meta, kernel, sum(tokens.values())),
         **tokens,
         "depth": depth_of(shapes, "blocks."),
         "heads": heads,
@@ -150,7 +156,7 @@ def rules(description: Description) -> list[Rule]:
     return [
         same("vit.class_token", "cls_token"),
         same("vit.distillation_token", "dist_token"),
-        *_placed(vit),
+        *placed(vit),
         *_embed(vit),
         *layer("vit.pre_norm", "norm_pre"),
         *repeated(vit.depth, "vit.blocks.{i}.", "blocks.{i}.", [*BLOCK, *fc1]),
@@ -252,9 +258,7 @@ def _mlp(shapes: Shapes, meta: timm_config.TimmConfig) -> tuple[str, int]:
     return "swiglu" if gated else activation, width
 
 
-def _positions(
-    shapes: Shapes, meta: timm_config.TimmConfig, kernel: tuple[int, ...], num_prefix: int
-) -> dict[str, Any]:
+def positions(shapes: Shapes, meta: timm_config.TimmConfig, kernel: tuple[int, ...], num_prefix: int) -> dict[str, Any]:
     """Sizes, and whether the tokens before the patches have positions too.
 
     Raises:
@@ -305,7 +309,7 @@ def _pool(shapes: Shapes, meta: timm_config.TimmConfig, outputs: int) -> tuple[A
     return "cls", None
 
 
-def _placed(vit: ViTConfig) -> list[Rule]:
+def placed(vit: ViTConfig) -> list[Rule]:
     """Registers and positions; with ``class_position`` timm's registers have some too."""
     if not (vit.registers and vit.class_position and vit.positions == "learned"):
         return [same("vit.registers", "reg_token"), same("vit.positions.embedding", "pos_embed")]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from vitrail.checkpoints import pooled, tensors_only
+from vitrail.checkpoints import parts, pooled, tensors_only
 from vitrail.checkpoints.beside import Beside
 from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.naming import drafted, places
@@ -23,7 +23,7 @@ LIBRARY = "torch"
 TASKS = pooled.TASKS
 FILE = "model.safetensors"
 IGNORED = ()
-HOLDS = (pooled.RELU, pooled.RELU_HEAD)
+PARTS = (parts.RELU, parts.RELU_HEAD)
 BLOCK = [
     same("attention.qkv.weight", "self_attn.in_proj_weight"),
     same("attention.qkv.bias", "self_attn.in_proj_bias"),

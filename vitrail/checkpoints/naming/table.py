@@ -26,7 +26,7 @@ import torch
 import yaml
 
 from vitrail import registry
-from vitrail.checkpoints import pooled, tensors_only
+from vitrail.checkpoints import parts, pooled, tensors_only
 from vitrail.checkpoints.beside import MAX_JSON, Beside
 from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.naming.places import Place, rules
@@ -65,7 +65,7 @@ class Table:
     TASKS: tuple[str, ...] = field(default=pooled.TASKS)
     FILE: str = "model.safetensors"
     HEAD: str = ""
-    HOLDS: tuple[str, ...] = (pooled.RELU, pooled.TOKEN_SCALE, pooled.RELU_HEAD)
+    PARTS: tuple[str, ...] = parts.ALL
 
     def canonical(self, name: str) -> str:
         """A table has one name for each tensor."""

@@ -38,10 +38,14 @@ PRUNED = {
     "attention.qkv.weight": ("heads", 0),
     "attention.qkv.bias": ("heads", 0),
     "attention.qv_bias": ("heads", 0),
+    "attention.inner_norm.weight": ("heads", 0),
+    "attention.inner_norm.bias": ("heads", 0),
     "attention.out.weight": ("heads", 1),
     "attention.relative.table": ("heads", 1),
     "mlp.fc1.weight": ("units", 0),
     "mlp.fc1.bias": ("units", 0),
+    "mlp.norm.weight": ("units", 0),
+    "mlp.norm.bias": ("units", 0),
     "mlp.fc2.weight": ("units", 1),
 }
 
@@ -128,6 +132,10 @@ def apply(task: Embedder, options: Options, found: Importance) -> Embedder:
     block = dataclasses.replace(before.block, head_dim=before.head_dim)
     after = dataclasses.replace(before, heads=len(kept["heads"][0]), mlp_dim=len(kept["units"][0]), block=block)
     state = {name: value.clone() for name, value in task.state_dict().items()}
+    if vit.rotary is not None:
+        name = f"{path}.rotary.frequencies"
+        layers = zip(state[name].unbind(1), kept["heads"], strict=True)
+        state[name] = torch.stack([each.index_select(1, heads) for each, heads in layers], dim=1)
     counts = {"heads": before.heads, "units": before.mlp_dim}
     for layer in range(before.depth):
         for name, (part, axis) in PRUNED.items():

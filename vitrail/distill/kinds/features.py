@@ -48,7 +48,7 @@ class Objective(Base):
         self.pooled = options.of == "pooled"
         if self.pooled:
             width = teacher.width(teacher.vector, 2, "give one that has a vector an image")
-            dim = pooled_dim(task.config.pool or "mean", dim)
+            dim = pooled_dim(task.config.pool or "mean", dim, len(task.config.pool_tokens))
         else:
             width = teacher.width(teacher.map, 4, "with no map of features, set distill.options.of=pooled")
         self.projector = nn.Linear(dim, width)
