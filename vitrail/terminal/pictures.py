@@ -127,7 +127,8 @@ def _picture_from_stdin() -> Sample | None:
 
     A list can begin like a picture (``BMW.jpg`` like a BMP), so what names a file is a list.
     """
-    from vitrail.data.media.formats import MAX_FILE_BYTES, Broken, sniff
+    from vitrail.data.media.formats import sniff
+    from vitrail.data.media.limits import BYTES, Broken
     from vitrail.predictor import Sample
 
     stream = _stdin()
@@ -139,9 +140,9 @@ def _picture_from_stdin() -> Sample | None:
         return None
     if os.path.lexists(first):
         return None
-    data = stream.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise UserError(f"standard input has more than {MAX_FILE_BYTES:,} bytes; give a smaller picture")
+    data = stream.read(BYTES.value + 1)
+    if len(data) > BYTES.value:
+        raise UserError(f"standard input has more bytes than {BYTES}; give a smaller picture")
     return Sample("standard input", lambda: data)
 
 

@@ -20,43 +20,35 @@ from PIL import (
     GifImagePlugin,
     Image,
     ImageChops,
+    ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
-    PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
 
 from vitrail import console
-from vitrail.data.media.formats import (
-    Broken,
-    jpeg_pixels,
-    npy_pixels,
-    orientation,
-    png_pixels,
-    sniff,
-    webp_size,
-)
+from vitrail.data.media import gif, jpeg, limits, netpbm, png, tiff
+from vitrail.data.media.formats import npy_pixels, orientation, sniff, webp_size
+from vitrail.data.media.limits import Broken, TooLarge
 from vitrail.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_PIXELS = 50_000_000
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs about a bad file, it raises too
 Warn = Callable[[str], None]
 Color = tuple[int, int, int]
 Sufficient = Callable[[tuple[int, int]], int | None]
 """How long the sides of an image of this (height, width) need be; None: as long as they are."""
 
-_PLUGINS: dict[str, Callable[..., Image.Image]] = {
+_PLUGINS: dict[str, Callable[..., ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "GIF": GifImagePlugin.GifImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
-    "PPM": PpmImagePlugin.PpmImageFile,
 }
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,8 +60,12 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _TURNED = (5, 6, 7, 8)  # orientations whose sides are swapped
+_SIDEWAYS = [_UPRIGHT[number] for number in _TURNED]
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # of a pixel in memory; in all other modes 4
+_WEBP_CANVASES = 8  # bytes a pixel of its decoder's own, as long as the image is open
+_STRIP = 2**18  # pixels that are converted at a time
 
 
 class BadImage(UserError):
@@ -84,7 +80,7 @@ class BadImage(UserError):
 
 
 class TooManyPixels(BadImage):
-    """It has more pixels than it may; none of them was decoded."""
+    """It has more pixels than it may, or decoding them takes more memory; none of them was decoded."""
 
 
 @functools.cache
@@ -97,7 +93,7 @@ def decode(
     channels: int = 3,
     *,
     background: Color = (255, 255, 255),
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     smallest: int | None = None,
     warn: Warn = _warn_once,
 ) -> Image.Image | Tensor:
@@ -107,6 +103,7 @@ def decode(
         data: an encoded file, or pixels uint8 or uint16 (H, W) or (H, W, C).
         channels: wanted: 1, 3 or 4 give a PIL image of mode L, RGB or RGBA, any other count a uint8 tensor (C, H, W).
         background: the colour behind transparent pixels, where ``channels`` is not 4.
+        max_pixels: refuse an image of more; default: :data:`vitrail.data.media.limits.PIXELS`.
         smallest: a JPEG may come out at a half, a quarter or an eighth of its size, where that divides both sides and
             leaves them no shorter than this; its decoder then computes only the coarse part of each block.
         warn: called for images that are accepted with a reservation (damaged EXIF, several pages).
@@ -123,7 +120,7 @@ def decode_enough(
     sufficient: Sufficient,
     *,
     background: Color = (255, 255, 255),
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     warn: Warn = _warn_once,
 ) -> tuple[Image.Image | Tensor, tuple[int, int]]:
     """What :func:`decode` gives, with ``smallest`` depending on the size of the image, and its (height, width) in full.
@@ -133,24 +130,29 @@ def decode_enough(
     """
     try:
         if isinstance(data, np.ndarray):
-            pixels = _array(data)
+            pixels = _array(data, channels, max_pixels)
             opened: Image.Image | np.ndarray = pixels
             size = pixels.shape[:2]
         else:
-            opened, size = _open(data, max_pixels, sufficient, warn)
+            opened, size = _open(data, channels, max_pixels, sufficient, warn)
         return _to_channels(opened, channels, background), size
-    except BadImage:
+    except UserError:
         raise
-    except Broken as error:
-        raise BadImage(str(error)) from None
-    except MemoryError:
-        raise BadImage("needs more memory than there is") from None
     except Exception as error:  # hostile bytes make decoders fail in every way there is
-        reason = str(error).splitlines() or [type(error).__name__]
-        raise BadImage(f"is damaged: {reason[0]}") from None
+        raise bad(error) from None
 
 
-def decode_map(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def bad(error: Exception) -> BadImage:
+    """What went wrong in a decoder, in one line."""
+    if isinstance(error, Broken):
+        return (TooManyPixels if isinstance(error, TooLarge) else BadImage)(str(error))
+    if isinstance(error, MemoryError):
+        return BadImage("needs more memory than there is")
+    reason = str(error).splitlines() or [type(error).__name__]
+    return BadImage(f"is damaged: {reason[0]}")
+
+
+def decode_map(data: bytes, *, max_pixels: int | None = None) -> np.ndarray:
     """Numbers that a PNG holds for pixels, as grey levels or places in its palette: uint8 (H, W).
 
     Raises:
@@ -159,73 +161,123 @@ def decode_map(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     try:
         if sniff(data) != "PNG":
             raise Broken("is no PNG, and other formats change the numbers of classes; write it as PNG")
-        image = PngImagePlugin.PngImageFile(io.BytesIO(png_pixels(data)[0]))
-        _check_size(image.size, max_pixels)
+        image = PngImagePlugin.PngImageFile(io.BytesIO(png.gate(data)[0]))
+        limits.check_pixels(image.size, max_pixels)
         if image.mode not in ("L", "P", "1"):
             raise Broken(f"holds colours (mode {image.mode}), where a number a pixel is wanted; write grey levels")
         pixels = np.array(image)
-    except BadImage:
+    except UserError:
         raise
-    except Broken as error:
-        raise BadImage(str(error)) from None
     except Exception as error:  # as in decode
-        raise BadImage(f"is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
-    return pixels.astype(np.uint8)
+        raise bad(error) from None
+    return pixels.astype(np.uint8, copy=False)
 
 
-def upright_size(path: bytes) -> tuple[int, int]:
-    """(height, width) of an image file after its EXIF orientation, from its header alone.
+def upright_size(data: bytes) -> tuple[int, int]:
+    """(height, width) after its EXIF orientation of an image whose first bytes these are.
 
     Raises:
-        BadImage: the cause, without the sample's name.
+        BadImage: the cause, without the sample's name; more bytes may help.
     """
     try:
-        with open(path, "rb") as file:
-            kind = sniff(file.read(64))
-            file.seek(0)
-            if kind not in _PLUGINS:
-                raise Broken(f"is an array ({kind}), and a picture is wanted")
-            image = _PLUGINS[kind](file)
-            turned = (
-                _orientation(image.info.get("exif", b""), lambda text: None) in _TURNED if kind != "TIFF" else False
-            )
-            return image.size if turned else image.size[::-1]
-    except Broken as error:
-        raise BadImage(str(error)) from None
+        kind, exif = sniff(data), b""
+        if kind == "NPY":
+            raise Broken(f"is an array ({kind}), and a picture is wanted")
+        if kind == "PPM":
+            head = netpbm.header(data)
+            return head.height, head.width
+        if kind == "PNG":
+            size, exif = png.header(data)
+            return size if _orientation(exif, lambda _: None) in _TURNED else size[::-1]
+        if kind == "JPEG":
+            gated = jpeg.gate(data, complete=False)
+            data, exif = gated.data, gated.exif
+        elif kind == "GIF":
+            data = gif.gate(data)
+        elif kind == "TIFF":
+            tiff.gate(data)
+        elif kind == "WEBP":
+            webp_size(data)
+        image = _PLUGINS[kind](io.BytesIO(data))
+        turned = kind != "TIFF" and _orientation(exif or image.info.get("exif", b""), lambda _: None) in _TURNED
+        return image.size if turned else image.size[::-1]
+    except UserError:
+        raise
     except Exception as error:  # as in decode
-        raise BadImage(f"is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
+        raise bad(error) from None
 
 
 def _open(
-    data: bytes, max_pixels: int, sufficient: Sufficient, warn: Warn
+    data: bytes, channels: int, max_pixels: int | None, sufficient: Sufficient, warn: Warn
 ) -> tuple[Image.Image | np.ndarray, tuple[int, int]]:
     """The upright first frame with 8 bits a sample, in whatever mode it is stored, and its (height, width) in full."""
-    kind, exif, adobe = sniff(data), b"", True
+    kind, exif, adobe, factor = sniff(data), b"", True, 1
     if kind == "NPY":
-        pixels = _array(npy_pixels(data))
+        pixels = _array(npy_pixels(data), channels, max_pixels)
         return pixels, pixels.shape[:2]
+    if kind == "PPM":
+        return _netpbm(data, channels, max_pixels)
+    gated: jpeg.Jpeg | None = None
     if kind == "JPEG":
-        data, exif, adobe = jpeg_pixels(data)
+        gated = jpeg.gate(data)
+        data, exif, adobe = gated.data, gated.exif, gated.adobe
     elif kind == "PNG":
-        data, exif = png_pixels(data)
-    elif kind == "WEBP":
-        _check_size(webp_size(data), max_pixels)
-    image = _PLUGINS[kind](io.BytesIO(data))
-    _check_size(image.size, max_pixels)
-    if kind == "TIFF" and _has_second_page(image):
+        data, exif = png.gate(data)
+    elif kind == "GIF":
+        data = gif.gate(data)
+    elif kind == "WEBP":  # its decoder allocates when it opens
+        size = webp_size(data)
+        limits.check_pixels(size, max_pixels)
+        limits.check_memory(size, size[0] * size[1] * (_WEBP_CANVASES + 8))
+    elif kind == "TIFF" and tiff.gate(data):
         warn("has several pages, of which the first is read")
-    factor = 1
-    if kind == "JPEG":
-        turned = _orientation(exif or image.info.get("exif", b""), lambda _: None) in _TURNED
-        smallest = sufficient(image.size if turned else image.size[::-1])
+    image = _PLUGINS[kind](io.BytesIO(data))
+    limits.check_pixels(image.size, max_pixels)
+    if slow := [tile[0] for tile in image.tile if tile[0] in Image.DECODERS]:
+        raise Broken(f"is packed in a way that is read too slowly ({slow[0]}); save it as PNG")
+    given = exif or (image.info.get("exif", b"") if kind != "TIFF" else b"")
+    upright = _UPRIGHT.get(_orientation(given, warn)) if kind != "TIFF" else None
+    full = image.size
+    if gated is not None:
+        gated.check_passes(full)
+        image.decodermaxblock = len(data)  # in one piece: a decoder that waits for more begins a marker again
+        smallest = sufficient(full if upright in _SIDEWAYS else full[::-1])
         factor = 1 if smallest is None else _shrink(image, smallest)
+    extra = 0.0 if gated is None else gated.coefficients * full[0] * full[1]
+    limits.check_memory(full, len(data) + _needed(image, kind, channels, turned=upright is not None, extra=extra))
     image.load()
-    upright = _UPRIGHT.get(_orientation(exif or image.info.get("exif", b""), warn)) if kind != "TIFF" else None
-    image = _to_8_bits(image, kind)
-    if image.mode == "CMYK" and not adobe:
-        image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for an inverted one, as Adobe writes them
-    image = image.transpose(upright) if upright is not None else image
-    return image, (factor * image.height, factor * image.width)
+    opened = _to_8_bits(image, kind)
+    if opened.mode == "CMYK" and not adobe:  # Pillow takes every CMYK JPEG for an inverted one, as Adobe writes them
+        opened = _in_strips(opened, ImageChops.invert, "CMYK")
+    opened = opened.transpose(upright) if upright is not None else opened
+    return opened, (factor * opened.height, factor * opened.width)
+
+
+def _netpbm(data: bytes, channels: int, max_pixels: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+    head = netpbm.header(data)
+    size = head.width, head.height
+    limits.check_pixels(size, max_pixels)
+    mode = _MODES[head.channels]
+    other = _bytes(_MODES.get(channels, mode)) if channels != head.channels else 0
+    limits.check_memory(size, len(data) + size[0] * size[1] * (head.channels + _bytes(mode) + other))
+    return netpbm.pixels(data, head), size[::-1]
+
+
+def _needed(image: Image.Image, kind: str, channels: int, *, turned: bool, extra: float) -> int:
+    """Bytes that an opened image takes at once: its pixels as stored, beside them as turned or as wanted, and what its
+    decoder holds, ``extra`` until it is done."""
+    stored, wanted = _bytes(image.mode), _MODES.get(channels, image.mode)
+    converted = image.mode != wanted or (channels != 4 and image.has_transparency_data)
+    copied = turned or kind in ("TIFF", "WEBP")  # of a TIFF, one strip may be all
+    beside = max(_bytes(wanted) if converted else 0, stored if copied else 0)
+    beside += _WEBP_CANVASES if kind == "WEBP" else 0
+    pixels = image.width * image.height
+    return int(max(pixels * (stored + beside), pixels * stored + extra))
+
+
+def _bytes(mode: str) -> int:
+    """Of a pixel in memory."""
+    return _BYTES.get(mode, 4)
 
 
 def _shrink(image: Image.Image, smallest: int) -> int:
@@ -239,23 +291,6 @@ def _shrink(image: Image.Image, smallest: int) -> int:
     return 1
 
 
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width < 1 or height < 1:
-        raise Broken(f"has no pixels ({width} × {height})")
-    if width * height > max_pixels:
-        raise TooManyPixels(f"has {width} × {height} pixels, more than the limit of {max_pixels:,}")
-
-
-def _has_second_page(image: Image.Image) -> bool:
-    try:
-        image.seek(1)
-    except EOFError:
-        return False
-    image.seek(0)
-    return True
-
-
 def _orientation(exif: bytes, warn: Warn) -> int:
     try:
         return orientation(exif) if exif else 1
@@ -267,22 +302,34 @@ def _orientation(exif: bytes, warn: Warn) -> int:
 def _to_8_bits(image: Image.Image, kind: str) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
         tags = getattr(image, "tag_v2", {})
-        pixels = (np.asarray(image) >> (tags.get(_BITS_PER_SAMPLE, (16,))[0] - 8)).astype(np.uint8)
-        return Image.fromarray(255 - pixels if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else pixels)
+        shift, inverted = tags.get(_BITS_PER_SAMPLE, (16,))[0] - 8, tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+        def high_byte(part: Image.Image) -> Image.Image:
+            pixels = (np.asarray(part) >> shift).astype(np.uint8)
+            return Image.fromarray(255 - pixels if inverted else pixels)
+
+        return _in_strips(image, high_byte, "L")
     if image.mode in ("F", "I"):
         what = "floating-point" if image.mode == "F" else "32-bit or signed"
         raise Broken(f"holds {what} pixels, whose range is not stated; convert it to 8 or 16 bits")
     return image
 
 
-def _array(pixels: np.ndarray) -> np.ndarray:
+def _array(pixels: np.ndarray, channels: int, max_pixels: int | None) -> np.ndarray:
     """Checked pixels, uint8 (H, W, C)."""
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    if pixels.dtype != np.uint8:
+    if pixels.dtype not in (np.uint8, np.uint16):
         raise Broken(f"is an array of {pixels.dtype}; uint8 or uint16 is wanted")
     if pixels.ndim not in (2, 3) or not pixels.size:
         raise Broken(f"is an array of shape {pixels.shape}; (height, width) or (height, width, channels) is wanted")
+    size = pixels.shape[1], pixels.shape[0]
+    limits.check_pixels(size, max_pixels)
+    stored = pixels.shape[2] if pixels.ndim == 3 else 1
+    copied = stored if pixels.dtype == np.uint16 or not pixels.flags.c_contiguous else 0
+    mode, wanted = _MODES.get(stored), _MODES.get(channels)
+    per_pixel = stored if mode is None or wanted is None else _bytes(mode) + (_bytes(wanted) if wanted != mode else 0)
+    limits.check_memory(size, size[0] * size[1] * (copied + per_pixel))
+    if pixels.dtype == np.uint16:
+        pixels = np.right_shift(pixels, 8, out=np.empty(pixels.shape, np.uint8), casting="unsafe")
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
@@ -291,13 +338,13 @@ def _to_channels(opened: Image.Image | np.ndarray, channels: int, background: Co
     if isinstance(opened, np.ndarray) and (stored not in _MODES or channels not in _MODES) and stored == channels:
         import torch
 
-        return torch.from_numpy(np.ascontiguousarray(opened.transpose(2, 0, 1)).copy())
+        return torch.from_numpy(np.array(opened.transpose(2, 0, 1), order="C"))
     if channels not in _MODES or (isinstance(opened, np.ndarray) and stored not in _MODES):
         raise Broken(f"has {stored} channels, where {channels} are wanted")
     image = Image.fromarray(opened.squeeze(2) if stored == 1 else opened) if isinstance(opened, np.ndarray) else opened
     mode = _MODES[channels]
     if mode != "RGBA" and image.has_transparency_data:
-        image = _composite(image.convert("RGBA"), background)
+        image = _in_strips(image, lambda part: _composite(part.convert("RGBA"), background), "RGB")
     return image if image.mode == mode else image.convert(mode)
 
 
@@ -305,3 +352,15 @@ def _composite(image: Image.Image, background: Color) -> Image.Image:
     canvas = Image.new("RGB", image.size, background)
     canvas.paste(image, mask=image)
     return canvas
+
+
+def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image], mode: str) -> Image.Image:
+    """What a conversion to ``mode`` gives, with no more in memory than the image, the result and a strip."""
+    if image.width * image.height <= _STRIP:
+        return convert(image)
+    result = Image.new(mode, image.size)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        result.paste(convert(image.crop(box)), box)
+    return result

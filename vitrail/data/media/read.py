@@ -7,12 +7,16 @@ import stat
 from pathlib import Path
 
 from vitrail import files
+from vitrail.data.media import decode, limits
 from vitrail.data.media.decode import BadImage
-from vitrail.data.media.formats import MAX_FILE_BYTES
+
+_HEADER = 2**18  # bytes that most formats state their size in
 
 
-def read_regular(path: bytes | str | Path, offset: int = 0, size: int | None = None) -> bytes:
-    """The bytes of a regular file, from ``offset``; never blocks on a FIFO and never reads past the size cap.
+def read_regular(
+    path: bytes | str | Path, offset: int = 0, size: int | None = None, *, most: limits.Limit = limits.BYTES
+) -> bytes:
+    """The bytes of a regular file, from ``offset``; never blocks on a FIFO and never reads more than ``most``.
 
     Raises:
         BadImage: missing, unreadable, not a regular file, too large, or shorter than ``size``.
@@ -24,12 +28,35 @@ def read_regular(path: bytes | str | Path, offset: int = 0, size: int | None = N
             if not stat.S_ISREG(status.st_mode):
                 raise BadImage("is not a regular file")
             wanted = status.st_size - offset if size is None else size
-            if wanted > MAX_FILE_BYTES:
-                raise BadImage(f"has {wanted:,} bytes, more than the limit of {MAX_FILE_BYTES:,}")
+            if wanted > most.value:
+                raise BadImage(f"has {wanted:,} bytes, more than {most}")
             file.seek(offset)
             data = file.read(wanted)
     except OSError as error:
         raise BadImage(f"cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except ValueError as error:
+        if isinstance(error, BadImage):
+            raise
+        raise BadImage("cannot be read: no path holds a NUL") from None
     if size is not None and len(data) < size:
         raise BadImage(f"ends early: {len(data):,} of {size:,} bytes")
     return data
+
+
+def read_size(path: bytes | str | Path) -> tuple[int, int]:
+    """(height, width) of an image file after its EXIF orientation, from its first bytes where they state it.
+
+    Raises:
+        BadImage: the cause, without the file's name.
+    """
+    try:
+        beginning = read_regular(path, 0, min(_HEADER, os.stat(path).st_size))
+    except (OSError, ValueError):
+        beginning = b""
+    try:
+        return decode.upright_size(beginning)
+    except BadImage:
+        whole = read_regular(path)
+        if len(whole) == len(beginning):
+            raise
+        return decode.upright_size(whole)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from vitrail import console
 from vitrail.data.indexing.index import Strings, Table
 from vitrail.data.media.decode import BadImage
-from vitrail.data.media.formats import MAX_FILE_BYTES
+from vitrail.data.media.limits import BYTES
 from vitrail.data.media.read import read_regular
 from vitrail.data.source import Source
 from vitrail.errors import UserError
@@ -55,8 +55,8 @@ def members(path: Path) -> list[Member]:
         if member.name in seen:
             raise _refusal(path, member.name, "comes twice")
         seen.add(member.name)
-        if member.size > MAX_FILE_BYTES:
-            raise _refusal(path, member.name, f"has {member.size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}")
+        if member.size > BYTES.value:
+            raise _refusal(path, member.name, f"has {member.size:,} bytes, more than {BYTES}")
     on_disk, total = path.stat().st_size, sum(member.size for member in listed)
     if total > _MAX_EXPANSION * on_disk + _FREE_EXPANSION or sum(member.stored for member in listed) > on_disk:
         raise UserError(f"{path} is refused: its {on_disk:,} bytes expand to {total:,}; a real image archive does not")
