@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -80,7 +81,8 @@ def read_json(path: str | Path) -> dict[str, Any]:
         UserError: it cannot be read, or contains anything else.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8", opener=regular) as file:
+            value = json.loads(file.read())
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
         raise UserError(f"cannot read {path}: {reason}; restore or remove it") from None
@@ -112,6 +114,15 @@ def no_link(path: str, flags: int) -> int:
 def no_wait(path: bytes | str | Path, flags: int = os.O_RDONLY) -> int:
     """An opener for ``open`` whose descriptor reads bytes as they are and never waits for the writer of a FIFO."""
     return os.open(path, flags | _flags("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"))
+
+
+def regular(path: str | bytes, flags: int) -> int:
+    """An opener for ``open`` that refuses FIFOs, devices and the like (EINVAL), and never waits for one."""
+    descriptor = no_wait(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return descriptor
 
 
 def _flags(*names: str) -> int:

@@ -353,6 +353,11 @@ def case_twins(classes: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 def _check_classes(splits: Splits, config: SourceConfig) -> None:
+    for name in splits.classes:
+        try:
+            name.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise UserError(f"{config.spec!r}: the class {name!r} is no text that can be written; rename it") from None
     splits.target_kind.check_classes(splits.classes, config.spec)
     for group in case_twins(splits.classes):
         console.warn(f"the classes {' and '.join(map(repr, group))} differ by case alone; are they one?")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.media import gif, jpeg, netpbm, png, tiff
+from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.media.formats import orientation, sniff, webp_size
 from vitrail.data.media.limits import Broken
 

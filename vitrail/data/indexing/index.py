@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import os
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +75,7 @@ def _stamps(paths: Iterable[bytes]) -> np.ndarray | None:
     """Modification time in ns, size and inode of each path, int64 (N, 3); None when one is gone."""
     try:
         stats = [os.stat(path) for path in paths]
-    except OSError:
+    except (OSError, ValueError):
         return None
     return np.array([(s.st_mtime_ns, s.st_size, s.st_ino) for s in stats], np.uint64).view(np.int64).reshape(-1, 3)
 
@@ -87,8 +86,8 @@ def _load(path: Path) -> Table | None:
             table = dict(file)
         stamps = _stamps(Strings.from_table(table, "watched"))
         return table if stamps is not None and np.array_equal(stamps, table["watched.stamps"]) else None
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
-        return None  # absent or damaged: build it again
+    except Exception:  # absent, or damaged in whatever way: build it again
+        return None
 
 
 def _save(path: Path, table: Table) -> None:

@@ -57,7 +57,8 @@ def from_values(values: Sequence[object]) -> Raw:
     """Labels from JSON values: lists, integers, numbers, else names."""
     lists = [value for value in values if isinstance(value, list)]
     if len(lists) == len(values):
-        if lists and all(isinstance(part, int | float) for value in lists for part in value):
+        numeric = all(isinstance(part, int | float) for value in lists for part in value)
+        if lists and numeric and len(set(map(len, lists))) == 1:
             return np.array(lists)
         return [tuple(map(str, value)) for value in lists]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.limits import ANNOTATION_BYTES
+from vitrail.data.media.read import read_regular
 from vitrail.errors import UserError
 
 
@@ -24,8 +27,10 @@ def classes_beside(folder: Path) -> tuple[str, ...]:
     if not file.is_file():
         return ()
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        entries = json.loads(read_regular(file, most=ANNOTATION_BYTES))
+    except BadImage as error:
+        raise UserError(f"{file} {error}; correct or remove it") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} cannot be read: {error}; correct or remove it") from None
     names = _names(entries)
     if names is None:

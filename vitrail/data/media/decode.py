@@ -185,9 +185,11 @@ def upright_size(data: bytes) -> tuple[int, int]:
             raise Broken(f"is an array ({kind}), and a picture is wanted")
         if kind == "PPM":
             head = netpbm.header(data)
+            limits.check_pixels((head.width, head.height))
             return head.height, head.width
         if kind == "PNG":
             size, exif = png.header(data)
+            limits.check_pixels(size)
             return size if _orientation(exif, lambda _: None) in _TURNED else size[::-1]
         if kind == "JPEG":
             gated = jpeg.gate(data, complete=False)
@@ -199,6 +201,7 @@ def upright_size(data: bytes) -> tuple[int, int]:
         elif kind == "WEBP":
             webp_size(data)
         image = _PLUGINS[kind](io.BytesIO(data))
+        limits.check_pixels(image.size)
         turned = kind != "TIFF" and _orientation(exif or image.info.get("exif", b""), lambda _: None) in _TURNED
         return image.size if turned else image.size[::-1]
     except UserError:

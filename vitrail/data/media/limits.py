@@ -55,6 +55,10 @@ PASSES = Limit("VITRAIL_MAX_IMAGE_PASSES", 400_000_000)
 """Pixels times scans of a JPEG: a progressive one is gone over once for each scan."""
 ANNOTATION_BYTES = Limit("VITRAIL_MAX_ANNOTATION_BYTES", 500_000_000)
 """Of a file of annotations, a table or a list."""
+CONTAINERS = Limit("VITRAIL_MAX_JSON_CONTAINERS", 5_000_000)
+"""Lists and mappings in a JSON file of annotations, each of which takes far more memory than text."""
+MASK_BYTES = Limit("VITRAIL_MAX_MASK_BYTES", 4_000_000_000)
+"""Of all masks of an image: its objects times its pixels."""
 
 
 def check_pixels(size: tuple[int, int], most: int | None = None) -> None:

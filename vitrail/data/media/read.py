@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from vitrail import files
 from vitrail.data.media import decode, limits
@@ -41,6 +42,16 @@ def read_regular(
     if size is not None and len(data) < size:
         raise BadImage(f"ends early: {len(data):,} of {size:,} bytes")
     return data
+
+
+def open_regular(path: bytes | str | Path) -> BinaryIO:
+    """A regular file, to read from; never waits for the writer of a FIFO.
+
+    Raises:
+        OSError: missing, unreadable, or not a regular file.
+        ValueError: the path holds a NUL.
+    """
+    return open(path, "rb", opener=files.regular)
 
 
 def read_size(path: bytes | str | Path) -> tuple[int, int]:

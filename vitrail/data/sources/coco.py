@@ -16,8 +16,8 @@ from typing import Any
 from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.names import told_apart
 from vitrail.data.source import Source, SourceConfig
-from vitrail.data.storage.coco_files import annotation_files, image_root, read_sections, split_of
-from vitrail.data.storage.objects import Columns, finite, number_of, shape_fault, sources, unknown_class
+from vitrail.data.storage.coco_files import annotation_files, image_root, is_id, path_fault, read_sections, split_of
+from vitrail.data.storage.objects import Columns, finite, number_of, shape_fault, size_fault, sources, unknown_class
 
 OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
 SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}
@@ -39,15 +39,19 @@ def load(config: SourceConfig) -> dict[str, Source]:
     for split, content in contents.items():
         for place, entry in enumerate(content["categories"]):
             number, name = entry.get("id"), str(entry.get("name"))
-            if categories.setdefault(number, name) != name:
+            if not is_id(number):
+                flaws.append(
+                    Flaw(str(files[split]), place, f"category {place} has the id {number!r}, which is no integer")
+                )
+            elif categories.setdefault(number, name) != name:
                 flaws.append(
                     Flaw(str(files[split]), place, f"category {number} is both {categories[number]} and {name}")
                 )
-    numbers = sorted(categories, key=lambda number: (not isinstance(number, int), number))
+    numbers = sorted(categories)
     names = told_apart([categories[number] for number in numbers], numbers)
     classes = config.classes or names
     own = dict(zip(names, numbers, strict=True))
-    free = max((n for n in numbers if isinstance(n, int)), default=0) + 1
+    free = max(numbers, default=0) + 1
     ids = [own[name] if name in own else free + place for place, name in enumerate(classes)]
     known = number_of(classes)
     label_of: dict[int, int | str] = {number: known.get(name, name) for name, number in own.items()}
@@ -81,14 +85,12 @@ def _fill(
     of_image: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
     for place, image in enumerate(content["images"]):
         number, name = image.get("id"), image.get("file_name")
-        size = image.get("height"), image.get("width")
-        if (
-            not isinstance(number, int)
-            or not isinstance(name, str)
-            or "\0" in name
-            or not all(isinstance(s, int) and s > 0 for s in size)
-        ):
-            flaw(place, "image", "lacks an id, a file_name, a height or a width")
+        if not is_id(number):
+            flaw(place, "image", f"has the id {number!r}, which is no integer" if "id" in image else "lacks an id")
+        elif fault := path_fault(name):
+            flaw(place, "image", f"has a file_name {fault}" if "file_name" in image else "lacks a file_name")
+        elif fault := size_fault(image.get("height"), image.get("width")):
+            flaw(place, "image", fault)
         elif number in of_image:
             flaw(place, "image", f"has the id {number}, which another one has")
         else:

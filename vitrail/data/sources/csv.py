@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from vitrail import files
 from vitrail.data import targets
 from vitrail.data.indexing.grouped import encode_groups, encode_times
 from vitrail.data.indexing.index import Strings
 from vitrail.data.indexing.labels import encode, from_cells
 from vitrail.data.indexing.names import classes_beside
+from vitrail.data.media import limits
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
 from vitrail.data.storage.files import Files
 from vitrail.data.targets import Raw
@@ -132,7 +134,9 @@ def _files(path: Path) -> dict[str, Path]:
 
 def _read(file: Path, config: SourceConfig) -> _Table:
     try:
-        with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="", opener=files.regular) as stream:
+            if (size := os.fstat(stream.fileno()).st_size) > limits.ANNOTATION_BYTES.value:
+                raise UserError(f"{file} has {size:,} bytes, more than {limits.ANNOTATION_BYTES}; divide it")
             first = stream.readline()
             stream.seek(0)
             delimiter = max("\t,;", key=first.count)
@@ -162,6 +166,8 @@ def _parse(file: Path, reader: csv._reader, config: SourceConfig) -> _Table:  # 
         path = os.fsencode(cells[path_at].strip())
         if not path:
             raise UserError(f"{file}: row {row}: the path is missing; fill it in or remove the row")
+        if b"\0" in path:
+            raise UserError(f"{file}: row {row}: the path {cells[path_at]!r} holds a NUL, which none can; correct it")
         if path in seen:
             raise UserError(
                 f"{file}: row {row}: {cells[path_at]!r} is listed already in row {seen[path]}; keep one "

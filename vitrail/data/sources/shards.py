@@ -32,6 +32,7 @@ from vitrail.errors import UserError
 LABELS = ("cls", "json", "txt")
 LABEL_FIELDS = ("label", "labels", "cls", "class", "target")
 PICKLES = ("pyd", "pkl", "pickle", "pth", "pt")
+_MAX_SHARDS = 100_000
 _MAX_LABEL_BYTES = 65_536
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -85,6 +86,8 @@ def _expand(config: SourceConfig) -> list[Path]:
         patterns = [str(config.path)]
         while match := _BRACES.search(patterns[0]):
             low, high = match.groups()
+            if int(high) - int(low) >= _MAX_SHARDS // len(patterns):
+                raise UserError(f"{config.location!r} means more than {_MAX_SHARDS:,} shards; correct the braces")
             numbers = [f"{number:0{len(low)}d}" for number in range(int(low), int(high) + 1)]
             patterns = [_BRACES.sub(number, pattern, count=1) for pattern in patterns for number in numbers]
         shards = [Path(shard) for pattern in patterns for shard in (sorted(glob.glob(pattern)) or [pattern])]
@@ -170,7 +173,7 @@ def _parse_label(label: bytes, fields: tuple[str, ...], source: Source, index: i
         if kind == b"txt" and text:
             return text
         problem = "has no label (.cls, .json or .txt)"
-    except ValueError:
+    except (ValueError, RecursionError):
         problem = f"has a damaged label (.{kind.decode()})"
     except StopIteration:
         problem = f"has none of the fields {', '.join(fields)} in its .json"
