@@ -90,6 +90,10 @@ class Archive:
                     header = read_header(cast("BinaryIO", file))
                 if check is not None:
                     check(name, header)
+                if header.dtype.hasobject:
+                    raise NpzError("object arrays cannot be loaded, since they can run code")
+            except NpzError:
+                raise
             except Exception as error:  # hostile bytes make parsers fail in every way there is
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise NpzError(f"an array in it cannot be read ({reason})") from None
@@ -152,8 +156,6 @@ def read_header(file: BinaryIO) -> Header:
     if read is None:
         raise ValueError(f"array format {version} is not known")
     shape, fortran, dtype = read(file, max_header_size=MAX_ARRAY_HEADER)
-    if dtype.hasobject:
-        raise ValueError("an array of Python objects is neither pixels nor weights")
     if any(side < 0 for side in shape) or math.prod(max(side, 1) for side in shape) > 2**62:
         raise ValueError(f"the shape {shape} is impossible")
     return Header(dtype, tuple(int(side) for side in shape), bool(fortran), file.tell())

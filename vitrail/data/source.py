@@ -17,6 +17,7 @@ from vitrail import console, registry
 from vitrail.config import config
 from vitrail.data import targets
 from vitrail.data.division import divide
+from vitrail.data.indexing.index import Stamps
 from vitrail.data.indexing.labels import NO_LABELS
 from vitrail.data.targets import Column, Labels, TargetKind
 from vitrail.errors import UserError, did_you_mean
@@ -171,6 +172,11 @@ class Source(ABC):
             BadImage: the sample cannot be read.
         """
 
+    def stamps(self, indices: np.ndarray) -> Stamps:
+        """What shows whether the pixels at ``indices`` have changed; nothing does where a source does not say."""
+        nothing = np.zeros(len(indices), np.int64)
+        return Stamps(nothing, nothing)
+
     @property
     def target_kind(self) -> TargetKind[Any, Any]:
         """What the targets are and do."""
@@ -233,6 +239,9 @@ class Subset(Source):
 
     def read(self, index: int) -> bytes | np.ndarray:
         return self.source.read(int(self.indices[index]))
+
+    def stamps(self, indices: np.ndarray) -> Stamps:
+        return self.source.stamps(self.indices[indices])
 
     def subset(self, indices: np.ndarray) -> Source:
         return self._select(self.source, self.indices[indices], indices)
@@ -395,4 +404,4 @@ def _find(spec: str) -> tuple[str, SourceModule]:
 
 
 def _load(name: str) -> SourceModule:
-    return cast("SourceModule", registry.load("data.sources", name))
+    return cast("SourceModule", registry.load("data.sources", name, "matches", "load"))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -69,6 +70,27 @@ def cached(key: str, build: Callable[[], tuple[Table, list[bytes]]]) -> Table:
     if stamps is not None and stamps[:, 0].max(initial=0) < started - _SETTLED:
         _save(path, table | Strings.of(watched).columns("watched") | {"watched.stamps": stamps})
     return table
+
+
+class Stamps(NamedTuple):
+    """Of samples, int64 (N,): bytes of their files (of arrays a checksum), and times of last change in ns."""
+
+    sizes: np.ndarray
+    times: np.ndarray
+
+
+def file_stamps(paths: Iterable[bytes]) -> Stamps:
+    """Of files; -1 of one that is gone."""
+    found = []
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            found.append((-1, -1))
+        else:
+            found.append((status.st_size, status.st_mtime_ns))
+    columns = np.array(found, np.int64).reshape(-1, 2)
+    return Stamps(columns[:, 0], columns[:, 1])
 
 
 def _stamps(paths: Iterable[bytes]) -> np.ndarray | None:

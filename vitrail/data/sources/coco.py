@@ -85,11 +85,19 @@ def _fill(
     of_image: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
     for place, image in enumerate(content["images"]):
         number, name = image.get("id"), image.get("file_name")
-        if not is_id(number):
-            flaw(place, "image", f"has the id {number!r}, which is no integer" if "id" in image else "lacks an id")
+        size = image.get("height"), image.get("width")
+        if (
+            not isinstance(number, int)
+            or not isinstance(name, str)
+            or "\0" in name
+            or not all(isinstance(s, int) and s > 0 for s in size)
+        ):
+            flaw(place, "image", "lacks an id, a file_name, a height or a width")
+        elif not is_id(number):
+            flaw(place, "image", f"has the id {number!r}; ids are integers below 2⁶³")
         elif fault := path_fault(name):
-            flaw(place, "image", f"has a file_name {fault}" if "file_name" in image else "lacks a file_name")
-        elif fault := size_fault(image.get("height"), image.get("width")):
+            flaw(place, "image", f"has a file_name {fault}")
+        elif fault := size_fault(*size):
             flaw(place, "image", fault)
         elif number in of_image:
             flaw(place, "image", f"has the id {number}, which another one has")

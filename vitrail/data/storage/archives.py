@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from vitrail import console
-from vitrail.data.indexing.index import Strings, Table
+from vitrail.data.indexing.index import Stamps, Strings, Table, file_stamps
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.limits import BYTES
 from vitrail.data.media.read import open_regular, read_regular
@@ -139,6 +141,12 @@ class Archived(Source):
         archive, offset, stored, size = (int(self.columns[c][index]) for c in ("archive", "offset", "stored", "size"))
         data = read_regular(self.archives[archive], offset, stored)
         return inflate(data, size) if self.columns["deflated"][index] else data
+
+    def stamps(self, indices: np.ndarray) -> Stamps:
+        """Those of the members' archives, with the members' own sizes."""
+        of_archive = file_stamps(os.fsencode(archive) for archive in self.archives)
+        own = self.columns["archive"][indices]
+        return Stamps(self.columns["size"][indices] + (of_archive.sizes[own] << 20), of_archive.times[own])
 
 
 def inflate(data: bytes, size: int) -> bytes:
