@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 
 from vitrail.errors import UserError
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""The error numbers of a full disk, a full quota, and a file beyond its limit."""
 _ONE_READER = threading.Lock()
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -29,7 +31,7 @@ def cache_dir() -> Path:
 
 
 @contextmanager
-def replacing(path: str | Path, *, size: int = 0) -> Iterator[Path]:
+def replacing(path: str | Path, *, size: int = 0, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary sibling of ``path`` to write a file or a folder at; it is renamed to ``path`` on success.
 
     The data is synced to disk before the rename and the parent folder after it, so a power failure leaves the old
@@ -37,6 +39,8 @@ def replacing(path: str | Path, *, size: int = 0) -> Iterator[Path]:
 
     Args:
         size: bytes about to be written, named in the error.
+        durable: wait for the disk; False for one of many files that are easily made again, which a power failure may
+            then leave empty.
 
     Raises:
         UserError: the disk is full or failing, or the path is not writable.
@@ -49,9 +53,11 @@ def replacing(path: str | Path, *, size: int = 0) -> Iterator[Path]:
         yield temporary
         for written in [*temporary.rglob("*"), temporary]:
             _open_to_others(written)
-            sync(written)
+            if durable:
+                sync(written)
         os.replace(temporary, path)
-        sync(path.parent)
+        if durable:
+            sync(path.parent)
     except OSError as error:
         remove(temporary)
         amount = f" ({size:,} bytes)" if size else ""
@@ -101,7 +107,8 @@ def append(path: str | Path, text: str) -> None:
         with open(path, "a", encoding="utf-8", errors="surrogateescape", opener=no_link) as file:
             file.write(text)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; remove it or choose another place") from None
+        remedy = "free some space" if error.errno in NO_ROOM else "remove it"
+        raise UserError(f"cannot write {path}: {error.strerror}; {remedy} or choose another place") from None
 
 
 def no_link(path: str, flags: int) -> int:

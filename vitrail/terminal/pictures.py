@@ -87,11 +87,16 @@ def save_new(drawing: Image.Image | Figure, path: Path) -> Path:
         for number in itertools.count(1):
             place = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
             with suppress(FileExistsError), place.open("xb") as file:
-                if isinstance(drawing, Image.Image):
-                    drawing.save(file, kind, quality=92)
-                else:
-                    with fonts.named_missing():
-                        drawing.savefig(file, format=kind)
+                try:
+                    if isinstance(drawing, Image.Image):
+                        drawing.save(file, kind, quality=92)
+                    else:
+                        with fonts.named_missing():
+                            drawing.savefig(file, format=kind)
+                    file.flush()
+                except BaseException:
+                    place.unlink(missing_ok=True)  # half a picture
+                    raise
                 break
     except OSError as error:
         raise UserError(f"cannot write {printable(str(path))}: {error.strerror}; choose another place") from None
