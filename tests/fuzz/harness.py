@@ -74,7 +74,8 @@ def allowed() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        assert "\n" not in str(error), f"an error of several lines: {str(error)[:200]}"
+        if "\n" in str(error):
+            raise RuntimeError(f"an error of several lines: {str(error)[:200]}") from None
 
 
 def mutants(target: Target, seed: int) -> Iterator[Mutant]:
@@ -113,9 +114,16 @@ def shrink(target: Target, mutant: Mutant) -> Mutant:
 
 def failure_of(target: Target, mutant: Mutant) -> str | None:
     """What goes wrong with one mutant."""
+    failures = try_all(target, [mutant]).failures
+    return failures[0][1] if failures else None
+
+
+def try_all(target: Target, batch: list[Mutant]) -> Outcome:
+    """Use these mutants, each of them."""
     outcome = Outcome()
-    _try(target, [mutant], outcome, time.monotonic() + WAIT)
-    return outcome.failures[0][1] if outcome.failures else None
+    while batch:
+        batch = batch[_try(target, batch, outcome, time.monotonic() + WAIT) :]
+    return outcome
 
 
 def _try(target: Target, batch: list[Mutant], outcome: Outcome, until: float) -> int:

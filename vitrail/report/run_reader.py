@@ -89,16 +89,21 @@ class RunReader:
     @cached_property
     def history(self) -> dict[str, np.ndarray]:
         """The columns of metrics.csv; a missing number is NaN."""
-        rows = list(csv.DictReader(self._text("metrics.csv").splitlines()))
+        file = self.folder / "metrics.csv"
         try:
-            return {key: np.array([float(row[key] or "nan") for row in rows]) for key in (rows[0] if rows else ())}
-        except (ValueError, TypeError):
-            raise UserError(f"{self.folder / 'metrics.csv'} holds what is no number; restore or remove it") from None
+            rows = list(csv.DictReader(self._text("metrics.csv").splitlines()))
+            columns = {key: np.array([float(row[key] or "nan") for row in rows]) for key in (rows[0] if rows else ())}
+        except (ValueError, TypeError, csv.Error):
+            raise UserError(f"{file} holds what is no number; restore or remove it") from None
+        if not (np.abs(columns.get("epoch", np.zeros(1))) < 2**53).all():
+            raise UserError(f"{file} has a row without its epoch; restore or remove it")
+        return columns
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """summary.json."""
-        return self._json("summary.json")
+        summary, file = self._json("summary.json"), self.folder / "summary.json"
+        return _shaped(summary, {name: kind for name, kind in _SUMMARY.items() if name in summary}, file)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -108,7 +113,14 @@ class RunReader:
     @cached_property
     def dataset(self) -> dict[str, Any]:
         """data.json."""
-        return _shaped(self._json("data.json"), _DATA, self.folder / "data.json") if self._json("data.json") else {}
+        facts, file = self._json("data.json"), self.folder / "data.json"
+        if not facts:
+            return {}
+        _shaped(facts, _DATA, file)
+        counts, names = facts["counts"], facts["classes"]
+        if any(type(count) is not int for count in counts.values()) or any(type(name) is not str for name in names):
+            raise UserError(f"{file} has counts that are no integers, or classes that are no names; restore it")
+        return facts
 
     @property
     def commands(self) -> list[str]:
@@ -142,6 +154,7 @@ _CONFIG: dict[str, Any] = {
 _DATA: dict[str, Any] = {
     "source": {"spec": str}, "sha256": str, "kind": str, "classes": list, "counts": {}, "bad_files": {},
 }  # fmt: skip
+_SUMMARY: dict[str, Any] = {"command_seconds": int | float, "weights": str, "epochs": int}
 """The settings and facts that a report reads, with their types."""
 
 
