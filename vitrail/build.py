@@ -154,7 +154,7 @@ def _of_other(tensors: Tensors, names: str | None, *, backbone: bool) -> LazyChe
 
 def _foreign(found: foreign.Foreign) -> LazyCheckpoint:
     path, description = found.tensors.path, found.description
-    task = _on_meta(registry.load_from(REGISTRIES, description.task), description.config, path)
+    task = _on_meta(registry.load_from(REGISTRIES, description.task, "Task", "Config"), description.config, path)
     preprocess, about_preprocessing = _preprocess(description.preprocess, task)
     plan = found.plan(task.state_dict())
     read = partial(rules.load, plan)
@@ -193,7 +193,7 @@ def _imported(name: object) -> ModuleType | None:
     if not isinstance(name, str):
         return None
     if any(name in registry.names(package) for package in REGISTRIES):
-        return registry.load_from(REGISTRIES, name)
+        return registry.load_from(REGISTRIES, name, "Task", "Config")
     module = sys.modules.get(name)
     if module is None and registry.permitted(name):
         module = importlib.import_module(name)

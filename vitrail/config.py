@@ -23,7 +23,9 @@ import pydantic
 import yaml
 from pydantic.dataclasses import dataclass as _pydantic_dataclass
 
+from vitrail import files, plain_yaml
 from vitrail.errors import UserError, did_you_mean
+from vitrail.plain_yaml import YamlError
 
 T = TypeVar("T")
 Key: TypeAlias = str | int
@@ -132,8 +134,8 @@ def parse_assignments(assignments: Iterable[str], cls: type | None = None) -> di
 def read_scalar(text: str) -> object:
     """A YAML value from text, with ``1e-3`` read as the number it is (YAML 1.1 takes it for a string)."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = plain_yaml.parse(text)
+    except YamlError:
         return text
     if isinstance(value, str):
         try:
@@ -172,9 +174,10 @@ def load(cls: type[T], path: str | Path) -> T:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        with open(path, encoding="utf-8", opener=files.regular) as file:
+            text = file.read()
+        data = json.loads(text) if path.suffix == ".json" else plain_yaml.parse(text)
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         raise UserError(f"cannot read the config {path}: {reason}") from None
     if not isinstance(data, dict):

@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +16,8 @@ from typing import Any, TypeAlias
 
 from vitrail.errors import UserError
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""The error numbers of a full disk, a full quota, and a file beyond its limit."""
 _ONE_READER = threading.Lock()
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -42,7 +45,7 @@ def literal_first(pattern: str) -> str:
 
 
 @contextmanager
-def replacing(path: str | Path, *, size: int = 0) -> Iterator[Path]:
+def replacing(path: str | Path, *, size: int = 0, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary sibling of ``path`` to write a file or a folder at; it is renamed to ``path`` on success.
 
     The data is synced to disk before the rename and the parent folder after it, so a power failure leaves the old
@@ -50,6 +53,8 @@ def replacing(path: str | Path, *, size: int = 0) -> Iterator[Path]:
 
     Args:
         size: bytes about to be written, named in the error.
+        durable: wait for the disk; False for one of many files that are easily made again, which a power failure may
+            then leave empty.
 
     Raises:
         UserError: the disk is full or failing, or the path is not writable.
@@ -62,9 +67,11 @@ def replacing(path: str | Path, *, size: int = 0) -> Iterator[Path]:
         yield temporary
         for written in [*temporary.rglob("*"), temporary]:
             _open_to_others(written)
-            sync(written)
+            if durable:
+                sync(written)
         os.replace(temporary, path)
-        sync(path.parent)
+        if durable:
+            sync(path.parent)
     except OSError as error:
         remove(temporary)
         amount = f" ({size:,} bytes)" if size else ""
@@ -94,7 +101,8 @@ def read_json(path: str | Path) -> dict[str, Any]:
         UserError: it cannot be read, or contains anything else.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8", opener=regular) as file:
+            value = json.loads(file.read())
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
         raise UserError(f"cannot read {path}: {reason}; restore or remove it") from None
@@ -113,7 +121,8 @@ def append(path: str | Path, text: str) -> None:
         with open(path, "a", encoding="utf-8", errors="surrogateescape", opener=no_link) as file:
             file.write(text)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; remove it or choose another place") from None
+        remedy = "free some space" if error.errno in NO_ROOM else "remove it"
+        raise UserError(f"cannot write {path}: {error.strerror}; {remedy} or choose another place") from None
 
 
 def no_link(path: str, flags: int) -> int:
@@ -126,6 +135,15 @@ def no_link(path: str, flags: int) -> int:
 def no_wait(path: bytes | str | Path, flags: int = os.O_RDONLY) -> int:
     """An opener for ``open`` whose descriptor reads bytes as they are and never waits for the writer of a FIFO."""
     return os.open(path, flags | _flags("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"))
+
+
+def regular(path: str | bytes, flags: int) -> int:
+    """An opener for ``open`` that refuses FIFOs, devices and the like (EINVAL), and never waits for one."""
+    descriptor = no_wait(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return descriptor
 
 
 def _flags(*names: str) -> int:

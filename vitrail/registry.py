@@ -29,16 +29,22 @@ def names(package: str) -> list[str]:
     return list(_listed(tuple(importlib.import_module(f"vitrail.{package}").__path__)))
 
 
-def load(package: str, name: str) -> ModuleType:
+def load(package: str, name: str, *needed: str) -> ModuleType:
     """The module of entry ``name`` in ``vitrail.<package>``, or the module of a dotted name.
 
+    Args:
+        needed: what a module of the package defines.
+
     Raises:
-        UserError: no such entry, with the closest name.
+        UserError: no such entry, with the closest name; a module of another kind.
     """
     if "." in name:
         if not _is_module(name):
             raise UserError(f"no module named {name!r}; install the package that holds it")
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+        if missing := [each for each in needed if not hasattr(module, each)]:
+            raise UserError(f"the module {name!r} is none for {package}: it defines no {missing[0]}; name another one")
+        return module
     if name not in (known := names(package)):
         singular = package.rsplit(".", 1)[-1].removesuffix("s")
         raise UserError(f"unknown {singular} {name!r}; {did_you_mean(name, known)}")
@@ -56,9 +62,9 @@ def submodules(package: str) -> Callable[[str], ModuleType]:
     return __getattr__
 
 
-def load_from(packages: Sequence[str], name: str) -> ModuleType:
+def load_from(packages: Sequence[str], name: str, *needed: str) -> ModuleType:
     """The entry of the first of several packages that has it. Raises as :func:`load`."""
-    return load(next((package for package in packages if name in names(package)), packages[0]), name)
+    return load(next((package for package in packages if name in names(package)), packages[0]), name, *needed)
 
 
 def refuse_foreign(names: Iterable[str], where: str) -> None:
@@ -77,7 +83,9 @@ def refuse_foreign(names: Iterable[str], where: str) -> None:
 
 def permitted(name: str) -> bool:
     """Whether a file may name this module: it is imported already, or an installed package lists it as a plugin."""
-    return name in sys.modules or name in announced(PLUGINS, tuple(sys.path))
+    return name in announced(PLUGINS, tuple(sys.path)) or (
+        name in sys.modules and name.partition(".")[0] not in sys.stdlib_module_names
+    )
 
 
 @cache

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vitrail import registry
 from vitrail.console import each_note_once, printable
 from vitrail.errors import MissingArgument, UserError, did_you_mean
+from vitrail.files import NO_ROOM
 from vitrail.terminal.options import MAX_PIXELS_VARIABLE
 from vitrail.version import __version__
 
@@ -64,6 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left, as in `vitrail models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = f" for {printable(str(error.filename))}" if error.filename else ""
+        print(f"vitrail: error: {error.strerror}{where}; free some space or choose another place", file=sys.stderr)
+        return 2
     return result if isinstance(result, int) else 0
 
 

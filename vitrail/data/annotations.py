@@ -6,12 +6,13 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, overload
+from typing import NamedTuple, Protocol, cast, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vitrail.data.indexing.index import Stamps
 from vitrail.data.objects import Objects
 from vitrail.errors import UserError
 
@@ -95,6 +96,12 @@ class Annotations:
         """The rows of the objects of the image at ``index``."""
         image = self.rows[index]
         return range(int(self.offsets[image]), int(self.offsets[image + 1]))
+
+    def stamps(self, indices: np.ndarray) -> Stamps:
+        """Of the files of the masks, where they are in files."""
+        stamps = getattr(self.masks, "stamps", None)
+        nothing = np.zeros(len(indices), np.int64)
+        return Stamps(nothing, nothing) if stamps is None else cast("Stamps", stamps(self.rows[indices]))
 
     def labels_of(self, index: int) -> np.ndarray:
         """The labels of the image at ``index``, int64 (N,)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, overload
+from typing import Protocol, cast, overload
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.data.drawing import draw_objects
+from vitrail.data.indexing.index import Stamps
 from vitrail.ops import boxes
 
 VOID = 0
@@ -212,6 +213,12 @@ class SegmentColumn:
             image_id=int(self.image_ids[image]),
             things=torch.from_numpy(self.things[self.labels[part]]),
         )
+
+    def stamps(self, indices: np.ndarray) -> Stamps:
+        """Of the files of the maps, where they are in files."""
+        stamps = getattr(self.maps, "stamps", None)
+        nothing = np.zeros(len(indices), np.int64)
+        return Stamps(nothing, nothing) if stamps is None else cast("Stamps", stamps(self.rows[indices]))
 
     def labels_of(self, index: int) -> np.ndarray:
         """The labels of the image at ``index``, int64 (n,)."""

@@ -17,6 +17,7 @@ from vitrail import console
 from vitrail.config import config
 from vitrail.data import targets
 from vitrail.data.division import divide
+from vitrail.data.indexing.index import Stamps
 from vitrail.data.indexing.labels import NO_LABELS
 from vitrail.data.indexing.names import Classes
 from vitrail.data.indexing.splits import SPLITS as SPLITS
@@ -186,6 +187,11 @@ class Source(ABC):
             BadImage: the sample cannot be read.
         """
 
+    def stamps(self, indices: np.ndarray) -> Stamps:
+        """What shows whether the pixels at ``indices`` have changed; nothing does where a source does not say."""
+        nothing = np.zeros(len(indices), np.int64)
+        return Stamps(nothing, nothing)
+
     @property
     def target_kind(self) -> TargetKind[Any, Any]:
         """What the targets are and do."""
@@ -253,6 +259,9 @@ class Subset(Source):
 
     def read(self, index: int) -> bytes | np.ndarray:
         return self.source.read(int(self.indices[index]))
+
+    def stamps(self, indices: np.ndarray) -> Stamps:
+        return self.source.stamps(self.indices[indices])
 
     def subset(self, indices: np.ndarray) -> Source:
         return self._select(self.source, self.indices[indices], indices)
@@ -368,6 +377,11 @@ def case_twins(classes: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 def _check_classes(splits: Splits, config: SourceConfig) -> None:
+    for name in splits.classes:
+        try:
+            name.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise UserError(f"{config.spec!r}: the class {name!r} is no text that can be written; rename it") from None
     splits.target_kind.check_classes(splits.classes, config.spec)
     for group in case_twins(splits.classes):
         console.warn(f"the classes {' and '.join(map(repr, group))} differ by case alone; are they one?")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,10 @@ from numpy.typing import NDArray
 from vitrail.ops import rle
 
 Ring = NDArray[np.float64]
+_AROUND = 10  # sides of the picture that a ring may go beyond it
+_LONGEST = 4_000_000  # pixels of all rings of an object
+_DRAWN = 100_000  # pixels that are drawn at a time
+_FILLED = 10**9  # pixels of the columns that rings touch, ring by ring
 _FINER = 5  # the COCO API draws outlines on a grid that is so many times finer, and so decides border pixels
 
 
@@ -17,13 +22,36 @@ def fill(rings: Sequence[Ring], size: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels inside any of the rings, bool (H, W): to the pixel those of the COCO API (maskApi.c, rleFrPoly).
 
     Within one ring, what it encloses twice is outside.
+
+    Raises:
+        ValueError: a ring goes far beyond the picture, or they are too long or too many to be drawn.
     """
     height, width = size
+    _check(rings, size)
     filled = np.zeros(size, bool, order="F")
+    cost = 0
     for ring in rings:
-        runs = np.diff(np.sort(_crossings(ring, size)), prepend=0, append=height * width)
-        filled |= rle.decode(runs, size)
+        crossings = np.sort(np.concatenate([_crossings(part, size) for part in _parts(ring)]))
+        if not len(crossings):
+            continue
+        first, end = int(crossings[0]) // height, -(-int(crossings[-1]) // height)  # the columns that it touches
+        cost += (end - first) * height
+        if cost > _FILLED:
+            raise ValueError(f"has {len(rings):,} rings, too many for an image of {width} × {height} pixels")
+        runs = np.diff(crossings - first * height, prepend=0, append=(end - first) * height)
+        filled[:, first:end] |= rle.decode(runs, (height, end - first))
     return filled
+
+
+def _check(rings: Sequence[Ring], size: tuple[int, int]) -> None:
+    far = _AROUND * max(size)
+    length = 0.0
+    for ring in rings:
+        if not ((ring >= -far) & (ring <= far + max(size))).all():
+            raise ValueError(f"goes more than {far:,} pixels beyond the image")
+        length += float(np.abs(ring - np.roll(ring, -1, axis=0)).max(axis=1).sum())
+    if length > _LONGEST:
+        raise ValueError(f"is {length:,.0f} pixels long, more than {_LONGEST:,}")
 
 
 def outline(mask: NDArray[np.bool_]) -> list[Ring]:
@@ -64,11 +92,21 @@ def join(rings: Sequence[Ring]) -> Ring:
     return np.concatenate(parts)
 
 
-def _crossings(ring: Ring, size: tuple[int, int]) -> NDArray[np.int64]:
+def _parts(ring: Ring) -> Iterator[Ring]:
+    """A closed ring as lines that follow each other, none of which takes much memory to draw."""
+    closed = np.concatenate((ring, ring[:1]))
+    ends = np.cumsum(np.abs(np.diff(closed, axis=0)).max(axis=1)) // _DRAWN
+    borders = np.flatnonzero(np.diff(ends, prepend=0)) + 1
+    for start, end in itertools.pairwise([0, *borders.tolist(), len(closed) - 1]):
+        if end > start:
+            yield closed[start : end + 1]
+
+
+def _crossings(line: Ring, size: tuple[int, int]) -> NDArray[np.int64]:
     """The places, x · H + y, from which on a column is inside if it was outside before, and the reverse."""
     height, width = size
-    points = np.trunc(_FINER * np.asarray(ring, np.float64) + 0.5).astype(np.int64)
-    u, v = _drawn(points, np.roll(points, -1, axis=0))
+    points = np.trunc(_FINER * np.asarray(line, np.float64) + 0.5).astype(np.int64)
+    u, v = _drawn(points[:-1], points[1:])
     moved = u[1:] != u[:-1]
     x = (np.minimum(u[1:], u[:-1])[moved] + 0.5) / _FINER - 0.5
     y = (np.minimum(v[1:], v[:-1])[moved] + 0.5) / _FINER - 0.5

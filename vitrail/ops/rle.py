@@ -45,9 +45,14 @@ def decode(counts: ArrayLike, size: tuple[int, int]) -> NDArray[np.bool_]:
     Raises:
         ValueError: the runs are not as long as the picture has pixels.
     """
-    runs = np.asarray(counts, np.int64)
     height, width = size
-    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
+    try:
+        runs = np.asarray(counts, np.int64)
+    except (OverflowError, TypeError):
+        raise ValueError("runs that are no lengths") from None
+    if runs.ndim != 1 or (runs < 0).any() or (runs > height * width).any():
+        raise ValueError(f"runs that are no lengths for {height} × {width}")
+    if runs.sum() != height * width:
         raise ValueError(f"runs of {runs.sum():,} pixels for {height} × {width}")
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
@@ -93,4 +98,6 @@ def from_text(text: str) -> Counts:
         value = shift = 0
     if shift:
         raise ValueError(f"{text[-20:]!r} ends within a number")
+    if any(abs(count) >= 2**62 for count in counts[-2:]):
+        raise ValueError("runs that are no lengths")
     return np.array(counts, np.int64)

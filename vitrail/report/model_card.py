@@ -5,6 +5,9 @@ https://huggingface.co/docs/hub/model-cards
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -66,11 +69,11 @@ def render(run: RunReader, evaluated: EvaluatedModel | None) -> str:
     """The text of the card."""
     return TEMPLATE.format(
         header=yaml.safe_dump(_header(run, evaluated), sort_keys=False, allow_unicode=True),
-        name=run.name,
-        subtitle=sections.subtitle(run),
+        name=_escaped(run.name),
+        subtitle=_escaped(sections.subtitle(run)),
         results=_results(evaluated) if evaluated else "Not evaluated.",
         training=_training(run),
-        weights=run.summary.get("weights", "weights/best.safetensors"),
+        weights=json.dumps(str(run.summary.get("weights", "weights/best.safetensors")))[1:-1].replace("`", "\\x60"),
         use="embed" if run.pretrained else "predict",
         outputs=run.outputs,
     )
@@ -98,13 +101,30 @@ def _header(run: RunReader, evaluated: EvaluatedModel | None) -> dict[str, Any]:
 def _results(evaluated: EvaluatedModel) -> str:
     count = len(evaluated.evaluation.index)
     lines = [
-        f"On the {count:,} images of the {evaluated.split} split of `{printable(evaluated.data)}`:",
+        f"On the {count:,} images of the {evaluated.split} split of {_code(evaluated.data)}:",
         "",
         "| measure | value |",
         "|---|---|",
-        *(f"| {label} | {value} |" for label, value in evaluated.family.shown(evaluated.evaluation)),
+        *(
+            f"| {_escaped(label)} | {_escaped(value)} |"
+            for label, value in evaluated.family.shown(evaluated.evaluation)
+        ),
     ]
     return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    """Text of a user as Markdown that shows it and does nothing else: no HTML, no links, no lines of its own."""
+    shown = html.escape(printable(text), quote=False)
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", shown)
+
+
+def _code(text: str) -> str:
+    """Text of a user as code in a line: between more backticks than it holds in a row."""
+    shown = printable(text)
+    marks = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    pad = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{marks}{pad}{shown}{pad}{marks}"
 
 
 def _training(run: RunReader) -> str:
@@ -112,12 +132,12 @@ def _training(run: RunReader) -> str:
     facts = []
     if known:
         counts = ", ".join(f"{count:,} {split}" for split, count in known["counts"].items())
-        names = [printable(name) for name in known["classes"]]
+        names = [_escaped(str(name)) for name in known["classes"]]
         shown = ", ".join(names[:MAX_CLASSES]) + (", …" if len(names) > MAX_CLASSES else "")
         facts += [f"- images: {counts}", f"- {run.outputs}: {shown}"]
     facts.append(f"- input: {model['channels']} × {model['image_size'][0]} × {model['image_size'][1]}")
     facts += [f"- {label}: {value}" for label, value in sections.training_numbers(run)]
     if (distill := run.config.get("distill")) is not None:
-        facts.append(f"- teacher: `{printable(distill['teacher'])}` ({distill['kind']})")
-    facts += [f"- command: `{printable(command)}`" for command in run.commands[-1:]]
+        facts.append(f"- teacher: {_code(str(distill['teacher']))} ({_escaped(str(distill['kind']))})")
+    facts += [f"- command: {_code(command)}" for command in run.commands[-1:]]
     return "\n".join(facts)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import yaml
 
-from vitrail import registry
+from vitrail import files, plain_yaml, registry
 from vitrail.build import REGISTRIES
 from vitrail.config import from_dict
 from vitrail.console import printable
@@ -45,8 +45,11 @@ class RunReader:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved run."""
-        config: dict[str, Any] = yaml.safe_load(self._text("config.yaml"))
-        return config
+        try:
+            config = plain_yaml.parse(self._text("config.yaml"))
+        except plain_yaml.YamlError as error:
+            raise UserError(f"cannot read the config {self.folder / 'config.yaml'}: {error}; restore it") from None
+        return _shaped(config, _CONFIG, self.folder / "config.yaml")
 
     @property
     def task(self) -> str:
@@ -61,7 +64,7 @@ class RunReader:
             UserError: a third party's module that is not imported yet.
         """
         registry.refuse_foreign([self.task], str(self.folder / "config.yaml"))
-        return cast("type[Trainable]", registry.load_from(REGISTRIES, self.task).Task)
+        return cast("type[Trainable]", registry.load_from(REGISTRIES, self.task, "Task", "Config").Task)
 
     @property
     def pretrained(self) -> bool:
@@ -86,13 +89,21 @@ class RunReader:
     @cached_property
     def history(self) -> dict[str, np.ndarray]:
         """The columns of metrics.csv; a missing number is NaN."""
-        rows = list(csv.DictReader(self._text("metrics.csv").splitlines()))
-        return {key: np.array([float(row[key] or "nan") for row in rows]) for key in (rows[0] if rows else ())}
+        file = self.folder / "metrics.csv"
+        try:
+            rows = list(csv.DictReader(self._text("metrics.csv").splitlines()))
+            columns = {key: np.array([float(row[key] or "nan") for row in rows]) for key in (rows[0] if rows else ())}
+        except (ValueError, TypeError, csv.Error):
+            raise UserError(f"{file} holds what is no number; restore or remove it") from None
+        if not (np.abs(columns.get("epoch", np.zeros(1))) < 2**53).all():
+            raise UserError(f"{file} has a row without its epoch; restore or remove it")
+        return columns
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """summary.json."""
-        return self._json("summary.json")
+        summary, file = self._json("summary.json"), self.folder / "summary.json"
+        return _shaped(summary, {name: kind for name, kind in _SUMMARY.items() if name in summary}, file)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -102,7 +113,14 @@ class RunReader:
     @cached_property
     def dataset(self) -> dict[str, Any]:
         """data.json."""
-        return self._json("data.json")
+        facts, file = self._json("data.json"), self.folder / "data.json"
+        if not facts:
+            return {}
+        _shaped(facts, _DATA, file)
+        counts, names = facts["counts"], facts["classes"]
+        if any(type(count) is not int for count in counts.values()) or any(type(name) is not str for name in names):
+            raise UserError(f"{file} has counts that are no integers, or classes that are no names; restore it")
+        return facts
 
     @property
     def commands(self) -> list[str]:
@@ -122,4 +140,31 @@ class RunReader:
 
     def _text(self, name: str) -> str:
         path = self.folder / name
-        return path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
+        if not path.is_file():
+            return ""
+        with open(path, encoding="utf-8", errors="surrogateescape", opener=files.regular) as file:
+            return file.read()
+
+
+_CONFIG: dict[str, Any] = {
+    "task": str,
+    "model": {"channels": int, "image_size": list | int, "patch_size": list | int, "dim": int, "depth": int},
+    "data": {"source": {"spec": str}},
+}
+_DATA: dict[str, Any] = {
+    "source": {"spec": str}, "sha256": str, "kind": str, "classes": list, "counts": {}, "bad_files": {},
+}  # fmt: skip
+_SUMMARY: dict[str, Any] = {"command_seconds": int | float, "weights": str, "epochs": int}
+"""The settings and facts that a report reads, with their types."""
+
+
+def _shaped(value: Any, shape: Mapping[str, Any], file: Path, prefix: str = "") -> dict[str, Any]:
+    """The mapping as it is. Raises UserError where an entry of ``shape`` is missing or of another type."""
+    if not isinstance(value, dict):
+        raise UserError(f"{file} holds no mapping{f' {prefix[:-1]!r}' if prefix else ''}; restore it")
+    for name, wanted in shape.items():
+        if isinstance(wanted, dict):
+            _shaped(value.get(name), wanted, file, f"{prefix}{name}.")
+        elif not isinstance(value.get(name), wanted) or isinstance(value[name], bool):
+            raise UserError(f"{file} has no {prefix + name!r} as a run writes it; restore it")
+    return value

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
-from vitrail import fonts
+from vitrail import files, fonts
 from vitrail.console import printable
 from vitrail.report.language import say
 
@@ -105,9 +105,8 @@ def short(name: str, length: int = 20) -> str:
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write the figure for reading on white paper; from now on its layout is fixed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with fonts.named_missing():
-        figure.savefig(path, dpi=DPI, facecolor=PAPER, metadata={"Software": None})
+    with fonts.named_missing(), files.replacing(path, durable=False) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, facecolor=PAPER, metadata={"Software": None})
     figure.set_layout_engine("none")  # finding it took most of the time, and to_svg needs the same
 
 

@@ -19,7 +19,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from vitrail.data.media.decode import BadImage, TooManyPixels, decode
-from vitrail.data.media.formats import Broken, sniff
+from vitrail.data.media.formats import sniff
+from vitrail.data.media.limits import Broken
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, size_of
 from vitrail.serve.limits import Limits

@@ -88,11 +88,16 @@ def save_new(drawing: Image.Image | Figure, path: Path) -> Path:
         for number in itertools.count(1):
             place = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
             with suppress(FileExistsError), place.open("xb") as file:
-                if isinstance(drawing, Image.Image):
-                    drawing.save(file, kind, quality=92)
-                else:
-                    with fonts.named_missing():
-                        drawing.savefig(file, format=kind)
+                try:
+                    if isinstance(drawing, Image.Image):
+                        drawing.save(file, kind, quality=92)
+                    else:
+                        with fonts.named_missing():
+                            drawing.savefig(file, format=kind)
+                    file.flush()
+                except BaseException:
+                    place.unlink(missing_ok=True)  # half a picture
+                    raise
                 break
     except OSError as error:
         raise UserError(f"cannot write {printable(str(path))}: {error.strerror}; choose another place") from None
@@ -128,7 +133,8 @@ def _picture_from_stdin() -> Sample | None:
 
     A list can begin like a picture (``BMW.jpg`` like a BMP), so what names a file is a list.
     """
-    from vitrail.data.media.formats import MAX_FILE_BYTES, Broken, sniff
+    from vitrail.data.media.formats import sniff
+    from vitrail.data.media.limits import BYTES, Broken
     from vitrail.predictor import Sample
 
     stream = _stdin()
@@ -140,9 +146,9 @@ def _picture_from_stdin() -> Sample | None:
         return None
     if os.path.lexists(first):
         return None
-    data = stream.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise UserError(f"standard input has more than {MAX_FILE_BYTES:,} bytes; give a smaller picture")
+    data = stream.read(BYTES.value + 1)
+    if len(data) > BYTES.value:
+        raise UserError(f"standard input has more bytes than {BYTES}; give a smaller picture")
     return Sample("standard input", lambda: data)
 
 

@@ -19,6 +19,7 @@ from vitrail.build import REGISTRIES, open_checkpoint
 from vitrail.config import to_dict
 from vitrail.console import note, warn
 from vitrail.data import AugmentConfig, Data, Loader, MixConfig, Source, SourceConfig, open_data, targets
+from vitrail.data.pixel_state import state_of
 from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
 from vitrail.nn.checkpointing import checkpoint_blocks
@@ -135,7 +136,7 @@ def open_run(run: Run) -> tuple[Run, Data]:
         UserError: as ``open_source``, or no task learns from such data.
     """
     if run.task != "auto":
-        source = registry.load_from(REGISTRIES, run.task).Task.source(run.data.source)
+        source = registry.load_from(REGISTRIES, run.task, "Task", "Config").Task.source(run.data.source)
         run = dataclasses.replace(run, data=dataclasses.replace(run.data, source=source))
     data = open_data(run.data)
     if run.task == "auto":
@@ -166,7 +167,7 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Trainable:
         UserError: no training data, labels that the task does not take, or weights that do not fit.
     """
     train = data.split("train")
-    module: Any = registry.load_from(REGISTRIES, run.task)
+    module: Any = registry.load_from(REGISTRIES, run.task, "Task", "Config")
     if train.kind not in module.Task.takes:
         raise UserError(
             f"the task {run.task!r} learns from {' or '.join(module.Task.takes)} labels and the data has "
@@ -336,6 +337,7 @@ def describe(run: Run, data: Data) -> dict[str, object]:
         "source": to_dict(run.data.source),
         "sha256": hashlib.sha256(repr(fingerprints).encode()).hexdigest(),
         "content_sha256": hashlib.sha256(repr(inside).encode()).hexdigest(),
+        "pixels": {name: state_of(source) for name, source in splits.items()},
         "kind": data.kind,
         "classes": list(data.classes),
         "counts": {name: len(source) for name, source in splits.items()},

@@ -4,7 +4,7 @@
 
     config.yaml     the run, every auto resolved        weights/{best,last}.safetensors  self-contained
     command.txt     one line per session                state/                           for resuming
-    env.json        versions, hardware, git, threads    plots/, report.html              by the report
+    env.json        versions, hardware, commit, threads    plots/, report.html              by the report
     data.json       hash, classes, counts, bad files        adapter/{best,last}/           with lora, PEFT's files
     metrics.csv     one row per epoch
     summary.json    the result; it appears when the training is complete
@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -25,8 +24,10 @@ from typing import IO, Any
 from vitrail import config as configs
 from vitrail import files, locks, registry
 from vitrail.config import to_dict
-from vitrail.console import note
+from vitrail.console import note, warn
+from vitrail.data.pixel_state import READ, State, compare
 from vitrail.errors import UserError
+from vitrail.train.commit import checked_out
 from vitrail.train.run import Run, differences, keep_resolved
 from vitrail.version import __version__
 
@@ -165,6 +166,7 @@ class RunFolder:
                     f"the data is not what {self.path} was trained on (its hash has changed); "
                     "restore it, or begin another run with --init " + str(self.path)
                 )
+            self._check_pixels(before.get("pixels"), data["pixels"])
             data["bad_files"] = before.get("bad_files", {}) | data["bad_files"]
         files.remove(self.summary)
         with files.replacing(self.config) as temporary:
@@ -172,6 +174,23 @@ class RunFolder:
         files.write_json(self.path / "env.json", environment())
         files.write_json(self.path / "data.json", data)
         files.append(self.path / "command.txt", shlex.join(sys.argv) + "\n")
+
+    def _check_pixels(self, before: object, now: Mapping[str, State]) -> None:
+        """Raises UserError where images have changed; runs of earlier versions do not know theirs."""
+        if not isinstance(before, dict) or not all(isinstance(each, dict) for each in before.values()):
+            return
+        verdict = compare(before, now)
+        if verdict == "changed":
+            raise UserError(
+                f"the images are not those that {self.path} was trained on: their sizes or contents have changed; "
+                f"restore them, begin another run with --init {self.path}, or, if they may differ, remove "
+                '"pixels" from its data.json'
+            )
+        if verdict == "touched":
+            warn(
+                f"the files of the images have other times than when {self.path} was begun; {READ} of each split were "
+                "compared and are the same"
+            )
 
     def note_bad(self, bad_files: dict[str, str]) -> None:
         """Add unreadable training files and their causes to ``data.json``."""
@@ -212,17 +231,5 @@ def environment() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "world_size": int(os.environ.get("WORLD_SIZE", 1)),
-        "git_commit": _git_commit(),
+        "git_commit": checked_out(Path.cwd()),
     }
-
-
-def _git_commit() -> str | None:
-    """The commit of the directory that the command runs in, with ``+`` for local changes."""
-    try:
-        commit, changes = (
-            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + ("+" if changes else "")

@@ -209,7 +209,7 @@ class OptunaSearch:
 def _watched(run: Run) -> tuple[str, Literal["max", "min"]]:
     """The metric that trials are compared by, and whether larger or smaller is better."""
     run, data = open_run(run)
-    task = registry.load_from(REGISTRIES, run.task).Task
+    task = registry.load_from(REGISTRIES, run.task, "Task", "Config").Task
     monitor: str | None = run.monitor or task.monitor
     if monitor is None:
         raise UserError(f"{run.task!r} has no metric to compare trials by; name one with --monitor")

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from vitrail.data.media import gif, jpeg, netpbm, png, tiff
 from vitrail.data.media.decode import BadImage, decode
-from vitrail.data.media.formats import Broken, jpeg_pixels, orientation, png_pixels, sniff, webp_size
+from vitrail.data.media.formats import orientation, sniff, webp_size
+from vitrail.data.media.limits import Broken
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 14, 4), np.uint8)
 
@@ -48,7 +50,8 @@ def test_cutting_metadata_away_changes_no_pixel_of_a_jpeg() -> None:
     exif = Image.Exif()
     exif[0x010E] = "a description"
     data = encoded(PIXELS[..., :3], "JPEG", exif=exif, icc_profile=b"x" * 100_000, comment=b"hello", progressive=True)
-    bare, found, adobe = jpeg_pixels(data)
+    gated = jpeg.gate(data)
+    bare, found, adobe = gated.data, gated.exif, gated.adobe
     assert (len(bare) < len(data) - 100_000, bool(found), adobe) == (True, True, False)
     np.testing.assert_array_equal(np.asarray(decode(data)), np.asarray(Image.open(io.BytesIO(data))))
 
@@ -209,7 +212,7 @@ def test_damage_never_escapes(kind: str, draw: st.DataObject) -> None:
 
 @given(st.binary(max_size=64))
 def test_random_bytes_are_never_an_image(data: bytes) -> None:
-    for parse in (sniff, jpeg_pixels, png_pixels, webp_size, orientation):
+    for parse in (sniff, jpeg.gate, png.gate, gif.gate, tiff.gate, netpbm.header, png.header, webp_size, orientation):
         try:
             parse(data)
         except Broken as error:

@@ -9,10 +9,10 @@ import hashlib
 import itertools
 import os
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,11 +72,32 @@ def cached(key: str, build: Callable[[], tuple[Table, list[bytes]]]) -> Table:
     return table
 
 
+class Stamps(NamedTuple):
+    """Of samples, int64 (N,): bytes of their files (of arrays a checksum), and times of last change in ns."""
+
+    sizes: np.ndarray
+    times: np.ndarray
+
+
+def file_stamps(paths: Iterable[bytes]) -> Stamps:
+    """Of files; -1 of one that is gone."""
+    found = []
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            found.append((-1, -1))
+        else:
+            found.append((status.st_size, status.st_mtime_ns))
+    columns = np.array(found, np.int64).reshape(-1, 2)
+    return Stamps(columns[:, 0], columns[:, 1])
+
+
 def _stamps(paths: Iterable[bytes]) -> np.ndarray | None:
     """Modification time in ns, size and inode of each path, int64 (N, 3); None when one is gone."""
     try:
         stats = [os.stat(path) for path in paths]
-    except OSError:
+    except (OSError, ValueError):
         return None
     return np.array([(s.st_mtime_ns, s.st_size, s.st_ino) for s in stats], np.uint64).view(np.int64).reshape(-1, 3)
 
@@ -87,8 +108,8 @@ def _load(path: Path) -> Table | None:
             table = dict(file)
         stamps = _stamps(Strings.from_table(table, "watched"))
         return table if stamps is not None and np.array_equal(stamps, table["watched.stamps"]) else None
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
-        return None  # absent or damaged: build it again
+    except Exception:  # absent, or damaged in whatever way: build it again
+        return None
 
 
 def _save(path: Path, table: Table) -> None:

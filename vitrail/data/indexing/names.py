@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.limits import ANNOTATION_BYTES
+from vitrail.data.media.read import read_regular
 from vitrail.errors import UserError
 
 _MARKED = re.compile(r"^(?P<name>.+?) \((?P<mark>[^()]+)\)$")
@@ -92,8 +95,10 @@ def classes_beside(folder: Path) -> Classes:
     if not file.is_file():
         return Classes()
     try:
-        entries = json.loads(file.read_bytes())  # by its own encoding, with or without a byte-order mark
-    except (OSError, ValueError, RecursionError) as error:
+        entries = json.loads(read_regular(file, most=ANNOTATION_BYTES))  # with or without a byte-order mark
+    except BadImage as error:
+        raise UserError(f"{file} {error}; correct or remove it") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} cannot be read: {error}; correct or remove it") from None
     names = _names(entries)
     if names is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from vitrail import files
 from vitrail.console import track
 from vitrail.data.media.decode import decode
 from vitrail.data.media.reading import DEFAULT, Reading
@@ -37,14 +38,16 @@ def export(source: Source, folder: Path, *, limit: int | None = None, reading: R
             name = f"{_folder_name(folder_name)}/{name}"
         if cells := kind.cells(source.targets, index, source.classes):
             rows.append([name, *cells])
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         picture = decode(source.read(index), source.channels or 3, reading=reading)
         if not isinstance(picture, Image.Image):
             raise UserError(f"{source.name(index)} has {len(picture)} channels; PNG holds 1, 3 or 4")
-        storable(picture).save(path)
+        with files.replacing(folder / name, durable=False) as temporary:
+            storable(picture).save(temporary, "PNG")
     if rows:
-        with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        with (
+            files.replacing(folder / "labels.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
             csv.writer(file).writerows([["path", *kind.columns(source.classes)], *rows])
     return count
 

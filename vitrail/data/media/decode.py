@@ -10,39 +10,19 @@ data cannot be detected and pass.
 from __future__ import annotations
 
 import functools
-import io
-import logging
-import mmap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageChops,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageChops
 
 from vitrail import console
+from vitrail.data.media import gif, jpeg, limits, netpbm, plugins, png, tiff_gate
 from vitrail.data.media.dicom import dicom_pixels
-from vitrail.data.media.formats import (
-    Broken,
-    jpeg_pixels,
-    npy_pixels,
-    orientation,
-    png_pixels,
-    sniff,
-    webp_size,
-)
-from vitrail.data.media.reading import DEFAULT, MAX_PIXELS_VARIABLE, Reading
-from vitrail.data.media.reading import max_pixels as default_max_pixels
+from vitrail.data.media.formats import npy_pixels, sniff, webp_size
+from vitrail.data.media.limits import Broken, TooLarge
+from vitrail.data.media.plugins import TURNED, UPRIGHT, Warn, orientation_of
+from vitrail.data.media.reading import DEFAULT, Reading
 from vitrail.data.media.samples import BANDS, has_sixteen, load_sixteen, to_8_bits, warn_of_few_bits
 from vitrail.data.media.tiff import Tags, read_bands, read_tags, with_stated_alpha
 from vitrail.errors import UserError
@@ -50,33 +30,17 @@ from vitrail.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs about a bad file, it raises too
-Warn = Callable[[str], None]
 Color = tuple[int, int, int]
 Sufficient = Callable[[tuple[int, int]], int | None]
 """How long the sides of an image of this (height, width) need be; None: as long as they are."""
 
-_PLUGINS: dict[str, Callable[..., Image.Image]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "WEBP": WebPImagePlugin.WebPImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-    "PPM": PpmImagePlugin.PpmImageFile,
-    "AVIF": AvifImagePlugin.AvifImageFile,
-}
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_TURNED = (5, 6, 7, 8)  # orientations whose sides are swapped
+_SIDEWAYS = [UPRIGHT[number] for number in TURNED]
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # of a pixel in memory; in all other modes 4
+_CANVASES = 8  # bytes a pixel of the own of the decoders of WebP, AVIF and HEIC, as long as the image is open
+_DICOM_COPIES = 20  # bytes a pixel: in the file's type, twice in 64 bits, and shown
+_DEEP_COPIES = 10  # bytes a sample of 16 bits: two readings, and what is made of them
+_STRIP = 2**18  # pixels that are converted at a time
 
 
 class BadImage(UserError):
@@ -92,7 +56,7 @@ class BadImage(UserError):
 
 
 class TooManyPixels(BadImage):
-    """It has more pixels than it may; none of them was decoded."""
+    """It has more pixels than it may, or decoding them takes more memory; none of them was decoded."""
 
 
 @functools.cache
@@ -117,7 +81,7 @@ def decode(
         channels: wanted: 1, 3 or 4 give a PIL image of mode L, RGB or RGBA (RGBX where the fourth band of four is no
             transparency), any other count a uint8 tensor (C, H, W).
         background: the colour behind transparent pixels, where ``channels`` is not 4.
-        max_pixels: default: that of :func:`vitrail.data.media.reading.max_pixels`.
+        max_pixels: refuse an image of more; default: :data:`vitrail.data.media.limits.PIXELS`.
         smallest: a JPEG may come out at a half, a quarter or an eighth of its size, where that divides both sides and
             leaves them no shorter than this; its decoder then computes only the coarse part of each block.
         reading: the range of values of more than 8 bits, and the page.
@@ -145,24 +109,28 @@ def decode_enough(
     Raises:
         BadImage: the cause, without the sample's name.
     """
-    max_pixels = max_pixels or default_max_pixels()
     try:
         if isinstance(data, np.ndarray):
-            pixels = _array(data, reading, warn)
+            pixels = _array(data, channels, max_pixels, reading, warn)
             opened: Image.Image | np.ndarray = pixels
             size = pixels.shape[:2]
         else:
-            opened, size = _open(data, max_pixels, sufficient, reading, warn)
+            opened, size = _open(data, channels, max_pixels, sufficient, reading, warn)
         return _to_channels(opened, channels, background), size
-    except BadImage:
+    except UserError:
         raise
-    except Broken as error:
-        raise BadImage(str(error)) from None
-    except MemoryError:
-        raise BadImage("needs more memory than there is") from None
     except Exception as error:  # hostile bytes make decoders fail in every way there is
-        reason = str(error).splitlines() or [type(error).__name__]
-        raise BadImage(f"is damaged: {reason[0]}") from None
+        raise bad(error) from None
+
+
+def bad(error: Exception) -> BadImage:
+    """What went wrong in a decoder, in one line."""
+    if isinstance(error, Broken):
+        return (TooManyPixels if isinstance(error, TooLarge) else BadImage)(str(error))
+    if isinstance(error, MemoryError):
+        return BadImage("needs more memory than there is")
+    reason = str(error).splitlines() or [type(error).__name__]
+    return BadImage(f"is damaged: {reason[0]}")
 
 
 def decode_map(data: bytes, *, max_pixels: int | None = None) -> np.ndarray:
@@ -174,89 +142,177 @@ def decode_map(data: bytes, *, max_pixels: int | None = None) -> np.ndarray:
     try:
         if sniff(data) != "PNG":
             raise Broken("is no PNG, and other formats change the numbers of classes; write it as PNG")
-        image = PngImagePlugin.PngImageFile(io.BytesIO(png_pixels(data)[0]))
-        _check_size(image.size, max_pixels or default_max_pixels())
+        image = plugins.opened("PNG", png.gate(data)[0])
+        limits.check_pixels(image.size, max_pixels)
         if image.mode not in ("L", "P", "1"):
             raise Broken(f"holds colours (mode {image.mode}), where a number a pixel is wanted; write grey levels")
         pixels = np.array(image)
-    except BadImage:
+    except UserError:
         raise
-    except Broken as error:
-        raise BadImage(str(error)) from None
     except Exception as error:  # as in decode
-        raise BadImage(f"is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
-    return pixels.astype(np.uint8)
+        raise bad(error) from None
+    return pixels.astype(np.uint8, copy=False)
 
 
-def upright_size(path: bytes) -> tuple[int, int]:
-    """(height, width) of an image file after its EXIF orientation, from its header alone.
+def upright_size(data: bytes) -> tuple[int, int]:
+    """(height, width) after its EXIF orientation of an image whose first bytes these are.
 
     Raises:
-        BadImage: the cause, without the sample's name.
+        BadImage: the cause, without the sample's name; more bytes may help.
     """
     try:
-        with open(path, "rb") as file:
-            kind = sniff(file.read(64))
-            file.seek(0)
-            if kind in ("NPY", "DICOM"):
-                raise Broken(f"is {kind}, and a picture is wanted")
-            if kind == "TIFF":  # also of bands that Pillow does not open
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                    width, height = read_tags(data).size
-                return height, width
-            image = _plugin(kind)(file)
-            turned = _orientation(image.info.get("exif", b""), lambda text: None) in _TURNED
-            return image.size if turned else image.size[::-1]
-    except Broken as error:
-        raise BadImage(str(error)) from None
+        kind, exif = sniff(data), b""
+        if kind in ("NPY", "DICOM"):
+            raise Broken(f"is {kind}, and a picture is wanted")
+        if kind == "TIFF":  # also of bands that Pillow does not open
+            tiff_gate.gate(data)
+            width, height = read_tags(data).size
+            limits.check_pixels((width, height))
+            return height, width
+        if kind == "PPM":
+            head = netpbm.header(data)
+            limits.check_pixels((head.width, head.height))
+            return head.height, head.width
+        if kind == "PNG":
+            size, exif = png.header(data)
+            limits.check_pixels(size)
+            return size if orientation_of(exif, lambda _: None) in TURNED else size[::-1]
+        if kind == "JPEG":
+            gated = jpeg.gate(data, complete=False)
+            data, exif = gated.data, gated.exif
+        elif kind == "GIF":
+            data = gif.gate(data)
+        elif kind == "WEBP":
+            webp_size(data)
+        image = plugins.opened(kind, data)
+        limits.check_pixels(image.size)
+        turned = orientation_of(exif or image.info.get("exif", b""), lambda _: None) in TURNED
+        return image.size if turned else image.size[::-1]
+    except UserError:
+        raise
     except Exception as error:  # as in decode
-        raise BadImage(f"is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
+        raise bad(error) from None
 
 
 def _open(
-    data: bytes, max_pixels: int, sufficient: Sufficient, reading: Reading, warn: Warn
+    data: bytes, channels: int, max_pixels: int | None, sufficient: Sufficient, reading: Reading, warn: Warn
 ) -> tuple[Image.Image | np.ndarray, tuple[int, int]]:
-    """The upright first frame with 8 bits a sample, in whatever mode it is stored, and its (height, width) in full."""
-    kind, exif, adobe = sniff(data), b"", True
+    """The upright frame with 8 bits a sample, in whatever mode it is stored, and its (height, width) in full."""
+    kind, exif, adobe, factor = sniff(data), b"", True, 1
+    pixels: np.ndarray | None = None
     if kind == "NPY":
-        pixels = _array(npy_pixels(data), reading, warn)
+        pixels = _array(npy_pixels(data), channels, max_pixels, reading, warn)
+    elif kind == "DICOM":
+        pixels = dicom_pixels(data, reading, lambda size: _check(size, max_pixels, _DICOM_COPIES))
+    elif kind == "PPM":
+        pixels = _netpbm(data, channels, max_pixels)
+    if pixels is not None:
         return pixels, pixels.shape[:2]
-    if kind == "DICOM":
-        pixels = dicom_pixels(data, reading, lambda size: _check_size(size, max_pixels))
-        return pixels, pixels.shape[:2]
-    tags = read_tags(data, reading.page or 0) if kind == "TIFF" else None
-    if tags is not None:
-        _check_size(tags.size, max_pixels)
-        if tags.several and reading.page is None:
-            warn("has several pages, of which the first is read (--page or data.preprocess.reading.page chooses)")
+    gated: jpeg.Jpeg | None = None
+    tags: Tags | None = None
+    if kind == "TIFF":
+        tags = _tiff(data, max_pixels, reading, warn)
         if tags.are_bands:
             pixels = _bands(data, tags, reading, warn)
             return (_four_bands(pixels) if pixels.shape[2] == 4 else pixels), pixels.shape[:2]
-    if kind == "JPEG":
-        data, exif, adobe = jpeg_pixels(data)
+    elif kind == "JPEG":
+        gated = jpeg.gate(data)
+        data, exif, adobe = gated.data, gated.exif, gated.adobe
     elif kind == "PNG":
-        data, exif = png_pixels(data)
-    elif kind == "WEBP":
-        _check_size(webp_size(data), max_pixels)
-    image = _opened(kind, data, reading)
-    _check_size(image.size, max_pixels)
-    factor = 1
-    if kind == "JPEG":
-        turned = _orientation(exif or image.info.get("exif", b""), lambda _: None) in _TURNED
-        smallest = sufficient(image.size if turned else image.size[::-1])
+        data, exif = png.gate(data)
+    elif kind == "GIF":
+        data = gif.gate(data)
+    elif kind == "WEBP":  # its decoder allocates when it opens
+        _check(webp_size(data), max_pixels, _CANVASES + 8)
+    image = plugins.opened(kind, data, reading.page or 0)
+    limits.check_pixels(image.size, max_pixels)
+    if slow := [tile[0] for tile in getattr(image, "tile", ()) if tile[0] in Image.DECODERS]:
+        raise Broken(f"is packed in a way that is read too slowly ({slow[0]}); save it as PNG")
+    given = exif or (image.info.get("exif", b"") if kind != "TIFF" else b"")
+    upright = UPRIGHT.get(orientation_of(given, warn)) if kind != "TIFF" else None
+    full = image.size
+    if gated is not None:
+        gated.check_passes(full)
+        stored: Any = image
+        stored.decodermaxblock = len(data)  # in one piece: a decoder that waits for more begins a marker again
+        smallest = sufficient(full if upright in _SIDEWAYS else full[::-1])
         factor = 1 if smallest is None else _shrink(image, smallest)
-    if reading.value_range is not None and has_sixteen(image):
-        deep = load_sixteen(lambda: _opened(kind, data, reading))
-        image = Image.fromarray(to_8_bits(deep, reading, warn))
-    if has_sixteen(image):
-        warn_of_few_bits(int(np.asarray(image)[..., :3].max()) << 8 | 255, warn)
-    image.load()
-    upright = _UPRIGHT.get(_orientation(exif or image.info.get("exif", b""), warn)) if kind != "TIFF" else None
+    extra = 0.0 if gated is None else gated.coefficients * full[0] * full[1]
+    limits.check_memory(full, len(data) + _needed(image, kind, channels, turned=upright is not None, extra=extra))
+    image = _loaded(image, lambda: plugins.opened(kind, data, reading.page or 0), reading, warn)
     image = _to_8_bits(image, kind, tags, reading, warn)
-    if image.mode == "CMYK" and not adobe:
-        image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for an inverted one, as Adobe writes them
+    if image.mode == "CMYK" and not adobe:  # Pillow takes every CMYK JPEG for an inverted one, as Adobe writes them
+        image = _in_strips(image, ImageChops.invert, "CMYK")
     image = image.transpose(upright) if upright is not None else image
     return image, (factor * image.height, factor * image.width)
+
+
+def _loaded(image: Image.Image, again: Callable[[], Image.Image], reading: Reading, warn: Warn) -> Image.Image:
+    """With its pixels, of which Pillow keeps the high bytes where there are 16 bits in each of several colours."""
+    deep = has_sixteen(image)
+    if deep and reading.value_range is not None:
+        samples = len(image.getbands()) * image.width * image.height
+        limits.check_memory(image.size, samples * _DEEP_COPIES)
+        return Image.fromarray(to_8_bits(load_sixteen(again), reading, warn))
+    image.load()
+    if deep:
+        extremes: Any = image.getextrema()  # of each band
+        warn_of_few_bits(max(high for _, high in extremes[:3]) << 8 | 255, warn)
+    return image
+
+
+def _tiff(data: bytes, max_pixels: int | None, reading: Reading, warn: Warn) -> Tags:
+    """The tags of the page that is meant."""
+    tiff_gate.gate(data, reading.page or 0)
+    tags = read_tags(data, reading.page or 0)
+    limits.check_pixels(tags.size, max_pixels)
+    if tags.several and reading.page is None:
+        warn("has several pages, of which the first is read (--page or data.preprocess.reading.page chooses)")
+    if tags.are_bands:
+        _check(tags.size, max_pixels, 3 * tags.samples * max(1, tags.bits // 8))
+    return tags
+
+
+def _check(size: tuple[int, int], max_pixels: int | None, per_pixel: int) -> None:
+    """(width, height), of which each pixel takes so many bytes."""
+    limits.check_pixels(size, max_pixels)
+    limits.check_memory(size, size[0] * size[1] * per_pixel)
+
+
+def _bands(data: bytes, tags: Tags, reading: Reading, warn: Warn) -> np.ndarray:
+    """uint8 (H, W, C) of a TIFF whose samples are no colours with or without transparency."""
+    if tags.samples == 4 and tags.bits == 8 and not reading.page:
+        image = plugins.opened("TIFF", with_stated_alpha(data, tags))
+        if len(image.getbands()) == 4:
+            return np.asarray(image)
+    return to_8_bits(read_bands(data, reading.page or 0), reading, warn, tags.bits)
+
+
+def _netpbm(data: bytes, channels: int, max_pixels: int | None) -> np.ndarray:
+    head = netpbm.header(data)
+    size = head.width, head.height
+    limits.check_pixels(size, max_pixels)
+    mode = _MODES[head.channels]
+    other = _bytes(_MODES.get(channels, mode)) if channels != head.channels else 0
+    limits.check_memory(size, len(data) + size[0] * size[1] * (head.channels + _bytes(mode) + other))
+    return netpbm.pixels(data, head)
+
+
+def _needed(image: Image.Image, kind: str, channels: int, *, turned: bool, extra: float) -> int:
+    """Bytes that an opened image takes at once: its pixels as stored, beside them as turned or as wanted, and what its
+    decoder holds, ``extra`` until it is done."""
+    stored, wanted = _bytes(image.mode), _MODES.get(channels, image.mode)
+    converted = image.mode != wanted or (channels != 4 and image.has_transparency_data)
+    copied = turned or kind in ("TIFF", "WEBP", "AVIF", "HEIC")  # of a TIFF, one strip may be all
+    beside = max(_bytes(wanted) if converted else 0, stored if copied else 0)
+    beside += _CANVASES if kind in ("WEBP", "AVIF", "HEIC") else 0
+    pixels = image.width * image.height
+    return int(max(pixels * (stored + beside), pixels * stored + extra))
+
+
+def _bytes(mode: str) -> int:
+    """Of a pixel in memory."""
+    return _BYTES.get(mode, 4)
 
 
 def _shrink(image: Image.Image, smallest: int) -> int:
@@ -270,79 +326,34 @@ def _shrink(image: Image.Image, smallest: int) -> int:
     return 1
 
 
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width < 1 or height < 1:
-        raise Broken(f"has no pixels ({width} × {height})")
-    if width * height > max_pixels:
-        raise TooManyPixels(
-            f"has {width} × {height} pixels, more than the limit of {max_pixels:,}; make it smaller, or allow them "
-            f"with --max-pixels {width * height} ({MAX_PIXELS_VARIABLE})"
-        )
-
-
-def _plugin(kind: str) -> Callable[..., Image.Image]:
-    """Pillow's reader of a format."""
-    return _PLUGINS[kind] if kind != "HEIC" else _heif
-
-
-def _heif(file: io.BytesIO) -> Image.Image:
-    try:
-        from pillow_heif import HeifImageFile
-    except ImportError:
-        raise Broken("is a HEIC photo (HEIF), which needs an extra; run: pip install 'vitrail[heif]'") from None
-    try:
-        image: Image.Image = HeifImageFile(file)
-    except (ValueError, SyntaxError, OSError, EOFError, RuntimeError) as error:
-        raise Broken(f"is a damaged HEIF file: {(str(error) or type(error).__name__).splitlines()[0]}") from None
-    return image
-
-
-def _opened(kind: str, data: bytes, reading: Reading) -> Image.Image:
-    """The image at the page that is meant, not loaded yet."""
-    image = _plugin(kind)(io.BytesIO(data))
-    if kind == "TIFF" and reading.page:
-        image.seek(reading.page)
-    return image
-
-
-def _bands(data: bytes, tags: Tags, reading: Reading, warn: Warn) -> np.ndarray:
-    """uint8 (H, W, C) of a TIFF whose samples are no colours with or without transparency."""
-    if tags.samples == 4 and tags.bits == 8 and not reading.page:
-        image = _PLUGINS["TIFF"](io.BytesIO(with_stated_alpha(data, tags)))
-        if len(image.getbands()) == 4:
-            return np.asarray(image)
-    return to_8_bits(read_bands(data, reading.page or 0), reading, warn, tags.bits)
-
-
-def _orientation(exif: bytes, warn: Warn) -> int:
-    try:
-        return orientation(exif) if exif else 1
-    except Broken:
-        warn("has damaged EXIF data, which is ignored")
-        return 1
-
-
 def _to_8_bits(image: Image.Image, kind: str, tags: Tags | None, reading: Reading, warn: Warn) -> Image.Image:
     if not image.mode.startswith("I;16") and image.mode not in ("F", "I"):
         return image
     pixels = np.asarray(image)
-    if image.mode == "I" and kind in ("PNG", "PPM"):
+    if image.mode == "I" and kind == "PNG":
         pixels = pixels.astype(np.uint16)
     shown = to_8_bits(pixels, reading, warn, tags.bits if tags is not None else 16)
-    return Image.fromarray(255 - shown if tags is not None and tags.white_is_zero else shown)
+    if tags is not None and tags.white_is_zero:
+        np.subtract(255, shown, out=shown)
+    return Image.fromarray(shown)
 
 
-def _array(pixels: np.ndarray, reading: Reading, warn: Warn) -> np.ndarray:
+def _array(pixels: np.ndarray, channels: int, max_pixels: int | None, reading: Reading, warn: Warn) -> np.ndarray:
     """Checked pixels, uint8 (H, W, C)."""
     ranged = reading.value_range is not None and pixels.dtype.kind in "iuf"
     if pixels.dtype != np.uint8 and pixels.dtype.newbyteorder("=") != np.uint16 and not ranged:
         raise Broken(
             f"is an array of {pixels.dtype}; uint8 or uint16 is wanted, or a stated range (--value-range LOW:HIGH)"
         )
-    pixels = to_8_bits(pixels, reading, warn)
     if pixels.ndim not in (2, 3) or not pixels.size:
         raise Broken(f"is an array of shape {pixels.shape}; (height, width) or (height, width, channels) is wanted")
+    size = pixels.shape[1], pixels.shape[0]
+    stored = pixels.shape[2] if pixels.ndim == 3 else 1
+    copied = stored if pixels.dtype != np.uint8 or not pixels.flags.c_contiguous else 0
+    mode, wanted = _MODES.get(stored), _MODES.get(channels)
+    per_pixel = stored if mode is None or wanted is None else _bytes(mode) + (_bytes(wanted) if wanted != mode else 0)
+    _check(size, max_pixels, copied + per_pixel)
+    pixels = to_8_bits(pixels, reading, warn)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
@@ -360,13 +371,13 @@ def _to_channels(opened: Image.Image | np.ndarray, channels: int, background: Co
     if isinstance(opened, np.ndarray) and (stored not in _MODES or channels not in _MODES) and stored == channels:
         import torch
 
-        return torch.from_numpy(np.ascontiguousarray(opened.transpose(2, 0, 1)).copy())
+        return torch.from_numpy(np.array(opened.transpose(2, 0, 1), order="C"))
     if channels not in _MODES or (isinstance(opened, np.ndarray) and stored not in _MODES):
         raise Broken(f"has {stored} channels, where {channels} are wanted; choose --channels {stored}")
     image = Image.fromarray(opened.squeeze(2) if stored == 1 else opened) if isinstance(opened, np.ndarray) else opened
     mode = _MODES[channels]
     if mode != "RGBA" and image.has_transparency_data:
-        image = _composite(image.convert("RGBA"), background)
+        image = _in_strips(image, lambda part: _composite(part.convert("RGBA"), background), "RGB")
     return image if image.mode == mode else image.convert(mode)
 
 
@@ -380,3 +391,15 @@ def _composite(image: Image.Image, background: Color) -> Image.Image:
     canvas = Image.new("RGB", image.size, background)
     canvas.paste(image, mask=image)
     return canvas
+
+
+def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image], mode: str) -> Image.Image:
+    """What a conversion to ``mode`` gives, with no more in memory than the image, the result and a strip."""
+    if image.width * image.height <= _STRIP:
+        return convert(image)
+    result = Image.new(mode, image.size)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        result.paste(convert(image.crop(box)), box)
+    return result

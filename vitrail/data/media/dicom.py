@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.data.media.formats import Broken
+from vitrail.data.media.limits import Broken
 from vitrail.data.media.reading import Reading
 
 

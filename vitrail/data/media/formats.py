@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 import math
 import struct
-import zlib
 from importlib.util import find_spec
 
 import numpy as np
 
-MAX_FILE_BYTES = 100_000_000
+from vitrail.data.media import limits
+from vitrail.data.media.limits import Broken
+
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".npy"),
     *(".avif", ".dcm", ".dicom", ".heic", ".heif"),
@@ -53,11 +54,6 @@ _REFUSED = {
     b"\x00\x00\x00\x0cjP  ": "a JPEG 2000 image",
 }
 _ORIENTATION = 0x0112
-_MAX_DEFLATE_RATIO = 1032
-
-
-class Broken(ValueError):
-    """The bytes are not a complete, valid file of their format; the message describes why."""
 
 
 def sniff(data: bytes) -> str:
@@ -104,86 +100,19 @@ def _what_else(data: bytes) -> str:
     return "no image"
 
 
-def jpeg_pixels(data: bytes) -> tuple[bytes, bytes, bool]:
-    """(the JPEG without metadata, its EXIF block or b"", whether an Adobe marker is there).
-
-    Raises:
-        Broken: damaged headers, no image data, or no end marker after the image data.
-    """
-    position, kept, exif, adobe = 2, [b"\xff\xd8"], b"", False
-    stripped = False
-    while True:
-        start = position
-        while data[position : position + 2] == b"\xff\xff":  # fill bytes before a marker
-            position += 1
-        header = data[position : position + 4]
-        if len(header) < 4:
-            raise Broken("is cut short: the JPEG has no image data")
-        if header[0] != 0xFF:
-            raise Broken("is a damaged JPEG: no marker where one must be")
-        marker, length = header[1], int.from_bytes(header[2:], "big")
-        if marker == 0xDA:
-            break
-        if marker == 0xD9:
-            raise Broken("is a JPEG without image data")
-        position += 2 + length
-        segment = data[start:position]
-        if marker == 0xE1 and segment[4:10] == b"Exif\0\0":
-            exif = exif or segment[10:]
-        adobe |= marker == 0xEE and segment[4:9] == b"Adobe"
-        if 0xE1 <= marker <= 0xED or marker in (0xEF, 0xFE):  # APP1-13, APP15, comment
-            stripped = True
-        else:
-            kept.append(segment)
-    if not data.endswith(b"\xff\xd9") and data.find(b"\xff\xd9", position) < 0:
-        raise Broken("is cut short: the JPEG ends in the middle of the image")
-    return (b"".join(kept) + data[start:] if stripped else data), exif, adobe
-
-
-def png_pixels(data: bytes) -> tuple[bytes, bytes]:
-    """(the PNG's first picture without metadata, its EXIF block or b"").
-
-    Raises:
-        Broken: cut short, a wrong checksum, or too little data for the size that the header claims.
-    """
-    position, kept, exif, num_data = 8, [data[:8]], b"", 0
-    header = b""
-    view = memoryview(data)
-    while header != b"IEND":
-        length, header = struct.unpack(">I4s", data[position : position + 8].ljust(8, b"\0"))
-        end = position + 12 + length
-        if end > len(data):
-            raise Broken("is cut short: the PNG ends before its end mark")
-        if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            raise Broken(f"is damaged: wrong checksum in the PNG's {header.decode('latin-1')} chunk")
-        if header in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
-            kept.append(data[position:end])
-            num_data += length if header == b"IDAT" else 0
-        elif header == b"eXIf":
-            exif = data[position + 8 : end - 4]
-        position = end
-    _check_png_header(kept[1], num_data, any(chunk[4:8] == b"tRNS" for chunk in kept))
-    return b"".join(kept), exif
-
-
-def _check_png_header(chunk: bytes, num_data: int, transparent: bool) -> None:
-    if chunk[4:8] != b"IHDR" or len(chunk) != 25:
-        raise Broken("is damaged: the PNG does not begin with its header")
-    width, height, depth, color = struct.unpack(">IIBB", chunk[8:18])
-    if depth == 16 and transparent:
-        raise Broken("marks a 16-bit colour as transparent, which is not supported; give it an alpha channel")
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 1)
-    if num_data * _MAX_DEFLATE_RATIO < height * (1 + width * bits // 8) // 2:
-        raise Broken(f"is cut short: {num_data:,} bytes of data for {width} × {height} pixels")
-
-
 def webp_size(data: bytes) -> tuple[int, int]:
     """(width, height) of a WebP, from its header.
 
     Raises:
-        Broken: no such header.
+        Broken: no such header, or too many chunks.
     """
     kind, body = data[12:16], data[20:30].ljust(10, b"\0")
+    position, number, most = 12, 0, limits.SEGMENTS.value
+    while position + 8 <= len(data):
+        number += 1
+        if number > most:
+            limits.check_segments(number, "chunks")
+        position += 8 + (int.from_bytes(data[position + 4 : position + 8], "little") + 1) // 2 * 2
     if kind == b"VP8X":
         return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
     if kind == b"VP8L":

@@ -14,7 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.console import printable
-from vitrail.data.media.decode import BadImage, decode
+from vitrail.data.media import limits
+from vitrail.data.media.decode import BadImage, bad, decode
+from vitrail.data.media.limits import Broken
 from vitrail.data.media.read import read_regular
 from vitrail.data.media.reading import DEFAULT, Reading
 from vitrail.data.media.windows import WindowedTiff, open_windows
@@ -79,11 +81,15 @@ def contents(image: ImageLike) -> bytes | NDArray[Any]:
     """The bytes of a file, or pixels.
 
     Raises:
-        UserError: it is no image.
+        UserError: it is no image, or one of more pixels than it may have.
     """
     if isinstance(image, str | Path):
         return read_regular(image)
     if isinstance(image, Image.Image):
+        try:
+            limits.check_pixels(image.size)
+        except Broken as error:
+            raise bad(error) from None
         return _encoded(image) if image.mode not in ("L", "RGB") or image.getexif() else np.asarray(image)
     if isinstance(image, Tensor):
         if image.ndim != 3:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from vitrail import files
+from vitrail.data.media import decode, limits
 from vitrail.data.media.decode import BadImage
-from vitrail.data.media.formats import MAX_FILE_BYTES
-from vitrail.data.media.reading import MAX_PIXELS, max_pixels
+
+_HEADER = 2**18  # bytes that most formats state their size in
 
 
-def file_limit() -> int:
-    """Bytes that an image file may have: 100 MB, and as many times more as the limit of pixels is raised."""
-    return MAX_FILE_BYTES * max(max_pixels(), MAX_PIXELS) // MAX_PIXELS
-
-
-def read_regular(path: bytes | str | Path, offset: int = 0, size: int | None = None) -> bytes:
-    """The bytes of a regular file, from ``offset``; never blocks on a FIFO and never reads past the size cap.
+def read_regular(
+    path: bytes | str | Path, offset: int = 0, size: int | None = None, *, most: limits.Limit = limits.BYTES
+) -> bytes:
+    """The bytes of a regular file, from ``offset``; never blocks on a FIFO and never reads more than ``most``.
 
     Raises:
         BadImage: missing, unreadable, not a regular file, too large, or shorter than ``size``.
@@ -30,15 +29,52 @@ def read_regular(path: bytes | str | Path, offset: int = 0, size: int | None = N
             if not stat.S_ISREG(status.st_mode):
                 raise BadImage("is not a regular file")
             wanted = status.st_size - offset if size is None else size
-            if wanted > (limit := file_limit()):
-                raise BadImage(
-                    f"has {wanted:,} bytes, more than the limit of {limit:,}; make it smaller, or raise the limit with "
-                    f"--max-pixels {wanted * MAX_PIXELS // MAX_FILE_BYTES + 1}"
-                )
+            if wanted > most.value:
+                raise BadImage(f"has {wanted:,} bytes, more than {most}{_how_to_raise(wanted, most)}")
             file.seek(offset)
             data = file.read(wanted)
     except OSError as error:
         raise BadImage(f"cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except ValueError as error:
+        if isinstance(error, BadImage):
+            raise
+        raise BadImage("cannot be read: no path holds a NUL") from None
     if size is not None and len(data) < size:
         raise BadImage(f"ends early: {len(data):,} of {size:,} bytes")
     return data
+
+
+def _how_to_raise(wanted: int, most: limits.Limit) -> str:
+    if not most.grows:
+        return ""
+    pixels = wanted * limits.PIXELS.default // most.default + 1
+    return f"; make it smaller, or raise the limit with {limits.PIXELS.option} {pixels}"
+
+
+def open_regular(path: bytes | str | Path) -> BinaryIO:
+    """A regular file, to read from; never waits for the writer of a FIFO.
+
+    Raises:
+        OSError: missing, unreadable, or not a regular file.
+        ValueError: the path holds a NUL.
+    """
+    return open(path, "rb", opener=files.regular)
+
+
+def read_size(path: bytes | str | Path) -> tuple[int, int]:
+    """(height, width) of an image file after its EXIF orientation, from its first bytes where they state it.
+
+    Raises:
+        BadImage: the cause, without the file's name.
+    """
+    try:
+        beginning = read_regular(path, 0, min(_HEADER, os.stat(path).st_size))
+    except (OSError, ValueError):
+        beginning = b""
+    try:
+        return decode.upright_size(beginning)
+    except BadImage:
+        whole = read_regular(path)
+        if len(whole) == len(beginning):
+            raise
+        return decode.upright_size(whole)

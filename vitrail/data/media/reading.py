@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from vitrail.config import config
 from vitrail.errors import UserError
-
-MAX_PIXELS = 50_000_000
-MAX_PIXELS_VARIABLE = "VITRAIL_MAX_PIXELS"
 
 
 def _ascending(span: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -52,18 +48,3 @@ def read_range(text: str) -> tuple[float, float]:
         return float(low), float(high)
     except ValueError:
         raise UserError(f"{text!r} is no range of values; write it as 0:4095") from None
-
-
-def max_pixels() -> int:
-    """Of an image, unless a caller says another number: ``--max-pixels``, which ``$VITRAIL_MAX_PIXELS`` carries to all
-    processes of a command, else 50 million.
-
-    Raises:
-        UserError: the variable holds no number.
-    """
-    text = os.environ.get(MAX_PIXELS_VARIABLE, "")
-    if not text:
-        return MAX_PIXELS
-    if not text.isdecimal() or not int(text):
-        raise UserError(f"{MAX_PIXELS_VARIABLE}={text!r} is no number of pixels; write it as 200000000")
-    return int(text)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitrail.data.media.formats import Broken
+from vitrail.data.media.limits import Broken
 from vitrail.data.media.reading import Reading
 
 _SUSPECT = 14  # bits: 16-bit samples that use no more come out at a quarter of the brightness or less
 _COMMON = (8, 10, 12, 14)
+_STRIP = 2**18  # samples that are scaled at a time
 BANDS = "RGBX"  # Pillow's mode for four bands of which none is transparency
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B"}
 
@@ -29,9 +30,7 @@ def to_8_bits(pixels: np.ndarray, reading: Reading, warn: Callable[[str], None],
     if pixels.dtype == np.uint8:
         return pixels
     if reading.value_range is not None and pixels.dtype.kind in "iuf":
-        low, high = reading.value_range
-        scaled = (pixels.astype(np.float64) - low) * (255 / (high - low))
-        return np.nan_to_num(np.rint(scaled), nan=0).clip(0, 255).astype(np.uint8)
+        return _in_range(pixels, *reading.value_range)
     if pixels.dtype.newbyteorder("=") != np.uint16:
         what = "floating-point" if pixels.dtype.kind == "f" else "32-bit or signed"
         raise Broken(
@@ -40,7 +39,17 @@ def to_8_bits(pixels: np.ndarray, reading: Reading, warn: Callable[[str], None],
         )
     if bits == 16:
         warn_of_few_bits(int(pixels.max(initial=0)), warn)
-    return (pixels >> max(0, bits - 8)).astype(np.uint8)
+    return np.right_shift(pixels, max(0, bits - 8), out=np.empty(pixels.shape, np.uint8), casting="unsafe")
+
+
+def _in_range(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """``low`` as 0 and ``high`` as 255, a few rows at a time."""
+    result = np.empty(pixels.shape, np.uint8)
+    rows = max(1, _STRIP * len(pixels) // max(pixels.size, 1))
+    for start in range(0, len(pixels), rows):
+        scaled = (pixels[start : start + rows].astype(np.float64) - low) * (255 / (high - low))
+        result[start : start + rows] = np.nan_to_num(np.rint(scaled), nan=0).clip(0, 255)
+    return result
 
 
 def warn_of_few_bits(highest: int, warn: Callable[[str], None]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.data.media.formats import Broken
+from vitrail.data.media.limits import Broken
 
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # of the values that are asked for
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 4: 1, 5: 4, 6: 3, 8: 3}  # samples of each photometric interpretation

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitrail.data.media import limits
 from vitrail.data.media.decode import BadImage
-from vitrail.data.media.formats import Broken, sniff
-from vitrail.data.media.read import file_limit
-from vitrail.data.media.reading import Reading, max_pixels
+from vitrail.data.media.formats import sniff
+from vitrail.data.media.limits import Broken
+from vitrail.data.media.reading import Reading
 from vitrail.data.media.samples import to_8_bits
 from vitrail.data.media.tiff import PHOTOMETRIC, Tags, open_pages, read_tags
 
@@ -140,7 +141,7 @@ def open_windows(path: str | Path, channels: int, reading: Reading) -> WindowedT
                 width, height = _tags(data, reading).size
     except (OSError, ValueError, BadImage):  # which decoding tells
         return None
-    if width * height <= max_pixels() and os.path.getsize(path) <= file_limit():
+    if width * height <= limits.PIXELS.value and os.path.getsize(path) <= limits.BYTES.value:
         return None
     return WindowedTiff(path, channels, reading)
 

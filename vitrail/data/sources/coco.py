@@ -16,8 +16,8 @@ from typing import Any
 from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.names import told_apart
 from vitrail.data.source import Source, SourceConfig
-from vitrail.data.storage.coco_files import annotation_files, image_root, read_sections, split_of
-from vitrail.data.storage.objects import Columns, finite, number_of, shape_fault, sources, unknown_class
+from vitrail.data.storage.coco_files import annotation_files, image_root, is_id, path_fault, read_sections, split_of
+from vitrail.data.storage.objects import Columns, finite, number_of, shape_fault, size_fault, sources, unknown_class
 from vitrail.data.storage.written_paths import portable
 
 OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
@@ -40,15 +40,19 @@ def load(config: SourceConfig) -> dict[str, Source]:
     for split, content in contents.items():
         for place, entry in enumerate(content["categories"]):
             number, name = entry.get("id"), str(entry.get("name"))
-            if categories.setdefault(number, name) != name:
+            if not is_id(number):
+                flaws.append(
+                    Flaw(str(files[split]), place, f"category {place} has the id {number!r}, which is no integer")
+                )
+            elif categories.setdefault(number, name) != name:
                 flaws.append(
                     Flaw(str(files[split]), place, f"category {number} is both {categories[number]} and {name}")
                 )
-    numbers = sorted(categories, key=lambda number: (not isinstance(number, int), number))
+    numbers = sorted(categories)
     names = told_apart([categories[number] for number in numbers], numbers)
     classes = config.classes or names
     own = dict(zip(names, numbers, strict=True))
-    free = max((n for n in numbers if isinstance(n, int)), default=0) + 1
+    free = max(numbers, default=0) + 1
     ids = [own[name] if name in own else free + place for place, name in enumerate(classes)]
     known = number_of(classes)
     label_of: dict[int, int | str] = {number: known.get(name, name) for name, number in own.items()}
@@ -90,6 +94,12 @@ def _fill(
             or not all(isinstance(s, int) and s > 0 for s in size)
         ):
             flaw(place, "image", "lacks an id, a file_name, a height or a width")
+        elif not is_id(number):
+            flaw(place, "image", f"has the id {number!r}; ids are integers below 2⁶³")
+        elif fault := path_fault(name):
+            flaw(place, "image", f"has a file_name {fault}")
+        elif fault := size_fault(*size):
+            flaw(place, "image", fault)
         elif number in of_image:
             flaw(place, "image", f"has the id {number}, which another one has")
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from vitrail.data.indexing.names import told_apart
 from vitrail.data.segments import SegmentColumn
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.sources import coco
-from vitrail.data.storage.coco_files import annotation_files, image_root, read_sections, split_of
+from vitrail.data.storage.coco_files import annotation_files, image_root, is_id, path_fault, read_sections, split_of
 from vitrail.data.storage.files import Files
 from vitrail.data.storage.objects import number_of, unknown_class
 from vitrail.data.storage.segments import MOST, IdMaps
@@ -96,8 +96,8 @@ class _Table:
         names: dict[int, str] = {}
         for place, image in enumerate(content["images"]):
             number, name = image.get("id"), image.get("file_name")
-            if not _is_id(number) or (fault := _path_fault(name)):
-                self._flaw(place, "image", "lacks an id" if not _is_id(number) else f"has a file_name {fault}")
+            if not is_id(number) or (fault := _path_fault(name)):
+                self._flaw(place, "image", "lacks an id" if not is_id(number) else f"has a file_name {fault}")
             elif number in names:
                 self._flaw(place, "image", f"has the id {number}, which another one has")
             else:
@@ -105,7 +105,7 @@ class _Table:
         seen: set[int] = set()
         for place, entry in enumerate(content["annotations"]):
             number, name = entry.get("image_id"), entry.get("file_name")
-            if not _is_id(number) or number not in names:
+            if not is_id(number) or number not in names:
                 self._flaw(place, "annotation", f"is of the image {number!r}, which is not in the file")
             elif number in seen:
                 self._flaw(place, "annotation", f"is the second one of the image {number}")
@@ -121,11 +121,11 @@ class _Table:
         own: set[int] = set()
         for segment in entry["segments_info"]:
             number = segment.get("id") if isinstance(segment, dict) else None
-            if not _is_id(number) or not 0 < number < MOST:
+            if not is_id(number) or not 0 < number < MOST:
                 self._flaw(place, "annotation", f"has a segment with the id {number!r}; ids go from 1 to {MOST - 1}")
                 continue
             category = segment.get("category_id")
-            label = label_of.get(category) if _is_id(category) else None
+            label = label_of.get(category) if is_id(category) else None
             if number in own:
                 self._flaw(place, "annotation", f"has the segment {number} twice")
             elif label is None:
@@ -167,7 +167,7 @@ def _categories(files: dict[str, Path], contents: dict[str, dict[str, Any]]) -> 
     for split, content in contents.items():
         for place, entry in enumerate(content["categories"]):
             number, name = entry.get("id"), entry.get("name")
-            if not _is_id(number) or not isinstance(name, str):
+            if not is_id(number) or not isinstance(name, str):
                 flaws.append(Flaw(str(files[split]), place, f"category {place} lacks an id or a name"))
                 continue
             own = _Category(name, bool(entry.get("isthing", 1)))
@@ -177,14 +177,11 @@ def _categories(files: dict[str, Path], contents: dict[str, dict[str, Any]]) -> 
     return found, flaws
 
 
-def _is_id(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-
-
 def _path_fault(name: object) -> str | None:
     """Why a name cannot be one of a file in the folder, if so."""
-    if not isinstance(name, str) or not name or "\0" in name:
-        return f"that names no file: {name!r}"
+    if fault := path_fault(name):
+        return fault
+    assert isinstance(name, str)
     path = PurePosixPath(name)
     return f"that leads out of the folder: {name!r}" if path.is_absolute() or ".." in path.parts else None
 

@@ -272,6 +272,8 @@ def _parse(text: TextTable, config: SourceConfig, wanted: tuple[str, ...] | None
         path = os.fsencode(cells[path_at].strip())
         if not path:
             raise UserError(f"{file}: row {row}: the path is missing; fill it in or remove the row")
+        if b"\0" in path:
+            raise UserError(f"{file}: row {row}: the path {cells[path_at]!r} holds a NUL, which none can; correct it")
         if path in seen:
             raise UserError(
                 f"{file}: row {row}: {cells[path_at]!r} is listed already in row {seen[path]}; keep one "

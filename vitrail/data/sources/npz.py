@@ -9,8 +9,9 @@ and ``train_images``, ``train_labels`` of MedMNIST. Class names come from an arr
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,9 +21,11 @@ from vitrail.data.indexing.names import classes_beside
 from vitrail.data.indexing.splits import words
 from vitrail.data.indexing.system_files import is_system
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
+from vitrail.data.storage.archives import most_unpacked
 from vitrail.data.storage.arrays import Arrays
 from vitrail.data.targets import Raw
 from vitrail.errors import UserError
+from vitrail.npz import Archive, Header, NpzError
 
 IMAGES, LABELS, CLASSES = ("images", "x", "X"), ("labels", "y", "targets", "label"), ("classes", "class_names")
 _IMAGE_WORDS = frozenset(["images", "image", "imgs", "img", "x", "data", "pixels", "pictures", "photos"])
@@ -43,9 +46,9 @@ def load(config: SourceConfig) -> dict[str, Source]:
     contents: dict[str, tuple[Path, str, np.ndarray, np.ndarray | None]] = {}
     named: tuple[str, ...] = ()
     for own_split, file in files.items():
-        arrays = _read(file)
-        named = named or _class_names(arrays)
-        for split, (images, labels, prefix) in _by_split(file, arrays, own_split).items():
+        parts, own_names = _read(file, own_split)
+        named = named or own_names
+        for split, (images, labels, prefix) in parts.items():
             if split in contents:
                 raise UserError(f"{contents[split][0]} and {file} both hold the {split} split; give one of them")
             contents[split] = (file, f"{file.name}{prefix}", images, labels)
@@ -81,17 +84,31 @@ def _archives_in(folder: Path) -> dict[str, Path]:
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+_Part: TypeAlias = "tuple[np.ndarray, np.ndarray | None, str]"
+"""Images, labels, and what to add to the archive's name."""
+
+
+def _read(path: Path, own: str) -> tuple[dict[str, _Part], tuple[str, ...]]:
+    """The parts by split, ``own`` where names say none, and the names of classes; headers are checked before."""
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise UserError(f"{path} is no .npz archive; save it with numpy.savez")
-            return {name: file[name] for name in file.files if _role(name) or name in CLASSES}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, UserError):
-            raise
+        with Archive(path, most_unpacked) as file:
+            headers = file.headers
+            found = _by_split(path, headers, own)
+            classes = next((name for name in CLASSES if name in headers), None)
+            if classes is not None:
+                _check_classes(path, headers[classes])
+            for images, labels, _ in found.values():
+                _check(path, images, headers[images], headers[labels] if labels else None)
+            parts = {
+                split: (file.array(images), _texts(file.array(labels)) if labels else None, suffix)
+                for split, (images, labels, suffix) in found.items()
+            }
+            return parts, tuple(map(str, _texts(file.array(classes)).tolist())) if classes else ()
+    except (OSError, NpzError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UserError(f"{path} cannot be read: {reason.splitlines()[0].lower()}") from None
+        raise UserError(f"{path} cannot be read: {reason.lower()}; save it again with numpy.savez") from None
+    except UnicodeError:
+        raise UserError(f"{path} holds names that are no text; save them again") from None
 
 
 def _role(name: str) -> str | None:
@@ -102,15 +119,8 @@ def _role(name: str) -> str | None:
     return "images" if found & _IMAGE_WORDS else None
 
 
-def _class_names(arrays: dict[str, np.ndarray]) -> tuple[str, ...]:
-    found = next((arrays[name] for name in CLASSES if name in arrays), None)
-    return () if found is None else tuple(map(str, found))
-
-
-def _by_split(
-    path: Path, arrays: dict[str, np.ndarray], own: str
-) -> dict[str, tuple[np.ndarray, np.ndarray | None, str]]:
-    """(images, labels, what to add to the archive's name) of each split; of ``own``, where names say none."""
+def _by_split(path: Path, arrays: Mapping[str, Header], own: str) -> dict[str, tuple[str, str | None, str]]:
+    """(images, labels, what to add to the archive's name) of each split, by the names of the arrays."""
     of_split: dict[str, dict[str, str]] = {}
     plain = [name for names in (IMAGES, LABELS) for name in names if name in arrays]
     divided = {name: split for name in arrays if (split := split_called(name)) and _role(name)}
@@ -126,27 +136,50 @@ def _by_split(
             f"{path} has none of the arrays {', '.join(IMAGES)}, nor such of splits (x_train, train_images); "
             "name the pixels one of these"
         )
-    found = {}
-    for split in (split for split in SPLITS if "images" in of_split.get(split, {})):
-        names = of_split[split]
-        images, labels = arrays[names["images"]], arrays.get(names.get("labels", ""))
-        _check(path, names["images"], images, labels)
-        found[split] = images, labels, "" if names["images"] in IMAGES else f"/{split}"
-    return found
+    return {
+        split: (names["images"], names.get("labels"), "" if names["images"] in IMAGES else f"/{split}")
+        for split in SPLITS
+        if "images" in (names := of_split.get(split, {}))
+    }
 
 
-def _check(path: Path, name: str, images: np.ndarray, labels: np.ndarray | None) -> None:
-    if images.dtype not in (np.uint8, np.uint16) or images.ndim not in (3, 4):
+def _check(path: Path, name: str, images: Header, labels: Header | None) -> None:
+    """Raises UserError for arrays of other types and shapes than the source takes."""
+    if images.dtype not in (np.uint8, np.uint16) or len(images.shape) not in (3, 4):
         raise UserError(
             f"{path}: {name} are {images.dtype} of shape {images.shape}; give uint8 (N, H, W) or (N, H, W, C)"
         )
-    if images.ndim == 4 and images.shape[1] <= _MOST_CHANNELS < min(images.shape[2:]):
+    if len(images.shape) == 4 and images.shape[1] <= _MOST_CHANNELS < min(images.shape[2:]):
         raise UserError(
             f"{path}: {name} of shape {images.shape} seem to have their channels first; save "
             f"{name}.transpose(0, 2, 3, 1)"
         )
-    if labels is not None and len(labels) != len(images):
-        raise UserError(f"{path} holds {len(images):,} images but {len(labels):,} labels; give one label an image")
+    if labels is None:
+        return
+    if labels.dtype.kind not in "biufUS" or len(labels.shape) not in (1, 2):
+        raise UserError(
+            f"{path}: labels are {labels.dtype} of shape {labels.shape}; give integers, numbers or names, (N,) or "
+            "(N, K)"
+        )
+    if labels.shape[0] != images.shape[0]:
+        counts = f"{images.shape[0]:,} images but {labels.shape[0]:,} labels"
+        raise UserError(f"{path} holds {counts}; give one label an image")
+
+
+def _check_classes(path: Path, classes: Header) -> None:
+    if classes.dtype.kind not in "iuUS" or len(classes.shape) != 1:
+        raise UserError(f"{path}: classes are {classes.dtype} of shape {classes.shape}; give names (K,)")
+
+
+def _texts(values: np.ndarray) -> np.ndarray:
+    """The same; bytes as text. Raises UnicodeError for what is no text."""
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8")
+    if values.dtype.kind == "U":
+        points = np.ascontiguousarray(values).view(np.uint32)
+        if ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any():
+            raise UnicodeError("no text")
+    return values
 
 
 def _source(label: str, images: np.ndarray) -> Source:

@@ -35,6 +35,7 @@ from vitrail.files import literal_first
 LABELS = ("cls", "json", "txt")
 LABEL_FIELDS = ("label", "labels", "cls", "class", "target")
 PICKLES = ("pyd", "pkl", "pickle", "pth", "pt")
+_MAX_SHARDS = 100_000
 _MAX_LABEL_BYTES = 65_536
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -96,6 +97,8 @@ def _expand(config: SourceConfig) -> list[Path]:
         patterns = [str(config.path)]
         while match := _BRACES.search(patterns[0]):
             low, high = match.groups()
+            if int(high) - int(low) >= _MAX_SHARDS // len(patterns):
+                raise UserError(f"{config.location!r} means more than {_MAX_SHARDS:,} shards; correct the braces")
             numbers = [f"{number:0{len(low)}d}" for number in range(int(low), int(high) + 1)]
             patterns = [_BRACES.sub(number, pattern, count=1) for pattern in patterns for number in numbers]
         found = [sorted(glob.glob(literal_first(pattern))) or [pattern] for pattern in patterns]
@@ -196,7 +199,7 @@ def _parse_label(label: bytes, fields: tuple[str, ...], source: Source, index: i
         problem = "has no label (.cls, .json or .txt)"
     except UnicodeDecodeError:
         problem = f"has a label (.{kind.decode()}) that is not UTF-8, the encoding of such files"
-    except ValueError:
+    except (ValueError, RecursionError):
         problem = f"has a damaged label (.{kind.decode()})"
     except StopIteration:
         problem = f"has none of the fields {', '.join(fields)} in its .json"

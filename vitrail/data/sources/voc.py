@@ -9,6 +9,7 @@ training split, sorted (which is the challenge's order), or of ``classes.json``.
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import os
 import re
@@ -27,7 +28,7 @@ from vitrail.data.media.formats import SUFFIXES
 from vitrail.data.media.read import read_regular
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.maps import MapFiles, NumberedMasks
-from vitrail.data.storage.objects import Columns, number_of, offers, unknown_class
+from vitrail.data.storage.objects import Columns, finite, number_of, offers, size_fault, unknown_class
 from vitrail.data.targets import Labels
 from vitrail.errors import UserError
 
@@ -38,6 +39,8 @@ NEEDED = {"boxes": XML, "masks": XML, "semantic": CLASS_MAPS}
 LISTS_OF = {"boxes": "Main", "masks": "Segmentation", "semantic": "Segmentation"}
 """The folder of the lists of its splits."""
 BACKGROUND = "background"
+_ENCODING = re.compile(rb"""^<\?xml[^>]*\bencoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
+_READ = re.compile(r"(utf-(8|16)|ascii|iso8859-|cp125|koi8|gb|big5|shift_jis|euc_)")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -123,11 +126,13 @@ def _read(file: Path, name: str) -> _Entry:
     """Raises BadAnnotations where the file is missing, is no XML, or an object lacks its class or its corners."""
     shown = console.printable(str(file))
     try:
-        text = read_regular(file)
-        if b"<!" in text.replace(b"<!--", b""):
+        text = _decoded(read_regular(file))
+        if "<!" in text.replace("<!--", ""):
             raise BadImage("defines entities or the like, which no annotation needs")
         tree = ElementTree.fromstring(text)
         size = int(tree.findtext("size/height", "")), int(tree.findtext("size/width", ""))
+        if fault := size_fault(*size):
+            raise BadImage(fault)
     except BadImage as error:
         raise BadAnnotations([Flaw(shown, 0, str(error))]) from None
     except (ElementTree.ParseError, ValueError) as error:
@@ -142,7 +147,7 @@ def _read(file: Path, name: str) -> _Entry:
             corners = [float(each.findtext(f"bndbox/{side}", "")) for side in _SIDES]
         except ValueError:
             corners = [np.nan]
-        if not label or not np.isfinite(corners).all():
+        if not label or not finite(corners):
             flaws.append(Flaw(shown, place, f"object {place} lacks a name or the corners of its bndbox"))
             continue
         shift = (1, 1, 0, 0) if from_one else (0, 0, 0, 0)
@@ -151,6 +156,26 @@ def _read(file: Path, name: str) -> _Entry:
     if flaws:
         raise BadAnnotations(flaws)
     return _Entry(name, size, objects)
+
+
+def _decoded(data: bytes) -> str:
+    """The text of an XML file in the encoding that it declares, so that what is looked for in it is what is parsed.
+
+    Raises:
+        BadImage: it is no text in that encoding, or in one that is not read.
+    """
+    declared = _ENCODING.search(data[:200])
+    encoding = declared[1].decode("ascii").lower() if declared else "utf-8-sig"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif encoding in ("utf-8", "utf8"):
+        encoding = "utf-8-sig"
+    try:
+        if not _READ.match(codecs.lookup(encoding).name):
+            raise LookupError
+        return data.decode(encoding)
+    except (LookupError, ValueError):
+        raise BadImage(f"is no text of the encoding {encoding!r}; save it as UTF-8") from None
 
 
 def _columns(entries: list[_Entry], pictures: dict[str, str], root: Path, classes: tuple[str, ...]) -> Columns:

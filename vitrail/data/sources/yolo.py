@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from vitrail import console
+from vitrail import console, plain_yaml
 from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.index import Strings, Table, cached
 from vitrail.data.indexing.listing import scan
 from vitrail.data.indexing.splits import SPLIT_NAMES
-from vitrail.data.media.decode import BadImage, upright_size
-from vitrail.data.media.read import read_regular
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.limits import ANNOTATION_BYTES
+from vitrail.data.media.read import read_regular, read_size
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.objects import Columns, number_of, sources, unknown_class
 from vitrail.data.storage.written_paths import portable
@@ -64,11 +64,11 @@ def load(config: SourceConfig) -> dict[str, Source]:
 
 def _settings(file: Path) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(read_regular(file))
+        settings = plain_yaml.parse(read_regular(file))
     except BadImage as error:
         raise UserError(f"{file} {error}; check the path") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is no YAML: {str(error).splitlines()[0]}; correct it") from None
+    except plain_yaml.YamlError as error:
+        raise UserError(f"{file} is no YAML that is read: {error}; correct it") from None
     if not isinstance(settings, dict):
         raise UserError(f"{file} holds no settings; write names: and train: as YOLO does")
     return settings
@@ -76,9 +76,14 @@ def _settings(file: Path) -> dict[str, Any]:
 
 def _names(settings: dict[str, Any], file: Path) -> tuple[str, ...]:
     names = settings.get("names")
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list) or not names or len(set(map(str, names))) < len(names):
+    if (
+        not isinstance(names, list)
+        or not names
+        or any(isinstance(name, list | dict) for name in names)
+        or len(set(map(str, names))) < len(names)
+    ):
         raise UserError(f"{file} has no list of distinct class names; write names: [cat, dog]")
     return tuple(map(str, names))
 
@@ -87,7 +92,7 @@ def _images(settings: dict[str, Any], file: Path, config: SourceConfig) -> dict[
     """The absolute paths of each split's images."""
     folder = os.fsencode(file.parent)
     base = file.parent / os.fsdecode(portable(folder, os.fsencode(str(settings.get("path") or ""))))
-    base = base if base.is_dir() else file.parent
+    base = base if os.path.isdir(base) else file.parent
     found: dict[str, list[bytes]] = {}
     for split, names in SPLIT_NAMES.items():
         written = next((settings[name] for name in names if settings.get(name)), None)
@@ -104,7 +109,7 @@ def _place(base: Path, file: Path, written: str) -> Path:
     """Exports are often moved: ``../train/images`` is looked for next to the file too."""
     written = os.fsdecode(portable(os.fsencode(base), os.fsencode(written)))
     candidates = [base / written, file.parent / written.removeprefix("../")]
-    place = next((each for each in candidates if each.exists()), None)
+    place = next((each for each in candidates if os.path.exists(each)), None)
     if place is None:
         raise UserError(f"{file} names {written!r}, and there is no {candidates[0]}; correct it")
     return place
@@ -117,7 +122,10 @@ def _listed(place: Path, config: SourceConfig) -> Iterator[bytes]:
         root = os.path.realpath(os.fsencode(place))
         return (os.path.join(root, listing[i]) for i in range(len(listing)))
     folder = os.fsencode(place.parent)
-    lines = [portable(folder, line.strip()) for line in read_regular(place).split(b"\n")]
+    try:
+        lines = [portable(folder, line.strip()) for line in read_regular(place, most=ANNOTATION_BYTES).split(b"\n")]
+    except BadImage as error:
+        raise UserError(f"{place} {error}; give a list of images") from None
     return (os.path.abspath(os.path.join(folder, line)) for line in lines if line)
 
 
@@ -136,7 +144,7 @@ def _sizes(images: list[bytes]) -> list[tuple[int, int]]:
         sizes = np.ones((len(images), 2), np.int32)
         for row, path in enumerate(console.track(images, "reading sizes")):
             try:
-                sizes[row] = upright_size(path)
+                sizes[row] = read_size(path)
             except BadImage:
                 continue
         return {"sizes": sizes}, images
@@ -149,7 +157,7 @@ def _sizes(images: list[bytes]) -> list[tuple[int, int]]:
 def _add(
     columns: Columns, file: Path, size: tuple[int, int], label_of: list[int | str], classes: tuple[str, ...]
 ) -> None:
-    if not file.exists():
+    if not os.path.exists(file):
         return
     shown = console.printable(str(file))
     try:

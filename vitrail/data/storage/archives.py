@@ -15,16 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from vitrail import console
-from vitrail.data.indexing.index import Strings, Table
+from vitrail.data.indexing.index import Stamps, Strings, Table, file_stamps
 from vitrail.data.media.decode import BadImage
-from vitrail.data.media.formats import MAX_FILE_BYTES
-from vitrail.data.media.read import read_regular
+from vitrail.data.media.limits import BYTES
+from vitrail.data.media.read import open_regular, read_regular
 from vitrail.data.source import Source
 from vitrail.errors import UserError
 
 _MAX_EXPANSION = 200  # images hardly shrink, so an archive that grows this much is a bomb
 _FREE_EXPANSION = 100_000_000  # bytes
+
+
+def most_unpacked(on_disk: int) -> int:
+    """Bytes that an archive of so many may unpack to, all members together."""
+    return _MAX_EXPANSION * on_disk + _FREE_EXPANSION
 
 
 class Member(NamedTuple):
@@ -45,27 +52,28 @@ def members(path: Path) -> list[Member]:
     """
     try:
         listed = list(_zip_members(path) if path.suffix.lower() == ".zip" else _tar_members(path))
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except Exception as error:  # hostile bytes make parsers fail in every way there is
         hint = "; unpack .tar.gz and the like to plain .tar" if path.suffix.lower() in (".gz", ".tgz", ".xz") else ""
-        raise UserError(f"{path} cannot be read as an archive: {str(error) or 'damaged'}{hint}") from None
+        reason = "its headers are nested without end" if isinstance(error, RecursionError) else str(error) or "damaged"
+        raise UserError(f"{path} cannot be read as an archive: {reason.splitlines()[0]}{hint}") from None
     seen: set[bytes] = set()
     for member in listed:
         if member.name in seen:
             raise _refusal(path, member.name, "comes twice")
         seen.add(member.name)
-        if member.size > MAX_FILE_BYTES:
-            raise _refusal(path, member.name, f"has {member.size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}")
+        if member.size > BYTES.value:
+            raise _refusal(path, member.name, f"has {member.size:,} bytes, more than {BYTES}")
     on_disk, total = path.stat().st_size, sum(member.size for member in listed)
-    if total > _MAX_EXPANSION * on_disk + _FREE_EXPANSION or sum(member.stored for member in listed) > on_disk:
+    if total > most_unpacked(on_disk) or sum(member.stored for member in listed) > on_disk:
         raise UserError(f"{path} is refused: its {on_disk:,} bytes expand to {total:,}; a real image archive does not")
     return listed
 
 
 def _tar_members(path: Path) -> Iterator[Member]:
     length = path.stat().st_size
-    with tarfile.open(path, "r:") as archive:
+    with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
         for info in archive:
             name = _safe_name(path, info.name.encode("utf-8", "surrogateescape"))
             if info.isdir():
@@ -78,7 +86,7 @@ def _tar_members(path: Path) -> Iterator[Member]:
 
 
 def _zip_members(path: Path) -> Iterator[Member]:
-    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             name = _safe_name(path, os.fsencode(info.filename))
             mode = info.external_attr >> 16
@@ -133,6 +141,12 @@ class Archived(Source):
         archive, offset, stored, size = (int(self.columns[c][index]) for c in ("archive", "offset", "stored", "size"))
         data = read_regular(self.archives[archive], offset, stored)
         return inflate(data, size) if self.columns["deflated"][index] else data
+
+    def stamps(self, indices: np.ndarray) -> Stamps:
+        """Those of the members' archives, with the members' own sizes."""
+        of_archive = file_stamps(os.fsencode(archive) for archive in self.archives)
+        own = self.columns["archive"][indices]
+        return Stamps(self.columns["size"][indices] + (of_archive.sizes[own] << 20), of_archive.times[own])
 
 
 def inflate(data: bytes, size: int) -> bytes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
+from vitrail.data.indexing.index import Stamps
 from vitrail.data.source import Source
 
 
@@ -24,3 +26,7 @@ class Arrays(Source):
 
     def read(self, index: int) -> np.ndarray:
         return np.asarray(self.images[index])
+
+    def stamps(self, indices: np.ndarray) -> Stamps:
+        sums = [zlib.crc32(self.images[index].tobytes()) for index in indices.tolist()]
+        return Stamps(np.array(sums, np.int64), np.zeros(len(sums), np.int64))

@@ -6,9 +6,10 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from vitrail.data.indexing.splits import is_split_word
+from vitrail.data.media import limits
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.read import read_regular
 from vitrail.data.source import SPLITS, SourceConfig, split_called
@@ -25,7 +26,10 @@ def read_sections(file: Path, sections: Iterable[str], wanted: str) -> dict[str,
         UserError: it cannot be read, is no JSON, or lacks a section.
     """
     try:
-        content = json.loads(read_regular(file))
+        text = read_regular(file, most=limits.ANNOTATION_BYTES)
+        if text.count(b"[") + text.count(b"{") > limits.CONTAINERS.value:
+            raise BadImage(f"holds more lists and mappings than {limits.CONTAINERS}")
+        content = json.loads(text)
     except BadImage as error:
         raise UserError(f"{file} {error}; check the path") from None
     except (ValueError, RecursionError) as error:
@@ -36,6 +40,22 @@ def read_sections(file: Path, sections: Iterable[str], wanted: str) -> dict[str,
             raise UserError(f"{file} has no list {key!r}, as {wanted} have; give such a file")
     assert isinstance(content, dict)
     return content
+
+
+def is_id(value: object) -> TypeGuard[int]:
+    """Is this an integer that a column of ids holds?"""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def path_fault(name: object) -> str | None:
+    """Why this cannot be the name of a file, if so."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        return f"that names no file: {name!r}"
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return f"that no file can have: {name!r}"
+    return None
 
 
 def annotation_files(path: Path, search: Callable[[Path], Iterable[Path]], example: str) -> dict[str, Path]:
@@ -78,4 +98,4 @@ def image_root(file: Path, split: str, first: bytes | None, config: SourceConfig
         if folder.is_dir() and split_called(folder.name) == split
     ]
     name = os.fsdecode(first or b"")
-    return next((folder for folder in (*near, *of_split) if (folder / name).is_file()), near[0])
+    return next((folder for folder in (*near, *of_split) if os.path.isfile(folder / name)), near[0])

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from vitrail import console
+from vitrail.data.indexing.index import Stamps, file_stamps
 from vitrail.data.media.read import read_regular
 from vitrail.data.source import Source
 
@@ -39,3 +42,6 @@ class Files(Source):
 
     def read(self, index: int) -> bytes:
         return read_regular(os.path.join(self.root, self.paths[index]))
+
+    def stamps(self, indices: np.ndarray) -> Stamps:
+        return file_stamps(os.path.join(self.root, self.paths[index]) for index in indices.tolist())

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from vitrail.console import printable
-from vitrail.data.indexing.index import Strings
+from vitrail.data.indexing.index import Stamps, Strings, file_stamps
 from vitrail.data.media.decode import BadImage, decode_map
 from vitrail.data.media.read import read_regular
+from vitrail.data.storage.objects import check_masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,11 @@ class MapFiles:
         except BadImage as error:
             raise BadImage(f"has a map, {printable(os.fsdecode(path))}, that {error}") from None
 
+    def stamps(self, indices: np.ndarray) -> Stamps:
+        """Of the maps' files."""
+        rows = self.rows[indices].tolist()
+        return file_stamps(os.path.join(self.root, self.paths[row]) for row in rows)
+
     def tobytes(self) -> bytes:
         """What distinguishes these maps from others: their names."""
         return b"\0".join(self.paths[int(row)] for row in self.rows)
@@ -55,8 +61,14 @@ class NumberedMasks:
 
     maps: MapFiles | np.ndarray
 
+    def stamps(self, images: np.ndarray) -> Stamps:
+        """Of the maps' files, where they are in files."""
+        nothing = np.zeros(len(images), np.int64)
+        return Stamps(nothing, nothing) if isinstance(self.maps, np.ndarray) else self.maps.stamps(images)
+
     def read(self, image: int, objects: range, size: tuple[int, int]) -> np.ndarray:
         """As :class:`vitrail.data.annotations.Masks`."""
+        check_masks(len(objects), size)
         found = np.asarray(self.maps[image])
         if found.shape != size:
             raise BadImage(f"has a mask of {found.shape[1]} × {found.shape[0]} pixels and is {size[1]} × {size[0]}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +13,15 @@ import numpy as np
 
 from vitrail.data.annotations import Annotations, BadAnnotations, Flaw
 from vitrail.data.indexing.index import Strings
+from vitrail.data.media import limits
 from vitrail.data.media.decode import BadImage
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.files import Files
 from vitrail.data.targets import Labels
 from vitrail.errors import did_you_mean
 from vitrail.ops import polygons, rle
+
+_BEYOND = 2.0**62  # float32 and int64 hold what is less
 
 
 class RunLengths(TypedDict):
@@ -114,7 +116,11 @@ class Outlines:
 
     def read(self, image: int, objects: range, size: tuple[int, int]) -> np.ndarray:
         """As :class:`vitrail.data.annotations.Masks`."""
-        return np.stack([to_mask(self.shape(i), size) for i in objects]) if objects else np.zeros((0, *size), bool)
+        check_masks(len(objects), size)
+        found = np.zeros((len(objects), *size), bool)
+        for place, row in enumerate(objects):
+            found[place] = to_mask(self.shape(row), size)
+        return found
 
     def shape(self, row: int) -> Shape:
         """The ``segmentation`` as it was written."""
@@ -127,14 +133,29 @@ def annotations_of(source: Source) -> Annotations:
     return cast("Annotations", source.targets)
 
 
+def check_masks(number: int, size: tuple[int, int]) -> None:
+    """Do so many masks (H, W) fit into memory?
+
+    Raises:
+        BadImage: they are more than the limit.
+    """
+    if number * size[0] * size[1] > limits.MASK_BYTES.value:
+        raise BadImage(
+            f"has {number:,} masks of {size[1]} × {size[0]} pixels, more bytes than {limits.MASK_BYTES}; shrink it"
+        )
+
+
 def to_mask(shape: Shape, size: tuple[int, int]) -> np.ndarray:
     """A COCO ``segmentation`` → bool (H, W).
 
     Raises:
-        BadImage: run lengths of another size, or broken ones.
+        BadImage: run lengths of another size, or broken ones; an outline far beyond the image, or an endless one.
     """
     if isinstance(shape, list):
-        return polygons.fill([np.asarray(ring, np.float64).reshape(-1, 2) for ring in shape], size)
+        try:
+            return polygons.fill([np.asarray(ring, np.float64).reshape(-1, 2) for ring in shape], size)
+        except ValueError as error:
+            raise BadImage(f"has an outline that {error}") from None
     if tuple(shape["size"]) != size:
         own, image = (f"{s[1]} × {s[0]}" for s in (shape["size"], size))
         raise BadImage(f"has a mask of {own} pixels and is {image}")
@@ -158,10 +179,23 @@ def shape_fault(shape: object) -> str | None:
 
 
 def finite(values: object) -> bool:
-    """Are these numbers, none of them infinite or NaN?"""
+    """Are these numbers, none of them NaN or beyond every picture?"""
     return isinstance(values, list) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
+        isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < _BEYOND for v in values
     )
+
+
+def size_fault(height: object, width: object) -> str | None:
+    """Why these cannot be the sides of an image in pixels, if so."""
+    if not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in (height, width)):
+        return f"lacks a height or a width: {height!r}, {width!r}"
+    assert isinstance(height, int)
+    assert isinstance(width, int)
+    try:
+        limits.check_pixels((width, height))
+    except limits.Broken as error:
+        return str(error)
+    return None
 
 
 def number_of(classes: Sequence[str]) -> dict[str, int]:

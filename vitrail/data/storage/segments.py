@@ -9,12 +9,13 @@ import numpy as np
 from PIL import Image
 
 from vitrail.console import printable
-from vitrail.data.indexing.index import Strings
+from vitrail.data.indexing.index import Stamps, Strings, file_stamps
 from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.media.read import read_regular
 
 SHIFTS = (0, 8, 16)
 MOST = 2**24  # ids that three bytes hold
+_STRIP = 2**20  # pixels that are looked up at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,10 @@ class IdMaps:
     paths: Strings
     ids: np.ndarray
 
+    def stamps(self, images: np.ndarray) -> Stamps:
+        """Of the maps' files."""
+        return file_stamps(os.path.join(self.root, self.paths[image]) for image in images.tolist())
+
     def read(self, image: int, segments: range) -> np.ndarray:
         """int32 (H, W), from 1 on in the order of the segments."""
         path = os.path.join(self.root, self.paths[image])
@@ -40,16 +45,18 @@ class IdMaps:
         except BadImage as error:
             raise BadImage(f"has a map, {shown}, that {error}") from None
         assert isinstance(picture, Image.Image)
-        found = to_ids(np.asarray(picture))
-        own = self.ids[segments.start : segments.stop]
-        present, places = np.unique(found, return_inverse=True)
-        order = np.argsort(own)
-        at = np.searchsorted(own, present, sorter=order)
-        rows = order[np.minimum(at, len(own) - 1)] if len(own) else np.zeros(len(present), np.int64)
-        known = (own[rows] == present) if len(own) else np.zeros(len(present), bool)
-        if (strange := present[~known & (present != 0)]).size:
-            raise BadImage(f"has a map, {shown}, with the id {strange[0]}, which no segment of its entry has")
-        return np.where(known, rows + 1, 0).astype(np.int32)[places.reshape(found.shape)]
+        pixels = np.asarray(picture)
+        number_of = np.zeros(MOST, np.int32)  # of which only what is written takes memory
+        number_of[self.ids[segments.start : segments.stop]] = np.arange(1, len(segments) + 1)
+        numbers = np.empty(pixels.shape[:2], np.int32)
+        rows = max(1, _STRIP // pixels.shape[1])
+        for top in range(0, len(pixels), rows):
+            part = slice(top, top + rows)
+            ids = to_ids(pixels[part])
+            numbers[part] = number_of[ids]
+            if (strange := ids[(numbers[part] == 0) & (ids != 0)]).size:
+                raise BadImage(f"has a map, {shown}, with the id {strange.min()}, which no segment of its entry has")
+        return numbers
 
 
 def to_ids(pixels: np.ndarray) -> np.ndarray:

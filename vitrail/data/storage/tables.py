@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitrail.console import printable
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.limits import ANNOTATION_BYTES
+from vitrail.data.media.read import open_regular, read_regular
 from vitrail.errors import UserError
 
 SEPARATORS = "\t,;|"
@@ -59,10 +62,10 @@ def read_table(file: Path, encoding: str | None) -> TextTable:
         UserError: it cannot be read, is in another encoding than given, or has rows of other lengths than the first.
     """
     try:
-        text = _decoded(file, file.read_bytes(), encoding)
+        text = _decoded(file, read_regular(file, most=ANNOTATION_BYTES), encoding)
         header, *rows = [(row, tuple(cells)) for row, cells in _rows(text)] or [(1, ())]
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}; check the path") from None
+    except BadImage as error:
+        raise UserError(f"{file} {error}; check the path") from None
     except csv.Error as error:
         raise UserError(f"{file} is no valid table: {error}; quote cells that hold quotes or line breaks") from None
     names = tuple(name.strip() for name in header[1])
@@ -75,7 +78,7 @@ def read_table(file: Path, encoding: str | None) -> TextTable:
 def peek(file: Path, encoding: str | None, num_bytes: int = 65_536) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """(header, first rows) of a table; empty where it is none."""
     try:
-        with open(file, "rb") as stream:
+        with open_regular(file) as stream:
             start = stream.read(num_bytes)
         if len(start) == num_bytes:
             start = start[: start.rfind(b"\n") + 1]
@@ -87,7 +90,7 @@ def peek(file: Path, encoding: str | None, num_bytes: int = 65_536) -> tuple[tup
 
 def likely_encoding(file: Path) -> str:
     """An encoding that the bytes of a file may be in, as they are not in UTF-8."""
-    data = file.read_bytes()
+    data = read_regular(file, most=ANNOTATION_BYTES)
     for name in _OTHERS:
         try:
             data.decode(name)

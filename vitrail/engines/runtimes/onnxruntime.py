@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -31,7 +33,9 @@ def read(path: Path, precision: str) -> Opened:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = ERRORS_ONLY
     try:
-        session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it tries after a failure, where results belong
+            session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session.disable_fallback()
         meta = json.loads(session.get_modelmeta().custom_metadata_map[KEY])
     except KeyError:
         raise not_ours(path, "does not declare what its outputs mean, so Vitrail cannot use it") from None

@@ -31,4 +31,4 @@ class Logger(Protocol):
 def open_loggers(names: Iterable[str], folder: Path, start_epoch: int) -> list[Logger]:
     """The named loggers and the CSV file."""
     wanted = dict.fromkeys(["csv", *names])
-    return [registry.load("train.loggers", name).Logger(folder, start_epoch) for name in wanted]
+    return [registry.load("train.loggers", name, "Logger").Logger(folder, start_epoch) for name in wanted]
