@@ -14,7 +14,7 @@ from wild_files import TINY_RUN, draw, png
 
 from vitrail.cli import main
 from vitrail.data.media.decode import TooManyPixels, decode
-from vitrail.data.media.reading import MAX_PIXELS, max_pixels
+from vitrail.data.media.limits import PIXELS
 from vitrail.errors import UserError
 from vitrail.terminal.options import MAX_PIXELS_VARIABLE
 
@@ -25,7 +25,8 @@ def test_the_message_names_the_option(monkeypatch) -> None:
         decode(png(0))
     assert "more than the limit of 79" in str(caught.value)
     named = str(caught.value.named("a.png"))
-    assert "--max-pixels 80 (VITRAIL_MAX_PIXELS)" in named
+    assert "(VITRAIL_MAX_PIXELS)" in named
+    assert "--max-pixels 80" in named
     assert "repair" not in named
     monkeypatch.setenv(MAX_PIXELS_VARIABLE, "80")
     assert decode(png(0)).size == (10, 8)
@@ -33,10 +34,10 @@ def test_the_message_names_the_option(monkeypatch) -> None:
 
 def test_the_variable(monkeypatch) -> None:
     monkeypatch.delenv(MAX_PIXELS_VARIABLE, raising=False)
-    assert max_pixels() == MAX_PIXELS
+    assert PIXELS.value == 50_000_000
     monkeypatch.setenv(MAX_PIXELS_VARIABLE, "many")
-    with pytest.raises(UserError, match="is no number of pixels"):
-        max_pixels()
+    with pytest.raises(UserError, match="is no limit"):
+        _ = PIXELS.value
 
 
 def test_the_option_of_verbs(tmp_path: Path, monkeypatch, capsys, tiny_predictor) -> None:
