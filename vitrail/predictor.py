@@ -315,12 +315,12 @@ class Predictor(Generic[P]):
     def _embed_framed(self, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[Vector]:
         return self.embed_pixels(pixels)
 
-    @torch.inference_mode()
     def _read_for_tiles(self, image: ImageLike) -> Picture | WindowedTiff:
         """As :meth:`read`; a TIFF that is too large to be decoded at once is read window by window."""
         windows = windows_of(image, self.preprocess.config.channels, self.preprocess.config.reading)
         return self.read(image) if windows is None else windows
 
+    @torch.inference_mode()
     def _by_tiles(self, picture: Picture | WindowedTiff, batch_size: int) -> P:
         task: Tileable[Any] = require_tileable(self.task)
         tiled = TiledPicture.of(picture, self.preprocess, batch_size).to(self.device)
