@@ -11,8 +11,10 @@ import httpx
 import torch
 import uvicorn
 
+from vitrail.serve.access import Access
 from vitrail.serve.application import build
 from vitrail.serve.limits import Limits
+from vitrail.serve.server import configured
 from vitrail.serve.service import Service
 from vitrail.serve.worker import describe
 
@@ -40,19 +42,20 @@ class InProcess:
 
 
 @asynccontextmanager
-async def speaking(predictors, token=None, **limits):
+async def speaking(predictors, token=None, access=None, **limits):
     """A client of a server with these predictors by name, and its service."""
     service = Service(InProcess(predictors), Limits(**limits))
-    transport = httpx.ASGITransport(build(service, token))
+    transport = httpx.ASGITransport(build(service, token, access))
     async with service, httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         yield client, service
 
 
 @contextmanager
-def listening(predictors, token=None, **limits):
+def listening(predictors, token=None, origins=(), **limits):
     """The address of a server with these predictors by name, on a free port, its loop in a thread."""
     service = Service(InProcess(predictors), Limits(**limits))
-    config = uvicorn.Config(build(service, token), port=0, ws="none", log_level="error", lifespan="on")
+    config = configured(service, Access.listening("127.0.0.1", (), origins, token))
+    config.port, config.lifespan = 0, "on"
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
