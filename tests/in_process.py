@@ -53,6 +53,13 @@ async def speaking(predictors, token=None, access=None, **limits):
 @contextmanager
 def listening(predictors, token=None, origins=(), **limits):
     """The address of a server with these predictors by name, on a free port, its loop in a thread."""
+    with listening_service(predictors, token, origins, **limits) as (url, _):
+        yield url
+
+
+@contextmanager
+def listening_service(predictors, token=None, origins=(), **limits):
+    """As :func:`listening`, with its service."""
     service = Service(InProcess(predictors), Limits(**limits))
     config = configured(service, Access.listening("127.0.0.1", (), origins, token))
     config.port, config.lifespan = 0, "on"
@@ -64,7 +71,7 @@ def listening(predictors, token=None, origins=(), **limits):
             assert thread.is_alive()
             time.sleep(0.01)
         (listener,) = server.servers[0].sockets
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", service
     finally:
         server.should_exit = True
         thread.join()

@@ -68,7 +68,7 @@ def test_tokens_that_do_not_go(token):
         (["--batch-wait", "-1"], "error: --batch-wait -1: Input should be greater than or equal to 0\n"),
         (["--max-pixels", "many"], "error: --max-pixels many: Input should be a valid integer"),
         (["--token-file", "/nowhere"], "cannot read the token in /nowhere"),
-        (["--port", "99999"], "--port 99999"),
+        (["--port", "99999"], 'Invalid value "99999" for --port. Must be <= 65535.'),
         (["--max-header", "10"], "error: --max-header 10: Input should be greater than or equal to 1024"),
         (["--allow-origin", "app.example"], "--allow-origin 'app.example' is no origin; write scheme and host"),
         (["--allow-origin", "https://app.example/page"], "is no origin"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import time
 from contextlib import ExitStack, contextmanager
@@ -43,19 +44,17 @@ def ask(address, *sent, pause=0.0):
 
 
 def said(connection):
-    received = b""
+    """One answer, and not a byte of the next."""
+    head = b""
     try:
-        while chunk := connection.recv(65536):
-            received += chunk
-            head, _, body = received.partition(b"\r\n\r\n")
-            if body and f"content-length: {len(body)}".encode() in head.lower():
-                break
+        while not head.endswith(b"\r\n\r\n"):
+            head += (byte := connection.recv(1))
+            if not byte:
+                return None
+        length = int(re.search(rb"content-length: (\d+)", head)[1])
+        return int(head.split()[1]), json.loads(connection.recv(length, socket.MSG_WAITALL))
     except ConnectionResetError:
-        pass
-    if not received:
         return None
-    head, _, body = received.partition(b"\r\n\r\n")
-    return int(head.split()[1]), json.loads(body)
 
 
 def refusals(address):
@@ -143,11 +142,11 @@ def test_of_too_many_connections_the_idlest_is_closed(served):
 
 
 def test_a_refused_body_that_goes_on_is_not_read_for_ever(served):
-    head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 500000000\r\n\r\n"
+    head = b"POST /v2/models/none/infer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 500000000\r\n\r\n"
     began, sent = time.monotonic(), 0
     with connected(served) as connection:
         connection.sendall(head)
-        assert said(connection)[0] in (413, 415, 503)
+        assert said(connection)[0] == 404
         try:
             while True:
                 sent += connection.send(bytes(65536))
@@ -158,14 +157,14 @@ def test_a_refused_body_that_goes_on_is_not_read_for_ever(served):
 
 
 def test_the_answer_to_a_refused_body_is_not_lost_with_the_connection(served):
-    head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 90000\r\n\r\n"
+    head = b"POST /v2/models/none/infer HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
     with connected(served) as connection:
-        connection.sendall(head)
+        connection.sendall(head + b"Content-Length: 90000\r\n\r\n")
         time.sleep(0.1)
         for _ in range(9):
             connection.sendall(bytes(10_000))
             time.sleep(0.01)
-        assert said(connection)[0] in (415, 503)
+        assert said(connection)[0] == 404
 
 
 def test_who_connected_before_the_end_is_still_answered():

@@ -57,6 +57,7 @@ class Connection(HttpToolsProtocol):
         self.in_head, self.begun, self.in_body = True, False, False  # where in a request the last byte was
         self.new = False  # a request began in the bytes that are being parsed
         self.refused, self.ending, self.last = False, False, False
+        self.refusal = b""
         self.unread = 0
         self.timer: asyncio.TimerHandle | None = None
 
@@ -136,6 +137,8 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._arm(TO_FETCH, self.transport.abort)
+        elif self.refused and self._is_answered():
+            self._say_why()
         elif self._is_answered():
             self._wait(self.limits.body_seconds if self.in_body else LINGER if self.ending else IDLE)
             if self.begun and self.in_head:
@@ -198,12 +201,14 @@ class Connection(HttpToolsProtocol):
         """An answer to what never became a request; then the connection is closed, without losing the answer."""
         self.refused = True
         self.shared.metrics.refused(reason)
-        if self.cycle is not None and not self.cycle.response_complete:  # an earlier request is being answered
-            self.transport.abort()
-            return
         body = dumped({"error": text})
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[status] + head + body)
+        self.refusal = STATUS_LINE[status] + head + body
+        if self._is_answered():  # else after the answers to the requests before it
+            self._say_why()
+
+    def _say_why(self) -> None:
+        self.transport.write(self.refusal)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._arm(LINGER, self.transport.abort)

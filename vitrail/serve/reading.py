@@ -137,8 +137,8 @@ def _from_base64(text: object) -> bytes:
         if not isinstance(text, str):
             raise TypeError
         if text[: len(DATA)].lower() == DATA:
-            head, _, text = text.partition(",")
-            if not head.lower().endswith(IN_BASE64):
+            head, comma, text = text.partition(",")
+            if not comma or not head.lower().endswith(IN_BASE64):
                 raise malformed("a data: URI must be in base64, as in data:image/png;base64,…")
             text = unquote(text)
         text = text.translate(TO_STANDARD).rstrip("=")
