@@ -36,7 +36,8 @@ HEADERS = [
     "Sec-Fetch-Site: cross-site", "Content-Encoding: gzip", "Content-Type: image/png", "Content-Type: text/plain",
     "Content-Type: application/json; charset=utf-16", "Content-Type: multipart/form-data", "Authorization: Bearer \xff",
     "Content-Type: multipart/form-data; boundary=" + "b" * 80, "Inference-Header-Content-Length: 0",
-    "Connection: close", "Inference-Header-Content-Length: -1", "Inference-Header-Content-Length: 99999999999999999999", "X: " + "x" * 9000,
+    "Connection: close", "Inference-Header-Content-Length: -1",
+    "Inference-Header-Content-Length: 99999999999999999999", "X: " + "x" * 9000,
     "Inference-Header-Content-Length: ²", "Transfer-Encoding: chunked", "Content-Length: 5", "Upgrade: websocket",
     "Access-Control-Request-Method: POST", "Accept-Encoding: gzip", "Range: bytes=0-1", "Connection: upgrade",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.serve import multipart
 from vitrail.serve.limits import Limits
-from vitrail.serve.reading import json_images
+from vitrail.serve.reading import json_images, num_values, require_few_values
 from vitrail.serve.refusals import Refused, malformed, unsupported
 from vitrail.serve.service import QueueSlot, Service
 
@@ -63,7 +63,7 @@ async def encoded_images(request: Request, service: Service, slot: QueueSlot) ->
         body = await read(request, slot)
         images = multipart.files(body, request.headers["content-type"], limits.images)
     elif kind == "application/json":
-        images = await service.readers.bulky(json_images, await read(request, slot), limits)
+        images = await service.readers.bulky(json_images, await read(request, slot, limits.max_body), limits)
     elif kind == RAW or kind.startswith("image/"):
         images = [await read(request, slot)]
     else:
@@ -74,8 +74,11 @@ async def encoded_images(request: Request, service: Service, slot: QueueSlot) ->
     return images
 
 
-async def read(request: Request, slot: QueueSlot) -> bytes:
+async def read(request: Request, slot: QueueSlot, json_bytes: int = 0) -> bytes:
     """The complete body, counted by the slot as it arrives.
+
+    Args:
+        json_bytes: so many bytes at the beginning are JSON, whose values are counted too.
 
     Raises:
         Refused: 400 it ended early, 408 too slow, 413 too large, 415 compressed, 503 too many bodies at a time.
@@ -90,7 +93,7 @@ async def read(request: Request, slot: QueueSlot) -> bytes:
     if int(declared) > limits.max_body:
         raise too_large
     body, stream, clock = bytearray(), request.stream(), asyncio.get_running_loop().time
-    started = clock()
+    started, values = clock(), 0
     try:
         while True:
             async with asyncio.timeout_at(_deadline(started, len(body), limits)):
@@ -100,6 +103,9 @@ async def read(request: Request, slot: QueueSlot) -> bytes:
             if len(body) + len(chunk) > limits.max_body:
                 raise too_large
             slot.hold(len(chunk))
+            if (rest := json_bytes - len(body)) > 0:
+                values += num_values(chunk[:rest])
+                require_few_values(values, limits)
             body += chunk
     except TimeoutError:
         raise _too_slow(clock() - started, limits) from None

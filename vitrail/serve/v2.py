@@ -151,7 +151,8 @@ async def infer(name: str, request: Request, service: CurrentService, slot: Rese
     served, limits = service.model(name), service.limits
     length = _json_length(request)
     known = [*served.arrays, "prediction"]
-    wanted = await service.readers.bulky(asked, await read(request, slot), length, _size(served), known, limits)
+    body = await read(request, slot, limits.max_body if length is None else length)
+    wanted = await service.readers.bulky(asked, body, length, _size(served), known, limits)
     slot.reserve(wanted.num_images)
     if wanted.pixels is None:
         images = await decoded(wanted.images or [], service, served)
