@@ -145,7 +145,7 @@ def soaking(address: Address, number: int) -> Counter[int]:
 def soak(weights: Path, log: Path, number: int, pool: multiprocessing.pool.Pool) -> None:
     server, address = start(weights, log, "1")
     try:
-        seen, done, first = Counter[int](), 0, 0.0
+        seen, done, first, memory = Counter[int](), 0, 0.0, 0.0
         while done < number:
             seen += pool.apply(soaking, (address, 1000))
             done += 1000
