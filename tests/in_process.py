@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from contextlib import asynccontextmanager, contextmanager
@@ -14,6 +15,7 @@ import uvicorn
 from vitrail.serve.access import Access
 from vitrail.serve.application import build
 from vitrail.serve.limits import Limits
+from vitrail.serve.readers import _Reader
 from vitrail.serve.server import configured
 from vitrail.serve.service import Service
 from vitrail.serve.worker import describe
@@ -41,9 +43,18 @@ class InProcess:
         return batch.job.run(self.predictors[batch.model], torch.from_numpy(batch.pixels), batch.geometries)
 
 
+@functools.cache
+def forking():
+    """Start what forks the processes that read, whose imports would count as a test's own time."""
+    reader = _Reader(1.0)
+    reader.start()
+    reader.kill()
+
+
 @asynccontextmanager
 async def speaking(predictors, token=None, access=None, **limits):
     """A client of a server with these predictors by name, and its service."""
+    forking()
     service = Service(InProcess(predictors), Limits(**limits))
     transport = httpx.ASGITransport(build(service, token, access))
     async with service, httpx.AsyncClient(transport=transport, base_url="http://server") as client:
@@ -60,6 +71,7 @@ def listening(predictors, token=None, origins=(), **limits):
 @contextmanager
 def listening_service(predictors, token=None, origins=(), **limits):
     """As :func:`listening`, with its service."""
+    forking()
     service = Service(InProcess(predictors), Limits(**limits))
     config = configured(service, Access.listening("127.0.0.1", (), origins, token))
     config.port, config.lifespan = 0, "on"

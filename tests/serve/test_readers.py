@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from calls import add, complain, crash, fail, number, refuse, rest, spin
+from in_process import forking
 
 from vitrail.errors import UserError
 from vitrail.serve import readers as module
@@ -16,6 +17,8 @@ from vitrail.serve.refusals import Refused
 
 
 def run(conversation, seconds=0.5):
+    forking()
+
     async def main():
         readers = Readers(seconds)
         try:

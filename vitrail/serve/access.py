@@ -56,7 +56,7 @@ class Access:
     @classmethod
     def listening(cls, host: str, allowed: Sequence[str], origins: Sequence[str], token: str | None) -> Access:
         """Of a server that listens on ``host``: its own names and those ``allowed``."""
-        own = [host] if host not in ("", "0.0.0.0", "::") else [socket.gethostname(), socket.getfqdn()]
+        own = [host] if host not in ("", "0.0.0.0", "::") else [socket.gethostname()]
         names = [name for name in own if _is_name(name)]
         return cls((*LOCAL, *names, *allowed), tuple(origins), token)
 
