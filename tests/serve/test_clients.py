@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from in_process import listening
 
-PYTHON = os.environ.get("VITRAIL_CLIENTS")
+PYTHON = os.environ.get("VITRAIL_CLIENTS") or None
 SCRIPTS = Path(__file__).parent / "clients"
 
 
