@@ -1,6 +1,7 @@
 # make demo   install, then train, evaluate and predict on embedded images (a few minutes, most of it the install)
 # make test   lint, types, layer contracts, tests
 # make docs   every page and README runs, and every link leads somewhere
+# make clients  clients of other projects ask a server: tritonclient, kserve, one generated from the OpenAPI document
 # make fuzz   two minutes of hostile files, kills at random moments and requests of every shape
 # make package  sdist and wheel into dist/, the wheel installed into an environment of its own and used
 # make bench  side by side with timm and transformers
@@ -13,7 +14,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 # Tests start Python hundreds of times: without compiled files, which some machines forbid, each compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test docs fuzz bench package lint clean
+.PHONY: demo test docs fuzz clients bench package lint clean
 
 demo: .venv/demo
 	rm -rf $(RUN)
@@ -31,6 +32,14 @@ docs: .venv/test
 
 fuzz: .venv/test
 	$(PYTEST) -m fuzz
+
+clients: .venv/test .venv/clients
+	VITRAIL_CLIENTS=$(abspath .venv/clients/bin/python) $(PYTEST) tests/serve/test_clients.py
+
+.venv/clients: tests/serve/clients/requirements.txt
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 lint: .venv/test
 	$(BIN)/ruff format --check .

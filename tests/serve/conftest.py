@@ -22,11 +22,11 @@ def predictors(tiny_predictor):
 
 @pytest.fixture
 def talk(predictors):
-    """``talk(conversation, token=None, **limits)`` runs ``await conversation(client, service)``."""
+    """``talk(conversation, token=None, access=None, **limits)`` runs ``await conversation(client, service)``."""
 
-    def run(conversation, token=None, **limits):
+    def run(conversation, token=None, access=None, **limits):
         async def main():
-            async with speaking(predictors, token, **limits) as (client, service):
+            async with speaking(predictors, token, access, **limits) as (client, service):
                 return await asyncio.wait_for(conversation(client, service), 30)
 
         return asyncio.run(main())

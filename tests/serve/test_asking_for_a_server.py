@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from vitrail import serve
 from vitrail.cli import main
 from vitrail.data.transforms.geometry import identities
 from vitrail.errors import UserError
-from vitrail.serve import Limits, named
+from vitrail.serve import Limits, named, server
 from vitrail.serve.jobs.attention import Attention
 from vitrail.serve.jobs.embed import Embed
 from vitrail.serve.jobs.explain import Explain
@@ -67,6 +68,11 @@ def test_tokens_that_do_not_go(token):
         (["--batch-wait", "-1"], "error: --batch-wait -1: Input should be greater than or equal to 0\n"),
         (["--max-pixels", "many"], "error: --max-pixels many: Input should be a valid integer"),
         (["--token-file", "/nowhere"], "cannot read the token in /nowhere"),
+        (["--port", "99999"], 'Invalid value "99999" for --port. Must be <= 65535.'),
+        (["--max-header", "10"], "error: --max-header 10: Input should be greater than or equal to 1024"),
+        (["--allow-origin", "app.example"], "--allow-origin 'app.example' is no origin; write scheme and host"),
+        (["--allow-origin", "https://app.example/page"], "is no origin"),
+        (["--allow-host", "http://api.example"], "--allow-host 'http://api.example' is no host name"),
     ],
 )
 def test_the_command_line_refuses(arguments, words, capsys):
@@ -101,7 +107,13 @@ def numbers(result):
     return [result.sources] if hasattr(result, "sources") else [result.probabilities]
 
 
-@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client", "python_multipart"])
+@pytest.mark.parametrize("port", [-1, 65536, 99999])
+def test_a_port_that_is_none_is_not_taken_for_another(port):
+    with pytest.raises(UserError, match=f"there is no port {port}; choose one from 0 to 65535"):
+        server.run(SimpleNamespace(limits=Limits()), None, "127.0.0.1", port)
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client"])
 def test_a_missing_library_is_named_with_its_remedy(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=r"pip install 'vitrail\[serve\]'"):

@@ -80,7 +80,7 @@ def test_a_body_is_cut_off_while_it_arrives(talk, png):
 
     answers = talk(conversation, max_body=1000)
     assert [answer.status_code for answer in answers] == [413] * 4
-    assert answers[0].json() == {"error": "the body has more than 1000 bytes"}
+    assert answers[0].json() == {"error": "the body has more than 1000 bytes (--max-body)"}
     assert len(seen) < 10
 
 

@@ -51,6 +51,8 @@ class Server:
         self.log = log
         with log.open("w") as file:
             self.process = subprocess.Popen(command, stderr=file, start_new_session=True)
+
+    def wait(self):
         self.url = wait_for(self._address, START)
         self.client = httpx.Client(base_url=self.url, timeout=30)
         wait_for(self.ready, START)
@@ -97,9 +99,10 @@ def commandline(pid):
 def running(command, log):
     server = Server(command, log)
     try:
+        server.wait()
         yield server
-    finally:
         server.client.close()
+    finally:
         with suppress(ProcessLookupError):  # it has ended already, with all its kin
             os.killpg(server.process.pid, signal.SIGKILL)
         server.process.wait()
@@ -182,17 +185,19 @@ def test_a_body_too_large_is_told_so_over_a_real_connection(server):
     assert server.ready()
 
 
-def test_who_leaves_in_the_middle_gives_the_place_back(server):
-    def accepted():
-        (line,) = re.findall(r"vitrail_accepted_images (\d)", server.client.get("/metrics").text)
+def test_who_sends_slowly_takes_no_place_and_who_leaves_gives_the_memory_back(server):
+    def held():
+        text = server.client.get("/metrics").text
+        assert "vitrail_accepted_images 0.0" in text
+        (line,) = re.findall(r"vitrail_body_bytes (\d)", text)
         return int(line)
 
     address = server.client.base_url.host, server.client.base_url.port
     with socket.create_connection(address) as connection:
         head = "POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 5000\r\n\r\nhello"
         connection.sendall(head.encode())
-        wait_for(lambda: accepted() == 1, 5)
-    wait_for(lambda: accepted() == 0, 5)
+        wait_for(lambda: held() == len("hello"), 5)
+    wait_for(lambda: held() == 0, 5)
 
 
 def test_counters_reconcile_under_load(server, png):
@@ -318,7 +323,7 @@ def test_sigterm_loses_no_accepted_request(weights, tmp_path, png):
         assert any(begun > signalled and answer == 200 for begun, answer in sent), "it listened a moment longer"
         assert {status for _, ended, status in health if ended < signalled} == {200}
         assert {status for begun, _, status in health if begun > signalled + 0.2} == {503}
-        assert len(helpers) == 2, "the models' process, and multiprocessing's own"
+        assert len(helpers) == 3, "the models' process, the one that forks readers, and multiprocessing's own"
         wait_for(lambda: not [pid for pid in helpers if Path(f"/proc/{pid}").exists()], 2)
 
 

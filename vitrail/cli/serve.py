@@ -23,6 +23,8 @@ def serve(
     host: str = "127.0.0.1",
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
     token_file: Path | None = None,
+    allow_host: tuple[str, ...] = (),
+    allow_origin: tuple[str, ...] = (),
     limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008  frozen
     running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
@@ -41,11 +43,22 @@ def serve(
         more: Further models, selected in a request by name; NAME=PATH gives a name.
         host: Address to listen on; 0.0.0.0 for all.
         port: Port to listen on; 0 takes a free one and prints it.
+        allow_host: A name under which it may be asked, beside IP addresses, localhost and --host; "*": any. Repeatable.
+        allow_origin: An origin whose web pages may use it, as in https://app.example; "*": all. Repeatable.
         token_file: A file with the token that requests must carry (Authorization: Bearer); or set VITRAIL_TOKEN.
     """
     from vitrail.serve import serve
 
-    serve([run, *more], host=host, port=port, limits=limits, token=_token(token_file), load=running.load)
+    serve(
+        [run, *more],
+        host=host,
+        port=port,
+        limits=limits,
+        token=_token(token_file),
+        load=running.load,
+        allow_host=allow_host,
+        allow_origin=allow_origin,
+    )
 
 
 def _token(file: Path | None) -> str | None:

@@ -1,8 +1,9 @@
 """Serving: models behind HTTP, in bounded time and memory.
 
-One process handles HTTP, checks, decodes and resizes; another holds the models and computes in batches. A request
-passes these files in this order: ``middleware`` (token, metrics), ``v1`` or ``v2`` (routes), ``service`` (a slot in the
-queue), ``requests`` (bytes to pixels), ``batcher``, ``worker``, and a file of ``jobs`` in the models' process.
+One process handles HTTP, two more parse, decode and resize, and one holds the models and computes in batches. A request
+passes these files in this order: ``connection`` (headers), ``middleware`` with ``access`` (who may ask, metrics),
+``v1`` or ``v2`` (routes), ``service`` (what a request may hold), ``requests`` (its body), ``readers`` and ``reading``
+(to pixels, in another process), ``batcher``, ``worker``, and a file of ``jobs`` in the models' process.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def app(
     limits: Limits | None = None,
     token: str | None = None,
     load: Load | None = None,
+    allow_host: Sequence[str] = ("*",),
+    allow_origin: Sequence[str] = (),
 ) -> FastAPI:
     """The ASGI application, for a server of your own; it starts and ends the models' process.
 
@@ -44,14 +47,17 @@ def app(
         models: run folders, weights files or ``hf://`` addresses, also as ``name=path``; or path by name.
         token: required from clients as ``Authorization: Bearer``.
         load: from a path to a predictor, in the models' process; default :func:`vitrail.load`.
+        allow_host: names under which the server may be asked; any by default, since the server around it knows them.
+        allow_origin: origins of web pages that may use it, as ``https://app.example``; ``*``: of all.
 
     Raises:
-        UserError: two models of one name, or a library is missing.
+        UserError: two models of one name, a token, host or origin that cannot be, or a library is missing.
     """
     service = _service(models, limits or Limits(), load)
+    from vitrail.serve.access import Access
     from vitrail.serve.application import build
 
-    return build(service, _checked(token))
+    return build(service, access=Access(tuple(allow_host), tuple(allow_origin), token))
 
 
 def serve(
@@ -62,21 +68,31 @@ def serve(
     limits: Limits | None = None,
     token: str | None = None,
     load: Load | None = None,
+    allow_host: Sequence[str] = (),
+    allow_origin: Sequence[str] = (),
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. Arguments as :func:`app`; port 0 takes a free one, which is printed.
 
+    Args:
+        allow_host: names under which it may be asked, beside IP addresses, ``localhost`` and ``host``; ``*``: any.
+
     Raises:
-        UserError: a model cannot be loaded, the address is taken, or a library is missing.
+        UserError: a model cannot be loaded, the address is none or taken, or as :func:`app`.
     """
-    limits, token = limits or Limits(), _checked(token)
+    limits = limits or Limits()
     service = _service(models, limits, load)
+    from vitrail.serve.access import Access
     from vitrail.serve.server import run
+
+    access = Access.listening(host, allow_host, allow_origin, token)
 
     if token is None and host not in ("127.0.0.1", "::1", "localhost"):
         warn(f"everybody who reaches {host} can use this server; require a token with --token-file or VITRAIL_TOKEN")
     for line in _resolved(limits):
         note(line)
-    run(service, token, host, port)
+    if token is None and "*" in allow_origin:
+        warn("every web page can use this server; name origins with --allow-origin, or require a token")
+    run(service, access, host, port)
 
 
 def named(models: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
@@ -111,7 +127,6 @@ def _service(models: str | Sequence[str] | Mapping[str, str], limits: Limits, lo
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
-        import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
         raise UserError("serving needs more libraries; run: pip install 'vitrail[serve]'") from None
@@ -119,13 +134,7 @@ def _service(models: str | Sequence[str] | Mapping[str, str], limits: Limits, lo
     from vitrail.serve.service import Service
     from vitrail.serve.worker import Worker
 
-    return Service(Worker(named(models), load or predictor.load, limits.model_seconds), limits)
-
-
-def _checked(token: str | None) -> str | None:
-    if token is not None and (not token.isascii() or not token.isprintable() or not token or " " in token):
-        raise UserError("the token must be printable ASCII without spaces, and not empty; choose another")
-    return token
+    return Service(Worker(named(models), load or predictor.load, limits.model_seconds), limits, warm=True)
 
 
 def _resolved(limits: Limits) -> list[str]:
@@ -134,7 +143,7 @@ def _resolved(limits: Limits) -> list[str]:
         f"batches: up to {limits.batch_size} images, waiting up to {limits.batch_wait * 1000:g} ms",
         f"limits: {limits.queue_size} images in the queue{auto}, {limits.max_body:,} bytes a body, "
         f"{limits.max_pixels:,} pixels an image, {limits.images} images a request; "
-        f"so at most {limits.queue_size * limits.max_body / 1e6:,.0f} MB of bodies",
+        f"so at most {limits.body_bytes / 1e6:,.0f} MB of bodies",
     ]
 
 

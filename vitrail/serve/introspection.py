@@ -29,7 +29,7 @@ async def attention(
 ) -> JSONResponse:
     """The attention weights of one token on the patches, of all layers and heads, as base64 of float32."""
     served = service.model(model)
-    _, seen = await only_image(request, service, served)
+    seen = await only_image(request, service, slot, served)
     (weights,) = await service.compute(served.name, Attention(patch), [seen])
     data = base64.b64encode(weights.astype("<f4").tobytes()).decode()
     return JSONResponse(
@@ -48,7 +48,7 @@ async def merge(
 ) -> JSONResponse:
     """Token merging: which token each patch is part of after each layer, and the prediction with merging."""
     served = service.model(model)
-    _, seen = await only_image(request, service, served)
+    seen = await only_image(request, service, slot, served)
     (merged,) = await service.compute(served.name, Merge(r), [seen])
     return JSONResponse(
         {

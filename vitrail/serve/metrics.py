@@ -35,7 +35,7 @@ class Metrics:
         self._batch_seconds = Histogram(
             "vitrail_batch_seconds", "For a batch, from sending it to the model.", buckets=SECONDS, registry=registry
         )
-        self._refused = Counter("vitrail_refused", "Requests refused unread.", ["reason"], registry=registry)
+        self._refused = Counter("vitrail_refused", "Requests refused, by reason.", ["reason"], registry=registry)
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """A value that is read at each scrape."""
@@ -47,7 +47,7 @@ class Metrics:
         self._seconds.labels(route).observe(seconds)
 
     def refused(self, reason: str) -> None:
-        """A request that was refused before its body was read."""
+        """A request that was refused; ``reason`` is one of a few fixed words, which bounds the number of labels."""
         self._refused.labels(reason).inc()
 
     def computed(self, model: str, kind: str, num_images: int, seconds: float) -> None:

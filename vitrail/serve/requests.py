@@ -1,4 +1,4 @@
-"""Request bodies to images, within limits of size and time, in memory only.
+"""Request bodies to images, within limits of size, rate and time, in memory only.
 
 URLs and paths that a client names are never opened; images arrive as bytes.
 """
@@ -6,29 +6,21 @@ URLs and paths that a client names are never opened; images arrive as bytes.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import json
-import sys
-from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from vitrail.data.media.decode import BadImage, TooManyPixels, decode
-from vitrail.data.media.formats import sniff
-from vitrail.data.media.limits import Broken
 from vitrail.data.transforms.geometry import ImageGeometry
-from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, size_of
+from vitrail.serve import multipart
 from vitrail.serve.limits import Limits
-from vitrail.serve.service import Fitted, Service
+from vitrail.serve.reading import json_images, num_values, require_few_values
+from vitrail.serve.refusals import Refused, malformed, unsupported
+from vitrail.serve.service import QueueSlot, Service
 
 RAW = "application/octet-stream"
 FORMS = "multipart/form-data with files, application/json, or one image as image/* or application/octet-stream"
-BASE64 = {"type": "string", "contentEncoding": "base64", "description": "An encoded image, in base64."}
+GRACE = 5.0  # seconds before a body's rate counts
+BASE64 = {"type": "string", "contentEncoding": "base64", "description": "An encoded image, in base64 or as data: URI."}
 OPENAPI: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -55,88 +47,70 @@ OPENAPI: dict[str, Any] = {
 """The request body of the routes that take images."""
 
 
-class _InMemory(MultiPartParser):
-    spool_max_size = sys.maxsize  # the limit of the body bounds the memory
+def media_type(request: Request) -> str:
+    """The type of the body, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def encoded_images(request: Request, service: Service) -> list[bytes]:
-    """The images of a request as they came, at least one.
+async def encoded_images(request: Request, service: Service, slot: QueueSlot) -> list[bytes]:
+    """The images of a request as they came, at least one. The slot then holds room for all of them.
 
     Raises:
-        HTTPException: 400 malformed, 408 too slow, 413 too large or too many, 415 of another type.
+        Refused: 400 malformed, 408 too slow, 413 too large or too many, 415 of another type, 503 no room.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind, limits = media_type(request), service.limits
     if kind == "multipart/form-data":
-        images = await _multipart(request, service.limits)
+        body = await read(request, slot)
+        images = multipart.files(body, request.headers["content-type"], limits.images)
     elif kind == "application/json":
-        images = await service.in_thread(_json, await read(request, service.limits), service.limits)
+        images = await service.readers.bulky(json_images, await read(request, slot, limits.max_body), limits)
     elif kind == RAW or kind.startswith("image/"):
-        images = [await read(request, service.limits)]
+        images = [await read(request, slot)]
     else:
-        raise HTTPException(415, f"cannot read {kind or 'a body without a type'!r}; send {FORMS}")
+        raise unsupported(f"cannot read {kind or 'a body without a type'!r}; send {FORMS}")
     if not images:
-        raise HTTPException(400, f"there is no image in the body; send {FORMS}")
+        raise malformed(f"there is no image in the body; send {FORMS}")
+    slot.reserve(len(images))
     return images
 
 
-async def read(request: Request, limits: Limits) -> bytes:
-    """The complete body. Errors as :func:`encoded_images`."""
-    return b"".join([chunk async for chunk in _chunks(request, limits)])
-
-
-def require_few(num_images: int, limits: Limits) -> None:
-    """Raises HTTPException 413: more images than a request may have."""
-    if num_images > limits.images:
-        raise HTTPException(413, f"more than {limits.images} images; send several requests")
-
-
-def unpacked(texts: Sequence[Any], limits: Limits) -> list[bytes]:
-    """Images from base64. Errors as :func:`encoded_images`."""
-    require_few(len(texts), limits)
-    try:
-        return [base64.b64decode(text, validate=True) for text in texts]
-    except (TypeError, ValueError, binascii.Error):
-        raise HTTPException(400, "an image is no base64 text; encode its file's bytes") from None
-
-
-def parsed(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Errors as :func:`encoded_images`."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise HTTPException(400, "the body is no JSON") from None
-    if not isinstance(value, dict):
-        raise HTTPException(400, "the body is no JSON object")
-    return value
-
-
-def picture(data: bytes, number: int, config: PreprocessConfig, limits: Limits, smallest: int | None = None) -> Picture:
-    """One image decoded (``smallest``: see :func:`decode`), with errors that reveal nothing of the server.
-
-    Raises:
-        HTTPException: 413 too many pixels, 415 no image of a format that is read, 422 damaged.
-    """
-    try:
-        sniff(data)
-    except Broken as error:
-        raise HTTPException(415, f"image {number} {error}") from None
-    try:
-        options: dict[str, Any] = {"max_pixels": limits.max_pixels, "reading": config.reading, "warn": lambda _: None}
-        return decode(data, config.channels, smallest=smallest, **options)
-    except BadImage as error:
-        status = 413 if isinstance(error, TooManyPixels) else 422
-        cause = str(error).partition(":")[0]  # what follows is a decoder's own message
-        raise HTTPException(status, f"image {number} {cause}") from None
-
-
-def fit_image(data: bytes, number: int, preprocess: Preprocess, limits: Limits, whole: bool = False) -> Fitted:
-    """One image at the model's input size. Errors as :func:`picture`.
+async def read(request: Request, slot: QueueSlot, json_bytes: int = 0) -> bytes:
+    """The complete body, counted by the slot as it arrives.
 
     Args:
-        whole: decode it in full, for results in the image's own pixels.
+        json_bytes: so many bytes at the beginning are JSON, whose values are counted too.
+
+    Raises:
+        Refused: 400 it ended early, 408 too slow, 413 too large, 415 compressed, 503 too many bodies at a time.
     """
-    image = picture(data, number, preprocess.config, limits, None if whole else preprocess.sufficient)
-    return preprocess.pixels(image).numpy(), preprocess.geometry(size_of(image))
+    limits = slot.service.limits
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise unsupported("compressed bodies are not supported; send it uncompressed")
+    too_large = Refused(413, f"the body has more than {limits.max_body} bytes (--max-body)", "body too large")
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdecimal():
+        raise malformed("Content-Length is no number")
+    if int(declared) > limits.max_body:
+        raise too_large
+    body, stream, clock = bytearray(), request.stream(), asyncio.get_running_loop().time
+    started, values = clock(), 0
+    try:
+        while True:
+            async with asyncio.timeout_at(_deadline(started, len(body), limits)):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                return bytes(body)
+            if len(body) + len(chunk) > limits.max_body:
+                raise too_large
+            slot.hold(len(chunk))
+            if (rest := json_bytes - len(body)) > 0:
+                values += num_values(chunk[:rest])
+                require_few_values(values, limits)
+            body += chunk
+    except TimeoutError:
+        raise _too_slow(clock() - started, limits) from None
+    except ClientDisconnect:
+        raise Refused(400, "the body ended early", "body ended early") from None
 
 
 def shares(geometry: ImageGeometry) -> list[float]:
@@ -147,48 +121,14 @@ def shares(geometry: ImageGeometry) -> list[float]:
     return [side / length for side, length in zip(geometry.region, geometry.original[::-1] * 2, strict=True)]
 
 
-async def _chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives; stops where it exceeds a limit."""
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise HTTPException(415, "compressed bodies are not supported; send it uncompressed")
-    too_large = HTTPException(413, f"the body has more than {limits.max_body} bytes")
-    if int(request.headers.get("content-length", 0)) > limits.max_body:
-        raise too_large
-    size, stream = 0, request.stream()
-    deadline = asyncio.get_running_loop().time() + limits.body_seconds
-    try:
-        while True:
-            async with asyncio.timeout_at(deadline):
-                chunk = await anext(stream, None)
-            if chunk is None:
-                return
-            size += len(chunk)
-            if size > limits.max_body:
-                raise too_large
-            yield chunk
-    except TimeoutError:
-        raise HTTPException(408, f"the body did not arrive within {limits.body_seconds:g} s") from None
-    except ClientDisconnect:
-        raise HTTPException(400, "the body ended early") from None
+def _deadline(started: float, num_bytes: int, limits: Limits) -> float:
+    """When the next bytes must be there: the least rate, or else the time for a body."""
+    if not limits.min_rate:
+        return started + limits.body_seconds
+    return started + min(limits.body_seconds, max(GRACE, num_bytes / limits.min_rate))
 
 
-async def _multipart(request: Request, limits: Limits) -> list[bytes]:
-    parser = _InMemory(request.headers, _chunks(request, limits), max_files=limits.images, max_fields=limits.images)
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if error.message.startswith("Too many files"):
-            require_few(limits.images + 1, limits)
-        raise HTTPException(400, "the body is no valid multipart/form-data") from None
-    try:
-        return [await part.read() for _, part in form.multi_items() if isinstance(part, UploadFile)]
-    finally:
-        await form.close()
-
-
-def _json(body: bytes, limits: Limits) -> list[bytes]:
-    value = parsed(body)
-    images = value.get("images")
-    if set(value) != {"images"} or not isinstance(images, list):
-        raise HTTPException(400, 'the body is not {"images": ["<base64>", ...]}')
-    return unpacked(images, limits)
+def _too_slow(taken: float, limits: Limits) -> Refused:
+    if taken >= limits.body_seconds:
+        return Refused(408, f"the body did not arrive within {limits.body_seconds:g} s (--body-seconds)", "slow body")
+    return Refused(408, f"the body came at less than {limits.min_rate:g} bytes a second (--min-rate)", "slow body")

@@ -6,26 +6,22 @@ import asyncio
 import base64
 import io
 from collections.abc import AsyncIterator, Sequence
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
-from starlette.exceptions import HTTPException
-from torch import Tensor
 
-from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import did_you_mean
-from vitrail.explain import PatchMap, compare, comparing, method_names, method_options, named_output
-from vitrail.explain.overlay import overlay
+from vitrail.explain import compare, comparing, method_names, method_options, named_output
 from vitrail.predictions import Prediction, SpatialPrediction
 from vitrail.serve.jobs.embed import Embed
 from vitrail.serve.jobs.explain import Explain
 from vitrail.serve.jobs.patches import Patches
 from vitrail.serve.jobs.predict import Predict
-from vitrail.serve.limits import Limits
-from vitrail.serve.requests import OPENAPI, encoded_images, fit_image, picture, shares
-from vitrail.serve.service import Fitted, QueueSlot, Service
+from vitrail.serve.reading import Fitted, drawn, fit_image
+from vitrail.serve.refusals import Refused
+from vitrail.serve.requests import OPENAPI, encoded_images, shares
+from vitrail.serve.service import QueueSlot, Service
 from vitrail.serve.worker import ServedModel
 
 MAX_TOP = 1000
@@ -45,7 +41,7 @@ async def current_service(request: Request) -> Service:
 
 
 async def queue_slot(service: Annotated[Service, Depends(current_service)]) -> AsyncIterator[QueueSlot]:
-    """Held until the response is sent; without one the body is not read."""
+    """What the request holds until the response is sent; where the queue is full its body is not read."""
     with service.queue_slot() as slot:
         yield slot
 
@@ -80,8 +76,7 @@ async def predict(
 ) -> JSONResponse:
     """The predictions of one or several images."""
     served = service.model(model)
-    images = await encoded_images(request, service)
-    slot.reserve(len(images))
+    images = await encoded_images(request, service, slot)
     found = await service.compute(served.name, Predict(), await decoded(images, service, served))
     predictions = [await service.in_thread(prediction_json, each, top) for each in found]
     return JSONResponse({"model": served.name, "predictions": predictions})
@@ -91,8 +86,7 @@ async def predict(
 async def embed(request: Request, service: CurrentService, slot: ReservedSlot, model: Model = None) -> JSONResponse:
     """The feature vectors of one or several images."""
     served = service.model(model)
-    images = await encoded_images(request, service)
-    slot.reserve(len(images))
+    images = await encoded_images(request, service, slot)
     vectors = await service.compute(served.name, Embed(), await decoded(images, service, served))
     return JSONResponse({"model": served.name, "embeddings": [vector.tolist() for vector in vectors]})
 
@@ -122,14 +116,13 @@ async def explain(
     """
     served = service.model(model)
     if method not in METHODS:
-        raise HTTPException(422, f"unknown method {method!r}; {did_you_mean(method, METHODS)}")
+        raise Refused(422, f"unknown method {method!r}; {did_you_mean(method, METHODS)}", "option")
     output = None if target is None else named_output(served.classes, target)
     asked = {"layer": layer, "head": head, "target": output, "patch": patch}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    images = await encoded_images(request, service)
+    images = await encoded_images(request, service, slot)
     if len(images) > (2 if method in COMPARING else 1):
-        raise HTTPException(413, TOO_MANY)
-    slot.reserve(len(images))
+        raise Refused(413, TOO_MANY, "too many images")
     seen = await decoded(images, service, served)
     if len(images) == 1:
         (maps,) = await service.compute(served.name, Explain(method, tuple(options.items())), seen)
@@ -140,8 +133,8 @@ async def explain(
         rows = [each.to_dict() for each in maps]
         return JSONResponse({"model": served.name, "method": method, "region": shares(seen[0][1]), "maps": rows})
     if not -len(maps) <= map < len(maps):
-        raise HTTPException(422, f"there is no map {map}; there are {len(maps)}")
-    drawing = await service.in_thread(_drawn, images[0], maps[map], served.preprocess, service.limits)
+        raise Refused(422, f"there is no map {map}; there are {len(maps)}", "option")
+    drawing = await service.readers(drawn, images[0], maps[map], served.preprocess, service.limits)
     return Response(drawing, media_type="image/png")
 
 
@@ -164,24 +157,31 @@ def about(served: ServedModel) -> dict[str, Any]:
     }
 
 
-async def only_image(request: Request, service: Service, served: ServedModel) -> tuple[bytes, Fitted]:
-    """The image of a request: its bytes, and as the model receives it.
+async def only_image(request: Request, service: Service, slot: QueueSlot, served: ServedModel) -> Fitted:
+    """The image of a request as the model receives it.
 
     Raises:
-        HTTPException: 413 there are several, or as :mod:`vitrail.serve.requests`.
+        Refused: 413 there are several, or as :mod:`vitrail.serve.requests`.
     """
-    images = await encoded_images(request, service)
+    images = await encoded_images(request, service, slot)
     if len(images) > 1:
-        raise HTTPException(413, TOO_MANY)
-    preprocess = Preprocess(served.preprocess)
-    seen = await service.in_thread(fit_image, images[0], 0, preprocess, service.limits, served.spatial)
-    return images[0], seen
+        raise Refused(413, TOO_MANY, "too many images")
+    (seen,) = await decoded(images, service, served)
+    return seen
 
 
 async def decoded(images: Sequence[bytes], service: Service, served: ServedModel) -> list[Fitted]:
-    """Each image at the model's input size. Raises HTTPException as ``requests.picture``."""
-    convert = partial(fit_image, preprocess=Preprocess(served.preprocess), limits=service.limits, whole=served.spatial)
-    return await asyncio.gather(*(service.in_thread(convert, data, i) for i, data in enumerate(images)))
+    """Each image at the model's input size. Raises Refused as ``reading.picture``, the first image's error first."""
+    settings = served.preprocess, service.limits, served.spatial
+    found = await asyncio.gather(
+        *(service.readers(fit_image, data, i, *settings) for i, data in enumerate(images)), return_exceptions=True
+    )
+    fitted = []
+    for each in found:
+        if isinstance(each, BaseException):
+            raise each
+        fitted.append(each)
+    return fitted
 
 
 def prediction_json(prediction: Prediction, top: int) -> dict[str, Any]:
@@ -193,13 +193,3 @@ def prediction_json(prediction: Prediction, top: int) -> dict[str, Any]:
     file = io.BytesIO()
     map_.save(file, "PNG", transparency=0)  # the background
     return values | {"map": base64.b64encode(file.getvalue()).decode()}
-
-
-def _drawn(data: bytes, found: PatchMap, config: PreprocessConfig, limits: Limits) -> bytes:
-    opened = picture(data, 0, config, limits)  # again: decoded pictures are too large to wait in a queue
-    if isinstance(opened, Tensor):
-        raise HTTPException(422, f"an image of {len(opened)} channels cannot be drawn; use format=json")
-    drawing = overlay(opened, found, Preprocess(config).region((opened.height, opened.width)))
-    file = io.BytesIO()
-    drawing.save(file, "PNG", compress_level=1)
-    return file.getvalue()

@@ -1,30 +1,31 @@
-"""The Open Inference Protocol, version 2, over REST (as KServe, Triton and OpenVINO implement it).
+"""The routes of the Open Inference Protocol, version 2, over REST (as KServe, Triton and OpenVINO implement it).
 
-A model takes either ``image`` (BYTES: encoded images, in base64) or ``pixels`` (UINT8: at its input size, before
-normalisation), and gives the numbers of its predictions (FP32) and each prediction as JSON (BYTES), in the pixels of
-what it was given. The extensions for binary tensors and for loading and unloading models are not implemented.
+With the extension for binary tensors, in requests and answers; :mod:`vitrail.serve.tensors` reads and writes both.
+Each model has one version, 1. The extensions for loading and unloading models and for shared memory are not there.
 Source: https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
 """
 
 from __future__ import annotations
 
 import json
-import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.responses import JSONResponse, Response
 
 from vitrail.data.transforms.geometry import ImageGeometry
+from vitrail.predictions import Prediction
 from vitrail.serve.jobs.predict import Predict
-from vitrail.serve.limits import Limits
-from vitrail.serve.requests import parsed, read, require_few, unpacked
+from vitrail.serve.refusals import Refused, malformed, unsupported
+from vitrail.serve.requests import RAW, media_type, read
+from vitrail.serve.tensors import VERSION, Asked, Size, answer, asked
 from vitrail.serve.v1 import CurrentService, ReservedSlot, decoded, prediction_json
 from vitrail.serve.worker import ServedModel, arrays
 from vitrail.version import __version__
 
+JSON_LENGTH = "Inference-Header-Content-Length"
 TOP = 5  # classes named in the JSON of a prediction
 TENSOR = {
     "type": "object",
@@ -32,11 +33,20 @@ TENSOR = {
         "name": {"type": "string", "enum": ["image", "pixels"]},
         "datatype": {"type": "string", "enum": ["BYTES", "UINT8"]},
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}},
-        "data": {"type": "array", "description": "Row by row, flat or nested; base64 texts for BYTES."},
+        "data": {
+            "type": "array",
+            "items": {},
+            "description": "Row by row, flat or nested; base64 texts for BYTES. Or binary_data_size in the parameters.",
+        },
+        "parameters": {"type": "object"},
     },
-    "required": ["name", "datatype", "shape", "data"],
+    "required": ["name", "datatype", "shape"],
 }
-NAMED = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+NAMED = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "parameters": {"type": "object"}},
+    "required": ["name"],
+}
 OPENAPI: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -48,12 +58,29 @@ OPENAPI: dict[str, Any] = {
                         "id": {"type": "string"},
                         "inputs": {"type": "array", "items": TENSOR, "minItems": 1, "maxItems": 1},
                         "outputs": {"type": "array", "items": NAMED},
+                        "parameters": {"type": "object"},
                     },
                     "required": ["inputs"],
                 }
-            }
+            },
+            RAW: {
+                "schema": {
+                    "type": "string",
+                    "format": "binary",
+                    "description": f"The JSON, of {JSON_LENGTH} bytes, then the binary data of the input.",
+                }
+            },
         },
-    }
+    },
+    "parameters": [
+        {
+            "name": JSON_LENGTH,
+            "in": "header",
+            "required": False,
+            "schema": {"type": "integer", "minimum": 0},
+            "description": "Bytes of the JSON before binary data; 0: the body is one encoded image.",
+        }
+    ],
 }
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
@@ -62,7 +89,7 @@ router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
 @router.get("")
 async def server() -> JSONResponse:
     """Server metadata."""
-    return JSONResponse({"name": "vitrail", "version": __version__, "extensions": []})
+    return JSONResponse({"name": "vitrail", "version": __version__, "extensions": ["binary_tensor_data"]})
 
 
 @router.get("/health/live")
@@ -77,13 +104,25 @@ async def ready(service: CurrentService) -> JSONResponse:
     return JSONResponse({"ready": service.ready}, 200 if service.ready else 400)
 
 
-@router.get("/models/{name}")
+async def known_version(version: Annotated[str, Path(description="There is only 1.")]) -> None:
+    """Raises Refused 404: a version that is not there."""
+    if version != VERSION:
+        raise Refused(404, f"there is no version {version!r}; each model has only version {VERSION}", "no such model")
+
+
+MODEL, VERSIONED = "/models/{name}", "/models/{name}/versions/{version}"
+OF_A_VERSION = [Depends(known_version)]
+
+
+@router.get(MODEL)
+@router.get(VERSIONED, dependencies=OF_A_VERSION)
 async def model(name: str, service: CurrentService) -> JSONResponse:
     """Model metadata: its tensors."""
     served = service.model(name)
     return JSONResponse(
         {
             "name": served.name,
+            "versions": [VERSION],
             "platform": f"vitrail_{served.task}",
             "inputs": [
                 {"name": "image", "datatype": "BYTES", "shape": [-1]},
@@ -97,88 +136,56 @@ async def model(name: str, service: CurrentService) -> JSONResponse:
     )
 
 
-@router.get("/models/{name}/ready")
+@router.get(f"{MODEL}/ready")
+@router.get(f"{VERSIONED}/ready", dependencies=OF_A_VERSION)
 async def model_ready(name: str, service: CurrentService) -> JSONResponse:
     """The model is ready."""
     served = service.model(name)
     return JSONResponse({"name": served.name, "ready": service.ready}, 200 if service.ready else 400)
 
 
-@router.post("/models/{name}/infer", openapi_extra=OPENAPI)
-async def infer(name: str, request: Request, service: CurrentService, slot: ReservedSlot) -> JSONResponse:
-    """Predictions as tensors."""
-    served = service.model(name)
-    if request.headers.get("content-type", "application/json").partition(";")[0].strip() != "application/json":
-        raise HTTPException(415, "send application/json; the extension for binary tensors is not supported")
-    body = await service.in_thread(parsed, await read(request, service.limits))
-    wanted = _wanted(body, served)
-    tensor = _only_input(body)
-    given = await service.in_thread(_pixels, tensor, served, service.limits)
-    slot.reserve(len(given))
-    if tensor["name"] == "image":
-        images = await decoded(given, service, served)
+@router.post(f"{MODEL}/infer", openapi_extra=OPENAPI, response_class=JSONResponse)
+@router.post(f"{VERSIONED}/infer", dependencies=OF_A_VERSION, openapi_extra=OPENAPI, response_class=JSONResponse)
+async def infer(name: str, request: Request, service: CurrentService, slot: ReservedSlot) -> Response:
+    """Predictions as tensors; as binary data where the request asks for it."""
+    served, limits = service.model(name), service.limits
+    length = _json_length(request)
+    known = [*served.arrays, "prediction"]
+    body = await read(request, slot, limits.max_body if length is None else length)
+    wanted = await service.readers.bulky(asked, body, length, _size(served), known, limits)
+    slot.reserve(wanted.num_images)
+    if wanted.pixels is None:
+        images = await decoded(wanted.images or [], service, served)
     else:
-        images = [(pixels, ImageGeometry.identity(served.preprocess.size)) for pixels in given]
+        images = [(pixels, ImageGeometry.identity(served.preprocess.size)) for pixels in wanted.pixels]
     predictions = await service.compute(served.name, Predict(), images)
-    found = {each["name"]: each for each in _outputs(predictions)}
-    answer = {"model_name": served.name, "outputs": [found[key] for key in wanted]}
-    return JSONResponse(answer | ({"id": body["id"]} if isinstance(body.get("id"), str) else {}))
+    body, json_bytes = await service.in_thread(_answer, served.name, wanted, predictions)
+    if json_bytes is None:
+        return Response(body, media_type="application/json")
+    return Response(body, headers={JSON_LENGTH: str(json_bytes)}, media_type=RAW)
 
 
-def _size(served: ServedModel) -> tuple[int, int, int]:
-    """(C, H, W)"""
+def _json_length(request: Request) -> int | None:
+    """Bytes of the JSON that binary data follows; None: the body is JSON alone."""
+    text = request.headers.get(JSON_LENGTH)
+    if text is None:
+        if media_type(request) not in ("", "application/json"):
+            raise unsupported(f"send application/json, or binary data with the header {JSON_LENGTH}")
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 12):
+        raise malformed(f"{JSON_LENGTH} must be the number of bytes of the JSON")
+    return int(text)
+
+
+def _size(served: ServedModel) -> Size:
     return served.preprocess.channels, *served.preprocess.size
 
 
-def _wanted(body: dict[str, Any], served: ServedModel) -> list[str]:
-    """Names of the requested outputs; all of them where none is."""
-    known = [*served.arrays, "prediction"]
-    asked = body.get("outputs") or [{"name": name} for name in known]
-    if not isinstance(asked, list) or not all(isinstance(each, dict) and each.get("name") in known for each in asked):
-        raise HTTPException(400, f"outputs must be a list of objects with a name of: {', '.join(known)}")
-    return [each["name"] for each in asked]
-
-
-def _only_input(body: dict[str, Any]) -> dict[str, Any]:
-    inputs = body.get("inputs")
-    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
-        raise HTTPException(400, "inputs must hold one tensor: image (BYTES) or pixels (UINT8)")
-    tensor: dict[str, Any] = inputs[0]
-    if (tensor.get("name"), tensor.get("datatype")) not in (("image", "BYTES"), ("pixels", "UINT8")):
-        raise HTTPException(400, "the input must be image with datatype BYTES, or pixels with datatype UINT8")
-    shape = tensor.get("shape")
-    if not isinstance(shape, list) or not all(type(size) is int and 0 < size < 2**31 for size in shape):
-        raise HTTPException(400, "shape must be a list of positive integers")
-    if not isinstance(tensor.get("data"), list):
-        raise HTTPException(400, "data must be a list")
-    return tensor
-
-
-def _pixels(tensor: dict[str, Any], served: ServedModel, limits: Limits) -> list[Any]:
-    """Encoded images, or pixels uint8 (C, H, W) each."""
-    shape, data = tensor["shape"], tensor["data"]
-    if tensor["name"] == "image":
-        if shape not in ([len(data)], [len(data), 1]) or not data:
-            raise HTTPException(400, f"shape {shape} does not fit {len(data)} images")
-        return unpacked([each[0] if isinstance(each, list) and len(each) == 1 else each for each in data], limits)
-    wanted = _size(served)
-    if tuple(shape[1:]) != wanted:
-        raise HTTPException(400, f"pixels of shape {shape} do not fit this model's {[-1, *wanted]}")
-    require_few(shape[0], limits)
-    try:
-        values = np.asarray(data).reshape(-1)
-    except ValueError:
-        raise HTTPException(400, "data is neither flat nor evenly nested") from None
-    if values.dtype.kind not in "iu" or len(values) != math.prod(shape) or values.min() < 0 or values.max() > 255:
-        raise HTTPException(400, f"data must be {math.prod(shape)} integers from 0 to 255")
-    return list(values.astype(np.uint8).reshape(shape))
-
-
-def _outputs(predictions: list[Any]) -> list[dict[str, Any]]:
-    tensors = []
-    for key in arrays(predictions[0]):
-        rows = np.stack([arrays(each)[key] for each in predictions])
-        shape = {"shape": list(rows.shape), "data": rows.reshape(-1).tolist()}
-        tensors.append({"name": key, "datatype": "FP32"} | shape)
+def _answer(model: str, wanted: Asked, predictions: Sequence[Prediction]) -> tuple[bytes, int | None]:
+    numbers = {
+        name: np.stack([arrays(each)[name] for each in predictions])
+        for name in arrays(predictions[0])
+        if name in wanted.outputs
+    }
     texts = [json.dumps(prediction_json(each, TOP), ensure_ascii=False) for each in predictions]
-    return [*tensors, {"name": "prediction", "datatype": "BYTES", "shape": [len(texts)], "data": texts}]
+    return answer(model, wanted, numbers, texts if "prediction" in wanted.outputs else [])

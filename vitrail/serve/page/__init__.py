@@ -6,7 +6,8 @@ from importlib.resources import files
 
 from fastapi import APIRouter
 from fastapi.responses import Response
-from starlette.exceptions import HTTPException
+
+from vitrail.serve.refusals import Refused
 
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FILES = {
@@ -33,6 +34,6 @@ async def part(name: str) -> Response:
 
 def _file(name: str) -> Response:
     if name not in FILES:
-        raise HTTPException(404, "there is no such file")
+        raise Refused(404, "there is no such file", "no such file")
     contents, kind = FILES[name]
     return Response(contents, media_type=kind)
