@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -186,9 +185,7 @@ def _summary(model: pooled.PooledModel) -> tuple[int, ...]:
 
 def _tokens(ours: str, first: int, last: int, dim: int) -> Rule:
     """Some of their tokens; our state dict has them in this order."""
-    return Rule(
-        ours, (TOKENS,), lambda found: found[0][first:last], lambda value: (value.reshape(last - first, dim),)
-    )
+    return Rule(ours, (TOKENS,), lambda found: found[0][first:last], lambda value: (value.reshape(last - first, dim),))
 
 
 def _normalisation(preprocess: PreprocessConfig | None, channels: int) -> tuple[list[float], list[float]]:
