@@ -78,8 +78,8 @@ def randomised(model: nn.Module) -> nn.Module:
 
 def tokens(task: Any, x: Tensor) -> Tensor:
     """All of the encoder's output tokens."""
-    found: Tensor = task.vit(x).tokens
-    return found
+    out: Tensor = task.vit(x).tokens
+    return out
 
 
 def huggingface(
@@ -143,11 +143,11 @@ def naflex(model: Any, x: Tensor) -> Tensor:
 
 def before_neck(model: Any, x: Tensor) -> Tensor:
     """SAM's tokens after the last block."""
-    found: list[Tensor] = []
-    hook = model.vision_encoder.layers[-1].register_forward_hook(lambda module, args, out: found.append(out))
+    outputs: list[Tensor] = []
+    hook = model.vision_encoder.layers[-1].register_forward_hook(lambda module, args, out: outputs.append(out))
     model(x)
     hook.remove()
-    return found[0].flatten(1, 2)
+    return outputs[0].flatten(1, 2)
 
 
 def radio(task: Any, x: Tensor) -> Tensor:
@@ -167,7 +167,9 @@ def torchvision_vit() -> nn.Module:
 def vit_pytorch_vit() -> nn.Module:
     from vit_pytorch import ViT
 
-    model: nn.Module = ViT(image_size=32, patch_size=8, num_classes=5, dim=64, depth=2, heads=1, mlp_dim=64)
+    model: nn.Module = ViT(
+        image_size=32, patch_size=8, num_classes=5, dim=64, depth=2, heads=2, dim_head=32, mlp_dim=64
+    )
     return model
 
 
@@ -186,6 +188,17 @@ def last(model: Any, x: Tensor) -> Tensor:
     return out
 
 
+def probabilities(model: Any, x: Tensor) -> Tensor:
+    """Of each query's classes, without "no object"."""
+    return logits(model, x).softmax(dim=-1)[..., :-1]
+
+
+def found(task: Any, x: Tensor) -> Tensor:
+    """The same of ours, without the boxes that follow."""
+    out: Tensor = task(x)[..., :-4]
+    return out
+
+
 def cases() -> list[Case]:
     """At least one of each dialect that a library here can run."""
     dinov2 = {"mlp_ratio": 2}
@@ -197,9 +210,7 @@ def cases() -> list[Case]:
         huggingface("hf_deit", "DeiTForImageClassificationWithTeacher", "DeiTConfig", logits),
         huggingface("hf_beit", "BeitForImageClassification", "BeitConfig", logits, use_relative_position_bias=True),
         huggingface("hf_dinov2", "Dinov2ForImageClassification", "Dinov2Config", logits, **dinov2),
-        huggingface(
-            "hf_dinov2_registers", "Dinov2WithRegistersModel", "Dinov2WithRegistersConfig", pooler, **dinov2
-        ),
+        huggingface("hf_dinov2_registers", "Dinov2WithRegistersModel", "Dinov2WithRegistersConfig", pooler, **dinov2),
         huggingface("hf_dinov3", "DINOv3ViTModel", "DINOv3ViTConfig", pooler, num_register_tokens=2),
         huggingface("hf_clip", "CLIPVisionModel", "CLIPVisionConfig", pooler),
         huggingface("hf_siglip", "SiglipVisionModel", "SiglipVisionConfig", pooler),
@@ -209,7 +220,7 @@ def cases() -> list[Case]:
         huggingface("hf_sam", "SamVisionModel", "SamVisionConfig", before_neck, tokens, **sam),
         huggingface("hf_radio", "RadioModel", "RadioConfig", lambda m, x: m(x).summary, radio, max_img_size=64),
         huggingface("hf_tipsv2", "Tipsv2VisionModel", "Tipsv2VisionConfig", pooler),
-        huggingface("hf_yolos", "YolosForObjectDetection", "YolosConfig", logits, lambda t, x: t(x)["logits"], **yolos),
+        huggingface("hf_yolos", "YolosForObjectDetection", "YolosConfig", probabilities, found, **yolos),
         timm("timm", "vit_base_patch16_224"),
         timm("timm", "vit_base_patch16_siglip_224"),
         timm("timm", "vit_small_patch14_reg4_dinov2"),
@@ -252,11 +263,13 @@ def compare(case: Case) -> Row:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         path = Path(folder) / "theirs"
         case.save(theirs, path)
-        found = open_checkpoint(path)
-        assert found.dialect == case.dialect, (found.dialect, case.dialect)
-        task = found.load().eval()
+        checkpoint = open_checkpoint(path)
+        assert checkpoint.dialect == case.dialect, (checkpoint.dialect, case.dialect)
+        task = checkpoint.load().eval()
         expected, ours = case.theirs(theirs, x), case.ours(task, x)
-        foreign.save(case.dialect, Path(folder) / "ours", Description.of(task, found.preprocess), task.state_dict())
+        foreign.save(
+            case.dialect, Path(folder) / "ours", Description.of(task, checkpoint.preprocess), task.state_dict()
+        )
         again = case.ours(open_checkpoint(Path(folder) / "ours").load().eval(), x)
     largest = expected.abs().max()
     differences = [((each - expected).abs().max() / largest).item() for each in (ours, again)]

@@ -136,9 +136,9 @@ def tiny_predictor():
     from vitrail.predictor import Predictor
     from vitrail.vit import ViTConfig
 
-    def build(task="classification", channels=3, pool=None, resize="crop", **model):
+    def build(task="classification", channels=3, pool=None, resize="crop", pooling=None, **model):
         size = {"image_size": (16, 24), "patch_size": 8, "dim": 32, "depth": 2, "heads": 2, "mlp_dim": 48}
-        config = {"model": ViTConfig(**size | {"channels": channels} | model), "pool": pool}
+        config = {"model": ViTConfig(**size | {"channels": channels} | model), "pool": pool, **(pooling or {})}
         if task == "regression":
             config |= {"targets": ("height", "weight"), "mean": (1.5, 60.0), "std": (0.5, 20.0)}
         else:

@@ -20,7 +20,7 @@ from vitrail.nn.attend import Attend, Located, at_layer, full
 from vitrail.nn.attention import Attention
 from vitrail.nn.block import Block
 from vitrail.nn.conv_stem import ConvStem
-from vitrail.nn.decomposed import Cells, DecomposedAttention
+from vitrail.nn.decomposed import DecomposedAttention
 from vitrail.nn.encoder import Encoder
 from vitrail.nn.features import Features as Features
 from vitrail.nn.init import Initialised, initialise
@@ -34,7 +34,7 @@ from vitrail.nn.windows import WindowConfig, Windows
 from vitrail.ops.channels import adapt_channels
 from vitrail.ops.grid import Grid, Pair, as_pair
 from vitrail.ops.patches import padded_cells
-from vitrail.ops.relative import offsets
+from vitrail.ops.relative import Cells, offsets
 from vitrail.ops.rope import rope_2d
 from vitrail.ops.tables import kept
 from vitrail.vit_config import ViTConfig as ViTConfig

@@ -13,13 +13,9 @@ from typing import Protocol, TypeAlias
 from torch import Tensor
 
 from vitrail.nn.block import Block
-from vitrail.nn.decomposed import Cells
+from vitrail.nn.located import Positions as Positions
 from vitrail.nn.rotary import LayerRotations
-from vitrail.ops.relative import Offsets
-from vitrail.ops.rope import Rotation
 
-Positions: TypeAlias = Rotation | Offsets | Cells | None
-"""What attention needs of where the tokens are: a rotation, offsets, their grid, or nothing."""
 Located: TypeAlias = Positions | LayerRotations
 """The same for all layers: one for each, or one for all."""
 

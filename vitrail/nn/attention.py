@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.nn.init import Initialised, separate_xavier_, zeros_if_any_
+from vitrail.nn.located import Positions
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.ops.attention import attention
 from vitrail.ops.grid import Pair
 from vitrail.ops.relative import Offsets
-from vitrail.ops.rope import Rotation, rotate
+from vitrail.ops.rope import rotate
 
 
 class Attention(Initialised):
@@ -63,7 +64,7 @@ class Attention(Initialised):
         separate_xavier_(self.qkv.weight, 3)
         zeros_if_any_(self.qv_bias)
 
-    def forward(self, x: Tensor, positions: Rotation | Offsets | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, positions: Positions = None, mask: Tensor | None = None) -> Tensor:
         """B T D → B T D.
 
         Args:
@@ -91,13 +92,11 @@ class Attention(Initialised):
         """The heads through the output projection: B H T d → B T D."""
         return self.out(self.inner_norm(mixed.transpose(1, 2).flatten(2)))
 
-    def weights(self, x: Tensor, positions: Rotation | Offsets | None = None, mask: Tensor | None = None) -> Tensor:
+    def weights(self, x: Tensor, positions: Positions = None, mask: Tensor | None = None) -> Tensor:
         """The attention matrix softmax(Q Kᵀ / √d): B T D → B H T T, rows sum to 1; mask as of :meth:`forward`."""
         return self.openly(x, positions, mask)[1]
 
-    def openly(
-        self, x: Tensor, positions: Rotation | Offsets | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def openly(self, x: Tensor, positions: Positions = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What :meth:`forward` returns, by a product with the attention matrix, and what :meth:`weights` does."""
         q, k, v = self.project(x, positions)
         scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5
@@ -105,7 +104,7 @@ class Attention(Initialised):
         weights = (scores if bias is None else scores + bias).softmax(dim=-1)
         return self.join(weights @ v), weights
 
-    def project(self, x: Tensor, positions: Rotation | Offsets | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, positions: Positions = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each B H T d, normalised and rotated where the model uses it."""
         q, k, v = (part.transpose(1, 2) for part in self.separate(x))
         q, k = self.q_norm(q), self.k_norm(k)
@@ -129,7 +128,7 @@ class Attention(Initialised):
         q, k, v = torch.unbind(self.qkv.weight.unflatten(0, (3, -1)))
         return q, k, v
 
-    def _bias(self, positions: Rotation | Offsets | None, like: Tensor, mask: Tensor | None = None) -> Tensor | None:
+    def _bias(self, positions: Positions, like: Tensor, mask: Tensor | None = None) -> Tensor | None:
         """What is added to the scores, broadcastable to B H T T; None: nothing."""
         if mask is not None:
             assert self.relative is None, "a relative bias takes the place of the mask"
@@ -143,7 +142,7 @@ class Attention(Initialised):
 class AttentionPattern(Protocol):
     """Which tokens of a block attend to which."""
 
-    def __call__(self, module: Attention, x: Tensor, positions: Rotation | Offsets | None) -> Tensor:
+    def __call__(self, module: Attention, x: Tensor, positions: Positions) -> Tensor:
         """What the block's attention module makes of its input: B T D → B T D."""
 
     def mask(self, x: Tensor) -> Tensor | None:
@@ -161,7 +160,7 @@ class Masked:
 
     allowed: Tensor | None = None
 
-    def __call__(self, module: Attention, x: Tensor, positions: Rotation | Offsets | None) -> Tensor:
+    def __call__(self, module: Attention, x: Tensor, positions: Positions) -> Tensor:
         y: Tensor = module(x, positions, self.allowed)
         return y
 

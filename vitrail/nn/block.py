@@ -14,11 +14,10 @@ from vitrail.nn.attention import Attention, AttentionPattern
 from vitrail.nn.drop import DropPath
 from vitrail.nn.init import Initialised
 from vitrail.nn.layer import Layer
+from vitrail.nn.located import Positions
 from vitrail.nn.mlp import Mlp, MlpKind, SwiGLU
 from vitrail.nn.normed_mlp import NormedMlp, NormedSwiGLU
 from vitrail.nn.relative_bias import RelativeBias
-from vitrail.ops.relative import Offsets
-from vitrail.ops.rope import Rotation
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
@@ -128,7 +127,7 @@ class Block(Layer):
     def forward(
         self,
         x: Tensor,
-        positions: Rotation | Offsets | None = None,
+        positions: Positions = None,
         attention: AttentionPattern | None = None,
     ) -> Tensor:
         """B T D → B T D.
@@ -158,7 +157,7 @@ class Block(Layer):
             return x + self.branch2(self.norm2(self.mlp(x)))
         return self.norm2(x + self.branch2(self.mlp(x)))
 
-    def _attended(self, x: Tensor, positions: Rotation | Offsets | None, attention: AttentionPattern | None) -> Tensor:
+    def _attended(self, x: Tensor, positions: Positions, attention: AttentionPattern | None) -> Tensor:
         before = self.before_attention(x)
         return self.attention(before, positions) if attention is None else attention(self.attention, before, positions)
 

@@ -8,7 +8,6 @@ Shapes: B images, (h, w) token grid, T = h·w tokens without any before them, H 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -19,9 +18,9 @@ from torch import Tensor, nn
 from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.nn.attention import Attention
+from vitrail.nn.located import Positions
 from vitrail.ops.grid import Pair
-from vitrail.ops.relative import Offsets
-from vitrail.ops.rope import Rotation
+from vitrail.ops.relative import Cells
 from vitrail.ops.windows import from_windows, to_windows
 
 
@@ -36,13 +35,6 @@ class DecomposedConfig:
 
     window: Annotated[int, Field(gt=0, le=1024)] = 14
     global_layers: tuple[Annotated[int, Field(ge=0)], ...] = ()
-
-
-@dataclass(frozen=True)
-class Cells:
-    """The tokens are the cells of a grid, row by row."""
-
-    grid: Pair
 
 
 class DecomposedAttention(Attention):
@@ -70,9 +62,7 @@ class DecomposedAttention(Attention):
     def needs_grid(self) -> bool:
         return True
 
-    def forward(
-        self, x: Tensor, positions: Rotation | Offsets | Cells | None = None, mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, positions: Positions = None, mask: Tensor | None = None) -> Tensor:
         """B T D → B T D.
 
         Raises:
@@ -86,9 +76,7 @@ class DecomposedAttention(Attention):
         mixed = self._attend(windows, (self.window, self.window))
         return from_windows(mixed[:, None], positions.grid, self.window)[:, 0]
 
-    def openly(
-        self, x: Tensor, positions: Rotation | Offsets | Cells | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def openly(self, x: Tensor, positions: Positions = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As of :class:`Attention`; only where all tokens attend to all.
 
         Raises:
@@ -96,7 +84,8 @@ class DecomposedAttention(Attention):
         """
         if self.window or mask is not None or not isinstance(positions, Cells):
             raise UserError(
-                "attention in windows of decomposed positions has no matrix over all tokens; take a layer of decomposed.global_layers"
+                "attention in windows of decomposed positions has no matrix over all tokens; "
+                "take a layer of decomposed.global_layers"
             )
         q, k, v = self.project(x)
         scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5 + self.bias(q, positions.grid)

@@ -51,7 +51,7 @@ def interpolation_matrix(old: int, new: int, rule: Resampling, ratio: float | No
 def interpolate(table: Tensor, old: Pair, new: Pair, rule: Resampling) -> Tensor:
     """(L, h·w, D) on grid ``old`` → (L, h'·w', D) on grid ``new``: what :func:`vitrail.ops.positions.resample` does."""
     if rule == "bilinear_crop":
-        ratio = max(old) / torch.sym_max(*new)
+        ratio: float = max(old) / torch.sym_max(*new)  # type: ignore[assignment]  # or a symbol of it
         rows, columns = (interpolation_matrix(o, n, "bilinear", ratio) for o, n in zip(old, new, strict=True))
     else:
         rows, columns = (interpolation_matrix(o, n, rule) for o, n in zip(old, new, strict=True))

@@ -26,6 +26,13 @@ class Offsets:
     index: Tensor
 
 
+@dataclass(frozen=True)
+class Cells:
+    """The tokens are the cells of a grid, row by row: all that a bias which is computed of the queries needs."""
+
+    grid: Pair
+
+
 def num_entries(grid: Pair, class_token: bool) -> int:
     """Length of the table: every offset between two patches, then what concerns the class token."""
     return (2 * grid[0] - 1) * (2 * grid[1] - 1) + (NUM_CLASS_ENTRIES if class_token else 0)

@@ -16,14 +16,13 @@ from torch.nn.functional import layer_norm, mse_loss
 from vitrail.config import config
 from vitrail.data.batch import Batch
 from vitrail.nn.block import Block, BlockConfig
-from vitrail.nn.decomposed import Cells
 from vitrail.nn.init import initialise
 from vitrail.nn.rotary import of_patches
 from vitrail.ops.grid import Pair
 from vitrail.ops.masking import Mask, mask_by_noise, take
 from vitrail.ops.patches import patchify, unpatchify
 from vitrail.ops.positions import sincos_2d
-from vitrail.ops.relative import Offsets
+from vitrail.ops.relative import Cells, Offsets
 from vitrail.pretrain import Pretraining
 from vitrail.self_supervision.panels import Panel
 from vitrail.self_supervision.views import uniform

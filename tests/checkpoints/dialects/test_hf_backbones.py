@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from hf_reference import LABELS, NAMES, SIZES, build, config_of, images, read, read_bare, theirs_of, write
+from hf_reference import LABELS, NAMES, SIZES, build, config_of, images, read, read_bare, theirs_of
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
