@@ -19,7 +19,8 @@ import numpy as np
 from torch import Tensor
 
 from vitrail.data.media.decode import BadImage, TooManyPixels, decode
-from vitrail.data.media.formats import Broken, sniff
+from vitrail.data.media.formats import sniff
+from vitrail.data.media.limits import Broken
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, size_of
 from vitrail.explain import PatchMap
