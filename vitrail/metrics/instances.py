@@ -124,3 +124,7 @@ class Masks:
         tight = boxes.xyxy_to_xywh(boxes.of_masks(masks)).tolist()
         shapes = [rle.compressed(mask.numpy()) for mask in masks]
         return [{"segmentation": shape, "bbox": box} for shape, box in zip(shapes, tight, strict=True)]
+
+    def ignored(self, true: TrueObjects) -> Tensor:
+        """Those whose masks are not known, too."""
+        return true.ignored if true.outlined is None else true.ignored | ~true.outlined
