@@ -49,9 +49,11 @@ def check(
     as_json: Json = False,
     overrides: Set = (),
 ) -> int:
-    """Decode every image, and list each bad file with its cause, duplicates under two labels, and empty classes.
+    """Decode every image, and tell what is wrong and what training would silently do.
 
-    Exits with 2 where an image is bad.
+    Lists each bad file with its cause, duplicates under two labels, pictures that look the same in two splits, empty
+    and uneven classes, objects and pixels of each class with crowds and difficult objects apart, images without
+    labels, and files that are not 8-bit grey or RGB. Exits with 2 where an image is bad, or nothing can be learned.
 
     Examples
       vitrail data check photos/
@@ -66,6 +68,8 @@ def check(
         print_json(report.to_dict())
     else:
         print("\n".join(report.lines()))
+    if not report.bad and report.refusal is not None:
+        raise UserError(f"{spec!r} cannot be learned from: {report.refusal}")
     if not report.ok:
         others = f" (and {len(report.bad) - 1:,} more)" if len(report.bad) > 1 else ""
         raise UserError(f"{report.bad[0]}{others}; repair or remove what is bad, or train with --on-bad skip")
@@ -132,11 +136,13 @@ def convert(
     out: Annotated[Path, Parameter(help="A new folder.")],
     /,
     *,
-    to: Annotated[str, Parameter("--to", help="coco, coco_panoptic, voc, yolo or masks.")],
+    to: Annotated[str, Parameter("--to", help="coco, coco_panoptic, voc, yolo, masks or csv.")],
     kind: Kind = "auto",
     overrides: Set = (),
 ) -> None:
-    """Write a data set of boxes, masks or class maps in another format, with copies of its images.
+    """Write a data set in another format, with copies of its images.
+
+    Of masks, class maps can be written, and of class maps their connected parts as masks or boxes.
 
     Examples
       vitrail data convert scenes/ scenes-coco --to coco
@@ -145,9 +151,8 @@ def convert(
     from vitrail import registry
     from vitrail.data.inspection.convert import convert as write
 
-    if kind == "auto" and len(held := registry.load("data.writers", to).KINDS) == 1:
-        kind = held[0]
-    written = write(_open(spec, False, False, (f"kind={kind}", "val_fraction=0", *overrides)), out, to)
+    splits = _to_write(spec, registry.load("data.writers", to).KINDS, kind, overrides)
+    written = write(splits, out, to)
     print(f"wrote {', '.join(f'{count:,} {split}' for split, count in written.items())} images to {out} as {to}")
     name_next("data", "check", out)
 
@@ -178,6 +183,22 @@ def inspect(
         count += 1
     print(f"drew {count} of {len(source):,} {split} images into {out}")
     name_next("train", spec)
+
+
+def _to_write(spec: str, held: tuple[str, ...], kind: str, overrides: tuple[str, ...]) -> Splits:
+    """The data with targets that a format holds: as it has them, read as another kind, or made such."""
+    from vitrail.data.inspection.adapting import adapted
+    from vitrail.errors import UserError
+
+    splits = _open(spec, False, False, (f"kind={kind}", "val_fraction=0", *overrides))
+    if splits.kind in held or kind != "auto":
+        return splits
+    for other in held:
+        try:
+            return _open(spec, False, False, (f"kind={other}", "val_fraction=0", *overrides))
+        except UserError:
+            continue
+    return adapted(splits, held)
 
 
 def _open(spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple[str, ...]) -> Splits:

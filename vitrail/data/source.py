@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 
 from vitrail import console, registry
 from vitrail.config import config
-from vitrail.data import targets
+from vitrail.data import layouts, targets
 from vitrail.data.division import divide
 from vitrail.data.indexing.labels import NO_LABELS
 from vitrail.data.targets import Column, Labels, TargetKind
@@ -140,6 +140,7 @@ class Source(ABC):
         kind: the name of the target kind (:mod:`vitrail.data.targets`).
         classes: K class names; for numbers the K target names; for ``none`` nothing.
         channels: of the stored images, or None where it is known only after reading the files.
+        remarks: what `data check` says of the files as a whole, such as labels without an image.
         groups, times: of each sample, int64 and float64 (N,), where the config names such columns of a table.
     """
 
@@ -149,6 +150,7 @@ class Source(ABC):
     channels: int | None = None
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
+    remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         named = (
@@ -191,6 +193,7 @@ class Source(ABC):
             channels=self.channels,
             groups=None if self.groups is None else self.groups[own],
             times=None if self.times is None else self.times[own],
+            remarks=self.remarks,
         )
 
     def labelled(self, labels: Labels) -> Source:
@@ -317,7 +320,7 @@ def open_source(config: SourceConfig) -> Splits:
         except UserError as error:
             console.note(f"labels auto: none ({error})")
         return open_source(dataclasses.replace(config, labelled=False))
-    name, module = _find(config.spec)
+    name, module = _find(config)
     found = module.load(config)
     if not config.labelled:
         found = {split: source.unlabelled() for split, source in found.items()}
@@ -368,7 +371,8 @@ def _parse(spec: str) -> tuple[str | None, str]:
     return None, spec
 
 
-def _find(spec: str) -> tuple[str, SourceModule]:
+def _find(config: SourceConfig) -> tuple[str, SourceModule]:
+    spec = config.spec
     name, location = _parse(spec)
     if name is not None:
         return name, _load(name)
@@ -378,12 +382,15 @@ def _find(spec: str) -> tuple[str, SourceModule]:
         claims.remove("folder")  # any folder looks like an image folder
     if len(claims) > 1:
         raise UserError(f"{spec!r} could be {' or '.join(claims)}; write {claims[0]}:{spec} to choose")
+    if claims and claims[0] in ("folder", "zip") and config.labelled:
+        layouts.refuse_incomplete(spec, Path(location).expanduser())
     if claims:
         return claims[0], _load(claims[0])
     path = Path(location).expanduser()
     if path.exists():
         raise UserError(
-            f"{spec!r} is no data that Vitrail reads; give a folder, .csv, .tsv, .npz, .tar, .zip, .json or .yaml"
+            f"{spec!r} is no data that Vitrail reads; give a folder, .csv, .tsv, .npz, .tar, .zip, .json or .yaml, "
+            "or the folder that holds it and its images"
         )
     nearby = [str(path.with_name(each.name)) for each in path.parent.iterdir()] if path.parent.is_dir() else []
     raise UserError(f"there is no file, folder or data source {spec!r}; {did_you_mean(spec, [*known, *nearby])}")

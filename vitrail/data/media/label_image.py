@@ -25,6 +25,8 @@ class LabelImage(NamedTuple):
     """uint8 (H, W, 3), of a palette too; None where there are grey levels alone."""
     lossy: bool
     """The format changes values a little."""
+    mode: str = "L"
+    """As Pillow calls what is stored; with ``RGB`` and the like numbers are greys that are written as colours."""
 
 
 def decode_label(data: bytes, *, max_pixels: int = MAX_PIXELS) -> LabelImage:
@@ -64,8 +66,8 @@ def _split(image: Image.Image, lossy: bool) -> LabelImage:
         return LabelImage(np.array(image)[..., 0], None, lossy)
     pixels = np.array(image.convert("RGB"))
     if (pixels[..., :1] == pixels).all():
-        return LabelImage(pixels[..., 0], None, lossy)
-    return LabelImage(None, pixels, lossy)
+        return LabelImage(pixels[..., 0], None, lossy, image.mode)
+    return LabelImage(None, pixels, lossy, image.mode)
 
 
 def _numbers(pixels: np.ndarray) -> np.ndarray:

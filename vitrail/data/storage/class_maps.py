@@ -92,11 +92,11 @@ def _listed(values: list[int]) -> str:
 def _nearest(levels: list[int], *, lossy: bool) -> Reading:
     """The place of a level; of values between them that of the nearest, or none."""
     if lossy:
-        return Reading(_table(levels, list(range(len(levels)))))
+        return Reading(_table(levels, list(range(len(levels)))), levels=True)
     table = np.arange(256)
     table[np.arange(256) < IGNORE] = np.maximum(np.arange(IGNORE), len(levels))  # what is no level stays unknown
     table[levels] = np.arange(len(levels))
-    return Reading(table.astype(np.uint8))
+    return Reading(table.astype(np.uint8), levels=True)
 
 
 def _table(levels: list[int], numbers: list[int]) -> np.ndarray:

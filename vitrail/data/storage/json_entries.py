@@ -169,3 +169,18 @@ class _Text:
         self._before += self._at
         self._window, self._at = rest + self._decoder.decode(data, self._ended), 0
         return True
+
+
+def read_json(file: Path) -> Any:
+    """The content of a whole file.
+
+    Raises:
+        UserError: it cannot be read, or is no JSON.
+    """
+    try:
+        with open_regular(file) as stream:
+            return json.loads(stream.read())
+    except BadImage as error:
+        raise UserError(f"{file} {error}; check the path") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is no JSON: {str(error).splitlines()[0]}; write it again") from None

@@ -30,12 +30,14 @@ class Reading:
         colours: uint8 (K, 3), whose place is the number; they go before ``values`` where all are known.
         numbers: uint8 (K,), the number of each colour in their place.
         indexed: places in a palette, and grey levels, go before colours.
+        levels: numbers are grey levels, which colours with three equal parts are too.
     """
 
     values: np.ndarray
     colours: np.ndarray | None = None
     numbers: np.ndarray | None = None
     indexed: bool = False
+    levels: bool = False
 
     def of(self, image: LabelImage) -> np.ndarray:
         """uint8 (H, W). Raises BadImage for colours that are of no class."""
@@ -43,21 +45,20 @@ class Reading:
             found = self._by_colour(image)
             if found is not None:
                 return found
-        if image.numbers is None:
-            assert image.colours is not None
-            shown = ",".join(map(str, image.colours[self._odd(image.colours)].tolist()))
-            if self.colours is None:
-                raise BadImage(f"holds colours, such as {shown}, where a number a pixel is wanted; name them in {EXAMPLE}")
-            raise BadImage(f"has the colour {shown}, which is of no class")
+        if image.numbers is None or (image.mode not in NUMBERS and not self.levels):
+            shown = ",".join(map(str, self._odd(_pixels(image))))
+            if self.colours is not None:
+                raise BadImage(f"has the colour {shown}, which is of no class")
+            raise BadImage(
+                f"holds colours (mode {image.mode}), such as {shown}, where a number a pixel is wanted; write grey "
+                f"levels, or name the colours in {EXAMPLE}"
+            )
         return np.asarray(self.values[image.numbers])
 
     def _by_colour(self, image: LabelImage) -> np.ndarray | None:
         """None where a colour is of no class."""
         assert self.colours is not None
-        pixels = image.colours
-        if pixels is None:
-            assert image.numbers is not None
-            pixels = np.repeat(image.numbers[..., None], 3, axis=2)
+        pixels = _pixels(image)
         codes, places = np.unique(_codes(pixels), return_inverse=True)
         known = _codes(self.colours)
         order = np.argsort(known)
@@ -70,14 +71,17 @@ class Reading:
         numbers = np.arange(len(known), dtype=np.uint8) if self.numbers is None else self.numbers
         return np.asarray(numbers[at][places.reshape(pixels.shape[:2])])
 
-    def _odd(self, pixels: np.ndarray) -> tuple[int, int]:
-        """A place with a colour that is of no class."""
-        known = _codes(pixels[:0] if self.colours is None else self.colours).ravel()
-        grey = (pixels == pixels[..., :1]).all(axis=2) if self.colours is None else False
-        row, column = np.argwhere(~np.isin(_codes(pixels), known) & ~np.asarray(grey))[0].tolist()
-        return row, column
+    def _odd(self, pixels: np.ndarray) -> list[int]:
+        """A colour (3,) that is of no class."""
+        found = np.unique(pixels.reshape(-1, 3), axis=0)
+        if self.colours is not None:
+            found = found[~np.isin(_codes(found), _codes(self.colours))]
+        found = found[np.argsort(-np.ptp(found.astype(np.int64), axis=1), kind="stable")]  # greys last
+        return [int(part) for part in found[0]]
 
 
+NUMBERS = ("L", "P", "LA", "1")
+"""Modes of images that hold numbers."""
 AS_IT_IS = Reading(np.arange(256, dtype=np.uint8))
 
 
@@ -89,6 +93,14 @@ def standard_colours() -> np.ndarray:
         for channel in range(3):
             colours[:, channel] |= (numbers >> (3 * bit + channel) & 1) << (7 - bit)
     return colours.astype(np.uint8)
+
+
+def _pixels(image: LabelImage) -> np.ndarray:
+    """The colours of an image, uint8 (H, W, 3)."""
+    if image.colours is not None:
+        return image.colours
+    assert image.numbers is not None
+    return np.repeat(image.numbers[..., None], 3, axis=2)
 
 
 def _codes(pixels: np.ndarray) -> np.ndarray:

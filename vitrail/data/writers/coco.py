@@ -61,7 +61,8 @@ def _entries(found: Annotations, index: int, image_id: int, *, start: int) -> li
         if found.difficult is not None and found.difficult[row]:
             entry["ignore"] = 1
         if isinstance(found.masks, Outlines):
-            entry["segmentation"] = found.masks.shape(row)
+            if (shape := found.masks.shape(row)) is not None:
+                entry["segmentation"] = shape
         elif objects.masks is not None:
             entry["segmentation"] = rle.compressed(objects.masks[place].numpy())
         entries.append(entry)

@@ -34,7 +34,7 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
                     continue
                 height, width = found.sizes[found.rows[index]].tolist()
                 numbers = _box(found.boxes_xyxy[row].astype(np.float64))
-                if masks is not None:
+                if masks is not None and (found.outlined is None or found.outlined[row]):
                     numbers = _ring(found, row, masks[place].numpy()).ravel()
                     empty += not len(numbers)
                 shares = numbers / np.resize((width, height), len(numbers))
