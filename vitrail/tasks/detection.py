@@ -267,7 +267,9 @@ class Task(Detector):
     def capacity(self) -> tuple[int, str]:
         """Its queries, of which so many are predicted."""
         queries, most = self.config.decoder.num_queries, self.config.max_detections
-        return (queries, "task_options.decoder.num_queries") if queries <= most else (most, "task_options.max_detections")
+        return (
+            (queries, "task_options.decoder.num_queries") if queries <= most else (most, "task_options.max_detections")
+        )
 
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the mean of the patches, B D."""

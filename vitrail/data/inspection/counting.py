@@ -94,8 +94,9 @@ def uneven(counts: SplitCounts) -> str | None:
             ratio = some[most] / some[least]
             return (
                 f"uneven classes: {some[most]:,} {what} of {most} and {some[least]:,} of {least}, {ratio:,.0f} to 1; "
-                "see --balance" if what == "images" else
-                f"uneven classes: {some[most]:,} {what} of {most} and {some[least]:,} of {least}, {ratio:,.0f} to 1"
+                "see --balance"
+                if what == "images"
+                else f"uneven classes: {some[most]:,} {what} of {most} and {some[least]:,} of {least}, {ratio:,.0f} to 1"
             )
     return None
 

@@ -81,7 +81,9 @@ def thumbnail(image: Image.Image) -> np.ndarray:
     """The greys of a picture, uint8 (T, T), each the mean of its part."""
     size = (THUMBNAIL, THUMBNAIL)
     grey = image.convert("RGB").convert("L") if image.mode not in ("L", "RGB") else image.convert("L")
-    return np.asarray(grey.resize(size, Image.Resampling.BOX if min(image.size) >= 2 * THUMBNAIL else Image.Resampling.BILINEAR))
+    return np.asarray(
+        grey.resize(size, Image.Resampling.BOX if min(image.size) >= 2 * THUMBNAIL else Image.Resampling.BILINEAR)
+    )
 
 
 def _run(source: Source, channels: int, chunks: list[range], workers: int) -> Iterator[Inspection]:

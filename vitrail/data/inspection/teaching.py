@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from vitrail.data.source import Source
 
-
 BY_DEFAULT = (100, "task_options.max_detections")
 """What a detector finds where nothing else is set: more than COCO's measures count needs another setting."""
 

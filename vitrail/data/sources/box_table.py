@@ -31,7 +31,9 @@ def load(config: SourceConfig) -> dict[str, Source]:
     """Raises UserError for a table without the columns, and with all flaws for rows that are no boxes."""
     files = _files(config.path)
     if not files:
-        raise UserError(f"{config.path} is no table of boxes; name its columns {', '.join((PATHS[0], CLASSES[0], *BOXES[0]))}")
+        raise UserError(
+            f"{config.path} is no table of boxes; name its columns {', '.join((PATHS[0], CLASSES[0], *BOXES[0]))}"
+        )
     scenes: dict[str, list[SceneImage]] = {}
     folders: dict[str, list[Path]] = {}
     for split, file in files.items():

@@ -138,7 +138,9 @@ class _Table:
             if number in own:
                 self._flaw(place, "annotation", f"has the segment {number} twice")
             elif label is None:
-                self._flaw(place, "annotation", f"has the category {segment.get('category_id')!r}, which is not in the file")
+                self._flaw(
+                    place, "annotation", f"has the category {segment.get('category_id')!r}, which is not in the file"
+                )
             elif isinstance(label, str):
                 self._flaw(place, "annotation", f"has an {unknown_class(label, self.classes)}")
             else:

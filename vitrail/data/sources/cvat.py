@@ -68,7 +68,9 @@ def _image(file: Path, place: int, element: ElementTree.Element) -> SceneImage:
                 else:
                     image.box(name, left, top, right - left, bottom - top)
             elif shape.tag == "polygon":
-                image.outline(name, [[float(v) for point in shape.get("points", "").split(";") for v in point.split(",")]])
+                image.outline(
+                    name, [[float(v) for point in shape.get("points", "").split(";") for v in point.split(",")]]
+                )
             elif shape.tag == "ellipse":
                 image.ellipse(name, *(float(shape.get(key, "")) for key in ("cx", "cy", "rx", "ry")))
             elif shape.tag == "mask":

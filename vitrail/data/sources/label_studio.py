@@ -75,7 +75,9 @@ def _regions(task: dict[str, Any]) -> list[list[dict[str, Any]]]:
 def _picture(task: dict[str, Any]) -> str:
     data = task.get("data", task)
     texts = [str(value) for value in data.values() if isinstance(value, str)] if isinstance(data, dict) else []
-    return next((text for text in texts if text.lower().endswith(SUFFIXES)), data.get("image", texts[0] if texts else ""))
+    return next(
+        (text for text in texts if text.lower().endswith(SUFFIXES)), data.get("image", texts[0] if texts else "")
+    )
 
 
 def _add(image: SceneImage, region: dict[str, Any], place: int) -> None:

@@ -106,7 +106,9 @@ def _classes(config: SourceConfig, splits: dict[str, MaskFolders], maps: dict[st
         reading, names = Reading(scene_classes.ade20k_values()), scene_classes.ade20k_classes(config.path)
     if reading is None:
         return class_maps(maps, known, _colours(config.path, splits))
-    console.note(f"masks: {len(names)} classes, whose numbers are read as {'Cityscapes' if 'ids' in name else 'ADE20K'} has them")
+    console.note(
+        f"masks: {len(names)} classes, whose numbers are read as {'Cityscapes' if 'ids' in name else 'ADE20K'} has them"
+    )
     read = {split: MapFiles(each.root, each.paths, each.rows, reading) for split, each in maps.items()}
     return ClassMaps(read, known or names)
 

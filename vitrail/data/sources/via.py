@@ -58,7 +58,9 @@ def _images(file: Path) -> list[SceneImage]:
             shape = region.get("shape_attributes")
             label = _label(region, attribute)
             if not isinstance(shape, dict) or label is None:
-                image.faults.append(f"image {place} ({entry.get('filename')}) has a region without shape or {attribute}")
+                image.faults.append(
+                    f"image {place} ({entry.get('filename')}) has a region without shape or {attribute}"
+                )
                 continue
             _add(image, label, shape)
         found.append(image)

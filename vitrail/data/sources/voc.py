@@ -165,7 +165,9 @@ def _semantic(root: Path, folders: VocFolders | None, config: SourceConfig) -> d
         classes = (BACKGROUND, *seen) if seen else ()
     if not classes:
         raise UserError(f'{root} names no classes; list them in {root / "classes.json"}, as ["{BACKGROUND}", "cat"]')
-    decided = class_maps({split: _maps(root, CLASS_MAPS, own, OBJECTS) for split, own in names.items()}, classes, colours)
+    decided = class_maps(
+        {split: _maps(root, CLASS_MAPS, own, OBJECTS) for split, own in names.items()}, classes, colours
+    )
     sources: dict[str, Source] = {}
     for split, maps in decided.maps.items():
         columns = Columns()

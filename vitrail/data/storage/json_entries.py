@@ -53,12 +53,11 @@ def read_entries(file: Path, sections: Mapping[str, object], wanted: str) -> Ite
             if text.look() != "{":
                 text.value()
                 raise UserError(f"{file} has no list {next(iter(sections))!r}{missing}")
-            for key in text.keys():
+            for key in text.members():
                 if key not in sections or text.look() != "[":
                     text.value()
                     continue
-                place = counts.setdefault(key, 0)
-                for place, entry in enumerate(text.items(), start=place):
+                for place, entry in enumerate(text.items(), start=counts.setdefault(key, 0)):
                     if not isinstance(entry, dict):
                         raise UserError(f"{file} has no list {key!r}{missing}")
                     yield key, place, entry
@@ -124,7 +123,7 @@ class _Text:
             self._at = end
             return value
 
-    def keys(self) -> Iterator[str]:
+    def members(self) -> Iterator[str]:
         """The keys of the object that begins here; whoever takes one reads its value."""
         for _ in self._parts("{", "}"):
             key = self.value()

@@ -58,7 +58,9 @@ def of_box(box_xyxy: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The pixels that a box touches, bool (H, W)."""
     left, top, right, bottom = np.nan_to_num(box_xyxy).tolist()
     mask = np.zeros(size, bool)
-    mask[max(math.floor(top), 0) : max(math.ceil(bottom), 0), max(math.floor(left), 0) : max(math.ceil(right), 0)] = True
+    mask[max(math.floor(top), 0) : max(math.ceil(bottom), 0), max(math.floor(left), 0) : max(math.ceil(right), 0)] = (
+        True
+    )
     return mask
 
 

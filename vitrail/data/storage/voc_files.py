@@ -205,7 +205,7 @@ class Pictures:
         groups = [same, [path for path in lonely if os.path.basename(path) == end], alone]
         for group in groups:
             exact = [path for path in group if os.path.basename(path) == end]
-            if exact or group is same and group:
+            if exact or (group is same and group):
                 return self._use((exact or group)[0])
             if len(group) == 1:
                 return self._use(group[0])

@@ -151,7 +151,7 @@ def _splits(written: dict[str, Any], bases: list[Path], file: Path, config: Sour
 
 
 def _place(bases: list[Path], written: str) -> Path | None:
-    """Exports are moved and unpacked: what is written is looked for by its end too, of which a folder's has two parts."""
+    """Exports are moved and unpacked: what is written is looked for by its end too, two parts of it for a folder."""
     written = written.replace("\\", "/").strip()
     parts = _parts(written)
     for base in bases:
@@ -213,4 +213,6 @@ def _looks_like_labels(file: Path) -> bool:
         lines = read_lines(file)[:3]
     except BadImage:
         return False
-    return bool(lines) and all(re.fullmatch(r"\d+(?:\.0*)?(?:\s+-?[\d.]+(?:[eE][+-]?\d+)?){4,}", line) for line in lines)
+    return bool(lines) and all(
+        re.fullmatch(r"\d+(?:\.0*)?(?:\s+-?[\d.]+(?:[eE][+-]?\d+)?){4,}", line) for line in lines
+    )

@@ -35,7 +35,9 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
                 found = annotations_of(source)
                 rows = [row for index in range(len(found)) for row in found.objects(index)]
                 left_out += int(found.ignored[rows].sum()) if rows else 0
-    return [f"left out: {left_out:,} crowds and difficult objects, which a table of boxes cannot hold"] if left_out else []
+    return (
+        [f"left out: {left_out:,} crowds and difficult objects, which a table of boxes cannot hold"] if left_out else []
+    )
 
 
 def _objects(source: Source, index: int) -> Iterator[tuple[object, ...]]:
@@ -49,4 +51,6 @@ def _objects(source: Source, index: int) -> Iterator[tuple[object, ...]]:
 
 def _cells(source: Source, index: int) -> Iterator[tuple[object, ...]]:
     kind = source.target_kind
-    yield tuple(kind.cells(source.targets, index, source.classes)) or (kind.text(source.targets, index, source.classes),)
+    yield tuple(kind.cells(source.targets, index, source.classes)) or (
+        kind.text(source.targets, index, source.classes),
+    )
