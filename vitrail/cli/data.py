@@ -46,6 +46,21 @@ def check(
     allow_empty_class: AllowEmptyClass = False,
     channels: Channels = None,
     workers: Workers = None,
+    exclude: Annotated[
+        str | None, Parameter("--exclude", help="A table or list of images to leave out.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None,
+        Parameter(
+            "--model",
+            help="Look through the eyes of a model too: a run, a file, or a name of vitrail models --pretrained.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Parameter("--out", help="With --model, a folder for tables and picture sheets.", show_default=False),
+    ] = None,
     as_json: Json = False,
     overrides: Set = (),
 ) -> int:
@@ -53,21 +68,29 @@ def check(
 
     Lists each bad file with its cause, duplicates under two labels, pictures that look the same in two splits, empty
     and uneven classes, objects and pixels of each class with crowds and difficult objects apart, images without
-    labels, and files that are not 8-bit grey or RGB. Exits with 2 where an image is bad, or nothing can be learned.
+    labels, and files that are not 8-bit grey or RGB. With --model, also near twins across splits by their features,
+    labels that neighbours contradict, and outliers, each as a picture sheet and a table that --exclude takes back, here
+    and in train and evaluate. Exits with 2 where an image is bad, or nothing can be learned.
 
     Examples
       vitrail data check photos/
       vitrail data check photos/ --json
+      vitrail data check photos/ --model runs/photos --out looked-at
+      vitrail data check photos/ --exclude looked-at/outliers.csv
     """
     from vitrail.data.inspection.check import check as check_data
     from vitrail.errors import UserError
 
-    config = _config(spec, unlabelled, allow_empty_class, overrides)
+    if (model is None) != (out is None):
+        raise UserError("--model and --out belong together: a model to look with, and a folder for what it notices")
+    more = () if exclude is None else (f"exclude={exclude}",)
+    config = _config(spec, unlabelled, allow_empty_class, (*more, *overrides))
     report = check_data(config, channels=channels, workers=workers)
+    noticed = [] if model is None or out is None or not report.num_images else _look(model, config, out)
     if as_json:
-        print_json(report.to_dict())
+        print_json(report.to_dict() | ({"looked": noticed} if noticed else {}))
     else:
-        print("\n".join(report.lines()))
+        print("\n".join([*report.lines(), *noticed]))
     if not report.bad and report.refusal is not None:
         raise UserError(f"{spec!r} cannot be learned from: {report.refusal}")
     if not report.ok:
@@ -75,6 +98,21 @@ def check(
         raise UserError(f"{report.bad[0]}{others}; repair or remove what is bad, or train with --on-bad skip")
     name_next("train", spec, quiet=as_json)
     return 0
+
+
+def _look(model: str, config: SourceConfig, out: Path) -> list[str]:
+    """What a model notices, in lines."""
+    from vitrail.data.inspection.teaching import too_many
+    from vitrail.data.source import open_source
+    from vitrail.predictor import load
+    from vitrail.probe.data_check import look
+    from vitrail.tasks import Task
+    from vitrail.terminal.model_check import write_look
+
+    predictor, splits = load(model), open_source(config)
+    capacity = predictor.task.capacity if isinstance(predictor.task, Task) else None
+    few = [] if capacity is None else [too_many(source, capacity, split) for split, source in splits.items()]
+    return [*(line for line in few if line), *write_look(look(predictor, splits), splits, out)]
 
 
 @app.command

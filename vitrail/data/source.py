@@ -63,6 +63,7 @@ class SourceConfig:
         path_column, label_columns: the columns of a table (CSV, ``datasets``); default: found by their names.
         label_separator: the separator of several labels in one cell; default: ``|`` or ``;`` where present.
         root: the folder that relative paths of a CSV start from, or that holds a named data set.
+        exclude: a ``.csv`` with a column ``name``, or a list, of images to leave out.
         download: fetch a named data set that is not there yet.
     """
 
@@ -84,6 +85,7 @@ class SourceConfig:
     label_columns: tuple[str, ...] = ()
     label_separator: str | None = None
     root: str | None = None
+    exclude: str | None = None
     download: bool = False
 
     @property
@@ -324,6 +326,10 @@ def open_source(config: SourceConfig) -> Splits:
     found = module.load(config)
     if not config.labelled:
         found = {split: source.unlabelled() for split, source in found.items()}
+    if config.exclude is not None:
+        from vitrail.data.exclusion import exclude  # which reads sources, as this file describes them
+
+        found = exclude(found, Path(config.exclude).expanduser())
     found = {split: source for split, source in found.items() if len(source)}
     if not found:
         raise UserError(f"{config.spec!r} holds no images; point at the folder or file that does")

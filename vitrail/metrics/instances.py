@@ -87,6 +87,11 @@ class Metrics(Base):
         self._masks += [row.masks for row in kept]
         self._true += true
 
+    @property
+    def masks(self) -> list[list[dict[str, Any]]]:
+        """Of each image's detections, compressed run lengths."""
+        return self._masks
+
     def _row(self, objects: Tensor, logits: Tensor, geometry: ImageGeometry) -> Row:
         found = ranked(objects, self.ranking)
         query, places = found.query.unique(return_inverse=True)  # several classes of a query have one mask
