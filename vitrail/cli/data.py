@@ -233,9 +233,11 @@ def _to_write(spec: str, held: tuple[str, ...], kind: str, overrides: tuple[str,
         return splits
     for other in held:
         try:
-            return _open(spec, False, False, (f"kind={other}", "val_fraction=0", *overrides))
+            found = _open(spec, False, False, (f"kind={other}", "val_fraction=0", *overrides))
         except UserError:
             continue
+        if found.kind == other:
+            return found
     return adapted(splits, held)
 
 

@@ -101,7 +101,7 @@ def _contradicted(rows: Sequence[Row], similar: np.ndarray, index: np.ndarray) -
     """Images of one class whose neighbours are nearly all of another one."""
     if not rows[0][2].target_kind.exclusive:
         return []
-    labels = np.array([int(source.targets[own]) for _, own, source in rows])
+    labels = np.array([np.asarray(source.targets)[own] for _, own, source in rows], np.int64)
     found = []
     for row, neighbours in enumerate(index):
         votes = np.bincount(labels[neighbours][np.isfinite(similar[row])])

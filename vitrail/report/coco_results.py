@@ -15,7 +15,7 @@ DETECTIONS = "-detections.json"
 
 
 def coco_results(evaluation: Evaluation, source: Source) -> list[dict[str, Any]] | None:
-    """What ``loadRes`` of pycocotools reads: an entry a detection, of any score; None where no objects were measured."""
+    """What ``loadRes`` of pycocotools reads: an entry a detection, of any score; None where none were measured."""
     family, column = evaluation.family, source.targets
     if not isinstance(family, detection.Metrics) or not isinstance(column, Annotations):
         return None

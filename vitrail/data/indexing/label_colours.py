@@ -48,7 +48,7 @@ def colours_beside(folder: Path) -> LabelColours | None:
         raise UserError(f"{file}: {lines[rows.index(None)]!r} names no class and colour; write cell:255,0,0")
     known = [row for row in rows if row is not None]
     names, colours = [name for name, _ in known], [colour for _, colour in known]
-    for what, values in (("class", names), ("colour", colours)):
+    for what, values in (("class", names), ("colour", [",".join(map(str, colour)) for colour in colours])):
         if len(set(values)) < len(values):
             twice = next(value for value in values if values.count(value) > 1)
             raise UserError(f"{file} has the {what} {twice!r} twice; each class has one colour")

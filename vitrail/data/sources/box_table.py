@@ -55,7 +55,8 @@ def _files(path: Path) -> dict[str, Path]:
         split = split_called(file.stem) or split_called(file.parent.name)
         if split is not None and box_columns(file):
             found.setdefault(split, file)
-    return found
+    alone = [file for suffix in SUFFIXES for file in sorted(path.glob(f"*{suffix}")) if box_columns(file)]
+    return found or ({"train": alone[0]} if len(alone) == 1 else {})
 
 
 def _read(file: Path, split: str) -> dict[str, list[SceneImage]]:

@@ -215,7 +215,7 @@ class _Content:
         return [*self.image_flaws, *found]
 
     def columns(self, paths: list[bytes], label_of: dict[Id, int | str]) -> Columns:
-        """The images at ``paths``, in the order of the file, each with its objects in that order; nothing is wrong any more."""
+        """The images at ``paths``, in the order of the file, each with its objects in that order, without flaws."""
         columns = Columns(written_ids=written(self.written_ids))
         rows = np.array([self.row_of[image] for image in self.images_of if image is not None], np.int64)
         order = np.argsort(rows, kind="stable")
@@ -225,14 +225,16 @@ class _Content:
             columns.image(path, size, number)
             for at in order[start:end].tolist():
                 x, y, width, height = self.boxes[4 * at : 4 * at + 4]
-                label, area = label_of[self.categories_of[at]], self.areas[at]  # type: ignore[index]
+                category = self.categories_of[at]
+                assert category is not None
+                label = label_of[category]
                 assert isinstance(label, int)
                 columns.add(
                     (x, y, x + width, y + height),
                     label,
                     crowd=bool(self.crowd[at]),
                     difficult=bool(self.ignore[at]),
-                    area=area,
+                    area=self.areas[at],
                     shape=self.shapes[at],
                 )
             start = end

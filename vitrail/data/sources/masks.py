@@ -97,7 +97,8 @@ def _classes(config: SourceConfig, splits: dict[str, MaskFolders], maps: dict[st
     first = maps.get("train") or next(iter(maps.values()))
     name = os.fsdecode(first.paths[0]).lower() if len(first) else ""
     known = config.classes or classes_beside(config.path)
-    reading, names = None, ()
+    reading: Reading | None = None
+    names: tuple[str, ...] = ()
     if name.endswith("_labeltrainids.png"):
         reading, names = AS_IT_IS, scene_classes.CITYSCAPES
     elif name.endswith("_labelids.png"):

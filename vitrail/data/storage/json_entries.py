@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import codecs
 import json
+import json.scanner
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -78,12 +79,18 @@ class _Broken(ValueError):
     """What was read is no JSON."""
 
 
+def _scanner() -> Callable[[str, int], tuple[Any, int]]:
+    """(text, place) → (the value that begins there, where it ends). Raises StopIteration or JSONDecodeError."""
+    make: Callable[[json.JSONDecoder], Callable[[str, int], tuple[Any, int]]] = vars(json.scanner)["make_scanner"]
+    return make(json.JSONDecoder())
+
+
 class _Text:
     """A window that moves over the text of a file."""
 
     def __init__(self, stream: BinaryIO) -> None:
         head = stream.read(CHUNK)
-        self._stream, self._scan = stream, json.JSONDecoder().scan_once
+        self._stream, self._scan = stream, _scanner()
         encoding = json.detect_encoding(head)
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._ended = False

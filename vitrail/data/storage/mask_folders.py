@@ -82,7 +82,8 @@ def _pair(path: Path) -> MaskFolders | None:
     if images is None or masks is None:
         return None
     plain = masks.name.lower() in MASKS[:4]  # the names of the others are used for texts too
-    return MaskFolders(images, masks) if plain or holds_images(masks) else None
+    texts = any(entry.name.lower().endswith((".json", ".xml", ".txt")) for entry in _entries(masks))
+    return MaskFolders(images, masks) if plain or (holds_images(masks) and not texts) else None
 
 
 def _camvid(folder: Path) -> MaskFolders | None:

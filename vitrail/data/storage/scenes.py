@@ -77,7 +77,7 @@ class SceneImage:
 
     def mask(self, name: str, mask: np.ndarray) -> None:
         """Add an object by its pixels, bool (H, W)."""
-        (top, bottom), (left, right) = (_extent(mask.any(axis=axis)) for axis in (1, 0))
+        (top, bottom), (left, right) = (_extent(np.asarray(mask.any(axis=axis))) for axis in (1, 0))
         shape = RunLengths(size=[*mask.shape], counts=rle.to_text(rle.encode(mask)))
         self.objects.append(SceneObject(name, (left, top, right, bottom), shape))
 

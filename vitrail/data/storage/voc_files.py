@@ -61,7 +61,7 @@ def voc_folders(path: Path) -> dict[str, VocFolders]:
         return {}
     if (own := _folders_in(path)) is not None:
         return {"": own}
-    found = {}
+    found: dict[str, VocFolders] = {}
     for folder in sorted(each for each in path.iterdir() if each.is_dir()):
         if (split := split_called(folder.name)) and (inner := _folders_in(folder)) is not None:
             found.setdefault(split, inner)
@@ -137,8 +137,7 @@ def read_entry(file: Path, name: str) -> Entry:
     shown = console.printable(str(file))
     try:
         text = read_regular(file)
-        decoded = text.decode(encoding_of(text[:4]), "replace") if text[:1] in (b"\xff", b"\xfe") else ""
-        if "<!" in (decoded or text.decode("latin-1")).replace("<!--", ""):
+        if "<!" in text.decode(encoding_of(text[:4]), "replace").replace("<!--", ""):
             raise BadImage("defines entities or the like, which no annotation needs")
         tree = ElementTree.fromstring(text)
     except BadImage as error:
@@ -149,8 +148,8 @@ def read_entry(file: Path, name: str) -> Entry:
     size = [_pixels(side) for side in sides]
     if None in size and sides != ["0", "0"]:  # as some programs write that do not know it
         wrong = next(side for side, number in zip(sides, size, strict=True) if number is None)
-        text = f"has the size {wrong!r}, which is no number of pixels" if wrong else "lacks the image's size"
-        raise BadAnnotations([Flaw(shown, 0, text)])
+        cause = f"has the size {wrong!r}, which is no number of pixels" if wrong else "lacks the image's size"
+        raise BadAnnotations([Flaw(shown, 0, cause)])
     from_one = "PASCAL VOC" in tree.findtext("source/annotation", "").upper()
     objects, flaws = [], []
     for place, each in enumerate(tree.iter("object")):

@@ -96,10 +96,17 @@ class Tally:
     bare: int = 0
 
     def __add__(self, other: Tally) -> Tally:
-        pairs = ((self.objects, other.objects), (self.pixels, other.pixels))
-        arrays = [second if first is None else first if second is None else first + second for first, second in pairs]
-        counts = (self.crowds + other.crowds, self.difficult + other.difficult, self.bare + other.bare)
-        return Tally(*arrays, *counts)
+        return Tally(
+            objects=_sum(self.objects, other.objects),
+            pixels=_sum(self.pixels, other.pixels),
+            crowds=self.crowds + other.crowds,
+            difficult=self.difficult + other.difficult,
+            bare=self.bare + other.bare,
+        )
+
+
+def _sum(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    return other if one is None else one if other is None else one + other
 
 
 class TargetKind(ABC, Generic[T, C]):

@@ -15,7 +15,8 @@ from vitrail.data.annotations import Annotations
 from vitrail.data.source import Source
 from vitrail.data.storage import copies
 from vitrail.data.storage.decimals import decimals, start_and_size
-from vitrail.data.storage.objects import Outlines, annotations_of
+from vitrail.data.storage.objects import annotations_of
+from vitrail.data.storage.outlines import Outlines
 from vitrail.ops import rle
 
 KINDS = ("boxes", "masks")
