@@ -136,7 +136,11 @@ def test_detections_are_no_annotations(tmp_path: Path) -> None:
 
 
 def test_panoptic_ids_and_images_elsewhere(tmp_path: Path) -> None:
-    content: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": "7", "name": "sky", "isthing": 0}]}
+    content: dict[str, Any] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": "7", "name": "sky", "isthing": 0}],
+    }
     (tmp_path / "annotations" / "panoptic_train").mkdir(parents=True)
     for i, name in enumerate("ab"):
         picture(tmp_path / "images" / "default" / f"{name}.png")

@@ -23,9 +23,11 @@ def entries(file: Path) -> list[tuple[str, int, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 50, 4096])
-def test_what_is_read_does_not_depend_on_the_chunks(chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_read_does_not_depend_on_the_chunks(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(json_entries, "CHUNK", chunk)
-    own = [{"name": "é\\u00e9 \"}]{[", "number": -12.5e3, "deep": [[1, {"x": None}]]}, {}, {"z": [True, False]}]
+    own = [{"name": 'é\\u00e9 "}]{[', "number": -12.5e3, "deep": [[1, {"x": None}]]}, {}, {"z": [True, False]}]
     content = {"year": 2017, "info": {"a": [1]}, "b": own[1:], "other": [1, "a"], "a": own}
     for indent in (None, 2):
         file = write(tmp_path / "x.json", json.dumps(content, indent=indent, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Layouts of programs that gave errors about class folders, or were read as classes (AlexeyAB/darknet#1073 and exports):
+"""Layouts of programs that gave errors about class folders, or were read as classes (AlexeyAB/darknet#1073, exports):
 labelme, VIA, Datumaro, Label Studio, CVAT's own XML, tables of boxes; and what is nearly one of those that are read.
 
 Siblings: folders of splits, names on Windows, groups of parts, shapes that are no objects, zip files, folders of
@@ -29,13 +29,14 @@ POINTS = [[2, 3], [11, 3], [11, 11], [2, 11]]
 def labelme(root: Path, *, folder: str = "", split: str = "", name: str = "a") -> Path:
     buffer = io.BytesIO()
     Image.fromarray(np.ones((4, 5), np.uint8)).save(buffer, "PNG")
+    text = base64.b64encode(buffer.getvalue()).decode()
     shapes: list[dict[str, Any]] = [
         {"label": "cat", "points": POINTS, "shape_type": "polygon", "group_id": None},
         {"label": "dog", "points": [[11, 11], [2, 3]], "shape_type": "rectangle"},
         {"label": "cat", "points": [[20, 10], [20, 13]], "shape_type": "circle"},
         {"label": "dog", "points": POINTS[:3], "shape_type": "polygon", "group_id": 4},
         {"label": "dog", "points": [[20, 1], [25, 1], [25, 5]], "shape_type": "polygon", "group_id": 4},
-        {"label": "cat", "points": [[3, 4], [8, 8]], "shape_type": "mask", "mask": base64.b64encode(buffer.getvalue()).decode()},
+        {"label": "cat", "points": [[3, 4], [8, 8]], "shape_type": "mask", "mask": text},
         {"label": "cat", "points": [[3, 4]], "shape_type": "point"},
     ]  # fmt: skip
     picture(root / split / "images" / f"{name}.jpg")
@@ -133,8 +134,14 @@ def label_studio(*regions: dict[str, Any], minimal: bool = False) -> str:
     size = {"original_width": 30, "original_height": 20, "image_rotation": 0}
     if minimal:
         return json.dumps([{"image": "/data/upload/1/a.jpg", "id": 1, "label": [{**r, **size} for r in regions]}])
-    result = [{"type": next(k for k in r if k.endswith("labels")), "from_name": "l", "value": r, **size} for r in regions]
-    task = {"id": 1, "data": {"image": "/data/upload/1/a.jpg"}, "annotations": [{"result": result, "was_cancelled": False}]}
+    result = [
+        {"type": next(k for k in r if k.endswith("labels")), "from_name": "l", "value": r, **size} for r in regions
+    ]
+    task = {
+        "id": 1,
+        "data": {"image": "/data/upload/1/a.jpg"},
+        "annotations": [{"result": result, "was_cancelled": False}],
+    }
     return json.dumps([task, {"id": 2, "data": {"image": "b.jpg"}, "annotations": []}])
 
 
@@ -143,7 +150,9 @@ def test_label_studios_json(minimal: bool, tmp_path: Path) -> None:
     picture(tmp_path / "images" / "a.jpg")
     box = {"x": 10, "y": 10, "width": 20, "height": 50, "rotation": 0, "rectanglelabels": ["cat"]}
     ring = {"points": [[10, 10], [30, 10], [30, 60]], "polygonlabels": ["dog"]}
-    text = label_studio(box, ring, {"x": 50, "y": 50, "radiusX": 10, "radiusY": 10, "ellipselabels": ["dog"]}, minimal=minimal)
+    text = label_studio(
+        box, ring, {"x": 50, "y": 50, "radiusX": 10, "radiusY": 10, "ellipselabels": ["dog"]}, minimal=minimal
+    )
     write(tmp_path / "project-1.json", text)
     for spec in (tmp_path, tmp_path / "project-1.json"):
         splits = opened(spec)

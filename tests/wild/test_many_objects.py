@@ -44,7 +44,9 @@ def test_no_word_where_there_are_enough(tmp_path: Path) -> None:
     assert too_many(source, (149, "task_options.num_queries")).endswith("--set task_options.num_queries=150")
 
 
-@pytest.mark.parametrize(("task", "option"), [("detection", "decoder.num_queries"), ("detection_tokens", "num_queries")])
+@pytest.mark.parametrize(
+    ("task", "option"), [("detection", "decoder.num_queries"), ("detection_tokens", "num_queries")]
+)
 def test_training_warns(task: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from vitrail.config import override
     from vitrail.data import DataConfig, SourceConfig

@@ -1,8 +1,8 @@
 """Masks of colours with ``labelmap.txt`` (atlantis, cvat-ai/cvat#2032), and masks as ``.jpg``, ``x_mask.png``, ``.tif``
 (divamgupta/image-segmentation-keras#204).
 
-Siblings: CamVid's and Kaggle's lists of colours, palettes, Pascal VOC's folders of CVAT, masks beside images, numbers of
-16 bits, ADE20K's and Cityscapes' numbers, CamVid's folders, splits without masks.
+Siblings: CamVid's and Kaggle's lists of colours, palettes, Pascal VOC's folders of CVAT, masks beside images, numbers
+of 16 bits, ADE20K's and Cityscapes' numbers, CamVid's folders, splits without masks.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def test_labels_from_a_lower_score_on(tiny_predictor) -> None:
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -1.0, 7.0])
 def test_no_score_is_such(threshold: float, tiny_predictor) -> None:
-    with pytest.raises(UserError, match="is no score between 0 and 1; give one such as 0.1"):
+    with pytest.raises(UserError, match=r"is no score between 0 and 1; give one such as 0\.1"):
         tiny_predictor("multilabel").at_threshold(threshold)
 
 
@@ -60,6 +60,7 @@ def test_a_job_of_the_server_has_its_own(tiny_predictor) -> None:
 def test_unknown_names_of_a_query_are_refused() -> None:
     fastapi = pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
+
     from vitrail.serve.query_names import known_names
 
     async def inner(size: int = 1) -> int:

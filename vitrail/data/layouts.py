@@ -70,7 +70,8 @@ def refuse_incomplete(spec: str, path: Path) -> None:
     if path.is_file():
         if path.suffix.lower() == ".zip" and (found := _packed_annotations(path)):
             raise UserError(
-                f"{spec!r} holds annotations, such as {found}, which are read from folders: unpack it and give the folder"
+                f"{spec!r} holds annotations, such as {found}, which are read from folders: "
+                "unpack it and give the folder"
             )
         return
     folders, counts = _look(path)
@@ -82,8 +83,8 @@ def refuse_incomplete(spec: str, path: Path) -> None:
     if not _score(layout, folders, counts):
         return
     raise UserError(
-        f"{spec!r} is laid out like {layout.name} and not quite so: expected are {layout.expected}; complete it, or read "
-        "its images with labelled=false"
+        f"{spec!r} is laid out like {layout.name} and not quite so: expected are {layout.expected}; complete it, or "
+        "read its images with labelled=false"
     )
 
 

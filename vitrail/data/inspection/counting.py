@@ -87,17 +87,10 @@ def uneven(counts: SplitCounts) -> str | None:
     """That the most common class has more than so many times as many images, objects or pixels as the rarest."""
     for what, found in (("images", counts.images), ("objects", counts.objects), ("pixels", counts.pixels)):
         some = {name: number for name, number in found.items() if number}
-        if len(some) < 2:
-            continue
-        least, most = min(some, key=some.__getitem__), max(some, key=some.__getitem__)
-        if some[most] > IMBALANCE * some[least]:
-            ratio = some[most] / some[least]
-            return (
-                f"uneven classes: {some[most]:,} {what} of {most} and {some[least]:,} of {least}, {ratio:,.0f} to 1; "
-                "see --balance"
-                if what == "images"
-                else f"uneven classes: {some[most]:,} {what} of {most} and {some[least]:,} of {least}, {ratio:,.0f} to 1"
-            )
+        least, most = min(some, key=some.__getitem__, default=""), max(some, key=some.__getitem__, default="")
+        if some and some[most] > IMBALANCE * some[least]:
+            text = f"uneven classes: {some[most]:,} {what} of {most} and {some[least]:,} of {least}"
+            return f"{text}, {some[most] / some[least]:,.0f} to 1" + ("; see --balance" if what == "images" else "")
     return None
 
 

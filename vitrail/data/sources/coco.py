@@ -1,9 +1,9 @@
-"""COCO's instances: a ``.json``, or a folder that holds one for each split, as COCO, Roboflow, CVAT and Label Studio lay
-theirs out.
+"""COCO's instances: a ``.json``, or a folder that holds one for each split, as COCO, Roboflow, CVAT and Label Studio
+lay theirs out.
 
 In a folder they are in ``annotations/``, in the root, or each with its images (``train/_annotations.coco.json``).
-A split is found by a word of its file's or folder's name; a single file that is named for none is of train. Images are
-looked for next to the file, in ``images/``, in the folder of the split (``train/``, ``train2017/``), and anywhere below.
+A split is found by a word of its file's or folder's name; a single file that is named for none is of train. Images
+are looked for next to the file, in ``images/``, in the folder of the split (``train/``, ``train2017/``), and below.
 Category ids may be any numbers; classes are in their order. Segmentations are polygons, run lengths, or compressed
 ones; ``iscrowd`` becomes ``Objects.crowd``, ``ignore``, which some converters write, ``Objects.difficult``, and
 ``area``, where all have one, ``annotated_areas``. Files are read entry by entry and may have any size.

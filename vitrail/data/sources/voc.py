@@ -54,7 +54,8 @@ def load(config: SourceConfig) -> dict[str, Source]:
     offered = (["boxes", "masks"] if folders else []) + (["semantic"] if (root / CLASS_MAPS).is_dir() else [])
     if not offered:
         raise UserError(
-            f"{root} holds no Annotations and JPEGImages, as Pascal VOC has, nor XML files beside images; check the path"
+            f"{root} holds no Annotations and JPEGImages, as Pascal VOC has, nor XML files beside images; check the "
+            "path"
         )
     kind = config.choose(offered)
     if kind == "semantic":

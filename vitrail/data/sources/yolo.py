@@ -3,9 +3,9 @@ of images and labels with ``classes.txt``, as Label Studio writes them.
 
 The file names the classes (``names``, a list or numbers with names) and for each split a folder of images or a list of
 them (``train``, ``val``, ``test``; ``path`` goes before), of which those but ``train`` may be absent. The labels of
-``images/a.jpg`` are in ``labels/a.txt``: a line an object, its class and then x, y, width and height of the box, or the x and y of three or more corners of its
-outline, all as shares of the image's sides. An image without such a file holds no objects. Boxes of outlines are the
-tightest.
+``images/a.jpg`` are in ``labels/a.txt``: a line an object, its class and then x, y, width and height of the box, or the
+x and y of three or more corners of its outline, all as shares of the image's sides. An image without such a file holds
+no objects. Boxes of outlines are the tightest.
 """
 
 from __future__ import annotations

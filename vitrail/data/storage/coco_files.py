@@ -81,9 +81,7 @@ def split_of(file: Path) -> str | None:
     return next((split for word in words if (split := split_called(word))), None)
 
 
-def locate_images(
-    file: Path, split: str, names: Sequence[str], config: SourceConfig
-) -> tuple[Path, list[bytes]]:
+def locate_images(file: Path, split: str, names: Sequence[str], config: SourceConfig) -> tuple[Path, list[bytes]]:
     """The folder and paths, as of :func:`locate`, of the images that a file names, which lie next to it, in
     ``images/``, in the folder of the split, or anywhere below."""
     if config.root:
