@@ -188,7 +188,8 @@ def test_cvats_own_xml(tmp_path: Path) -> None:
 
 
 TABLES = {
-    "tensorflow": "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,30,20,cat,2,3,11,11\nb.jpg,30,20,dog,2,3,11,11\n",
+    "tensorflow": "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+    "a.jpg,30,20,cat,2,3,11,11\nb.jpg,30,20,dog,2,3,11,11\n",
     "kaggle": "image_id,label,x_min,y_min,x_max,y_max\na.jpg,cat,2,3,11,11\nb.jpg,dog,2,3,11,11\n",
     "sizes": "path,label,bbox_x,bbox_y,bbox_width,bbox_height\nimages\\a.jpg,cat,2,3,9,8\nb.jpg,dog,2,3,9,8\n",
 }
@@ -254,4 +255,6 @@ def test_folders_of_classes_stay_folders_of_classes(tmp_path: Path) -> None:
     for name in ("labels", "cats", "dogs"):
         for i in range(3):
             picture(tmp_path / name / f"{name}{i}.jpg")
+            write(tmp_path / name / f"{name}{i}.jpg.json", '{"title": "of a telephone"}')
+            write(tmp_path / name / f"{name}{i}.txt", "a caption")
     assert opened(tmp_path).classes == ("cats", "dogs", "labels")

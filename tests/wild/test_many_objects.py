@@ -57,7 +57,9 @@ def test_training_warns(task: str, option: str, tmp_path: Path, capsys: pytest.C
     source = SourceConfig(spec=str(many(tmp_path)), val_fraction=0)
     model = ViTConfig(image_size=16, patch_size=16, dim=16, depth=1, heads=2, mlp_dim=16)
     run, data = open_run(Run(data=DataConfig(source=source), model=model, task=task))
-    build_task(override(run, {f"task_options.{option}": 30}), data)
+    *outer, last = option.split(".")
+    options = {outer[0]: {last: 30}} if outer else {last: 30}
+    build_task(override(run, {"task_options": options}), data)
     said = capsys.readouterr().err
     assert "an image of train has 150 objects and the model finds 30 at most" in said
     assert f"--set task_options.{option}=150" in said

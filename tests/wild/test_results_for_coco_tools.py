@@ -75,7 +75,7 @@ def test_texts_stay_texts_in_any_part_of_the_data(tmp_path: Path) -> None:
 
 
 def test_other_targets_have_none(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "a.jpg")
-    levels(tmp_path / "masks" / "a.png", halves(0, 1))
+    picture(tmp_path / "maps" / "images" / "a.jpg")
+    levels(tmp_path / "maps" / "masks" / "a.png", halves(0, 1))
     file = coco(tmp_path / "coco")
-    assert coco_results(perfect(opened(file).train), opened(tmp_path).train) is None
+    assert coco_results(perfect(opened(file).train), opened(tmp_path / "maps").train) is None

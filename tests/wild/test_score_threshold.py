@@ -23,7 +23,7 @@ def test_labels_from_a_lower_score_on(tiny_predictor) -> None:
     scores = np.sort(predictor.predict(image).probabilities)
     for threshold in scores.astype(float).tolist():
         found = predictor.at_threshold(float(np.clip(threshold, 1e-6, 1 - 1e-6))).predict(image)
-        assert len(found.predicted) == (scores >= found.threshold).sum()
+        assert len(found.labels) == (scores >= found.threshold).sum()
     assert predictor.predict(image).threshold == 0.5
 
 

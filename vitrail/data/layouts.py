@@ -77,7 +77,8 @@ def refuse_incomplete(spec: str, path: Path) -> None:
     folders, counts = _look(path)
     words = _WORDS.intersection(folders)
     marks = {suffix: counts[suffix] for suffix in _ANNOTATIONS if counts.get(suffix)}
-    if len(words) < 2 and not (words and marks) and not _beside_images(counts):
+    top = {entry.name.lower() for _, entry in _entries(path, 0) if entry.is_dir()}
+    if len(words) < 2 and not (top and top <= words and marks) and not _beside_images(path):
         return
     layout = max(LAYOUTS, key=lambda each: _score(each, folders, counts))
     if not _score(layout, folders, counts):
@@ -93,10 +94,11 @@ def _score(layout: Layout, folders: frozenset[str], counts: dict[str, int]) -> i
     return 3 * len(layout.folders & folders) + 2 * min(files, 2)
 
 
-def _beside_images(counts: dict[str, int]) -> bool:
-    """As many files of annotations as images, which lie among them."""
-    images = sum(counts.get(suffix, 0) for suffix in SUFFIXES)
-    return images > 0 and any(2 * counts.get(suffix, 0) >= images for suffix in (".xml", ".json", ".txt"))
+def _beside_images(path: Path) -> bool:
+    """Whether images lie in the folder itself, where no class is, among about as many files of annotations."""
+    suffixes = [os.path.splitext(entry.name)[1].lower() for _, entry in _entries(path, 0)]
+    images = sum(suffix in SUFFIXES for suffix in suffixes)
+    return images > 0 and any(2 * suffixes.count(suffix) >= images for suffix in (".xml", ".json", ".txt"))
 
 
 def _look(path: Path) -> tuple[frozenset[str], dict[str, int]]:
