@@ -13,7 +13,7 @@ from cyclopts.types import PositiveInt
 from vitrail.console import note
 from vitrail.errors import UserError
 from vitrail.terminal.next_command import IMAGE, name_next
-from vitrail.terminal.options import BatchSize, Json, Running, Weights
+from vitrail.terminal.options import BatchSize, Json, Running, Threshold, Weights
 from vitrail.terminal.reading import ReadingOptions
 from vitrail.terminal.tiling import Tiling
 
@@ -38,6 +38,7 @@ def predict(
         ),
     ] = None,
     batch_size: BatchSize = 32,
+    threshold: Threshold = None,
     tiling: Tiling = Tiling(),  # noqa: B008  frozen
     reading: ReadingOptions = ReadingOptions(),  # noqa: B008  frozen
     running: Running = Running(),  # noqa: B008  frozen
@@ -48,6 +49,7 @@ def predict(
       vitrail predict runs/birds photo.jpg
       vitrail predict runs/birds "in/**/*.jpg" --top 1 --csv > birds.csv
       vitrail predict runs/detector photos --annotate drawn --out found.json
+      vitrail predict runs/detector photos --threshold 0.1
       vitrail predict runs/detector aerial.tif --tile 640 --overlap 0.2
       find in -name "*.png" | vitrail predict runs/birds - --json
       curl -s https://example.org/bird.jpg | vitrail predict runs/birds -
@@ -68,6 +70,7 @@ def predict(
 
     found = pictures(inputs)
     predictor = reading.applied(tiling.applied(running.load(run)))
+    predictor = predictor if threshold is None else predictor.at_threshold(threshold)
     writer = json_writer if as_json else csv_writer if as_csv else table_writer
     named = {each for each in inputs if os.path.lexists(each) and not os.path.isdir(each)}
     bad, num_good = BadPictures(on_bad or "skip"), 0

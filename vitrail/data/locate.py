@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from vitrail import console, registry
+from vitrail.data import layouts
 from vitrail.data.indexing.system_files import is_system
 from vitrail.errors import UserError, did_you_mean
 
@@ -27,7 +28,7 @@ def parse_spec(spec: str) -> tuple[str | None, str]:
     return None, spec
 
 
-def find_source(spec: str) -> tuple[str, SourceModule, str]:
+def find_source(spec: str, labelled: bool = True) -> tuple[str, SourceModule, str]:
     """The source's name, its module, and the specification to read, which leads into folders that merely wrap the data.
 
     Raises:
@@ -50,12 +51,15 @@ def find_source(spec: str) -> tuple[str, SourceModule, str]:
         location = inner
     if len(claims) > 1:
         raise UserError(f"{spec!r} could be {' or '.join(claims)}; write {claims[0]}:{location} to choose")
+    if claims and claims[0] in (FOLDER, "zip") and labelled:
+        layouts.refuse_incomplete(spec, Path(location).expanduser())
     if claims:
         return claims[0], _load(claims[0]), location
     path = Path(location).expanduser()
     if path.exists():
         raise UserError(
-            f"{spec!r} is no data that Vitrail reads; give a folder, .csv, .tsv, .npz, .tar, .zip, .json or .yaml"
+            f"{spec!r} is no data that Vitrail reads; give a folder, .csv, .tsv, .npz, .tar, .zip, .json or .yaml, "
+            "or the folder that holds it and its images"
         )
     nearby = [str(path.with_name(each.name)) for each in path.parent.iterdir()] if path.parent.is_dir() else []
     known = registry.names("data.sources")

@@ -72,6 +72,7 @@ class SourceConfig:
         encoding: of the text of a table, such as cp1252 or shift_jis; default: UTF-8, or as a byte-order mark says.
         label_separator: the separator of several labels in one cell; default: ``|`` or ``;`` where present.
         root: the folder that relative paths of a CSV start from, or that holds a named data set.
+        exclude: a ``.csv`` with a column ``name``, or a list, of images to leave out.
         download: fetch a named data set that is not there yet.
     """
 
@@ -95,6 +96,7 @@ class SourceConfig:
     encoding: Annotated[str | None, AfterValidator(_known_encoding)] = None
     label_separator: str | None = None
     root: str | None = None
+    exclude: str | None = None
     download: bool = False
 
     @property
@@ -156,6 +158,7 @@ class Source(ABC):
         kind: the name of the target kind (:mod:`vitrail.data.targets`).
         classes: K class names; for numbers the K target names; for ``none`` nothing.
         channels: of the stored images, or None where it is known only after reading the files.
+        remarks: what `data check` says of the files as a whole, such as labels without an image.
         groups, times: of each sample, int64 and float64 (N,), where the config names such columns of a table.
     """
 
@@ -165,6 +168,7 @@ class Source(ABC):
     channels: int | None = None
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
+    remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         named = (
@@ -212,6 +216,7 @@ class Source(ABC):
             channels=self.channels,
             groups=None if self.groups is None else self.groups[own],
             times=None if self.times is None else self.times[own],
+            remarks=self.remarks,
         )
 
     def labelled(self, labels: Labels) -> Source:
@@ -346,10 +351,14 @@ def open_source(config: SourceConfig) -> Splits:
         except UserError as error:
             console.note(f"labels auto: none ({error})")
         return open_source(dataclasses.replace(config, labelled=False))
-    name, module, spec = find_source(config.spec)
+    name, module, spec = find_source(config.spec, config.labelled)
     found = module.load(dataclasses.replace(config, spec=spec))
     if not config.labelled:
         found = {split: source.unlabelled() for split, source in found.items()}
+    if config.exclude is not None:
+        from vitrail.data.exclusion import exclude  # which reads sources, as this file describes them
+
+        found = exclude(found, Path(config.exclude).expanduser())
     found = {split: source for split, source in found.items() if len(source)}
     if not found:
         raise UserError(f"{config.spec!r} holds no images; point at the folder or file that does")

@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.predictions import Prediction
 from vitrail.serve.jobs.predict import Predict
+from vitrail.serve.query_names import known_names
 from vitrail.serve.refusals import Refused, malformed, unsupported
 from vitrail.serve.requests import RAW, media_type, read
 from vitrail.serve.tensors import VERSION, Asked, Size, answer, asked
@@ -83,7 +84,7 @@ OPENAPI: dict[str, Any] = {
     ],
 }
 
-router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"], dependencies=[Depends(known_names)])
 
 
 @router.get("")

@@ -17,7 +17,8 @@ _RANKS = """
 GROUPS = {
     "Data": """
         data split limit kind unlabelled allow-empty-class labelled no-labels channels on-bad labels calibration images
-        encoding value-range page normalize download val-fraction group-column time-column balance folds fold subgroups
+        encoding value-range page normalize download val-fraction group-column time-column exclude balance folds fold
+        subgroups
     """,
     "Model": "init model task pool image-size patch-size merge exact allow-pickle names draft-names",
     "Training": """
@@ -26,7 +27,7 @@ GROUPS = {
     """,
     "Method": """
         method levels layer head class classes budget weights-only memory seeds projection pretrained tta point
-        reference each tile overlap
+        reference each tile overlap threshold
     """,
     "Results": "name out json csv annotate plot pictures top report log private revision message language",
     "Compute": "device precision engine workers processes restarts seconds",
