@@ -52,13 +52,17 @@ def _how_to_raise(wanted: int, most: limits.Limit) -> str:
 
 
 def open_regular(path: bytes | str | Path) -> BinaryIO:
-    """A regular file, to read from; never waits for the writer of a FIFO.
+    """A regular file of any size, open for reading; never waits for the writer of a FIFO.
 
     Raises:
-        OSError: missing, unreadable, or not a regular file.
-        ValueError: the path holds a NUL.
+        BadImage: missing, unreadable, not a regular file, or a path with a NUL.
     """
-    return open(path, "rb", opener=files.regular)
+    try:
+        return open(path, "rb", opener=files.regular)
+    except OSError as error:
+        raise BadImage(f"cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except ValueError:
+        raise BadImage("cannot be read: no path holds a NUL") from None
 
 
 def read_size(path: bytes | str | Path) -> tuple[int, int]:

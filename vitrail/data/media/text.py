@@ -6,6 +6,7 @@ import codecs
 from pathlib import Path
 
 from vitrail.data.media.decode import BadImage
+from vitrail.data.media.limits import ANNOTATION_BYTES
 from vitrail.data.media.read import read_regular
 
 _MARKS = (  # the longer ones first: UTF-32's begins as UTF-16's does
@@ -28,7 +29,7 @@ def read_text(path: bytes | str | Path) -> str:
     Raises:
         BadImage: it cannot be read, or is in another encoding; the cause, without its name.
     """
-    data = read_regular(path)
+    data = read_regular(path, most=ANNOTATION_BYTES)
     try:
         return data.decode(encoding_of(data[:4]))
     except UnicodeDecodeError as error:

@@ -12,6 +12,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
+from vitrail.data.indexing.splits import is_split_word
 from vitrail.data.indexing.table_columns import BOXES, CLASSES, PATHS, SPLITS, box_columns, column_of
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.text import read_text
@@ -52,7 +53,7 @@ def _files(path: Path) -> dict[str, Path]:
         return {}
     found: dict[str, Path] = {}
     for file in sorted(file for pattern in ("*", "*/*") for suffix in SUFFIXES for file in path.glob(pattern + suffix)):
-        split = split_called(file.stem) or split_called(file.parent.name)
+        split = split_called(file.stem) or is_split_word(file.parent.name)
         if split is not None and box_columns(file):
             found.setdefault(split, file)
     alone = [file for suffix in SUFFIXES for file in sorted(path.glob(f"*{suffix}")) if box_columns(file)]

@@ -34,8 +34,9 @@ from vitrail.data.storage.coco_files import (
 )
 from vitrail.data.storage.json_entries import read_entries
 from vitrail.data.storage.json_kinds import files_of, kind_of
+from vitrail.data.storage.locating import path_fault
 from vitrail.data.storage.objects import Columns, number_of, sources, unknown_class
-from vitrail.data.storage.outlines import finite, packed, shape_fault
+from vitrail.data.storage.outlines import finite, packed, shape_fault, size_fault
 from vitrail.errors import UserError
 
 SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}
@@ -160,6 +161,10 @@ class _Content:
             fault = _image_fault(entry)
         elif number in self.row_of:
             fault = f"has the id {number}, which another one has"
+        elif (wrong := path_fault(name)) is not None:
+            fault = f"has a file_name {wrong}"
+        else:
+            fault = size_fault(*size)
         if fault is not None:
             self.image_flaws.append(Flaw(str(self.file), place, f"image {place} {fault}"))
             return

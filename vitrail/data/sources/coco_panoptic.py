@@ -24,6 +24,7 @@ from vitrail.data.storage.coco_files import Id, annotation_files, locate_images,
 from vitrail.data.storage.files import Files
 from vitrail.data.storage.json_entries import read_entries
 from vitrail.data.storage.json_kinds import kind_of
+from vitrail.data.storage.locating import path_fault
 from vitrail.data.storage.objects import number_of, unknown_class
 from vitrail.data.storage.segments import MOST, IdMaps
 from vitrail.data.targets import Labels
@@ -208,8 +209,8 @@ def _is_id(value: object) -> TypeGuard[int]:
 
 def _path_fault(name: object) -> str | None:
     """Why a name cannot be one of a file in the folder, if so."""
-    if not isinstance(name, str) or not name or "\0" in name:
-        return f"that names no file: {name!r}"
+    if not isinstance(name, str) or path_fault(name):
+        return path_fault(name)
     path = PurePosixPath(name)
     return f"that leads out of the folder: {name!r}" if path.is_absolute() or ".." in path.parts else None
 

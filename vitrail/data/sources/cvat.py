@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from vitrail.data.media.decode import BadImage
-from vitrail.data.media.read import open_regular, read_regular
+from vitrail.data.media.read import open_regular
+from vitrail.data.media.xml_text import read_xml
 from vitrail.data.source import Source, SourceConfig, split_called
 from vitrail.data.storage.coco_files import whole
 from vitrail.data.storage.scenes import SceneImage, scene_sources
@@ -35,14 +36,9 @@ def load(config: SourceConfig) -> dict[str, Source]:
     """Raises UserError for a file that cannot be read, and with all flaws for shapes that cannot."""
     file = config.path / FILE if config.path.is_dir() else config.path
     try:
-        text = read_regular(file)
-        if b"<!" in text.replace(b"<!--", b""):
-            raise BadImage("defines entities or the like, which no annotation needs")
-        tree = ElementTree.fromstring(text)
+        tree = read_xml(file)
     except BadImage as error:
-        raise UserError(f"{file} {error}; check the path") from None
-    except ElementTree.ParseError as error:
-        raise UserError(f"{file} is no XML: {error}; export it again") from None
+        raise UserError(f"{file} {error}; export it again") from None
     scenes: dict[str, list[SceneImage]] = {}
     for place, element in enumerate(tree.iter("image")):
         split = split_called(element.get("subset", "")) or "train"

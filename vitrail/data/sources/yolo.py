@@ -17,7 +17,8 @@ import numpy as np
 from vitrail import console
 from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.index import Strings, Table, cached
-from vitrail.data.media.decode import BadImage, upright_size
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.read import read_size
 from vitrail.data.media.text import read_text
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.objects import Columns, number_of, sources, unknown_class
@@ -64,7 +65,7 @@ def _sizes(images: list[bytes]) -> list[tuple[int, int]]:
         sizes = np.ones((len(images), 2), np.int32)
         for row, path in enumerate(console.track(images, "reading sizes")):
             try:
-                sizes[row] = upright_size(path)
+                sizes[row] = read_size(path)
             except BadImage:
                 continue
         return {"sizes": sizes}, images

@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitrail import console
+from vitrail import console, files
 from vitrail.data.indexing.index import Stamps, Strings, Table, file_stamps
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.limits import BYTES
-from vitrail.data.media.read import open_regular, read_regular
+from vitrail.data.media.read import read_regular
 from vitrail.data.source import Source
 from vitrail.errors import UserError
 
@@ -73,7 +73,7 @@ def members(path: Path) -> list[Member]:
 
 def _tar_members(path: Path) -> Iterator[Member]:
     length = path.stat().st_size
-    with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+    with open(path, "rb", opener=files.regular) as file, tarfile.open(fileobj=file, mode="r:") as archive:
         for info in archive:
             name = _safe_name(path, info.name.encode("utf-8", "surrogateescape"))
             if info.isdir():
@@ -86,7 +86,7 @@ def _tar_members(path: Path) -> Iterator[Member]:
 
 
 def _zip_members(path: Path) -> Iterator[Member]:
-    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+    with open(path, "rb", opener=files.regular) as file, zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             name = _safe_name(path, os.fsencode(info.filename))
             mode = info.external_attr >> 16

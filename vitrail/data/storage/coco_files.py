@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from vitrail.data.indexing.splits import is_split_word
 from vitrail.data.source import SPLITS, SourceConfig, split_called
 from vitrail.data.storage.locating import locate
 from vitrail.errors import UserError
@@ -77,8 +78,7 @@ def annotation_files(path: Path, search: Callable[[Path], Iterable[Path]], examp
 
 def split_of(file: Path) -> str | None:
     """The split that a file is named for."""
-    words = [*re.findall("[a-zA-Z]+", file.stem), file.parent.name]
-    return next((split for word in words if (split := split_called(word))), None)
+    return split_called(file.stem) or is_split_word(file.parent.name)
 
 
 def locate_images(file: Path, split: str, names: Sequence[str], config: SourceConfig) -> tuple[Path, list[bytes]]:
@@ -94,7 +94,7 @@ def locate_images(file: Path, split: str, names: Sequence[str], config: SourceCo
         for place in near
         if place.is_dir()
         for folder in sorted(place.iterdir())
-        if folder.is_dir() and split_called(re.sub(r"[^a-zA-Z]", "", folder.name)) == split
+        if folder.is_dir() and split_called(folder.name) == split
     ]
     return locate(names, [*near, *of_split], home, split)
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from vitrail.data.media import limits
 from vitrail.data.media.decode import BadImage
-from vitrail.data.media.read import open_regular
+from vitrail.data.media.read import open_regular, read_regular
 from vitrail.errors import UserError
 
 CHUNK = 2**22  # bytes that are read at once
@@ -170,6 +171,9 @@ class _Text:
         rest = self._window[self._at :]
         if len(rest) > MOST:
             raise _Broken(f"an entry of more than {MOST:,} characters begins at character {self.position}")
+        if rest.count("[") + rest.count("{") > limits.CONTAINERS.value:
+            what = f"an entry of more lists and mappings than {limits.CONTAINERS}"
+            raise _Broken(f"{what} begins at character {self.position}")
         data = self._stream.read(max(CHUNK, len(rest)))
         self._ended = not data
         self._before += self._at
@@ -184,8 +188,10 @@ def read_json(file: Path) -> Any:
         UserError: it cannot be read, or is no JSON.
     """
     try:
-        with open_regular(file) as stream:
-            return json.loads(stream.read())
+        text = read_regular(file, most=limits.ANNOTATION_BYTES)
+        if text.count(b"[") + text.count(b"{") > limits.CONTAINERS.value:
+            raise BadImage(f"holds more lists and mappings than {limits.CONTAINERS}")
+        return json.loads(text)
     except BadImage as error:
         raise UserError(f"{file} {error}; check the path") from None
     except (ValueError, RecursionError) as error:

@@ -20,6 +20,17 @@ _NO_PICTURES = re.compile(r"(^|[\\/])(panoptic|annotation|mask|label|segmentatio
 _MOST = 1_000_000  # files that a search looks at
 
 
+def path_fault(name: object) -> str | None:
+    """Why this cannot be the name of a file, if so."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        return f"that names no file: {name!r}"
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return f"that no file can have: {name!r}"
+    return None
+
+
 def locate(names: Sequence[str], near: Sequence[Path], search: Path, split: str = "") -> tuple[Path, list[bytes]]:
     """The folder that holds most of the images, and the path of each: relative to that folder, or absolute where it
     lies elsewhere; of one that is nowhere, as if it were in that folder.

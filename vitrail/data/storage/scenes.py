@@ -14,11 +14,12 @@ import numpy as np
 from vitrail import console
 from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.names import classes_beside
-from vitrail.data.media.decode import BadImage, upright_size
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.read import read_size
 from vitrail.data.source import Source, SourceConfig, split_called
-from vitrail.data.storage.locating import locate
+from vitrail.data.storage.locating import locate, path_fault
 from vitrail.data.storage.objects import Columns, number_of, sources, unknown_class
-from vitrail.data.storage.outlines import RunLengths, Shape, finite
+from vitrail.data.storage.outlines import RunLengths, Shape, finite, size_fault
 from vitrail.errors import UserError
 from vitrail.ops import rle
 
@@ -127,6 +128,10 @@ def scene_sources(
     tables, roots, flaws = {}, {}, list[Flaw]()
     number = number_of(classes)
     for split, images in scenes.items():
+        unnamed = [(image, fault) for image in images if (fault := path_fault(image.picture))]
+        if unnamed:
+            flaws += [Flaw(console.printable(str(each.file)), each.place, f"has a name {why}") for each, why in unnamed]
+            continue
         near = [Path(config.root).expanduser()] if config.root else list(folders[split])
         roots[split], paths = locate([image.picture for image in images], near, near[-1], split)
         tables[split] = columns = Columns()
@@ -134,6 +139,8 @@ def scene_sources(
             columns.image(path, image.size or _size(roots[split], path))
             shown = console.printable(str(image.file))
             flaws += [Flaw(shown, image.place, fault) for fault in image.faults]
+            if image.size is not None and (fault := size_fault(*image.size)):
+                flaws.append(Flaw(shown, image.place, fault))
             for each in image.objects:
                 if each.name not in number:
                     flaws.append(Flaw(shown, image.place, f"has the {unknown_class(each.name, classes)}"))
@@ -150,7 +157,7 @@ def scene_sources(
 def _size(root: Path, path: bytes) -> tuple[int, int]:
     """As its header says; (1, 1) where it cannot be read, which loading or `data check` names."""
     try:
-        return upright_size(os.path.join(os.fsencode(root), path))
+        return read_size(os.path.join(os.fsencode(root), path))
     except BadImage:
         return (1, 1)
 

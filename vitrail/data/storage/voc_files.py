@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,14 @@ import numpy as np
 
 from vitrail import console
 from vitrail.data.annotations import BadAnnotations, Flaw
-from vitrail.data.media.decode import BadImage, upright_size
+from vitrail.data.media.decode import BadImage
 from vitrail.data.media.formats import SUFFIXES
-from vitrail.data.media.read import read_regular
-from vitrail.data.media.text import encoding_of, read_text
+from vitrail.data.media.read import read_regular, read_size
+from vitrail.data.media.text import read_text
+from vitrail.data.media.xml_text import read_xml
 from vitrail.data.source import split_called
 from vitrail.data.storage.coco_files import whole
+from vitrail.data.storage.outlines import finite, size_fault
 from vitrail.errors import UserError
 
 LISTS = "ImageSets"
@@ -136,14 +137,9 @@ def read_entry(file: Path, name: str) -> Entry:
     """Raises BadAnnotations where the file is missing, is no XML, or an object lacks its class or its corners."""
     shown = console.printable(str(file))
     try:
-        text = read_regular(file)
-        if "<!" in text.decode(encoding_of(text[:4]), "replace").replace("<!--", ""):
-            raise BadImage("defines entities or the like, which no annotation needs")
-        tree = ElementTree.fromstring(text)
+        tree = read_xml(file)
     except BadImage as error:
         raise BadAnnotations([Flaw(shown, 0, str(error))]) from None
-    except (ElementTree.ParseError, ValueError) as error:
-        raise BadAnnotations([Flaw(shown, 0, f"is no XML: {error}")]) from None
     sides = [(tree.findtext(f"size/{side}") or "").strip() for side in ("height", "width")]
     size = [_pixels(side) for side in sides]
     if None in size and sides != ["0", "0"]:  # as some programs write that do not know it
@@ -158,7 +154,7 @@ def read_entry(file: Path, name: str) -> Entry:
             corners = [float(each.findtext(f"bndbox/{side}", "")) for side in _SIDES]
         except ValueError:
             corners = [np.nan]
-        if not label or not np.isfinite(corners).all():
+        if not label or not finite(corners):
             flaws.append(Flaw(shown, place, f"object {place} lacks a name or the corners of its bndbox"))
             continue
         shift = (1, 1, 0, 0) if from_one else (0, 0, 0, 0)
@@ -167,6 +163,8 @@ def read_entry(file: Path, name: str) -> Entry:
     if flaws:
         raise BadAnnotations(flaws)
     known = (size[0], size[1]) if size[0] is not None and size[1] is not None else None
+    if known is not None and (fault := size_fault(*known)):
+        raise BadAnnotations([Flaw(shown, 0, fault)])
     return Entry(name, (tree.findtext("filename") or "").strip(), known, objects)
 
 
@@ -218,7 +216,7 @@ class Pictures:
     def size(self, path: str) -> tuple[int, int]:
         """(height, width) of an image, from its header; (1, 1) where it cannot be read."""
         try:
-            return upright_size(os.fsencode(self._folder / path))
+            return read_size(os.fsencode(self._folder / path))
         except BadImage:
             return (1, 1)
 

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vitrail import console
+from vitrail import console, plain_yaml
 from vitrail.data.indexing.listing import scan
 from vitrail.data.indexing.splits import SPLIT_NAMES
 from vitrail.data.media.decode import BadImage
@@ -103,11 +101,11 @@ def _from_folders(file: Path, config: SourceConfig) -> YoloLayout:
 
 def _settings(file: Path) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(read_text(file))
+        settings = plain_yaml.parse(read_text(file))
     except BadImage as error:
         raise UserError(f"{file} {error}; check the path") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is no YAML: {str(error).splitlines()[0]}; correct it") from None
+    except plain_yaml.YamlError as error:
+        raise UserError(f"{file} is no YAML: {error}; correct it") from None
     if not isinstance(settings, dict):
         raise UserError(f"{file} holds no settings; write names: and train: as YOLO does")
     return settings
