@@ -29,9 +29,11 @@ def test_it_continues_where_the_data_lies_now(trained: tuple[Path, Path], capsys
     old, run = trained
     new = old.with_name("new")
     assert main(["train", "--resume", str(run), "--epochs", "2", "--no-report"]) == 2
-    assert main(["train", str(new), "--resume", str(run), "--epochs", "2", "--no-report"]) == 0
-    assert main(["train", "--data", str(new), "--resume", str(run), "--epochs", "3", "--no-report"]) == 0
+    assert main(["train", str(new), "--resume", str(run), "--epochs", "2", "--no-report"]) == 2
+    assert "say with --data where it lies now" in capsys.readouterr().err
+    assert main(["train", "--data", str(new), "--resume", str(run), "--epochs", "2", "--no-report"]) == 0
     assert str(new) in (run / "config.yaml").read_text()
+    assert main(["train", "--resume", str(run), "--epochs", "3", "--no-report"]) == 0
     assert "epoch 3/3" in capsys.readouterr().err
 
 

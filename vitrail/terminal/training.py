@@ -184,6 +184,11 @@ def start(data: str | None, options: TrainingOptions) -> int:
     """Train, or continue, and report; returns the exit code."""
     if data is not None and options.data is not None:
         raise UserError("--data and DATA both say where the data lies; give one of them")
+    if data is not None and options.resume is not None:
+        raise UserError(
+            "DATA is the run's own when it resumes; leave it out, say with --data where it lies now, or begin another "
+            "run with --name"
+        )
     data = data or options.data
     folder = options.resume or new_folder(data, options)
     if options.download and options.init is not None:
@@ -234,6 +239,7 @@ def requested(data: str | None, options: TrainingOptions) -> "Run":
     from vitrail.train.folder import RunFolder
     from vitrail.train.run import Run
 
+    data = data or options.data
     given = _ordered(changes(options), parse_assignments(options.overrides, Run))
     if options.resume:
         return override(_resumed(RunFolder(options.resume), data, options), given)
