@@ -108,7 +108,7 @@ def test_arrays_of_four_channels_are_said(tmp_path: Path, capsys) -> None:
 
 
 def test_their_size_is_read_from_the_header(tmp_path: Path) -> None:
-    from vitrail.data.media.decode import upright_size
+    from vitrail.data.media.read import read_size
 
     (tmp_path / "a.tif").write_bytes(tiff(picture(1, (5, 6), 7)))
-    assert upright_size(bytes(tmp_path / "a.tif")) == (5, 6)
+    assert read_size(tmp_path / "a.tif") == (5, 6)

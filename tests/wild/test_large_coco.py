@@ -84,8 +84,6 @@ def test_annotations_may_come_first(tmp_path: Path) -> None:
 
 
 def test_more_bytes_than_an_image_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vitrail.data.media import read
-
     file = coco(tmp_path)
-    monkeypatch.setattr(read, "MAX_FILE_BYTES", 100)
+    monkeypatch.setenv("VITRAIL_MAX_IMAGE_BYTES", "100")
     assert len(opened(file).train) == 4

@@ -204,10 +204,10 @@ TRUE, DEEP = [{"id": 1, "name": "x"}], "[" * 100_000
 
 REFUSED: dict[str, tuple[Build, str]] = {
     # COCO
-    "an image's id beyond int64": (coco({"image_id": LARGE}, {"id": LARGE}), "ids are integers"),
-    "a category's id beyond int64": (coco({"category_id": LARGE}, None, [{"id": LARGE, "name": "x"}]), "no integer"),
-    "categories of mixed ids": (coco(categories=[*TRUE, {"id": "a", "name": "y"}, {"name": "z"}]), "no integer"),
-    "a category called by a word": (coco({"category_id": "a"}, None, [{"id": "a", "name": "x"}]), "no integer"),
+    "an image's id beyond int64": (coco({"image_id": LARGE}, {"id": LARGE}), "which is no number or text"),
+    "a category's id beyond int64": (coco({"category_id": LARGE}, None, [{"id": LARGE, "name": "x"}]), "which is no number"),
+    "categories of mixed ids": (coco(categories=[*TRUE, {"id": "a", "name": "y"}, {"name": "z"}]), "lacks an id"),
+    "a category called by a list": (coco({"category_id": ["a"]}, None, [{"id": ["a"], "name": "x"}]), "no number"),
     "an image of 2⁴⁰ pixels a side": (coco(None, {"height": 2**40, "width": 2**40}), "PIXELS"),
     "an image of 10⁵ pixels a side": (coco(None, {"height": 10**5, "width": 10**5}), "PIXELS"),
     "a box beyond every float": (coco({"bbox": [0, 0, 10**400, 5]}), "bbox"),
@@ -236,7 +236,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "a path without end": (yolo('names: [x]\ntrain: "' + "a" * 300 + '"\n'), "there is no"),
     "a FIFO for a list": (fifo("list.txt", data_yaml="names: [x]\ntrain: list.txt\n"), "list.txt is not a regular"),
     # tables and names
-    "a NUL in a path": (table("path,label\na\0.png,x\nb.png,y\n"), "row 2: the path .* NUL"),
+    "a NUL in a path": (table("path,label\na\0.png,x\nb.png,y\n"), "no text in UTF-8"),
     "a FIFO for a table": (fifo("t.csv", "t.csv"), "not a regular file"),
     "half a character among the classes": (classes('["x", "y", "\\ud800"]'), "no text"),
     "classes in depth": (classes(DEEP), "classes.json"),
@@ -280,8 +280,8 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "an encoding of escapes": (voc(declared("unicode_escape")), "encoding"),
     "an entity in UTF-16": (voc(declared("utf-16") + ENTITY, name="&e;", encoding="utf-16"), "entities"),
     "an entity in EBCDIC": (voc(declared("cp037"), name="x"), "encoding"),
-    "a height of 30 digits": (voc("", height="9" * 30), "PIXELS"),
-    "a height below zero": (voc("", height="-3"), "height"),
+    "a height of 30 digits": (voc("", height="9" * 30), "no number of pixels"),
+    "a height below zero": (voc("", height="-3"), "no number of pixels"),
     "a NUL in a list": (voc("", names=b"a\0b\n"), "NUL"),
 }
 BAD: dict[str, tuple[Build, str]] = {

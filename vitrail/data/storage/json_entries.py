@@ -126,6 +126,8 @@ class _Text:
                 at = error.pos if isinstance(error, json.JSONDecodeError) else int(error.value)
                 what = error.msg if isinstance(error, json.JSONDecodeError) else "a value is missing"
                 raise _Broken(f"{what} at character {self._before + at}") from None
+            except ValueError as error:  # a number of thousands of digits
+                raise _Broken(f"{str(error).splitlines()[0]}, at character {self.position}") from None
             if end == len(self._window) and self._more():
                 continue  # a number may go on
             self._at = end

@@ -66,7 +66,7 @@ def _from_yaml(file: Path, config: SourceConfig) -> YoloLayout:
         raise UserError(f"{file} is of key points (kpt_shape), which no task reads; export boxes or outlines")
     base = file.parent / str(settings.get("path") or "").replace("\\", "/")
     found = {split: settings.get(name) for split, names in SPLIT_NAMES.items() for name in names if settings.get(name)}
-    images = _splits(found, [base if base.is_dir() else file.parent, file.parent], file, config)
+    images = _splits(found, [base if os.path.isdir(base) else file.parent, file.parent], file, config)
     if not images:
         raise UserError(f"{file} names no images; write train: images/train")
     return YoloLayout(file, _names(settings.get("names"), file), images)
@@ -123,7 +123,8 @@ def _names(names: object, file: Path) -> tuple[str, ...]:
         numbers = {int(key): name for key, name in names.items() if str(key).isdigit()}
         if len(numbers) == len(names) and sorted(numbers) == list(range(len(numbers))):
             names = [numbers[number] for number in range(len(numbers))]
-    if not isinstance(names, list) or not names or len(set(map(str, names))) < len(names):
+    plain = isinstance(names, list) and not any(isinstance(name, list | dict) for name in names)
+    if not isinstance(names, list) or not plain or not names or len(set(map(str, names))) < len(names):
         raise UserError(f"{file} has no list of distinct class names; write names: [cat, dog]")
     return tuple(map(str, names))
 
@@ -154,12 +155,12 @@ def _place(bases: list[Path], written: str) -> Path | None:
     written = written.replace("\\", "/").strip()
     parts = _parts(written)
     for base in bases:
-        if (base / written).exists():
+        if os.path.exists(base / written):
             return base / written
     for start in range(len(parts)):
         for base in bases:
             place = base.joinpath(*parts[start:])
-            if place.is_file() or (place.is_dir() and (len(parts) - start > 1 or len(parts) == 1)):
+            if os.path.isfile(place) or (os.path.isdir(place) and (len(parts) - start > 1 or len(parts) == 1)):
                 return place
     return None
 
