@@ -129,6 +129,10 @@ class Archive:
         """Close the file."""
         self._file.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):  # an error left it behind
+            self._file.close()
+
     def __enter__(self) -> Archive:
         return self
 

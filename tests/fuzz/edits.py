@@ -1,4 +1,4 @@
-"""Edits of files that know their structure. Each is a function of (bytes, random.Random) → bytes, and never fails."""
+"""Edits of files that know their structure. Each is a function of (bytes, random.Random) → bytes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edits import edits_for
+from edits import edits_for, flip
 
 from vitrail.errors import UserError
 
@@ -53,7 +53,10 @@ class Mutant:
         found = dict(target.bases[self.base])
         for name, seed in self.changes:
             draw = random.Random(seed)
-            found[name] = draw.choice(edits_for(name))(found[name], draw)
+            try:
+                found[name] = draw.choice(edits_for(name))(found[name], draw)
+            except Exception:  # what an earlier change left has no structure any more
+                found[name] = flip(found[name], draw)
         return found
 
 
@@ -151,11 +154,11 @@ def _try(target: Target, batch: list[Mutant], outcome: Outcome, until: float) ->
             if reason is not None:
                 outcome.failures.append((batch[done - 1], reason))
     _, status = os.waitpid(child, 0)
-    if done < len(batch) and status:  # it died of the next one
+    if done < len(batch) and (status or time.monotonic() < until):  # it died of the next one
         outcome.tried += 1
         outcome.failures.append((batch[done], f"the process died ({os.waitstatus_to_exitcode(status)})"))
         return done + 1
-    return done if done < len(batch) and time.monotonic() < until else len(batch)
+    return len(batch)
 
 
 def _child(target: Target, batch: list[Mutant], writing: int, until: float) -> None:

@@ -68,7 +68,12 @@ class RunFolder:
 
     def read_summary(self) -> dict[str, Any] | None:
         """The result, or None while the training is not complete."""
-        return files.read_json(self.summary) if self.summary.exists() else None
+        if not self.summary.exists():
+            return None
+        summary = files.read_json(self.summary)
+        if type(summary.get("epochs", 1)) is not int:
+            raise UserError(f"{self.summary} has epochs that are no integer; restore or remove it")
+        return summary
 
     def add_evaluation(self) -> dict[str, Any] | None:
         """Copy the metrics of evaluation/test.json (or val) to the summary, which marks the report as written."""

@@ -89,8 +89,9 @@ def gate(data: bytes, *, complete: bool = True) -> Jpeg:
                 frame, marker = segment, kind
     if complete and not data.endswith(b"\xff\xd9") and data.find(b"\xff\xd9", position) < 0:
         raise Broken("is cut short: the JPEG ends in the middle of the image")
-    scans = data.count(b"\xff\xda", position)
-    coefficients = _coefficients(frame) if scans > 1 or marker in _PROGRESSIVE else 0.0
+    scans, coefficients = 1, 0.0
+    if marker in _PROGRESSIVE or data[position + 4 : position + 5] < frame[9:10]:  # fewer components than there are
+        scans, coefficients = data.count(b"\xff\xda", position), _coefficients(frame)
     if stripped:
         data = b"".join([*kept, memoryview(data)[position:]])
     return Jpeg(data, exif, adobe, scans, coefficients)
