@@ -167,9 +167,7 @@ def torchvision_vit() -> nn.Module:
 def vit_pytorch_vit() -> nn.Module:
     from vit_pytorch import ViT
 
-    model: nn.Module = ViT(
-        image_size=32, patch_size=8, num_classes=5, dim=64, depth=2, heads=2, dim_head=32, mlp_dim=64
-    )
+    model: nn.Module = ViT(image_size=32, patch_size=8, num_classes=5, dim=128, depth=2, heads=2, mlp_dim=64)
     return model
 
 
