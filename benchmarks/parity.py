@@ -161,15 +161,13 @@ def radio(task: Any, x: Tensor) -> Tensor:
 def torchvision_vit() -> nn.Module:
     from torchvision.models import VisionTransformer
 
-    return VisionTransformer(32, 8, 2, 4, 64, 128, num_classes=1000)
+    return VisionTransformer(32, 8, 2, 1, 64, 128, num_classes=1000)  # a file alone: heads of 64 channels
 
 
 def vit_pytorch_vit() -> nn.Module:
     from vit_pytorch import ViT
 
-    model: nn.Module = ViT(
-        image_size=32, patch_size=8, num_classes=5, dim=64, depth=2, heads=2, dim_head=32, mlp_dim=64
-    )
+    model: nn.Module = ViT(image_size=32, patch_size=8, num_classes=5, dim=128, depth=2, heads=2, mlp_dim=64)
     return model
 
 

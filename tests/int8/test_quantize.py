@@ -24,6 +24,7 @@ from vitrail.int8 import scores
 from vitrail.int8.formats import onnxruntime
 from vitrail.int8.layers import layers as int8_layers
 from vitrail.machine import sums_of_int8_overflow
+from vitrail.predictor import Predictor
 from vitrail.tasks.detection import Detector
 
 pytestmark = pytest.mark.usefixtures("exported_once")
@@ -84,6 +85,28 @@ def test_a_file_computes_in_int8_and_stays_near(name, weights_only, tiny_predict
     assert result.rows[-1].megabytes < result.rows[0].megabytes
     ways = 2 if name == "model.xml" else 1
     assert len(result.rows) == 2 * ways
+
+
+ROTARY = {
+    "mixed": {"positions": "rope_2d", "rotary": {"mixed": True}, "block": {"order": "branch", "mlp_norm": True}},
+    "with learned positions": {
+        "rotary": {"reference": (2, 3)},
+        "registers": 1,
+        "block": {"mlp": "swiglu", "mlp_norm": True, "attention_norm": True, "key_bias": False},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", ROTARY)
+def test_rotary_models_stay_near_at_any_size(kind, tiny_predictor, images, tmp_path):
+    predictor = tiny_predictor(depth=1, **ROTARY[kind])
+    result = int8.quantize(predictor, tmp_path / "model.onnx", images, budget=100, weights_only=True)
+    assert result.layers == NUM_LAYERS
+    for size in (None, (32, 40)):
+        got = vitrail.load(result.path, image_size=size).embed(images)
+        expected = Predictor(predictor.task, dataclasses.replace(predictor.preprocess.config, size=size or (16, 24)))
+        expected = expected.embed(images)
+        assert 1e-6 < np.abs(got - expected).max() / np.abs(expected).max() < 0.03
 
 
 def fake(monkeypatch, losses):

@@ -121,9 +121,10 @@ class ReducedViT(ViT):
         nn.Module.__init__(self)
         self.config, self.reduction, self.training = vit.config, reduction, vit.training
         self.class_token, self.distillation_token, self.registers = vit._prefix_tokens()
-        self.rotary = None
+        self.rotary = vit.rotary
         for name, part in vit.named_children():
-            self.add_module(name, part)
+            if name != "rotary":
+                self.add_module(name, part)
 
     @property
     def fixed_token_count(self) -> bool:
