@@ -104,7 +104,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.in_head, self.begun, self.new, self.head = True, True, True, 0
+        self.in_head, self.begun, self.new, self.head, self.unread = True, True, True, 0, 0
         if self._is_answered():
             self._arm(self.limits.header_seconds, self._late)
 
