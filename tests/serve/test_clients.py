@@ -17,6 +17,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from in_process import listening
@@ -100,7 +101,8 @@ def test_wrk(url, photograph, tmp_path):
         f'wrk.method = "POST"; wrk.body = io.open("{photograph}", "rb"):read("*all")\n'
         'wrk.headers["Content-Type"] = "image/png"\n'
     )
-    command = [wrk, "-t1", "-c4", "-d1", "-s", str(script), f"{url}/v1/predict"]
+    httpx.post(f"{url}/v1/predict", content=photograph.read_bytes(), headers={"Content-Type": "image/png"}, timeout=60)
+    command = [wrk, "-t1", "-c4", "-d2", "--timeout", "20", "-s", str(script), f"{url}/v1/predict"]
     said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
     assert int(re.search(r"(\d+) requests in", said)[1]) > 0
     assert "Non-2xx" not in said

@@ -23,6 +23,7 @@ from vitrail.serve.tensors import dumped
 IDLE = 75.0  # seconds to keep an idle connection, longer than proxies do, which would otherwise use a closed one
 LINGER = 2.0  # seconds that a refused client has to read why, and a new or idle one to send when the server ends
 MAX_UNREAD = 1_000_000  # bytes that are dropped meanwhile; beyond it nothing more is taken
+MAX_REST = 32_000_000  # the same of a body that was refused: many clients read the answer only after they have sent it
 TO_FETCH = 30.0  # seconds for an answer to be fetched once it is complete
 
 
@@ -103,7 +104,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.in_head, self.begun, self.new, self.head = True, True, True, 0
+        self.in_head, self.begun, self.new, self.head, self.unread = True, True, True, 0, 0
         if self._is_answered():
             self._arm(self.limits.header_seconds, self._late)
 
@@ -216,7 +217,7 @@ class Connection(HttpToolsProtocol):
     def _drop(self, num_bytes: int) -> None:
         """Bytes that nobody wants; a client that sends on without end is not listened to."""
         self.unread += num_bytes
-        if self.unread > MAX_UNREAD + (self.limits.max_body if not self.refused else 0):
+        if self.unread > (MAX_UNREAD if self.refused else MAX_REST):
             self.flow.pause_reading()
             self._arm(LINGER, self.transport.abort)
 
