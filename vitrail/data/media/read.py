@@ -5,10 +5,27 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from vitrail import files
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.formats import MAX_FILE_BYTES
+
+
+def open_regular(path: bytes | str | Path) -> BinaryIO:
+    """A regular file of any size, open for reading from its beginning; never blocks on a FIFO.
+
+    Raises:
+        BadImage: missing, unreadable, or not a regular file.
+    """
+    try:
+        file = cast("BinaryIO", open(files.no_wait(path), "rb", buffering=0))  # noqa: SIM115  the caller closes it
+    except OSError as error:
+        raise BadImage(f"cannot be read: {(error.strerror or str(error)).lower()}") from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise BadImage("is not a regular file")
+    return file
 
 
 def read_regular(path: bytes | str | Path, offset: int = 0, size: int | None = None) -> bytes:

@@ -1,8 +1,10 @@
-"""Images with a class for each pixel: a folder of ``images/`` and ``masks/``, a PNG of the same name for each image.
+"""Images with a class for each pixel: a folder of ``images/`` and ``masks/``, with a mask of the same name for each.
 
-Below both, or above them, there may be folders for the splits. A PNG holds the number of a class for each pixel, as
-grey level or palette index, and 255 where there is no saying. Class names are in ``classes.json``, in order; without
-one classes are the numbers up to the highest in the training masks.
+Below both, or above them, there may be folders for the splits; masks may also lie beside their images, as
+``x_mask.png``, and be in the layouts of ADE20K, Cityscapes and CamVid. A mask holds the number of a class for each
+pixel, as grey level or palette index, and 255 where there is no saying; or 0 and 255 alone, which are two classes; or
+the colours that ``labelmap.txt`` names. PNG and TIFF are read as they are, JPEG with a warning. Class names are in
+``classes.json``, in order; without one classes are the numbers up to the highest in the training masks.
 """
 
 from __future__ import annotations
@@ -14,84 +16,104 @@ import numpy as np
 
 from vitrail import console
 from vitrail.data.annotations import BadAnnotations, Flaw
-from vitrail.data.indexing.index import Table, cached
+from vitrail.data.indexing import scene_classes
+from vitrail.data.indexing.index import Strings
+from vitrail.data.indexing.label_colours import LabelColours, colours_beside
 from vitrail.data.indexing.listing import Listing, scan
 from vitrail.data.indexing.names import classes_beside
-from vitrail.data.media.decode import BadImage
-from vitrail.data.source import Source, SourceConfig, split_called
+from vitrail.data.source import Source, SourceConfig
+from vitrail.data.storage.class_maps import ClassMaps, class_maps
 from vitrail.data.storage.files import Files
-from vitrail.data.storage.maps import MapFiles
+from vitrail.data.storage.maps import AS_IT_IS, MapFiles, Reading
+from vitrail.data.storage.mask_folders import MaskFolders, mask_folders
+from vitrail.data.storage.mask_names import is_mask_beside, pair, stems_of
 from vitrail.data.targets import Labels
 from vitrail.errors import UserError
-from vitrail.ops.segmentation_losses import IGNORE
-
-IMAGES, MASKS = "images", "masks"
 
 
 def matches(spec: str) -> bool:
-    return bool(_splits(Path(spec).expanduser()))
+    path = Path(spec).expanduser()
+    return not (path / "SegmentationClass").is_dir() and bool(mask_folders(path)[0])
 
 
 def load(config: SourceConfig) -> dict[str, Source]:
     """Raises UserError where the folders are missing, and with all of them for images without a mask."""
-    splits = _splits(config.path)
+    splits, bare = mask_folders(config.path)
     if not splits:
-        raise UserError(f"{config.path} holds no folders {IMAGES!r} and {MASKS!r}; check the path")
+        raise UserError(f"{config.path} holds no folders 'images' and 'masks'; check the path")
+    for folder in bare:
+        console.warn(f"{folder} has no masks and is left out")
     sources: dict[str, Source] = {}
     maps: dict[str, MapFiles] = {}
-    flaws: list[Flaw] = []
-    for split, (images, masks) in splits.items():
-        listing = scan(images, follow_symlinks=config.follow_symlinks)
-        listing.note_skipped(str(images))
-        names = [os.path.splitext(listing[i])[0] + b".png" for i in range(len(listing))]
-        flaws += [
-            Flaw(console.printable(os.fsdecode(os.path.join(os.fsencode(masks), name))), i, "is missing")
-            for i, name in enumerate(names)
-            if not os.path.lexists(os.path.join(os.fsencode(masks), name))
+    flaws: dict[str, list[Flaw]] = {}
+    for split, folders in splits.items():
+        names, masks = _listed(folders, config)
+        found = pair(names, masks)
+        expected = [os.path.splitext(name)[0] + b".png" for name in names]
+        root = os.fsencode(folders.masks)
+        flaws[split] = [
+            Flaw(console.printable(os.fsdecode(os.path.join(root, expected[i]))), i, "is missing")
+            for i, mask in enumerate(found)
+            if mask is None
         ]
-        sources[split], maps[split] = _files(listing, images), MapFiles.at(masks, names)
+        paths = [mask or name for mask, name in zip(found, expected, strict=True)]
+        sources[split], maps[split] = _files(folders.images, names), MapFiles.at(folders.masks, paths)
     if not config.labelled:
         return sources
-    if flaws:
-        raise BadAnnotations(flaws)
-    classes = config.classes or classes_beside(config.path)
-    classes = classes or _numbers(maps.get("train") or next(iter(maps.values())))
-    return {split: source.labelled(Labels("semantic", classes, maps[split])) for split, source in sources.items()}
+    for split in [split for split in maps if split != "train" and len(flaws[split]) == len(maps[split]) > 0]:
+        console.warn(f"{split} is left out: none of its {len(maps.pop(split)):,} images has a mask")
+    if missing := [flaw for split in maps for flaw in flaws[split]]:
+        raise BadAnnotations(missing)
+    decided = _classes(config, splits, maps)
+    return {
+        split: sources[split].labelled(Labels("semantic", decided.classes, each))
+        for split, each in decided.maps.items()
+    }
 
 
-def _splits(path: Path) -> dict[str, tuple[Path, Path]]:
-    """The folders of images and of masks of each split."""
-    images, masks = path / IMAGES, path / MASKS
-    if images.is_dir() and masks.is_dir():
-        pairs = {each: masks / each.name for each in images.iterdir() if each.is_dir() and (masks / each.name).is_dir()}
-        named = {split: pair for pair in pairs.items() if (split := split_called(pair[0].name))}
-        return named if named and len(named) == len(pairs) else {"train": (images, masks)}
-    inner = {split: each for each in _folders(path) if (split := split_called(each.name))}
-    pairs_of = {split: (each / IMAGES, each / MASKS) for split, each in inner.items()}
-    return {split: pair for split, pair in pairs_of.items() if all(folder.is_dir() for folder in pair)}
+def _listed(folders: MaskFolders, config: SourceConfig) -> tuple[list[bytes], list[bytes]]:
+    """(images, masks), relative to their folders."""
+    listing = scan(folders.images, follow_symlinks=config.follow_symlinks)
+    listing.note_skipped(str(folders.images))
+    names = _names(listing)
+    if not folders.together:
+        return names, _names(scan(folders.masks, follow_symlinks=config.follow_symlinks))
+    stems = stems_of(names)
+    masks = [name for name in names if is_mask_beside(name, stems)]
+    return sorted(set(names).difference(masks)), masks
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(each for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
+def _names(listing: Listing) -> list[bytes]:
+    return [listing[i] for i in range(len(listing))]
 
 
-def _files(listing: Listing, images: Path) -> Source:
+def _files(images: Path, names: list[bytes]) -> Source:
     none, root = np.empty(0, np.float32), os.path.realpath(os.fsencode(images))
-    return Files(targets=none, kind="none", classes=(), root=root, paths=listing)
+    return Files(targets=none, kind="none", classes=(), root=root, paths=Strings.of(names))
 
 
-def _numbers(maps: MapFiles) -> tuple[str, ...]:
-    """``("0", "1", …)`` up to the highest number in the masks; unreadable ones are left to loading and `data check`."""
+def _classes(config: SourceConfig, splits: dict[str, MaskFolders], maps: dict[str, MapFiles]) -> ClassMaps:
+    """How the masks are read: by the rules of the data set that they are of, else by what they hold."""
+    first = maps.get("train") or next(iter(maps.values()))
+    name = os.fsdecode(first.paths[0]).lower() if len(first) else ""
+    known = config.classes or classes_beside(config.path)
+    reading: Reading | None = None
+    names: tuple[str, ...] = ()
+    if name.endswith("_labeltrainids.png"):
+        reading, names = AS_IT_IS, scene_classes.CITYSCAPES
+    elif name.endswith("_labelids.png"):
+        reading, names = Reading(scene_classes.cityscapes_values()), scene_classes.CITYSCAPES
+    elif (config.path / scene_classes.ADE20K_NAMES).is_file() or os.path.basename(name).startswith("ade_"):
+        reading, names = Reading(scene_classes.ade20k_values()), scene_classes.ade20k_classes(config.path)
+    if reading is None:
+        return class_maps(maps, known, _colours(config.path, splits))
+    console.note(
+        f"masks: {len(names)} classes, whose numbers are read as {'Cityscapes' if 'ids' in name else 'ADE20K'} has them"
+    )
+    read = {split: MapFiles(each.root, each.paths, each.rows, reading) for split, each in maps.items()}
+    return ClassMaps(read, known or names)
 
-    def build() -> tuple[Table, list[bytes]]:
-        highest = 0
-        for i in console.track(range(len(maps)), "looking for classes"):
-            try:
-                found = np.asarray(maps[i])
-            except BadImage:
-                continue
-            highest = max(highest, int(found[found != IGNORE].max(initial=0)))
-        return {"highest": np.array(highest)}, [os.path.join(maps.root, path) for path in maps.paths]
 
-    highest = int(cached(f"classes of masks {maps.root!r} {maps.tobytes()!r}", build)["highest"])
-    return tuple(map(str, range(highest + 1)))
+def _colours(path: Path, splits: dict[str, MaskFolders]) -> LabelColours | None:
+    folders = [path, *(each for pair in splits.values() for each in (pair.masks, pair.masks.parent))]
+    return next((found for folder in folders if (found := colours_beside(folder)) is not None), None)

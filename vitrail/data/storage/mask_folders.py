@@ -1,0 +1,113 @@
+"""Where pictures and their masks lie: in two folders, with those of the splits above or below, or side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitrail.data.media.formats import SUFFIXES
+from vitrail.data.source import split_called
+from vitrail.data.storage.mask_names import is_mask_beside, stems_of
+
+IMAGES = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit")
+MASKS = (
+    "masks", "mask", "gtfine", "gtcoarse", "annotations", "annotation", "labels", "label", "segmentations",
+    "segmentation", "gt", "groundtruth",
+)  # fmt: skip
+"""Names of the folders, in lower case, the plainest first."""
+BESIDE = "annot"
+"""What CamVid adds to the name of a folder of images."""
+_LOOKED_AT = 500  # entries of a folder
+
+
+@dataclass(frozen=True)
+class MaskFolders:
+    """A split: its folder of images, and of masks, which may be the same."""
+
+    images: Path
+    masks: Path
+
+    @property
+    def together(self) -> bool:
+        """Images and masks lie side by side."""
+        return self.images == self.masks
+
+
+def mask_folders(path: Path) -> tuple[dict[str, MaskFolders], list[Path]]:
+    """The folders of each split, and folders of images that are named for a split and have no masks.
+
+    Nothing where no folder has masks.
+    """
+    if not path.is_dir():
+        return {}, []
+    if (own := _pair(path)) is not None:
+        inner = {each: own.masks / each.name for each in _folders(own.images)}
+        pairs = {each: MaskFolders(each, masks) for each, masks in inner.items() if masks.is_dir()}
+        bare = [each for each in inner if each not in pairs and split_called(each.name)]
+        named = {split: pair for each, pair in pairs.items() if (split := split_called(each.name))}
+        return (named, bare) if named and len(named) == len(pairs) else ({"train": own}, [])
+    found: dict[str, MaskFolders] = {}
+    bare = []
+    for folder in _folders(path):
+        if split := split_called(folder.name):
+            pair = _pair(folder) or _camvid(folder) or _together(folder)
+            if pair is not None:
+                found[split] = pair
+            elif holds_images(folder):
+                bare.append(folder)
+    if found:
+        return found, bare
+    alone = [pair for folder in _folders(path) if (pair := _camvid(folder)) is not None]
+    only = alone[0] if len(alone) == 1 else _together(path)
+    return ({} if only is None else {"train": only}), []
+
+
+def holds_images(folder: Path, depth: int = 2) -> bool:
+    """Whether a picture lies in the folder, or so many folders below it, as far as a first look tells."""
+    inner = []
+    for entry in _entries(folder):
+        if entry.name.lower().endswith(SUFFIXES):
+            return True
+        if depth and entry.is_dir():
+            inner.append(Path(entry.path))
+    return any(holds_images(each, depth - 1) for each in sorted(inner)[:5])
+
+
+def _pair(path: Path) -> MaskFolders | None:
+    by_name = {folder.name.lower(): folder for folder in _folders(path)}
+    images = next((by_name[name] for name in IMAGES if name in by_name), None)
+    masks = next((by_name[name] for name in MASKS if name in by_name), None)
+    if images is None or masks is None:
+        return None
+    plain = masks.name.lower() in MASKS[:4]  # the names of the others are used for texts too
+    texts = any(entry.name.lower().endswith((".json", ".xml", ".txt")) for entry in _entries(masks))
+    return MaskFolders(images, masks) if plain or (holds_images(masks) and not texts) else None
+
+
+def _camvid(folder: Path) -> MaskFolders | None:
+    masks = folder.with_name(folder.name + BESIDE)
+    return MaskFolders(folder, masks) if masks.is_dir() and holds_images(masks) else None
+
+
+def _together(folder: Path) -> MaskFolders | None:
+    names = [os.fsencode(entry.name) for entry in _entries(folder) if entry.name.lower().endswith(SUFFIXES)]
+    stems = stems_of(names)
+    masks = sum(is_mask_beside(name, stems) for name in names)
+    return MaskFolders(folder, folder) if masks and 3 * masks >= len(names) else None
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            for count, entry in enumerate(entries):
+                if count >= _LOOKED_AT:
+                    return
+                yield entry
+    except OSError:
+        return
