@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitrail.data.indexing.index import Strings
 from vitrail.data.objects import Objects
 from vitrail.errors import UserError
 
@@ -48,6 +50,8 @@ class Annotations:
         masks: None where only boxes are known.
         difficult: bool (M,), or None where the data does not mark such objects.
         areas: float32 (M,), as annotated, in pixels; None where they are not.
+        outlined: bool (M,), which objects have a mask of their own, while that of others is their box; None: all.
+        written_ids: of the images, as JSON, where the data calls them by anything but integers.
         rows: int64: the images that are meant, in order.
     """
 
@@ -62,6 +66,8 @@ class Annotations:
     masks: Masks | None = None
     difficult: np.ndarray | None = None
     areas: np.ndarray | None = None
+    outlined: np.ndarray | None = None
+    written_ids: Strings | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -89,6 +95,7 @@ class Annotations:
             masks=None if masks is None else torch.from_numpy(np.ascontiguousarray(masks)),
             difficult=None if self.difficult is None else column(self.difficult),
             annotated_areas=None if self.areas is None else column(self.areas),
+            outlined=None if masks is None or self.outlined is None else column(self.outlined),
         )
 
     def objects(self, index: int) -> range:
@@ -119,7 +126,15 @@ class Annotations:
 
     def without_masks(self) -> Annotations:
         """The boxes alone."""
-        return dataclasses.replace(self, masks=None)
+        return dataclasses.replace(self, masks=None, outlined=None)
+
+    def written_id(self, index: int) -> int | str | float:
+        """What the data itself calls the image at ``index``."""
+        image = int(self.rows[index])
+        if self.written_ids is None:
+            return int(self.image_ids[image])
+        found: int | str | float = json.loads(self.written_ids[image])
+        return found
 
 
 class Flaw(NamedTuple):

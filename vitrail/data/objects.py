@@ -15,8 +15,8 @@ from torch import Tensor
 
 from vitrail.ops import boxes
 
-COLUMNS = ("boxes_xyxy", "labels", "crowd", "masks", "difficult", "annotated_areas")
-"""Fields with a row an object; the last three may be None."""
+COLUMNS = ("boxes_xyxy", "labels", "crowd", "masks", "difficult", "annotated_areas", "outlined")
+"""Fields with a row an object; the last four may be None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +32,8 @@ class Objects:
         masks: bool (N, H, W), or None where only boxes are known.
         difficult: bool (N,): single objects that need not be found (Pascal VOC's ``difficult``); None: there are none.
         annotated_areas: float32 (N,), in pixels (COCO's ``area``), or None where the data set has none.
+        outlined: bool (N,), whose masks are known; those of others are their boxes, of which no mask is learned. None:
+            all.
     """
 
     boxes_xyxy: Tensor
@@ -42,6 +44,7 @@ class Objects:
     masks: Tensor | None = None
     difficult: Tensor | None = None
     annotated_areas: Tensor | None = None
+    outlined: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -82,7 +85,7 @@ class ObjectsBatch:
         counts: objects in each image.
         image_ids: what the data set calls the images.
         size: of all images, which are the model's input.
-        masks: bool (M, H, W), or None; ``difficult`` and ``annotated_areas`` (M,) likewise.
+        masks: bool (M, H, W), or None; ``difficult``, ``annotated_areas`` and ``outlined`` (M,) likewise.
     """
 
     boxes_xyxy: Tensor
@@ -94,6 +97,7 @@ class ObjectsBatch:
     masks: Tensor | None = None
     difficult: Tensor | None = None
     annotated_areas: Tensor | None = None
+    outlined: Tensor | None = None
 
     @classmethod
     def of(cls, images: Sequence[Objects]) -> ObjectsBatch:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from vitrail.errors import UserError
 from vitrail.ops.boxes import xyxy_to_xywh
@@ -27,6 +28,9 @@ class Shape(Protocol):
     def true(self, image: int, true: TrueObjects) -> list[dict[str, Any]]:
         """One dict per object, likewise."""
 
+    def ignored(self, true: TrueObjects) -> Tensor:
+        """Which objects need not be found, bool (n,)."""
+
 
 class Boxes:
     """Boxes."""
@@ -38,6 +42,9 @@ class Boxes:
 
     def true(self, image: int, true: TrueObjects) -> list[dict[str, Any]]:
         return [{"bbox": box} for box in xyxy_to_xywh(true.boxes_xyxy.cpu().float()).tolist()]
+
+    def ignored(self, true: TrueObjects) -> Tensor:
+        return true.ignored
 
 
 def coco_scores(
@@ -75,7 +82,7 @@ def coco_scores(
 def _annotations(true: Sequence[TrueObjects], shape: Shape) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for image, objects in enumerate(true):
-        ignored = objects.ignored.int()  # COCO's tool leaves nothing but crowds uncounted
+        ignored = shape.ignored(objects).int()  # COCO's tool leaves nothing but crowds uncounted
         columns = zip(objects.labels.tolist(), ignored.tolist(), objects.areas.tolist(), strict=True)
         for (label, flag, area), part in zip(columns, shape.true(image, objects), strict=True):
             row = {"image_id": image, "category_id": label, "iscrowd": flag, "area": area}

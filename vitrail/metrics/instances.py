@@ -87,6 +87,11 @@ class Metrics(Base):
         self._masks += [row.masks for row in kept]
         self._true += true
 
+    @property
+    def masks(self) -> list[list[dict[str, Any]]]:
+        """Of each image's detections, compressed run lengths."""
+        return self._masks
+
     def _row(self, objects: Tensor, logits: Tensor, geometry: ImageGeometry) -> Row:
         found = ranked(objects, self.ranking)
         query, places = found.query.unique(return_inverse=True)  # several classes of a query have one mask
@@ -124,3 +129,7 @@ class Masks:
         tight = boxes.xyxy_to_xywh(boxes.of_masks(masks)).tolist()
         shapes = [rle.compressed(mask.numpy()) for mask in masks]
         return [{"segmentation": shape, "bbox": box} for shape, box in zip(shapes, tight, strict=True)]
+
+    def ignored(self, true: TrueObjects) -> Tensor:
+        """Those whose masks are not known, too."""
+        return true.ignored if true.outlined is None else true.ignored | ~true.outlined

@@ -33,3 +33,7 @@ class TrueObjects(Protocol):
     @property
     def masks(self) -> Tensor | None:
         """(n, H, W) bool, where they are known."""
+
+    @property
+    def outlined(self) -> Tensor | None:
+        """(n,) bool: whose masks are known; None: all."""

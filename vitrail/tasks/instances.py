@@ -102,6 +102,8 @@ class Task(detection.Task):
     def _further_losses(
         self, x: Tensor, pairs: Pairs, encoded: Encoded, targets: Sequence[TrueObjects], num_objects: Tensor
     ) -> Losses:
+        known = outlined_of(targets, encoded.region).to(x.device)[pairs.target]
+        pairs = Pairs(*(column[known] for column in pairs))
         own = x[pairs.image, pairs.query]
         logits = self.masks.chosen(own, encoded.images, encoded.features.map, encoded.padding, pairs.image)
         truth = masks_of(targets, encoded.region).to(logits.device)[pairs.target]
@@ -117,4 +119,13 @@ def masks_of(targets: Sequence[TrueObjects], region: Tensor) -> Tensor:
     for target, own in pairs:
         assert target.masks is not None, "instance segmentation learns from masks"
         found.append(target.masks.cpu()[within(target, own)[1]])
+    return torch.cat(found)
+
+
+def outlined_of(targets: Sequence[TrueObjects], region: Tensor) -> Tensor:
+    """Of the same objects, whose masks are known, bool (n,)."""
+    found = []
+    for target, own in zip(targets, region.cpu(), strict=True):
+        wanted = within(target, own)[1]
+        found.append(torch.ones_like(wanted)[wanted] if target.outlined is None else target.outlined.cpu()[wanted])
     return torch.cat(found)

@@ -20,35 +20,42 @@ from vitrail.data.indexing.names import told_apart
 from vitrail.data.segments import SegmentColumn
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.sources import coco
-from vitrail.data.storage.coco_files import annotation_files, image_root, read_sections, split_of
+from vitrail.data.storage.coco_files import Id, annotation_files, locate_images, numbered, own_id, split_of
 from vitrail.data.storage.files import Files
+from vitrail.data.storage.json_entries import read_entries
+from vitrail.data.storage.json_kinds import kind_of
 from vitrail.data.storage.objects import number_of, unknown_class
 from vitrail.data.storage.segments import MOST, IdMaps
 from vitrail.data.targets import Labels
 
 SECTIONS = ("images", "annotations", "categories")
+USED = ("id", "category_id", "iscrowd")
+"""Of a segment."""
 PATTERNS = ("annotations/panoptic*.json", "panoptic*.json")
 
 
 def matches(spec: str) -> bool:
     path = Path(spec).expanduser()
+    if path.is_file():
+        return path.suffix.lower() == ".json" and kind_of(path) == "coco_panoptic"
     return bool(_found(path)) and not coco.matches(spec)
 
 
 def load(config: SourceConfig) -> dict[str, Source]:
     """Raises UserError for a file of another format, and with all flaws for entries that contradict each other."""
     files = _files(config)
-    contents = {split: read_sections(file, SECTIONS, "COCO's panoptic files") for split, file in files.items()}
+    contents = {split: _read(file) for split, file in files.items()}
     categories, flaws = _categories(files, contents)
-    numbers = sorted(categories)
-    names = told_apart([categories[number].name for number in numbers], numbers)
+    keys = sorted(categories, key=lambda number: (isinstance(number, str), number))
+    names = told_apart([categories[key].name for key in keys], keys)
+    numbers = numbered(keys)
     classes = config.classes or names
-    own = dict(zip(names, numbers, strict=True))
+    own, thing = (dict(zip(names, each, strict=True)) for each in (numbers, [categories[key].thing for key in keys]))
     free = max(numbers, default=0) + 1
     ids = [own[name] if name in own else free + place for place, name in enumerate(classes)]
-    things = np.array([number not in categories or categories[number].thing for number in ids], bool)
+    things = np.array([thing.get(name, True) for name in classes], bool)
     known = number_of(classes)
-    label_of = {number: known.get(name, name) for name, number in own.items()}
+    label_of: dict[Id, int | str] = {key: known.get(name, name) for key, name in zip(keys, names, strict=True)}
     tables = {}
     for split, content in contents.items():
         tables[split] = table = _Table(files[split], classes)
@@ -58,12 +65,13 @@ def load(config: SourceConfig) -> dict[str, Source]:
         raise BadAnnotations(flaws)
     sources: dict[str, Source] = {}
     for split, table in tables.items():
+        root, paths = locate_images(files[split], split, table.images, config)
         images = Files(
             targets=np.empty(0, np.float32),
             kind="none",
             classes=(),
-            root=os.fsencode(image_root(files[split], split, next(iter(table.images), None), config)),
-            paths=Strings.of(table.images),
+            root=os.fsencode(root),
+            paths=Strings.of(paths),
         )
         column = table.column(things, np.array(ids, np.int64))
         sources[split] = images.labelled(Labels("panoptic", classes, column))
@@ -82,31 +90,31 @@ class _Table:
 
     file: Path
     classes: tuple[str, ...]
-    images: list[bytes] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     maps: list[bytes] = field(default_factory=list)
-    image_ids: list[int] = field(default_factory=list)
+    image_ids: list[Id] = field(default_factory=list)
     offsets: list[int] = field(default_factory=lambda: [0])
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     crowd: list[bool] = field(default_factory=list)
     flaws: list[Flaw] = field(default_factory=list)
 
-    def fill(self, content: dict[str, Any], label_of: dict[int, int | str]) -> None:
+    def fill(self, content: dict[str, Any], label_of: dict[Id, int | str]) -> None:
         """The annotated images, in the order of the file."""
-        names: dict[int, str] = {}
+        names: dict[Id, str] = {}
         for place, image in enumerate(content["images"]):
-            number, name = image.get("id"), image.get("file_name")
-            if not _is_id(number) or (fault := _path_fault(name)):
-                self._flaw(place, "image", "lacks an id" if not _is_id(number) else f"has a file_name {fault}")
+            number, name = own_id(image.get("id")), image.get("file_name")
+            if number is None or (fault := _path_fault(name)):
+                self._flaw(place, "image", "lacks an id" if number is None else f"has a file_name {fault}")
             elif number in names:
                 self._flaw(place, "image", f"has the id {number}, which another one has")
             else:
                 names[number] = name
-        seen: set[int] = set()
+        seen: set[Id] = set()
         for place, entry in enumerate(content["annotations"]):
-            number, name = entry.get("image_id"), entry.get("file_name")
-            if not _is_id(number) or number not in names:
-                self._flaw(place, "annotation", f"is of the image {number!r}, which is not in the file")
+            number, name = own_id(entry.get("image_id")), entry.get("file_name")
+            if number is None or number not in names:
+                self._flaw(place, "annotation", f"is of the image {entry.get('image_id')!r}, which is not in the file")
             elif number in seen:
                 self._flaw(place, "annotation", f"is the second one of the image {number}")
             elif fault := _path_fault(name):
@@ -115,21 +123,24 @@ class _Table:
                 self._flaw(place, "annotation", "has no list segments_info")
             else:
                 seen.add(number)
+                self.image_ids.append(number)
                 self._add(place, names[number], entry, label_of)
 
-    def _add(self, place: int, name: str, entry: dict[str, Any], label_of: dict[int, int | str]) -> None:
+    def _add(self, place: int, name: str, entry: dict[str, Any], label_of: dict[Id, int | str]) -> None:
         own: set[int] = set()
         for segment in entry["segments_info"]:
             number = segment.get("id") if isinstance(segment, dict) else None
             if not _is_id(number) or not 0 < number < MOST:
                 self._flaw(place, "annotation", f"has a segment with the id {number!r}; ids go from 1 to {MOST - 1}")
                 continue
-            category = segment.get("category_id")
-            label = label_of.get(category) if _is_id(category) else None
+            category = own_id(segment.get("category_id"))
+            label = None if category is None else label_of.get(category)
             if number in own:
                 self._flaw(place, "annotation", f"has the segment {number} twice")
             elif label is None:
-                self._flaw(place, "annotation", f"has the category {category!r}, which is not in the file")
+                self._flaw(
+                    place, "annotation", f"has the category {segment.get('category_id')!r}, which is not in the file"
+                )
             elif isinstance(label, str):
                 self._flaw(place, "annotation", f"has an {unknown_class(label, self.classes)}")
             else:
@@ -137,9 +148,8 @@ class _Table:
                 self.ids.append(number)
                 self.labels.append(label)
                 self.crowd.append(bool(segment.get("iscrowd")))
-        self.images.append(os.fsencode(name))
+        self.images.append(name)
         self.maps.append(os.fsencode(entry["file_name"]))
-        self.image_ids.append(entry["image_id"])
         self.offsets.append(len(self.ids))
 
     def column(self, things: np.ndarray, category_ids: np.ndarray) -> SegmentColumn:
@@ -149,7 +159,7 @@ class _Table:
             labels=np.array(self.labels, np.int64),
             crowd=np.array(self.crowd, bool),
             offsets=np.array(self.offsets, np.int64),
-            image_ids=np.array(self.image_ids, np.int64),
+            image_ids=np.array(numbered(self.image_ids), np.int64),
             things=things,
             category_ids=category_ids,
             maps=IdMaps(os.fsencode(self.file.with_suffix("")), Strings.of(self.maps), ids),
@@ -160,14 +170,29 @@ class _Table:
         self.flaws.append(Flaw(str(self.file), place, f"{what} {place} {text}"))
 
 
-def _categories(files: dict[str, Path], contents: dict[str, dict[str, Any]]) -> tuple[dict[int, _Category], list[Flaw]]:
+def _read(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """The sections of a file; of its segments what is used of them."""
+    content: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
+    for section, _, entry in read_entries(file, dict.fromkeys(SECTIONS), "COCO's panoptic files"):
+        segments = entry.get("segments_info")
+        if isinstance(segments, list):
+            entry["segments_info"] = [
+                {key: each.get(key) for key in USED} if isinstance(each, dict) else each for each in segments
+            ]
+        content[section].append(entry)
+    return content
+
+
+def _categories(
+    files: dict[str, Path], contents: dict[str, dict[str, list[dict[str, Any]]]]
+) -> tuple[dict[Id, _Category], list[Flaw]]:
     """Of all files together, by id."""
-    found: dict[int, _Category] = {}
+    found: dict[Id, _Category] = {}
     flaws: list[Flaw] = []
     for split, content in contents.items():
         for place, entry in enumerate(content["categories"]):
-            number, name = entry.get("id"), entry.get("name")
-            if not _is_id(number) or not isinstance(name, str):
+            number, name = own_id(entry.get("id")), entry.get("name")
+            if number is None or not isinstance(name, str):
                 flaws.append(Flaw(str(files[split]), place, f"category {place} lacks an id or a name"))
                 continue
             own = _Category(name, bool(entry.get("isthing", 1)))

@@ -1,58 +1,73 @@
-"""What COCO's annotation files have in common: JSON of entries in sections, with images near them."""
+"""What COCO's annotation files have in common: where they lie, how images are numbered, and where these are."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from vitrail.data.media.decode import BadImage
-from vitrail.data.media.read import read_regular
 from vitrail.data.source import SPLITS, SourceConfig, split_called
+from vitrail.data.storage.locating import locate
 from vitrail.errors import UserError
 
+Id = int | str
+"""A number, or where the file has none, a text."""
 
-def read_sections(file: Path, sections: Iterable[str], wanted: str) -> dict[str, Any]:
-    """The content of a file whose ``sections`` are lists of mappings.
 
-    Args:
-        wanted: what such files are, for an error.
+def own_id(value: object) -> Id | None:
+    """An id as it is compared: whole numbers are the same however they are written; None for what is no id."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else None
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else None
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    if re.fullmatch("-?[0-9]{1,18}", text) and str(int(text)) == text:
+        return int(text)
+    return text or None
 
-    Raises:
-        UserError: it cannot be read, is no JSON, or lacks a section.
-    """
-    try:
-        content = json.loads(read_regular(file))
-    except BadImage as error:
-        raise UserError(f"{file} {error}; check the path") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is no JSON: {str(error).splitlines()[0]}; write it again") from None
-    for key in sections:
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise UserError(f"{file} has no list {key!r}, as {wanted} have; give such a file")
-    assert isinstance(content, dict)
-    return content
+
+def numbered(ids: Sequence[Id]) -> list[int]:
+    """The ids as numbers: texts get those that follow the highest."""
+    highest = max((number for number in ids if isinstance(number, int)), default=0)
+    found, given = [], 0
+    for each in ids:
+        given += isinstance(each, str)
+        found.append(highest + given if isinstance(each, str) else each)
+    return found
+
+
+def written(values: Sequence[object]) -> list[bytes] | None:
+    """The ids as the file writes them, in JSON; None where all are integers."""
+    return None if all(type(value) is int for value in values) else [json.dumps(value).encode() for value in values]
+
+
+def whole(value: object) -> int | None:
+    """A number of pixels, as 48, 48.0 or "48"; None for anything else."""
+    number = own_id(value)
+    return number if isinstance(number, int) and number > 0 else None
 
 
 def annotation_files(path: Path, search: Callable[[Path], Iterable[Path]], example: str) -> dict[str, Path]:
-    """The file of each split, by a word of its name or its folder's name; a file given is of train unless named.
+    """The file of each split, by a word of its name or its folder's name; a single one is of train unless named.
 
     Args:
         search: the annotation files of a folder.
         example: the name of such a file, for an error.
 
     Raises:
-        UserError: no file in the folder is named for a split, or two are for the same one.
+        UserError: none of several files in the folder is named for a split, or two are for the same one.
     """
     if not path.is_dir():
         return {split_of(path) or "train": path}
     files: dict[str, Path] = {}
-    for file in search(path):
-        split = split_of(file)
+    found = list(search(path))
+    for file in found:
+        split = split_of(file) or ("train" if len(found) == 1 else None)
         if split is not None and files.setdefault(split, file) != file:
             raise UserError(f"{path} holds {files[split].name} and {file.name}, both for {split}; give one of them")
     if not files:
@@ -66,10 +81,13 @@ def split_of(file: Path) -> str | None:
     return next((split for word in words if (split := split_called(word))), None)
 
 
-def image_root(file: Path, split: str, first: bytes | None, config: SourceConfig) -> Path:
-    """The folder that holds the first image; where none does, the first place that was looked at."""
+def locate_images(file: Path, split: str, names: Sequence[str], config: SourceConfig) -> tuple[Path, list[bytes]]:
+    """The folder and paths, as of :func:`locate`, of the images that a file names, which lie next to it, in
+    ``images/``, in the folder of the split, or anywhere below."""
     if config.root:
-        return Path(config.root).expanduser()
+        root = Path(config.root).expanduser()
+        return locate(names, [root], root, split)
+    home = file.parent.parent if file.parent.name.lower() in ANNOTATION_FOLDERS else file.parent
     near = [file.parent, file.parent / "images", file.parent.parent, file.parent.parent / "images"]
     of_split = [
         folder
@@ -78,5 +96,7 @@ def image_root(file: Path, split: str, first: bytes | None, config: SourceConfig
         for folder in sorted(place.iterdir())
         if folder.is_dir() and split_called(re.sub(r"[^a-zA-Z]", "", folder.name)) == split
     ]
-    name = os.fsdecode(first or b"")
-    return next((folder for folder in (*near, *of_split) if (folder / name).is_file()), near[0])
+    return locate(names, [*near, *of_split], home, split)
+
+
+ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "ann", "coco")

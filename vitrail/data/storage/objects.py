@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias, TypedDict, cast
+from typing import cast
 
 import numpy as np
 
+from vitrail import console
 from vitrail.data.annotations import Annotations, BadAnnotations, Flaw
 from vitrail.data.indexing.index import Strings
-from vitrail.data.media.decode import BadImage
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.files import Files
+from vitrail.data.storage.outlines import Outlines, Shape, packed
 from vitrail.data.targets import Labels
 from vitrail.errors import did_you_mean
-from vitrail.ops import polygons, rle
-
-
-class RunLengths(TypedDict):
-    """A mask of ``size`` (height, width) as COCO's run lengths, in numbers or compressed to text."""
-
-    size: list[int]
-    counts: list[int] | str
-
-
-Shape: TypeAlias = list[list[float]] | RunLengths
-"""A mask as COCO's ``segmentation`` holds it: polygons of x, y, x, y, …, or run lengths."""
 
 
 @dataclass(eq=False)
@@ -44,13 +33,14 @@ class Columns:
     sizes: list[tuple[int, int]] = field(default_factory=list)
     image_ids: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
-    boxes: list[Sequence[float]] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    crowd: list[bool] = field(default_factory=list)
-    difficult: list[bool] = field(default_factory=list)
-    areas: list[float | None] = field(default_factory=list)
+    boxes: array[float] = field(default_factory=lambda: array("d"))
+    labels: array[int] = field(default_factory=lambda: array("q"))
+    crowd: bytearray = field(default_factory=bytearray)
+    difficult: bytearray = field(default_factory=bytearray)
+    areas: array[float] = field(default_factory=lambda: array("d"))
     shapes: list[bytes] = field(default_factory=list)
     flaws: list[Flaw] = field(default_factory=list)
+    written_ids: list[bytes] | None = None
 
     def image(self, path: bytes, size: tuple[int, int], image_id: int | None = None) -> None:
         """Begin an image, (height, width)."""
@@ -67,27 +57,30 @@ class Columns:
         crowd: bool = False,
         difficult: bool = False,
         area: float | None = None,
-        shape: Shape | None = None,
+        shape: Shape | bytes | None = None,
     ) -> None:
         """An object of the image; ``shape`` is its mask, as :class:`Outlines` reads it."""
-        self.boxes.append(box_xyxy)
+        self.boxes.extend(box_xyxy)
         self.labels.append(label)
         self.crowd.append(crowd)
         self.difficult.append(difficult)
-        self.areas.append(area)
-        self.shapes.append(json.dumps(shape, separators=(",", ":")).encode() if shape else b"")
+        self.areas.append(math.nan if area is None else area)
+        self.shapes.append(shape if isinstance(shape, bytes) else packed(shape))
         self.ends[-1] = len(self.labels)
 
     def close(self, category_ids: Sequence[int]) -> Annotations:
-        """The columns; with masks and areas where every object has one.
+        """The columns; with masks where objects have outlines, and with areas where every object has one.
 
         Raises:
             BadAnnotations: flaws were found.
         """
         if self.flaws:
             raise BadAnnotations(self.flaws)
+        boxes = np.array(self.boxes, np.float64).reshape(-1, 4).astype(np.float32)
+        outlined = np.array([bool(shape) for shape in self.shapes], bool)
+        areas = np.array(self.areas, np.float64)
         return Annotations(
-            boxes_xyxy=np.array(self.boxes, np.float64).reshape(-1, 4).astype(np.float32),
+            boxes_xyxy=boxes,
             labels=np.array(self.labels, np.int64),
             crowd=np.array(self.crowd, bool),
             offsets=np.array([0, *self.ends], np.int64),
@@ -95,9 +88,11 @@ class Columns:
             image_ids=np.array(self.image_ids, np.int64),
             category_ids=np.array(category_ids, np.int64),
             rows=np.arange(len(self.paths)),
-            masks=Outlines(Strings.of(self.shapes)) if self.shapes and all(self.shapes) else None,
+            masks=Outlines(Strings.of(self.shapes), boxes) if outlined.any() or not len(boxes) else None,
             difficult=np.array(self.difficult, bool) if any(self.difficult) else None,
-            areas=np.array(self.areas, np.float32) if self.areas and None not in self.areas else None,
+            areas=areas.astype(np.float32) if len(areas) and not np.isnan(areas).any() else None,
+            outlined=None if outlined.all() or not outlined.any() else outlined,
+            written_ids=None if self.written_ids is None else Strings.of(self.written_ids),
         )
 
     def files(self, root: Path) -> Files:
@@ -106,62 +101,9 @@ class Columns:
         return Files(targets=none, kind="none", classes=(), root=os.fsencode(root), paths=Strings.of(self.paths))
 
 
-@dataclass(frozen=True, eq=False)
-class Outlines:
-    """Masks as the text that COCO's ``segmentation`` is: polygons, or run lengths in numbers or compressed."""
-
-    texts: Strings
-
-    def read(self, image: int, objects: range, size: tuple[int, int]) -> np.ndarray:
-        """As :class:`vitrail.data.annotations.Masks`."""
-        return np.stack([to_mask(self.shape(i), size) for i in objects]) if objects else np.zeros((0, *size), bool)
-
-    def shape(self, row: int) -> Shape:
-        """The ``segmentation`` as it was written."""
-        shape: Shape = json.loads(self.texts[row])
-        return shape
-
-
 def annotations_of(source: Source) -> Annotations:
     """The objects of a source whose kind is boxes or masks."""
     return cast("Annotations", source.targets)
-
-
-def to_mask(shape: Shape, size: tuple[int, int]) -> np.ndarray:
-    """A COCO ``segmentation`` → bool (H, W).
-
-    Raises:
-        BadImage: run lengths of another size, or broken ones.
-    """
-    if isinstance(shape, list):
-        return polygons.fill([np.asarray(ring, np.float64).reshape(-1, 2) for ring in shape], size)
-    if tuple(shape["size"]) != size:
-        own, image = (f"{s[1]} × {s[0]}" for s in (shape["size"], size))
-        raise BadImage(f"has a mask of {own} pixels and is {image}")
-    counts = shape["counts"]
-    try:
-        return rle.decode(rle.from_text(counts) if isinstance(counts, str) else counts, size)
-    except ValueError as error:
-        raise BadImage(f"has a broken mask: {error}") from None
-
-
-def shape_fault(shape: object) -> str | None:
-    """Why a COCO ``segmentation`` cannot be read, if so."""
-    if isinstance(shape, list):
-        rings = all(isinstance(ring, list) and len(ring) >= 6 and len(ring) % 2 == 0 for ring in shape)
-        return None if rings and all(map(finite, shape)) else "a polygon that is no list of three or more x, y"
-    if isinstance(shape, dict) and isinstance(shape.get("counts"), list | str):
-        size = shape.get("size")
-        if isinstance(size, list) and len(size) == 2:
-            return None
-    return "a segmentation that is neither polygons nor run lengths"
-
-
-def finite(values: object) -> bool:
-    """Are these numbers, none of them infinite or NaN?"""
-    return isinstance(values, list) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
-    )
 
 
 def number_of(classes: Sequence[str]) -> dict[str, int]:
@@ -175,7 +117,7 @@ def unknown_class(name: str, classes: Iterable[str]) -> str:
 
 
 def offers(found: Annotations, classes: tuple[str, ...]) -> dict[str, Labels]:
-    """What objects can be read as, by kind, the fullest first: masks where each object has one, and boxes."""
+    """What objects can be read as, by kind, the fullest first: masks where objects have some, and boxes."""
     boxes = Labels("boxes", classes, found.without_masks())
     return {"boxes": boxes} if found.masks is None else {"masks": Labels("masks", classes, found), "boxes": boxes}
 
@@ -189,13 +131,40 @@ def sources(
 ) -> dict[str, Source]:
     """A source for each split, of the requested kind; with ``auto`` the fullest that all splits can be read as.
 
+    Objects without an outline among others with one are named.
+
     Args:
         roots: the folder that each split's paths begin at.
 
     Raises:
         UserError: masks are wanted of objects without.
     """
-    offered = {split: offers(columns.close(category_ids), classes) for split, columns in tables.items()}
-    first = next(iter(offered.values()), {})
-    kind = config.choose(each for each in first if all(each in of_split for of_split in offered.values()))
+    found = {split: columns.close(category_ids) for split, columns in tables.items()}
+    offered = {split: offers(each, classes) for split, each in found.items()}
+    common = [kind for kind in ("masks", "boxes") if all(kind in of_split for of_split in offered.values())]
+    outlined = [split for split, each in found.items() if each.masks is not None and len(each.labels)]
+    if not outlined:
+        common.sort()  # boxes, where no split has an object with an outline
+    kind = config.choose(common)
+    if kind == "boxes" and config.kind == "auto" and outlined:
+        bare = next(split for split in found if "masks" not in offered[split])
+        console.warn(
+            f"{config.spec!r} is read as boxes: no object of {bare} has an outline, and those of {outlined[0]} have"
+        )
+    for split in tables if kind == "masks" else ():
+        _name_bare(split, tables[split], found[split], classes)
     return {split: tables[split].files(roots[split]).labelled(of_split[kind]) for split, of_split in offered.items()}
+
+
+def _name_bare(split: str, columns: Columns, found: Annotations, classes: tuple[str, ...]) -> None:
+    """Warn of objects without an outline."""
+    if found.outlined is None:
+        return
+    row = int(np.argmin(found.outlined))
+    image = int(np.searchsorted(found.offsets, row, side="right")) - 1
+    what = f"object {row - int(found.offsets[image])} ({classes[found.labels[row]]})"
+    console.warn(
+        f"{split}: {int((~found.outlined).sum()):,} of {len(found.outlined):,} objects have a box and no outline, such "
+        f"as {what} of {console.printable(os.fsdecode(columns.paths[image]))}: boxes are learned of all, masks of the "
+        "others; kind=boxes reads the boxes alone"
+    )

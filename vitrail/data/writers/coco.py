@@ -15,7 +15,8 @@ from vitrail.data.annotations import Annotations
 from vitrail.data.source import Source
 from vitrail.data.storage import copies
 from vitrail.data.storage.decimals import decimals, start_and_size
-from vitrail.data.storage.objects import Outlines, annotations_of
+from vitrail.data.storage.objects import annotations_of
+from vitrail.data.storage.outlines import Outlines
 from vitrail.ops import rle
 
 KINDS = ("boxes", "masks")
@@ -61,7 +62,8 @@ def _entries(found: Annotations, index: int, image_id: int, *, start: int) -> li
         if found.difficult is not None and found.difficult[row]:
             entry["ignore"] = 1
         if isinstance(found.masks, Outlines):
-            entry["segmentation"] = found.masks.shape(row)
+            if (shape := found.masks.shape(row)) is not None:
+                entry["segmentation"] = shape
         elif objects.masks is not None:
             entry["segmentation"] = rle.compressed(objects.masks[place].numpy())
         entries.append(entry)

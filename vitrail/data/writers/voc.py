@@ -71,11 +71,14 @@ def _write_maps(folder: Path, stem: str, objects: Objects, name: str) -> int:
     if len(objects) >= IGNORE:
         raise UserError(f"{name} has {len(objects)} objects and a map holds {IGNORE - 1}; write coco")
     numbers = np.zeros(objects.size, np.uint8)
+    bare = [] if objects.outlined is None else (~objects.outlined).nonzero().flatten().tolist()
     for place, mask in enumerate(objects.masks.numpy()):
-        numbers[mask] = place + 1
+        if place not in bare:
+            numbers[mask] = place + 1
     classes = np.concatenate(([0], objects.labels.numpy() + 1)).astype(np.uint8)[numbers]
     for kind, pixels in (("SegmentationObject", numbers), ("SegmentationClass", classes)):
         (folder / kind).mkdir(exist_ok=True)
         Image.fromarray(pixels).save(folder / kind / f"{stem}.png")
     whole = objects.masks.flatten(1).sum(1).numpy()
+    whole[bare] = 0
     return int((np.bincount(numbers.ravel(), minlength=len(objects) + 1)[1:] < whole).sum())

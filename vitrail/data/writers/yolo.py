@@ -11,7 +11,8 @@ import yaml
 from vitrail.data.annotations import Annotations
 from vitrail.data.source import Source
 from vitrail.data.storage import copies
-from vitrail.data.storage.objects import Outlines, annotations_of
+from vitrail.data.storage.objects import annotations_of
+from vitrail.data.storage.outlines import Outlines
 from vitrail.ops import polygons
 
 KINDS = ("boxes", "masks")
@@ -34,7 +35,7 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
                     continue
                 height, width = found.sizes[found.rows[index]].tolist()
                 numbers = _box(found.boxes_xyxy[row].astype(np.float64))
-                if masks is not None:
+                if masks is not None and (found.outlined is None or found.outlined[row]):
                     numbers = _ring(found, row, masks[place].numpy()).ravel()
                     empty += not len(numbers)
                 shares = numbers / np.resize((width, height), len(numbers))
