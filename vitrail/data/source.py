@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 
 from vitrail import console, registry
 from vitrail.config import config
-from vitrail.data import targets
+from vitrail.data import layouts, targets
 from vitrail.data.division import divide
 from vitrail.data.indexing.labels import NO_LABELS
 from vitrail.data.targets import Column, Labels, TargetKind
@@ -63,6 +63,7 @@ class SourceConfig:
         path_column, label_columns: the columns of a table (CSV, ``datasets``); default: found by their names.
         label_separator: the separator of several labels in one cell; default: ``|`` or ``;`` where present.
         root: the folder that relative paths of a CSV start from, or that holds a named data set.
+        exclude: a ``.csv`` with a column ``name``, or a list, of images to leave out.
         download: fetch a named data set that is not there yet.
     """
 
@@ -84,6 +85,7 @@ class SourceConfig:
     label_columns: tuple[str, ...] = ()
     label_separator: str | None = None
     root: str | None = None
+    exclude: str | None = None
     download: bool = False
 
     @property
@@ -140,6 +142,7 @@ class Source(ABC):
         kind: the name of the target kind (:mod:`vitrail.data.targets`).
         classes: K class names; for numbers the K target names; for ``none`` nothing.
         channels: of the stored images, or None where it is known only after reading the files.
+        remarks: what `data check` says of the files as a whole, such as labels without an image.
         groups, times: of each sample, int64 and float64 (N,), where the config names such columns of a table.
     """
 
@@ -149,6 +152,7 @@ class Source(ABC):
     channels: int | None = None
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
+    remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         named = (
@@ -191,6 +195,7 @@ class Source(ABC):
             channels=self.channels,
             groups=None if self.groups is None else self.groups[own],
             times=None if self.times is None else self.times[own],
+            remarks=self.remarks,
         )
 
     def labelled(self, labels: Labels) -> Source:
@@ -317,10 +322,14 @@ def open_source(config: SourceConfig) -> Splits:
         except UserError as error:
             console.note(f"labels auto: none ({error})")
         return open_source(dataclasses.replace(config, labelled=False))
-    name, module = _find(config.spec)
+    name, module = _find(config)
     found = module.load(config)
     if not config.labelled:
         found = {split: source.unlabelled() for split, source in found.items()}
+    if config.exclude is not None:
+        from vitrail.data.exclusion import exclude  # which reads sources, as this file describes them
+
+        found = exclude(found, Path(config.exclude).expanduser())
     found = {split: source for split, source in found.items() if len(source)}
     if not found:
         raise UserError(f"{config.spec!r} holds no images; point at the folder or file that does")
@@ -368,7 +377,8 @@ def _parse(spec: str) -> tuple[str | None, str]:
     return None, spec
 
 
-def _find(spec: str) -> tuple[str, SourceModule]:
+def _find(config: SourceConfig) -> tuple[str, SourceModule]:
+    spec = config.spec
     name, location = _parse(spec)
     if name is not None:
         return name, _load(name)
@@ -378,12 +388,15 @@ def _find(spec: str) -> tuple[str, SourceModule]:
         claims.remove("folder")  # any folder looks like an image folder
     if len(claims) > 1:
         raise UserError(f"{spec!r} could be {' or '.join(claims)}; write {claims[0]}:{spec} to choose")
+    if claims and claims[0] in ("folder", "zip") and config.labelled:
+        layouts.refuse_incomplete(spec, Path(location).expanduser())
     if claims:
         return claims[0], _load(claims[0])
     path = Path(location).expanduser()
     if path.exists():
         raise UserError(
-            f"{spec!r} is no data that Vitrail reads; give a folder, .csv, .tsv, .npz, .tar, .zip, .json or .yaml"
+            f"{spec!r} is no data that Vitrail reads; give a folder, .csv, .tsv, .npz, .tar, .zip, .json or .yaml, "
+            "or the folder that holds it and its images"
         )
     nearby = [str(path.with_name(each.name)) for each in path.parent.iterdir()] if path.parent.is_dir() else []
     raise UserError(f"there is no file, folder or data source {spec!r}; {did_you_mean(spec, [*known, *nearby])}")

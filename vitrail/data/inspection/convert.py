@@ -15,7 +15,7 @@ def convert(splits: Splits, folder: Path, to: str) -> dict[str, int]:
     """Write all splits into a new folder, which appears when it is complete; images are copied.
 
     Args:
-        to: a name of ``vitrail.data.writers``: coco, voc, yolo, masks.
+        to: a name of ``vitrail.data.writers``: coco, coco_panoptic, voc, yolo, masks, csv.
 
     Returns:
         Images of each split.

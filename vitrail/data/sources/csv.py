@@ -22,6 +22,7 @@ from vitrail.data.indexing.index import Strings
 from vitrail.data.indexing.labels import encode, from_cells
 from vitrail.data.indexing.names import classes_beside
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
+from vitrail.data.sources import box_table
 from vitrail.data.storage.files import Files
 from vitrail.data.targets import Raw
 from vitrail.errors import UserError, did_you_mean
@@ -34,6 +35,8 @@ SUFFIXES = (".csv", ".tsv")
 
 def matches(spec: str) -> bool:
     path = Path(spec).expanduser()
+    if box_table.matches(spec):
+        return False
     return path.suffix.lower() in SUFFIXES or any((path / f"train{suffix}").is_file() for suffix in SUFFIXES)
 
 

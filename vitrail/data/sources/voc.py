@@ -1,92 +1,128 @@
-"""Pascal VOC: a folder with ``Annotations/*.xml``, ``JPEGImages/``, and lists of the splits in ``ImageSets/``.
+"""Pascal VOC: a folder with ``Annotations/*.xml``, ``JPEGImages/``, and lists of the splits in ``ImageSets/``; or XML
+files beside their images, in ``annotations/`` and ``images/``, or with folders of the splits above.
 
 Objects are in the XML files; ``kind=masks`` takes their masks from ``SegmentationObject/``, and ``kind=semantic`` reads
-``SegmentationClass/``, where 0 is the background, then come the classes in their order, and 255 is unknown.
-``difficult`` objects are neither learned from nor counted, as in VOC's own measure: they are ``Objects.difficult``.
-Corners are taken as they are written, but the challenge's own files count pixels from 1. Class names are those of the
-training split, sorted (which is the challenge's order), or of ``classes.json``.
+``SegmentationClass/``, where 0 is the background, then come the classes in their order, and 255 is unknown; or the
+colours that ``labelmap.txt`` names. ``difficult`` objects are neither learned from nor counted, as in VOC's own
+measure: they are ``Objects.difficult``. Corners are taken as they are written, but the challenge's own files count
+pixels from 1. Class names are those of the training split, sorted (which is the challenge's order), or of
+``classes.json``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import re
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from vitrail import console
 from vitrail.data.annotations import BadAnnotations, Flaw
+from vitrail.data.indexing.label_colours import colours_beside
 from vitrail.data.indexing.names import classes_beside
-from vitrail.data.media.decode import BadImage
-from vitrail.data.media.formats import SUFFIXES
-from vitrail.data.media.read import read_regular
-from vitrail.data.source import Source, SourceConfig
-from vitrail.data.storage.maps import MapFiles, NumberedMasks
+from vitrail.data.source import SPLIT_NAMES, Source, SourceConfig
+from vitrail.data.storage.class_maps import class_maps
+from vitrail.data.storage.maps import AS_IT_IS, MapFiles, NumberedMasks, Reading, standard_colours
 from vitrail.data.storage.objects import Columns, number_of, offers, unknown_class
+from vitrail.data.storage.voc_files import (
+    LISTS,
+    Entry,
+    Pictures,
+    VocFolders,
+    listed,
+    read_entry,
+    stems,
+    voc_folders,
+)
 from vitrail.data.targets import Labels
 from vitrail.errors import UserError
 
-XML, IMAGES, LISTS = "Annotations", "JPEGImages", "ImageSets"
 CLASS_MAPS, OBJECT_MAPS = "SegmentationClass", "SegmentationObject"
-NEEDED = {"boxes": XML, "masks": XML, "semantic": CLASS_MAPS}
-"""The folder that each kind is read from."""
 LISTS_OF = {"boxes": "Main", "masks": "Segmentation", "semantic": "Segmentation"}
 """The folder of the lists of its splits."""
 BACKGROUND = "background"
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def matches(spec: str) -> bool:
     path = Path(spec).expanduser()
-    return (path / IMAGES).is_dir() and any((path / each).is_dir() for each in (XML, CLASS_MAPS))
+    return (path / CLASS_MAPS).is_dir() or bool(voc_folders(path))
 
 
 def load(config: SourceConfig) -> dict[str, Source]:
     """Raises UserError for a folder of another layout, and with all flaws for annotations that cannot be read."""
     root = config.path
-    if not (root / IMAGES).is_dir():
-        raise UserError(f"{root} holds no folder {IMAGES!r}, as Pascal VOC has; check the path")
-    offered = [kind for kind, needed in NEEDED.items() if (root / needed).is_dir()]
+    folders = voc_folders(root)
+    offered = (["boxes", "masks"] if folders else []) + (["semantic"] if (root / CLASS_MAPS).is_dir() else [])
     if not offered:
-        raise UserError(f"{root} holds neither {XML!r} nor {CLASS_MAPS!r}; read its images with labelled=false")
+        raise UserError(
+            f"{root} holds no Annotations and JPEGImages, as Pascal VOC has, nor XML files beside images; check the "
+            "path"
+        )
     kind = config.choose(offered)
-    splits = _lists(root, LISTS_OF[kind])
-    pictures = {Path(name).stem: name for name in sorted(os.listdir(root / IMAGES)) if name.lower().endswith(SUFFIXES)}
-    entries = _entries(root, splits)
+    if kind == "semantic":
+        return _semantic(root, folders.get(""), config)
+    splits = _splits(root, folders, LISTS_OF[kind])
+    entries = _entries(splits)
     first = entries.get("train") or next(iter(entries.values()), [])
     seen = tuple(sorted({name for entry in first for name, _, _ in entry.objects}))
-    if NEEDED[kind] == CLASS_MAPS:
-        return _semantic(splits, pictures, seen, config)
     classes = config.classes or tuple(c for c in classes_beside(root) if c != BACKGROUND) or seen
+    pictures = {each.images: Pictures(each.images) for each, _ in splits.values()}
+    tables = {
+        split: _columns(entries[split], pictures[splits[split][0].images], splits[split][0], classes)
+        for split in entries
+    }
+    if flaws := [flaw for columns in tables.values() for flaw in columns.flaws]:
+        raise BadAnnotations(flaws)
+    for folder, each in pictures.items():
+        if each.num_unused and not (root / LISTS).is_dir():
+            console.note(f"{folder}: {each.num_unused:,} images have no XML file and are left out")
     sources: dict[str, Source] = {}
-    for split, names in splits.items():
-        columns = _columns(entries[split], pictures, root, classes)
-        masks = NumberedMasks(MapFiles.at(root / OBJECT_MAPS, list(_pngs(names))))
+    for split, columns in tables.items():
+        masks = NumberedMasks(_maps(root, OBJECT_MAPS, [entry.name for entry in entries[split]], OBJECTS))
         found = dataclasses.replace(columns.close(range(1, len(classes) + 1)), masks=masks)
-        sources[split] = columns.files(root / IMAGES).labelled(offers(found, classes)[kind])
+        sources[split] = columns.files(splits[split][0].images).labelled(offers(found, classes)[kind])
     return sources
 
 
-@dataclass(frozen=True)
-class _Entry:
-    name: str
-    size: tuple[int, int]
-    objects: list[tuple[str, tuple[float, ...], bool]]  # class, xyxy, difficult
+OBJECTS = Reading(AS_IT_IS.values, standard_colours(), indexed=True)
+"""Some programs write the colours that stand for numbers."""
 
 
-def _entries(root: Path, splits: dict[str, list[str]]) -> dict[str, list[_Entry]]:
-    """What the XML files say of each split's images; nothing where there are none."""
-    entries: dict[str, list[_Entry]] = {split: [] for split in splits}
+def _splits(root: Path, folders: dict[str, VocFolders], name: str) -> dict[str, tuple[VocFolders, list[str]]]:
+    """The folders and the names of the XML files of each split; all are training where nothing divides them."""
+    if (own := folders.get("")) is None:
+        return {split: (each, stems(each.xml, ".xml")) for split, each in folders.items()}
+    lists = _lists(root, name)
+    if not lists:
+        return {"train": (own, stems(own.xml, ".xml"))}
+    return {split: (own, listed(file, own.xml, ".xml")) for split, file in lists.items()}
+
+
+def _lists(root: Path, name: str) -> dict[str, Path]:
+    """The list of each split; one list that is named for none is of train."""
+    for folder in dict.fromkeys((root / LISTS / name, root / LISTS / "Main", root / LISTS / "Segmentation")):
+        files = {file.stem.lower(): file for file in sorted(folder.glob("*.txt"))}
+        found = {split: next((files[n] for n in names if n in files), None) for split, names in SPLIT_NAMES.items()}
+        lists = {split: file for split, file in found.items() if file is not None}
+        if not lists and (only := files.get("trainval") or (len(files) == 1 and next(iter(files.values())))):
+            lists = {"train": only}
+        if lists:
+            return lists
+    return {}
+
+
+def _entries(splits: dict[str, tuple[VocFolders, list[str]]]) -> dict[str, list[Entry]]:
+    """What the XML files say of each split's images; a test split without any, as the challenge's, is left out."""
+    entries: dict[str, list[Entry]] = {}
     flaws: list[Flaw] = []
-    for split, names in splits.items() if (root / XML).is_dir() else ():
+    for split, (folders, names) in splits.items():
+        missing = [name for name in names if not os.path.lexists(folders.xml / f"{name}.xml")]
+        if split != "train" and names and len(missing) == len(names):
+            console.warn(f"{split} is left out: none of its {len(names):,} images has an XML file in {folders.xml}")
+            continue
+        entries[split] = []
         for name in names:
             try:
-                entries[split].append(_read(root / XML / f"{name}.xml", name))
+                entries[split].append(read_entry(folders.xml / f"{name}.xml", name))
             except BadAnnotations as error:
                 flaws += error.flaws
     if flaws:
@@ -94,95 +130,59 @@ def _entries(root: Path, splits: dict[str, list[str]]) -> dict[str, list[_Entry]
     return entries
 
 
-def _lists(root: Path, name: str) -> dict[str, list[str]]:
-    """The names of each split's images; all are training where there are no lists."""
-    folder = root / LISTS / name
-    if not folder.is_dir():
-        folder = root / LISTS / "Main"
-    lists = {
-        split: folder / f"{split}.txt" for split in ("train", "val", "test") if (folder / f"{split}.txt").is_file()
-    }
-    if not lists and (folder / "trainval.txt").is_file():
-        lists = {"train": folder / "trainval.txt"}
-    if not lists:
-        place, suffix = (XML, ".xml") if (root / XML).is_dir() else (CLASS_MAPS, ".png")
-        return {"train": sorted(file.stem for file in (root / place).glob(f"*{suffix}"))}
-    return {
-        split: [line.split()[0] for line in _text(file).splitlines() if line.strip()] for split, file in lists.items()
-    }
-
-
-def _text(file: Path) -> str:
-    try:
-        return read_regular(file).decode("utf-8")
-    except (BadImage, UnicodeDecodeError) as error:
-        raise UserError(f"{file} {error}; repair it") from None
-
-
-def _read(file: Path, name: str) -> _Entry:
-    """Raises BadAnnotations where the file is missing, is no XML, or an object lacks its class or its corners."""
-    shown = console.printable(str(file))
-    try:
-        text = read_regular(file)
-        if b"<!" in text.replace(b"<!--", b""):
-            raise BadImage("defines entities or the like, which no annotation needs")
-        tree = ElementTree.fromstring(text)
-        size = int(tree.findtext("size/height", "")), int(tree.findtext("size/width", ""))
-    except BadImage as error:
-        raise BadAnnotations([Flaw(shown, 0, str(error))]) from None
-    except (ElementTree.ParseError, ValueError) as error:
-        what = f"is no XML: {error}" if isinstance(error, ElementTree.ParseError) else "lacks the image's size"
-        raise BadAnnotations([Flaw(shown, 0, what)]) from None
-    from_one = "PASCAL VOC" in tree.findtext("source/annotation", "").upper()
-    objects = []
-    flaws = []
-    for place, each in enumerate(tree.iter("object")):
-        label = (each.findtext("name") or "").strip()
-        try:
-            corners = [float(each.findtext(f"bndbox/{side}", "")) for side in _SIDES]
-        except ValueError:
-            corners = [np.nan]
-        if not label or not np.isfinite(corners).all():
-            flaws.append(Flaw(shown, place, f"object {place} lacks a name or the corners of its bndbox"))
-            continue
-        shift = (1, 1, 0, 0) if from_one else (0, 0, 0, 0)
-        box = tuple(corner - by for corner, by in zip(corners, shift, strict=True))
-        objects.append((label, box, each.findtext("difficult", "0").strip() == "1"))
-    if flaws:
-        raise BadAnnotations(flaws)
-    return _Entry(name, size, objects)
-
-
-def _columns(entries: list[_Entry], pictures: dict[str, str], root: Path, classes: tuple[str, ...]) -> Columns:
+def _columns(entries: list[Entry], pictures: Pictures, folders: VocFolders, classes: tuple[str, ...]) -> Columns:
     columns = Columns()
     number = number_of(classes)
     for entry in entries:
-        columns.image(os.fsencode(pictures.get(entry.name, f"{entry.name}.jpg")), entry.size)
+        path = pictures.find(entry.name, entry.picture)
+        file = console.printable(str(folders.xml / f"{entry.name}.xml"))
+        size = entry.size or pictures.size(path)
+        if entry.size is None and size == (1, 1):
+            columns.flaws.append(Flaw(file, 0, "lacks the image's size, and the image cannot be read"))
+        columns.image(os.fsencode(path), size)
         for place, (name, box, difficult) in enumerate(entry.objects):
             if name not in number:
-                file = console.printable(str(root / XML / f"{entry.name}.xml"))
                 columns.flaws.append(Flaw(file, place, f"object {place} has the {unknown_class(name, classes)}"))
                 continue
             columns.add(box, number[name], difficult=difficult)
     return columns
 
 
-def _semantic(
-    splits: dict[str, list[str]], pictures: dict[str, str], seen: tuple[str, ...], config: SourceConfig
-) -> dict[str, Source]:
-    root = config.path
-    classes = config.classes or classes_beside(root) or ((BACKGROUND, *seen) if seen else ())
+def _semantic(root: Path, folders: VocFolders | None, config: SourceConfig) -> dict[str, Source]:
+    lists = _lists(root, LISTS_OF["semantic"])
+    names = {split: listed(file, root / CLASS_MAPS, ".png") for split, file in lists.items()}
+    names = names or {"train": stems(root / CLASS_MAPS, ".png")}
+    for split in [each for each in names if each != "train"]:
+        if names[split] and not any((root / CLASS_MAPS / f"{name}.png").is_file() for name in names[split]):
+            console.warn(f"{split} is left out: none of its {len(names.pop(split)):,} images has a map in {CLASS_MAPS}")
+    images = _images(root) if folders is None else folders.images
+    pictures = Pictures(images)
+    colours = colours_beside(root)
+    classes = config.classes or classes_beside(root) or (colours.names if colours else ())
+    if not classes and folders is not None:
+        entries = _entries({split: (folders, own) for split, own in names.items()})
+        first = entries.get("train") or next(iter(entries.values()), [])
+        seen = sorted({name for entry in first for name, _, _ in entry.objects})
+        classes = (BACKGROUND, *seen) if seen else ()
     if not classes:
         raise UserError(f'{root} names no classes; list them in {root / "classes.json"}, as ["{BACKGROUND}", "cat"]')
+    decided = class_maps(
+        {split: _maps(root, CLASS_MAPS, own, OBJECTS) for split, own in names.items()}, classes, colours
+    )
     sources: dict[str, Source] = {}
-    for split, names in splits.items():
+    for split, maps in decided.maps.items():
         columns = Columns()
-        for name in names:
-            columns.image(os.fsencode(pictures.get(name, f"{name}.jpg")), (1, 1))
-        maps = MapFiles.at(root / CLASS_MAPS, list(_pngs(names)))
-        sources[split] = columns.files(root / IMAGES).labelled(Labels("semantic", classes, maps))
+        for name in names[split]:
+            columns.image(os.fsencode(pictures.find(name)), (1, 1))
+        if colours is None and maps.reading is AS_IT_IS:
+            maps = dataclasses.replace(maps, reading=OBJECTS)
+        sources[split] = columns.files(images).labelled(Labels("semantic", decided.classes, maps))
     return sources
 
 
-def _pngs(names: list[str]) -> Iterator[bytes]:
-    return (os.fsencode(re.sub(r"\.[a-z]+$", "", name) + ".png") for name in names)
+def _images(root: Path) -> Path:
+    return next((root / name for name in ("JPEGImages", "images", "Images") if (root / name).is_dir()), root)
+
+
+def _maps(root: Path, folder: str, names: list[str], reading: Reading) -> MapFiles:
+    return MapFiles.at(root / folder, [os.fsencode(f"{name}.png") for name in names], reading)

@@ -1,127 +1,60 @@
-"""YOLO's text files: ``data.yaml``, or the folder that holds it.
+"""YOLO's text files: ``data.yaml``, or the folder that holds it; Darknet's ``obj.data``, as CVAT writes it; or folders
+of images and labels with ``classes.txt``, as Label Studio writes them.
 
 The file names the classes (``names``, a list or numbers with names) and for each split a folder of images or a list of
-them (``train``, ``val``, ``test``; ``path`` goes before). The labels of ``images/a.jpg`` are in ``labels/a.txt``: a
-line an object, its class and then x, y, width and height of the box, or the x and y of three or more corners of its
-outline, all as shares of the image's sides. An image without such a file holds no objects. Boxes of outlines are the
-tightest.
+them (``train``, ``val``, ``test``; ``path`` goes before), of which those but ``train`` may be absent. The labels of
+``images/a.jpg`` are in ``labels/a.txt``: a line an object, its class and then x, y, width and height of the box, or the
+x and y of three or more corners of its outline, all as shares of the image's sides. An image without such a file holds
+no objects. Boxes of outlines are the tightest.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
 from vitrail import console
 from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.indexing.index import Strings, Table, cached
-from vitrail.data.indexing.listing import scan
 from vitrail.data.media.decode import BadImage, upright_size
-from vitrail.data.media.read import read_regular
-from vitrail.data.source import SPLIT_NAMES, Source, SourceConfig
+from vitrail.data.media.text import read_text
+from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.objects import Columns, number_of, sources, unknown_class
-from vitrail.errors import UserError
+from vitrail.data.storage.yolo_layouts import is_yolo, labels_of, open_layout
 
-FILES = ("data.yaml", "data.yml", "dataset.yaml")
 _DIGITS = 6  # of a corner in pixels: dividing and multiplying by a side must not move it over a pixel's centre
 
 
 def matches(spec: str) -> bool:
-    path = Path(spec).expanduser()
-    return path.suffix in (".yaml", ".yml") if path.is_file() else any((path / name).is_file() for name in FILES)
+    return is_yolo(Path(spec).expanduser())
 
 
 def load(config: SourceConfig) -> dict[str, Source]:
     """Raises UserError for incomplete settings, and with all flaws for lines that cannot be read."""
-    file = config.path
-    if file.is_dir():
-        file = next((file / name for name in FILES if (file / name).is_file()), file / FILES[0])
-    settings = _settings(file)
-    own = _names(settings, file)
-    classes = config.classes or own
+    layout = open_layout(config)
+    classes = config.classes or layout.names
     known = number_of(classes)
-    label_of = [known.get(name, name) for name in own]
+    label_of = [known.get(name, name) for name in layout.names]
     tables: dict[str, Columns] = {}
     flaws: list[Flaw] = []
-    for split, images in _images(settings, file, config).items():
+    for split, images in layout.images.items():
         tables[split] = columns = Columns()
-        sizes = _sizes(images)
-        for path, size in zip(images, sizes, strict=True):
+        missing = []
+        for path, size in zip(images, _sizes(images), strict=True):
             columns.image(path, size)
-            _add(columns, _labels_of(path), size, label_of, classes)
+            file = labels_of(path)
+            if file.exists():
+                _add(columns, file, size, label_of, classes)
+            else:
+                missing.append(file)
+        if images and len(missing) == len(images):
+            shown = console.printable(str(missing[0]))
+            console.warn(f"{split}: no label file of its {len(images):,} images is there, such as {shown}")
         flaws += columns.flaws
     if flaws:
         raise BadAnnotations(flaws)
     return sources(tables, dict.fromkeys(tables, Path("/")), range(len(classes)), classes, config)
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(read_regular(file))
-    except BadImage as error:
-        raise UserError(f"{file} {error}; check the path") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is no YAML: {str(error).splitlines()[0]}; correct it") from None
-    if not isinstance(settings, dict):
-        raise UserError(f"{file} holds no settings; write names: and train: as YOLO does")
-    return settings
-
-
-def _names(settings: dict[str, Any], file: Path) -> tuple[str, ...]:
-    names = settings.get("names")
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list) or not names or len(set(map(str, names))) < len(names):
-        raise UserError(f"{file} has no list of distinct class names; write names: [cat, dog]")
-    return tuple(map(str, names))
-
-
-def _images(settings: dict[str, Any], file: Path, config: SourceConfig) -> dict[str, list[bytes]]:
-    """The absolute paths of each split's images."""
-    base = file.parent / str(settings.get("path") or "")
-    base = base if base.is_dir() else file.parent
-    found: dict[str, list[bytes]] = {}
-    for split, names in SPLIT_NAMES.items():
-        written = next((settings[name] for name in names if settings.get(name)), None)
-        if written is None:
-            continue
-        places = [_place(base, file, str(each)) for each in (written if isinstance(written, list) else [written])]
-        found[split] = [path for place in places for path in _listed(place, config)]
-    if not found:
-        raise UserError(f"{file} names no images; write train: images/train")
-    return found
-
-
-def _place(base: Path, file: Path, written: str) -> Path:
-    """Exports are often moved: ``../train/images`` is looked for next to the file too."""
-    candidates = [base / written, file.parent / written.removeprefix("../")]
-    place = next((each for each in candidates if each.exists()), None)
-    if place is None:
-        raise UserError(f"{file} names {written!r}, and there is no {candidates[0]}; correct it")
-    return place
-
-
-def _listed(place: Path, config: SourceConfig) -> Iterator[bytes]:
-    if place.is_dir():
-        listing = scan(place, follow_symlinks=config.follow_symlinks)
-        listing.note_skipped(str(place))
-        root = os.path.realpath(os.fsencode(place))
-        return (os.path.join(root, listing[i]) for i in range(len(listing)))
-    lines = [line.strip() for line in read_regular(place).split(b"\n")]
-    return (os.path.abspath(os.path.join(os.fsencode(place.parent), line)) for line in lines if line)
-
-
-def _labels_of(image: bytes) -> Path:
-    """``…/images/a.jpg`` → ``…/labels/a.txt``; beside the image where no folder is called so."""
-    folder, name = os.path.split(image)
-    head, found, tail = (folder + b"/").rpartition(b"/images/")
-    folder = head + b"/labels/" + tail if found else folder
-    return Path(os.fsdecode(os.path.join(folder, os.path.splitext(name)[0] + b".txt")))
 
 
 def _sizes(images: list[bytes]) -> list[tuple[int, int]]:
@@ -144,12 +77,10 @@ def _sizes(images: list[bytes]) -> list[tuple[int, int]]:
 def _add(
     columns: Columns, file: Path, size: tuple[int, int], label_of: list[int | str], classes: tuple[str, ...]
 ) -> None:
-    if not file.exists():
-        return
     shown = console.printable(str(file))
     try:
-        lines = read_regular(file).decode("utf-8").splitlines()
-    except (BadImage, UnicodeDecodeError) as error:
+        lines = read_text(file).splitlines()
+    except BadImage as error:
         columns.flaws.append(Flaw(shown, 0, str(error)))
         return
     for place, line in enumerate(lines):
