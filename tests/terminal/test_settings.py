@@ -39,6 +39,7 @@ VALUES = {
     "tile": "64x96",
     "overlap": 0.3,
     "balance": "weights",
+    "exclude": "left-out.csv",
     "group_column": "patient",
     "time_column": "day",
     "folds": 5,

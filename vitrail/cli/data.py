@@ -46,31 +46,73 @@ def check(
     allow_empty_class: AllowEmptyClass = False,
     channels: Channels = None,
     workers: Workers = None,
+    exclude: Annotated[
+        str | None, Parameter("--exclude", help="A table or list of images to leave out.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None,
+        Parameter(
+            "--model",
+            help="Look through the eyes of a model too: a run, a file, or a name of vitrail models --pretrained.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Parameter("--out", help="With --model, a folder for tables and picture sheets.", show_default=False),
+    ] = None,
     as_json: Json = False,
     overrides: Set = (),
 ) -> int:
-    """Decode every image, and list each bad file with its cause, duplicates under two labels, and empty classes.
+    """Decode every image, and tell what is wrong and what training would silently do.
 
-    Exits with 2 where an image is bad.
+    Lists each bad file with its cause, duplicates under two labels, pictures that look the same in two splits, empty
+    and uneven classes, objects and pixels of each class with crowds and difficult objects apart, images without
+    labels, and files that are not 8-bit grey or RGB. With --model, also near twins across splits by their features,
+    labels that neighbours contradict, and outliers, each as a picture sheet and a table that --exclude takes back, here
+    and in train and evaluate. Exits with 2 where an image is bad, or nothing can be learned.
 
     Examples
       vitrail data check photos/
       vitrail data check photos/ --json
+      vitrail data check photos/ --model runs/photos --out looked-at
+      vitrail data check photos/ --exclude looked-at/outliers.csv
     """
     from vitrail.data.inspection.check import check as check_data
     from vitrail.errors import UserError
 
-    config = _config(spec, unlabelled, allow_empty_class, overrides)
+    if (model is None) != (out is None):
+        raise UserError("--model and --out belong together: a model to look with, and a folder for what it notices")
+    more = () if exclude is None else (f"exclude={exclude}",)
+    config = _config(spec, unlabelled, allow_empty_class, (*more, *overrides))
     report = check_data(config, channels=channels, workers=workers)
+    noticed = [] if model is None or out is None or not report.num_images else _look(model, config, out)
     if as_json:
-        print_json(report.to_dict())
+        print_json(report.to_dict() | ({"looked": noticed} if noticed else {}))
     else:
-        print("\n".join(report.lines()))
+        print("\n".join([*report.lines(), *noticed]))
+    if not report.bad and report.refusal is not None:
+        raise UserError(f"{spec!r} cannot be learned from: {report.refusal}")
     if not report.ok:
         others = f" (and {len(report.bad) - 1:,} more)" if len(report.bad) > 1 else ""
         raise UserError(f"{report.bad[0]}{others}; repair or remove what is bad, or train with --on-bad skip")
     name_next("train", spec, quiet=as_json)
     return 0
+
+
+def _look(model: str, config: SourceConfig, out: Path) -> list[str]:
+    """What a model notices, in lines."""
+    from vitrail.data.inspection.teaching import too_many
+    from vitrail.data.source import open_source
+    from vitrail.predictor import load
+    from vitrail.probe.data_check import look
+    from vitrail.tasks import Task
+    from vitrail.terminal.model_check import write_look
+
+    predictor, splits = load(model), open_source(config)
+    capacity = predictor.task.capacity if isinstance(predictor.task, Task) else None
+    few = [] if capacity is None else [too_many(source, capacity, split) for split, source in splits.items()]
+    return [*(line for line in few if line), *write_look(look(predictor, splits), splits, out)]
 
 
 @app.command
@@ -132,11 +174,13 @@ def convert(
     out: Annotated[Path, Parameter(help="A new folder.")],
     /,
     *,
-    to: Annotated[str, Parameter("--to", help="coco, coco_panoptic, voc, yolo or masks.")],
+    to: Annotated[str, Parameter("--to", help="coco, coco_panoptic, voc, yolo, masks or csv.")],
     kind: Kind = "auto",
     overrides: Set = (),
 ) -> None:
-    """Write a data set of boxes, masks or class maps in another format, with copies of its images.
+    """Write a data set in another format, with copies of its images.
+
+    Of masks, class maps can be written, and of class maps their connected parts as masks or boxes.
 
     Examples
       vitrail data convert scenes/ scenes-coco --to coco
@@ -145,9 +189,8 @@ def convert(
     from vitrail import registry
     from vitrail.data.inspection.convert import convert as write
 
-    if kind == "auto" and len(held := registry.load("data.writers", to).KINDS) == 1:
-        kind = held[0]
-    written = write(_open(spec, False, False, (f"kind={kind}", "val_fraction=0", *overrides)), out, to)
+    splits = _to_write(spec, registry.load("data.writers", to).KINDS, kind, overrides)
+    written = write(splits, out, to)
     print(f"wrote {', '.join(f'{count:,} {split}' for split, count in written.items())} images to {out} as {to}")
     name_next("data", "check", out)
 
@@ -178,6 +221,24 @@ def inspect(
         count += 1
     print(f"drew {count} of {len(source):,} {split} images into {out}")
     name_next("train", spec)
+
+
+def _to_write(spec: str, held: tuple[str, ...], kind: str, overrides: tuple[str, ...]) -> Splits:
+    """The data with targets that a format holds: as it has them, read as another kind, or made such."""
+    from vitrail.data.inspection.adapting import adapted
+    from vitrail.errors import UserError
+
+    splits = _open(spec, False, False, (f"kind={kind}", "val_fraction=0", *overrides))
+    if splits.kind in held or kind != "auto":
+        return splits
+    for other in held:
+        try:
+            found = _open(spec, False, False, (f"kind={other}", "val_fraction=0", *overrides))
+        except UserError:
+            continue
+        if found.kind == other:
+            return found
+    return adapted(splits, held)
 
 
 def _open(spec: str, unlabelled: bool, allow_empty_class: bool, overrides: tuple[str, ...]) -> Splits:

@@ -117,6 +117,11 @@ class TrainOptions(TrainingOptions):
         Parameter(help="Classes count alike: weights in the loss, or a sampler that shows rare classes more often."),
         Sets("task_options.class_weights", "data.loader.balanced", resolve=balance_settings),
     ] = None
+    exclude: Annotated[
+        str | None,
+        Parameter(metavar="FILE", help="A table or list of images to leave out, such as data check --out writes."),
+        Sets("data.source.exclude"),
+    ] = None
     group_column: Annotated[
         str | None,
         Parameter(help="A table's column of groups, such as patients, each of which is trained on or held out."),

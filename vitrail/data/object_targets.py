@@ -15,7 +15,7 @@ from vitrail.data.annotations import Annotations, in_words
 from vitrail.data.drawing import draw_objects
 from vitrail.data.media.decode import BadImage
 from vitrail.data.objects import Objects, ObjectsBatch
-from vitrail.data.targets import Extents, TargetKind, refusal
+from vitrail.data.targets import Extents, Tally, TargetKind, refusal
 from vitrail.data.transforms.geometry import ImageGeometry, clipped, visible
 from vitrail.ops import boxes
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from vitrail.ops.grid import Pair
 
+LOOK_FOR = "`vitrail data check` tells which files of annotations were looked for"
+MARKED = "mark objects that are to be found as iscrowd 0 and difficult 0"
 OVERHANG = 1.0  # pixels that a box may go beyond the image: rounding, and counting pixels from 1
 
 
@@ -39,6 +41,34 @@ class ObjectTargets(TargetKind[Objects, Annotations]):
 
     def counts(self, column: Annotations, num_classes: int) -> np.ndarray:
         return column.counts(num_classes)
+
+    def cannot_teach(self, column: Annotations, classes: Sequence[str]) -> str | None:
+        found = np.concatenate([np.empty(0, bool), *(column.ignored[_rows(column, i)] for i in range(len(column)))])
+        if not len(found):
+            return f"no object in {len(column):,} images: {LOOK_FOR}"
+        if found.all():
+            return f"all {len(found):,} objects are crowds or difficult, which nothing is learned from: {MARKED}"
+        return None
+
+    def most(self, column: Annotations) -> int:
+        return max((int((~column.ignored[_rows(column, i)]).sum()) for i in range(len(column))), default=0)
+
+    def tally(self, column: Annotations, index: int, num_classes: int) -> Tally:
+        rows = _rows(column, index)
+        crowd, ignored = column.crowd[rows], column.ignored[rows]
+        own = column.labels[rows][~ignored]
+        pixels = None
+        if column.masks is not None:
+            size = tuple(column.sizes[column.rows[index]].tolist())
+            masks = column.masks.read(int(column.rows[index]), column.objects(index), (size[0], size[1]))
+            pixels = np.bincount(own, masks[~ignored].sum(axis=(1, 2)), num_classes).astype(np.int64)
+        return Tally(
+            objects=np.bincount(own, minlength=num_classes),
+            pixels=pixels,
+            crowds=int(crowd.sum()),
+            difficult=int((ignored & ~crowd).sum()),
+            bare=0 if column.outlined is None else int((~column.outlined[rows]).sum()),
+        )
 
     def extents(self, column: Annotations) -> Extents:
         counts = np.diff(column.offsets)[column.rows]
@@ -144,6 +174,11 @@ class ObjectTargets(TargetKind[Objects, Annotations]):
         for place in np.flatnonzero(~masks.any(axis=(1, 2))).tolist():
             name = classes[column.labels_of(index)[place]]
             yield f"has at object {place} ({name}) a mask without a pixel"
+
+
+def _rows(column: Annotations, index: int) -> slice:
+    found = column.objects(index)
+    return slice(found.start, found.stop)
 
 
 def _placed(objects: Objects, corner: Pair, size: Pair) -> Objects:

@@ -218,6 +218,11 @@ class SegmentColumn:
         rows = self._segments(index)
         return self.labels[rows.start : rows.stop]
 
+    def crowd_of(self, index: int) -> np.ndarray:
+        """Which segments of the image at ``index`` are crowds, bool (n,)."""
+        rows = self._segments(index)
+        return self.crowd[rows.start : rows.stop]
+
     def counts(self, num_classes: int) -> np.ndarray:
         """Segments of each class, int64 (K,)."""
         labels = [np.empty(0, np.int64), *(self.labels_of(index) for index in range(len(self)))]

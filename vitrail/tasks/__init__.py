@@ -72,6 +72,11 @@ class Task(Predicting[P], Trainable):
         return {"vit": self.vit}
 
     @property
+    def capacity(self) -> tuple[int, str] | None:
+        """How many objects of an image can be found at most, and the option that says so; None: it finds none."""
+        return None
+
+    @property
     @abstractmethod
     def names(self) -> tuple[str, ...]:
         """Names of the outputs in their order: classes, or the numbers of a regression."""

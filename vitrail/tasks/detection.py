@@ -263,6 +263,14 @@ class Task(Detector):
             *(doubles if few else []),
         ]
 
+    @property
+    def capacity(self) -> tuple[int, str]:
+        """Its queries, of which so many are predicted."""
+        queries, most = self.config.decoder.num_queries, self.config.max_detections
+        return (
+            (queries, "task_options.decoder.num_queries") if queries <= most else (most, "task_options.max_detections")
+        )
+
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the mean of the patches, B D."""
         return self.vit.dense(images, None, self.config.window)[0][0].patches.mean(dim=1)

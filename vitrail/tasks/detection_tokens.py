@@ -71,6 +71,11 @@ class Task(Detector):
     shaping: ClassVar[tuple[str, ...]] = ("num_queries", "mid_positions")
     config: Config
 
+    @property
+    def capacity(self) -> tuple[int, str]:
+        """Its queries."""
+        return self.config.num_queries, "task_options.num_queries"
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config

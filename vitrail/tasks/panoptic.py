@@ -206,6 +206,11 @@ class Task(Base[Prediction]):
     shaping: ClassVar[tuple[str, ...]] = ("num_queries", "num_blocks", "num_upscale")
     config: Config
 
+    @property
+    def capacity(self) -> tuple[int, str]:
+        """Its queries."""
+        return self.config.num_queries, "task_options.num_queries"
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config

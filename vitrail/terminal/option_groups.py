@@ -17,7 +17,7 @@ _RANKS = """
 GROUPS = {
     "Data": """
         split limit kind unlabelled allow-empty-class labelled no-labels channels on-bad labels calibration images
-        download val-fraction group-column time-column balance folds fold subgroups
+        download val-fraction group-column time-column exclude balance folds fold subgroups
     """,
     "Model": "init model task pool image-size patch-size merge exact allow-pickle",
     "Training": """
@@ -26,7 +26,7 @@ GROUPS = {
     """,
     "Method": """
         method levels layer head class classes budget weights-only memory seeds projection pretrained tta point
-        reference each tile overlap
+        reference each tile overlap threshold
     """,
     "Results": "name out json csv annotate plot pictures top report log private revision message language",
     "Compute": "device precision engine workers processes restarts seconds",

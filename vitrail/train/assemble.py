@@ -19,6 +19,7 @@ from vitrail.build import REGISTRIES, open_checkpoint
 from vitrail.config import to_dict
 from vitrail.console import note, warn
 from vitrail.data import AugmentConfig, Data, Loader, MixConfig, open_data, targets
+from vitrail.data.inspection.teaching import cannot_teach, too_many
 from vitrail.distill.loading import with_teacher
 from vitrail.errors import UserError
 from vitrail.nn.checkpointing import checkpoint_blocks
@@ -172,6 +173,8 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Trainable:
             f"the task {run.task!r} learns from {' or '.join(module.Task.takes)} labels and the data has "
             f"{train.kind}; choose another --task"
         )
+    if issubclass(module.Task, Task) and (fault := cannot_teach(train)):
+        raise UserError(f"{run.data.source.spec!r} cannot be learned from: {fault}")
     num_views = sum(view.count for view in run.data.views)
     if num_views < module.Task.num_views or (num_views and not module.Task.num_views):
         wanted = f"at least {module.Task.num_views} views" if module.Task.num_views else "one view"
@@ -183,6 +186,9 @@ def build_task(run: Run, data: Data, *, fresh: bool = True) -> Trainable:
     torch.manual_seed(run.seed)
     options = module.Task.derived_options(run.preprocess) | run.task_options
     task: Trainable = module.Task(module.Task.configure(run.model, train.classes, train.targets, options))
+    capacity = task.capacity if isinstance(task, Task) else None
+    if capacity is not None and (few := too_many(train, capacity)):
+        warn(few)
     _require_input_fits(run, task)
     _require_views_fit(run, task)
     if fresh and run.init is not None:

@@ -10,7 +10,11 @@ import numpy as np
 
 from vitrail import console
 from vitrail.data.annotations import BadAnnotations
+from vitrail.data.inspection.counting import SplitCounts, count, uneven
 from vitrail.data.inspection.inspect import inspect
+from vitrail.data.inspection.near import near_pairs
+from vitrail.data.inspection.teaching import BY_DEFAULT, cannot_teach, too_many
+from vitrail.data.media.stored import PLAIN
 from vitrail.data.source import Source, SourceConfig, Splits, case_twins, open_source
 
 Place = tuple[str, int]  # (split, position in it)
@@ -42,6 +46,11 @@ class Report:
         num_duplicates: samples whose bytes came before.
         empty_classes: classes without an image, of each split.
         case_twins: class names that differ by case alone.
+        near: pictures of other splits that look like one in training, not byte by byte.
+        counts: images, objects and pixels of each class, by split.
+        stored: images by what their files hold, where some are not 8-bit grey or RGB, by split.
+        remarks: what is odd of the data as a whole, and what training would silently do.
+        refusal: why training would refuse the data; None where it would not.
     """
 
     num_images: dict[str, int]
@@ -52,11 +61,16 @@ class Report:
     num_duplicates: int = 0
     empty_classes: dict[str, list[str]] = field(default_factory=dict)
     case_twins: list[tuple[str, ...]] = field(default_factory=list)
+    near: list[tuple[Finding, ...]] = field(default_factory=list)
+    counts: dict[str, SplitCounts] = field(default_factory=dict)
+    stored: dict[str, dict[str, int]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    refusal: str | None = None
 
     @property
     def ok(self) -> bool:
-        """All images can be used."""
-        return not self.bad
+        """All images can be used, and something can be learned from them."""
+        return not self.bad and self.refusal is None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -70,10 +84,19 @@ class Report:
             yield "same bytes, different labels: " + ", ".join(f"{f.name} ({f.text})" for f in twins)
         for twins in self.leaks:
             yield "same bytes in training and elsewhere: " + ", ".join(f"{f.name} ({f.split})" for f in twins)
+        for twins in self.near:
+            yield "look the same in training and elsewhere: " + ", ".join(f"{f.name} ({f.split})" for f in twins)
         for split, names in self.empty_classes.items():
-            yield f"no {split} image of: {', '.join(names)}"
+            yield f"no {split} {'object' if self.counts[split].objects else 'image'} of: {', '.join(names)}"
         for group in self.case_twins:
             yield f"classes that differ by case alone: {', '.join(group)}"
+        for split, numbers in self.stored.items():
+            yield f"{split}: images hold " + ", ".join(f"{what} ({number:,})" for what, number in numbers.items())
+        yield from self.remarks
+        for split, found in self.counts.items():
+            yield from found.lines(split)
+        if self.refusal is not None:
+            yield f"cannot be learned from: {self.refusal}"
         counts = ", ".join(f"{count:,} {split}" for split, count in self.num_images.items())
         yield f"{counts}: {len(self.bad):,} bad, {len(self.warned):,} with warnings, {self.num_duplicates:,} duplicates"
 
@@ -98,6 +121,8 @@ def check(data: Splits | SourceConfig | str, *, channels: int | None = None, wor
         return Report(num_images={}, bad=flaws)
     bad: list[Finding] = []
     warned: list[Finding] = []
+    stored: dict[str, dict[str, int]] = {}
+    thumbnails: dict[str, np.ndarray] = {}
     digests, places = [], []
     sources = {split: source for split, source in splits.items() if len(source)}  # a share of few images can be empty
     for split, source in sources.items():
@@ -106,9 +131,13 @@ def check(data: Splits | SourceConfig | str, *, channels: int | None = None, wor
         warned += [Finding(split, i, source.name(i), text) for i, text in seen.warned]
         bad += [Finding(split, i, source.name(i), text) for i, text in faults(source, seen.sizes)]
         readable = np.setdiff1d(np.arange(len(source)), [i for i, _ in seen.bad])
+        thumbnails[split] = seen.thumbnails
+        if set(seen.stored).difference(PLAIN):
+            stored[split] = dict(seen.stored.most_common())
         digests.append(seen.digests[readable])
         places += [(split, int(i)) for i in readable]
     conflicts, leaks, num_duplicates = _twins(np.concatenate(digests or [np.empty((0, 16), np.uint8)]), places, sources)
+    counts = {split: count(source, split) for split, source in sources.items()}
     empty = {split: _empty_classes(source) for split, source in sources.items()}
     return Report(
         num_images={split: len(source) for split, source in splits.items()},
@@ -119,7 +148,32 @@ def check(data: Splits | SourceConfig | str, *, channels: int | None = None, wor
         num_duplicates=num_duplicates,
         empty_classes={split: names for split, names in empty.items() if names},
         case_twins=case_twins(splits.classes),
+        near=_near(thumbnails, sources, leaks),
+        counts=counts,
+        stored=stored,
+        remarks=_remarks(sources, counts),
+        refusal=cannot_teach(sources["train"]) if "train" in sources else None,
     )
+
+
+def _remarks(sources: dict[str, Source], counts: dict[str, SplitCounts]) -> list[str]:
+    found = list(dict.fromkeys(remark for source in sources.values() for remark in source.remarks))
+    found += [f"{split}: {text}" for split in counts if (text := uneven(counts[split]))]
+    return found + [text for split, source in sources.items() if (text := too_many(source, BY_DEFAULT, split))]
+
+
+def _near(
+    thumbnails: dict[str, np.ndarray], sources: dict[str, Source], leaks: list[tuple[Finding, ...]]
+) -> list[tuple[Finding, ...]]:
+    """Of each other split the pictures that look like one in training, but for those of the same bytes."""
+    known = {(finding.split, finding.index) for twins in leaks for finding in twins}
+    pairs = []
+    for split in [split for split in sources if split != "train" and "train" in sources]:
+        for row, other in near_pairs(thumbnails["train"], thumbnails[split]):
+            if (split, other) not in known:
+                places = (("train", row), (split, other))
+                pairs.append(tuple(Finding(s, i, sources[s].name(i), label_text(sources[s], i)) for s, i in places))
+    return pairs
 
 
 def faults(source: Source, sizes: np.ndarray) -> Iterator[tuple[int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,10 +14,12 @@ from PIL import Image
 
 from vitrail import console
 from vitrail.data.media.decode import BadImage, decode
+from vitrail.data.media.stored import in_words
 from vitrail.data.source import Source
 from vitrail.errors import UserError
 from vitrail.machine import num_cores
 
+THUMBNAIL = 16  # pixels along each side
 _CHUNK = 128
 _FEW = 512  # samples for which starting processes takes longer than decoding
 
@@ -29,12 +32,16 @@ class Inspection:
         sizes: int32 (N, 2): height and width, 0 for a bad image.
         digests: uint8 (N, 16): a hash of the stored bytes.
         histogram: int64 (C, 256): pixels of each value, over all good images.
+        thumbnails: uint8 (N, T, T), of the greys, for comparing.
+        stored: good images by what they hold, such as "4 bands of 16 bits".
         bad, warned: (position, cause).
     """
 
     sizes: np.ndarray
     digests: np.ndarray
     histogram: np.ndarray
+    thumbnails: np.ndarray
+    stored: Counter[str]
     bad: list[tuple[int, str]]
     warned: list[tuple[int, str]]
 
@@ -63,8 +70,19 @@ def inspect(source: Source, label: str, *, channels: int | None = None, workers:
         sizes=np.concatenate([part.sizes for part in parts]),
         digests=np.concatenate([part.digests for part in parts]),
         histogram=np.sum([part.histogram for part in parts], axis=0),
+        thumbnails=np.concatenate([part.thumbnails for part in parts]),
+        stored=sum((part.stored for part in parts), Counter()),
         bad=[each for part in parts for each in part.bad],
         warned=[each for part in parts for each in part.warned],
+    )
+
+
+def thumbnail(image: Image.Image) -> np.ndarray:
+    """The greys of a picture, uint8 (T, T), each the mean of its part."""
+    size = (THUMBNAIL, THUMBNAIL)
+    grey = image.convert("RGB").convert("L") if image.mode not in ("L", "RGB") else image.convert("L")
+    return np.asarray(
+        grey.resize(size, Image.Resampling.BOX if min(image.size) >= 2 * THUMBNAIL else Image.Resampling.BILINEAR)
     )
 
 
@@ -96,6 +114,8 @@ def _inspect(source: Source, channels: int, chunk: range) -> Inspection:
     sizes = np.zeros((len(chunk), 2), np.int32)
     digests = np.zeros((len(chunk), 16), np.uint8)
     histogram = np.zeros((channels, 256), np.int64)
+    thumbnails = np.zeros((len(chunk), THUMBNAIL, THUMBNAIL), np.uint8)
+    stored: Counter[str] = Counter()
     bad: list[tuple[int, str]] = []
     warned: list[tuple[int, str]] = []
     for row, index in enumerate(chunk):
@@ -107,10 +127,13 @@ def _inspect(source: Source, channels: int, chunk: range) -> Inspection:
         except BadImage as error:
             bad.append((index, str(error)))
             continue
+        stored[in_words(data)] += 1
         if isinstance(image, Image.Image):
             sizes[row] = image.size[::-1]
+            thumbnails[row] = thumbnail(image)
             histogram += np.reshape(image.histogram(), (channels, 256))
         else:
             sizes[row] = image.shape[1:]
+            thumbnails[row] = thumbnail(Image.fromarray(image.numpy()[0]))
             histogram += np.stack([np.bincount(plane.ravel(), minlength=256) for plane in image.numpy()])
-    return Inspection(sizes, digests, histogram, bad, warned)
+    return Inspection(sizes, digests, histogram, thumbnails, stored, bad, warned)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from vitrail.console import table
+from vitrail.data.inspection.counting import SplitCounts, count
 from vitrail.data.inspection.inspect import Inspection, inspect
+from vitrail.data.media.stored import PLAIN
 from vitrail.data.source import Source, Splits
 
 _COMMON_SIZES = 5
@@ -22,6 +24,9 @@ class SplitStats:
     Attributes:
         num_inspected: images that were decoded; sizes and colours are theirs.
         class_counts: images of each class; of boxes and masks, objects.
+        pixels: of each class, of the images that were inspected; empty where targets have none.
+        crowds, difficult: numbers of objects among those, which are not learned from.
+        stored: images by what their files hold, such as "16 bits, values to 4095".
         targets: for numbers, (minimum, mean, standard deviation, maximum) of each target.
         heights, widths: (minimum, median, maximum) in pixels.
         common_sizes: the most common (height, width, images).
@@ -38,6 +43,10 @@ class SplitStats:
     common_sizes: list[tuple[int, int, int]]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    pixels: dict[str, int] = field(default_factory=dict)
+    crowds: int = 0
+    difficult: int = 0
+    stored: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -55,7 +64,8 @@ def stats(
         some = source
         if limit is not None and limit < len(source):
             some = source.subset(np.linspace(0, len(source) - 1, limit).astype(np.int64))
-        result[split] = _summary(source, inspect(some, f"stats {split}", channels=channels, workers=workers))
+        seen = inspect(some, f"stats {split}", channels=channels, workers=workers)
+        result[split] = _summary(source, seen, count(some, split))
     return result
 
 
@@ -76,10 +86,20 @@ def lines(result: dict[str, SplitStats]) -> str:
         shown = table(["split", "target", "min", "mean", "std", "max"], targets) if targets else ""
     else:
         shown = table(["class", *result], [[n, *(s.class_counts[n] for s in result.values())] for n in names])
-    return f"{overview}\n\n{shown}".rstrip()
+    parts = [overview, shown]
+    if pixels := list(dict.fromkeys(name for s in result.values() for name in s.pixels)):
+        held = [[n, *(f"{s.pixels.get(n, 0):,}" for s in result.values())] for n in pixels]
+        parts.append(table(["pixels of", *result], held))
+    for split, s in result.items():
+        apart = [f"{number:,} {what}" for what, number in (("crowds", s.crowds), ("difficult", s.difficult)) if number]
+        if apart:
+            parts.append(f"{split}: of the objects {' and '.join(apart)}, which are not learned from")
+        if set(s.stored).difference(PLAIN):
+            parts.append(f"{split}: images hold " + ", ".join(f"{what} ({n:,})" for what, n in s.stored.items()))
+    return "\n\n".join(part for part in parts if part)
 
 
-def _summary(source: Source, seen: Inspection) -> SplitStats:
+def _summary(source: Source, seen: Inspection, held: SplitCounts) -> SplitStats:
     sizes = seen.sizes[seen.sizes[:, 0] > 0]
     mean, std = moments(seen.histogram)
     counts = source.counts()
@@ -95,6 +115,10 @@ def _summary(source: Source, seen: Inspection) -> SplitStats:
         common_sizes=[(size[0], size[1], count) for size, count in common],
         mean=mean,
         std=std,
+        pixels=held.pixels,
+        crowds=held.crowds,
+        difficult=held.difficult,
+        stored=dict(seen.stored.most_common()),
     )
 
 

@@ -74,6 +74,41 @@ class Extents(NamedTuple):
     """Objects of an image at most."""
 
 
+MORE_CLASSES = "a model needs two to tell apart: give images of another one"
+"""What to do where a training has one class."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Of each class, int64 (K,); None where the targets have no such thing.
+
+    Attributes:
+        objects: that are learned from.
+        pixels: of maps and masks.
+        crowds, difficult, bare: numbers of objects that are crowds, that are difficult, and that have a box and no
+            outline among others that have one.
+    """
+
+    objects: np.ndarray | None = None
+    pixels: np.ndarray | None = None
+    crowds: int = 0
+    difficult: int = 0
+    bare: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            objects=_sum(self.objects, other.objects),
+            pixels=_sum(self.pixels, other.pixels),
+            crowds=self.crowds + other.crowds,
+            difficult=self.difficult + other.difficult,
+            bare=self.bare + other.bare,
+        )
+
+
+def _sum(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    return other if one is None else one if other is None else one + other
+
+
 class TargetKind(ABC, Generic[T, C]):
     """What the targets of one kind are and do. The defaults are those of image-level labels.
 
@@ -148,6 +183,22 @@ class TargetKind(ABC, Generic[T, C]):
     def counts(self, column: C, num_classes: int) -> np.ndarray | None:
         """Images, or objects, of each class, int64 (K,); None where none are counted."""
         return None
+
+    def cannot_teach(self, column: C, classes: Sequence[str]) -> str | None:
+        """Why a training on all these targets would learn nothing, and what to do; None where it would not."""
+        return None
+
+    def most(self, column: C) -> int:
+        """Objects, or segments, of an image at most that are to be found; 0 where targets are none."""
+        return 0
+
+    def tally(self, column: C, index: int, num_classes: int) -> Tally:
+        """What the target of an image holds of each class, for `data check` and `data stats`.
+
+        Raises:
+            BadImage: it is stored in a file that cannot be read.
+        """
+        return Tally()
 
     def ranges(self, column: C, names: Sequence[str]) -> dict[str, tuple[float, float, float, float]]:
         """(minimum, mean, standard deviation, maximum) of each number by name; empty where targets are no numbers."""

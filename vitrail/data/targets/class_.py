@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from vitrail.data.indexing.labels import first_row, texts, unknown
-from vitrail.data.targets import Labels, Raw, TargetKind, Where
+from vitrail.data.targets import MORE_CLASSES, Labels, Raw, TargetKind, Where
 from vitrail.errors import UserError
 
 MAX_NAMED = 2  # classes of a mixed image
@@ -38,6 +38,11 @@ class SingleClass(TargetKind[np.int64, np.ndarray]):
                 f"{spec!r} holds one class, {classes[0]!r}; give two or more class folders or labels, "
                 "or read it without labels with labelled=false"
             )
+
+    def cannot_teach(self, column: np.ndarray, classes: Sequence[str]) -> str | None:
+        if len(column) and len(set(column.tolist())) == 1:
+            return f"all {len(column):,} images are of one class, {classes[int(column[0])]!r}; {MORE_CLASSES}"
+        return None
 
     def counts(self, column: np.ndarray, num_classes: int) -> np.ndarray:
         return np.bincount(column.astype(np.int64), minlength=num_classes)

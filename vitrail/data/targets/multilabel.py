@@ -30,6 +30,9 @@ class SeveralClasses(TargetKind[np.ndarray, np.ndarray]):
         known = classes or texts(sorted({name for row in lists.get("train", []) for name in row}))
         return {split: _multi_hot(split, rows, known, where) for split, rows in lists.items()}
 
+    def cannot_teach(self, column: np.ndarray, classes: Sequence[str]) -> str | None:
+        return None if column.any() else f"none of {len(column):,} images has a label; give images that have some"
+
     def counts(self, column: np.ndarray, num_classes: int) -> np.ndarray:
         return np.asarray(column.sum(axis=0), dtype=np.int64)
 

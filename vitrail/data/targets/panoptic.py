@@ -12,8 +12,9 @@ from torch import Tensor
 
 from vitrail.data.annotations import in_words
 from vitrail.data.media.decode import BadImage
+from vitrail.data.object_targets import LOOK_FOR, MARKED
 from vitrail.data.segments import VOID, SegmentColumn, Segments, SegmentsBatch, draw_segments
-from vitrail.data.targets import TargetKind
+from vitrail.data.targets import Tally, TargetKind
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,6 +30,23 @@ class SegmentTargets(TargetKind[Segments, SegmentColumn]):
 
     wording = "a segment for each pixel"
     has_classes = spatial = True
+
+    def cannot_teach(self, column: SegmentColumn, classes: Sequence[str]) -> str | None:
+        found = [column.crowd_of(index) for index in range(len(column))]
+        if not sum(map(len, found)):
+            return f"no segment in {len(column):,} images: {LOOK_FOR}"
+        if all(crowd.all() for crowd in found):
+            return f"all {sum(map(len, found)):,} segments are crowds, which nothing is learned from: {MARKED}"
+        return None
+
+    def most(self, column: SegmentColumn) -> int:
+        return max((int((~column.crowd_of(index)).sum()) for index in range(len(column))), default=0)
+
+    def tally(self, column: SegmentColumn, index: int, num_classes: int) -> Tally:
+        labels, crowd = column.labels_of(index), column.crowd_of(index)
+        areas = column[index].areas.numpy()
+        pixels = np.bincount(labels, areas, num_classes).astype(np.int64)
+        return Tally(np.bincount(labels[~crowd], minlength=num_classes), pixels, crowds=int(crowd.sum()))
 
     def counts(self, column: SegmentColumn, num_classes: int) -> np.ndarray:
         return column.counts(num_classes)

@@ -11,7 +11,7 @@ from torch import Tensor
 from vitrail.data.drawing import draw_map
 from vitrail.data.map_targets import MapTargets
 from vitrail.data.media.decode import BadImage
-from vitrail.data.targets import Column
+from vitrail.data.targets import MORE_CLASSES, Column, Tally
 from vitrail.ops.segmentation_losses import IGNORE
 
 if TYPE_CHECKING:
@@ -27,6 +27,27 @@ class ClassMaps(MapTargets[Column]):
 
     def collate(self, targets: Sequence[Tensor] | Column) -> Tensor:
         return super().collate(targets).long()
+
+    def cannot_teach(self, column: Column, classes: Sequence[str]) -> str | None:
+        seen: set[int] = set()
+        known: list[int] = []
+        for index in range(len(column)):  # two classes are met soon
+            try:
+                seen.update(np.unique(np.asarray(column[index])).tolist())
+            except BadImage:
+                continue
+            if len(known := sorted(seen - {IGNORE})) > 1:
+                return None
+        if not seen:
+            return None  # no map could be read, which loading names
+        if not known:
+            return f"all pixels of {len(column):,} masks are {IGNORE}, which is ignored; write numbers of classes"
+        name = classes[known[0]] if known[0] < len(classes) else str(known[0])
+        return f"all pixels of {len(column):,} masks are of one class, {name!r}; {MORE_CLASSES}"
+
+    def tally(self, column: Column, index: int, num_classes: int) -> Tally:
+        found = np.bincount(np.asarray(column[index]).ravel(), minlength=IGNORE + 1)
+        return Tally(pixels=found[:num_classes])
 
     def text(self, column: Column, index: int, classes: Sequence[str]) -> str:
         return ", ".join(classes[i] for i in np.unique(np.asarray(column[index])) if i < len(classes)) or "no class"
