@@ -81,6 +81,7 @@ def evaluate(
     precision: str = "fp32",
     forward: Forward | None = None,
     progress: bool = True,
+    threshold: float | None = None,
 ) -> Evaluation:
     """Run ``model.evaluate_batch`` over ``loader.batches(epoch=0)`` in evaluation mode and compute the metrics.
 
@@ -88,6 +89,7 @@ def evaluate(
 
     Args:
         precision: ``fp32``, ``bf16`` or ``fp16`` autocast.
+        threshold: the score from which predictions count where they must be counted; default: the metrics choose.
         forward: images to outputs, run instead of the model's own (a compiled or exported twin).
 
     Raises:
@@ -113,6 +115,7 @@ def evaluate(
     rows, truth, positions = _gather(outputs, targets, index)
     seconds = time.perf_counter() - started
     family = model.metrics()
+    family.chosen = threshold
     family.update(rows, truth)
     return Evaluation(
         metrics=family.compute(),

@@ -249,6 +249,22 @@ class Predictor(Generic[P]):
         other.preprocess = Preprocess(config)
         return other
 
+    def at_threshold(self, threshold: float) -> Predictor[P]:
+        """The same, predicting what has at least this score, in place of the threshold that the model was trained with.
+
+        Raises:
+            UserError: it is not between 0 and 1, or the task predicts without one.
+        """
+        if not 0 < threshold < 1:
+            raise UserError(f"threshold {threshold:g} is no score between 0 and 1; give one such as 0.1")
+        config: Any = self.task.config
+        if not hasattr(config, "threshold"):
+            raise UserError(f"the task {self.task.name!r} predicts without a threshold of scores; leave it out")
+        other = copy.copy(self)
+        other.task = copy.copy(self.task)  # its parameters are shared
+        other.task.config = dataclasses.replace(config, threshold=threshold)
+        return other
+
     def tensor(self, image: ImageLike) -> Tensor:
         """The model's input of one image, (1, C, H, W) on the device."""
         return self.preprocess(self.read(image))[None].to(self.device)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from vitrail.terminal.next_command import IMAGE, name_next
-from vitrail.terminal.options import BatchSize, Json, Running, Weights, print_json
+from vitrail.terminal.options import BatchSize, Json, Running, Threshold, Weights, print_json
 from vitrail.terminal.tiling import Tiling
 
 GROUP = "Use a model"
@@ -17,13 +18,16 @@ def evaluate(
     split: str | None = None,
     as_json: Json = False,
     out: Path | None = None,
+    exclude: str | None = None,
+    threshold: Threshold = None,
     tiling: Tiling = Tiling(),  # noqa: B008  frozen
     running: Running = Running(),  # noqa: B008  frozen
     batch_size: BatchSize = 128,
 ) -> None:
     """Measure a trained model on held-out images.
 
-    Prints the metrics, and writes all numbers as JSON, every prediction as CSV, plots and the worst mistakes.
+    Prints the metrics, and writes all numbers as JSON, every prediction as CSV, plots and the worst mistakes; of
+    objects also the detections for COCO's tools, with the image and category ids of the data.
 
     Examples
       vitrail evaluate runs/birds
@@ -32,6 +36,7 @@ def evaluate(
     Args:
         data: Other data than the run's own: a folder, a table, a named data set.
         split: Split to evaluate: train, val or test; default: test where there is one, else val.
+        exclude: A table or list of images to leave out, such as data check --out writes.
         out: A folder for the files; default: evaluation/ in the run folder.
     """
     from vitrail.console import note, table
@@ -41,11 +46,14 @@ def evaluate(
     model = tiling.applied(running.load(run))
     # of other data all images count: nothing is split off
     source, folder = source_and_folder(run, data, out, "evaluation", val_fraction=0)
-    measured = measure(model, source, split, batch_size=batch_size)
+    if exclude is not None:
+        source = replace(source, exclude=exclude)
+    measured = measure(model, source, split, batch_size=batch_size, threshold=threshold)
     name = measured.split if data is None else f"{Path(data).stem}-{measured.split}"
     if running.merge:
         name += f"-merge{running.merge}"
-    name += tiling.suffix
+    name += "" if exclude is None else "-without-excluded"
+    name += tiling.suffix + ("" if threshold is None else f"-threshold{threshold:g}")
     if running.tta:
         name += "-tta"
     measured.save(folder, name)

@@ -12,7 +12,7 @@ from cyclopts.types import PositiveInt
 from vitrail.console import note
 from vitrail.errors import UserError
 from vitrail.terminal.next_command import IMAGE, name_next
-from vitrail.terminal.options import BatchSize, Json, OnBad, Running, Weights
+from vitrail.terminal.options import BatchSize, Json, OnBad, Running, Threshold, Weights
 from vitrail.terminal.tiling import Tiling
 
 GROUP = "Use a model"
@@ -29,6 +29,7 @@ def predict(
     out: Path | None = None,
     on_bad: OnBad = "error",
     batch_size: BatchSize = 32,
+    threshold: Threshold = None,
     tiling: Tiling = Tiling(),  # noqa: B008  frozen
     running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
@@ -38,6 +39,7 @@ def predict(
       vitrail predict runs/birds photo.jpg
       vitrail predict runs/birds "in/**/*.jpg" --top 1 --csv > birds.csv
       vitrail predict runs/detector photos --annotate drawn --out found.json
+      vitrail predict runs/detector photos --threshold 0.1
       vitrail predict runs/detector aerial.tif --tile 640 --overlap 0.2
       find in -name "*.png" | vitrail predict runs/birds - --json
       curl -s https://example.org/bird.jpg | vitrail predict runs/birds -
@@ -58,6 +60,7 @@ def predict(
 
     found = pictures(inputs)
     predictor = tiling.applied(running.load(run))
+    predictor = predictor if threshold is None else predictor.at_threshold(threshold)
     writer = json_writer if as_json else csv_writer if as_csv else table_writer
     bad, num_good = BadPictures(on_bad), 0
     with writer(top) as write, saving(out, predictor.classes) if out is not None else nullcontext() as save:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from vitrail.errors import UserError
 from vitrail.serve.limits import Limits
-from vitrail.terminal.options import Running, Weights
+from vitrail.terminal.options import Running, Threshold, Weights
+
+if TYPE_CHECKING:
+    from vitrail.predictor import Predictor
 
 GROUP = "Use a model"
 
@@ -23,6 +27,7 @@ def serve(
     host: str = "127.0.0.1",
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
     token_file: Path | None = None,
+    threshold: Threshold = None,
     limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008  frozen
     running: Running = Running(),  # noqa: B008  frozen
 ) -> None:
@@ -35,6 +40,7 @@ def serve(
       vitrail serve runs/birds
       vitrail serve runs/birds runs/other --engine auto
       vitrail serve small=runs/birds large=hf://google/vit-base-patch16-224 --port 9000 --batch-size 16
+      vitrail serve runs/detector --threshold 0.3
       curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" http://127.0.0.1:8000/v1/predict
 
     Args:
@@ -45,7 +51,12 @@ def serve(
     """
     from vitrail.serve import serve
 
-    serve([run, *more], host=host, port=port, limits=limits, token=_token(token_file), load=running.load)
+    load = running.load if threshold is None else partial(_at_threshold, running, threshold)
+    serve([run, *more], host=host, port=port, limits=limits, token=_token(token_file), load=load)
+
+
+def _at_threshold(running: Running, threshold: float, weights: str) -> Predictor:
+    return running.load(weights).at_threshold(threshold)
 
 
 def _token(file: Path | None) -> str | None:

@@ -31,10 +31,12 @@ class Metrics(ABC):
         names: the classes, or the target columns of a regression, in output order.
 
     Attributes:
+        chosen: the score from which predictions count where they must be counted, where the user names one.
         scalars: the names that :meth:`compute` gives, of which a training can watch one; empty: only the task's.
     """
 
     scalars: ClassVar[tuple[str, ...]] = ()
+    chosen: float | None = None
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)

@@ -133,7 +133,7 @@ class Metrics(Base):
 
     def details(self) -> dict[str, Any]:
         """``classes`` (rows: average precision at IoU 0.5, precision and recall at the ``threshold``, ``support``), and
-        the ``threshold``, the score at which all classes together have the best F1."""
+        the ``threshold``: the chosen one, or the score at which all classes together have the best F1."""
         threshold = self.threshold
         classes = [
             {"name": name, "ap": curve.average_precision, **curve.at(threshold), "support": curve.num_objects}
@@ -143,7 +143,9 @@ class Metrics(Base):
 
     @property
     def threshold(self) -> float:
-        """The score from which on detections count where they must be counted, by the best F1."""
+        """The score from which on detections count where they must be counted: the chosen one, else by the best F1."""
+        if self.chosen is not None:
+            return self.chosen
         curves = self.curves()
         scores = np.concatenate([curve.scores for curve in curves])
         hits = np.concatenate([curve.right for curve in curves])

@@ -26,7 +26,7 @@ class Metrics(Base):
     def compute(self) -> dict[str, float]:
         logits, targets = self._collected()
         precision, recall, _ = self._per_class(logits, targets)
-        chosen, present = logits > 0, targets > 0.5
+        chosen, present = self._predicted(logits), targets > 0.5
         hits = (chosen & present).sum()
         return {
             "loss": F.binary_cross_entropy_with_logits(logits, targets.double()).item(),
@@ -49,9 +49,13 @@ class Metrics(Base):
         }
 
     def _per_class(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        chosen, present = logits > 0, targets > 0.5
+        chosen, present = self._predicted(logits), targets > 0.5
         hits, support = (chosen & present).sum(dim=0), present.sum(dim=0)
         return ratio(hits, chosen.sum(dim=0)), ratio(hits, support), support
+
+    def _predicted(self, logits: Tensor) -> Tensor:
+        """Which labels are predicted, bool (B, K)."""
+        return logits > 0 if self.chosen is None else logits.sigmoid() >= self.chosen
 
     def _average_precision(self, logits: Tensor, targets: Tensor) -> Tensor:
         return of_each_class(average_precision, logits, targets > 0.5)

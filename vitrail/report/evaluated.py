@@ -22,6 +22,7 @@ from vitrail.errors import UserError, did_you_mean
 from vitrail.evaluation import Evaluation, evaluate
 from vitrail.predictor import Predictor
 from vitrail.report import pictures, style
+from vitrail.report.coco_results import DETECTIONS, coco_results
 from vitrail.report.families import Columns, Family, Figures, family_of
 from vitrail.report.figures.confusion import most_confused
 from vitrail.report.figures.tiles import Tile, sheet
@@ -121,9 +122,11 @@ class EvaluatedModel:
         return plain(result | {name: part for name, part in details.items() if name != "confusion"})
 
     def save(self, folder: Path, name: str) -> None:
-        """Write ``<name>.json`` and ``<name>.csv``, one row per image."""
+        """Write ``<name>.json`` and ``<name>.csv``, one row per image, and of objects ``<name>-detections.json``."""
         files.write_json(folder / f"{name}.json", self.to_dict())
         files.write_text(folder / f"{name}.csv", self._predictions())
+        if (found := coco_results(self.evaluation, self.source)) is not None:
+            files.write_json(folder / f"{name}{DETECTIONS}", found)
 
     def save_plots(self, folder: Path) -> None:
         """Draw the family's figures and the worst mistakes into ``folder``."""
@@ -158,19 +161,23 @@ def measure(
     *,
     batch_size: int = 128,
     progress: bool = True,
+    threshold: float | None = None,
 ) -> EvaluatedModel:
     """Evaluate on one split.
 
     Args:
         config: the data; its classes are read as the model's.
         split: default: test if there is one, else val, else train.
+        threshold: the score from which predictions count; default: the metrics choose.
 
     Raises:
         UserError: no such split, other classes or another kind of label than the model's, an unreadable image.
     """
     source, split = find_split(predictor, config, split)
     loader = Loader(source, predictor.preprocess, LoaderConfig(batch_size=batch_size), train=False)
-    evaluation = evaluate(predictor.task, loader, device=predictor.device, forward=predictor.engine, progress=progress)
+    predictor = predictor if threshold is None else predictor.at_threshold(threshold)
+    on: Any = {"device": predictor.device, "forward": predictor.engine, "progress": progress}
+    evaluation = evaluate(predictor.task, loader, threshold=threshold, **on)
     evaluation.family.names = evaluation.family.names or source.classes  # a model without classes names the data's
     return EvaluatedModel(evaluation, predictor, source, config.spec, split)
 

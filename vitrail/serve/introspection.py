@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 
 from vitrail.serve.jobs.attention import Attention
 from vitrail.serve.jobs.merge import Merge
+from vitrail.serve.query_names import known_names
 from vitrail.serve.requests import OPENAPI, shares
 from vitrail.serve.v1 import MAX_TOKENS, MAX_TOP, CurrentService, Model, ReservedSlot, only_image
 
-router = APIRouter(prefix="/v1", tags=["v1"])
+router = APIRouter(prefix="/v1", tags=["v1"], dependencies=[Depends(known_names)])
 
 
 @router.post("/attention", openapi_extra=OPENAPI)

@@ -24,6 +24,7 @@ from vitrail.serve.jobs.explain import Explain
 from vitrail.serve.jobs.patches import Patches
 from vitrail.serve.jobs.predict import Predict
 from vitrail.serve.limits import Limits
+from vitrail.serve.query_names import known_names
 from vitrail.serve.requests import OPENAPI, encoded_images, fit_image, picture, shares
 from vitrail.serve.service import Fitted, QueueSlot, Service
 from vitrail.serve.worker import ServedModel
@@ -35,7 +36,7 @@ Model = Annotated[str | None, Query(description="A name of /v1/models; default t
 METHODS = method_names()
 COMPARING = comparing()
 
-router = APIRouter(prefix="/v1", tags=["v1"])
+router = APIRouter(prefix="/v1", tags=["v1"], dependencies=[Depends(known_names)])
 
 
 async def current_service(request: Request) -> Service:
@@ -77,12 +78,13 @@ async def predict(
     slot: ReservedSlot,
     model: Model = None,
     top: Annotated[int, Query(ge=1, le=MAX_TOP, description="How many classes to name.")] = 5,
+    threshold: Annotated[float | None, Query(gt=0, lt=1, description="The lowest score to predict.")] = None,
 ) -> JSONResponse:
     """The predictions of one or several images."""
     served = service.model(model)
     images = await encoded_images(request, service)
     slot.reserve(len(images))
-    found = await service.compute(served.name, Predict(), await decoded(images, service, served))
+    found = await service.compute(served.name, Predict(threshold), await decoded(images, service, served))
     predictions = [await service.in_thread(prediction_json, each, top) for each in found]
     return JSONResponse({"model": served.name, "predictions": predictions})
 

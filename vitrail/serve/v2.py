@@ -13,13 +13,14 @@ import math
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.serve.jobs.predict import Predict
 from vitrail.serve.limits import Limits
+from vitrail.serve.query_names import known_names
 from vitrail.serve.requests import parsed, read, require_few, unpacked
 from vitrail.serve.v1 import CurrentService, ReservedSlot, decoded, prediction_json
 from vitrail.serve.worker import ServedModel, arrays
@@ -56,7 +57,7 @@ OPENAPI: dict[str, Any] = {
     }
 }
 
-router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"], dependencies=[Depends(known_names)])
 
 
 @router.get("")

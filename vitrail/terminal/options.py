@@ -55,6 +55,14 @@ AllowPickle: TypeAlias = Annotated[
 ]
 
 
+Threshold: TypeAlias = Annotated[
+    float | None,
+    Parameter(
+        "--threshold",
+        help="Predict what has at least this score, of objects, segments or labels; default: as the model was trained.",
+        show_default=False,
+    ),
+]
 Merge: TypeAlias = Annotated[
     int, Parameter(metavar="R", help="Merge R patch tokens in each layer (ToMe): faster, slightly less accurate.")
 ]

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predict(Job[Prediction]):
-    """The task's prediction of each image."""
+    """The task's prediction of each image, of at least a score where one is given."""
+
+    threshold: float | None = None
 
     def run(self, predictor: Predictor, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """In the pixels of each image. Errors as :meth:`Job.run`."""
+        if self.threshold is not None:
+            predictor = predictor.at_threshold(self.threshold)
         return predictor.predict_pixels(pixels, geometries)
