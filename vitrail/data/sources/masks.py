@@ -9,6 +9,7 @@ the colours that ``labelmap.txt`` names. PNG and TIFF are read as they are, JPEG
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from vitrail.data.storage.class_maps import ClassMaps, class_maps
 from vitrail.data.storage.files import Files
 from vitrail.data.storage.maps import AS_IT_IS, MapFiles, Reading
 from vitrail.data.storage.mask_folders import MaskFolders, mask_folders
-from vitrail.data.storage.mask_names import is_mask_beside, pair, stems_of
+from vitrail.data.storage.mask_names import NO_CLASSES, is_mask_beside, pair, stems_of
 from vitrail.data.targets import Labels
 from vitrail.errors import UserError
 
@@ -46,9 +47,15 @@ def load(config: SourceConfig) -> dict[str, Source]:
     sources: dict[str, Source] = {}
     maps: dict[str, MapFiles] = {}
     flaws: dict[str, list[Flaw]] = {}
+    remarks: dict[str, tuple[str, ...]] = {}
     for split, folders in splits.items():
         names, masks = _listed(folders, config)
         found = pair(names, masks)
+        if lonely := sorted(set(masks).difference(mask for mask in found if mask) if not folders.together else ()):
+            plain = [mask for mask in lonely if not NO_CLASSES.search(os.fsdecode(os.path.splitext(mask)[0]).lower())]
+            if plain:
+                shown = console.printable(os.fsdecode(plain[0]))
+                remarks[split] = (f"{split}: {len(plain):,} masks are of no image, such as {shown}",)
         expected = [os.path.splitext(name)[0] + b".png" for name in names]
         root = os.fsencode(folders.masks)
         flaws[split] = [
@@ -57,7 +64,8 @@ def load(config: SourceConfig) -> dict[str, Source]:
             if mask is None
         ]
         paths = [mask or name for mask, name in zip(found, expected, strict=True)]
-        sources[split], maps[split] = _files(folders.images, names), MapFiles.at(folders.masks, paths)
+        files = dataclasses.replace(_files(folders.images, names), remarks=remarks.get(split, ()))
+        sources[split], maps[split] = files, MapFiles.at(folders.masks, paths)
     if not config.labelled:
         return sources
     for split in [split for split in maps if split != "train" and len(flaws[split]) == len(maps[split]) > 0]:

@@ -10,6 +10,8 @@ no objects. Boxes of outlines are the tightest.
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from vitrail.data.media.decode import BadImage, upright_size
 from vitrail.data.media.text import read_text
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.objects import Columns, number_of, sources, unknown_class
-from vitrail.data.storage.yolo_layouts import is_yolo, labels_of, open_layout
+from vitrail.data.storage.yolo_layouts import is_yolo, labels_of, looks_like_labels, open_layout
 
 _DIGITS = 6  # of a corner in pixels: dividing and multiplying by a side must not move it over a pixel's centre
 
@@ -54,7 +56,18 @@ def load(config: SourceConfig) -> dict[str, Source]:
         flaws += columns.flaws
     if flaws:
         raise BadAnnotations(flaws)
-    return sources(tables, dict.fromkeys(tables, Path("/")), range(len(classes)), classes, config)
+    found = sources(tables, dict.fromkeys(tables, Path("/")), range(len(classes)), classes, config)
+    remarks = _lonely([path for images in layout.images.values() for path in images])
+    return {split: dataclasses.replace(source, remarks=remarks) for split, source in found.items()}
+
+
+def _lonely(images: list[bytes]) -> tuple[str, ...]:
+    """That label files in the folders of labels are of no image, if so."""
+    used = {str(labels_of(path)) for path in images}
+    folders = sorted({os.path.dirname(path) for path in used if os.path.isdir(os.path.dirname(path))})
+    files = (os.path.join(folder, name) for folder in folders for name in sorted(os.listdir(folder)))
+    lonely = [path for path in files if path.endswith(".txt") and path not in used and looks_like_labels(Path(path))]
+    return (f"{len(lonely):,} label files are of no image, such as {console.printable(lonely[0])}",) if lonely else ()
 
 
 def _sizes(images: list[bytes]) -> list[tuple[int, int]]:

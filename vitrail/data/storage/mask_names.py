@@ -12,7 +12,8 @@ MASK_ENDS = (
 )  # fmt: skip
 """What is added to an image's name, the best first."""
 IMAGE_ENDS = ("_leftimg8bit", "_image", "_img", "_sat", "_rgb", "-image")
-_NO_CLASSES = re.compile(r"_(gtfine|gtcoarse)_(color|instanceids)$")
+NO_CLASSES = re.compile(r"_(gtfine|gtcoarse)_(color|instanceids)$")
+"""Names of pictures beside masks that hold other things."""
 _FORMATS = (b".png", b".tif", b".tiff", b".npy", b".bmp", b".gif", b".pgm", b".webp", b".jpeg", b".jpg")
 """Formats of masks, the best first: of one without loss before one with."""
 
@@ -26,7 +27,7 @@ def pair(images: Sequence[bytes], masks: Iterable[bytes]) -> list[bytes | None]:
     for mask in masks:
         folder, stem, suffix = _parts(mask)
         form = _FORMATS.index(suffix) if suffix in _FORMATS else len(_FORMATS)
-        if _NO_CLASSES.search(stem):
+        if NO_CLASSES.search(stem):
             continue
         by_name.setdefault((folder, stem), []).append((0, form, mask))
         for rank, end in enumerate(MASK_ENDS, start=1):

@@ -47,7 +47,7 @@ def is_yolo(path: Path) -> bool:
 
 def has_labels(path: Path) -> bool:
     """Whether some text files below look like labels."""
-    return any(_looks_like_labels(file) for file in _texts(path))
+    return any(looks_like_labels(file) for file in _texts(path))
 
 
 def open_layout(config: SourceConfig) -> YoloLayout:
@@ -208,7 +208,8 @@ def _texts(path: Path) -> Iterator[Path]:
                     yield file
 
 
-def _looks_like_labels(file: Path) -> bool:
+def looks_like_labels(file: Path) -> bool:
+    """Whether the first lines of a text are labels."""
     try:
         lines = read_lines(file)[:3]
     except BadImage:
