@@ -93,7 +93,11 @@ def test_a_table_in_the_folder_of_each_split(tmp_path: Path) -> None:
     [
         ("notes.csv", "who,what\nme,x\n", r"notes\.csv lies there with the columns who, what: .* label_columns="),
         ("labels.xlsx", "PK", r"if labels\.xlsx holds the labels, save them as labels\.csv"),
-        ("annotations.json", "{", r"laid out like COCO and not quite so: expected are|if annotations\.json holds the labels"),
+        (
+            "annotations.json",
+            "{",
+            r"laid out like COCO and not quite so: expected are|if annotations\.json holds the labels",
+        ),
     ],
 )
 def test_what_is_refused_names_the_nearest_layout(tmp_path: Path, file: str, text: str, said: str) -> None:

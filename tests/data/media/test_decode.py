@@ -212,7 +212,17 @@ def test_damage_never_escapes(kind: str, draw: st.DataObject) -> None:
 
 @given(st.binary(max_size=64))
 def test_random_bytes_are_never_an_image(data: bytes) -> None:
-    for parse in (sniff, jpeg.gate, png.gate, gif.gate, tiff_gate.gate, netpbm.header, png.header, webp_size, orientation):
+    for parse in (
+        sniff,
+        jpeg.gate,
+        png.gate,
+        gif.gate,
+        tiff_gate.gate,
+        netpbm.header,
+        png.header,
+        webp_size,
+        orientation,
+    ):
         try:
             parse(data)
         except Broken as error:

@@ -205,7 +205,10 @@ TRUE, DEEP = [{"id": 1, "name": "x"}], "[" * 100_000
 REFUSED: dict[str, tuple[Build, str]] = {
     # COCO
     "an image's id beyond int64": (coco({"image_id": LARGE}, {"id": LARGE}), "which is no number or text"),
-    "a category's id beyond int64": (coco({"category_id": LARGE}, None, [{"id": LARGE, "name": "x"}]), "which is no number"),
+    "a category's id beyond int64": (
+        coco({"category_id": LARGE}, None, [{"id": LARGE, "name": "x"}]),
+        "which is no number",
+    ),
     "categories of mixed ids": (coco(categories=[*TRUE, {"id": "a", "name": "y"}, {"name": "z"}]), "lacks an id"),
     "a category called by a list": (coco({"category_id": ["a"]}, None, [{"id": ["a"], "name": "x"}]), "no number"),
     "an image of 2⁴⁰ pixels a side": (coco(None, {"height": 2**40, "width": 2**40}), "PIXELS"),
