@@ -118,7 +118,8 @@ def npy(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-SEGMENTS, MEMORY, PIXELS, PASSES = (f"VITRAIL_MAX_IMAGE_{each}" for each in ("SEGMENTS", "MEMORY", "PIXELS", "PASSES"))
+SEGMENTS, MEMORY, PASSES = (f"VITRAIL_MAX_IMAGE_{each}" for each in ("SEGMENTS", "MEMORY", "PASSES"))
+PIXELS = "VITRAIL_MAX_PIXELS"
 
 TABLE = b"\xff\xdb\0\x43\0" + bytes([1]) * 64
 REFUSED: dict[str, tuple[Build, str]] = {
