@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from fuzz.http import mutant, target
+from fuzz.http_mutants import mutant, target
 
 
 @pytest.mark.parametrize("number", [60, pytest.param(1000, marks=pytest.mark.fuzz)])

@@ -31,7 +31,7 @@ GROUPS = {
     """,
     "Results": "name out json csv annotate plot pictures top report log private revision message language",
     "Compute": "device precision engine workers processes restarts seconds",
-    "Server": "host port token-file batch-wait drain",
+    "Server": "host port token-file allow-host allow-origin batch-wait drain",
     "Limits": "queue max-body max-pixels max-images body-seconds model-seconds",
     "Help": "help version",
 }
