@@ -242,9 +242,9 @@ OTHERS = {
     "openai_clip": "OpenAI's names; tests/checkpoints/dialects/test_openai_clip.py compares with open_clip",
     "hf_mae": "random masks; tests/checkpoints/dialects/test_hf_masked.py compares with transformers",
     "hf_masked_image": "masked images; tests/checkpoints/dialects/test_hf_masked.py compares with transformers",
-    "torch_encoder": "nn.TransformerEncoder's names; tests/checkpoints/dialects/test_torch_encoder.py compares with it",
-    "early_vit_pytorch": "old names; tests/checkpoints/dialects/test_early_vit_pytorch.py compares with such a module",
-    "open_clip_timm": "towers in open_clip; tests/wild compares with timm",
+    "torch_encoder": "nn.TransformerEncoder's names; tests/wild/test_tutorials.py compares with such a module",
+    "early_vit_pytorch": "old names; tests/wild/test_tutorials.py compares with such a module",
+    "open_clip_timm": "towers from timm; tests/wild/test_towers_heads_and_adapters.py compares with timm",
     "hf_eomt": "masks of queries; tests/checkpoints/dialects/test_hf_eomt.py compares with transformers",
 }
 

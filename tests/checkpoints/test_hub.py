@@ -204,7 +204,7 @@ def test_push_and_open_again(run: Any, remote: Hub, model: Path, tmp_path: Path)
 
 def test_others_are_pushed_as_native(run: Any, remote: Hub, tiny_predictor: Any, tmp_path: Path) -> None:
     (tmp_path / "run" / "weights").mkdir(parents=True)
-    tiny_predictor("regression").save(tmp_path / "run" / "weights" / "best.safetensors")
+    tiny_predictor("regression", positions="rope_2d").save(tmp_path / "run" / "weights" / "best.safetensors")
     (tmp_path / "run" / "model_card.md").write_text("---\nlibrary_name: vitrail\n---\n# Trees\n")
     done = run("-m", "vitrail", "push", str(tmp_path / "run"), "me/trees", HF_TOKEN=TOKEN)
     assert done.returncode == 0, done.stderr

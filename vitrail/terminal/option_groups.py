@@ -32,7 +32,10 @@ GROUPS = {
     "Results": "name out json csv annotate plot pictures top report log private revision message language",
     "Compute": "device precision engine workers processes restarts seconds",
     "Server": "host port token-file allow-host allow-origin batch-wait drain",
-    "Limits": "queue max-body max-pixels max-images body-seconds model-seconds",
+    "Limits": """
+        queue max-body max-pixels max-images max-json-values max-header max-connections header-seconds body-seconds
+        min-rate decode-seconds model-seconds
+    """,
     "Help": "help version",
 }
 _HEADINGS = {name: heading for heading, names in GROUPS.items() for name in names.split()}
