@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeAlias, overload
 from typing import TypeVar as PlainTypeVar
@@ -26,6 +24,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from vitrail import engines
+from vitrail.batching import READERS, Compute, Framed, ahead, attempt, stacked
 from vitrail.build import open_checkpoint
 from vitrail.checkpoints import native
 from vitrail.console import note
@@ -50,16 +49,11 @@ from vitrail.sizes import adapt, require_fit
 from vitrail.tasks import Predicting, Task, Tileable, require_predicting, require_tileable
 from vitrail.trainable import Embedder
 
-READERS = 4  # threads that read and decode ahead of the model
-
 P = TypeVar("P", bound=Prediction, default=Prediction)
-A = PlainTypeVar("A")
 R = PlainTypeVar("R")
 I = PlainTypeVar("I", bound=ImageLike)  # noqa: E741
 Images: TypeAlias = list[I] | tuple[I, ...]
 Vector: TypeAlias = NDArray[np.float32]
-Framed: TypeAlias = tuple[Tensor, ImageGeometry]
-"""An image's pixels uint8 (C, H, W) at the input size, and where they lie in it."""
 
 
 class Predictor(Generic[P]):
@@ -187,12 +181,12 @@ class Predictor(Generic[P]):
         compute: Compute[Any] = self._embed_framed if embed else self.predict_pixels
         with ThreadPoolExecutor(READERS) as pool:
             if self.preprocess.config.tiles is not None and not embed:
-                for ((image, read),) in _ahead(pool, partial(_try, self._read_for_tiles), iter(images), 1):
+                for ((image, read),) in ahead(pool, partial(attempt, self._read_for_tiles), iter(images), 1):
                     yield image, (read if isinstance(read, UserError) else self._by_tiles(read, batch_size))
                 return
-            for batch in _ahead(pool, partial(_try, self._framed), iter(images), batch_size):
+            for batch in ahead(pool, partial(attempt, self._framed), iter(images), batch_size):
                 framed = [each for _, each in batch if not isinstance(each, UserError)]
-                results = iter(_stacked(framed, compute))
+                results = iter(stacked(framed, compute))
                 for image, each in batch:
                     yield image, (each if isinstance(each, UserError) else next(results))
 
@@ -325,7 +319,7 @@ class Predictor(Generic[P]):
     def _each(self, images: Sequence[ImageLike], batch_size: int, compute: Compute[R]) -> list[R]:
         results: list[R] = []
         for first in range(0, len(images), batch_size):
-            results += _stacked([self._framed(image) for image in images[first : first + batch_size]], compute)
+            results += stacked([self._framed(image) for image in images[first : first + batch_size]], compute)
         return results
 
     def _embed_framed(self, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[Vector]:
@@ -408,32 +402,3 @@ def _device_for(engine: str | None, precision: str, device: str | torch.device) 
     if str(device) not in ("auto", "cpu"):
         raise UserError(f"the engine {engine!r} runs on the CPU, not on {str(device)!r}; leave out one of the two")
     return torch.device("cpu")
-
-
-def _try(read: Callable[[ImageLike], R], image: ImageLike) -> tuple[ImageLike, R | UserError]:
-    try:
-        return image, read(image)
-    except UserError as error:
-        return image, error
-
-
-Compute: TypeAlias = Callable[[Tensor, Sequence[ImageGeometry]], list[R]]
-
-
-def _stacked(framed: Sequence[Framed], compute: Compute[R]) -> list[R]:
-    """A result for each image, computed in one batch."""
-    if not framed:
-        return []
-    return compute(torch.stack([pixels for pixels, _ in framed]), [geometry for _, geometry in framed])
-
-
-def _ahead(pool: ThreadPoolExecutor, function: Callable[[A], R], items: Iterator[A], size: int) -> Iterator[list[R]]:
-    """Batches of ``function(item)``, one batch computed ahead."""
-    waiting: deque[list[Future[R]]] = deque()
-    while True:
-        batch = [pool.submit(function, item) for item in islice(items, size)]
-        waiting.append(batch)
-        if len(waiting) > 1:
-            yield [future.result() for future in waiting.popleft()]
-        if not batch:
-            return

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.read import open_regular
-from vitrail.data.media.text import encoding_of
+from vitrail.data.media.text import marked_encoding
 
 PATHS = ("path", "filename", "file_name", "file", "image", "image_path", "filepath", "file_path", "image_id", "imageid")
 CLASSES = ("label", "class", "class_name", "category", "name", "labelname", "label_name")
@@ -37,7 +37,7 @@ def box_columns(file: Path) -> tuple[str, ...] | None:
             head = stream.read(_HEAD)
     except BadImage:
         return None
-    first = head.decode(encoding_of(head[:4]), "replace").splitlines()[:1]
+    first = head.decode(marked_encoding(head) or "utf-8", "replace").splitlines()[:1]
     header = next(csv.reader(first, delimiter="\t" if file.suffix.lower() == ".tsv" else ","), [])
     for names in BOXES:
         found = tuple(column for name in names if (column := column_of(header, [name])) is not None)

@@ -18,9 +18,9 @@ _MARKS = (  # the longer ones first: UTF-32's begins as UTF-16's does
 )
 
 
-def encoding_of(head: bytes) -> str:
-    """The encoding that a byte-order mark names, which it takes off; UTF-8 without one."""
-    return next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")
+def marked_encoding(head: bytes) -> str | None:
+    """The encoding that a byte-order mark names, which it takes off; None without one."""
+    return next((name for mark, name in _MARKS if head.startswith(mark)), None)
 
 
 def read_text(path: bytes | str | Path) -> str:
@@ -31,7 +31,7 @@ def read_text(path: bytes | str | Path) -> str:
     """
     data = read_regular(path, most=ANNOTATION_BYTES)
     try:
-        return data.decode(encoding_of(data[:4]))
+        return data.decode(marked_encoding(data[:4]) or "utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise BadImage(f"is no UTF-8 text in line {line}; save it as UTF-8") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import re
@@ -14,16 +13,10 @@ from vitrail.console import printable
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.limits import ANNOTATION_BYTES
 from vitrail.data.media.read import open_regular, read_regular
+from vitrail.data.media.text import marked_encoding
 from vitrail.errors import UserError
 
 SEPARATORS = "\t,;|"
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 _OTHERS = ("shift_jis", "gb18030")  # which refuse most of what is in neither
 _SEP_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)  # Excel's
 
@@ -101,7 +94,7 @@ def likely_encoding(file: Path) -> str:
 
 
 def _decoded(file: Path, data: bytes, encoding: str | None) -> str:
-    marked = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
+    marked = marked_encoding(data)
     if encoding is None and marked is None and b"\0" in data[:4096]:
         raise UserError(f"{file} is no text in UTF-8; save it so, or name its encoding, as in --encoding utf-16-le")
     if encoding is None and marked is None:
