@@ -29,10 +29,15 @@ MODELS = {
         "block": {"layer_scale": 0.1, "qk_norm": True, "key_bias": False, "out_bias": False, "drop_path": 0.1},
     },
     "rotary": {"positions": "rope_2d", "block": {"mlp": "swiglu"}, "channels": 4},
-    "rotary and learned": {
+    "rotary and learned, several class tokens": {
         "rotary": {"theta": 50.0, "reference": (3, 4), "offset": 1.0},
         "registers": 2,
         "block": {"mlp": "swiglu", "mlp_norm": True, "attention_norm": True, "key_bias": False},
+        "class_position": False,
+        "pool": "prefix",
+        "pooling": {"pool_tokens": (0, 2)},
+        "resampling": "bilinear_crop",
+        "final_norm": False,
     },
     "centred rotary": {"positions": "rope_2d", "rotary": {"coordinates": "centred"}, "registers": 1},
     "mixed rotary": {
@@ -41,14 +46,6 @@ MODELS = {
         "block": {"order": "branch", "mlp_norm": True},
         "pool": "attention",
         "pooling": {"attention_pool": {"heads": 4, "mlp_dim": 24, "prefix": True}},
-    },
-    "several class tokens": {
-        "registers": 2,
-        "class_position": False,
-        "pool": "prefix",
-        "pooling": {"pool_tokens": (0, 2)},
-        "resampling": "bilinear_crop",
-        "final_norm": False,
     },
     "relative": {"positions": "relative", "resampling": "bicubic", "block": {"mlp": "quick_gelu"}},
     "attention pool": {

@@ -324,7 +324,7 @@ def test_sigterm_loses_no_accepted_request(weights, tmp_path, png):
         assert {status for _, ended, status in health if ended < signalled} == {200}
         assert {status for begun, _, status in health if begun > signalled + 0.2} == {503}
         assert len(helpers) == 3, "the models' process, the one that forks readers, and multiprocessing's own"
-        wait_for(lambda: not [pid for pid in helpers if Path(f"/proc/{pid}").exists()], 2)
+        wait_for(lambda: not [pid for pid in helpers if Path(f"/proc/{pid}").exists()], 10)
 
 
 def post_alone(server, image):
