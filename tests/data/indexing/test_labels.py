@@ -79,3 +79,9 @@ def test_cells_and_values_find_their_type() -> None:
     assert from_values([["a"], ["b", "c"]]) == [("a",), ("b", "c")]
     assert from_values([[1, 0], [0, 1]]).shape == (2, 2)  # type: ignore[union-attr]
     assert from_values([1, "a"]).tolist() == ["1", "a"]  # type: ignore[union-attr]
+
+
+def test_integers_of_more_digits_than_a_column_holds_are_names() -> None:
+    long = "9" * 5000
+    assert from_cells([long, "9" * 19], None).tolist() == [long, "9" * 19]
+    assert from_cells(["9" * 18, "1"], None).tolist() == [int("9" * 18), 1]

@@ -195,6 +195,14 @@ def voc(before: str, *, name: str = "x", height: str = "32", encoding: str = "ut
     return build
 
 
+def voc_among(classes: list[str]) -> Build:
+    def build(folder: Path) -> Path:
+        (voc("")(folder) / "classes.json").write_text(json.dumps(classes))
+        return folder
+
+    return build
+
+
 def declared(encoding: str) -> str:
     return f'<?xml version="1.0" encoding="{encoding}"?>'
 
@@ -284,6 +292,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "an entity in UTF-16": (voc(declared("utf-16") + ENTITY, name="&e;", encoding="utf-16"), "entities"),
     "an entity in EBCDIC": (voc(declared("cp037"), name="x"), "encoding"),
     "a height of 30 digits": (voc("", height="9" * 30), "no number of pixels"),
+    "a class whose name has two lines": (voc_among(["a\nb", "c"]), "unknown class"),
     "a height below zero": (voc("", height="-3"), "no number of pixels"),
     "a NUL in a list": (voc("", names=b"a\0b\n"), "NUL"),
 }

@@ -135,3 +135,9 @@ def test_wrong_settings_are_named(setting, message):
 def test_the_wrong_number_of_channels_is_an_error(image):
     with pytest.raises(UserError, match=r"[15] channels for a model of 3 channels"):
         Preprocess(PreprocessConfig())(image)
+
+
+@pytest.mark.parametrize("settings", [{"rescale": 1e-320}, {"mean": (1e300,)}, {"std": (float("inf"),)}])
+def test_numbers_that_no_pixel_can_be_scaled_by_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=next(iter(settings))):
+        from_dict(PreprocessConfig, settings)

@@ -122,8 +122,8 @@ def from_values(values: Sequence[object], *, ids: bool | None = None) -> Raw:
 
 
 def is_integer(text: str) -> bool:
-    """Whether a text is an integer as it is written: 7 and -3, and not 07, +7, 1_0 or 7.0."""
-    return _WHOLE.fullmatch(text) is not None and str(int(text)) == text
+    """Whether a text is an integer as it is written: 7 and -3, not 07, +7, 1_0 or 7.0, nor of 19 digits or more."""
+    return len(text) <= MOST_DIGITS and _WHOLE.fullmatch(text) is not None and str(int(text)) == text
 
 
 def is_number(text: str) -> bool:
@@ -141,6 +141,7 @@ def sorted_names(names: Iterable[str]) -> list[str]:
     return sorted(names, key=int) if all(map(is_integer, names)) else sorted(names)
 
 
+MOST_DIGITS = 18  # of an integer, so that any number of them fits into 64 bits
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 
 

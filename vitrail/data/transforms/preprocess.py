@@ -44,7 +44,9 @@ def _not_zero(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
-PerChannel = Annotated[tuple[float, ...], BeforeValidator(_several), Field(min_length=1)]
+PerChannel = Annotated[
+    tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...], BeforeValidator(_several), Field(min_length=1)
+]
 
 
 @config
@@ -62,7 +64,7 @@ class PreprocessOptions:
     crop_pct: Annotated[float, Field(gt=0, le=1)] = 1.0  # resize to size / crop_pct, then take the centre
     crop_rounding: Literal["nearest", "down"] = "nearest"  # of where a crop begins: torchvision's, Hugging Face's
     interpolation: Interpolation = "bilinear"
-    rescale: Annotated[float, Field(gt=0)] = 1 / 255
+    rescale: Annotated[float, Field(ge=1e-9, le=1e9)] = 1 / 255
     mean: PerChannel = (0.5,)
     std: Annotated[PerChannel, AfterValidator(_not_zero)] = (0.5,)
     tiles: TileConfig | None = None
