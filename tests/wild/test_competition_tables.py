@@ -106,3 +106,10 @@ def test_what_is_refused_names_the_nearest_layout(tmp_path: Path, file: str, tex
         (folder / file).write_text(text)
         with pytest.raises(UserError, match=said):
             opened(folder)
+
+
+def test_ids_of_files_in_a_folder_of_any_name(tmp_path: Path, capsys) -> None:
+    folder = draw(tmp_path, "scans/0a.png", "scans/1b.png", "test/9z.png", "0a.txt.png")
+    (folder / "t.csv").write_text("image,breed\n0a,collie\nC:\\data\\1b.png,pug\n")
+    assert table(opened(folder / "t.csv")) == {"train": ["0a.png collie", "1b.png pug"]}
+    assert "2 of 2 train images found by name, in scans" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -56,7 +56,10 @@ def encode(
             classes = classes or names
     if classes:
         filled = {split: _renamed(values, ClassFinder(classes)) for split, values in filled.items()}
-    encoder = targets.load(kind if kind != "auto" else _guess(next(iter(filled.values()))))
+    guessed = _guess(next(iter(filled.values())))
+    if kind == "auto" and guessed == "number":
+        _note_whole(filled)
+    encoder = targets.load(kind if kind != "auto" else guessed)
     labels = encoder.encode(filled, classes=classes, columns=columns, where=where)
     return {split: labels.get(split, NO_LABELS) for split in raw}
 
@@ -89,12 +92,6 @@ def from_cells(cells: list[str], separator: str | None, *, numeric: bool | None 
                     "--task regression (kind=number) reads numbers"
                 )
                 return np.array(cells)
-        if all(value.is_integer() for value in values.values()):
-            shown = ", ".join(list(distinct)[:3])
-            console.warn(
-                f"labels such as {shown} are read as numbers, for regression; --task classification (kind=class) "
-                "reads classes"
-            )
     return np.array([values[cell] for cell in cells])
 
 
@@ -214,6 +211,18 @@ def _renamed(values: Raw, finder: ClassFinder) -> Raw:
         return values
     distinct, inverse = np.unique(values.astype(str), return_inverse=True)
     return np.array([finder.find(str(name)) for name in distinct])[inverse]
+
+
+def _note_whole(filled: Mapping[str, Raw]) -> None:
+    """Say that whole numbers with a point are read as numbers, which may be numbers of classes."""
+    columns = [np.asarray(values).reshape(len(values), -1) for values in filled.values()]
+    values = np.concatenate(columns) if all(each.shape[1] == 1 for each in columns) else np.empty((0, 1))
+    if len(values) and np.isfinite(values).all() and (values == np.round(values)).all():
+        shown = ", ".join(f"{value:.1f}" for value in list(dict.fromkeys(values[:1000, 0].tolist()))[:3])
+        console.warn(
+            f"labels such as {shown} are read as numbers, for regression; --task classification (kind=class) "
+            "reads classes"
+        )
 
 
 def _guess(values: Raw) -> str:

@@ -46,6 +46,9 @@ _TABLE_WORDS = frozenset(
     ("label", "labels", "metadata", "meta", "annotations", "data", "dataset", "index", "list", "images", "truth")
 )
 Cell = TypeVar("Cell")
+_YES_OR_NO = {"is_valid": "val", "is_val": "val", "is_validation": "val", "is_test": "test", "is_train": "train"}
+"""Columns that say of each row whether it is of a split; what is not of it is of train, or where that is it of test."""
+_TRUTHS = {"true": "1", "false": "0", "1": "1", "0": "0", "1.0": "1", "0.0": "0", "yes": "1", "no": "0"}
 _NO_TABLE = frozenset(["sample", "submission"])
 
 
@@ -159,6 +162,12 @@ def _withheld(split: str, table: _Table) -> bool:
     return False
 
 
+def _digits(column: Sequence[str]) -> list[str]:
+    """A column of ``True`` and ``False`` as 1 and 0; another as it is."""
+    wordy = {cell.lower() for cell in column} <= {"true", "false"}
+    return [_TRUTHS[cell.lower()] if wordy else cell for cell in column]
+
+
 def _raw(parts: dict[str, _Table], config: SourceConfig) -> dict[str, Raw]:
     """The labels of all splits, told from all of them together whether they are numbers."""
     kind = None if config.kind == "auto" else targets.load(config.kind)
@@ -166,9 +175,10 @@ def _raw(parts: dict[str, _Table], config: SourceConfig) -> dict[str, Raw]:
     names = next(iter(parts.values())).label_columns if parts else ()
     if len(names) > 1:
         for split, table in parts.items():
-            for name, column in zip(names, zip(*table.cells, strict=True), strict=True):
+            texts = [_digits(each) for each in zip(*table.cells, strict=True)]
+            for name, column in zip(names, texts, strict=True):
                 table.expect_numbers(name, column)
-            columns = [from_cells(list(each), None, numeric=True) for each in zip(*table.cells, strict=True)]
+            columns = [from_cells(each, None, numeric=True) for each in texts]
             raw[split] = np.stack([np.asarray(column) for column in columns], axis=1)
         return raw
     cells = {split: [row[0] for row in table.cells] for split, table in parts.items()}
@@ -289,7 +299,7 @@ def _parse(text: TextTable, config: SourceConfig, wanted: tuple[str, ...] | None
             if at is not None:
                 text.require_text(row, cells[at])
         if split_at is not None:
-            split = split_called(cells[split_at].strip())
+            split = _split_of(split_column or "", cells[split_at].strip())
             if split is None:
                 raise UserError(f"{file}: row {row}: the split {cells[split_at]!r} is none of {', '.join(SPLITS)}")
             table.splits.append(split)
@@ -344,11 +354,18 @@ def _columns(
     return path_column, label_columns, split_column
 
 
+def _split_of(column: str, cell: str) -> str | None:
+    if (own := _YES_OR_NO.get(column.lower())) is None:
+        return split_called(cell)
+    truth = _TRUTHS.get(cell.lower())
+    return None if truth is None else own if truth == "1" else "test" if own == "train" else "train"
+
+
 def _is_split_column(text: TextTable, name: str) -> bool:
-    """A column that is called split, or in another way and holds nothing but names of splits."""
+    """A column that is called split, or in another way and holds nothing but names of splits, or ``is_valid``."""
     if name.lower() == SPLIT_COLUMN:
         return True
-    if name.lower() not in SPLIT_COLUMNS or not text.rows:
+    if name.lower() not in (*SPLIT_COLUMNS, *_YES_OR_NO) or not text.rows:
         return False
     at = text.header.index(name)
-    return all(split_called(cells[at]) for _, cells in text.rows)
+    return all(_split_of(name, cells[at].strip()) for _, cells in text.rows)
