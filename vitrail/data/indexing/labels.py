@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -93,6 +94,28 @@ def from_cells(cells: list[str], separator: str | None, *, numeric: bool | None 
                 )
                 return np.array(cells)
     return np.array([values[cell] for cell in cells])
+
+
+def joined_by(cells: Sequence[str]) -> str | None:
+    """The comma, where it joins labels that all stand alone in other cells; None where nothing seems to join any.
+
+    Of commas and spaces between parts that several cells share it is said that they are read as one label.
+    """
+    distinct = dict.fromkeys(cells)
+    for mark in ", ":
+        several = {cell: {part.strip() for part in cell.split(mark)} for cell in distinct if mark in cell}
+        if not several:
+            continue
+        if mark == "," and all(parts <= distinct.keys() for parts in several.values()):
+            console.note(f"labels: {next(iter(several))!r} is read as several labels; kind=class reads one")
+            return mark
+        times = Counter(part for parts in several.values() for part in parts)
+        if all(part in distinct or times[part] > 1 for part in times):
+            console.warn(
+                f"labels: {next(iter(several))!r} is read as one class, and its parts are in other labels too; if an "
+                f"image has several labels, say what divides them: label_separator={mark!r}"
+            )
+    return None
 
 
 def from_values(values: Sequence[object], *, ids: bool | None = None) -> Raw:

@@ -21,7 +21,7 @@ from vitrail import console
 from vitrail.data import targets
 from vitrail.data.indexing.grouped import encode_groups, encode_times
 from vitrail.data.indexing.index import Strings
-from vitrail.data.indexing.labels import encode, from_cells
+from vitrail.data.indexing.labels import encode, from_cells, joined_by
 from vitrail.data.indexing.names import classes_beside
 from vitrail.data.indexing.splits import words
 from vitrail.data.indexing.system_files import is_system
@@ -43,7 +43,20 @@ SPLIT_COLUMN = "split"
 SPLIT_COLUMNS = (SPLIT_COLUMN, "splits", "set", "subset", "partition", "phase", "usage", "data_split", "dataset_split")
 SUFFIXES = (".csv", ".tsv")
 _TABLE_WORDS = frozenset(
-    ("label", "labels", "metadata", "meta", "annotations", "data", "dataset", "index", "list", "images", "truth")
+    (
+        "label",
+        "labels",
+        "classes",
+        "metadata",
+        "meta",
+        "annotations",
+        "data",
+        "dataset",
+        "index",
+        "list",
+        "images",
+        "truth",
+    )
 )
 Cell = TypeVar("Cell")
 _YES_OR_NO = {"is_valid": "val", "is_val": "val", "is_validation": "val", "is_test": "test", "is_train": "train"}
@@ -162,6 +175,16 @@ def _withheld(split: str, table: _Table) -> bool:
     return False
 
 
+def _refuse_objects(parts: dict[str, _Table], names: Sequence[str]) -> None:
+    """Refuse lists of regions in cells, as Label Studio's tables have them: each would be a class."""
+    for table in parts.values():
+        if (row := next((i for i, cells in enumerate(table.cells) if cells[0].startswith("[{")), None)) is not None:
+            raise UserError(
+                f"{table.place(row)}: the label in column {names[0]!r} is a list of regions; export the annotations as "
+                "COCO or JSON, or name the column of labels with label_columns="
+            )
+
+
 def _digits(column: Sequence[str]) -> list[str]:
     """A column of ``True`` and ``False`` as 1 and 0; another as it is."""
     wordy = {cell.lower() for cell in column} <= {"true", "false"}
@@ -183,9 +206,10 @@ def _raw(parts: dict[str, _Table], config: SourceConfig) -> dict[str, Raw]:
         return raw
     cells = {split: [row[0] for row in table.cells] for split, table in parts.items()}
     every = [cell for column in cells.values() for cell in column]
+    _refuse_objects(parts, names)
     separator = config.label_separator
     if separator is None and (kind is None or kind.separated):
-        separator = next((mark for mark in "|;" if any(mark in cell for cell in every)), None)
+        separator = next((mark for mark in "|;" if any(mark in cell for cell in every)), None) or joined_by(every)
     if kind is not None and kind.numeric:
         for split, table in parts.items():
             table.expect_numbers(names[0], cells[split])
