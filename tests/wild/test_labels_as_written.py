@@ -81,3 +81,8 @@ def test_numbers_of_arrays_that_may_be_classes_are_said(tmp_path: Path, capsys) 
     np.savez(tmp_path / "d.npz", images=images, labels=np.array([0.0, 1.0, 2.0]))
     assert opened(tmp_path / "d.npz").kind == "number"
     assert "labels such as 0.0, 1.0, 2.0 are read as numbers" in capsys.readouterr().err
+
+
+def test_the_same_letters_in_two_encodings_are_said(tmp_path: Path, capsys) -> None:
+    assert len(classes(tmp_path, "caf\u00e9", "cafe\u0301")[1]) == 2
+    assert "differ by the encoding of accents alone" in capsys.readouterr().err

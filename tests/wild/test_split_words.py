@@ -179,6 +179,11 @@ def test_a_split_without_labels_or_images_is_left_out(tmp_path: Path, capsys) ->
     assert "the val split is left out, since it holds no images" in said
 
 
+def test_such_a_split_within_a_wrapping_folder(tmp_path: Path) -> None:
+    folder = draw(tmp_path, "pets/train/ant/1.png", "pets/train/bee/2.png", "pets/test/3.png")
+    assert table(opened(folder)) == {"train": ["1.png ant", "2.png bee"]}
+
+
 def test_each_class_may_call_its_splits_otherwise(tmp_path: Path) -> None:
     folder = draw(tmp_path, "ant/Train/1.png", "ant/Test/2.png", "bee/TRAINING/3.png", "bee/test/4.png")
     assert table(opened(folder)) == {"train": ["1.png ant", "3.png bee"], "test": ["2.png ant", "4.png bee"]}

@@ -81,6 +81,8 @@ def _divided(
 ) -> Layout:
     split_of = {i: split for i, part in enumerate(parts) if len(part) > depth and (split := split_called(part[depth]))}
     relative: dict[str, dict[int, str]] = {}
+    deeper = any(len(parts[i]) > depth + 1 for i in split_of)
+    wrapping = depth if deeper and len({tuple(parts[i][:depth]) for i in split_of}) == 1 else 0
     for split in SPLITS:
         members = [i for i, own in split_of.items() if own == split]
         names = sorted({parts[i][depth] for i in members if i in holding} or {parts[i][depth] for i in members})
@@ -92,7 +94,7 @@ def _divided(
             raise UserError(f"{spec!r} holds {' and '.join(two)}; keep one of them as the {split} split")
         if names:
             above = [i for i, part in enumerate(parts) if len(part) > depth and part[depth] in names]
-            relative[split] = {i: "/".join(parts[i][:depth] + parts[i][depth + 1 :]) for i in above}
+            relative[split] = {i: "/".join(parts[i][wrapping:depth] + parts[i][depth + 1 :]) for i in above}
     others = sorted({folders[i] for i in holding if i not in split_of})
     direct = [i for i in holding if i in split_of and len(parts[i]) == depth + 1]
     if labelled and others and direct and depth:
