@@ -106,3 +106,19 @@ def test_what_is_refused_names_the_nearest_layout(tmp_path: Path, file: str, tex
         (folder / file).write_text(text)
         with pytest.raises(UserError, match=said):
             opened(folder)
+
+
+def test_ids_of_files_in_a_folder_of_any_name(tmp_path: Path, capsys) -> None:
+    folder = draw(tmp_path, "scans/0a.png", "scans/1b.png", "test/9z.png", "0a.txt.png")
+    (folder / "t.csv").write_text("image,breed\n0a,collie\nC:\\data\\1b.png,pug\n")
+    assert table(opened(folder / "t.csv")) == {"train": ["0a.png collie", "1b.png pug"]}
+    assert "2 of 2 train images found by name, in scans" in capsys.readouterr().err
+
+
+def test_roboflows_classes_in_the_folder_of_each_split(tmp_path: Path) -> None:
+    draw(tmp_path, "train/a.jpg", "train/b.jpg", "valid/c.jpg")
+    (tmp_path / "train" / "_classes.csv").write_text("filename, sun, sea\na.jpg, 1, 0\nb.jpg, 1, 1\n")
+    (tmp_path / "valid" / "_classes.csv").write_text("filename, sun, sea\nc.jpg, 0, 1\n")
+    splits = opened(tmp_path)
+    assert splits.kind == "multilabel"
+    assert splits.split("val").targets.tolist() == [[0, 1]]

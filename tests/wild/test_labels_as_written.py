@@ -11,8 +11,9 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from wild_files import opened, png
+from wild_files import opened, picture, png
 
 from vitrail.errors import UserError
 
@@ -73,3 +74,15 @@ def test_in_shards(tmp_path: Path) -> None:
                 file.write_bytes(data)
                 archive.add(file, file.name)
     assert opened(tmp_path / "s.tar").classes == ("007", "7")
+
+
+def test_numbers_of_arrays_that_may_be_classes_are_said(tmp_path: Path, capsys) -> None:
+    images = np.stack([picture(number) for number in range(3)])
+    np.savez(tmp_path / "d.npz", images=images, labels=np.array([0.0, 1.0, 2.0]))
+    assert opened(tmp_path / "d.npz").kind == "number"
+    assert "labels such as 0.0, 1.0, 2.0 are read as numbers" in capsys.readouterr().err
+
+
+def test_the_same_letters_in_two_encodings_are_said(tmp_path: Path, capsys) -> None:
+    assert len(classes(tmp_path, "caf\u00e9", "cafe\u0301")[1]) == 2
+    assert "differ by the encoding of accents alone" in capsys.readouterr().err

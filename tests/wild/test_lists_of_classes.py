@@ -68,3 +68,26 @@ def test_names_of_the_hub_are_kept(tmp_path: Path) -> None:
     splits = opened(tmp_path / "named")
     assert (splits.kind, splits.classes) == ("multilabel", ("ant", "bee", "cat"))
     assert splits.split("train").targets.tolist() == [[0, 0, 1], [1, 1, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "said"),
+    [
+        (('"scab,rust"', "scab", "rust"), "multilabel", "'scab,rust' is read as several labels"),
+        (("scab rust", "scab", "rust"), "class", "say what divides them: label_separator=' '"),
+        (("haze primary", "clear primary", "haze", "clear"), "class", "say what divides them: label_separator=' '"),
+        (('"tench, Tinca tinca"', "goldfish", "shark"), "class", ""),
+    ],
+)
+def test_joined_by_commas_or_spaces(tmp_path: Path, capsys, labels, kind, said) -> None:
+    (tmp_path / "t.csv").write_text("path,label\n" + "".join(f"{i}.png,{each}\n" for i, each in enumerate(labels)))
+    assert opened(tmp_path / "t.csv").kind == kind
+    assert said in (err := capsys.readouterr().err)
+    assert said or "labels:" not in err
+
+
+def test_regions_in_cells_are_refused(tmp_path: Path) -> None:
+    cell = '"[{""x"": 1, ""rectanglelabels"": [""cat""]}]"'
+    (tmp_path / "t.csv").write_text(f"image,label\na.png,{cell}\n")
+    with pytest.raises(UserError, match=r"row 2: the label in column 'label' is a list of regions"):
+        opened(tmp_path / "t.csv")

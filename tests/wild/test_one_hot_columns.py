@@ -20,7 +20,7 @@ def written(folder: Path, text: str, **options: object):
     return opened(folder / "t.csv", **options)
 
 
-@pytest.mark.parametrize(("one", "zero"), [("1.0", "0.0"), ("1", "0")])
+@pytest.mark.parametrize(("one", "zero"), [("1.0", "0.0"), ("1", "0"), ("True", "False")])
 def test_in_a_table(tmp_path: Path, capsys, one: str, zero: str) -> None:
     text = f"image,NV,MEL,BCC\na,{one},{zero},{zero}\nb,{zero},{zero},{one}\nc,{zero},{one},{zero}\n"
     splits = written(tmp_path, text)

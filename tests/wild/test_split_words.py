@@ -169,3 +169,31 @@ def test_splits_of_the_hub(tmp_path: Path, capsys) -> None:
     assert "skipped extra beside the splits" in capsys.readouterr().err
     with pytest.raises(UserError, match="the splits train_clean and train_other, both for train"):
         opened(tmp_path / "bad")
+
+
+def test_a_split_without_labels_or_images_is_left_out(tmp_path: Path, capsys) -> None:
+    folder = draw(tmp_path, "train/ant/1.png", "train/bee/2.png", "test/3.png", "val/ant/", "val/bee/")
+    assert table(opened(folder)) == {"train": ["1.png ant", "2.png bee"]}
+    said = capsys.readouterr().err
+    assert "the test split is left out, since its images lie in no folder of a class" in said
+    assert "the val split is left out, since it holds no images" in said
+
+
+def test_such_a_split_within_a_wrapping_folder(tmp_path: Path) -> None:
+    folder = draw(tmp_path, "pets/train/ant/1.png", "pets/train/bee/2.png", "pets/test/3.png")
+    assert table(opened(folder)) == {"train": ["1.png ant", "2.png bee"]}
+
+
+def test_each_class_may_call_its_splits_otherwise(tmp_path: Path) -> None:
+    folder = draw(tmp_path, "ant/Train/1.png", "ant/Test/2.png", "bee/TRAINING/3.png", "bee/test/4.png")
+    assert table(opened(folder)) == {"train": ["1.png ant", "3.png bee"], "test": ["2.png ant", "4.png bee"]}
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "other"),
+    [("is_valid", ("False", "True"), "val"), ("is_test", ("0", "1"), "test"), ("is_train", ("1", "0"), "test")],
+)
+def test_a_column_that_says_yes_or_no(tmp_path: Path, column: str, cells: tuple[str, str], other: str) -> None:
+    rows = "".join(f"{name},{label},{cells[name == 'c']}\n" for name, label in (("a", "x"), ("b", "y"), ("c", "x")))
+    (tmp_path / "t.csv").write_text(f"path,label,{column}\n{rows}")
+    assert {split: len(source) for split, source in opened(tmp_path / "t.csv").items()} == {"train": 2, other: 1}

@@ -129,3 +129,12 @@ def test_class_maps_of_such_names(tmp_path: Path) -> None:
     splits = opened(tmp_path, kind="semantic")
     assert sorted(names_of(splits)) == sorted(Path(f"{name}.jpg").name for name in NAMES)
     assert check(splits, workers=0).ok
+
+
+def test_suffixes_in_capitals(tmp_path: Path) -> None:
+    for split in ("Train", "Val"):
+        picture(tmp_path / split / "JPEGImages" / f"{split}.JPG")
+        write(tmp_path / split / "Annotations" / f"{split}.XML", xml("cat"))
+    splits = opened(tmp_path)
+    assert [names_of(splits, split) for split in ("train", "val")] == [["Train.JPG"], ["Val.JPG"]]
+    assert len(boxes_of(splits, "val")) == 1

@@ -130,3 +130,11 @@ def test_labels_without_names_are_refused_with_what_is_expected(tmp_path: Path) 
     folders(tmp_path, "train")
     with pytest.raises(UserError, match=r"is laid out like YOLO and not quite so: expected are data\.yaml"):
         opened(tmp_path)
+
+
+def test_labels_whose_suffix_is_in_capitals(tmp_path: Path) -> None:
+    folders(tmp_path, "train")
+    for file in sorted(tmp_path.rglob("*.txt")):
+        file.rename(file.with_suffix(".TXT"))
+    write(tmp_path / "coco8.yaml", "train: train/images\nnames: {0: cat, 1: dog}\n")
+    assert len(boxes_of(opened(tmp_path))) == 1

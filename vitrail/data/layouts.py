@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitrail.data.media.formats import SUFFIXES
+from vitrail.data.storage.mask_folders import IMAGES, PLAIN_MASKS
 from vitrail.errors import UserError
 
 _LOOKED_AT = 2000  # entries
@@ -138,7 +139,10 @@ def _packed_annotations(path: Path) -> str | None:
         return None
     if not any(name.lower().endswith(SUFFIXES) for name in names):
         return None
-    plain = (name for name in names if not name.startswith("__MACOSX"))
+    plain = [name for name in names if not name.startswith("__MACOSX")]
+    folders = {part.lower() for name in plain for part in name.split("/")[:-1]}
+    if not folders.isdisjoint(IMAGES) and (masks := folders.intersection(PLAIN_MASKS)):
+        return next(name for name in plain if masks.intersection(name.lower().split("/")[:-1]))
     return next((name for name in plain if _is_annotation(name)), None)
 
 

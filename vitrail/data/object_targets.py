@@ -48,6 +48,16 @@ class ObjectTargets(TargetKind[Objects, Annotations]):
             return f"no object in {len(column):,} images: {LOOK_FOR}"
         if found.all():
             return f"all {len(found):,} objects are crowds or difficult, which nothing is learned from: {MARKED}"
+        rows = np.concatenate([np.arange(each.start, each.stop) for each in map(column.objects, range(len(column)))])
+        images = np.repeat(column.rows, np.diff(column.offsets)[column.rows])
+        lost = _are_elsewhere(column.boxes_xyxy[rows][~found], column.sizes[images][~found])
+        if column.boxes_xyxy[rows].max() <= 1:
+            return f"all {len(lost):,} boxes lie in the first pixel of their image: write them in pixels, not in shares"
+        if 2 * lost.sum() >= len(lost):
+            return (
+                f"{lost.sum():,} of {len(lost):,} boxes have no area or their centre outside the image; "
+                "`vitrail data check` lists them: correct their unit, or the order of their numbers"
+            )
         return None
 
     def most(self, column: Annotations) -> int:
@@ -188,6 +198,13 @@ def _placed(objects: Objects, corner: Pair, size: Pair) -> Objects:
         masks = pad(masks, (left, size[1] - left - width, top, size[0] - top - height))
     start = objects.boxes_xyxy.new_tensor([left, top] * 2)
     return objects.moved(objects.boxes_xyxy + start, masks, size)
+
+
+def _are_elsewhere(boxes_xyxy: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """bool (N,): which of N boxes hold nothing of their image (height, width) to speak of."""
+    low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
+    centre = (low + high) / 2
+    return np.asarray(((high <= low) | (centre < 0) | (centre > sizes[:, ::-1])).any(axis=1))
 
 
 def _box_fault(box: np.ndarray, size: tuple[int, int]) -> str | None:

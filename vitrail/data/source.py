@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -378,10 +379,10 @@ def _no_such_labels(config: SourceConfig, offered: Sequence[str]) -> UserError:
 
 
 def case_twins(classes: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Groups of class names that differ by case alone."""
+    """Groups of class names that differ by case alone, or by how accents are encoded."""
     groups: dict[str, list[str]] = {}
     for name in classes:
-        groups.setdefault(name.casefold(), []).append(name)
+        groups.setdefault(unicodedata.normalize("NFC", name).casefold(), []).append(name)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
@@ -393,4 +394,5 @@ def _check_classes(splits: Splits, config: SourceConfig) -> None:
             raise UserError(f"{config.spec!r}: the class {name!r} is no text that can be written; rename it") from None
     splits.target_kind.check_classes(splits.classes, config.spec)
     for group in case_twins(splits.classes):
-        console.warn(f"the classes {' and '.join(map(repr, group))} differ by case alone; are they one?")
+        how = "case" if len({unicodedata.normalize("NFC", name) for name in group}) > 1 else "the encoding of accents"
+        console.warn(f"the classes {' and '.join(map(repr, group))} differ by {how} alone; are they one?")

@@ -203,4 +203,4 @@ def _names(names: list[str]) -> str:
 
 
 def _size(value: list[int]) -> str:
-    return f"{value[0]}×{value[1]}"
+    return "×".join(map(str, value))

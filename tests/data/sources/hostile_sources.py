@@ -211,6 +211,7 @@ ENTITY = '<!DOCTYPE a [<!ENTITY e "x">]>'
 TRUE, DEEP = [{"id": 1, "name": "x"}], "[" * 100_000
 
 REFUSED: dict[str, tuple[Build, str]] = {
+    "an outline in pixels": (yolo(labels="0 -1e6 -1e6 1e6 0 1e6 1e6\n"), "shares of width and height, up to 1"),
     # COCO
     "an image's id beyond int64": (coco({"image_id": LARGE}, {"id": LARGE}), "which is no number or text"),
     "a category's id beyond int64": (
@@ -304,7 +305,6 @@ BAD: dict[str, tuple[Build, str]] = {
     "a run beyond int64": (coco({"segmentation": {"size": [32, 32], "counts": [LARGE]}}), "broken mask"),
     "runs of words": (coco({"segmentation": {"size": [32, 32], "counts": ["a", {}]}}), "broken mask"),
     "a run below zero": (coco({"segmentation": {"size": [32, 32], "counts": [-1, 1025]}}), "broken mask"),
-    "an outline in shares": (yolo(labels="0 -1e6 -1e6 1e6 0 1e6 1e6\n"), "beyond the image"),
 }
 TAKEN: dict[str, Build] = {
     "labels of several lengths": shard(["[1, 2]", "[1]"]),

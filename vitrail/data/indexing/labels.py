@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -56,7 +57,10 @@ def encode(
             classes = classes or names
     if classes:
         filled = {split: _renamed(values, ClassFinder(classes)) for split, values in filled.items()}
-    encoder = targets.load(kind if kind != "auto" else _guess(next(iter(filled.values()))))
+    guessed = _guess(next(iter(filled.values())))
+    if kind == "auto" and guessed == "number":
+        _note_whole(filled)
+    encoder = targets.load(kind if kind != "auto" else guessed)
     labels = encoder.encode(filled, classes=classes, columns=columns, where=where)
     return {split: labels.get(split, NO_LABELS) for split in raw}
 
@@ -89,13 +93,29 @@ def from_cells(cells: list[str], separator: str | None, *, numeric: bool | None 
                     "--task regression (kind=number) reads numbers"
                 )
                 return np.array(cells)
-        if all(value.is_integer() for value in values.values()):
-            shown = ", ".join(list(distinct)[:3])
-            console.warn(
-                f"labels such as {shown} are read as numbers, for regression; --task classification (kind=class) "
-                "reads classes"
-            )
     return np.array([values[cell] for cell in cells])
+
+
+def joined_by(cells: Sequence[str]) -> str | None:
+    """The comma, where it joins labels that all stand alone in other cells; None where nothing seems to join any.
+
+    Of commas and spaces between parts that several cells share it is said that they are read as one label.
+    """
+    distinct = dict.fromkeys(cells)
+    for mark in ", ":
+        several = {cell: {part.strip() for part in cell.split(mark)} for cell in distinct if mark in cell}
+        if not several:
+            continue
+        if mark == "," and all(parts <= distinct.keys() for parts in several.values()):
+            console.note(f"labels: {next(iter(several))!r} is read as several labels; kind=class reads one")
+            return mark
+        times = Counter(part for parts in several.values() for part in parts)
+        if all(part in distinct or times[part] > 1 for part in times):
+            console.warn(
+                f"labels: {next(iter(several))!r} is read as one class, and its parts are in other labels too; if an "
+                f"image has several labels, say what divides them: label_separator={mark!r}"
+            )
+    return None
 
 
 def from_values(values: Sequence[object], *, ids: bool | None = None) -> Raw:
@@ -215,6 +235,18 @@ def _renamed(values: Raw, finder: ClassFinder) -> Raw:
         return values
     distinct, inverse = np.unique(values.astype(str), return_inverse=True)
     return np.array([finder.find(str(name)) for name in distinct])[inverse]
+
+
+def _note_whole(filled: Mapping[str, Raw]) -> None:
+    """Say that whole numbers with a point are read as numbers, which may be numbers of classes."""
+    columns = [np.asarray(values).reshape(len(values), -1) for values in filled.values()]
+    values = np.concatenate(columns) if all(each.shape[1] == 1 for each in columns) else np.empty((0, 1))
+    if len(values) and np.isfinite(values).all() and (values == np.round(values)).all():
+        shown = ", ".join(f"{value:.1f}" for value in list(dict.fromkeys(values[:1000, 0].tolist()))[:3])
+        console.warn(
+            f"labels such as {shown} are read as numbers, for regression; --task classification (kind=class) "
+            "reads classes"
+        )
 
 
 def _guess(values: Raw) -> str:

@@ -81,14 +81,20 @@ def _divided(
 ) -> Layout:
     split_of = {i: split for i, part in enumerate(parts) if len(part) > depth and (split := split_called(part[depth]))}
     relative: dict[str, dict[int, str]] = {}
+    deeper = any(len(parts[i]) > depth + 1 for i in split_of)
+    wrapping = depth if deeper and len({tuple(parts[i][:depth]) for i in split_of}) == 1 else 0
     for split in SPLITS:
         members = [i for i, own in split_of.items() if own == split]
         names = sorted({parts[i][depth] for i in members if i in holding} or {parts[i][depth] for i in members})
-        if len(names) > 1:
-            raise UserError(f"{spec!r} holds {' and '.join(names)}; keep one of them as the {split} split")
+        beside: dict[str, set[str]] = {}  # in one folder; each class may call its own otherwise
+        for i in members:
+            if parts[i][depth] in names:
+                beside.setdefault("/".join(parts[i][:depth]), set()).add(parts[i][depth])
+        if two := next((sorted(own) for own in beside.values() if len(own) > 1), None):
+            raise UserError(f"{spec!r} holds {' and '.join(two)}; keep one of them as the {split} split")
         if names:
-            above = [i for i, part in enumerate(parts) if part[depth : depth + 1] == names]
-            relative[split] = {i: "/".join(parts[i][:depth] + parts[i][depth + 1 :]) for i in above}
+            above = [i for i, part in enumerate(parts) if len(part) > depth and part[depth] in names]
+            relative[split] = {i: "/".join(parts[i][wrapping:depth] + parts[i][depth + 1 :]) for i in above}
     others = sorted({folders[i] for i in holding if i not in split_of})
     direct = [i for i in holding if i in split_of and len(parts[i]) == depth + 1]
     if labelled and others and direct and depth:

@@ -51,6 +51,11 @@ def is_plainly(name: str) -> bool:
     return split_called(name) is not None and all(word in _SPLIT_OF or word in _GENERIC for word in words(name))
 
 
+def telling(name: str) -> list[str]:
+    """The words of a name that say more than that pictures of a split lie there."""
+    return [word for word in words(name) if word not in _GENERIC]
+
+
 def affix(name: str) -> str:
     """What is left of a name without the word of its split: ``seg_`` of ``seg_train``; digits count as one."""
     rest = _WORD.sub(lambda match: "" if match[0].lower() in _SPLIT_OF else match[0].lower(), name)

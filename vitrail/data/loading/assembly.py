@@ -137,7 +137,11 @@ class Assembly:
 
     def _target(self, index: int) -> object:
         kind = self.source.target_kind
-        return kind.read(self.source.targets, index) if kind.spatial else None
+        if not kind.spatial:
+            return None
+        target = kind.read(self.source.targets, index)
+        kind.require_known(target, len(self.source.classes))
+        return target
 
     @cached_property
     def _store(self) -> tuple[Tensor, np.ndarray]:

@@ -40,6 +40,7 @@ _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # of a pix
 _CANVASES = 8  # bytes a pixel of the own of the decoders of WebP, AVIF and HEIC, as long as the image is open
 _DICOM_COPIES = 20  # bytes a pixel: in the file's type, twice in 64 bits, and shown
 _DEEP_COPIES = 10  # bytes a sample of 16 bits: two readings, and what is made of them
+_BYTES_A_ROW = 8  # Pillow keeps where each row begins
 _STRIP = 2**18  # pixels that are converted at a time
 
 
@@ -306,8 +307,8 @@ def _needed(image: Image.Image, kind: str, channels: int, *, turned: bool, extra
     copied = turned or kind in ("TIFF", "WEBP", "AVIF", "HEIC")  # of a TIFF, one strip may be all
     beside = max(_bytes(wanted) if converted else 0, stored if copied else 0)
     beside += _CANVASES if kind in ("WEBP", "AVIF", "HEIC") else 0
-    pixels = image.width * image.height
-    return int(max(pixels * (stored + beside), pixels * stored + extra))
+    pixels, rows = image.width * image.height, _BYTES_A_ROW * image.height * (1 + (beside > 0))
+    return int(rows + max(pixels * (stored + beside), pixels * stored + extra))
 
 
 def _bytes(mode: str) -> int:

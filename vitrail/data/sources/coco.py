@@ -25,6 +25,7 @@ from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.coco_files import (
     Id,
     annotation_files,
+    flag,
     locate_images,
     numbered,
     own_id,
@@ -115,6 +116,7 @@ class _Content:
     ignore: bytearray = field(default_factory=bytearray)
     shapes: list[bytes] = field(default_factory=list)
     seen: set[object] = field(default_factory=set)
+    faulty: set[Id] = field(default_factory=set)  # images
     faults: dict[int, str] = field(default_factory=dict)
     image_flaws: list[Flaw] = field(default_factory=list)
     id_flaws: list[Flaw] = field(default_factory=list)
@@ -167,6 +169,8 @@ class _Content:
             fault = size_fault(*size)
         if fault is not None:
             self.image_flaws.append(Flaw(str(self.file), place, f"image {place} {fault}"))
+            if number is not None:
+                self.faulty.add(number)
             return
         assert number is not None
         assert isinstance(name, str)
@@ -198,8 +202,8 @@ class _Content:
             self.faults.setdefault(place, f"has {fault}")
         self.boxes.extend(box)  # type: ignore[arg-type]
         self.areas.append(np.nan if area is None else area)
-        self.crowd.append(bool(entry.get("iscrowd")))
-        self.ignore.append(bool(entry.get("ignore")) and not entry.get("iscrowd"))
+        self.crowd.append(flag(entry.get("iscrowd")))
+        self.ignore.append(flag(entry.get("ignore")) and not self.crowd[-1])
         self.shapes.append(packed(shape))
 
     def resolve(self, label_of: dict[Id, int | str], classes: tuple[str, ...]) -> list[Flaw]:
@@ -209,7 +213,9 @@ class _Content:
             label = None if category is None else label_of.get(category)
             text = self.faults.get(place)
             if text is None or "which another one has" not in text:
-                if image is None or image not in self.row_of:
+                if image in self.faulty and image not in self.row_of:
+                    text = None  # as is said of its image
+                elif image is None or image not in self.row_of:
                     text = f"is of the image {image!r}, which is not in the file"
                 elif label is None:
                     text = f"has the category {category!r}, which is not in the file"

@@ -20,7 +20,7 @@ from vitrail.data.indexing.names import told_apart
 from vitrail.data.segments import SegmentColumn
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.sources import coco
-from vitrail.data.storage.coco_files import Id, annotation_files, locate_images, numbered, own_id, split_of
+from vitrail.data.storage.coco_files import Id, annotation_files, flag, locate_images, numbered, own_id, split_of
 from vitrail.data.storage.files import Files
 from vitrail.data.storage.json_entries import read_entries
 from vitrail.data.storage.json_kinds import kind_of
@@ -148,7 +148,7 @@ class _Table:
                 own.add(number)
                 self.ids.append(number)
                 self.labels.append(label)
-                self.crowd.append(bool(segment.get("iscrowd")))
+                self.crowd.append(flag(segment.get("iscrowd")))
         self.images.append(name)
         self.maps.append(os.fsencode(entry["file_name"]))
         self.offsets.append(len(self.ids))
@@ -196,7 +196,7 @@ def _categories(
             if number is None or not isinstance(name, str):
                 flaws.append(Flaw(str(files[split]), place, f"category {place} lacks an id or a name"))
                 continue
-            own = _Category(name, bool(entry.get("isthing", 1)))
+            own = _Category(name, flag(entry.get("isthing", 1)))
             if found.setdefault(number, own) != own:
                 text = f"category {number} is both {found[number].name} and {name}, or both thing and stuff"
                 flaws.append(Flaw(str(files[split]), place, text))

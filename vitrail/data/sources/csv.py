@@ -21,7 +21,7 @@ from vitrail import console
 from vitrail.data import targets
 from vitrail.data.indexing.grouped import encode_groups, encode_times
 from vitrail.data.indexing.index import Strings
-from vitrail.data.indexing.labels import encode, from_cells
+from vitrail.data.indexing.labels import encode, from_cells, joined_by
 from vitrail.data.indexing.names import classes_beside
 from vitrail.data.indexing.splits import words
 from vitrail.data.indexing.system_files import is_system
@@ -43,9 +43,25 @@ SPLIT_COLUMN = "split"
 SPLIT_COLUMNS = (SPLIT_COLUMN, "splits", "set", "subset", "partition", "phase", "usage", "data_split", "dataset_split")
 SUFFIXES = (".csv", ".tsv")
 _TABLE_WORDS = frozenset(
-    ("label", "labels", "metadata", "meta", "annotations", "data", "dataset", "index", "list", "images", "truth")
+    (
+        "label",
+        "labels",
+        "classes",
+        "metadata",
+        "meta",
+        "annotations",
+        "data",
+        "dataset",
+        "index",
+        "list",
+        "images",
+        "truth",
+    )
 )
 Cell = TypeVar("Cell")
+_YES_OR_NO = {"is_valid": "val", "is_val": "val", "is_validation": "val", "is_test": "test", "is_train": "train"}
+"""Columns that say of each row whether it is of a split; what is not of it is of train, or where that is it of test."""
+_TRUTHS = {"true": "1", "false": "0", "1": "1", "0": "0", "1.0": "1", "0.0": "0", "yes": "1", "no": "0"}
 _NO_TABLE = frozenset(["sample", "submission"])
 
 
@@ -159,6 +175,22 @@ def _withheld(split: str, table: _Table) -> bool:
     return False
 
 
+def _refuse_objects(parts: dict[str, _Table], names: Sequence[str]) -> None:
+    """Refuse lists of regions in cells, as Label Studio's tables have them: each would be a class."""
+    for table in parts.values():
+        if (row := next((i for i, cells in enumerate(table.cells) if cells[0].startswith("[{")), None)) is not None:
+            raise UserError(
+                f"{table.place(row)}: the label in column {names[0]!r} is a list of regions; export the annotations as "
+                "COCO or JSON, or name the column of labels with label_columns="
+            )
+
+
+def _digits(column: Sequence[str]) -> list[str]:
+    """A column of ``True`` and ``False`` as 1 and 0; another as it is."""
+    wordy = {cell.lower() for cell in column} <= {"true", "false"}
+    return [_TRUTHS[cell.lower()] if wordy else cell for cell in column]
+
+
 def _raw(parts: dict[str, _Table], config: SourceConfig) -> dict[str, Raw]:
     """The labels of all splits, told from all of them together whether they are numbers."""
     kind = None if config.kind == "auto" else targets.load(config.kind)
@@ -166,16 +198,18 @@ def _raw(parts: dict[str, _Table], config: SourceConfig) -> dict[str, Raw]:
     names = next(iter(parts.values())).label_columns if parts else ()
     if len(names) > 1:
         for split, table in parts.items():
-            for name, column in zip(names, zip(*table.cells, strict=True), strict=True):
+            texts = [_digits(each) for each in zip(*table.cells, strict=True)]
+            for name, column in zip(names, texts, strict=True):
                 table.expect_numbers(name, column)
-            columns = [from_cells(list(each), None, numeric=True) for each in zip(*table.cells, strict=True)]
+            columns = [from_cells(each, None, numeric=True) for each in texts]
             raw[split] = np.stack([np.asarray(column) for column in columns], axis=1)
         return raw
     cells = {split: [row[0] for row in table.cells] for split, table in parts.items()}
     every = [cell for column in cells.values() for cell in column]
+    _refuse_objects(parts, names)
     separator = config.label_separator
     if separator is None and (kind is None or kind.separated):
-        separator = next((mark for mark in "|;" if any(mark in cell for cell in every)), None)
+        separator = next((mark for mark in "|;" if any(mark in cell for cell in every)), None) or joined_by(every)
     if kind is not None and kind.numeric:
         for split, table in parts.items():
             table.expect_numbers(names[0], cells[split])
@@ -289,7 +323,7 @@ def _parse(text: TextTable, config: SourceConfig, wanted: tuple[str, ...] | None
             if at is not None:
                 text.require_text(row, cells[at])
         if split_at is not None:
-            split = split_called(cells[split_at].strip())
+            split = _split_of(split_column or "", cells[split_at].strip())
             if split is None:
                 raise UserError(f"{file}: row {row}: the split {cells[split_at]!r} is none of {', '.join(SPLITS)}")
             table.splits.append(split)
@@ -344,11 +378,18 @@ def _columns(
     return path_column, label_columns, split_column
 
 
+def _split_of(column: str, cell: str) -> str | None:
+    if (own := _YES_OR_NO.get(column.lower())) is None:
+        return split_called(cell)
+    truth = _TRUTHS.get(cell.lower())
+    return None if truth is None else own if truth == "1" else "test" if own == "train" else "train"
+
+
 def _is_split_column(text: TextTable, name: str) -> bool:
-    """A column that is called split, or in another way and holds nothing but names of splits."""
+    """A column that is called split, or in another way and holds nothing but names of splits, or ``is_valid``."""
     if name.lower() == SPLIT_COLUMN:
         return True
-    if name.lower() not in SPLIT_COLUMNS or not text.rows:
+    if name.lower() not in (*SPLIT_COLUMNS, *_YES_OR_NO) or not text.rows:
         return False
     at = text.header.index(name)
-    return all(split_called(cells[at]) for _, cells in text.rows)
+    return all(_split_of(name, cells[at].strip()) for _, cells in text.rows)

@@ -18,8 +18,11 @@ from vitrail.data.indexing.listing import Listing, scan
 from vitrail.data.indexing.names import ClassFinder
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.files import Files
+from vitrail.data.storage.mask_names import is_mask_beside, stems_of
 from vitrail.data.targets import Labels
 from vitrail.errors import UserError
+
+_LOOKED_AT = 5000  # names
 
 
 def matches(spec: str) -> bool:
@@ -46,14 +49,34 @@ def split_by_folder(files: Source, listing: Listing, config: SourceConfig) -> di
         shown = [folder or "images in the folder itself" for folder in layout.others]
         more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
         console.note(f"{config.path}: skipped {', '.join(shown[:5])}{more} beside the folders of the splits")
+    splits = dict(layout.relative)
     if config.labelled:
-        files = _labelled(files, listing, counts, layout.relative, config)
+        _warn_of_masks(listing, str(config.path))
+        for split in [split for split in splits if split != "train" and "train" in splits]:
+            holding = [path for i, path in splits[split].items() if counts[i]]
+            if not holding or holding == [""]:
+                del splits[split]
+                why = "its images lie in no folder of a class" if holding else "it holds no images"
+                console.warn(f"{config.path}: the {split} split is left out, since {why}")
+        files = _labelled(files, listing, counts, splits, config)
     found = {}
-    for split, members in layout.relative.items():
+    for split, members in splits.items():
         inside = np.zeros(len(folders), bool)
         inside[list(members)] = True
         found[split] = files.subset(np.flatnonzero(inside[listing.folder_of]))
     return found
+
+
+def _warn_of_masks(listing: Listing, place: str) -> None:
+    """Say which images are called as masks of others are, as far as a first look tells."""
+    names = [listing[i] for i in range(min(len(listing), _LOOKED_AT))]
+    stems = stems_of(names)
+    if masks := [os.fsdecode(name) for name in names if is_mask_beside(name, stems)]:
+        shown = console.printable(masks[0])
+        console.warn(
+            f"{place}: {len(masks):,} images seem to be masks of others, such as {shown}, and are "
+            "read as images of their class; leave them out with --exclude, or move them"
+        )
 
 
 def _labelled(

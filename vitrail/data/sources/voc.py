@@ -33,6 +33,7 @@ from vitrail.data.storage.voc_files import (
     read_entry,
     stems,
     voc_folders,
+    xml_of,
 )
 from vitrail.data.targets import Labels
 from vitrail.errors import UserError
@@ -116,14 +117,14 @@ def _entries(splits: dict[str, tuple[VocFolders, list[str]]]) -> dict[str, list[
     entries: dict[str, list[Entry]] = {}
     flaws: list[Flaw] = []
     for split, (folders, names) in splits.items():
-        missing = [name for name in names if not os.path.lexists(folders.xml / f"{name}.xml")]
+        missing = [name for name in names if not os.path.lexists(xml_of(folders.xml, name))]
         if split != "train" and names and len(missing) == len(names):
             console.warn(f"{split} is left out: none of its {len(names):,} images has an XML file in {folders.xml}")
             continue
         entries[split] = []
         for name in names:
             try:
-                entries[split].append(read_entry(folders.xml / f"{name}.xml", name))
+                entries[split].append(read_entry(xml_of(folders.xml, name), name))
             except BadAnnotations as error:
                 flaws += error.flaws
     if flaws:
@@ -136,7 +137,7 @@ def _columns(entries: list[Entry], pictures: Pictures, folders: VocFolders, clas
     number = number_of(classes)
     for entry in entries:
         path = pictures.find(entry.name, entry.picture)
-        file = console.printable(str(folders.xml / f"{entry.name}.xml"))
+        file = console.printable(str(xml_of(folders.xml, entry.name)))
         size = entry.size or pictures.size(path)
         if entry.size is None and size == (1, 1):
             columns.flaws.append(Flaw(file, 0, "lacks the image's size, and the image cannot be read"))

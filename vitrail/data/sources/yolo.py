@@ -27,6 +27,7 @@ from vitrail.data.storage.objects import Columns, number_of, sources, unknown_cl
 from vitrail.data.storage.yolo_layouts import is_yolo, labels_of, looks_like_labels, open_layout
 
 _DIGITS = 6  # of a corner in pixels: dividing and multiplying by a side must not move it over a pixel's centre
+_FAR = 1.5  # shares may go beyond 1 by rounding, or for objects that the border cuts
 
 
 def matches(spec: str) -> bool:
@@ -67,7 +68,9 @@ def _lonely(images: list[bytes]) -> tuple[str, ...]:
     used = {str(labels_of(path)) for path in images}
     folders = sorted({os.path.dirname(path) for path in used if os.path.isdir(os.path.dirname(path))})
     files = (os.path.join(folder, name) for folder in folders for name in sorted(os.listdir(folder)))
-    lonely = [path for path in files if path.endswith(".txt") and path not in used and looks_like_labels(Path(path))]
+    lonely = [
+        path for path in files if path.lower().endswith(".txt") and path not in used and looks_like_labels(Path(path))
+    ]
     return (f"{len(lonely):,} label files are of no image, such as {console.printable(lonely[0])}",) if lonely else ()
 
 
@@ -129,6 +132,8 @@ def _parsed(line: str, label_of: list[int | str], classes: tuple[str, ...]) -> t
         raise ValueError(f"holds what is no number: {line[:60]!r}")
     if not 0 <= numbers[0] < len(label_of):
         raise ValueError(f"has the unknown class {numbers[0]:g} of {len(label_of)}")
+    if np.abs(values).max() > _FAR:
+        raise ValueError(f"has {np.abs(values).max():g}, where shares of width and height, up to 1, are wanted")
     label = label_of[int(numbers[0])]
     if isinstance(label, str):
         raise ValueError(f"has the {unknown_class(label, classes)}")

@@ -68,6 +68,10 @@ def _levels(maps: MapFiles, classes: tuple[str, ...]) -> tuple[tuple[str, ...], 
     if _two_levels(values, classes):
         console.note(f"masks hold 0 and 255 alone: two classes, {' and '.join(classes or TWO)}; 255 is not ignored")
         return classes or TWO, _nearest([0, IGNORE], lossy=bool(num_lossy))
+    if levels := _named_levels(classes):
+        shown = _listed(levels)
+        console.note(f"masks hold the levels {shown}, as the classes are called: {len(levels)} classes, none ignored")
+        return classes, _nearest(levels, lossy=bool(num_lossy))
     spread = 1 < len(values) <= _FEW and max(values) + 1 >= _SPREAD * len(values)
     if spread and not classes and max(value for value in values if value != IGNORE) + 1 >= _SPREAD * len(values):
         console.note(f"masks hold the levels {_listed(values)}: {len(values)} classes, named by them, none ignored")
@@ -82,7 +86,18 @@ def _levels(maps: MapFiles, classes: tuple[str, ...]) -> tuple[tuple[str, ...], 
 
 
 def _two_levels(values: list[int], classes: tuple[str, ...]) -> bool:
-    return values == [0, IGNORE] and len(classes) in (0, 2)
+    one = [IGNORE] if classes == TWO else [0, IGNORE]  # of known classes one may be missing
+    return values in (one, [0, IGNORE]) and len(classes) in (0, 2)
+
+
+def _named_levels(classes: tuple[str, ...]) -> list[int]:
+    """The levels that known classes are called by, which a mask need not hold all of; none where they are numbers from
+    0 on, or other names."""
+    if not all(name.isascii() and name.isdecimal() and int(name) <= IGNORE for name in classes):
+        return []
+    levels = sorted({int(name) for name in classes})
+    spread = len(levels) > 1 and levels[-1] + 1 >= _SPREAD * len(levels)
+    return levels if spread and tuple(map(str, levels)) == classes else []
 
 
 def _listed(values: list[int]) -> str:

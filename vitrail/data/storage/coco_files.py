@@ -47,6 +47,11 @@ def written(values: Sequence[object]) -> list[bytes] | None:
     return None if all(type(value) is int for value in values) else [json.dumps(value).encode() for value in values]
 
 
+def flag(value: object) -> bool:
+    """What is said by 1, true or "1"; and not by 0, false, null, "0" or "false"."""
+    return value.strip().lower() not in ("", "0", "0.0", "false", "no") if isinstance(value, str) else bool(value)
+
+
 def whole(value: object) -> int | None:
     """A number of pixels, as 48, 48.0 or "48"; None for anything else."""
     number = own_id(value)

@@ -23,6 +23,12 @@ class Paths(Protocol):
     def __getitem__(self, index: int) -> bytes: ...
 
 
+def cased(path: Path) -> Path:
+    """The path, or the one with its suffix in capitals where only that is there."""
+    loud = path.with_name(path.name[: len(path.name) - len(path.suffix)] + path.suffix.upper())
+    return loud if not os.path.lexists(path) and os.path.lexists(loud) else path
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Files(Source):
     """Image files at ``paths``, relative to ``root``."""

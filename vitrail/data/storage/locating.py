@@ -98,14 +98,25 @@ class _Below:
     def __init__(self, root: Path, split: str) -> None:
         self._root, self._split = os.fsdecode(root), split
         self._by_name: dict[str, list[str]] = {}
+        self._by_stem: dict[str, list[str]] = {}
         for path in _images_below(self._root):
-            self._by_name.setdefault(os.path.basename(path).casefold(), []).append(path)
+            name = os.path.basename(path).casefold()
+            self._by_name.setdefault(name, []).append(path)
+            self._by_stem.setdefault(os.path.splitext(name)[0], []).append(path)
 
     def find(self, spelled: list[str]) -> bytes | None:
-        """The image whose path ends most like one of the spellings; None where there is none, or two are alike."""
+        """The image whose path ends most like one of the spellings; None where there is none, or two are alike.
+
+        A name without the suffix of an image is that of one with any.
+        """
         for name in reversed(spelled):
             parts = re.split(r"/+", name)
-            candidates = self._by_name.get(parts[-1].casefold(), [])
+            key = parts[-1].casefold()
+            candidates = self._by_name.get(key, [])
+            if not candidates and not key.endswith(SUFFIXES) and (stems := self._by_stem.get(key)):
+                candidates, parts[-1] = stems, os.path.basename(stems[0])
+                if len({os.path.splitext(each)[1] for each in stems}) > 1:
+                    continue
             best = self._best(candidates, parts)
             if best is not None:
                 return os.fsencode(os.path.join(self._root, best))

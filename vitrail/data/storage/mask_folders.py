@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitrail.data.indexing.splits import split_called, telling, words
 from vitrail.data.media.formats import SUFFIXES
-from vitrail.data.source import split_called
 from vitrail.data.storage.mask_names import is_mask_beside, stems_of
+from vitrail.data.storage.mask_names import pair as masks_of
 
 IMAGES = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit")
 MASKS = (
@@ -17,8 +18,12 @@ MASKS = (
     "segmentation", "gt", "groundtruth",
 )  # fmt: skip
 """Names of the folders, in lower case, the plainest first."""
+PLAIN_MASKS = MASKS[:4]
+"""Names that are used for nothing else."""
+_SAY_NOTHING = (*IMAGES, *MASKS, "ground", "truth")
 BESIDE = "annot"
 """What CamVid adds to the name of a folder of images."""
+_SUFFIXES = tuple(map(os.fsencode, SUFFIXES))
 _LOOKED_AT = 500  # entries of a folder
 
 
@@ -48,7 +53,10 @@ def mask_folders(path: Path) -> tuple[dict[str, MaskFolders], list[Path]]:
         bare = [each for each in inner if each not in pairs and split_called(each.name)]
         named = {split: pair for each, pair in pairs.items() if (split := split_called(each.name))}
         return (named, bare) if named and len(named) == len(pairs) else ({"train": own}, [])
-    found: dict[str, MaskFolders] = {}
+    if found := _named_alike(path):
+        used = {each for own in found.values() for each in (own.images, own.masks)}
+        rest = [each for each in _folders(path) if each not in used and split_called(each.name)]
+        return found, [each for each in rest if holds_images(each)]
     bare = []
     for folder in _folders(path):
         if split := split_called(folder.name):
@@ -81,9 +89,28 @@ def _pair(path: Path) -> MaskFolders | None:
     masks = next((by_name[name] for name in MASKS if name in by_name), None)
     if images is None or masks is None:
         return None
-    plain = masks.name.lower() in MASKS[:4]  # the names of the others are used for texts too
+    plain = masks.name.lower() in PLAIN_MASKS  # the names of the others are used for texts too
     texts = any(entry.name.lower().endswith((".json", ".xml", ".txt")) for entry in _entries(masks))
     return MaskFolders(images, masks) if plain or (holds_images(masks) and not texts) else None
+
+
+def _named_alike(path: Path) -> dict[str, MaskFolders]:
+    """Folders whose names differ by a word for masks, as ``train`` and ``train_masks``, or ``val_images`` and
+    ``val_labels``, by split; where a mask's name is that of an image."""
+    kinds: dict[tuple[str, ...], dict[bool, Path]] = {}
+    for folder in _folders(path):
+        said = {*words(folder.name), *words(folder.name.lower())}
+        if split_called(folder.name) or not said.isdisjoint(IMAGES + MASKS):
+            rest = tuple(sorted(word for word in telling(folder.name) if word not in _SAY_NOTHING))
+            kinds.setdefault(rest, {}).setdefault(not said.isdisjoint(MASKS), folder)
+    pairs = [MaskFolders(each[False], each[True]) for each in kinds.values() if len(each) == 2]
+    found: dict[str, MaskFolders] = {}
+    for own in pairs:
+        names = [list(map(os.fsencode, os.listdir(folder))) for folder in (own.images, own.masks)]
+        images, masks = ([name for name in each if name.lower().endswith(_SUFFIXES)] for each in names)
+        if any(masks_of(images, masks)):
+            found.setdefault(split_called(own.images.name) or "train", own)
+    return found
 
 
 def _camvid(folder: Path) -> MaskFolders | None:

@@ -110,6 +110,7 @@ def scene_sources(
     *,
     classes: tuple[str, ...] = (),
     what: str,
+    shares: bool = False,
 ) -> dict[str, Source]:
     """A source for each split.
 
@@ -117,6 +118,7 @@ def scene_sources(
         folders: where images lie, the likely ones first and the one to search last, for each split.
         classes: in order, where the files say so; else those of ``classes.json``, or of the training split, sorted.
         what: the program, for notes.
+        shares: boxes are shares of the width and height of their image.
 
     Raises:
         UserError: with all flaws; no image is described.
@@ -136,7 +138,9 @@ def scene_sources(
         roots[split], paths = locate([image.picture for image in images], near, near[-1], split)
         tables[split] = columns = Columns()
         for image, path in zip(images, paths, strict=True):
-            columns.image(path, image.size or _size(roots[split], path))
+            height, width = image.size or _size(roots[split], path)
+            columns.image(path, (height, width))
+            scale = (width, height, width, height) if shares else (1, 1, 1, 1)
             shown = console.printable(str(image.file))
             flaws += [Flaw(shown, image.place, fault) for fault in image.faults]
             if image.size is not None and (fault := size_fault(*image.size)):
@@ -145,7 +149,8 @@ def scene_sources(
                 if each.name not in number:
                     flaws.append(Flaw(shown, image.place, f"has the {unknown_class(each.name, classes)}"))
                     continue
-                columns.add(each.box_xyxy, number[each.name], crowd=each.crowd, shape=each.shape)
+                box = tuple(side * factor for side, factor in zip(each.box_xyxy, scale, strict=True))
+                columns.add(box, number[each.name], crowd=each.crowd, shape=each.shape)
         _note_left_out(split, images, what)
     if flaws:
         raise BadAnnotations(flaws)

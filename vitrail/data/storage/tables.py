@@ -84,6 +84,8 @@ def peek(file: Path, encoding: str | None, num_bytes: int = 65_536) -> tuple[tup
 def likely_encoding(file: Path) -> str:
     """An encoding that the bytes of a file may be in, as they are not in UTF-8."""
     data = read_regular(file, most=ANNOTATION_BYTES)
+    if max(map(len, re.findall(rb"[\x80-\xff]+", data)), default=0) < 2:
+        return "cp1252"  # single accented letters; characters of East Asia take two bytes and stand in runs
     for name in _OTHERS:
         try:
             data.decode(name)

@@ -19,6 +19,7 @@ from vitrail.data.media.text import read_text
 from vitrail.data.media.xml_text import read_xml
 from vitrail.data.source import split_called
 from vitrail.data.storage.coco_files import whole
+from vitrail.data.storage.files import cased
 from vitrail.data.storage.outlines import finite, size_fault
 from vitrail.errors import UserError
 
@@ -84,7 +85,7 @@ def _folders_in(path: Path) -> VocFolders | None:
 
 def _holds_xml(folder: Path, depth: int) -> bool:
     for level in range(depth + 1):
-        first = next(folder.glob("/".join(["*"] * level + ["*.xml"])), None)
+        first = next(folder.glob("/".join(["*"] * level + ["*.[xX][mM][lL]"])), None)
         if first is not None:
             return is_voc(first)
     return False
@@ -105,6 +106,11 @@ def stems(folder: Path, suffix: str) -> list[str]:
     return sorted(os.path.splitext(file.relative_to(folder).as_posix())[0] for file in found)
 
 
+def xml_of(folder: Path, name: str) -> Path:
+    """The XML file of a name, whose suffix may be in capitals."""
+    return cased(folder / f"{name}.xml")
+
+
 def listed(file: Path, folder: Path, suffix: str) -> list[str]:
     """The names that a list of a split has, as files of ``folder`` are called: a number behind a name is none of it,
     unless a file is called so, nor is the suffix of an image.
@@ -121,7 +127,7 @@ def listed(file: Path, folder: Path, suffix: str) -> list[str]:
         whole_line = line.replace("\\", "/")
         bare = _FLAG.sub("", whole_line)
         spelled = [name for each in (whole_line, bare) for name in (each, *_shortened(each))]
-        known = (name for name in spelled if os.path.lexists(os.path.join(folder, name + suffix)))
+        known = (name for name in spelled if os.path.lexists(cased(folder / (name + suffix))))
         found.append(next(known, bare))
     return found
 

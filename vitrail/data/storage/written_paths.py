@@ -31,7 +31,8 @@ def portable(root: bytes, path: bytes) -> bytes:
 def find_files(root: bytes, paths: Sequence[bytes], split: str) -> list[bytes]:
     """The paths from ``root``; of a table whose rows are not found as written, each file by its name or stem.
 
-    It is looked for in ``root`` and in folders of it that are named for images or for the split: ``train_images``.
+    It is looked for in ``root`` and in folders of it that are named for images or for the split, as ``train_images``;
+    where none is there, in all that are of no other split.
     What is not found stays as it is.
 
     Raises:
@@ -41,8 +42,12 @@ def find_files(root: bytes, paths: Sequence[bytes], split: str) -> list[bytes]:
     step = max(1, len(written) // _LOOKED_AT)
     if any(os.path.lexists(os.path.join(root, path)) for path in written[::step]):
         return written
-    known = _known_files(root, split)
-    found = [_find(path, known, root) for path in written]
+    found: list[bytes | None] = []
+    for anywhere in (False, True):
+        known = _known_files(root, split, anywhere=anywhere)
+        found = [_find(path, known, root) for path in written]
+        if any(found):
+            break
     num_found = sum(path is not None for path in found)
     if num_found:
         place = os.fsdecode(os.path.dirname(next(filter(None, found))) or b".")
@@ -64,7 +69,7 @@ def _find(path: bytes, known: dict[bytes, list[bytes]], root: bytes) -> bytes | 
     return places[0] if places else None
 
 
-def _known_files(root: bytes, split: str) -> dict[bytes, list[bytes]]:
+def _known_files(root: bytes, split: str, *, anywhere: bool = False) -> dict[bytes, list[bytes]]:
     """Images by name and by stem in lower case, as paths from ``root``; those of the folders of the split first."""
     try:
         entries = sorted(os.scandir(root or b"."), key=lambda entry: entry.name)
@@ -78,7 +83,7 @@ def _known_files(root: bytes, split: str) -> dict[bytes, list[bytes]]:
         if not entry.is_dir() or is_system(entry.name) or name.startswith("."):
             continue
         meant = split_called(name)
-        if meant not in (None, split) or not (meant or _IMAGE_WORDS.intersection(words(name))):
+        if meant not in (None, split) or not (anywhere or meant or _IMAGE_WORDS.intersection(words(name))):
             continue
         listing = scan(os.fsdecode(entry.path))
         places = [os.path.join(entry.name, listing[i]) for i in range(len(listing))]

@@ -16,11 +16,13 @@ from vitrail.data.indexing.splits import SPLIT_NAMES
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.text import read_lines, read_text
 from vitrail.data.source import SourceConfig, split_called
+from vitrail.data.storage.files import cased
 from vitrail.data.storage.locating import locate
 from vitrail.errors import UserError
 
-YAML = ("data.yaml", "data.yml", "dataset.yaml")
+YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 DARKNET = ("obj.data",)
+_TEXTS = "*.[tT][xX][tT]"
 NAMES = ("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt")
 IMAGES, LABELS = "images", "labels"
 EXAMPLE = "data.yaml with names: and train:, obj.data, or images/, labels/ and classes.txt"
@@ -39,9 +41,21 @@ def is_yolo(path: Path) -> bool:
     """Whether a file or a folder is such a layout."""
     if path.is_file():
         return path.suffix.lower() in (".yaml", ".yml") or path.name in DARKNET
-    if any((path / name).is_file() for name in (*YAML, *DARKNET)):
+    if any((path / name).is_file() for name in (*YAML, *DARKNET)) or _own_yaml(path):
         return True
     return any((path / name).is_file() for name in NAMES) and has_labels(path)
+
+
+def _own_yaml(path: Path) -> Path | None:
+    """The one YAML file of a folder that names classes and images, whatever it is called."""
+    files = [each for each in path.glob("*.y*ml") if each.suffix in (".yaml", ".yml")] if path.is_dir() else []
+    if len(files) != 1:
+        return None
+    try:
+        keys = {line.partition(":")[0].strip() for line in read_lines(files[0])}
+    except BadImage:
+        return None
+    return files[0] if {"names", "train"} <= keys else None
 
 
 def has_labels(path: Path) -> bool:
@@ -53,7 +67,12 @@ def open_layout(config: SourceConfig) -> YoloLayout:
     """Raises UserError for what is missing, of the training split or of all."""
     path = config.path
     if path.is_dir():
-        files = (path / name for name in (*YAML, *DARKNET, *NAMES))
+        own = _own_yaml(path)
+        files = (
+            *(path / name for name in (*YAML, *DARKNET)),
+            *([own] if own else []),
+            *(path / name for name in NAMES),
+        )
         path = next((file for file in files if file.is_file()), path / YAML[0])
     if path.name in NAMES:
         return _from_folders(path, config)
@@ -138,7 +157,7 @@ def _splits(written: dict[str, Any], bases: list[Path], file: Path, config: Sour
         for each in value if isinstance(value, list) else [value]:
             place = _place(bases, str(each))
             if place is None or (len(_parts(str(each))) > 1 and taken.get(place, str(each)) != str(each)):
-                there = f"{file} names {str(each)!r}, and there is no {bases[0] / str(each)}"
+                there = console.printable(f"{file} names {str(each)!r}, and there is no {bases[0] / str(each)}")
                 if split == "train":
                     raise UserError(f"{there}; correct it")
                 console.warn(f"{there}: {split} is left out")
@@ -187,10 +206,10 @@ def labels_of(image: bytes) -> Path:
     folder, name = os.path.split(image)
     head, found, tail = (folder + b"/").rpartition(b"/images/")
     stem = os.path.splitext(name)[0] + b".txt"
-    beside = Path(os.fsdecode(os.path.join(folder, stem)))
+    beside = cased(Path(os.fsdecode(os.path.join(folder, stem))))
     if not found:
         return beside
-    usual = Path(os.fsdecode(os.path.join(head + b"/labels/" + tail, stem)))
+    usual = cased(Path(os.fsdecode(os.path.join(head + b"/labels/" + tail, stem))))
     return beside if not usual.exists() and beside.exists() else usual
 
 
@@ -200,7 +219,7 @@ def _texts(path: Path) -> Iterator[Path]:
         return
     splits = [each for each in sorted(path.iterdir()) if each.is_dir() and split_called(each.name)]
     for folder in (path / LABELS, path, *splits, *(each / LABELS for each in splits)):
-        for pattern in ("*.txt", "*/*.txt") if folder.name == LABELS else ("*.txt",):
+        for pattern in (_TEXTS, f"*/{_TEXTS}") if folder.name == LABELS else (_TEXTS,):
             for count, file in enumerate(folder.glob(pattern)):
                 if count > 20:
                     break

@@ -176,6 +176,13 @@ class TargetKind(ABC, Generic[T, C]):
         """
         return cast("T", column[index])
 
+    def require_known(self, target: T, num_classes: int) -> None:
+        """Refuse a target of a class that is none of the data's, where its values are read with the image.
+
+        Raises:
+            BadImage: what it holds.
+        """
+
     def fingerprint(self, column: C) -> bytes:
         """What distinguishes these targets from others."""
         return column.tobytes()

@@ -55,6 +55,11 @@ class ClassMaps(MapTargets[Column]):
     def draw(self, image: Image.Image, target: Tensor, classes: Sequence[str]) -> Image.Image:
         return draw_map(image, np.asarray(target), classes)
 
+    def require_known(self, target: Tensor, num_classes: int) -> None:
+        strange = (target >= num_classes) & (target != IGNORE)
+        if bool(strange.any()):
+            raise BadImage(_of_unknown(int(target[strange].min()), num_classes))
+
     def faults(self, column: Column, index: int, size: tuple[int, int], classes: Sequence[str]) -> Iterator[str]:
         try:
             found = np.asarray(column[index])
@@ -65,7 +70,11 @@ class ClassMaps(MapTargets[Column]):
             yield f"has {size[1]} × {size[0]} pixels, and its mask has {found.shape[1]} × {found.shape[0]}"
         unknown = np.unique(found[(found >= len(classes)) & (found != IGNORE)])
         if len(unknown):
-            yield f"has a mask with the unknown class {unknown[0]} of {len(classes)}"
+            yield _of_unknown(int(unknown[0]), len(classes))
+
+
+def _of_unknown(number: int, num_classes: int) -> str:
+    return f"has a mask with the unknown class {number} of {num_classes}"
 
 
 KIND = ClassMaps("semantic")
