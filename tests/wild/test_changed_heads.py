@@ -1,8 +1,7 @@
 """mrdbourke/pytorch-deep-learning#1221: torchvision's ViT after ``model.heads = nn.Linear(…)`` or Dropout and Linear.
 
-Siblings looked at: the same in timm and transformers, a layer without bias; a head beside a wrapped backbone, or after it
-in an ``nn.Sequential``; an MLP in its place, which
-only ``--init`` can do without.
+Siblings looked at: the same in timm and transformers, a layer without bias; a head beside a wrapped backbone, or after
+it in an ``nn.Sequential``; an MLP in its place, which only ``--init`` can do without.
 """
 
 from __future__ import annotations
