@@ -166,7 +166,7 @@ HOSTILE: dict[str, tuple[Spoil, str]] = {
         torch_file(lambda state: {"a": Build(Counter, (), {"update": Call(os.system, f"touch {CANARY}")})}),
         "posix.system",
     ),
-    "a plain pickle": (_plain_pickle, "system|unpickled"),
+    "a plain pickle": (_plain_pickle, "system|unpickled|of protocol"),
     "joined pickles": (_joined_pickles, "posix.system"),
     "the tar format": (_tar, "oldest format"),
     "10^12 elements": (_storage_claims, "claims|memory|unpickled|bounds"),

@@ -123,6 +123,26 @@ def test_shards_of_pickles_and_folders_with_one(model: nn.Module, tmp_path: Path
         assert distance(found.load(), model, torch.randn(1, 3, 32, 32)) < 1e-5
 
 
+def test_a_pickle_of_a_later_protocol_says_so(model: nn.Module, tmp_path: Path) -> None:
+    torch.save(model.state_dict(), tmp_path / "a.pth", pickle_protocol=4)
+    with pytest.raises(UserError, match="pickle of protocol 3 or later; save it again"):
+        open_checkpoint(tmp_path / "a.pth", allow_pickle=True)
+
+
+def test_a_folder_with_several_pickles_names_them(tmp_path: Path) -> None:
+    for name in ("mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        UserError, match=r"several files of torch\.save \(mp_rank_00_model_states\.pt, zero.*name the one"
+    ):
+        open_checkpoint(tmp_path, allow_pickle=True)
+
+
+def test_counts_of_operations_are_left_out(model: nn.Module, tmp_path: Path) -> None:
+    counts = {f"{at}total_{of}": torch.zeros(1) for at in ("", "blocks.0.attn.") for of in ("ops", "params")}
+    opened({"state_dict": model.state_dict() | counts}, tmp_path / "a.pth", model)
+
+
 def test_what_runs_code_is_still_refused(model: nn.Module, tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:

@@ -2,7 +2,7 @@
 ``backbone.`` opened as .pth and not as .safetensors.
 
 Siblings looked at: shards, .npz, wrappers inside of a name (one compiled block, FSDP, activation checkpoints), nested,
-unknown ones, a model beside its average, two unrelated models.
+unknown ones, places in an ``nn.Sequential``, a model beside its average under a longer name, two unrelated models.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def npz(state: State, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("store", [safetensors, shards, npz])
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.model.backbone.", "net._forward_module.my_vit."])
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.model.backbone.", "net._forward_module.my_vit.", "model.0."])
 def test_wrappers_before_the_names(
     model: nn.Module, store: Callable[[State, Path], Path], prefix: str, tmp_path: Path
 ) -> None:
@@ -66,10 +66,11 @@ def test_wrappers_inside_of_names(model: nn.Module, inner: str, tmp_path: Path) 
     assert distance(found.load(), model, torch.randn(2, 3, 32, 32)) < 1e-5
 
 
-def test_the_average_comes_before_the_model_and_both_are_named(model: nn.Module, tmp_path: Path) -> None:
+@pytest.mark.parametrize("average", ["model_ema.", "model_with_ema.module."])
+def test_the_average_comes_before_the_model_and_both_are_named(average: str, model: nn.Module, tmp_path: Path) -> None:
     own = model.state_dict()
     others = {name: torch.zeros_like(value) for name, value in own.items()}
-    found = open_checkpoint(safetensors({**prefixed(own, "model_ema."), **prefixed(others, "model.")}, tmp_path))
+    found = open_checkpoint(safetensors({**prefixed(own, average), **prefixed(others, "model.")}, tmp_path))
     assert distance(found.load(), model, torch.randn(2, 3, 32, 32)) < 1e-5
     assert any("left out" in line and "model.blocks.0" in line for line in found.assumed)
 

@@ -79,6 +79,8 @@ _WORDS = [
     "auxiliary",
     "projector",
     "predictor",
+    "totalops",  # what thop counts in each layer
+    "totalparams",
     "mixup",
     "cutmix",
     "augment",

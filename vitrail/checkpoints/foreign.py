@@ -97,9 +97,13 @@ def find(tensors: Tensors, *, names: str | None = None, with_head: bool = True) 
 
 
 def has_known_head(tensors: Tensors, found: Foreign) -> bool:
-    """Whether what was left out of a file is a head as the dialect's library has it."""
+    """Whether what was left out of a file is a head as the dialect's library has it, or one linear layer."""
     head = getattr(load(found.dialect), "HEAD", "")
-    return not head or any(name.endswith(f"{head}.weight") for name in tensors.entries)
+    if not head or any(name.endswith(f"{head}.weight") for name in tensors.entries):
+        return True
+    _, model = _dialect(tensors, read_beside(tensors.path, tensors.metadata), tensors.path, found.dialect)
+    settled, _ = heads.settle(model, head)
+    return f"{head}.weight" in settled.names
 
 
 def libraries() -> dict[str, list[str]]:

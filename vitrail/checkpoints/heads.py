@@ -14,7 +14,11 @@ from vitrail.checkpoints.containers import Entry
 from vitrail.checkpoints.wrappers import Renamed, renamed
 
 HIDDEN = "pre_logits"  # the ViT paper's hidden layer, which may stand without an output
-_NAMED = re.compile(r"head|classif|(^|[._])(fc|linear|logits?|out|output|cls|last|final)\d*$", re.IGNORECASE)
+_NAMED = re.compile(
+    r"head|classif|(^|[._])((fc|linear|logits?|out|output|cls|clf|last|final|probe|pred|predict|predictions?|top)\d*"
+    r"|(last|final|output|out)_layer|\d+)$",  # a number is a place in an nn.Sequential, after its backbone
+    re.IGNORECASE,
+)
 
 
 _WIDTHS = (1, 2, 5)  # times the width of a token, by how tokens are pooled

@@ -54,6 +54,9 @@ def find_weights(path: str | Path, *, allow_pickle: bool = False) -> Path:
     candidates += [] if candidates else sorted([*path.glob("*.safetensors"), *path.glob("*.npz")])
     pickles = [each for each in path.iterdir() if each.name.lower().endswith(PICKLED) and each.is_file()]
     candidates += pickles if not candidates and len(pickles) == 1 else []
+    if not candidates and pickles:
+        named = ", ".join(printable(each.name) for each in sorted(pickles)[:3])
+        raise UserError(f"{printable(str(path))!r} holds several files of torch.save ({named}); name the one to open")
     if not candidates:
         raise UserError(
             f"{path} holds no weights: neither weights/best.safetensors of a run nor {WEIGHTS[0]}; "

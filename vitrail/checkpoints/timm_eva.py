@@ -23,14 +23,15 @@ _HEADS = {512: 8, 640: 10, 1536: 16, 1792: 16}
 
 # By architecture: the arguments that its tensors do not show. The first that matches counts.
 _ROPE = {"use_rot_pos_emb": True, "rope_grid_indexing": "ij", "rope_temperature": 10000.0}
+_DINOV3 = {**_ROPE, "rope_type": "dinov3", "rope_temperature": 100.0, "rope_rotate_half": True, "eps": OTHER_EPS}
 _PE = {**_ROPE, "rope_grid_indexing": "xy", "eps": OTHER_EPS, "attn_pool_num_heads": 8}
 _ARGUMENTS: tuple[tuple[str, dict[str, Any]], ...] = (
-    (r"_dinov3|_lingbot", {**_ROPE, "rope_type": "dinov3", "rope_temperature": 100.0, "rope_rotate_half": True,
-                           "eps": OTHER_EPS}),
+    (r"_dinov3", {**_DINOV3, "global_pool": "avg"}),
+    (r"_lingbot", _DINOV3),
     (r"_pe_core_(tiny|small|large)_", {**_PE, "ref_feat_shape": (24, 24), "rope_grid_offset": 1.0}),
     (r"_pe_core_base_", {**_PE, "ref_feat_shape": (14, 14), "rope_grid_offset": 1.0}),
-    (r"_pe_\w+_gigantic_", {**_PE, "ref_feat_shape": (32, 32)}),
-    (r"_pe_(lang|spatial)_", {**_PE, "ref_feat_shape": (32, 32), "rope_grid_offset": 1.0}),
+    (r"_pe_\w+_gigantic_", {**_PE, "ref_feat_shape": (32, 32), "global_pool": "avg"}),
+    (r"_pe_(lang|spatial)_", {**_PE, "ref_feat_shape": (32, 32), "rope_grid_offset": 1.0, "global_pool": "avg"}),
     (r"_rope_mixed", {**_ROPE, "rope_type": "mixed", "rope_grid_indexing": "xy", "rope_temperature": 10.0}),
     (r"_rope_reg", {**_ROPE, "ref_feat_shape": (16, 16)}),
     (r"_rope", {**_ROPE, "rope_grid_indexing": "xy", "rope_temperature": 100.0}),

@@ -187,6 +187,10 @@ def _reason(error: Exception) -> str:
         return f"it asks for {found[1]}, which is no tensor and could run code"
     if "TorchScript" in text or ".tar format" in text:
         return "it is a TorchScript program or of torch's oldest format; save its state_dict with today's torch"
+    if re.search(
+        r"Unsupported operand (140|149|150)\b|pickle protocol [345]", text
+    ):  # SHORT_BINUNICODE, FRAME, BINBYTES8
+        return "it is a pickle of protocol 3 or later; save it again with torch.save, without pickle_protocol"
     if isinstance(error, pickle.UnpicklingError):
         text = text.split("WeightsUnpickler error:")[-1].split("Check the documentation")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]

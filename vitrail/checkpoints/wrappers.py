@@ -24,6 +24,7 @@ AVERAGED = (
 """States that a training averages, the first the most wanted: they come before those that it averages."""
 TRAINED = ("base_encoder", "online_encoder", "online_network", "encoder_q", "online")
 """Of methods that compare a trained encoder with a slower copy, the trained one."""
+_AVERAGE = frozenset({"ema", "swa", "teacher", "averaged", "average", "shadow"})  # as a word in a longer name
 MAX_DEPTH, MAX_PREFIXES = 6, 64
 _INSIDE = re.compile(rf"(?:^|(?<=[./]))(?:{'|'.join(INSIDE)})[./]")
 _PART = re.compile(r"[^./]*[./]")
@@ -65,14 +66,17 @@ def without_inner(names: Iterable[str]) -> dict[str, str]:
 
 
 def prefixes(names: Iterable[str]) -> Iterator[list[str]]:
-    """Beginnings of names that may be wrappers, with their last separator: none, then those of one part, of two, …"""
+    """Beginnings of names that may be wrappers, with their last separator: none, then those of one part, of two, …
+
+    The place in an ``nn.Sequential``, ``0.``, is a wrapper too.
+    """
     names = list(names)
     yield [""]
     for depth in range(1, MAX_DEPTH + 1):
         found: dict[str, None] = {}
         for name in names:
             parts = _PART.findall(name)[:depth]
-            if len(parts) == depth and not any(part[:-1].isdigit() for part in parts):
+            if len(parts) == depth:
                 found["".join(parts)] = None
         if not found:
             return
@@ -109,6 +113,8 @@ def _preferred(found: Collection[str], tensors: Tensors) -> str:
             if chosen := [prefix for prefix in found if wanted in re.split("[./]", prefix)]:
                 found = chosen
                 break
+        else:  # net_ema, ema_vit, teacher_model
+            found = [prefix for prefix in found if not _AVERAGE.isdisjoint(re.split("[./_]", prefix))] or found
     if len(found) > 1:
         raise UserError(f"{tensors.path} holds several models ({', '.join(sorted(found))}); keep the tensors of one")
     return next(iter(found))

@@ -156,6 +156,16 @@ def test_a_file_alone(
     close(task.vit(x).tokens, model.forward_features(x))
 
 
+@pytest.mark.parametrize("file", ["vit_small_patch16_dinov3", "vit_pe_spatial_tiny_patch16_512"])
+def test_a_file_alone_is_pooled_as_its_architecture(
+    file: str, tmp_path: Path, randomise: Callable[..., Any], close: Callable[..., None]
+) -> None:
+    model = randomise(timm.create_model(file, img_size=224, depth=1, num_classes=5))
+    save_file(model.state_dict(), tmp_path / f"{file}.safetensors")
+    x = torch.randn(1, 3, 224, 224)
+    close(open_checkpoint(tmp_path / f"{file}.safetensors").load().eval()(x), model(x))
+
+
 @pytest.mark.parametrize(
     ("options", "lacking"),
     [

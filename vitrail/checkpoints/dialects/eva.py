@@ -111,7 +111,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
             "config.json next to the file"
         )
     outputs = shapes.get("head.weight", (0,))[0]
-    pool = _pool(shapes, meta)
+    pool = _pool(shapes, meta, args.get("global_pool", "token"))
     labels, what = meta.labels(outputs, pre_norm, len(beside.classes)) if outputs else (True, None)
     preprocess, why = timm_config.preprocess(meta, shapes, config.channels, config.image_size)
     attends = pool == "attention"
@@ -292,15 +292,18 @@ def _geometry(
     return {**geometry(kernel, (height // patch[0]) * (width // patch[1]), sizes[0]), "positions": "rope_2d"}
 
 
-def _pool(shapes: Shapes, meta: timm_config.TimmConfig) -> Any:
+def _pool(shapes: Shapes, meta: timm_config.TimmConfig, usual: str) -> Any:
     """How tokens become one vector.
+
+    Args:
+        usual: what the architecture has where neither tensors nor a config say.
 
     Raises:
         UserError: a pool that we do not have.
     """
     named = meta.pool()
     if named is None:
-        named = "map" if "attn_pool.latent" in shapes else "avg" if "fc_norm.weight" in shapes else "token"
+        named = "map" if "attn_pool.latent" in shapes else "avg" if "fc_norm.weight" in shapes else usual
     if named == "token" and "cls_token" not in shapes:
         named = "avg"
     if named == "" and not shapes.get("head.weight"):

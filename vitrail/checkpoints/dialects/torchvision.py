@@ -85,7 +85,10 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     return pooled.describe(
         config,
         pool="cls",
-        head=HeadConfig(hidden=shapes.get("heads.pre_logits.weight", (None,))[0]),
+        head=HeadConfig(
+            hidden=shapes.get("heads.pre_logits.weight", (None,))[0],
+            bias="heads.head.bias" in shapes or not outputs,
+        ),
         outputs=outputs,
         classes=classes,
         preprocess=preprocess,
