@@ -174,3 +174,8 @@ def test_a_table_in_html_is_escaped():
     assert console.html_table(["a"], [["<b>"]]) == (
         "<table><thead><tr><th>a</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table>"
     )
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
+def test_no_duration_is_unknown(seconds):
+    assert console.duration(seconds) == "unknown"

@@ -6,6 +6,7 @@ else plain lines at a limited rate.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
@@ -211,7 +212,9 @@ def track(items: Iterable[T], label: str, total: int | None = None, *, enabled: 
 
 
 def duration(seconds: float) -> str:
-    """``75`` → ``1 min 15 s``."""
+    """``75`` → ``1 min 15 s``; ``unknown`` for what is no finite number."""
+    if not math.isfinite(seconds):
+        return "unknown"
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

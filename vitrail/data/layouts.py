@@ -135,7 +135,7 @@ def _packed_annotations(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile):  # which reading it tells
         return None
     if not any(name.lower().endswith(SUFFIXES) for name in names):
         return None
