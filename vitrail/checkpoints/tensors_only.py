@@ -15,6 +15,7 @@ from vitrail.checkpoints.pooled import PooledModel
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import from_huggingface, to_huggingface
 from vitrail.ops.grid import Pair
+from vitrail.vit_config import ViTConfig
 
 Wanted = Iterable[tuple[str, bool]]
 """(what, whether a model has it)"""
@@ -67,6 +68,18 @@ def lacks(model: PooledModel) -> str | None:
             (f"{model.pool} pooling", model.pool in ("max", "cls_mean", "cls4_mean", "cls_distillation")),
             ("head with a GELU layer", head.hidden is not None and head.activation == "gelu"),
         )
+    )
+
+
+def beyond_plain_patches(vit: ViTConfig) -> Wanted:
+    """What an embedding has that is more, or less, than a layer with a bias on patches side by side."""
+    return (
+        (f"{vit.embed.kind} stem", vit.embed.kind != "patch"),
+        ("overlapping patches", vit.patch_embed.stride not in (None, vit.patch_size)),
+        ("padding of images", vit.patch_embed.pad),
+        ("image that its patches do not cover", vit.patch_embed.drop),
+        ("patches without bias", not vit.patch_embed.bias),
+        ("norm of patches", vit.patch_embed.norm),
     )
 
 

@@ -80,18 +80,13 @@ def lacks(description: Description) -> str | None:
     vit, block = model.vit, model.vit.block
     return tensors_only.first(
         (
-            (f"{vit.embed.kind} stem", vit.embed.kind != "patch"),
-            ("overlapping patches", vit.patch_embed.stride not in (None, vit.patch_size)),
-            ("padding of images", vit.patch_embed.pad),
-            ("image that its patches do not cover", vit.patch_embed.drop),
+            *tensors_only.beyond_plain_patches(vit),
             ("register tokens", bool(vit.registers)),
             ("distillation token", vit.distillation_token),
             ("class token without position", vit.class_token and not vit.class_position),
             ("post-norm blocks", block.order != "pre"),
             ("QK-norm", block.qk_norm),
             ("heads of a width other than dim / heads", vit.head_dim * vit.heads != vit.dim),
-            ("patches without bias", not vit.patch_embed.bias),
-            ("norm of patches", vit.patch_embed.norm),
             (f"{vit.positions} positions", vit.positions != "learned"),
             ("model without class token", not vit.class_token),
             ("attention scaled by the width of a head", block.scale != "token"),

@@ -82,12 +82,7 @@ def lacks(description: Description) -> str | None:
     vit, block = model.vit, model.vit.block
     return tensors_only.first(
         (
-            (f"{vit.embed.kind} stem", vit.embed.kind != "patch"),
-            ("overlapping patches", vit.patch_embed.stride not in (None, vit.patch_size)),
-            ("padding of images", vit.patch_embed.pad),
-            ("image that its patches do not cover", vit.patch_embed.drop),
-            ("patches without bias", not vit.patch_embed.bias),
-            ("norm of patches", vit.patch_embed.norm),
+            *tensors_only.beyond_plain_patches(vit),
             (f"{vit.positions} positions", vit.positions != "learned"),
             ("class token without position", vit.class_token and not vit.class_position),
             ("distillation token", vit.distillation_token),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from vitrail.data.media.limits import Broken
 from vitrail.data.media.reading import Reading
 
 
-def dicom_pixels(data: bytes, reading: Reading, check_size: Any) -> np.ndarray:
+def dicom_pixels(data: bytes, reading: Reading, check_size: Callable[[tuple[int, int]], None]) -> np.ndarray:
     """The frame as uint8 (H, W, 1), or (H, W, 3) of a colour image.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.coco_files import annotation_files, whole
 from vitrail.data.storage.json_entries import read_json
-from vitrail.data.storage.json_kinds import files_of, kind_of
+from vitrail.data.storage.json_kinds import files_at, files_of
 from vitrail.data.storage.outlines import shape_fault
 from vitrail.data.storage.scenes import SceneImage, scene_sources
 from vitrail.errors import UserError
@@ -21,10 +21,7 @@ WHAT = "datumaro"
 
 
 def matches(spec: str) -> bool:
-    path = Path(spec).expanduser()
-    if path.is_file():
-        return path.suffix.lower() == ".json" and kind_of(path) == WHAT
-    return bool(files_of(WHAT, path, depth=1))
+    return bool(files_at(WHAT, Path(spec).expanduser()))
 
 
 def load(config: SourceConfig) -> dict[str, Source]:

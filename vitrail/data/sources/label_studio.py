@@ -10,23 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from vitrail import console
+from vitrail.data.media.formats import SUFFIXES
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.coco_files import whole
 from vitrail.data.storage.json_entries import read_json
-from vitrail.data.storage.json_kinds import files_of, kind_of
+from vitrail.data.storage.json_kinds import files_at, files_of
 from vitrail.data.storage.scenes import SceneImage, folders_of_splits, scene_sources
 from vitrail.errors import UserError
 
 WHAT = "label_studio"
 KINDS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "keypointlabels")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 def matches(spec: str) -> bool:
-    path = Path(spec).expanduser()
-    if path.is_file():
-        return path.suffix.lower() == ".json" and kind_of(path) == WHAT
-    return bool(files_of(WHAT, path, depth=1))
+    return bool(files_at(WHAT, Path(spec).expanduser()))
 
 
 def load(config: SourceConfig) -> dict[str, Source]:

@@ -13,7 +13,7 @@ from typing import Any
 from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.json_entries import read_json
-from vitrail.data.storage.json_kinds import files_of, kind_of
+from vitrail.data.storage.json_kinds import files_at, files_of
 from vitrail.data.storage.scenes import SceneImage, folders_of_splits, scene_sources
 from vitrail.errors import UserError
 
@@ -23,10 +23,7 @@ ONLY = "object"
 
 
 def matches(spec: str) -> bool:
-    path = Path(spec).expanduser()
-    if path.is_file():
-        return path.suffix.lower() == ".json" and kind_of(path) == WHAT
-    return bool(files_of(WHAT, path, depth=1))
+    return bool(files_at(WHAT, Path(spec).expanduser()))
 
 
 def load(config: SourceConfig) -> dict[str, Source]:

@@ -43,3 +43,10 @@ def files_of(kind: str, folder: Path, depth: int = 2) -> list[Path]:
         pattern = "/".join(["*"] * level + [f"*{SUFFIX}"])
         found += [file for file in sorted(folder.glob(pattern)) if kind_of(file) == kind]
     return found
+
+
+def files_at(kind: str, path: Path) -> list[Path]:
+    """The file itself if it is of this kind, or those in a folder and in the folders in it."""
+    if path.is_file():
+        return [path] if path.suffix.lower() == SUFFIX and kind_of(path) == kind else []
+    return files_of(kind, path, depth=1)
