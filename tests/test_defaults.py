@@ -14,7 +14,19 @@ from vitrail.config import override
 from vitrail.data import Annotations, DataConfig, SourceConfig
 from vitrail.data.storage.arrays import Arrays
 from vitrail.data.targets import Extents, load
-from vitrail.defaults import Choice, Facts, Quality, effective, fine_tuning, image_size, length, too_few, whole_images
+from vitrail.defaults import (
+    Choice,
+    Facts,
+    Quality,
+    effective,
+    fine_tuning,
+    image_size,
+    length,
+    other_qualities,
+    spatial,
+    too_few,
+    whole_images,
+)
 from vitrail.train.run import Run
 from vitrail.vit import ViTConfig
 
@@ -30,14 +42,16 @@ def facts(
 
 
 @pytest.mark.parametrize("task", registry.names("tasks"))
-@pytest.mark.parametrize("pretrained", [True, False])
+@pytest.mark.parametrize(("pretrained", "quality"), [(True, "good"), (True, "best"), (False, "good")])
 @pytest.mark.parametrize("num_images", [1, 10, 200, 100_000])
-def test_the_defaults_of_every_task_are_settings_that_build_it(task: str, pretrained: bool, num_images: int) -> None:
+def test_the_defaults_of_every_task_are_settings_that_build_it(
+    task: str, pretrained: bool, quality: Quality, num_images: int
+) -> None:
     module = registry.load("tasks", task)
     if not hasattr(module.Task, "defaults"):
         assert task == "features"  # which is not trained
         return
-    choices = module.Task.defaults(facts(num_images, pretrained=pretrained))
+    choices = module.Task.defaults(facts(num_images, pretrained=pretrained, quality=quality))
     run = override(Run(data=DataConfig(source=SourceConfig(spec="x"))), {each.path: each.value for each in choices})
     assert all(each.reason for each in choices)
     assert run.data.loader.batch_size <= num_images
@@ -91,11 +105,24 @@ def test_deeper_models_have_rates_that_fall_less_a_layer() -> None:
     assert decays == [0.7, 0.7, 0.79, 0.82]
 
 
-@pytest.mark.parametrize(("quality", "epochs"), [("fast", 1), ("good", 13), ("best", 25)])
-def test_quality_is_the_length_of_the_training(quality: Quality, epochs: int) -> None:
+@pytest.mark.parametrize(("quality", "epochs", "members"), [("fast", 1, None), ("good", 13, None), ("best", 13, 3)])
+def test_quality_is_how_much_is_trained(quality: Quality, epochs: int, members: int | None) -> None:
     chosen = values(whole_images(facts(270, quality=quality)))
     assert (chosen["epochs"], chosen["fit_head"]) == (epochs, True)
     assert (chosen.get("freeze") == ["backbone"]) == (quality == "fast")
+    assert chosen.get("members") == members
+    assert chosen.get("task_options.mirrored") == (True if quality == "best" else None)
+
+
+def test_mirror_images_are_alike_where_no_augmentation_says_otherwise() -> None:
+    assert "task_options.mirrored" not in values(whole_images(facts(270, quality="best", mirror=False)))
+
+
+def test_other_qualities_are_told_by_their_work() -> None:
+    """13 epochs and the features of the head; against those and an epoch without gradients, or three times 13."""
+    told = other_qualities(facts(270), whole_images)
+    assert told == f"fast {(2 / 3) / (13 + 1 / 3):.0%} of the time, best 3 times as long"
+    assert other_qualities(facts(270, quality="best"), spatial) == "fast 13% of the time, good 50% of the time"
 
 
 def test_few_images_from_scratch_are_named() -> None:

@@ -60,6 +60,9 @@ def convert(
     task, preprocess = model.task, model.preprocess.config
     if preprocess.tiles is not None:
         note(f"tiles are left out: files of {to} cannot say that the model sees pictures tile by tile")
+    if task.one_view() is not task:
+        note(f"one view is enough for files of {to}: they cannot say that mirror images are averaged")
+        task = task.one_view()
     described = Description.of(task, preprocess)
     description, state = pooled.in_units(described, task.state_dict())
     if description is not described:

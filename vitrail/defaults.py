@@ -6,9 +6,9 @@ A task states its own in ``Trainable.defaults``. Sizes are (height, width) in pi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from PIL import Image
@@ -22,6 +22,8 @@ from vitrail.vit import ViTConfig
 Quality: TypeAlias = Literal["fast", "good", "best"]
 """What a training costs: minutes for points."""
 LENGTH: dict[Quality, float] = {"fast": 0.25, "good": 1.0, "best": 2.0}  # of trainings of all parameters
+FORWARD = 1 / 3  # of a step's time, without gradients
+MEMBERS = 3  # trainings whose weights are averaged
 FEW = 5000  # images, up to which small steps and small decoders learn more
 MANY = 100_000  # images, from which strong augmentation teaches more than it costs
 TOO_FEW = 10_000  # images, below which a ViT learns little from scratch (Dosovitskiy et al. 2021, section 4.3)
@@ -57,6 +59,7 @@ class Facts:
         quality: what the user wants to spend.
         unlabelled: whether those weights have only learned from images without labels.
         batch_size, epochs: where the user sets them, since rates and averages depend on them.
+        mirror: whether images are mirrored in training: no augmentation of the user's own says something else.
     """
 
     num_images: int
@@ -68,6 +71,7 @@ class Facts:
     unlabelled: bool = False
     batch_size: int | None = None
     epochs: int | None = None
+    mirror: bool = True
 
     @classmethod
     def of(
@@ -80,19 +84,41 @@ class Facts:
         unlabelled: bool = False,
         batch_size: int | None = None,
         epochs: int | None = None,
+        mirror: bool = True,
     ) -> Facts:
         """Those of a training split."""
         kind = source.target_kind
         sizes = list(_sizes(source, model.channels)) if kind.spatial else []
         image_sizes = np.array(sizes, np.int64).reshape(-1, 2)
         extents = kind.extents(source.targets)
-        return cls(len(source), image_sizes, extents, model, pretrained, quality, unlabelled, batch_size, epochs)
+        start = pretrained, quality, unlabelled
+        return cls(len(source), image_sizes, extents, model, *start, batch_size, epochs, mirror)
 
 
 def effective(choices: Iterable[Choice], given: Mapping[str, object]) -> list[Choice]:
     """Those that no given setting replaces: explicit values win."""
     paths = set(given) | ({"optimizer.lr"} if "optimizer.base_lr" in given else set())
     return [choice for choice in choices if not any(f"{choice.path}.".startswith(f"{path}.") for path in paths)]
+
+
+def work(facts: Facts, choices: Iterable[Choice]) -> float:
+    """What a training with these settings computes, in steps of an image; one without gradients is a third of one."""
+    chosen = {choice.path: choice.value for choice in choices}
+    epochs, members = (int(str(chosen.get(name, 1))) for name in ("epochs", "members"))
+    frozen, fitted = "freeze" in chosen, "fit_head" in chosen
+    return facts.num_images * members * (epochs * (FORWARD if frozen else 1) + FORWARD * fitted)
+
+
+def other_qualities(facts: Facts, choose: Callable[[Facts], list[Choice]]) -> str:
+    """How long the other qualities take, as ``fast 5% of the time, best 3 times as long``."""
+    own = work(facts, choose(facts))
+    others = {each: work(facts, choose(replace(facts, quality=each))) / own for each in get_args(Quality)}
+    said = [
+        f"{each} {share:.2g} times as long" if share > 1 else f"{each} {share:.0%} of the time"
+        for each, share in others.items()
+        if each != facts.quality
+    ]
+    return ", ".join(said)
 
 
 class Length(NamedTuple):
@@ -134,7 +160,7 @@ def fine_tuning(facts: Facts) -> list[Choice]:
     model, few = facts.model, facts.num_images < FEW
     # what was learned without labels is far from classes yet: MAE (He et al. 2022) is fine-tuned for 50 to 100 epochs
     num_steps, fewest = (2000, 50) if facts.unlabelled else (200, 5)
-    how_long = length(facts, 16 if few else 64, num_steps, fewest)
+    how_long = length(replace(facts, quality="good"), 16 if few else 64, num_steps, fewest)
     batch_size, num_steps = how_long.batch_size, how_long.epochs * how_long.an_epoch
     lr = 3e-4 * math.sqrt(batch_size / 16 * min(192 / model.dim, 1))
     layer_decay = max(0.7, 1 - 0.3 * math.sqrt(12 / model.depth))
@@ -150,7 +176,16 @@ def fine_tuning(facts: Facts) -> list[Choice]:
         Choice("ema", {"decay": round(decay, 4)}, f"averaged over about {1 / (1 - decay):.0f} of {num_steps:,} steps"),
         Choice("data.augment", "light", "crops of 35 to 100 %, half of them mirrored"),
         Choice("release", "last", "an average at the end of its schedule; few held-out images choose by chance"),
+        *(several_views_of_several(facts) if facts.quality == "best" else ()),
     ]
+
+
+def several_views_of_several(facts: Facts) -> list[Choice]:
+    """What averages cost and give: of trainings their time (Wortsman et al. 2022), of views that of prediction."""
+    choices = [Choice("members", MEMBERS, "quality best: trainings with other seeds, whose weights are averaged")]
+    if facts.mirror:
+        choices.append(Choice("task_options.mirrored", True, "quality best: each image is also seen mirrored"))
+    return choices
 
 
 def probing(facts: Facts) -> list[Choice]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Self
 
 from pydantic import Field
 from torch import Tensor
@@ -107,12 +109,48 @@ class PooledModel(Embedder):
         return self.forward_head(self.embed(images))
 
 
+@config
+class PooledTaskConfig(PooledConfig):
+    """Args:
+    mirrored: predict by the mean over an image and its mirror image, in twice the time (test-time augmentation).
+    """
+
+    mirrored: bool = False
+
+
 class PooledTask(PooledModel, Trainable):
     """One that learns from images whose target is one tensor."""
+
+    config: PooledTaskConfig
 
     @abstractmethod
     def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of raw outputs B K, a scalar."""
+
+    @abstractmethod
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool]) -> Tensor:
+        """One output B K for each image from those of several views of it."""
+
+    def one_view(self) -> Self:
+        """Without ``mirrored``."""
+        if not self.config.mirrored:
+            return self
+        shared = copy.copy(self)  # parameters and modules are these
+        shared.config = replace(self.config, mirrored=False)
+        return shared
+
+    def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw outputs and the pooled vector. With ``mirrored``, outside of training, outputs are those of two views;
+        the vector is that of the image."""
+        outputs, vectors = super().forward_with_embedding(images)
+        if self.config.mirrored and not self.training:
+            mirror = self.forward_head(self.embed(images.flip(-1)))
+            outputs = self.average_views((outputs, mirror), (False, True))
+        return outputs, vectors
+
+    def forward(self, images: Tensor) -> Tensor:
+        """B C H W → B K."""
+        return self.forward_with_embedding(images)[0]
 
     def loss(self, batch: Batch) -> Losses:
         """The criterion alone."""

@@ -12,7 +12,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeAlias
 
 from torch import Tensor, nn
 
@@ -100,6 +100,11 @@ class EncoderModule(nn.Module, ABC):
         """What the first encoder takes."""
         vit = image_encoder(self)
         return InputSpec("image", vit.config.channels, vit.config.image_size, vit.require_size)
+
+    def one_view(self) -> Self:
+        """This module, with the same parameters, where it sees an image once: what explanations look into and what
+        formats without test-time augmentation hold."""
+        return self
 
     @classmethod
     def spatial(cls) -> bool:

@@ -43,7 +43,7 @@ def find_weights(path: str | Path, *, allow_pickle: bool = False) -> Path:
         raise UserError(f"there is no run or weights file {printable(str(path))!r}; {hint}")
     if not path.is_dir():
         return path
-    for name in ("best", "last"):
+    for name in ("soup", "best", "last"):
         if (weights := path / "weights" / f"{name}.safetensors").is_file():
             return weights
     if (path / "config.yaml").is_file():

@@ -77,8 +77,9 @@ class TrainOptions(TrainingOptions):
     quality: Annotated[
         Literal["fast", "good", "best"] | None,
         Parameter(
-            help="Minutes for points, where no recipe is given: fast fits the head alone (boxes, masks, maps: trains a "
-            "quarter as long), best trains twice as long; default: good."
+            help="Minutes for points, where no recipe is given: fast fits the head alone; best averages the weights of "
+            "three trainings and predicts by an image and its mirror image. Boxes, masks, maps and trainings from "
+            "scratch are a quarter or twice as long instead. Default: good."
         ),
     ] = None
     lora: Annotated[
@@ -163,7 +164,7 @@ class TrainOptions(TrainingOptions):
         from vitrail.console import note, warn
         from vitrail.data import DataConfig, SourceConfig, augmentation
         from vitrail.data.transforms.scene_config import SCENE_PRESETS
-        from vitrail.defaults import Choice, Facts, effective, too_few
+        from vitrail.defaults import Choice, Facts, effective, other_qualities, too_few
         from vitrail.pretrain import Pretraining
         from vitrail.train.run import Run
         from vitrail.trainable import image_encoder
@@ -187,6 +188,7 @@ class TrainOptions(TrainingOptions):
             unlabelled=found is not None and isinstance(found.task, Pretraining),
             batch_size=_whole(given, "data.loader.batch_size"),
             epochs=_whole(given, "epochs"),
+            mirror=not any(f"{path}.".startswith("data.augment.") for path in given),
         )
         choices = module.Task.defaults(facts)
         if few := too_few(facts):
@@ -206,7 +208,10 @@ class TrainOptions(TrainingOptions):
             choices.append(Choice("model.image_size", tiles.size, "a tile, pixel by pixel"))
         if given.keys() & {"monitor", "patience"}:  # who names what decides wants it to decide
             choices = [choice for choice in choices if choice.path != "release"]
+        if "lora" in given:  # adapters are no whole weights, which averages are of
+            choices = [choice for choice in choices if choice.path != "members"]
         chosen = effective(choices, given)
+        note(f"quality: {facts.quality} (--quality {other_qualities(facts, module.Task.defaults)})")
         for choice in chosen:
             note(f"{choice}")
         settings = {choice.path: choice.value for choice in chosen}

@@ -207,7 +207,7 @@ def class_scores(task: EncoderModule, images: Tensor, *padding: Tensor) -> Tenso
     """
     if not isinstance(task, Embedder):
         raise UserError(f"{task.name} has no outputs to explain; choose another method, such as rollout")
-    return task.class_scores(task(images.clone().requires_grad_(), *padding))[0]
+    return task.class_scores(task.one_view()(images.clone().requires_grad_(), *padding))[0]
 
 
 def heat(title: str, patches: Tensor, grid: Grid) -> Heat:

@@ -39,7 +39,7 @@ def attentions(
     wanted = list(range(vit.depth) if layers is None else layers)
     with recorded({layer: vit.blocks[layer] for layer in wanted}) as found:
         if isinstance(task, Embedder):
-            task(images, *padding)
+            task.one_view()(images, *padding)
         else:
             vit(images)
     return [found[layer] for layer in wanted]

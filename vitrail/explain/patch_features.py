@@ -56,7 +56,7 @@ def patch_features(task: EncoderModule, images: Tensor, *padding: Tensor, layer:
     hook = vit.blocks[layer].register_forward_hook(lambda _, __, output: caught.append(output))
     try:
         if isinstance(task, Embedder):
-            task(images, *padding)
+            task.one_view()(images, *padding)
         else:
             vit(images)
     finally:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 NAMED = re.compile(rf"(?P<name>{NAME.pattern})=(?P<path>.+)", re.ASCII)
 FILES = (".safetensors", ".npz", ".pth", ".pt", ".bin")
-GENERIC = ("weights", "best", "last", "model", "/")  # names of files and folders that do not name a model
+GENERIC = ("weights", "soup", "best", "last", "model", "/")  # names of files and folders that do not name a model
 
 
 def app(

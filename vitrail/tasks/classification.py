@@ -18,7 +18,7 @@ from vitrail.data.indexing.names import Classes
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.classification import Metrics
 from vitrail.ops.losses import balanced_weights, binary_cross_entropy, cross_entropy, log_mean_softmax
-from vitrail.pooled import PooledConfig, PooledTask
+from vitrail.pooled import PooledTask, PooledTaskConfig
 from vitrail.predictions.pictures import card, draw_caption
 from vitrail.predictions.ranking import as_rows, ranked
 from vitrail.tasks import BALANCED
@@ -28,7 +28,7 @@ from vitrail.vit import ViTConfig
 
 
 @config
-class Config(PooledConfig):
+class Config(PooledTaskConfig):
     """Args:
     classes: names in the order of the outputs.
     synonyms: of each class its other names, such as WordNet numbers; () where none are known.

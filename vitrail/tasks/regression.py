@@ -17,14 +17,14 @@ from torch import Tensor
 from vitrail.config import config, from_dict, to_dict
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.regression import Metrics
-from vitrail.pooled import PooledConfig, PooledTask
+from vitrail.pooled import PooledTask, PooledTaskConfig
 from vitrail.predictions.pictures import card, draw_caption
 from vitrail.tasks import Task as Base
 from vitrail.vit import ViTConfig
 
 
 @config
-class Config(PooledConfig):
+class Config(PooledTaskConfig):
     """Args:
     targets: names of the numbers in the order of the outputs.
     mean: of each number over the training split, in its unit; the network works on (y − mean)/std.

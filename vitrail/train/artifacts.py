@@ -10,6 +10,7 @@ from vitrail.checkpoints import native
 from vitrail.console import warn
 from vitrail.files import Json
 from vitrail.lora import peft
+from vitrail.train import soup
 from vitrail.train.assemble import TrainContext
 from vitrail.train.distributed import gather
 from vitrail.train.loggers import csv
@@ -45,6 +46,18 @@ def save_weights(context: TrainContext, name: str, metrics: dict[str, float]) ->
         peft.write(context.folder.path / "adapter" / name, trained, context.run.lora, context.run.init)
 
 
+def save_average(context: TrainContext, model: Trainable, metrics: dict[str, float], training: dict[str, Json]) -> None:
+    """Write ``weights/soup.safetensors``: a model that several trainings made."""
+    if context.world.is_main:
+        meta = native.meta_of(model, context.run.preprocess, metrics, training=training)
+        native.save(context.folder.weights(soup.NAME), model.state_dict(), meta)
+
+
+def chosen(context: TrainContext) -> str:
+    """Which of its own weights a training gives: ``best`` or ``last``."""
+    return "best" if context.state.loop.best is not None and context.run.release == "best" else "last"
+
+
 def _meta(context: TrainContext, released: Trainable, metrics: dict[str, float]) -> dict[str, object]:
     run, at = context.run, context.state.loop
     training: dict[str, Json] = {
@@ -63,7 +76,7 @@ def summary(context: TrainContext, *, stopped_early: bool) -> dict[str, object]:
     """The result of a complete training, as ``summary.json`` holds it."""
     run, at, model = context.run, context.state.loop, context.model.released()
     rows = csv.read(context.folder.path / "metrics.csv")
-    name = "best" if at.best is not None and run.release == "best" else "last"
+    name = chosen(context) if run.members == 1 else soup.NAME
     seconds = sum(row.get("seconds", 0.0) for row in rows)
     images = sum(row.get("images_per_second", 0.0) * row.get("seconds", 0.0) for row in rows)
     return {

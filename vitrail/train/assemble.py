@@ -248,6 +248,9 @@ def _require_supported(run: Run, task: Trainable, world: World) -> None:
     if run.lora is not None and (run.init is None or run.strategy == "fsdp"):
         need = "weights to start from: give --init" if run.init is None else "whole kernels: choose strategy=ddp"
         raise UserError(f"lora adapts trained weights and needs {need}")
+    if run.members > 1 and (run.init is None or run.lora is not None):
+        need = "weights to start from: give --init" if run.init is None else "whole weights: leave lora out"
+        raise UserError(f"members averages trainings from the same weights and needs {need}")
     if task.monitor is None and run.patience is not None:
         raise UserError(f"patience waits for a better metric and {run.task!r} has none; leave patience out")
 

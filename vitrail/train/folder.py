@@ -2,12 +2,13 @@
 
 ::
 
-    config.yaml     the run, every auto resolved        weights/{best,last}.safetensors  self-contained
+    config.yaml     the run, every auto resolved        weights/{best,last,soup}.safetensors  self-contained
     command.txt     one line per session                state/                           for resuming
     env.json        versions, hardware, commit, threads    plots/, report.html              by the report
     data.json       hash, classes, counts, bad files        adapter/{best,last}/           with lora, PEFT's files
     metrics.csv     one row per epoch
     summary.json    the result; it appears when the training is complete
+    members/        further trainings, with members: each is a run's folder
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class RunFolder:
         self._begun = time.monotonic()
 
     def weights(self, name: str) -> Path:
-        """``best`` or ``last``."""
+        """``best``, ``last``, or of several members ``soup``."""
         return self.path / "weights" / f"{name}.safetensors"
 
     def run(self) -> Run:
@@ -174,6 +175,7 @@ class RunFolder:
             self._check_pixels(before.get("pixels"), data["pixels"])
             data["bad_files"] = before.get("bad_files", {}) | data["bad_files"]
         files.remove(self.summary)
+        files.remove(self.weights("soup"))  # the average of all members, which are trained anew or further
         with files.replacing(self.config) as temporary:
             configs.save(run, temporary)
         files.write_json(self.path / "env.json", environment())

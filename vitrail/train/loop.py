@@ -17,15 +17,16 @@ from vitrail.console import Progress, duration, note
 from vitrail.data.loading.loader import worker_failure
 from vitrail.errors import UserError
 from vitrail.evaluation import evaluate
-from vitrail.train import artifacts, faults, optimizer, state
+from vitrail.train import artifacts, faults, optimizer, soup, state
 from vitrail.train.artifacts import Result
 from vitrail.train.assemble import TrainContext, assemble
-from vitrail.train.distributed import join, unsharded
+from vitrail.train.distributed import World, join, unsharded
 from vitrail.train.folder import RunFolder
 from vitrail.train.loggers import Row, open_loggers
 from vitrail.train.run import Run
 from vitrail.train.signals import Signals, StopRequested
 from vitrail.train.step import StepOutput, TrainStep
+from vitrail.trainable import Trainable
 
 
 def fit(run: Run, folder: str | Path, *, extend: bool = False) -> Result:
@@ -39,18 +40,29 @@ def fit(run: Run, folder: str | Path, *, extend: bool = False) -> Result:
         UserError: a mistake in the run or its data, a folder that holds something else, a full disk, three
             consecutive steps that are not finite, a dead loader process.
     """
-    place = RunFolder(folder)
     try:
         with join(run.device, run.timeout) as world, Signals() as signals:
-            with world.only_main_prints():
-                context = assemble(run, place, world, extend=extend)
-            with closing(context):
-                signals.deferring = True
-                return Loop(context, signals).run_all()
+            return _train(run, RunFolder(folder), world, signals, extend=extend)
     except RuntimeError as error:
         if (explained := worker_failure(error)) is None:
             raise
         raise explained from None
+
+
+def _train(run: Run, place: RunFolder, world: World, signals: Signals, *, extend: bool) -> Result:
+    """One training, and those whose weights are averaged with its own."""
+    try:
+        with world.only_main_prints():
+            context = assemble(run, place, world, extend=extend)
+        with closing(context):
+            signals.deferring = True
+            loop = Loop(context, signals)
+            result = loop.run_epochs()
+            for number, (member, path) in enumerate(soup.others(context.run, place), start=2):
+                if result.exit_code == 0 and not soup.complete(member, path, extend=extend):
+                    loop.say(f"training {number} of {run.members}, seed {member.seed}: {path}")
+                    result = _train(member, RunFolder(path), world, signals, extend=extend)
+            return loop.result(result.exit_code) if result.exit_code else loop.finish()
     finally:
         place.release()
 
@@ -71,24 +83,36 @@ class Loop:
         if self.at.step:
             self.say(f"continuing {context.folder.path} at epoch {self.at.epoch + 1}, step {self.at.step}")
 
-    def run_all(self) -> Result:
+    def run_epochs(self) -> Result:
         """Train epochs until all are done, patience is over, or a signal requests a stop."""
         try:
             while self.at.epoch < self.run.epochs and not self.out_of_patience():
                 self.close_epoch(self.train_epoch())
         except StopRequested:
             self.save()
-            self.say(
-                f"saved at step {self.at.step} and stopping as requested; the same command continues, "
-                f"or vitrail train --resume {shlex.quote(str(self.context.folder.path))}"
-            )
-            return self.result(self.signals.exit_code)
+            return self.stopped(f"saved at step {self.at.step} and stopping")
         for logger in self.loggers:
             logger.close()
+        return self.result(0)
+
+    def finish(self) -> Result:
+        """Average the members, if there are several, and write the summary, which completes the run."""
+        try:
+            if self.run.members > 1:
+                self.average_members()
+        except StopRequested:
+            return self.stopped("stopping before the average of all trainings")
         if self.world.is_main:
             stopped_early = self.at.epoch < self.run.epochs
             self.context.folder.finish(artifacts.summary(self.context, stopped_early=stopped_early))
         return self.result(0)
+
+    def average_members(self) -> None:
+        """Measure and write the mean weights of all members; all ranks read what the main one wrote."""
+        self.world.broadcast(None)
+        model, training = soup.averaged(self.context.folder, artifacts.chosen(self.context), self.run)
+        metrics = self.measure(model.to(self.world.device)) if self.val is not None else {}
+        artifacts.save_average(self.context, model, metrics, training)
 
     def train_epoch(self) -> Row:
         """Take the remaining steps of this epoch; returns their speed."""
@@ -177,17 +201,16 @@ class Loop:
 
     def evaluate(self) -> dict[str, float]:
         """The finite metrics of the validation split, with the averaged weights if there are any."""
+        with unsharded(self.context.state.evaluated()) as model:
+            return self.measure(model.released())
+
+    def measure(self, model: Trainable) -> dict[str, float]:
+        """The finite metrics of a model on the validation split."""
         # A rank that stops in the middle would leave the others waiting, so only a single process may.
         assert self.val is not None
         loader = self.signals.interrupting(self.val) if self.world.size == 1 else self.val
-        with unsharded(self.context.state.evaluated()) as model:
-            found = evaluate(
-                model.released(),
-                loader,
-                device=self.world.device,
-                precision=self.run.precision,
-                progress=self.world.is_main,
-            )
+        device, shown = self.world.device, self.world.is_main
+        found = evaluate(model, loader, device=device, precision=self.run.precision, progress=shown)
         return {name: value for name, value in found.metrics.items() if math.isfinite(value)}
 
     def update_best(self, metrics: dict[str, float]) -> None:
@@ -235,6 +258,12 @@ class Loop:
 
     def result(self, exit_code: int) -> Result:
         return Result(self.context.folder.path, self.at.epoch, self.at.best, exit_code)
+
+    def stopped(self, what: str) -> Result:
+        """The result of a training that a signal stopped; says how it continues."""
+        place = shlex.quote(str(self.context.folder.path))
+        self.say(f"{what} as requested; the same command continues, or vitrail train --resume {place}")
+        return self.result(self.signals.exit_code)
 
     def say(self, text: str) -> None:
         """Print a note, on the main rank."""

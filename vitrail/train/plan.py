@@ -10,6 +10,7 @@ from vitrail.console import duration
 from vitrail.data import AugmentConfig, Data
 from vitrail.data.transforms.augment import PRESETS
 from vitrail.data.transforms.scene_config import SCENE_PRESETS
+from vitrail.defaults import FORWARD
 from vitrail.train.distributed import World
 from vitrail.train.run import Run
 from vitrail.train.trial import Cost
@@ -17,7 +18,6 @@ from vitrail.trainable import Trainable
 from vitrail.vit import ViT
 
 MOMENTS = {"adamw": 2, "adam": 2, "lamb": 2, "sgd": 1}  # tensors of the optimizer for each parameter
-FORWARD = 1 / 3  # of a step's time, which an evaluation takes
 
 
 def lines(run: Run, model: Trainable, data: Data, num_steps: int, world: World, cost: Cost, folder: Path) -> list[str]:
@@ -60,7 +60,8 @@ def _length(run: Run, data: Data, num_steps: int) -> str:
     splits = ", ".join(f"{len(source):,} {name}" for name, source in data.splits.items())
     batch = run.data.loader.batch_size
     epochs = "1 epoch" if run.epochs == 1 else f"{run.epochs:,} epochs"
-    return f"{epochs} of {num_steps:,} steps of {batch:,} images; {splits} images"
+    each = f"{run.members} trainings of " if run.members > 1 else ""
+    return f"{each}{epochs} of {num_steps:,} steps of {batch:,} images; {splits} images"
 
 
 def _optimizer(run: Run) -> str:
@@ -71,6 +72,7 @@ def _optimizer(run: Run) -> str:
     warmup = f"{schedule.warmup_epochs:g} epochs" if schedule.warmup_epochs is not None else f"{schedule.warmup:.0%}"
     parts += [f"weight decay {rule.weight_decay:g}", f"{schedule.name} after a warmup of {warmup}"]
     parts += [f"weights averaged with {run.ema.decay:g}"] if run.ema else []
+    parts += ["the weights of all trainings averaged"] if run.members > 1 else []
     return ", ".join(parts)
 
 
@@ -90,7 +92,7 @@ def _estimate(run: Run, model: Trainable, data: Data, num_steps: int, world: Wor
     val = data.splits.val
     measured = math.ceil(run.epochs / run.evaluate_every) * len(val) if val is not None else 0
     fitted = len(data.split("train")) if run.fit_head and run.init else 0
-    images = run.epochs * num_steps * own + FORWARD * (measured / world.size + fitted)
+    images = run.members * (run.epochs * num_steps * own + FORWARD * (measured / world.size + fitted))
     learns = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     weights = sum(p.nbytes for p in model.parameters()) * (2 if run.ema else 1)
     kept = cost.num_bytes * math.ceil(own / run.accumulate)

@@ -40,6 +40,8 @@ class Run:
     clip: maximum norm of the gradient, or null.
     clip_each: it is the maximum for each parameter's gradient by itself, as in DINO, not for all together.
     ema: average the weights (the averaged ones are evaluated and released), or null.
+    members: trainings from the same ``init``, one after the other with another seed each, whose released weights are
+        averaged (a model soup, Wortsman et al. 2022).
     precision: ``auto`` measures on a CPU and takes bf16 on a GPU.
     compile: run ``torch.compile`` on the layers of encoders and decoders.
     activation_checkpointing: recompute these layers in the backward pass: the same step with less memory, more slowly;
@@ -71,6 +73,7 @@ class Run:
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     clip_each: bool = False
     ema: EmaConfig | None = None
+    members: Count = 1
     precision: Precision = "auto"
     compile: bool = False
     activation_checkpointing: bool = False
