@@ -135,6 +135,10 @@ def test_timm_always_divides_by_255():
         ({"size": 256, "do_center_crop": True, "crop_size": {"height": 224, "width": 128}}, "same share"),
         ({"size": 224, "do_center_crop": True, "crop_size": 256}, "same share"),
         ({"image_mean": [0.5, 0.5]}, "1 for|values for|one for"),
+        *(
+            ({"size": {"height": side, "width": 16}}, "sides are pixels")
+            for side in (1.5, -1, 0, None, "16", 2**63, True)
+        ),
     ],
 )
 def test_what_cannot_be_expressed_is_refused(data, message):

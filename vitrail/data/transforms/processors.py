@@ -34,6 +34,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "Siglip": {"resample": Image.Resampling.BICUBIC},
 }  # of transformers' image processors, for settings that a file leaves out; the others have ViT's
 _BY_SHORTEST_EDGE = ("CLIP", "ChineseCLIP", "Bit", "Siglip")  # to whom a size of one number means that, and no square
+MAX_SIDE = 2**20  # pixels of an input
 _TIMM_MODES = {"center": "crop", "squash": "square", "border": "pad"}
 _TO_TIMM_MODES = {ours: theirs for theirs, ours in _TIMM_MODES.items()}
 
@@ -158,6 +159,8 @@ def _as_dict(size: int | dict[str, int]) -> dict[str, int]:
 
 def _share(final: tuple[int, int], resized: tuple[int, int]) -> float:
     """The crop_pct that leads from ``final`` back to ``resized``, whatever the rounding."""
+    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in (*final, *resized)):
+        raise UserError(f"cannot resize to {resized} and then crop {final}; sides are pixels from 1 to {MAX_SIDE}")
     share = final[0] / resized[0]
     while math.floor(final[0] / share) < resized[0]:
         share = math.nextafter(share, 0)
