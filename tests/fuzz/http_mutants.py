@@ -3,7 +3,7 @@
 ``mutant(random)`` makes one: a valid request of every route, changed where its structure is: in JSON values, tensors,
 parts of forms, headers, the query, the framing, or an image's bytes. ``with target() as ask: ask(mutant)`` sends it to
 a server in this process and raises AssertionError for a status of 500, an answer that is no JSON, one that costs two
-seconds, or a place or a byte that stays taken.
+seconds, a place or a byte that stays taken, or a traceback in the log.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import re
 import socket
 import time
@@ -177,8 +178,11 @@ def target() -> Iterator[Callable[[bytes], int]]:
     """A server with a small model; asked a request, it gives the status, or 0 where it closed the connection."""
     from in_process import listening_service
 
+    log = _Log(logging.ERROR)
     with listening_service({"first": _predictor()}, header_seconds=0.2, body_seconds=0.3) as (url, service):
         host, _, port = url.removeprefix("http://").partition(":")
+
+        logging.getLogger("uvicorn.error").addHandler(log)
 
         def ask(data: bytes) -> int:
             began = time.process_time()
@@ -191,9 +195,21 @@ def target() -> Iterator[Callable[[bytes], int]]:
             while service.taken or service.held:
                 assert time.monotonic() < end, "something stays taken"
                 time.sleep(0.005)
+            assert not log.lines, log.lines.pop()
             return status
 
         yield ask
+
+
+class _Log(logging.Handler):
+    """Errors that the server logged, with their tracebacks."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record)[-600:])
 
 
 def _predictor() -> Predictor:
@@ -223,7 +239,7 @@ def _exchange(host: str, port: int, data: bytes) -> tuple[int, bytes]:
             pass
     received = re.sub(rb"^HTTP/1.1 100 Continue\r\n\r\n", b"", received)
     head, _, body = received.partition(b"\r\n\r\n")
-    length = re.search(rb"content-length: (\d+)", head)
+    length = None if data.startswith(b"HEAD ") else re.search(rb"content-length: (\d+)", head)
     return (int(head.split()[1]), body[: int(length[1])] if length else b"") if head else (0, b"")
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import logging
+import os
 import re
 import socket
 import time
@@ -124,6 +127,22 @@ def test_who_says_nothing_is_let_go(sent, served):
 )
 def test_what_is_no_http_is_refused_in_one_line(sent, served):
     assert ask(served, sent) == (400, {"error": "this is no valid HTTP request"})
+
+
+def test_a_client_that_leaves_before_it_is_told_why_is_no_error_of_the_server(served, monkeypatch, caplog):
+    def gone(transport):
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    monkeypatch.setattr(asyncio.selector_events._SelectorSocketTransport, "write_eof", gone)
+    logging.getLogger("uvicorn.error").addHandler(caplog.handler)
+    try:
+        with connected(served) as connection:
+            connection.sendall(HEAD + b"\r\n" + b"\xff\r\n\r\n")
+            assert said(connection)[0] == 200
+            assert said(connection)[0] == 400
+    finally:
+        logging.getLogger("uvicorn.error").removeHandler(caplog.handler)
+    assert caplog.records == []
 
 
 def test_two_hosts_are_refused(served):

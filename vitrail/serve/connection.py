@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -211,7 +212,8 @@ class Connection(HttpToolsProtocol):
     def _say_why(self) -> None:
         self.transport.write(self.refusal)
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            with suppress(OSError):  # the client has left already
+                self.transport.write_eof()
         self._arm(LINGER, self.transport.abort)
 
     def _drop(self, num_bytes: int) -> None:
