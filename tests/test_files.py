@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,20 +61,99 @@ def test_a_folder_appears_with_all_its_files(tmp_path: Path) -> None:
     assert (tmp_path / "folder" / "deep" / "file").read_text() == "content"
 
 
-def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
-    (tmp_path / ".x.tmp").mkdir()
-    (tmp_path / ".x.tmp" / "half").write_text("half")
+def killed_while_writing(folder: Path, program: str) -> None:
+    """Run a program that writes into a folder until it kills itself."""
+    start = f"import os, pathlib, signal\nfrom vitrail import files\nfolder = pathlib.Path({str(folder)!r})\n"
+    ended = subprocess.run([sys.executable, "-c", start + textwrap.dedent(program)])
+    assert ended.returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills")
+def test_what_a_killed_process_left_goes_with_the_next_write_in_the_folder(tmp_path: Path) -> None:
+    killed_while_writing(
+        tmp_path,
+        """
+        with files.replacing(folder / "x") as temporary:
+            temporary.mkdir()
+            (temporary / "half").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+    )
+    assert len(os.listdir(tmp_path)) == 1
+    files.write_text(tmp_path / "another", "whole")
+    assert os.listdir(tmp_path) == ["another"]
+
+
+def test_what_a_process_of_another_machine_has_not_finished_stays_for_a_day(tmp_path: Path) -> None:
+    theirs, old = (tmp_path / f".x.0123abcd-{number}-0.tmp" for number in (1, 2))
+    foreign = tmp_path / ".notes.tmp"  # not ours
+    for path in (theirs, old, foreign):
+        path.write_text("half")
+    os.utime(old, (1, 1))
     files.write_text(tmp_path / "x", "whole")
+    assert sorted(os.listdir(tmp_path)) == sorted([foreign.name, theirs.name, "x"])
+
+
+def test_several_may_write_one_path_and_it_is_always_what_one_of_them_wrote(tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        with files.replacing(tmp_path / "x", durable=False) as temporary, temporary.open("w") as file:
+            for _ in range(50):
+                file.write(str(number) * 1000)
+                file.flush()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, [n % 8 for n in range(80)]))
+    text = (tmp_path / "x").read_text()
+    assert len(text) == 50_000
+    assert len(set(text)) == 1
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_new_files_never_take_the_place_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: files.write_new(tmp_path / "a.png", b"%d" % n), range(20)))
+    assert sorted(each.name for each in found) == sorted(["a.png", *(f"a-{n}.png" for n in range(2, 21))])
+    assert [each.read_bytes() for each in found] == [b"%d" % n for n in range(20)]
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert files.write_new(tmp_path / "a.png", b"x").name == "a-21.png"
+    assert len(os.listdir(tmp_path)) == 21
+
+
+def test_files_are_placed_together_or_not_at_all(tmp_path: Path) -> None:
+    with files.placing(tmp_path / "m.xml") as file:
+        file.write_text("graph")
+        file.with_suffix(".bin").write_text("weights")
+        assert not os.listdir(tmp_path)[0].endswith(("xml", "bin"))
+    assert sorted(os.listdir(tmp_path)) == ["m.bin", "m.xml"]
+
+    def place() -> None:
+        with files.placing(tmp_path / "n.xml") as file:
+            for name in ("n.aaa", "n.bin", "n.xml"):
+                file.with_name(name).write_text("new")
+            (tmp_path / "n.bin").write_text("was here")  # meanwhile
+
+    with pytest.raises(UserError, match=r"n\.bin is there already"):
+        place()
+    assert sorted(os.listdir(tmp_path)) == ["m.bin", "m.xml", "n.bin"]
+    assert (tmp_path / "n.bin").read_text() == "was here"
+
+
+def test_the_longest_names_are_written_too(tmp_path: Path) -> None:
+    files.write_text(tmp_path / ("图" * 84), "text")
+    assert len(os.listdir(tmp_path)) == 1
 
 
 def test_the_disk_has_it_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     sync, replace = files.sync, os.replace
-    monkeypatch.setattr(files, "sync", lambda path: (order.append(f"sync {path.name}"), sync(path)))
+    monkeypatch.setattr(files, "sync", lambda path: (order.append(f"sync {path.name[:3]}"), sync(path)))
     monkeypatch.setattr(os, "replace", lambda a, b: (order.append("rename"), replace(a, b)))
     files.write_text(tmp_path / "x", "text")
-    assert order == ["sync .x.tmp", "rename", f"sync {tmp_path.name}"]
+    assert order == ["sync .x.", "rename", f"sync {tmp_path.name[:3]}"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, "\xff"])

@@ -150,9 +150,9 @@ def save(value: object, path: str | Path) -> None:
     path = Path(path)
     data = to_dict(value)
     if path.suffix == ".json":
-        path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        files.write_json(path, data)
     else:
-        path.write_text(dump(data), encoding="utf-8")
+        files.write_text(path, dump(data))
 
 
 def dump(data: dict[str, Any], *, short: bool = False) -> str:

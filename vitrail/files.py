@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import glob
+import itertools
 import json
 import os
+import platform
+import re
 import shutil
 import stat
 import threading
+import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +23,11 @@ from vitrail.errors import UserError
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 """The error numbers of a full disk, a full quota, and a file beyond its limit."""
+ABANDONED = 24 * 3600  # seconds after which what another machine has not finished is taken for litter
 _ONE_READER = threading.Lock()
+_UNFINISHED = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-\d+\.tmp", re.DOTALL)
+_numbers = itertools.count()
+_swept: set[tuple[int, str]] = set()  # process and folder
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 """A value that JSON can hold."""
@@ -49,7 +58,9 @@ def replacing(path: str | Path, *, size: int = 0, durable: bool = True) -> Itera
     """Yield a temporary sibling of ``path`` to write a file or a folder at; it is renamed to ``path`` on success.
 
     The data is synced to disk before the rename and the parent folder after it, so a power failure leaves the old
-    content or the new one. A failure removes the temporary. A folder must not exist yet.
+    content or the new one. A failure removes the temporary; that of a killed process goes with the next file that is
+    written there. Several processes may write the same path: it has what one of them wrote, whole. A folder must not
+    exist yet.
 
     Args:
         size: bytes about to be written, named in the error.
@@ -60,26 +71,130 @@ def replacing(path: str | Path, *, size: int = 0, durable: bool = True) -> Itera
         UserError: the disk is full or failing, or the path is not writable.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove(temporary)
+    with _unfinished(path, size) as temporary:
         yield temporary
-        for written in [*temporary.rglob("*"), temporary]:
-            _open_to_others(written)
-            if durable:
-                sync(written)
+        _complete(temporary, durable)
         os.replace(temporary, path)
         if durable:
             sync(path.parent)
+
+
+@contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """Yield a file of that name in a folder of its own; what is there in the end gets beside ``path``, itself last.
+
+    Raises:
+        UserError: as :func:`replacing`, or one of these files is there already.
+    """
+    with _unfinished(path) as folder:
+        folder.mkdir()
+        yield folder / path.name
+        _complete(folder, durable=True)
+        placed = list[Path]()
+        try:
+            for part in sorted(folder.iterdir(), key=lambda part: part.name == path.name):
+                require_free(path.parent / part.name)
+                os.replace(part, path.parent / part.name)
+                placed.append(path.parent / part.name)
+        except BaseException:
+            for part in placed:
+                remove(part)
+            raise
+        folder.rmdir()
+        sync(path.parent)
+
+
+def write_new(path: Path, data: bytes) -> Path:
+    """Write a file of this name, or name-2 and so on where there is one; returns its path. Errors as in
+    :func:`replacing`."""
+    with _unfinished(path, len(data)) as temporary:
+        temporary.write_bytes(data)
+        _complete(temporary, durable=False)
+        for number in itertools.count(1):
+            place = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+            with suppress(FileExistsError):
+                _rename_to_free(temporary, place)
+                break
+    return place
+
+
+def require_free(path: Path) -> None:
+    """Is there no such file yet?
+
+    Raises:
+        UserError: there is.
+    """
+    if os.path.lexists(path):
+        raise UserError(f"{path} is there already; name another file or remove it")
+
+
+@contextmanager
+def _unfinished(path: Path, size: int = 0) -> Iterator[Path]:
+    """A name beside ``path`` that nobody else has, and nothing under it in the end; errors as :func:`replacing`."""
+    name = f".{path.name[:50]}.{_machine()}-{os.getpid()}-{next(_numbers)}.tmp"
+    temporary = path.with_name(name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        remove(temporary)  # of a process that had this one's number
+        yield temporary
     except OSError as error:
-        remove(temporary)
         amount = f" ({size:,} bytes)" if size else ""
         reason = error.strerror or str(error)
         raise UserError(f"cannot write {path}{amount}: {reason}; free some space or choose another place") from error
-    except BaseException:
-        remove(temporary)
+    finally:
+        with suppress(OSError):
+            remove(temporary)
+
+
+def _complete(temporary: Path, durable: bool) -> None:
+    """What was written gets the permissions of new files, and is on disk if it must."""
+    for written in [*temporary.rglob("*"), temporary]:
+        _open_to_others(written)
+        if durable:
+            sync(written)
+
+
+def _rename_to_free(temporary: Path, path: Path) -> None:
+    """Raises FileExistsError: there is such a file."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
         raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.rename(temporary, path)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes have left unfinished in a folder, which is looked through once by a process."""
+    if (key := (os.getpid(), str(folder))) in _swept:
+        return
+    _swept.add(key)
+    with os.scandir(folder) as entries:
+        found = [(_UNFINISHED.fullmatch(entry.name), entry) for entry in entries if entry.name.endswith(".tmp")]
+    for match, entry in found:
+        with suppress(OSError):  # another process removes it, too
+            if match is not None and _is_abandoned(match, entry):
+                remove(Path(entry.path))
+
+
+def _is_abandoned(name: re.Match[str], entry: os.DirEntry[str]) -> bool:
+    if name["machine"] == _machine() and os.name == "posix":
+        try:
+            os.kill(int(name["process"]), 0)
+        except ProcessLookupError:
+            return True
+        except (OSError, OverflowError):
+            return False
+        return False
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED
+
+
+def _machine() -> str:
+    """8 hexadecimal digits: processes of the same machine (or container) know whether each other runs."""
+    return f"{zlib.crc32(platform.node().encode('utf-8', 'surrogateescape')):08x}"
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -112,15 +227,24 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def append(path: str | Path, text: str) -> None:
-    """Append to a text file that is not a symbolic link.
+    """Append to a text file that is not a symbolic link: all of the text, or nothing.
 
     Raises:
         UserError: it is a link, or cannot be written.
     """
+    rest, new = text.encode("utf-8", "surrogateescape"), not os.path.lexists(path)
     try:
-        with open(path, "a", encoding="utf-8", errors="surrogateescape", opener=no_link) as file:
-            file.write(text)
+        with open(path, "ab", buffering=0, opener=no_link) as file:
+            before = os.fstat(file.fileno()).st_size
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                file.truncate(before)
+                raise
     except OSError as error:
+        if new and error.errno in NO_ROOM:
+            remove(Path(path))
         remedy = "free some space" if error.errno in NO_ROOM else "remove it"
         raise UserError(f"cannot write {path}: {error.strerror}; {remedy} or choose another place") from None
 

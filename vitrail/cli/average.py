@@ -39,8 +39,8 @@ def average(
         split: Split that decides which models stay: val, never the one that the result is measured on afterwards.
     """
     from vitrail.console import note, table
-    from vitrail.engines.graph import require_free
     from vitrail.errors import UserError
+    from vitrail.files import require_free
     from vitrail.predictor import load
     from vitrail.report.evaluated import find_split
     from vitrail.report.families import headline

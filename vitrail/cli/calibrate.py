@@ -36,7 +36,7 @@ def calibrate(
     """
     from vitrail.calibration import calibrate as calibrated
     from vitrail.console import note, table
-    from vitrail.engines.graph import require_free
+    from vitrail.files import require_free
     from vitrail.report.evaluated import find_split
     from vitrail.report.families import headline
     from vitrail.terminal.measuring import source_and_folder

@@ -33,8 +33,8 @@ def find_rate(
     """
     from vitrail import files
     from vitrail.console import note
-    from vitrail.engines.graph import require_free
     from vitrail.errors import UserError
+    from vitrail.files import require_free
     from vitrail.report import style
     from vitrail.report.figures.rates import rate_curve
     from vitrail.terminal.training import default_name, requested

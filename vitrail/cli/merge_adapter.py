@@ -33,7 +33,7 @@ def merge_adapter(
         classes: Names for the classes of a head that the adapter brings to weights of another library.
     """
     from vitrail.console import note
-    from vitrail.engines.graph import require_free
+    from vitrail.files import require_free
     from vitrail.lora.peft import merge_adapter as merged
 
     require_free(out)

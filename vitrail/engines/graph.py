@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.engines import DEFAULT_OUTPUTS, Meta, Opened
 from vitrail.engines.program import output_names, trace
 from vitrail.errors import UserError
-from vitrail.files import sync
+from vitrail.files import placing, require_free
 from vitrail.ops.grid import Pair
 from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder, image_encoder
 
@@ -147,22 +145,9 @@ def writing(
     }
     if program.outputs != DEFAULT_OUTPUTS:
         meta["outputs"] = list(program.outputs)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.stem}.", dir=out.parent) as folder:
-            file = Path(folder) / out.name
-            runtime.write(program, file, meta)
-            yield file
-            parts = sorted(Path(folder).iterdir(), key=lambda part: part == file)  # the file itself last
-            for part in parts:
-                require_free(out.parent / part.name)
-                sync(part)
-                os.replace(part, out.parent / part.name)
-            sync(out.parent)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {printable(str(out))}: {error.strerror or error}; free some space or choose another place"
-        ) from error
+    with placing(out) as file:
+        runtime.write(program, file, meta)
+        yield file
 
 
 def _size(meta: Meta) -> Pair | None:
@@ -177,16 +162,6 @@ def _is_size(size: object) -> bool:
 
 def _times(size: Pair) -> str:
     return "×".join(map(str, size))
-
-
-def require_free(path: Path) -> None:
-    """Is there no such file yet?
-
-    Raises:
-        UserError: there is.
-    """
-    if path.exists():
-        raise UserError(f"{printable(str(path))} is there already; name another file or remove it")
 
 
 def _refuse(*_: object) -> NoReturn:

@@ -28,8 +28,9 @@ from vitrail.data.source import Source
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.engines import Engine, FileFormat
 from vitrail.engines.choose import BATCH, measure
-from vitrail.engines.graph import Graph, require_free, writing
+from vitrail.engines.graph import Graph, writing
 from vitrail.errors import UserError
+from vitrail.files import require_free
 from vitrail.int8.noise import worst_first
 from vitrail.int8.scores import Score, accuracy, agreement
 from vitrail.int8.smoothing import smooth

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import glob
 import io
-import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +15,7 @@ from PIL import Image
 from vitrail import fonts
 from vitrail.console import note, printable, warn
 from vitrail.errors import MissingArgument, UserError
-from vitrail.files import literal_first
+from vitrail.files import literal_first, write_new
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,25 +81,13 @@ def save_new(drawing: Image.Image | Figure, path: Path) -> Path:
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}.get(path.suffix.lower())
     if kind is None:
         raise UserError(f"cannot draw {printable(path.name)!r}; name it .png or .jpg")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(1):
-            place = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
-            with suppress(FileExistsError), place.open("xb") as file:
-                try:
-                    if isinstance(drawing, Image.Image):
-                        drawing.save(file, kind, quality=92)
-                    else:
-                        with fonts.named_missing():
-                            drawing.savefig(file, format=kind)
-                    file.flush()
-                except BaseException:
-                    place.unlink(missing_ok=True)  # half a picture
-                    raise
-                break
-    except OSError as error:
-        raise UserError(f"cannot write {printable(str(path))}: {error.strerror}; choose another place") from None
-    return place
+    encoded = io.BytesIO()
+    if isinstance(drawing, Image.Image):
+        drawing.save(encoded, kind, quality=92)
+    else:
+        with fonts.named_missing():
+            drawing.savefig(encoded, format=kind)
+    return write_new(path, encoded.getvalue())
 
 
 def stem_of(name: str) -> str:

@@ -176,8 +176,7 @@ class RunFolder:
             data["bad_files"] = before.get("bad_files", {}) | data["bad_files"]
         files.remove(self.summary)
         files.remove(self.weights("soup"))  # the average of all members, which are trained anew or further
-        with files.replacing(self.config) as temporary:
-            configs.save(run, temporary)
+        configs.save(run, self.config)
         files.write_json(self.path / "env.json", environment())
         files.write_json(self.path / "data.json", data)
         files.append(self.path / "command.txt", shlex.join(sys.argv) + "\n")

@@ -10,13 +10,15 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from vitrail.files import cache_dir
+from vitrail.errors import UserError
+from vitrail.files import cache_dir, replacing
 
 Table = dict[str, np.ndarray]
 VERSION = 1
@@ -113,11 +115,9 @@ def _load(path: Path) -> Table | None:
 
 
 def _save(path: Path, table: Table) -> None:
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            np.savez(file, allow_pickle=False, **table)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # a cache that cannot be written costs time, nothing else
+    with (
+        suppress(UserError),  # a cache that cannot be written costs time, nothing else
+        replacing(path, durable=False) as temporary,
+        open(temporary, "wb") as file,
+    ):
+        np.savez(file, allow_pickle=False, **table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vitrail import files
 from vitrail.errors import UserError
 from vitrail.train.loggers import Row
 
@@ -20,7 +21,7 @@ class Logger:
         identity = known.read_text().strip() if known.exists() else None
         self.mlflow = mlflow
         run = mlflow.start_run(run_id=identity, run_name=None if identity else folder.name)
-        known.write_text(run.info.run_id + "\n")
+        files.write_text(known, run.info.run_id + "\n")
 
     def log(self, row: Row) -> None:
         self.mlflow.log_metrics({name: float(value) for name, value in row.items()}, step=int(row["epoch"]))

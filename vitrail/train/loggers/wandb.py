@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vitrail import files
 from vitrail.errors import UserError
 from vitrail.train.loggers import Row
 
@@ -18,7 +19,7 @@ class Logger:
             raise UserError("the logger 'wandb' needs: pip install 'vitrail[wandb]'") from None
         known = folder / "wandb.id"
         identity = known.read_text().strip() if known.exists() else wandb.util.generate_id()
-        known.write_text(identity + "\n")
+        files.write_text(known, identity + "\n")
         self.run = wandb.init(project="vitrail", name=folder.name, dir=str(folder), id=identity, resume="allow")
 
     def log(self, row: Row) -> None:
