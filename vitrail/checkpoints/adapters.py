@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from torch import Tensor
 from vitrail import files
 from vitrail.checkpoints import hub
 from vitrail.checkpoints.containers import open_tensors, safetensors
+from vitrail.checkpoints.layer_patterns import by_layer
 from vitrail.checkpoints.locate import find_weights
 from vitrail.console import note
 from vitrail.errors import UserError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
+MOST = 1e9  # of α
 UNSUPPORTED = (
     "use_dora",
     "fan_in_fan_out",
@@ -107,11 +109,11 @@ def read(folder: str | Path) -> Adapter:
                 found.setdefault(layer, {})[part[0]] = opened.read(key)
             else:
                 raise UserError(f"{folder / WEIGHTS}: {key} is no adapter of a linear layer; merge it with PEFT")
-    pairs = {}
+    pairs, scale = {}, _Scale(settings, found, folder)
     for layer, pair in found.items():
         if pair.keys() != {"A", "B"} or pair["A"].shape[0] != pair["B"].shape[1]:
             raise UserError(f"{folder / WEIGHTS}: {layer} has no pair of A (r, in) and B (out, r); write it again")
-        pairs[layer] = (pair["A"], pair["B"], _scale(settings, layer, len(pair["A"]), folder))
+        pairs[layer] = (pair["A"], pair["B"], scale(layer, len(pair["A"])))
     base = settings.get("base_model_name_or_path")
     return Adapter(pairs, replaced, base if isinstance(base, str) else None)
 
@@ -177,14 +179,24 @@ def _base(found: Adapter, folder: Path) -> str | Path:
     )
 
 
-def _scale(settings: Mapping[str, Any], layer: str, rank: int, folder: Path) -> float:
-    """α / r of a layer, PEFT's ``get_pattern_key`` and ``scaling``."""
-    patterns = settings.get("alpha_pattern") or {}
-    key = next((key for key in patterns if re.match(rf"(.*\.)?({key})$", layer)), None)
-    alpha = settings.get("lora_alpha") if key is None else patterns[key]
-    if not isinstance(alpha, int | float):
-        raise UserError(f"{folder / CONFIG} has no lora_alpha; write it again")
-    return float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+class _Scale:
+    """α / r of a layer, PEFT's ``scaling``."""
+
+    def __init__(self, settings: Mapping[str, Any], layers: Iterable[str], folder: Path) -> None:
+        patterns = settings.get("alpha_pattern") or {}
+        if not isinstance(patterns, dict):
+            raise UserError(f"{folder / CONFIG} has an alpha_pattern that is no mapping; write it again")
+        try:
+            self.own = by_layer(patterns, layers)
+        except UserError as error:
+            raise UserError(f"{folder / CONFIG}: {error}") from None
+        self.settings, self.folder = settings, folder
+
+    def __call__(self, layer: str, rank: int) -> float:
+        alpha = self.own.get(layer, self.settings.get("lora_alpha"))
+        if not isinstance(alpha, int | float) or not abs(alpha) < MOST or not rank:
+            raise UserError(f"{self.folder / CONFIG} has no lora_alpha that is a number; write it again")
+        return float(alpha) / (math.sqrt(rank) if self.settings.get("use_rslora") else rank)
 
 
 def _in_files(layer: str) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import yaml
 
-from vitrail import registry
+from vitrail import plain_yaml, registry
 from vitrail.checkpoints import parts, pooled, tensors_only
 from vitrail.checkpoints.beside import MAX_JSON, Beside
 from vitrail.checkpoints.description import Description
@@ -34,7 +34,7 @@ from vitrail.checkpoints.rules import Rule
 from vitrail.checkpoints.shapes import LATER, Shapes
 from vitrail.config import from_dict, to_dict
 from vitrail.errors import UserError, did_you_mean
-from vitrail.files import Json
+from vitrail.files import Json, regular
 from vitrail.nn.init import skip_init
 
 SUFFIXES = (".yaml", ".yml")
@@ -145,8 +145,9 @@ def _yaml(file: Path) -> dict[str, Any]:
             raise UserError(f"there is no table {file}; vitrail inspect FILE --draft-names > {file} drafts one")
         if file.stat().st_size > MAX_JSON:
             raise UserError(f"{file} has more than {MAX_JSON:,} bytes; it is no table of names")
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        with open(file, "rb", opener=regular) as stream:
+            content = plain_yaml.parse(stream.read())
+    except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         reason = str(error).splitlines()[0]

@@ -37,7 +37,7 @@ _BOXES: dict[Form, tuple[tuple[str, ...], ...]] = {  # without marks and the wor
 }
 WANTED = ("path", "label", "xmin", "ymin", "xmax", "ymax")
 _CELLS = ("bbox", "box", "bounding_box", "boundingbox")
-_CELL = re.compile(r"[\[(]?\s*[-+.\deE]+(?:\s*[,\s]\s*[-+.\deE]+){3}\s*[\])]?")
+_CELL = re.compile(r"[\[(]?\s*[-+.\deE]+(?:(?:\s*+,\s*+|\s++)[-+.\deE]+){3}\s*[\])]?")
 
 
 class BoxColumns(NamedTuple):

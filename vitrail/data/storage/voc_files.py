@@ -28,7 +28,7 @@ XML_FOLDERS = ("annotations", "annotation", "annots", "xmls", "xml", "labels", "
 IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
 """In lower case, the usual ones first."""
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
-_FLAG = re.compile(r"\s+(-1|0|1)$")
+_FLAG = re.compile(r"(?<!\s)\s+(-1|0|1)$")
 _HEAD = 2000
 
 
