@@ -6,10 +6,15 @@ import difflib
 from collections.abc import Iterable
 
 SHOWN = 20  # maximum number of names in a hint
+LONGEST = 1400  # characters of an error; of more, those in the middle are left out
 
 
 class UserError(ValueError):
     """Something the user wrote or supplied is wrong; the command line prints it as one line and exits with 2."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 400]} … {text[-300:]}"
 
 
 class MissingArgument(UserError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import programs
 from edits import open_tar
 from harness import Files, Target, allowed
 from PIL import Image
@@ -67,6 +68,7 @@ def images() -> Target:
         "a.ppm": _encoded(picture, "PPM"),
         "a.pgm": b"P5\n24 24\n1000\n" + bytes(2 * 576),
         "a.npy": _npy(np.asarray(picture)),
+        **_with_extras(picture),
     }
 
     def use(folder: Path) -> None:
@@ -79,6 +81,52 @@ def images() -> Target:
             read_size(file)
 
     return Target("images", tuple({name: data} for name, data in made.items()), use)
+
+
+def _with_extras(picture: Image.Image) -> dict[str, bytes]:
+    """Formats whose readers are packages of their own: what is not installed is left out."""
+    made: dict[str, bytes] = {}
+    grey = np.asarray(picture.convert("L"))
+    with contextlib.suppress(ImportError):
+        import tifffile
+
+        for name, array, options in (
+            ("float.tif", grey.astype(np.float32), {}),
+            ("tiles.tif", np.asarray(picture), {"tile": (16, 16), "compression": "zlib"}),
+            ("bands.tif", np.moveaxis(np.asarray(picture), 2, 0), {"photometric": "minisblack", "bigtiff": True}),
+        ):
+            buffer = io.BytesIO()
+            tifffile.imwrite(buffer, array, **options)
+            made[name] = buffer.getvalue()
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        buffer = io.BytesIO()
+        pillow_heif.from_pillow(picture).save(buffer)
+        made["a.heic"] = buffer.getvalue()
+    with contextlib.suppress(ImportError):
+        made["a.dcm"] = _dicom(grey)
+    return made
+
+
+def _dicom(grey: np.ndarray) -> bytes:
+    import pydicom
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+    file = Dataset()
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = SecondaryCaptureImageStorage
+    file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = generate_uid()
+    file.Rows, file.Columns = grey.shape
+    file.SamplesPerPixel, file.PhotometricInterpretation, file.NumberOfFrames = 1, "MONOCHROME2", 1
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 12, 11, 0
+    file.RescaleSlope, file.RescaleIntercept, file.WindowCenter, file.WindowWidth = "1", "0", "128", "256"
+    file.PixelData = grey.astype("<u2").tobytes()
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, file, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -97,9 +145,10 @@ def sources() -> Target:
         (name,) = (each.name for each in folder.iterdir())
         inner = [each for each in (folder / name).iterdir() if each.suffix in (".csv", ".npz", ".tar", ".zip")]
         spec = inner[0] if inner else folder / name
+        exclude = str(folder / name / "exclude.txt") if name == "excluding" else None
         for kind in ("auto", "masks") if name in ("coco", "yolo") else ("auto",):
             with allowed():
-                splits = open_source(SourceConfig(spec=str(spec), kind=kind, val_fraction=0))
+                splits = open_source(SourceConfig(spec=str(spec), kind=kind, val_fraction=0, exclude=exclude))
                 for source in dict(splits.items()).values():
                     source.fingerprint()
                     source.counts()
@@ -110,7 +159,9 @@ def sources() -> Target:
                             source.target_kind.read(source.targets, place)
 
     bases = (_coco(), _panoptic(), _yolo(), _voc(), _table(), _arrays(), _shard(), _zip(), _masks())
-    return Target("sources", tuple(bases), use)
+    mask = Image.fromarray(np.eye(8, dtype=np.uint8) * 255)
+    drawn = programs.data_sets(_encoded(_picture(), "PNG"), _encoded(mask, "PNG"))
+    return Target("sources", (*bases, *drawn), use)
 
 
 def _coco() -> Files:

@@ -7,9 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import hostile_programs
+import hostile_sources
 import numpy as np
 import pytest
-from hostile_sources import BAD, REFUSED, TAKEN
+from hostile_sources import BAD
 
 from vitrail.data.inspection.check import check
 from vitrail.data.media.decode import BadImage
@@ -18,6 +20,8 @@ from vitrail.errors import UserError
 from vitrail.ops import polygons, rle
 
 SECONDS, MEMORY = 2.0, 300_000_000
+REFUSED = hostile_sources.REFUSED | hostile_programs.REFUSED
+TAKEN = hostile_sources.TAKEN | hostile_programs.TAKEN
 
 
 @pytest.fixture(autouse=True)

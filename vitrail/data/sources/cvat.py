@@ -6,6 +6,7 @@ split are the splits. Class names are those of the project, in order.
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def _image(file: Path, place: int, element: ElementTree.Element) -> SceneImage:
             if shape.tag == "box":
                 left, top, right, bottom = (float(shape.get(key, "")) for key in ("xtl", "ytl", "xbr", "ybr"))
                 turned = float(shape.get("rotation") or 0)
+                if not math.isfinite(turned):
+                    raise ValueError("no angle")
                 if turned:
                     image.outline(name, [_turned((left, top, right, bottom), turned)])
                 else:
@@ -73,7 +76,7 @@ def _image(file: Path, place: int, element: ElementTree.Element) -> SceneImage:
                 _add_mask(image, name, shape)
             else:
                 image.left_out.append(shape.tag)
-        except ValueError:
+        except (ValueError, OverflowError):
             image.faults.append(f"image {place} has a {shape.tag} of {name!r} that cannot be read")
     return image
 
@@ -92,10 +95,8 @@ def _add_mask(image: SceneImage, name: str, shape: ElementTree.Element) -> None:
     """Run lengths of rows, in the box of the mask; off comes first."""
     left, top, width, height = (int(float(shape.get(key, ""))) for key in ("left", "top", "width", "height"))
     runs = [int(run) for run in shape.get("rle", "").split(",")]
-    if image.size is None or sum(runs) != width * height or min(runs) < 0:
+    most = image.known_size()
+    if sum(runs) != width * height or min(runs) < 0 or not (0 < height <= most[0] and 0 < width <= most[1]):
         raise ValueError("runs of another size")
     part = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
-    canvas = np.zeros(image.size, bool)
-    inside = canvas[top : top + height, left : left + width]
-    inside[:] = part[: inside.shape[0], : inside.shape[1]]
-    image.mask(name, canvas)
+    image.placed_mask(name, part, left, top)

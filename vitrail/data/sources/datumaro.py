@@ -12,7 +12,7 @@ from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.coco_files import annotation_files, whole
 from vitrail.data.storage.json_entries import read_json
 from vitrail.data.storage.json_kinds import files_at, files_of
-from vitrail.data.storage.outlines import shape_fault
+from vitrail.data.storage.outlines import shape_fault, size_fault
 from vitrail.data.storage.scenes import SceneImage, scene_sources
 from vitrail.errors import UserError
 from vitrail.ops import rle
@@ -60,6 +60,9 @@ def _image(file: Path, place: int, item: dict[str, Any], names: tuple[str, ...])
     groups: dict[object, tuple[str, list[list[float]]]] = {}
     entries = item.get("annotations")
     for number, each in enumerate(entries if isinstance(entries, list) else []):
+        if not isinstance(each, dict):
+            image.faults.append(f"item {place} has at annotation {number} no mapping")
+            continue
         kind, label_id = each.get("type"), each.get("label_id")
         if not isinstance(label_id, int) or not 0 <= label_id < len(names):
             image.faults.append(f"item {place} has at annotation {number} the unknown class {label_id!r}")
@@ -69,7 +72,8 @@ def _image(file: Path, place: int, item: dict[str, Any], names: tuple[str, ...])
             image.box(name, *each["bbox"])
         elif kind == "polygon":
             group = f"group {each['group']}" if each.get("group") else number
-            groups.setdefault((group, name), (name, []))[1].append(each.get("points") or [])
+            points = each.get("points")
+            groups.setdefault((group, name), (name, []))[1].append(points if isinstance(points, list) else [])
         elif kind == "mask":
             _add_mask(image, name, each.get("rle"), place)
         else:
@@ -83,7 +87,9 @@ def _add_mask(image: SceneImage, name: str, runs: Any, place: int) -> None:
     fault = shape_fault(runs)
     if fault is None:
         try:
-            size = (int(runs["size"][0]), int(runs["size"][1]))
+            size = (runs["size"][0], runs["size"][1])
+            if reason := size_fault(*size):
+                raise ValueError(reason)
             counts = rle.from_text(runs["counts"]) if isinstance(runs["counts"], str) else runs["counts"]
             mask = rle.decode(counts, size)
         except (ValueError, TypeError) as error:

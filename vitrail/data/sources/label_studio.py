@@ -64,17 +64,17 @@ def _regions(task: dict[str, Any]) -> list[list[dict[str, Any]]]:
     given = task.get("annotations", task.get("completions"))
     if isinstance(given, list):
         kept = [each for each in given if isinstance(each, dict) and not each.get("was_cancelled")]
-        return [[r for r in each.get("result") or [] if isinstance(r, dict)] for each in kept]
+        results = [each.get("result") for each in kept]
+        return [[r for r in result if isinstance(r, dict)] if isinstance(result, list) else [] for result in results]
     lists = [value for value in task.values() if isinstance(value, list) and all(isinstance(v, dict) for v in value)]
     return lists[:1]
 
 
 def _picture(task: dict[str, Any]) -> str:
     data = task.get("data", task)
-    texts = [str(value) for value in data.values() if isinstance(value, str)] if isinstance(data, dict) else []
-    return next(
-        (text for text in texts if text.lower().endswith(SUFFIXES)), data.get("image", texts[0] if texts else "")
-    )
+    texts = {key: value for key, value in data.items() if isinstance(value, str)} if isinstance(data, dict) else {}
+    likely = [text for text in texts.values() if text.lower().endswith(SUFFIXES)]
+    return next(iter([*likely, *([texts["image"]] if "image" in texts else []), *texts.values()]), "")
 
 
 def _add(image: SceneImage, region: dict[str, Any], place: int) -> None:
@@ -104,5 +104,5 @@ def _add(image: SceneImage, region: dict[str, Any], place: int) -> None:
             image.faults.append(f"task {place} has brush strokes of {name!r}; export those as COCO or PNG")
         else:
             image.left_out.append(kind)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         image.faults.append(f"task {place} has a region of {name!r} that is no {kind.removesuffix('labels')}")

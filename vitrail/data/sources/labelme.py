@@ -90,11 +90,9 @@ def _add_mask(image: SceneImage, label: str, shape: dict[str, Any], corners: lis
         found = decode_label(base64.b64decode(str(shape.get("mask")), validate=True)).numbers
     except (BadImage, binascii.Error):
         found = None
-    if found is None or image.size is None:
+    try:
+        if found is None:
+            raise ValueError("no image")
+        image.placed_mask(label, np.asarray(found) > 0, round(corners[0]), round(corners[1]))
+    except ValueError:
         image.faults.append(f"has a mask of {label!r} that cannot be read")
-        return
-    canvas = np.zeros(image.size, bool)
-    top, left = round(corners[1]), round(corners[0])
-    part = canvas[top : top + found.shape[0], left : left + found.shape[1]]
-    part[:] = found[: part.shape[0], : part.shape[1]] > 0
-    image.mask(label, canvas)

@@ -72,7 +72,7 @@ def _regions(entry: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _class_attribute(regions: list[dict[str, Any]], file: Path) -> str | None:
     """The attribute that names classes; None where regions have none."""
-    keys = {key for region in regions for key in (region.get("region_attributes") or {})}
+    keys = {key for region in regions for key in _attributes(region)}
     if len(keys) < 2:
         return next(iter(keys), None)
     if chosen := next((key for name in CLASS_ATTRIBUTES for key in sorted(keys) if key.lower() == name), None):
@@ -82,10 +82,15 @@ def _class_attribute(regions: list[dict[str, Any]], file: Path) -> str | None:
     )
 
 
+def _attributes(region: dict[str, Any]) -> dict[str, Any]:
+    found = region.get("region_attributes")
+    return found if isinstance(found, dict) else {}
+
+
 def _label(region: dict[str, Any], attribute: str | None) -> str | None:
     if attribute is None:
         return ONLY
-    value = (region.get("region_attributes") or {}).get(attribute)
+    value = _attributes(region).get(attribute)
     if isinstance(value, dict):  # of a check box
         value = next((key for key, on in value.items() if on), None)
     return str(value).strip() or None if value is not None else None
@@ -96,7 +101,8 @@ def _add(image: SceneImage, label: str, shape: dict[str, Any]) -> None:
     if kind == "rect":
         image.box(label, *(shape.get(key) for key in ("x", "y", "width", "height")))
     elif kind in ("polygon", "polyline") and isinstance(shape.get("all_points_x"), list):
-        pairs = zip(shape["all_points_x"], shape.get("all_points_y") or [], strict=False)
+        down = shape.get("all_points_y")
+        pairs = zip(shape["all_points_x"], down if isinstance(down, list) else [], strict=False)
         image.outline(label, [[value for pair in pairs for value in pair]])
     elif kind == "circle":
         image.ellipse(label, shape.get("cx"), shape.get("cy"), shape.get("r"), shape.get("r"))

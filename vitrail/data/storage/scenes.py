@@ -82,6 +82,27 @@ class SceneImage:
         shape = RunLengths(size=[*mask.shape], counts=rle.to_text(rle.encode(mask)))
         self.objects.append(SceneObject(name, (left, top, right, bottom), shape))
 
+    def placed_mask(self, name: str, mask: np.ndarray, left: int, top: int) -> None:
+        """Add an object by the pixels of a part of the image, bool (h, w); those beyond the image are left out.
+
+        Raises:
+            ValueError: the image has no size that is known and allowed.
+        """
+        height, width = self.known_size()
+        mask = mask[max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
+        top, left = max(top, 0), max(left, 0)
+        (first, last), (begin, end) = (_extent(np.asarray(mask.any(axis=axis))) for axis in (1, 0))
+        shape = RunLengths(
+            size=[height, width], counts=rle.to_text(rle.encode_placed(mask, (top, left), (height, width)))
+        )
+        self.objects.append(SceneObject(name, (left + begin, top + first, left + end, top + last), shape))
+
+    def known_size(self) -> tuple[int, int]:
+        """(height, width). Raises ValueError: not said, or more pixels than allowed."""
+        if self.size is None or (fault := size_fault(*self.size)):
+            raise ValueError("an image without size" if self.size is None else fault)
+        return self.size
+
     def ellipse(self, name: str, x: Any, y: Any, radius_x: Any, radius_y: Any) -> None:
         """Add an object by its centre and radii."""
         if not finite([x, y, radius_x, radius_y]):
