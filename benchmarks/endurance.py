@@ -101,7 +101,7 @@ def killed(weights: Path, log: Path, pool: multiprocessing.pool.Pool) -> tuple[C
     try:
         posting = pool.apply_async(clients, (address, 12))
         time.sleep(SECONDS)
-        (model,) = [pid for pid in family(server.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        (model,) = [pid for pid in family(server.pid) if "vitrail models" in Path(f"/proc/{pid}/comm").read_text()]
         os.kill(model, signal.SIGKILL)
         began = time.monotonic()
         time.sleep(0.3)

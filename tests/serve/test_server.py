@@ -66,7 +66,8 @@ class Server:
         return self.client.get("/readyz").status_code == 200
 
     def model_process(self):
-        (pid,) = [pid for pid in children(self.process.pid) if b"spawn_main" in commandline(pid)]
+        below = [pid for child in children(self.process.pid) for pid in children(child)]
+        (pid,) = [pid for pid in below if Path(f"/proc/{pid}/comm").read_text().strip() == "vitrail models"]
         return pid
 
 
@@ -89,10 +90,6 @@ def children(pid):
         if int(parent) == pid and state != "Z":
             found.append(int(stat.parent.name))
     return found
-
-
-def commandline(pid):
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @contextmanager
@@ -314,6 +311,7 @@ def test_sigterm_loses_no_accepted_request(weights, tmp_path, png):
             pool.submit(watch)
             time.sleep(0.6)
             helpers = children(server.process.pid)
+            forked = [pid for helper in helpers for pid in children(helper)]
             signalled = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(30) == 0, server.log.read_text()
@@ -323,8 +321,9 @@ def test_sigterm_loses_no_accepted_request(weights, tmp_path, png):
         assert any(begun > signalled and answer == 200 for begun, answer in sent), "it listened a moment longer"
         assert {status for _, ended, status in health if ended < signalled} == {200}
         assert {status for begun, _, status in health if begun > signalled + 0.2} == {503}
-        assert len(helpers) == 3, "the models' process, the one that forks readers, and multiprocessing's own"
-        wait_for(lambda: not [pid for pid in helpers if Path(f"/proc/{pid}").exists()], 10)
+        assert len(helpers) == 2, "the one that forks the others, and multiprocessing's own"
+        assert len(forked) == 3, "the models' process, and those that read"
+        wait_for(lambda: not [pid for pid in helpers + forked if Path(f"/proc/{pid}").exists()], 10)
 
 
 def post_alone(server, image):

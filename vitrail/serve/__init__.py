@@ -41,7 +41,7 @@ def app(
 ) -> FastAPI:
     """The ASGI application, for a server of your own; it starts and ends the models' process.
 
-    The process is spawned, so the program that calls this needs an ``if __name__ == "__main__"``.
+    The process imports the program that calls this, which needs an ``if __name__ == "__main__"``.
 
     Args:
         models: run folders, weights files or ``hf://`` addresses, also as ``name=path``; or path by name.

@@ -1,14 +1,12 @@
 """Processes that read what clients send, so that no body can hold up, crash or outlive the server.
 
 Each takes one call at a time and a limited time for it; one that exceeds its time is killed and replaced, and so is one
-that crashes. They are forked from a process that has imported :mod:`vitrail.serve.reading` and has no threads, where
-the system can (``forkserver``), so a replacement is there within some hundredths of a second.
+that crashes (:mod:`vitrail.serve.processes` says how fast).
 """
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import signal
 import traceback
 from collections.abc import Callable
@@ -16,13 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, cast
+from typing import TypeVar, TypeVarTuple, cast
 
 from vitrail.errors import UserError
+from vitrail.serve.processes import context, show_name
 from vitrail.serve.refusals import Refused
-
-if TYPE_CHECKING:
-    from multiprocessing.context import ForkServerContext, SpawnContext
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -90,9 +86,9 @@ class _Reader:
             return
         self.kill()
         self._closed = False
-        context = _context()
-        self._pipe, theirs = context.Pipe()
-        process = context.Process(target=read_on, args=(theirs, self.seconds), daemon=True, name="vitrail reader")
+        where = context()
+        self._pipe, theirs = where.Pipe()
+        process = where.Process(target=read_on, args=(theirs, self.seconds), daemon=True, name="vitrail reader")
         process.start()
         theirs.close()
         self._process = process
@@ -139,14 +135,6 @@ class _Reader:
         return Refused(422, "it could not be read: its decoder crashed", "crashed decoder")
 
 
-def _context() -> ForkServerContext | SpawnContext:
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vitrail.serve.reading"])
-    return context
-
-
 _PROCESSOR_TIME = int(getattr(signal, "SIGPROF", 0))
 
 
@@ -159,6 +147,7 @@ def read_on(pipe: Connection, seconds: float) -> None:
 
     import vitrail.serve.reading  # noqa: F401  before the first call, whose time is limited
 
+    show_name()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the server ends this process once all requests are completed
     torch.set_num_threads(1)

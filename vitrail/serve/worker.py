@@ -7,7 +7,6 @@ requests then fail immediately with :class:`WorkerLost`. It ends with its parent
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import signal
 import traceback
 from collections import deque
@@ -31,6 +30,7 @@ from vitrail.explain import methods_for
 from vitrail.predictions import Prediction, SpatialPrediction
 from vitrail.serve.jobs import Job
 from vitrail.serve.jobs.merge import predict_if_trained
+from vitrail.serve.processes import context, show_name
 from vitrail.trainable import image_encoder
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def arrays(prediction: Prediction) -> dict[str, np.ndarray]:
 def work(pipe: Connection, models: Mapping[str, str], load: Load) -> None:
     """The main function of the process: load the models, send their descriptions, then compute batches in order until
     None is received."""
+    show_name()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the server ends this process once all requests are completed
     with suppress(EOFError, OSError):  # the server is gone
@@ -182,7 +183,7 @@ class Worker:
         self.models, self.load, self.seconds = dict(models), load, seconds
         self.up, self.restarts = False, 0
         self.served: dict[str, ServedModel] = {}
-        self._context = multiprocessing.get_context("spawn")
+        self._context = context()
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._clock: asyncio.TimerHandle | None = None  # of the first one
         self._sender, self._receiver = ThreadPoolExecutor(1), ThreadPoolExecutor(1)  # pipes block
