@@ -304,6 +304,7 @@ def runs() -> Target:
     from vitrail.report.run_reader import RunReader
     from vitrail.train import state
     from vitrail.train.folder import RunFolder
+    from vitrail.train.loggers import csv as metrics
 
     base = _finished_run()
 
@@ -313,6 +314,7 @@ def runs() -> Target:
             lambda: own.run(),
             lambda: own.read_summary(),
             lambda: own.reconcile(own.run(), extend=True),
+            lambda: metrics.read(folder / "run" / "metrics.csv"),
             lambda: reader.data,
             lambda: reader.history,
             lambda: reader.summary,

@@ -29,7 +29,7 @@ def exclude(found: Mapping[str, Source], file: Path) -> dict[str, Source]:
         UserError: the file cannot be read, has no such column, or no name is of a sample.
     """
     names = read_names(file)
-    known = names | {os.path.realpath(name) for name in names}
+    known = names | {_real(name) for name in names}
     kept, dropped = {}, 0
     for split, source in found.items():
         out = np.array([_is_named(source.name(index), known) for index in range(len(source))], bool)
@@ -50,11 +50,21 @@ def read_names(file: Path) -> set[str]:
     if file.suffix.lower() != ".csv":
         return {line.strip() for line in text.splitlines() if line.strip()}
     rows = csv.DictReader(io.StringIO(text))
-    column = next((name for name in COLUMNS if name in (rows.fieldnames or ())), None)
-    if column is None:
-        raise UserError(f"{file} has no column {COLUMNS[0]!r}; name the column of images so")
-    return {row[column].strip() for row in rows if row[column]}
+    try:
+        column = next((name for name in COLUMNS if name in (rows.fieldnames or ())), None)
+        if column is None:
+            raise UserError(f"{file} has no column {COLUMNS[0]!r}; name the column of images so")
+        return {row[column].strip() for row in rows if row[column]}
+    except csv.Error as error:
+        raise UserError(f"{file} is no table: {error}; write it again") from None
 
 
 def _is_named(name: str, known: set[str]) -> bool:
-    return name in known or os.path.realpath(name) in known
+    return name in known or _real(name) in known
+
+
+def _real(name: str) -> str:
+    try:
+        return os.path.realpath(name)
+    except ValueError:  # of what is no path
+        return name

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def _remove_old(folder: Path) -> None:
 
 
 def _states(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[0-9]*") if path.name.isdigit())
+    return sorted(path for path in folder.glob("[0-9]*") if re.fullmatch("[0-9]{8,18}", path.name))
 
 
 def _tensors(state: TrainState) -> dict[str, Tensor]:

@@ -6,9 +6,11 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from vitrail.checkpoints.shapes import Shapes
 
+MOST_NUMBERS = 8  # in the name of a tensor, of which one is its block's
 _PARTED = re.compile(r"^(?P<path>.*?)[._]?(?P<part>weight|bias)$")
 
 
@@ -73,7 +75,7 @@ def blocks(shapes: Shapes) -> Blocks | None:
     """The largest group of parts that are numbered and alike; None: there is none with attention and an MLP."""
     groups: dict[str, dict[int, dict[str, tuple[int, ...]]]] = defaultdict(lambda: defaultdict(dict))
     for name, shape in shapes.items():
-        for number in re.finditer(r"(?:^|(?<=\.))(\d+)\.", name):
+        for number in islice(re.finditer(r"(?:^|(?<=\.))([0-9]{1,9})\.", name), MOST_NUMBERS):
             groups[name[: number.start()]][int(number[1])][name[number.end() :]] = shape
     found = []
     for prefix, members in groups.items():

@@ -63,7 +63,12 @@ def norms(found: Sequence[Layer], assigned: Assignment) -> Matched | None:
 
 def in_order(found: Iterable[Layer]) -> list[Layer]:
     """By the numbers in their names, then by the names."""
-    return sorted(found, key=lambda layer: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", layer.path)])
+    return sorted(found, key=lambda layer: _numbered(layer.path))
+
+
+def _numbered(path: str) -> list[tuple[int, str]]:
+    """A path by whose value numbers in it count as such, however long."""
+    return [(len(p.lstrip("0")), p) if place % 2 else (0, p) for place, p in enumerate(re.split(r"([0-9]+)", path))]
 
 
 def _fitting(found: Sequence[Layer], dim: int) -> Iterator[Assignment]:
@@ -108,5 +113,5 @@ def _is_first(path: str) -> int:
 
 
 def _natural(first: str, second: str) -> int:
-    keys = [[int(p) if p.isdigit() else p for p in re.split(r"(\d+)", path)] for path in (first, second)]
+    keys = [_numbered(path) for path in (first, second)]
     return (keys[0] > keys[1]) - (keys[0] < keys[1])

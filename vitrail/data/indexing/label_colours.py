@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def colours_beside(folder: Path) -> LabelColours | None:
     names, colours = [name for name, _ in known], [colour for _, colour in known]
     for what, values in (("class", names), ("colour", [",".join(map(str, colour)) for colour in colours])):
         if len(set(values)) < len(values):
-            twice = next(value for value in values if values.count(value) > 1)
+            ((twice, _),) = Counter(values).most_common(1)
             raise UserError(f"{file} has the {what} {twice!r} twice; each class has one colour")
     return LabelColours(file, tuple(names), np.array(colours, np.uint8).reshape(-1, 3))
 
@@ -61,10 +62,13 @@ def _row(line: str) -> tuple[str, tuple[int, ...]] | None:
     elif found := re.fullmatch(r"(\d+)\s+(\d+)\s+(\d+)\s+(.+)", line):
         *colour, name = found.groups()
     else:
-        cells = next(csv.reader([line]))
+        try:
+            cells = next(csv.reader([line]))
+        except csv.Error:  # a cell beyond its limit
+            return None
         if len(cells) < 4:
             return None
         name, *colour = (cell.strip() for cell in cells[:4])
-    if not name or not all(part.isdigit() and int(part) < 256 for part in colour):
+    if not name or not all(part.isascii() and part.isdigit() and len(part) <= 3 and int(part) < 256 for part in colour):
         return None
     return name.strip(), tuple(map(int, colour))

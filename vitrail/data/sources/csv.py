@@ -198,7 +198,7 @@ def _raw(parts: dict[str, _Table], config: SourceConfig) -> dict[str, Raw]:
     names = next(iter(parts.values())).label_columns if parts else ()
     if len(names) > 1:
         for split, table in parts.items():
-            texts = [_digits(each) for each in zip(*table.cells, strict=True)]
+            texts = [_digits([cells[place] for cells in table.cells]) for place in range(len(names))]
             for name, column in zip(names, texts, strict=True):
                 table.expect_numbers(name, column)
             columns = [from_cells(each, None, numeric=True) for each in texts]

@@ -139,7 +139,7 @@ def _lines(file: Path) -> list[str]:
 
 def _names(names: object, file: Path) -> tuple[str, ...]:
     if isinstance(names, dict):
-        numbers = {int(key): name for key, name in names.items() if str(key).isdigit()}
+        numbers = {int(key): name for key, name in names.items() if re.fullmatch("[0-9]{1,9}", str(key))}
         if len(numbers) == len(names) and sorted(numbers) == list(range(len(numbers))):
             names = [numbers[number] for number in range(len(numbers))]
     plain = isinstance(names, list) and not any(isinstance(name, list | dict) for name in names)

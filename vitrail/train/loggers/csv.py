@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from vitrail import files
+from vitrail.errors import UserError
 from vitrail.train.loggers import Row
 
 
@@ -30,11 +31,21 @@ class Logger:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a ``metrics.csv``, without its empty cells; no file, no rows."""
+    """The rows of a ``metrics.csv``, without its empty cells; no file, no rows.
+
+    Raises:
+        UserError: it holds something else.
+    """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {key: int(value) if key in ("epoch", "step") else float(value) for key, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]
+    try:
+        with open(path, newline="", encoding="utf-8", opener=files.regular) as file:
+            rows: list[Row] = [
+                {key: int(value) if key in ("epoch", "step") else float(value) for key, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, TypeError, csv.Error):
+        rows = [{}]
+    if not all("epoch" in row for row in rows):
+        raise UserError(f"{path} holds what is no number, or a row without its epoch; restore or remove it")
+    return rows
