@@ -5,6 +5,8 @@
 # make fuzz   two minutes of hostile files, kills at random moments and requests of every shape
 # make package  sdist and wheel into dist/, the wheel installed into an environment of its own and used
 # make bench  side by side with timm and transformers
+# make lock   resolve publishing/lock.txt anew: the versions that make installs on any system, with their files' hashes
+# LOCKED=1 after any of them installs exactly those; of torch they are the files of the default index, not of another
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,7 +16,15 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 # Tests start Python hundreds of times: without compiled files, which some machines forbid, each compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test docs fuzz clients bench package lint clean
+.PHONY: demo test docs fuzz clients bench package lint lock clean
+
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+ifdef LOCKED
+INSTALL = $(PIP) --require-hashes -r publishing/lock.txt && $(PIP) --no-deps --no-build-isolation -e
+else
+INSTALL = $(PIP) -c constraints.txt -e
+endif
+
 
 demo: .venv/demo
 	rm -rf $(RUN)
@@ -53,14 +63,22 @@ bench: .venv/test
 package: .venv/test
 	$(BIN)/python publishing/check_package.py --dependencies .venv
 
-.venv/demo: pyproject.toml constraints.txt
+lock: .venv/uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/uv/bin/uv pip compile pyproject.toml --extra dev -c constraints.txt \
+		--universal --python-version 3.11 --generate-hashes --no-annotate --upgrade --quiet -o publishing/lock.txt
+
+.venv/uv:
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check uv
+
+.venv/demo: pyproject.toml constraints.txt $(if $(LOCKED),publishing/lock.txt)
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(INSTALL) .
 	touch $@
 
-.venv/test: pyproject.toml constraints.txt
+.venv/test: pyproject.toml constraints.txt $(if $(LOCKED),publishing/lock.txt)
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(INSTALL) ".[dev]"
 	touch $@ .venv/demo
 
 clean:

@@ -1,8 +1,11 @@
-"""Resources of the machine that this process may use: cores and devices."""
+"""What of the machine this process may use: cores and devices, and where its children import from."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +14,26 @@ from vitrail.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+
+SAFE_PATH = "PYTHONSAFEPATH"  # of Python
+
+
+@contextmanager
+def safe_children() -> Iterator[None]:
+    """Processes that start meanwhile import nothing from the working directory, unless this one does, as ``python -m``.
+
+    Without it, those of :mod:`multiprocessing` import a ``socket.py`` that lies there in place of Python's own.
+    """
+    before = os.environ.get(SAFE_PATH)
+    if not {"", os.getcwd()} & {*sys.path}:
+        os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(SAFE_PATH, None)
+        if before is not None:
+            os.environ[SAFE_PATH] = before
 
 
 def num_cores() -> int:

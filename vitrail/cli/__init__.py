@@ -20,6 +20,7 @@ from vitrail import registry
 from vitrail.console import each_note_once, printable
 from vitrail.errors import MissingArgument, UserError, did_you_mean
 from vitrail.files import NO_ROOM
+from vitrail.machine import safe_children
 from vitrail.terminal.options import MAX_PIXELS_VARIABLE
 from vitrail.version import __version__
 
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a class name that the terminal's encoding lacks
     tokens = [_stdin_path(token) for token in (sys.argv[1:] if arguments is None else arguments)]
     try:
-        with each_note_once(), _own_limits():
+        with each_note_once(), _own_limits(), safe_children():
             result = build(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except (UserError, CycloptsError) as error:
