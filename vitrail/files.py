@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import io
 import itertools
 import json
 import os
@@ -116,6 +117,52 @@ def write_new(path: Path, data: bytes) -> Path:
                 _rename_to_free(temporary, place)
                 break
     return place
+
+
+class _Enduring(io.RawIOBase):
+    """Takes whatever is written; the first error is kept."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.file = open(path, "wb")  # noqa: SIM115  closed with this one
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return offset if self.error else self.file.seek(offset, whence)
+
+    def write(self, data: Any) -> int:
+        try:
+            if self.error is None:
+                self.file.write(data)
+        except OSError as error:
+            self.error = error
+        return memoryview(data).nbytes
+
+    def close(self) -> None:
+        super().close()
+        try:
+            self.file.close()
+        except OSError as error:
+            self.error = self.error or error
+
+
+@contextmanager
+def enduring(path: Path) -> Iterator[io.RawIOBase]:
+    """A new file for a library that crashes where a write fails: what failed is raised in the end.
+
+    Raises:
+        OSError: the disk is full or failing.
+    """
+    with _Enduring(path) as file:
+        yield file
+    if file.error is not None:
+        raise file.error
 
 
 def require_free(path: Path) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_disks
 from PIL import Image
+from small_disks import contents, fill
 from tiny import tiny_run
 
 from vitrail import files
@@ -28,35 +27,16 @@ ROOM = (8, 12, 40, 90, 100, 170, 180, 205, 226, 240)  # kB: each ends in another
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB, where the tests may mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(place)]
-    if (
-        sys.platform != "linux"
-        or shutil.which("mount") is None
-        or subprocess.run(mount, capture_output=True).returncode
-    ):
-        pytest.skip("mounting a file system is not allowed here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-def _fill(disk: Path, *, leave: int) -> None:
-    """Leave so many kB."""
-    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize
-    (disk / "filler").write_bytes(bytes(free - leave * 1024))
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+    """A file system of 2 MB."""
+    with small_disks.small_disk(tmp_path / "disk", 2) as place:
+        yield place
 
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize("room", ROOM)
 def test_a_full_disk_ends_a_training_in_one_line_and_it_goes_on(room: int, small_disk: Path, bands: Path) -> None:
     run = tiny_run(bands, epochs=2, save_steps=3)
-    _fill(small_disk, leave=room)
+    fill(small_disk, leave=room)
     with pytest.raises(UserError, match=r"No space left on device.*; free some space") as caught:
         fit(run, small_disk / "run")
     assert "\n" not in str(caught.value)
@@ -67,21 +47,20 @@ def test_a_full_disk_ends_a_training_in_one_line_and_it_goes_on(room: int, small
 
 def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:
     files.write_json(small_disk / "a.json", {"a": 1})
-    _fill(small_disk, leave=8)
-    before = _contents(small_disk)
+    fill(small_disk, leave=8)
+    before = contents(small_disk)
     for write in (
         lambda: files.write_text(small_disk / "a.json", "x" * 100_000),
         lambda: files.append(small_disk / "new.txt", "x" * 100_000),
     ):
         with pytest.raises(UserError, match="free some space"):
             write()
-    (small_disk / "new.txt").unlink()
-    assert _contents(small_disk) == before
+    assert contents(small_disk) == before
 
 
 def test_a_full_cache_costs_time_alone(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITRAIL_CACHE", str(small_disk / "cache"))
-    _fill(small_disk, leave=8)
+    fill(small_disk, leave=8)
     watched = small_disk / "filler"
     os.utime(watched, (1, 1))
     table = cached("full", lambda: ({"a": np.zeros(100_000)}, [os.fsencode(watched)]))
@@ -97,7 +76,7 @@ def test_a_full_disk_is_one_line_in_other_verbs(
     if verb == "evaluate":
         fit(tiny_run(bands, epochs=1), small_disk / "run")
         arguments = ["evaluate", str(small_disk / "run"), "--device", "cpu"]
-    _fill(small_disk, leave=16)
+    fill(small_disk, leave=16)
     capsys.readouterr()
     assert main(arguments) == 2
     (line,) = [each for each in capsys.readouterr().err.splitlines() if "error" in each]

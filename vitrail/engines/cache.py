@@ -69,6 +69,12 @@ def added(key: str) -> Path | None:
     return find(key)
 
 
+def write(file: Path, value: object) -> None:
+    """JSON in an entry; where the disk is full, what it holds is found out again the next time."""
+    with suppress(UserError):
+        files.write_json(file, value)
+
+
 def discard(key: str) -> None:
     """Remove an entry that cannot be read."""
     shutil.rmtree(folder() / key, ignore_errors=True)

@@ -67,18 +67,23 @@ def _opened(
     key = cache_key(task, found) if found is not None else None
     if folder is not None and found is not None and (kept := folder / f"{name}-{found}{runtime.suffix}").is_file():
         return runtime.read(kept, precision), key and f"{name}-of-run-{key}"
-    if key is None:
-        with tempfile.TemporaryDirectory(prefix="vitrail-") as temporary:
-            return _written(Path(temporary), name, runtime, task, preprocess, precision), None
-    key = f"{name}-{key}"
-    if (entry := cache.find(key)) is not None:
+    if key is not None:
+        key = f"{name}-{key}"
+        if (entry := cache.find(key)) is not None:
+            try:
+                return runtime.read(entry / f"model{runtime.suffix}", precision), key
+            except UserError as error:
+                note(f"engine {name}: written again, because {error}")
+                cache.discard(key)
         try:
-            return runtime.read(entry / f"model{runtime.suffix}", precision), key
+            with cache.adding(key) as entry:
+                return _written(entry, name, runtime, task, preprocess, precision), key
         except UserError as error:
-            note(f"engine {name}: written again, because {error}")
-            cache.discard(key)
-    with cache.adding(key) as entry:
-        return _written(entry, name, runtime, task, preprocess, precision), key
+            if not isinstance(error.__cause__, OSError):
+                raise
+            note(f"engine {name}: not kept for the next time, because {error}")
+    with tempfile.TemporaryDirectory(prefix="vitrail-") as temporary:
+        return _written(Path(temporary), name, runtime, task, preprocess, precision), None
 
 
 def _require_agreement(
@@ -97,7 +102,7 @@ def _require_agreement(
     if not errors:
         errors = compare(name, engine, task, preprocess, precision)
         if key is not None and (entry := cache.find(key) or cache.added(key)) is not None:
-            files.write_json(entry / known, errors)
+            cache.write(entry / known, errors)
     require_agreement(name, precision, errors)
 
 
@@ -130,7 +135,7 @@ def _fastest(task: Embedder, preprocess: PreprocessConfig, precision: str, folde
     if key is not None:
         cache.discard(f"auto-{key}")
         with cache.adding(f"auto-{key}") as entry:
-            files.write_json(entry / CHOICE, {"engine": name})
+            cache.write(entry / CHOICE, {"engine": name})
     return started[name]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitrail import files
 from vitrail.engines import FileFormat, Meta, Opened, not_ours
 from vitrail.engines.program import Program, output_names
 
@@ -30,7 +31,8 @@ def is_ours(path: Path) -> bool:
 
 def write(program: Program, path: Path, meta: Meta) -> None:
     """Write the archive with our meta as an extra file."""
-    torch.export.save(program.graph, path, extra_files={KEY: json.dumps(meta, allow_nan=False)})
+    with files.enduring(path) as file:
+        torch.export.save(program.graph, file, extra_files={KEY: json.dumps(meta, allow_nan=False)})
 
 
 def read(path: Path, precision: str) -> Opened:
