@@ -50,6 +50,14 @@ def test_no_floor_allows_a_known_hole(advisory: dict[str, str]) -> None:
         assert floor >= Version(advisory["fixed"]), f"{advisory['id']}: raise the floor of {advisory['package']}"
 
 
+@pytest.mark.parametrize("advisory", ADVISORIES, ids=IDS)
+def test_the_lock_holds_no_known_hole(advisory: dict[str, str]) -> None:
+    name = re.escape(canonicalize_name(advisory["package"]))
+    lock = (ROOT / "publishing/lock.txt").read_text(encoding="utf-8")
+    for locked in re.findall(rf"^{name}==([^ ;\\]+)", lock, re.MULTILINE):
+        assert Version(locked) >= Version(advisory["fixed"]), f"{advisory['id']}: run make lock"
+
+
 def test_entries_are_complete_and_what_is_said_not_to_be_reached_is_not_called() -> None:
     for advisory in ADVISORIES:
         assert advisory.keys() - {"unreached"} == {"package", "id", "fixed"}

@@ -52,7 +52,7 @@ COMMANDS = {
     "convert npz": "convert tanh.safetensors {disk}/m.npz --to google",
     "calibrate": "calibrate run {disk}/c.safetensors pets --split val --device cpu",
     "average": "average run other --out {disk}/a.safetensors",
-    "compress": "compress run pets --split val --out {disk}/smaller --levels 1 --device cpu",
+    "compress": "compress run pets --split train --out {disk}/smaller --levels 1 --device cpu",
     "data export": "data export digits --split test --limit 60 --out {disk}/samples",
     "data convert coco": "data convert scenes {disk}/converted --to coco",
     "data convert voc": "data convert scenes {disk}/converted --to voc",

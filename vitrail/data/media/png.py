@@ -17,9 +17,10 @@ def gate(data: bytes) -> tuple[bytes, bytes]:
     Raises:
         Broken: cut short, a wrong checksum, too many chunks, or too little data for the size that the header claims.
     """
-    position, kept, exif, num_data = 8, [data[:8]], b"", 0
+    position, exif, num_data = 8, b"", 0
     header = b""
     view = memoryview(data)
+    kept = [view[:8]]  # without copies: most files keep all
     number, most = 0, limits.SEGMENTS.value
     while header != b"IEND":
         length, header = struct.unpack(">I4s", data[position : position + 8].ljust(8, b"\0"))
@@ -32,13 +33,13 @@ def gate(data: bytes) -> tuple[bytes, bytes]:
         if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
             raise Broken(f"is damaged: wrong checksum in the PNG's {header.decode('latin-1')} chunk")
         if header in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
-            kept.append(data[position:end])
+            kept.append(view[position:end])
             num_data += length if header == b"IDAT" else 0
         elif header == b"eXIf":
             exif = data[position + 8 : end - 4]
         position = end
-    _check_header(kept[1], num_data, any(chunk[4:8] == b"tRNS" for chunk in kept))
-    return b"".join(kept), exif
+    _check_header(bytes(kept[1]), num_data, any(chunk[4:8] == b"tRNS" for chunk in kept))
+    return data if sum(map(len, kept)) == len(data) else b"".join(kept), exif
 
 
 def header(data: bytes) -> tuple[tuple[int, int], bytes]:
