@@ -1,9 +1,9 @@
-"""A search over settings, with a stand-in for Optuna and with it where it is installed."""
+"""A search over settings, with a stand-in for Optuna and with the real one."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import sys
 
 import pytest
 from tiny import tiny_run
@@ -12,8 +12,6 @@ from vitrail.cli import main
 from vitrail.config import override
 from vitrail.errors import UserError
 from vitrail.train.tuning import Choices, OptunaSearch, Range, Trial, Tuned, space, tune
-
-INSTALLED = importlib.util.find_spec("optuna") is not None
 
 
 class Listed:
@@ -102,16 +100,15 @@ def test_mistakes_are_named_before_training(bands, tmp_path):
     assert not (tmp_path / "search").exists()
 
 
-@pytest.mark.skipif(INSTALLED, reason="Optuna is installed")
 def test_without_optuna_the_command_says_what_to_install(bands, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "optuna", None)
     assert (
         main(["tune", str(bands), "--image-size", "8", "--channels", "1", "--model", "Ti/4", "--batch-size", "8"]) == 2
     )
     assert "pip install 'vitrail[tune]'" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not INSTALLED, reason="needs the extra: pip install 'vitrail[tune]'")
 def test_optuna_finds_the_minimum():
     search = OptunaSearch({"x": Range(-2.0, 2.0), "n": Range(1, 4), "c": Choices(("a", "b"))}, "min", seed=0)
     search.tell({"x": 1.9, "n": 4, "c": "b"}, 10.0)
@@ -121,3 +118,37 @@ def test_optuna_finds_the_minimum():
         found.append(settings["x"] ** 2 + settings["n"] + (settings["c"] == "b"))
         search.tell(settings, found[-1])
     assert min(found) < 1.5
+
+
+def test_a_continued_search_proposes_what_an_uninterrupted_one_does():
+    dimensions = {"x": Range(-2.0, 2.0), "c": Choices(("a", "b"))}
+    whole, parts = (OptunaSearch(dimensions, "min", seed=3) for _ in range(2))
+    told = []
+    for n in range(14):
+        if n in (4, 12):
+            parts = OptunaSearch(dimensions, "min", seed=3)
+            for earlier in told:
+                parts.tell(*earlier)
+        settings = whole.ask()
+        assert parts.ask() == settings
+        told.append((settings, settings["x"] ** 2))
+        whole.tell(*told[-1])
+        parts.tell(*told[-1])
+
+
+def test_the_command_searches_with_optuna_and_continues(bands, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["tune", str(bands), "--image-size", "8", "--channels", "1", "--model", "Ti/4", "--batch-size", "8"]
+    command += ["--epochs", "1", "--name", "search", "--search", "optimizer.lr=1e-5..0.1:log"]
+    command += ["--search", "data.augment=light|plain", "--trials"]
+    assert main([*command, "2"]) == 0
+    first = json.loads((tmp_path / "runs/search/trials.json").read_text())["trials"]
+    assert main([*command, "3"]) == 0
+    trials = json.loads((tmp_path / "runs/search/trials.json").read_text())["trials"]
+    assert trials[:2] == first
+    assert len({trial["settings"]["optimizer.lr"] for trial in trials}) == 3
+    for trial in trials:
+        assert 1e-5 <= trial["settings"]["optimizer.lr"] <= 0.1
+        assert trial["settings"]["data.augment"] in ("light", "plain")
+    best = max(trials, key=lambda trial: trial["value"])
+    assert f"best: {best['folder']}; train with --set optimizer.lr=" in capsys.readouterr().err

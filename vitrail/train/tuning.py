@@ -176,7 +176,7 @@ class OptunaSearch:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.optuna = optuna
         self.distributions = {path: self._distribution(dimension) for path, dimension in dimensions.items()}
-        direction = "maximize" if mode == "max" else "minimize"
+        direction: Literal["maximize", "minimize"] = "maximize" if mode == "max" else "minimize"
         self.study = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=seed))
         self.open: list[tuple[Settings, Any]] = []
 
@@ -187,7 +187,10 @@ class OptunaSearch:
         return dict(trial.params)
 
     def tell(self, settings: Settings, value: float | None) -> None:
-        """Of a proposal, or of a trial of an earlier session."""
+        """Of a proposal, or of a trial of an earlier session, whose draw is repeated: the search goes on as if it had
+        never stopped."""
+        if all(known != settings for known, _ in self.open):
+            self.ask()
         state = self.optuna.trial.TrialState.FAIL if value is None else self.optuna.trial.TrialState.COMPLETE
         for known, trial in self.open:
             if known == settings:
