@@ -105,7 +105,7 @@ def test_what_is_converted_in_strips_is_what_would_be_converted_at_once(monkeypa
     grey16 = Image.fromarray(draw.integers(0, 65536, (37, 23)).astype(np.uint16))
     files = [encoded(rgba, "PNG"), encoded(rgba.quantize(16), "PNG", transparency=3), encoded(grey16, "PNG")]
     at_once = [np.asarray(decode(file)) for file in files]
-    monkeypatch.setattr("vitrail.data.media.decode._STRIP", 100)
+    monkeypatch.setattr("vitrail.data.media.channels.STRIP", 100)
     for whole, file in zip(at_once, files, strict=True):
         assert np.array_equal(np.asarray(decode(file)), whole)
 

@@ -18,30 +18,28 @@ from PIL import Image, ImageChops
 
 from vitrail import console
 from vitrail.data.media import gif, jpeg, limits, netpbm, plugins, png, tiff_gate
+from vitrail.data.media.channels import MODES, Color, four_bands, in_strips, to_channels
 from vitrail.data.media.dicom import dicom_pixels
 from vitrail.data.media.formats import npy_pixels, sniff, webp_size
 from vitrail.data.media.limits import Broken, TooLarge
 from vitrail.data.media.plugins import TURNED, UPRIGHT, Warn, orientation_of
 from vitrail.data.media.reading import DEFAULT, Reading
-from vitrail.data.media.samples import BANDS, has_sixteen, load_sixteen, to_8_bits, warn_of_few_bits
+from vitrail.data.media.samples import has_sixteen, load_sixteen, to_8_bits, warn_of_few_bits
 from vitrail.data.media.tiff import Tags, read_bands, read_tags, with_stated_alpha
 from vitrail.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Color = tuple[int, int, int]
 Sufficient = Callable[[tuple[int, int]], int | None]
 """How long the sides of an image of this (height, width) need be; None: as long as they are."""
 
 _SIDEWAYS = [UPRIGHT[number] for number in TURNED]
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # of a pixel in memory; in all other modes 4
 _CANVASES = 8  # bytes a pixel of the own of the decoders of WebP, AVIF and HEIC, as long as the image is open
 _DICOM_COPIES = 20  # bytes a pixel: in the file's type, twice in 64 bits, and shown
 _DEEP_COPIES = 10  # bytes a sample of 16 bits: two readings, and what is made of them
 _BYTES_A_ROW = 8  # Pillow keeps where each row begins
-_STRIP = 2**18  # pixels that are converted at a time
 
 
 class BadImage(UserError):
@@ -117,7 +115,7 @@ def decode_enough(
             size = pixels.shape[:2]
         else:
             opened, size = _open(data, channels, max_pixels, sufficient, reading, warn)
-        return _to_channels(opened, channels, background), size
+        return to_channels(opened, channels, background), size
     except UserError:
         raise
     except Exception as error:  # hostile bytes make decoders fail in every way there is
@@ -215,7 +213,7 @@ def _open(
         tags = _tiff(data, max_pixels, reading, warn)
         if tags.are_bands:
             pixels = _bands(data, tags, reading, warn)
-            return (_four_bands(pixels) if pixels.shape[2] == 4 else pixels), pixels.shape[:2]
+            return (four_bands(pixels) if pixels.shape[2] == 4 else pixels), pixels.shape[:2]
     elif kind == "JPEG":
         gated = jpeg.gate(data)
         data, exif, adobe = gated.data, gated.exif, gated.adobe
@@ -243,7 +241,7 @@ def _open(
     image = _loaded(image, lambda: plugins.opened(kind, data, reading.page or 0), reading, warn)
     image = _to_8_bits(image, kind, tags, reading, warn)
     if image.mode == "CMYK" and not adobe:  # Pillow takes every CMYK JPEG for an inverted one, as Adobe writes them
-        image = _in_strips(image, ImageChops.invert, "CMYK")
+        image = in_strips(image, ImageChops.invert, "CMYK")
     image = image.transpose(upright) if upright is not None else image
     return image, (factor * image.height, factor * image.width)
 
@@ -293,8 +291,8 @@ def _netpbm(data: bytes, channels: int, max_pixels: int | None) -> np.ndarray:
     head = netpbm.header(data)
     size = head.width, head.height
     limits.check_pixels(size, max_pixels)
-    mode = _MODES[head.channels]
-    other = _bytes(_MODES.get(channels, mode)) if channels != head.channels else 0
+    mode = MODES[head.channels]
+    other = _bytes(MODES.get(channels, mode)) if channels != head.channels else 0
     limits.check_memory(size, len(data) + size[0] * size[1] * (head.channels + _bytes(mode) + other))
     return netpbm.pixels(data, head)
 
@@ -302,7 +300,7 @@ def _netpbm(data: bytes, channels: int, max_pixels: int | None) -> np.ndarray:
 def _needed(image: Image.Image, kind: str, channels: int, *, turned: bool, extra: float) -> int:
     """Bytes that an opened image takes at once: its pixels as stored, beside them as turned or as wanted, and what its
     decoder holds, ``extra`` until it is done."""
-    stored, wanted = _bytes(image.mode), _MODES.get(channels, image.mode)
+    stored, wanted = _bytes(image.mode), MODES.get(channels, image.mode)
     converted = image.mode != wanted or (channels != 4 and image.has_transparency_data)
     copied = turned or kind in ("TIFF", "WEBP", "AVIF", "HEIC")  # of a TIFF, one strip may be all
     beside = max(_bytes(wanted) if converted else 0, stored if copied else 0)
@@ -351,56 +349,8 @@ def _array(pixels: np.ndarray, channels: int, max_pixels: int | None, reading: R
     size = pixels.shape[1], pixels.shape[0]
     stored = pixels.shape[2] if pixels.ndim == 3 else 1
     copied = stored if pixels.dtype != np.uint8 or not pixels.flags.c_contiguous else 0
-    mode, wanted = _MODES.get(stored), _MODES.get(channels)
+    mode, wanted = MODES.get(stored), MODES.get(channels)
     per_pixel = stored if mode is None or wanted is None else _bytes(mode) + (_bytes(wanted) if wanted != mode else 0)
     _check(size, max_pixels, copied + per_pixel)
     pixels = to_8_bits(pixels, reading, warn)
     return pixels if pixels.ndim == 3 else pixels[..., None]
-
-
-def _to_channels(opened: Image.Image | np.ndarray, channels: int, background: Color) -> Image.Image | Tensor:
-    stored = opened.shape[2] if isinstance(opened, np.ndarray) else len(opened.getbands())
-    if isinstance(opened, np.ndarray) and stored == channels == 4:
-        return _four_bands(opened)
-    if isinstance(opened, Image.Image) and opened.mode == BANDS:
-        if channels != 4:
-            raise Broken(
-                f"has 4 bands, of which nothing says that the last is transparency, where {channels} are wanted; "
-                "choose --channels 4, or leave a band out"
-            )
-        return opened
-    if isinstance(opened, np.ndarray) and (stored not in _MODES or channels not in _MODES) and stored == channels:
-        import torch
-
-        return torch.from_numpy(np.array(opened.transpose(2, 0, 1), order="C"))
-    if channels not in _MODES or (isinstance(opened, np.ndarray) and stored not in _MODES):
-        raise Broken(f"has {stored} channels, where {channels} are wanted; choose --channels {stored}")
-    image = Image.fromarray(opened.squeeze(2) if stored == 1 else opened) if isinstance(opened, np.ndarray) else opened
-    mode = _MODES[channels]
-    if mode != "RGBA" and image.has_transparency_data:
-        image = _in_strips(image, lambda part: _composite(part.convert("RGBA"), background), "RGB")
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _four_bands(pixels: np.ndarray) -> Image.Image:
-    """uint8 (H, W, 4) as an image that Pillow resizes band by band, with no regard to transparency."""
-    height, width = pixels.shape[:2]
-    return Image.frombuffer(BANDS, (width, height), np.ascontiguousarray(pixels).tobytes())
-
-
-def _composite(image: Image.Image, background: Color) -> Image.Image:
-    canvas = Image.new("RGB", image.size, background)
-    canvas.paste(image, mask=image)
-    return canvas
-
-
-def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image], mode: str) -> Image.Image:
-    """What a conversion to ``mode`` gives, with no more in memory than the image, the result and a strip."""
-    if image.width * image.height <= _STRIP:
-        return convert(image)
-    result = Image.new(mode, image.size)
-    rows = max(1, _STRIP // image.width)
-    for top in range(0, image.height, rows):
-        box = (0, top, image.width, min(top + rows, image.height))
-        result.paste(convert(image.crop(box)), box)
-    return result
