@@ -102,7 +102,7 @@ def test_track_counts_what_has_no_length(capsys):
     assert sum(console.track(iter(range(4)), "count")) == 6
 
 
-SHOWN = {"loss": 0.51234, "lr": 1e-3, "images_per_second": 123.4, "left": "3 min 20 s"}
+SHOWN = {"loss": 0.51234, "rate": 1e-3, "images/s": 123.4, "left": "3 min 20 s"}
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -111,8 +111,8 @@ def test_a_bar_fits_and_keeps_the_time_left_and_the_loss(width):
     assert len(label) + done + rest + len(text) <= width
     assert "3 min 20 s left" in text, "that of the whole training"
     assert "loss 0.5123" in text
-    assert done + rest >= console.SHORTEST_BAR or "lr" not in text
-    assert ("images_per_second" in text) == (width == 120)
+    assert done + rest >= console.SHORTEST_BAR or "rate" not in text
+    assert ("images/s" in text) == (width == 120)
 
 
 def test_a_bar_is_filled_in_proportion():

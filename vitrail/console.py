@@ -93,7 +93,7 @@ class Progress:
     ::
 
         with Progress("train", total=100) as progress:
-            progress.advance(1, loss=0.3, lr=1e-3)
+            progress.advance(1, loss=0.3, rate=1e-3)
     """
 
     def __init__(self, label: str, total: int | None, *, enabled: bool = True) -> None:
@@ -142,7 +142,7 @@ class Progress:
             self._show_in_cell(shown)
         elif (now := time.monotonic()) - self.last_line >= PLAIN_INTERVAL:
             self.last_line = now
-            text = "  ".join(f"{name} {_short(value)}" for name, value in shown.items())
+            text = "  ".join(_numbers(shown))
             total = f"/{self.total}" if self.total else ""
             note(f"{self.label} {self.done}{total}{self._eta(now)}  {text}".rstrip())
 
@@ -186,7 +186,7 @@ def bar_parts(
     """
     numbers = dict(shown)
     left = str(numbers.pop("left", left))
-    texts = [f"{name} {_short(value)}" for name, value in numbers.items()]
+    texts = _numbers(numbers)
     count = f"{done:,}/{total:,}" if total else f"{done:,}"
     if len(label) > LABEL:
         label = f"{label[: LABEL - 10]}…{label[-9:]}"
@@ -239,6 +239,11 @@ def _escape(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode keeps it
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
+
+
+def _numbers(shown: Mapping[str, object]) -> list[str]:
+    """``class_loss``, 0.25 → ``class loss 0.25``."""
+    return [f"{name.replace('_', ' ')} {_short(value)}" for name, value in shown.items()]
 
 
 def _short(value: object) -> str:

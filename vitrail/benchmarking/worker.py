@@ -113,7 +113,7 @@ class Worker:
 
         measured = measure(self.model, from_dict(SourceConfig, data), split, batch_size=32, progress=False)
         metrics, monitor = measured.evaluation.metrics, self.model.task.monitor or "loss"
-        headline = measured.family.headlines[monitor]
+        headline = measured.evaluation.family.headline(monitor)
         return {"metrics": plain(metrics), "label": headline.label, "shown": headline.show(metrics[monitor])}
 
     def _step(self) -> None:

@@ -43,9 +43,9 @@ def average(
     from vitrail.files import require_free
     from vitrail.predictor import load
     from vitrail.report.evaluated import find_split
-    from vitrail.report.families import headline
     from vitrail.terminal.measuring import source_and_folder
     from vitrail.train.averaging import average as averaged
+    from vitrail.trainable import require_trainable
 
     require_free(out)
     if not weights:
@@ -60,7 +60,7 @@ def average(
         found = {"ingredients": list(result.ingredients), "monitor": result.monitor, "score": result.score}
         print_json(found | {"scores": None if result.scores is None else dict(result.scores), "out": str(out)})
     elif result.scores is not None and result.monitor is not None:
-        shown = headline(type(result.predictor.task), result.monitor)
+        shown = require_trainable(result.predictor.task).metrics().headline(result.monitor)
         rows = [(n, shown.show(v), "yes" if n in result.ingredients else "no") for n, v in result.scores.items()]
         rows.append(("average", shown.show(result.score), ""))
         print(table(("model", f"{shown.label} ({split})", "in the average"), rows))

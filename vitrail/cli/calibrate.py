@@ -38,8 +38,8 @@ def calibrate(
     from vitrail.console import note, table
     from vitrail.files import require_free
     from vitrail.report.evaluated import find_split
-    from vitrail.report.families import headline
     from vitrail.terminal.measuring import source_and_folder
+    from vitrail.trainable import require_trainable
 
     require_free(out)
     config, _ = source_and_folder(run, data, out, "")
@@ -51,8 +51,9 @@ def calibrate(
         print_json(result.to_dict() | {"split": split, "out": str(out)})
     else:
         rows = [("temperature", "1", f"{result.temperature:.4f}")]
+        metrics = require_trainable(predictor.task).metrics()
         for name, value in result.before.items():
-            shown = headline(type(predictor.task), name)
+            shown = metrics.headline(name)
             rows.append((shown.label, shown.show(value), shown.show(result.after[name])))
         print(table((f"{split} ({result.images:,} images)", "before", "after"), rows))
     note(f"written: {out}; measure it on other images: vitrail evaluate {out} DATA --out FOLDER")

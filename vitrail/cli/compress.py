@@ -124,10 +124,9 @@ def _plain(points: list[Point], source: Source, split: str, batch_size: int) -> 
 
 def _table(points: list[Point], monitor: str) -> str:
     from vitrail.compress.curve import curve_table
-    from vitrail.report.families import family_of
     from vitrail.results import Column
 
-    headline = family_of(points[0].evaluation).headlines[monitor]
+    headline = points[0].evaluation.family.headline(monitor)
     metric: Column[Point] = Column(lambda point: headline.show(point.evaluation.metrics[monitor]), headline.label)
     return str(curve_table(points, metric))
 
@@ -161,11 +160,10 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _curve(points: list[Point], models: dict[str, Predictor], note: str) -> Figure:
-    from vitrail.report.families import family_of
     from vitrail.report.figures.tradeoff import tradeoff
 
     monitor = models[points[0].name].task.monitor or "loss"
-    label = family_of(points[0].evaluation).headlines[monitor].label
+    label = points[0].evaluation.family.headline(monitor).label
     scores = [point.evaluation.metrics[monitor] for point in points]
     return tradeoff([point.name for point in points], [point.speedup for point in points], scores, label, note)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -39,6 +40,8 @@ def tune(
     """
     from vitrail.console import note, table
     from vitrail.errors import UserError
+    from vitrail.report.run_reader import RunReader
+    from vitrail.report.training import headline
     from vitrail.terminal.training import RUNS, default_name, requested
     from vitrail.train.tuning import shown
     from vitrail.train.tuning import tune as tuned
@@ -58,8 +61,10 @@ def tune(
         )
     written = {path: text for path, _, text in (each.partition("=") for each in search)} or default
     result = tuned(run, folder, written, num_trials=trials)
-    rows = [(str(trial.folder), f"{trial.value:.4f}", shown(trial.settings)) for trial in result.ranked[:10]]
-    print(table(("trial", result.monitor, "settings"), rows))
+    if result.ranked:
+        line = headline(RunReader(Path(result.ranked[0].folder)), result.monitor)
+        rows = [(trial.folder, line.show(trial.value), shown(trial.settings)) for trial in result.ranked[:10]]
+        print(table(("trial", line.label, "settings"), rows))
     if not result.exit_code:
         note(f"best: {result.best.folder}; train with {shown(result.best.settings)}")
     return result.exit_code

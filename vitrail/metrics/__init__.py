@@ -6,9 +6,10 @@ depend on how the images were batched. What is undefined, such as the R² of a c
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,6 +25,17 @@ ERRORS = {"loss", "ece", "mae", "rmse"}
 """The scalars of which smaller values are better."""
 
 
+class Headline(NamedTuple):
+    """How a scalar is written for people: in the terminal, in plots and in reports."""
+
+    label: str
+    form: str  # of str.format
+
+    def show(self, value: float | None) -> str:
+        """The value as text; a dash if it is undefined."""
+        return "–" if value is None or not math.isfinite(value) else self.form.format(value)
+
+
 class Metrics(ABC):
     """Collects outputs and targets, then computes.
 
@@ -33,13 +45,20 @@ class Metrics(ABC):
     Attributes:
         chosen: the score from which predictions count where they must be counted, where the user names one.
         scalars: the names that :meth:`compute` gives, of which a training can watch one; empty: only the task's.
+        headlines: how those that matter to people are written, in the order of reports.
     """
 
     scalars: ClassVar[tuple[str, ...]] = ()
+    headlines: ClassVar[Mapping[str, Headline]] = {}
     chosen: float | None = None
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
+
+    @classmethod
+    def headline(cls, scalar: str) -> Headline:
+        """How a scalar is written; one without a label by its name."""
+        return cls.headlines.get(scalar, Headline(scalar.replace("_", " "), "{:.4f}"))
 
     def reduce(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> Rows:
         """What an evaluation keeps of outputs for :meth:`update`, an entry per image; by default all of them.

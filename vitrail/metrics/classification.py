@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitrail.metrics import Headline, f1_score, ratio, rows
 from vitrail.metrics import VectorMetrics as Base
-from vitrail.metrics import f1_score, ratio, rows
 from vitrail.ops.ranking import auroc, average_precision, of_each_class
 
 CALIBRATION_BINS = 15
@@ -26,6 +26,17 @@ class Metrics(Base):
     """
 
     scalars = ("loss", "top1", "top5", "precision", "recall", "f1", "auroc", "average_precision", "ece")
+    headlines: ClassVar[dict[str, Headline]] = {
+        "top1": Headline("top-1 accuracy", "{:.2%}"),
+        "top5": Headline("top-5 accuracy", "{:.2%}"),
+        "f1": Headline("macro F1", "{:.4f}"),
+        "precision": Headline("macro precision", "{:.4f}"),
+        "recall": Headline("macro recall", "{:.4f}"),
+        "auroc": Headline("mean AUROC", "{:.4f}"),
+        "average_precision": Headline("mean average precision", "{:.4f}"),
+        "loss": Headline("loss (nats)", "{:.4f}"),
+        "ece": Headline("calibration error", "{:.4f}"),
+    }
 
     def compute(self) -> dict[str, float]:
         logits, targets = self._collected()

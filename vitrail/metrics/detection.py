@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitrail.metrics import Headline, Rows
 from vitrail.metrics import Metrics as Base
-from vitrail.metrics import Rows
 from vitrail.metrics.coco import NAMES, Boxes, coco_scores
 from vitrail.ops.boxes import inside, iou
 from vitrail.ops.detections import EACH_CLASS, Detections, Ranking, ranked
@@ -81,6 +81,13 @@ class Metrics(Base):
     """
 
     scalars: ClassVar[tuple[str, ...]] = (*NAMES, "map_voc")
+    headlines: ClassVar[dict[str, Headline]] = {
+        "ap": Headline("AP, mean of IoU 0.50 … 0.95", "{:.4f}"),
+        "ap50": Headline("AP at IoU 0.50", "{:.4f}"),
+        "ap75": Headline("AP at IoU 0.75", "{:.4f}"),
+        "ar100": Headline("AR of 100 objects", "{:.4f}"),
+        "map_voc": Headline("mAP of Pascal VOC", "{:.4f}"),
+    }
 
     def __init__(self, names: Sequence[str], ranking: Ranking = EACH_CLASS) -> None:
         super().__init__(names)

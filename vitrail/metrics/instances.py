@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
 from torch import Tensor
 
-from vitrail.metrics import Rows
+from vitrail.metrics import Headline, Rows
 from vitrail.metrics.coco import coco_scores
 from vitrail.metrics.detection import Metrics as Base
 from vitrail.ops import boxes, rle
@@ -39,6 +39,11 @@ class Metrics(Base):
     """
 
     scalars = (*Base.scalars, "mask_ap", "mask_ap50", "mask_ap75")
+    headlines: ClassVar[dict[str, Headline]] = {
+        "mask_ap": Headline("AP of masks, mean of IoU 0.50 … 0.95", "{:.4f}"),
+        "mask_ap50": Headline("AP of masks at IoU 0.50", "{:.4f}"),
+        **Base.headlines,
+    }
 
     def __init__(self, names: Sequence[str], ranking: Ranking = EACH_CLASS) -> None:
         super().__init__(names, ranking)

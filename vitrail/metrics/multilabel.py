@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitrail.metrics import Headline, f1_score, ratio, rows
 from vitrail.metrics import VectorMetrics as Base
-from vitrail.metrics import f1_score, ratio, rows
 from vitrail.ops.ranking import auroc, average_precision, of_each_class
 
 
@@ -22,6 +22,16 @@ class Metrics(Base):
     """
 
     scalars = ("loss", "map", "auroc", "precision", "recall", "f1", "f1_micro", "exact")
+    headlines: ClassVar[dict[str, Headline]] = {
+        "map": Headline("mean average precision", "{:.4f}"),
+        "auroc": Headline("mean AUROC", "{:.4f}"),
+        "f1": Headline("macro F1 at 0.5", "{:.4f}"),
+        "f1_micro": Headline("micro F1 at 0.5", "{:.4f}"),
+        "exact": Headline("all labels right", "{:.2%}"),
+        "precision": Headline("macro precision", "{:.4f}"),
+        "recall": Headline("macro recall", "{:.4f}"),
+        "loss": Headline("loss (nats)", "{:.4f}"),
+    }
 
     def compute(self) -> dict[str, float]:
         logits, targets = self._collected()

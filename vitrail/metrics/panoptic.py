@@ -6,13 +6,13 @@ Shapes: K classes, n segments, images of H × W pixels of their own size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor
 
+from vitrail.metrics import Headline, Rows, ratio, rows
 from vitrail.metrics import Metrics as Base
-from vitrail.metrics import Rows, ratio, rows
 from vitrail.ops.mask_outputs import unpack
 from vitrail.ops.panoptic import Found, MergeConfig, merged
 
@@ -52,6 +52,13 @@ class Metrics(Base):
     """
 
     scalars = tuple(f"{name}{group}" for group in ("", "_things", "_stuff") for name in ("pq", "sq", "rq"))
+    headlines: ClassVar[dict[str, Headline]] = {
+        "pq": Headline("panoptic quality", "{:.4f}"),
+        "sq": Headline("mean IoU of matches (SQ)", "{:.4f}"),
+        "rq": Headline("F1 of matching (RQ)", "{:.4f}"),
+        "pq_things": Headline("panoptic quality of things", "{:.4f}"),
+        "pq_stuff": Headline("panoptic quality of stuff", "{:.4f}"),
+    }
 
     def __init__(self, names: Sequence[str], things: Sequence[bool], merging: MergeConfig) -> None:
         super().__init__(names)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from vitrail.metrics import Headline, rows
 from vitrail.metrics import VectorMetrics as Base
-from vitrail.metrics import rows
 
 
 class Metrics(Base):
@@ -23,6 +23,12 @@ class Metrics(Base):
     """
 
     scalars = ("loss", "mae", "rmse", "r2")
+    headlines: ClassVar[dict[str, Headline]] = {
+        "mae": Headline("mean absolute error", "{:.4g}"),
+        "rmse": Headline("root mean squared error", "{:.4g}"),
+        "r2": Headline("R²", "{:.4f}"),
+        "loss": Headline("loss (squared error, scaled)", "{:.4g}"),
+    }
 
     def __init__(self, names: Sequence[str], scale: Sequence[float] | None = None) -> None:
         super().__init__(names)

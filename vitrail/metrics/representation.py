@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from vitrail.metrics import Headline
 from vitrail.metrics import VectorMetrics as Base
 from vitrail.ops.neighbours import vote
 
@@ -19,6 +20,11 @@ class Metrics(Base):
     """Features (B, D); class labels (B,) where there are any, else -1."""
 
     scalars = ("knn", "feature_std", "rank")
+    headlines: ClassVar[dict[str, Headline]] = {
+        "knn": Headline("accuracy of the 20 nearest neighbours", "{:.2%}"),
+        "feature_std": Headline("spread of the features (1: even, 0: collapsed)", "{:.3f}"),
+        "rank": Headline("effective rank of the features", "{:.1f}"),
+    }
 
     def __init__(self) -> None:
         super().__init__(())

@@ -6,14 +6,14 @@ Shapes: B images, K classes; maps int64 (B, H, W), 255 where the truth is unknow
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vitrail.metrics import Headline, Rows, ratio, rows
 from vitrail.metrics import Metrics as Base
-from vitrail.metrics import Rows, ratio, rows
 from vitrail.ops.segmentation_losses import IGNORE
 from vitrail.ops.tiles import blended
 
@@ -33,6 +33,13 @@ class Metrics(Base):
     """
 
     scalars = ("miou", "dice", "pixel_accuracy", "class_accuracy", "boundary_f1")
+    headlines: ClassVar[dict[str, Headline]] = {
+        "miou": Headline("mean IoU", "{:.4f}"),
+        "dice": Headline("mean Dice", "{:.4f}"),
+        "pixel_accuracy": Headline("accuracy of pixels", "{:.2%}"),
+        "class_accuracy": Headline("mean accuracy of classes", "{:.2%}"),
+        "boundary_f1": Headline("F1 of boundaries", "{:.4f}"),
+    }
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)

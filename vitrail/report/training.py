@@ -98,8 +98,12 @@ def monitored(record: RunReader) -> tuple[str | None, Literal["max", "min"]]:
 
 def label_of(record: RunReader, metric: str) -> str:
     """A metric's label."""
-    known = headlines(record)
-    return say(known[metric].label) if metric in known else say(metric.replace("_", " "))
+    return say(headline(record, metric).label)
+
+
+def headline(record: RunReader, metric: str) -> Headline:
+    """How a metric of the run's task is written; one without a label by its name."""
+    return headlines(record).get(metric, Headline(metric.replace("_", " "), "{:.4f}"))
 
 
 def headlines(record: RunReader) -> Mapping[str, Headline]:

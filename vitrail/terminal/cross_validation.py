@@ -21,6 +21,8 @@ def start_folds(data: str | None, options: TrainOptions, folds: int) -> int:
     if options.processes > 1 or options.restarts:
         raise UserError("several processes train one fold at a time; add --fold 1, then --fold 2 and so on")
     from vitrail.console import note, table
+    from vitrail.report.run_reader import RunReader
+    from vitrail.report.training import headline
     from vitrail.train.cross_validation import complete, summarise
 
     folder = new_folder(data, options)
@@ -34,7 +36,8 @@ def start_folds(data: str | None, options: TrainOptions, folds: int) -> int:
             return code
     result = summarise([folder / f"fold-{fold}" for fold in range(1, folds + 1)])
     result.save(folder / "folds.json")
-    rows = [(metric, *row) for metric, row in result.rows().items()]
+    first = RunReader(result.folders[0])
+    rows = [result.row(metric, headline(first, metric)) for metric in result.metrics]
     print(table((f"{folds} folds", "mean", "standard deviation", "95% interval of the mean"), rows))
     note(f"written: {folder / 'folds.json'}")
     return 0

@@ -17,6 +17,7 @@ from statistics import fmean, stdev
 from vitrail import files
 from vitrail.config import override
 from vitrail.errors import UserError
+from vitrail.metrics import Headline
 from vitrail.metrics.confidence import student
 from vitrail.train.folder import RunFolder
 from vitrail.train.loop import fit
@@ -43,16 +44,11 @@ class CrossValidation:
         (Bengio & Grandvalet 2004)."""
         return student(self.metrics[metric])
 
-    def rows(self) -> dict[str, tuple[str, str, str]]:
-        """Mean, standard deviation and interval of each metric, as text."""
-        return {
-            metric: (
-                f"{self.mean(metric):.4f}",
-                f"{self.deviation(metric):.4f}",
-                "{:.4f} to {:.4f}".format(*self.interval(metric)),
-            )
-            for metric in self.metrics
-        }
+    def row(self, metric: str, headline: Headline) -> tuple[str, str, str, str]:
+        """Label, mean, standard deviation and interval of a metric, as text."""
+        low, high = (headline.show(end) for end in self.interval(metric))
+        numbers = headline.show(self.mean(metric)), headline.show(self.deviation(metric))
+        return headline.label, *numbers, f"{low} to {high}"
 
     def save(self, path: Path) -> None:
         """Write all numbers as JSON."""

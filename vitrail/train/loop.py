@@ -23,6 +23,7 @@ from vitrail.train.assemble import TrainContext, assemble
 from vitrail.train.distributed import World, join, unsharded
 from vitrail.train.folder import RunFolder
 from vitrail.train.loggers import Row, open_loggers
+from vitrail.train.monitor import in_words
 from vitrail.train.run import Run
 from vitrail.train.signals import Signals, StopRequested
 from vitrail.train.step import StepOutput, TrainStep
@@ -134,7 +135,8 @@ class Loop:
                 seconds = time.perf_counter() - started
                 speed = {"images_per_second": images / seconds, "seconds": seconds}
                 all_left = duration((self.train_step.num_steps - self.at.step) * seconds / done)
-                progress.advance(1, **self.means(), lr=self.lr(), images_per_second=images / seconds, left=all_left)
+                shown = {**self.means(), "rate": self.lr(), "images/s": images / seconds, "left": all_left}
+                progress.advance(1, **shown)
         self.drain()
         return speed
 
@@ -181,9 +183,7 @@ class Loop:
             logger.log(row)
         if self.world.is_main and self.loader.bad:
             self.context.folder.note_bad({self.loader.source.name(i): why for i, why in self.loader.bad.items()})
-        shown = ("train_loss", "val_loss", f"val_{self.model.monitor}", "lr", "images_per_second")
-        numbers = "  ".join(f"{name} {row[name]:.4g}" for name in shown if name in row)
-        self.say(f"epoch {at.epoch + 1}/{self.run.epochs}  {numbers}")
+        self.say(f"epoch {at.epoch + 1}/{self.run.epochs}  {in_words(row, self.model)}")
         at.epoch, at.step_in_epoch, at.counted, at.sums = at.epoch + 1, 0, 0, {}
         self.save()
 

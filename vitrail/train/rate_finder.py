@@ -116,7 +116,7 @@ def _swept(context: TrainContext, num_steps: int, lowest: float, highest: float,
             losses.append(loss)
             smoothed.append(mean / (1 - SMOOTHING ** (number + 1)))
             best = min(smoothed)
-            bar.advance(1, loss=smoothed[-1], lr=rates[-1])
+            bar.advance(1, loss=smoothed[-1], rate=rates[-1])
             if number >= 10 and smoothed[-1] > best + (DIVERGED - 1) * abs(best):
                 break
     if len(rates) < 10:

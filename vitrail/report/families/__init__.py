@@ -6,14 +6,14 @@ or as the metrics of ours that they extend.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from vitrail import registry
 from vitrail.errors import UserError
+from vitrail.metrics import Headline as Headline
 from vitrail.report.language import say
 
 if TYPE_CHECKING:
@@ -27,17 +27,6 @@ Columns: TypeAlias = dict[str, Sequence[object]]
 """A table by column."""
 Figures: TypeAlias = "dict[str, dict[str, Figure]]"
 """Figures by section and name."""
-
-
-class Headline(NamedTuple):
-    """How a scalar is written."""
-
-    label: str
-    form: str  # of str.format
-
-    def show(self, value: float | None) -> str:
-        """The value as text; a dash if it is undefined."""
-        return "–" if value is None or not math.isfinite(value) else self.form.format(value)
 
 
 @dataclass(frozen=True)
@@ -104,12 +93,6 @@ def family_of(evaluation: Evaluation) -> Family:
             "give their module a FAMILY (vitrail.report.families), or measure with vitrail.evaluate"
         )
     return family
-
-
-def headline(kind: type, metric: str) -> Headline:
-    """How a metric of a class of metrics, or of a task, is written; by its own name where no family says."""
-    family = find(kind)
-    return (family.headlines if family else {}).get(metric, Headline(metric, "{:.4f}"))
 
 
 def find(kind: type) -> Family | None:

@@ -6,22 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitrail.report.families import Caption, Columns, Family, Figures, Headline
+from vitrail.metrics.classification import Metrics
+from vitrail.report.families import Caption, Columns, Family, Figures
 
 if TYPE_CHECKING:
     from vitrail.evaluation import Evaluation
-
-HEADLINES = {
-    "top1": Headline("top-1 accuracy", "{:.2%}"),
-    "top5": Headline("top-5 accuracy", "{:.2%}"),
-    "f1": Headline("macro F1", "{:.4f}"),
-    "precision": Headline("macro precision", "{:.4f}"),
-    "recall": Headline("macro recall", "{:.4f}"),
-    "auroc": Headline("mean AUROC", "{:.4f}"),
-    "average_precision": Headline("mean average precision", "{:.4f}"),
-    "loss": Headline("loss (nats)", "{:.4f}"),
-    "ece": Headline("calibration error", "{:.4f}"),
-}
 
 
 def columns(evaluation: Evaluation) -> Columns:
@@ -89,4 +78,4 @@ def trivial(evaluation: Evaluation) -> list[str]:
     return ["top5"] if len(evaluation.family.names) <= 5 else []
 
 
-FAMILY = Family(HEADLINES, columns, caption, figures, trivial=trivial)
+FAMILY = Family(Metrics.headlines, columns, caption, figures, trivial=trivial)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from vitrail.report.families import Caption, Columns, Family, Figures, Headline
+from vitrail.metrics.detection import Metrics
+from vitrail.report.families import Caption, Columns, Family, Figures
 from vitrail.report.language import say
 
 if TYPE_CHECKING:
@@ -15,13 +16,6 @@ if TYPE_CHECKING:
     from vitrail.metrics.detection import Matched, Metrics
     from vitrail.ops.detections import Detections
 
-HEADLINES = {
-    "ap": Headline("AP, mean of IoU 0.50 … 0.95", "{:.4f}"),
-    "ap50": Headline("AP at IoU 0.50", "{:.4f}"),
-    "ap75": Headline("AP at IoU 0.75", "{:.4f}"),
-    "ar100": Headline("AR of 100 objects", "{:.4f}"),
-    "map_voc": Headline("mAP of Pascal VOC", "{:.4f}"),
-}
 FOUND, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (0, 114, 178)
 HEIGHT = 288  # pixels of a strip
 
@@ -108,4 +102,4 @@ def _places(rows: np.ndarray) -> Any:
     return torch.from_numpy(rows)
 
 
-FAMILY = Family(HEADLINES, columns, caption, figures, drawn)
+FAMILY = Family(Metrics.headlines, columns, caption, figures, drawn)

@@ -7,22 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitrail.report.families import Caption, Columns, Family, Figures, Headline
+from vitrail.metrics.multilabel import Metrics
+from vitrail.report.families import Caption, Columns, Family, Figures
 from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from vitrail.evaluation import Evaluation
-
-HEADLINES = {
-    "map": Headline("mean average precision", "{:.4f}"),
-    "auroc": Headline("mean AUROC", "{:.4f}"),
-    "f1": Headline("macro F1 at 0.5", "{:.4f}"),
-    "f1_micro": Headline("micro F1 at 0.5", "{:.4f}"),
-    "exact": Headline("all labels right", "{:.2%}"),
-    "precision": Headline("macro precision", "{:.4f}"),
-    "recall": Headline("macro recall", "{:.4f}"),
-    "loss": Headline("loss (nats)", "{:.4f}"),
-}
 
 
 def columns(evaluation: Evaluation) -> Columns:
@@ -74,4 +64,4 @@ def _losses(evaluation: Evaluation) -> np.ndarray:
     return losses
 
 
-FAMILY = Family(HEADLINES, columns, caption, figures)
+FAMILY = Family(Metrics.headlines, columns, caption, figures)

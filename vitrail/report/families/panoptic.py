@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 from PIL import Image
 
-from vitrail.report.families import Caption, Columns, Family, Figures, Headline
+from vitrail.metrics.panoptic import Metrics
+from vitrail.report.families import Caption, Columns, Family, Figures
 from vitrail.report.language import say
 
 if TYPE_CHECKING:
@@ -14,13 +15,6 @@ if TYPE_CHECKING:
     from vitrail.evaluation import Evaluation
     from vitrail.ops.panoptic import Found
 
-HEADLINES = {
-    "pq": Headline("panoptic quality", "{:.4f}"),
-    "sq": Headline("mean IoU of matches (SQ)", "{:.4f}"),
-    "rq": Headline("F1 of matching (RQ)", "{:.4f}"),
-    "pq_things": Headline("panoptic quality of things", "{:.4f}"),
-    "pq_stuff": Headline("panoptic quality of stuff", "{:.4f}"),
-}
 HEIGHT = 288  # pixels of a strip
 
 
@@ -86,4 +80,4 @@ def _right(evaluation: Evaluation, row: int) -> float:
     return 2 * len(matched(found, true)[1]) / total if total else 1.0
 
 
-FAMILY = Family(HEADLINES, columns, caption, figures, drawn)
+FAMILY = Family(Metrics.headlines, columns, caption, figures, drawn)

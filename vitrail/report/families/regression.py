@@ -6,17 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitrail.report.families import Caption, Columns, Family, Figures, Headline
+from vitrail.metrics.regression import Metrics
+from vitrail.report.families import Caption, Columns, Family, Figures
 
 if TYPE_CHECKING:
     from vitrail.evaluation import Evaluation
-
-HEADLINES = {
-    "mae": Headline("mean absolute error", "{:.4g}"),
-    "rmse": Headline("root mean squared error", "{:.4g}"),
-    "r2": Headline("R²", "{:.4f}"),
-    "loss": Headline("loss (squared error, scaled)", "{:.4g}"),
-}
 
 
 def columns(evaluation: Evaluation) -> Columns:
@@ -61,4 +55,4 @@ def _scale(evaluation: Evaluation) -> np.ndarray:
     return evaluation.family.scale.numpy()
 
 
-FAMILY = Family(HEADLINES, columns, caption, figures)
+FAMILY = Family(Metrics.headlines, columns, caption, figures)

@@ -6,17 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitrail.report.families import Caption, Columns, Family, Figures, Headline
+from vitrail.metrics.representation import Metrics
+from vitrail.report.families import Caption, Columns, Family, Figures
 from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from vitrail.evaluation import Evaluation
-
-HEADLINES = {
-    "knn": Headline("accuracy of the 20 nearest neighbours", "{:.2%}"),
-    "feature_std": Headline("spread of the features (1: even, 0: collapsed)", "{:.3f}"),
-    "rank": Headline("effective rank of the features", "{:.1f}"),
-}
 
 
 def columns(evaluation: Evaluation) -> Columns:
@@ -52,4 +47,4 @@ def _votes(evaluation: Evaluation) -> np.ndarray | None:
     return None if evaluation.family.votes is None else evaluation.family.votes.numpy()
 
 
-FAMILY = Family(HEADLINES, columns, caption, figures)
+FAMILY = Family(Metrics.headlines, columns, caption, figures)

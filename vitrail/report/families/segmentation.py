@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from vitrail.report.families import Caption, Columns, Family, Figures, Headline
+from vitrail.metrics.segmentation import Metrics
+from vitrail.report.families import Caption, Columns, Family, Figures
 from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from vitrail.evaluation import Evaluation
 
-HEADLINES = {
-    "miou": Headline("mean IoU", "{:.4f}"),
-    "dice": Headline("mean Dice", "{:.4f}"),
-    "pixel_accuracy": Headline("accuracy of pixels", "{:.2%}"),
-    "class_accuracy": Headline("mean accuracy of classes", "{:.2%}"),
-    "boundary_f1": Headline("F1 of boundaries", "{:.4f}"),
-}
 HEIGHT = 288  # pixels of a strip
 RIGHT = 0.99  # share of an image's pixels from which it counts as correct
 
@@ -73,4 +67,4 @@ def _named(map_: Any, evaluation: Evaluation) -> str:
     return ", ".join(names[label] for label in np.unique(map_) if 0 < label < len(names)) or names[0]
 
 
-FAMILY = Family(HEADLINES, columns, caption, figures, drawn)
+FAMILY = Family(Metrics.headlines, columns, caption, figures, drawn)

@@ -26,6 +26,8 @@ class Metrics(Base):
     (mean absolute error, relative to the true depth) and ``rmse`` (in metres).
     """
 
+    headlines = FAMILY.headlines
+
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
         self._rows: list[tuple[float, float, float]] = []
