@@ -45,7 +45,9 @@ def _results(runs: dict[str, RunReader]) -> tuple[list[str], list[list[Any]]]:
         row: dict[str, Any] = {say("run"): name}
         for split, metrics in (("test", _test_metrics(run)), ("val", summary.get("metrics", {}))):
             row |= {
-                training.in_words(run, f"{split}_{key}"): metrics[key] for key in (watched, "loss") if key in metrics
+                training.in_words(run, f"{split}_{key}"): training.headline(run, key).show(metrics[key])
+                for key in (watched, "loss")
+                if key in metrics
             }
         row[say("epochs")] = summary.get("epochs", len(run.history.get("epoch", ())))
         row[say("parameters")] = page.count(summary["parameters"]) if "parameters" in summary else "–"
@@ -68,7 +70,9 @@ def _curves(runs: dict[str, RunReader]) -> dict[str, Any]:
     for column in (*monitors, "val_loss", "train_loss", "lr"):
         measured = {name: curve for name, run in runs.items() if (curve := run.curve(column)) is not None}
         if measured:
-            figures[column] = learning_curve(training.in_words(next(iter(runs.values())), column), measured)
+            first, metric = next(iter(runs.values())), column.partition("_")[2]
+            form = training.headline(first, metric).form
+            figures[column] = learning_curve(training.in_words(first, column), measured, form=form)
     return figures
 
 

@@ -89,7 +89,7 @@ def _header(run: RunReader, evaluated: EvaluatedModel | None) -> dict[str, Any]:
         metrics = [
             {"type": METRIC_TYPES.get(name, name), "name": line.label, "value": value}
             for name, line in evaluated.family.headlines.items()
-            if name not in evaluated.family.left_out(evaluated.evaluation)
+            if name not in evaluated.family.left_out(evaluated.evaluation.family.names)
             and (value := plain(evaluated.evaluation.metrics[name])) is not None
         ]
         dataset = {"name": printable(evaluated.data), "type": printable(evaluated.data), "split": evaluated.split}

@@ -9,7 +9,7 @@ import numpy as np
 
 from vitrail.data.batch import Batch, views_of
 from vitrail.metrics import mode_of
-from vitrail.report.families import Headline, find, load
+from vitrail.report.families import Family, Headline, find, load
 from vitrail.report.figures import curves
 from vitrail.report.figures.tiles import Tile
 from vitrail.report.language import say
@@ -39,7 +39,8 @@ def figures(record: RunReader) -> dict[str, Figure]:
     if monitor is None:
         return drawn | _monitors(record)
     if (curve := record.curve(f"val_{monitor}")) is not None:
-        drawn[monitor] = curves.learning_curve(in_words(record, f"val_{monitor}"), {say("validation"): curve}, mode)
+        title, form = in_words(record, f"val_{monitor}"), headline(record, monitor).form
+        drawn[monitor] = curves.learning_curve(title, {say("validation"): curve}, mode, form)
     return drawn
 
 
@@ -72,7 +73,8 @@ def _monitors(record: RunReader) -> dict[str, Figure]:
     for name in _logged(record):
         both = {say(label): record.curve(f"{split}_{name}") for split, label in SPLITS}
         if name != "loss" and (measured := {label: curve for label, curve in both.items() if curve is not None}):
-            drawn[name] = curves.learning_curve(label_of(record, name).capitalize(), measured)
+            title, form = label_of(record, name).capitalize(), headline(record, name).form
+            drawn[name] = curves.learning_curve(title, measured, form=form)
     return drawn
 
 
@@ -103,13 +105,23 @@ def label_of(record: RunReader, metric: str) -> str:
 
 def headline(record: RunReader, metric: str) -> Headline:
     """How a metric of the run's task is written; one without a label by its name."""
-    return headlines(record).get(metric, Headline(metric.replace("_", " "), "{:.4f}"))
+    family = family_of(record)
+    known = {} if family is None else family.headlines
+    return known.get(metric, Headline(metric.replace("_", " "), "{:.4f}"))
 
 
-def headlines(record: RunReader) -> Mapping[str, Headline]:
-    """How the numbers of the run's task are written; none for a third party's without a family."""
-    family = load("representation") if record.pretrained else find(record.task_class)
-    return {} if family is None else family.headlines
+def family_of(record: RunReader) -> Family | None:
+    """How the run's task is shown; None for a third party's without a family."""
+    return load("representation") if record.pretrained else find(record.task_class)
+
+
+def shown(record: RunReader, metrics: Mapping[str, float | None]) -> list[tuple[str, str]]:
+    """Measured metrics as (label, value), those that have a label first, in its family's order."""
+    family = family_of(record)
+    ordered = dict.fromkeys([*(family.headlines if family else ()), *metrics])
+    left_out = family.left_out(record.dataset.get("classes", ())) if family else ()
+    lines = [(name, headline(record, name)) for name in ordered if name not in left_out]
+    return [(say(line.label), line.show(metrics[name])) for name, line in lines if metrics.get(name) is not None]
 
 
 def in_words(record: RunReader, column: str) -> str:

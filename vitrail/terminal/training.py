@@ -310,14 +310,12 @@ def _report(place: "RunFolder", run: "Run") -> None:
     from vitrail import registry, report
     from vitrail.console import table
     from vitrail.report.run_reader import RunReader
-    from vitrail.report.training import headline, headlines
+    from vitrail.report.training import shown
 
     page = report.write(place.path, device=run.device)
     measured = place.add_evaluation()
     if measured is not None:
-        run_reader, metrics = RunReader(place.path), measured["metrics"]
-        ordered = {key: headline(run_reader, key) for key in (*headlines(run_reader), *metrics)}
-        rows = [(line.label, line.show(metrics[key])) for key, line in ordered.items() if metrics.get(key) is not None]
+        rows = shown(RunReader(place.path), measured["metrics"])
         print(table((f"{measured['split']} ({measured['images']:,} images)", "value"), rows))
     print(f"report: {page}")
     if run.task in registry.names("pretrain"):

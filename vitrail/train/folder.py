@@ -179,7 +179,7 @@ class RunFolder:
         configs.save(run, self.config)
         files.write_json(self.path / "env.json", environment())
         files.write_json(self.path / "data.json", data)
-        files.append(self.path / "command.txt", shlex.join(sys.argv) + "\n")
+        files.append(self.path / "command.txt", _command() + "\n")
 
     def _check_pixels(self, before: object, now: Mapping[str, State]) -> None:
         """Raises UserError where images have changed; runs of earlier versions do not know theirs."""
@@ -239,3 +239,10 @@ def environment() -> dict[str, object]:
         "world_size": int(os.environ.get("WORLD_SIZE", 1)),
         "git_commit": checked_out(Path.cwd()),
     }
+
+
+def _command() -> str:
+    """The command of this process, as one would type it again."""
+    program = Path(sys.argv[0])
+    ours = program.stem == "vitrail" or program.parts[-2:] == ("vitrail", "__main__.py")
+    return shlex.join(["vitrail" if ours else sys.argv[0], *sys.argv[1:]])

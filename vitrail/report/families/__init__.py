@@ -54,7 +54,7 @@ class Family:
         caption: the target and the prediction of the image in a row.
         figures: figures by section and name; at least one section.
         draw: target and prediction side by side on the image of a row, for spatial results.
-        trivial: names of scalars that say nothing of this evaluation, such as top-5 of five classes.
+        trivial: scalars that say nothing where the classes or targets are these, such as top-5 of five classes.
     """
 
     headlines: Mapping[str, Headline]
@@ -62,15 +62,16 @@ class Family:
     caption: Callable[[Evaluation, int], Caption]
     figures: Callable[[Evaluation], Figures]
     draw: Callable[[Evaluation, int, Image.Image], Image.Image] | None = None
-    trivial: Callable[[Evaluation], Collection[str]] | None = None
+    trivial: Callable[[Sequence[str]], Collection[str]] | None = None
 
-    def left_out(self, evaluation: Evaluation) -> Collection[str]:
-        """Names of headlines that are not shown."""
-        return self.trivial(evaluation) if self.trivial else ()
+    def left_out(self, names: Sequence[str]) -> Collection[str]:
+        """The headlines that are not shown where the classes or targets have these names."""
+        return self.trivial(names) if self.trivial else ()
 
     def shown(self, evaluation: Evaluation) -> list[tuple[str, str]]:
         """The scalars of an evaluation as (label, value), in order."""
-        lines = [(name, line) for name, line in self.headlines.items() if name not in self.left_out(evaluation)]
+        left_out = self.left_out(evaluation.family.names)
+        lines = [(name, line) for name, line in self.headlines.items() if name not in left_out]
         return [(say(line.label), line.show(evaluation.metrics[name])) for name, line in lines]
 
 

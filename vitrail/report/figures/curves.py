@@ -18,13 +18,18 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 
 @style.styled
-def learning_curve(name: str, curves: dict[str, Curve], best: Literal["max", "min"] | None = None) -> Figure:
+def learning_curve(
+    name: str, curves: dict[str, Curve], best: Literal["max", "min"] | None = None, form: str = "{:.4g}"
+) -> Figure:
     """A labelled line per curve.
 
     Args:
         curves: by name, e.g. ``{"train": ..., "validation": ...}``.
         best: marks the best value of the last curve.
+        form: how the values are written, of str.format.
     """
+    from matplotlib.ticker import PercentFormatter
+
     figure, axes = style.canvas(2.9)
     for colour, (label, (epochs, values)) in zip(style.SERIES, curves.items(), strict=False):
         axes.plot(epochs, values, color=colour, marker="o" if len(epochs) < 3 else None, label=label)
@@ -34,9 +39,11 @@ def learning_curve(name: str, curves: dict[str, Curve], best: Literal["max", "mi
     if best is not None:
         epochs, values = list(curves.values())[-1]
         at = int(np.nanargmax(values) if best == "max" else np.nanargmin(values))
-        note = say("best {value} at epoch {epoch}", value=f"{values[at]:.4g}", epoch=f"{epochs[at]:g}")
+        note = say("best {value} at epoch {epoch}", value=form.format(values[at]), epoch=f"{epochs[at]:g}")
         colour = axes.get_lines()[-1].get_color()
         axes.plot(epochs[at], values[at], "o", color=colour, markerfacecolor=style.PAPER, markersize=6)
+    if form.endswith("%}"):
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     style.title(axes, name, note)
     _by_epoch(axes)
     return figure
