@@ -19,6 +19,7 @@ from vitrail.data.objects import Objects
 from vitrail.data.segments import Segments
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import UserError
+from vitrail.explain import explain
 from vitrail.metrics import mode_of
 from vitrail.nn.encoder import Encoder
 from vitrail.predictions import RankedPrediction, SpatialPrediction
@@ -205,6 +206,31 @@ def test_rows_of_an_evaluation_are_the_same_in_any_batch(name: str) -> None:
             one = {key: value[i : i + 1] for key, value in (batch | more).items()}
             apart.update(task.evaluate_batch(one), batch["targets"][i : i + 1])
     assert together.compute() == pytest.approx(apart.compute(), rel=1e-4, abs=1e-5, nan_ok=True)
+
+
+@tasks
+@pytest.mark.parametrize("border", [0, 8], ids=["", "border"])
+def test_patches_have_colours_and_likenesses_in_one_image_and_across_two(name: str, border: int) -> None:
+    task, batch = build(name)
+    padding = torch.zeros(1, 16, 16, dtype=torch.bool)
+    padding[..., 16 - border :] = border > 0
+    if border and not task.spatial():
+        pytest.skip("its images are whole")
+    one, other = (batch["images"][i : i + 1] for i in range(2))
+    given = (padding,) if border else ()
+    options = {"padding": padding} if border else {}
+    (colours,) = explain(task, one, "pca", **options)
+    (alike,) = explain(task, one, "similarity", patch=4, **options)
+    assert colours.values.shape == (4, 4, 3)
+    assert alike.values.shape == (4, 4)
+    assert alike.values[1, 0] == pytest.approx(1, abs=1e-5)
+    assert alike.values.std() > 0
+    for method, own, extra in (("pca", colours, {}), ("similarity", alike, {"patch": 4})):
+        (same,) = explain(task, one, method, reference=(one, *given), **options, **extra)
+        (theirs,) = explain(task, other, method, reference=(one, *given), **options, **extra)
+        np.testing.assert_allclose(same.values, own.values, atol=1e-5)
+        assert theirs.values.shape == own.values.shape
+        assert not np.allclose(theirs.values, own.values, atol=0.01)
 
 
 @tasks
