@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import guided
 from harness import run
 from targets import NAMES, named
 
@@ -27,8 +28,11 @@ def main() -> int:
     parser.add_argument("--targets", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--atheris", action="store_true", help="images, guided by coverage")
     options = parser.parse_args()
+    if options.atheris and importlib.util.find_spec("atheris") is None:
+        print("atheris is not installed; run: pip install atheris", file=sys.stderr)
+        return 2
     if options.atheris:
-        return _guided(options.minutes)
+        guided.run(options.minutes)
     seed = int(time.time()) if options.seed is None else options.seed
     failed = False
     for name in options.targets:
@@ -43,27 +47,6 @@ def main() -> int:
             print(f"  {reason}\n    {mutant}")
         failed |= bool(outcome.failures)
     return int(failed)
-
-
-def _guided(minutes: float) -> int:
-    if importlib.util.find_spec("atheris") is None:
-        print("atheris is not installed; run: pip install atheris", file=sys.stderr)
-        return 2
-    import atheris  # type: ignore[import-not-found]
-
-    with atheris.instrument_imports(include=["vitrail"]):
-        from vitrail.data.media.decode import decode
-        from vitrail.errors import UserError
-
-    def once(data: bytes) -> None:
-        try:
-            decode(data, warn=lambda text: None)
-        except UserError:
-            return
-
-    atheris.Setup([sys.argv[0], f"-max_total_time={int(60 * minutes)}", "-timeout=2", "-rss_limit_mb=2000"], once)
-    atheris.Fuzz()
-    return 0
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import mmap
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -38,6 +39,17 @@ def test_sound_files_are_taken_and_a_few_mutants_are_no_harm(name: str) -> None:
     outcome = try_all(target, sound + few)
     assert outcome.failures == []
     assert outcome.taken >= len(sound)
+
+
+@pytest.mark.fuzz
+def test_bytes_that_coverage_chooses_do_no_more_than_end_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("atheris")
+    root = str(Path(__file__).parents[2])
+    places = {"PYTHONPATH": os.pathsep.join([root, *(place for place in sys.path if place)])}
+    command = [sys.executable, "-m", "tests.fuzz", "--atheris", "--minutes", "0.4"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | places, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Done" in done.stderr
 
 
 def _raise(folder: Path) -> None:
