@@ -132,6 +132,36 @@ def state(dialect: str, model: str, library: str, make: Callable[[], nn.Module])
     return Case(dialect, model, library, make, save, lambda module, x: module(x))
 
 
+def lw_detr() -> Case:
+    """Its backbone has a config of its own; BatchNorm has other statistics than at first."""
+
+    def make() -> nn.Module:
+        import transformers
+
+        backbone = {**SIZES, "model_type": "lw_detr_vit", "pretrain_image_size": 32, "num_windows": 4}
+        backbone |= {"window_block_indices": [0], "out_indices": [1, 2], "mlp_ratio": 2}
+        decoder = {"d_model": 32, "decoder_ffn_dim": 64, "num_queries": 5, "group_detr": 3}
+        heads = {"decoder_self_attention_heads": 4, "decoder_cross_attention_heads": 4, "c2f_num_blocks": 2}
+        config = transformers.LwDetrConfig(
+            backbone_config=backbone, projector_scale_factors=[0.5, 1.0, 2.0], **decoder, **heads
+        )
+        model: nn.Module = transformers.LwDetrForObjectDetection(config)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+        return model
+
+    def save(model: Any, out: Path) -> None:
+        model.save_pretrained(out)
+
+    def theirs(model: Any, x: Tensor) -> Tensor:
+        out: Tensor = model(x).logits.sigmoid()
+        return out
+
+    return Case("hf_lw_detr", "LwDetrForObjectDetection", "transformers", make, save, theirs, found)
+
+
 def naflex(model: Any, x: Tensor) -> Tensor:
     """Images of one size as NaFlex's processor hands them over."""
     rows, columns = (side // 8 for side in x.shape[-2:])
@@ -219,6 +249,7 @@ def cases() -> list[Case]:
         huggingface("hf_radio", "RadioModel", "RadioConfig", lambda m, x: m(x).summary, radio, max_img_size=64),
         huggingface("hf_tipsv2", "Tipsv2VisionModel", "Tipsv2VisionConfig", pooler),
         huggingface("hf_yolos", "YolosForObjectDetection", "YolosConfig", probabilities, found, **yolos),
+        lw_detr(),
         timm("timm", "vit_base_patch16_224"),
         timm("timm", "vit_base_patch16_siglip_224"),
         timm("timm", "vit_small_patch14_reg4_dinov2"),

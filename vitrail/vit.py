@@ -30,7 +30,7 @@ from vitrail.nn.recording import recorded
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.nn.resnet_stem import ResNetStem
 from vitrail.nn.rotary import MixedRotary
-from vitrail.nn.windows import WindowConfig, Windows
+from vitrail.nn.windows import Windowing, Windows
 from vitrail.ops.channels import adapt_channels
 from vitrail.ops.grid import Grid, Pair, as_pair
 from vitrail.ops.patches import padded_cells
@@ -193,7 +193,7 @@ class ViT(Encoder, Initialised):
         self,
         images: Tensor,
         padding: Tensor | None = None,
-        window: WindowConfig | None = None,
+        window: Windowing | None = None,
         layers: Sequence[int] | None = None,
         patches: Tensor | None = None,
     ) -> tuple[list[Features], Tensor | None]:
@@ -225,7 +225,7 @@ class ViT(Encoder, Initialised):
         images: Tensor,
         layers: Iterable[int] | None = None,
         padding: Tensor | None = None,
-        window: WindowConfig | None = None,
+        window: Windowing | None = None,
     ) -> list[Tensor]:
         """Attention matrices B H T T of the given blocks (default: all) as they are computed with this padding and in
         these windows (see :meth:`dense`): zero where a token does not attend to another one, rows sum to 1.

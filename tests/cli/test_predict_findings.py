@@ -19,6 +19,18 @@ MODEL = ViTConfig(image_size=16, patch_size=8, dim=16, depth=1, heads=2, mlp_dim
 OPTIONS = {
     "detection": {"decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}, "threshold": 0.005},
     "detection_tokens": {"num_queries": 4, "threshold": 0.005},
+    "detection_deformable": {
+        "decoder": {
+            "dim": 16,
+            "depth": 1,
+            "heads": 2,
+            "reading_heads": 4,
+            "mlp_dim": 16,
+            "num_queries": 4,
+            "groups": 2,
+        },
+        "threshold": 0.005,
+    },
     "segmentation": {},
 }
 

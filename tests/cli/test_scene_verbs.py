@@ -29,6 +29,10 @@ OPTIONS = {
         *("--set=task_options.num_queries=4", "--set=task_options.threshold=0.001"),
         *("--set=task_options.mid_positions=true", "--set=model.depth=2"),
     ],
+    "detection_deformable": [
+        f"--set=task_options.decoder={DECODER[:-1]}, reading_heads: 4, groups: 2}}",
+        "--set=task_options.threshold=0.001",
+    ],
     "instances": [
         f"--set=task_options.decoder={DECODER}",
         "--set=task_options.threshold=0.001",
@@ -36,10 +40,17 @@ OPTIONS = {
     ],
     "segmentation": [],
 }
-KINDS = {"detection": "boxes", "detection_tokens": "boxes", "instances": "masks", "segmentation": "semantic"}
+KINDS = {
+    "detection": "boxes",
+    "detection_tokens": "boxes",
+    "detection_deformable": "boxes",
+    "instances": "masks",
+    "segmentation": "semantic",
+}
 HEADLINES = {
     "detection": "AP at IoU 0.50",
     "detection_tokens": "AP at IoU 0.50",
+    "detection_deformable": "AP at IoU 0.50",
     "instances": "AP of masks at IoU 0.50",
     "segmentation": "mean IoU",
 }

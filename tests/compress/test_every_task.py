@@ -36,6 +36,18 @@ TASKS = {
     "segmentation": {"classes": NAMES},
     "detection": DECODER | {"classes": NAMES},
     "detection_tokens": {"classes": NAMES, "num_queries": 5, "mid_positions": True},
+    "detection_deformable": {
+        "decoder": {
+            "dim": 16,
+            "depth": 1,
+            "heads": 2,
+            "reading_heads": 4,
+            "mlp_dim": 16,
+            "num_queries": 4,
+            "groups": 2,
+        },
+        "classes": NAMES,
+    },
     "instances": DECODER | {"classes": NAMES, "masks": {"stride": 4, "dim": 8}},
     "panoptic": {"classes": NAMES, "things": NAMES[:2], "num_queries": 5, "num_blocks": 1, "num_upscale": 1},
 }
@@ -133,7 +145,7 @@ def closed(task, importance):
     return hooks
 
 
-WITH_PADDING = ["segmentation", "detection", "detection_tokens", "instances", "panoptic"]
+WITH_PADDING = ["segmentation", "detection", "detection_tokens", "detection_deformable", "instances", "panoptic"]
 
 
 @pytest.mark.parametrize(

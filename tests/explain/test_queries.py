@@ -57,7 +57,7 @@ def test_the_weights_are_those_that_the_decoder_mixes_values_by(images):
         task(images)
     hook.remove()
     ((queries, keys, values, bias),) = taken
-    weights = module.weights(queries, keys, bias)
+    weights = module.weights(queries, keys, values, bias)
     q, k, v = (
         layer(x).unflatten(-1, (2, -1)).transpose(1, 2)
         for layer, x in ((module.q, queries), (module.k, keys), (module.v, values))

@@ -6,18 +6,18 @@ import torch
 from vitrail.errors import UserError
 from vitrail.nn.attention import Attention, Masked
 from vitrail.nn.block import Block, BlockConfig
-from vitrail.nn.windows import WindowConfig, Windowed, Windows, from_windows, to_windows, visible
+from vitrail.nn.windows import SplitConfig, WindowConfig, Windowed, Windows, from_windows, to_windows, visible
 from vitrail.ops.rope import rope_2d
 
 D, H = 16, 2
 
 
-@pytest.mark.parametrize(("grid", "size"), [((4, 6), 2), ((5, 7), 3), ((3, 3), 8)])
+@pytest.mark.parametrize(("grid", "size"), [((4, 6), (2, 2)), ((5, 7), (3, 2)), ((3, 3), (8, 8))])
 def test_windows_hold_neighbours_and_go_back(grid, size):
     x = torch.randn(2, H, grid[0] * grid[1], 3)
     windows = to_windows(x, grid, size)
-    rows, columns = -(-grid[0] // size), -(-grid[1] // size)
-    assert windows.shape == (2 * rows * columns, H, size * size, 3)
+    rows, columns = (-(-length // side) for length, side in zip(grid, size, strict=True))
+    assert windows.shape == (2 * rows * columns, H, size[0] * size[1], 3)
     torch.testing.assert_close(windows[0, :, 0], x[0, :, 0])
     torch.testing.assert_close(windows[rows * columns, :, 0], x[1, :, 0])
     torch.testing.assert_close(from_windows(windows, grid, size), x)
@@ -27,14 +27,14 @@ def test_windows_hold_neighbours_and_go_back(grid, size):
 @pytest.mark.parametrize("rotary", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
 def test_windowed_attention_is_attention_under_a_mask(prefix, rotary, padded):
-    grid, size = (5, 7), 3
+    grid, size = (5, 7), (3, 2)
     module = Attention(D, H, D // H).eval()
     positions = rope_2d(grid, D // H) if rotary else None
     x = torch.randn(2, prefix + 35, D)
     padding = torch.zeros(2, *grid, dtype=torch.bool)
     if padded:
         padding[0, :, 5:] = padding[1, 4:] = True
-    row, column = torch.arange(35) // 7 // size, torch.arange(35) % 7 // size
+    row, column = torch.arange(35) // 7 // size[0], torch.arange(35) % 7 // size[1]
     sees = torch.ones(2, prefix + 35, prefix + 35, dtype=torch.bool)
     sees[:, prefix:, prefix:] = (row[:, None] == row) & (column[:, None] == column)
     sees[:, :, prefix:] &= ~padding.flatten(1)[:, None]
@@ -65,6 +65,12 @@ def test_global_blocks_are_spread_and_end_the_stack():
     window = WindowConfig(num_global=4)
     assert [layer for layer in range(12) if window.is_global(layer, 12)] == [2, 5, 8, 11]
     assert [layer for layer in range(2) if window.is_global(layer, 2)] == [0, 1]
+
+
+def test_windows_that_are_parts_of_any_grid():
+    split = SplitConfig(parts=2, layers=(0, 2))
+    assert [layer for layer in range(4) if split.is_global(layer, 4)] == [1, 3]
+    assert [split.side(grid) for grid in ((4, 4), (4, 8), (5, 2))] == [(2, 2), (2, 4), (3, 1)]
 
 
 def test_relative_positions_have_no_windows():

@@ -32,6 +32,18 @@ OPTIONS = {
     "segmentation": {},
     "panoptic": {"num_queries": 4, "num_blocks": 1, "num_upscale": 1, "threshold": 0.005},
     "detection_tokens": {"num_queries": 4, "threshold": 0.005},
+    "detection_deformable": {
+        "decoder": {
+            "dim": 16,
+            "depth": 1,
+            "heads": 2,
+            "reading_heads": 4,
+            "mlp_dim": 16,
+            "num_queries": 4,
+            "groups": 2,
+        },
+        "threshold": 0.005,
+    },
 }
 
 

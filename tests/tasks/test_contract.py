@@ -63,6 +63,9 @@ DECODER = {"decoder": {"dim": 16, "depth": 2, "heads": 2, "mlp_dim": 32, "num_qu
 SMALL = {
     "detection": DECODER,
     "detection_tokens": {"num_queries": 5, "mid_positions": True},
+    "detection_deformable": {
+        "decoder": {"dim": 16, "depth": 2, "heads": 2, "reading_heads": 4, "mlp_dim": 32, "num_queries": 5, "groups": 2}
+    },
     "instances": DECODER,
     "panoptic": {"num_queries": 5, "num_blocks": 1, "num_upscale": 1, "threshold": 0.3, "things": NAMES[:2]},
 }

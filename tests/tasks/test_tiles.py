@@ -25,6 +25,18 @@ OPTIONS = {
     "detection": {"decoder": DECODER, "threshold": 0.2},
     "instances": {"decoder": DECODER, "threshold": 0.2, "masks": {"stride": 4, "dim": 8}},
     "detection_tokens": {"num_queries": 6, "threshold": 0.2},
+    "detection_deformable": {
+        "decoder": {
+            "dim": 16,
+            "depth": 1,
+            "heads": 2,
+            "reading_heads": 4,
+            "mlp_dim": 16,
+            "num_queries": 6,
+            "groups": 2,
+        },
+        "threshold": 0.2,
+    },
     "segmentation": {"decoder": "detail", "hidden": 8},
 }
 
@@ -85,7 +97,7 @@ def test_batches_of_tiles_change_nothing_and_a_stream_gives_the_same(name):
     same(predictor.tiled(None).predict(image), plain.predict(image))
 
 
-@pytest.mark.parametrize("name", ["detection", "instances", "detection_tokens"])
+@pytest.mark.parametrize("name", ["detection", "instances", "detection_tokens", "detection_deformable"])
 def test_what_is_predicted_is_what_is_measured_above_the_threshold(name):
     predictor = predictor_of(name).tiled(48, overlap=0.25)
     found = TiledPicture.of(picture(75, 131), predictor.preprocess, 8)

@@ -71,6 +71,9 @@ BY_CLASS: dict[str, dict[str, Any]] = {
     "instances": {"decoder": DECODER, "class_loss": "softmax"},
     "panoptic": {"num_queries": 4, "num_blocks": 1, "num_upscale": 1},
     "detection_tokens": {"num_queries": 4},
+    "detection_deformable": {
+        "decoder": {"dim": 16, "depth": 1, "heads": 2, "reading_heads": 4, "mlp_dim": 16, "num_queries": 4, "groups": 2}
+    },
 }
 
 

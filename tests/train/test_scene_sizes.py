@@ -20,11 +20,14 @@ from vitrail.train.run import Run
 from vitrail.trainable import Losses, image_encoder
 from vitrail.vit import ViTConfig
 
-TASKS = ("detection", "detection_tokens", "instances", "panoptic", "segmentation")
+TASKS = ("detection", "detection_deformable", "detection_tokens", "instances", "panoptic", "segmentation")
 SMALL = {"decoder": {"dim": 16, "depth": 2, "heads": 2, "mlp_dim": 32, "num_queries": 5}}
 OPTIONS: dict[str, dict[str, Any]] = {
     "detection": SMALL,
     "detection_tokens": {"num_queries": 5, "mid_positions": True},
+    "detection_deformable": {
+        "decoder": {"dim": 16, "depth": 2, "heads": 2, "reading_heads": 4, "mlp_dim": 32, "num_queries": 5, "groups": 2}
+    },
     "instances": SMALL,
     "segmentation": {},
     "panoptic": {"num_queries": 5, "num_blocks": 1, "num_upscale": 1},
@@ -37,6 +40,7 @@ def scene_run(task: str, folder: Path, positions: str = "learned", **changes: An
     kind = {
         "detection": "boxes",
         "detection_tokens": "boxes",
+        "detection_deformable": "boxes",
         "instances": "masks",
         "segmentation": "semantic",
         "panoptic": "panoptic",

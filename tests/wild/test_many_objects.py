@@ -45,7 +45,12 @@ def test_no_word_where_there_are_enough(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "option"), [("detection", "decoder.num_queries"), ("detection_tokens", "num_queries")]
+    ("task", "option"),
+    [
+        ("detection", "decoder.num_queries"),
+        ("detection_tokens", "num_queries"),
+        ("detection_deformable", "decoder.num_queries"),
+    ],
 )
 def test_training_warns(task: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from vitrail.config import override

@@ -48,8 +48,9 @@ class TrainOptions(TrainingOptions):
     task: Annotated[
         str | None,
         Parameter(
-            help="classification, multilabel, regression, detection, detection_tokens, instances, segmentation "
-            "or panoptic; default: that of --init if it learns from such labels, else by the labels."
+            help="classification, multilabel, regression, detection, detection_deformable, detection_tokens, "
+            "instances, segmentation or panoptic; default: that of --init if it learns from such labels, else by the "
+            "labels."
         ),
         Sets("task"),
     ] = None

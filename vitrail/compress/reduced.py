@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vitrail.errors import UserError
 from vitrail.nn.attend import Positions
 from vitrail.nn.block import Block
-from vitrail.nn.windows import WindowConfig
+from vitrail.nn.windows import Windowing
 from vitrail.ops.rope import Rotation
 from vitrail.trainable import Embedder, EncoderModule
 from vitrail.vit import Features, ViT
@@ -150,7 +150,7 @@ class ReducedViT(ViT):
         images: Tensor,
         layers: Iterable[int] | None = None,
         padding: Tensor | None = None,
-        window: WindowConfig | None = None,
+        window: Windowing | None = None,
     ) -> NoReturn:
         """Raises UserError: the matrices are over other tokens in each layer."""
         raise UserError("attention maps need all tokens; take the plain model, without merging")

@@ -72,9 +72,9 @@ class DecomposedAttention(Attention):
             raise UserError("decomposed positions need all tokens of the grid and take no mask; choose other positions")
         if not self.window:
             return self._attend(x, positions.grid)
-        windows = to_windows(x[:, None], positions.grid, self.window)[:, 0]
-        mixed = self._attend(windows, (self.window, self.window))
-        return from_windows(mixed[:, None], positions.grid, self.window)[:, 0]
+        side = (self.window, self.window)
+        mixed = self._attend(to_windows(x[:, None], positions.grid, side)[:, 0], side)
+        return from_windows(mixed[:, None], positions.grid, side)[:, 0]
 
     def openly(self, x: Tensor, positions: Positions = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As of :class:`Attention`; only where all tokens attend to all.

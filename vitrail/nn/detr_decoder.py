@@ -86,8 +86,8 @@ class QueryAttention(nn.Module):
         q, k, v = self._by_head(self.q(queries)), self._by_head(self.k(keys)), self._by_head(self.v(values))
         return self.out(attention(q, k, v, mask=mask).transpose(1, 2).flatten(2))
 
-    def weights(self, queries: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
-        """softmax(Q Kᵀ / √d + bias) alone, B H Q N."""
+    def weights(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """softmax(Q Kᵀ / √d + bias) alone, B H Q N; of the arguments of :meth:`forward`."""
         q, k = self._by_head(self.q(queries)), self._by_head(self.k(keys))
         return (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + bias).softmax(dim=-1)
 

@@ -6,7 +6,7 @@ Shapes: B images, T tokens = P prefix tokens + h·w patches, D width, H heads of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,36 @@ class WindowConfig:
         """Does block ``layer`` of ``depth`` attend to all tokens?"""
         return (layer + 1) * self.num_global // depth > layer * self.num_global // depth
 
+    def side(self, grid: Pair) -> Pair:
+        """(rows, columns) of a window in patches."""
+        return self.size, self.size
+
+
+@config
+class SplitConfig:
+    """Which blocks attend within windows that are equal parts of the image, whatever its size (Chen et al. 2024,
+    LW-DETR, section 3.2).
+
+    Args:
+        parts: windows along each side.
+        layers: blocks that attend within windows, from 0; the others attend to all tokens.
+    """
+
+    parts: Annotated[int, Field(gt=0, le=64)] = 4
+    layers: tuple[Annotated[int, Field(ge=0, lt=256)], ...] = ()
+
+    def is_global(self, layer: int, depth: int) -> bool:
+        """Does block ``layer`` of ``depth`` attend to all tokens?"""
+        return layer not in self.layers
+
+    def side(self, grid: Pair) -> Pair:
+        """(rows, columns) of a window in patches; the last ones have fewer where parts are not equal."""
+        return -(-grid[0] // self.parts), -(-grid[1] // self.parts)
+
+
+Windowing: TypeAlias = WindowConfig | SplitConfig
+"""Which blocks attend within windows, and how large these are."""
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -53,7 +83,7 @@ class Windows:
 
     grid: Pair
     depth: int
-    window: WindowConfig | None
+    window: Windowing | None
     padding: Tensor | None
 
     def __call__(self, layer: int, block: Block, x: Tensor, positions: Positions) -> Tensor:
@@ -64,7 +94,7 @@ class Windows:
         """
         pattern: AttentionPattern
         if self.window is not None and not self.window.is_global(layer, self.depth):
-            pattern = Windowed(self.grid, self.window.size, self.padding)
+            pattern = Windowed(self.grid, self.window.side(self.grid), self.padding)
         elif self.padding is not None:
             pattern = Masked(visible(self.padding, x.shape[1])[:, None, None])
         else:
@@ -77,7 +107,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class Windowed:
-    """Patches attend to their window of ``size`` × ``size`` and to the prefix tokens, these to all.
+    """Patches attend to their window of ``size`` (rows, columns) and to the prefix tokens, these to all.
 
     Windows that the grid does not fill have fewer patches. A patch in a window of padding alone attends to that.
 
@@ -86,7 +116,7 @@ class Windowed:
     """
 
     grid: Pair
-    size: int
+    size: Pair
     padding: Tensor | None
 
     def __call__(self, module: Attention, x: Tensor, positions: Positions) -> Tensor:
@@ -109,7 +139,8 @@ class Windowed:
     def mask(self, x: Tensor) -> Tensor:
         """bool (B or 1, 1, T, T)."""
         num_prefix = x.shape[1] - self.grid[0] * self.grid[1]
-        row, column = (torch.arange(length, device=x.device) // self.size for length in self.grid)
+        sides = zip(self.grid, self.size, strict=True)
+        row, column = (torch.arange(length, device=x.device) // side for length, side in sides)
         window = (row[:, None] * (self.grid[1] + 1) + column).flatten()
         near = F.pad(window[:, None] == window, (num_prefix, 0, num_prefix, 0), value=True)[None]
         if self.padding is None:

@@ -29,6 +29,13 @@ def to_pixels(boxes: Tensor, region: Tensor) -> Tensor:
     return box_ops.cxcywh_to_xyxy(boxes) * extent.repeat(1, 1, 2) + start.repeat(1, 1, 2)
 
 
+def on_canvas(boxes: Tensor, region: Tensor, canvas: Tensor) -> Tensor:
+    """cxcywh (B, Q, 4) as shares of the region → as shares of its canvas of so many pixels (width, height), (2,)."""
+    start, extent = region[:, None, :2] / canvas, (region[:, None, 2:] - region[:, None, :2]) / canvas
+    centre, size = boxes.chunk(2, dim=-1)
+    return torch.cat((centre * extent + start, size * extent), dim=-1)
+
+
 def centres(step: float, count: int, start: Tensor, end: Tensor) -> Tensor:
     """The centres of ``count`` cells of ``step`` pixels, as shares of what lies between start and end: (B, count)."""
     pixels = (torch.arange(count, device=start.device) + 0.5) * step

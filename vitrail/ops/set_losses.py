@@ -35,6 +35,14 @@ class Truth(NamedTuple):
             tuple(count * times for count in self.counts),
         )
 
+    def for_groups(self, groups: int) -> Truth:
+        """The objects of each image for several groups of its queries, as images of their own, one behind the other."""
+        labels, boxes = (
+            torch.cat([own.repeat(groups, *[1] * (own.ndim - 1)) for own in values.split(self.counts)])
+            for values in (self.labels, self.boxes)
+        )
+        return Truth(labels, boxes, tuple(count for count in self.counts for _ in range(groups)))
+
 
 class ClassRule(Protocol):
     """How a query's logits represent its class, or no object."""

@@ -30,6 +30,7 @@ from vitrail.nn.object_queries import ObjectQueries, OneToManyConfig
 from vitrail.nn.proposals import Proposals, Proposed
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.detections import MOST, Detections, Ranking, ranked
+from vitrail.ops.grid import Grid
 from vitrail.ops.matching import CostConfig, Pairs
 from vitrail.ops.objects import TrueObjects
 from vitrail.ops.regions import centres, regions, to_pixels, truth_of
@@ -325,15 +326,7 @@ class Task(Detector):
         """The image and its feature maps."""
         (features,), hidden = self.vit.dense(images, padding, self.config.window)
         region = regions(images, padding)
-        patch = [pixels / cells for pixels, cells in zip(images.shape[-2:], features.grid, strict=True)]
-        left, top, right, bottom = region.unbind(dim=1)
-        levels = []
-        for (map_, padded), scale in zip(self.pyramid(features.map, hidden), self.config.scales, strict=True):
-            height, width = (pixels / CELLS[scale] for pixels in patch)
-            y = centres(height, map_.shape[2], top, bottom)
-            x = centres(width, map_.shape[3], left, right)
-            cell = torch.stack((width / (right - left), height / (bottom - top)), dim=1)
-            levels.append(Level(map_, x, y, cell, padded))
+        levels = levels_of(self.pyramid(features.map, hidden), self.config.scales, images, features.grid, region)
         return Encoded(images, padding, region, features, levels)
 
     def _begin(self, encoded: Encoded) -> tuple[Queries, Proposed | None]:
@@ -353,6 +346,27 @@ class Task(Detector):
     ) -> Losses:
         """Weighted losses of what else decoded queries B Q D predict of their objects."""
         return {}
+
+
+def levels_of(
+    maps: Sequence[tuple[Tensor, Tensor | None]], scales: Sequence[Scale], images: Tensor, grid: Grid, region: Tensor
+) -> list[Level]:
+    """Feature maps with their padding → where their cells lie in the images.
+
+    Args:
+        grid: patches (h, w) of the images B C H W.
+        region: the part of each canvas that is image, boxes_xyxy (B, 4) in pixels.
+    """
+    patch = [pixels / cells for pixels, cells in zip(images.shape[-2:], grid, strict=True)]
+    left, top, right, bottom = region.unbind(dim=1)
+    levels = []
+    for (map_, padded), scale in zip(maps, scales, strict=True):
+        height, width = (pixels / CELLS[scale] for pixels in patch)
+        y = centres(height, map_.shape[2], top, bottom)
+        x = centres(width, map_.shape[3], left, right)
+        cell = torch.stack((width / (right - left), height / (bottom - top)), dim=1)
+        levels.append(Level(map_, x, y, cell, padded))
+    return levels
 
 
 class _Layers:

@@ -13,18 +13,14 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitrail.checkpoints import detection_processor, pooled
 from vitrail.checkpoints import huggingface as hf
-from vitrail.checkpoints import pooled
 from vitrail.checkpoints.beside import Beside
 from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.pooled import PooledModel
 from vitrail.checkpoints.rules import Rule, layer, mapped, repeated, same, shaped
 from vitrail.checkpoints.shapes import Shapes, vit_config
 from vitrail.config import from_dict, to_dict
-from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.data.transforms.processors import from_huggingface, to_huggingface
-from vitrail.errors import UserError
-from vitrail.ops.grid import Pair
 from vitrail.tasks import detection_tokens
 
 LIBRARY = "huggingface"
@@ -35,12 +31,6 @@ TOKENS = "vit.embeddings.detection_tokens"
 POSITIONS = "vit.embeddings.position_embeddings"
 MID = "vit.encoder.mid_position_embeddings"
 HEADS = {"head": "class_labels_classifier", "box": "bbox_predictor"}
-PROCESSOR: dict[str, Any] = {
-    "size": 800,
-    "max_size": 1333,
-    "image_mean": (0.485, 0.456, 0.406),
-    "image_std": (0.229, 0.224, 0.225),
-}  # the defaults of its image processor
 
 
 def canonical(name: str) -> str:
@@ -60,7 +50,9 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     config = hf.Config(beside.config)
     num_queries = shapes[TOKENS][-2]
     settings = hf.settings(shapes, config, prefix="vit.", eps=1e-12, num_prefix=1 + num_queries)
-    vit = vit_config(settings | {"image_size": _covered(settings["image_size"], settings["patch_size"])})
+    vit = vit_config(
+        settings | {"image_size": detection_processor.covered(settings["image_size"], settings["patch_size"])}
+    )
     outputs = shapes["class_labels_classifier.layers.2.weight"][0] - 1
     classes = hf.classes(beside.config, beside, outputs)
     if len(classes) != outputs:
@@ -74,7 +66,9 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
         "no_object": beside.config.get("eos_coefficient", 0.1),
     }
     made = from_dict(detection_tokens.Config, own, where="config.json")
-    preprocess = _preprocess(beside.preprocessor, vit.image_size, vit.patch_size) if beside.preprocessor else None
+    preprocess = (
+        detection_processor.read(beside.preprocessor, vit.image_size, vit.patch_size) if beside.preprocessor else None
+    )
     return Description(TASKS[0], made, preprocess, tuple(config.assumed), frozenset())
 
 
@@ -143,38 +137,10 @@ def sidecars(description: Description) -> dict[str, Any]:
     }
     found: dict[str, Any] = {"config.json": hf.config_json(model, "yolos", "YolosForObjectDetection", **own)}
     if description.preprocess is not None:
-        found["preprocessor_config.json"] = _preprocessor(description.preprocess)
+        found["preprocessor_config.json"] = detection_processor.write(description.preprocess, "YolosImageProcessor")
     return found
 
 
 def _config(description: Description) -> detection_tokens.Config:
     assert isinstance(description.config, detection_tokens.Config)
     return description.config
-
-
-def _preprocess(own: dict[str, Any], image_size: Pair, patch_size: Pair) -> PreprocessConfig:
-    """The processor's. One that fits an image by its edges makes images of any size; ours have one, with a border that
-    no token attends to, upright or lying as the model's native size. Patches cover both processors' images."""
-    own = {**PROCESSOR, **own}
-    size = own["size"]
-    if isinstance(size, int):
-        size = {"shortest_edge": size, "longest_edge": own["max_size"]}
-    if not {"shortest_edge", "longest_edge"} <= size.keys():
-        return from_huggingface(own)
-    edges = size["shortest_edge"], size["longest_edge"]
-    height, width = _covered(edges if image_size[0] <= image_size[1] else edges[::-1], patch_size)
-    return replace(from_huggingface({**own, "size": {"height": height, "width": width}}), resize="pad")
-
-
-def _covered(size: Pair, patch_size: Pair) -> Pair:
-    """What patches cover of an image, from its top left."""
-    return size[0] // patch_size[0] * patch_size[0], size[1] // patch_size[1] * patch_size[1]
-
-
-def _preprocessor(preprocess: PreprocessConfig) -> dict[str, Any]:
-    if preprocess.resize == "crop" or preprocess.crop_pct != 1:
-        raise UserError("YOLOS's image processor crops nothing; save a model with resize=pad or resize=square")
-    found = {**to_huggingface(replace(preprocess, resize="square")), "image_processor_type": "YolosImageProcessor"}
-    if preprocess.resize == "pad":
-        found |= {"size": {"shortest_edge": min(preprocess.size), "longest_edge": max(preprocess.size)}, "do_pad": True}
-    return found

@@ -16,11 +16,15 @@ from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.explain import Heat, Target, heat, index_of_layer, layer_index
 from vitrail.explain.attentions import encoder_of_all_tokens
+from vitrail.nn.deformable_decoder import DeformableDecoder, DeformableLayer
 from vitrail.nn.detr_decoder import DecoderLayer, DetrDecoder
 from vitrail.nn.recording import recorded
 from vitrail.ops.grid import Pair
 from vitrail.tasks import Task, detection_tokens
 from vitrail.trainable import EncoderModule, image_encoder
+
+AnyDecoder = DetrDecoder | DeformableDecoder
+AnyLayer = DecoderLayer | DeformableLayer
 
 
 @config
@@ -50,8 +54,9 @@ def suits(task: EncoderModule) -> bool:
 def explain(task: EncoderModule, images: Tensor, options: Options, *padding: Tensor) -> list[Heat]:
     """The mean over heads of a query's attention to each token, a map per object, the highest score last.
 
-    Of feature maps in several scales, each token has the sum of what its cells receive. What is missing from 1 of a
-    detection token's attention goes to the tokens before the patches.
+    Of feature maps in several scales, each token has the sum of what its cells receive. Deformable attention reads
+    between cells, each of which has its share; what it reads beyond the image is missing from 1. What is missing
+    from 1 of a detection token's attention goes to the tokens before the patches.
 
     Args:
         images: (1, C, H, W).
@@ -71,7 +76,7 @@ def explain(task: EncoderModule, images: Tensor, options: Options, *padding: Ten
         grids = [grid]
     else:
         layer, where = index_of_layer(options.decoder_layer, len(decoder.layers), "the decoder"), "decoder layer"
-        attention, outputs, grids = _run(task, decoder, cast("DecoderLayer", decoder.layers[layer]), images, *padding)
+        attention, outputs, grids = _run(task, decoder, cast("AnyLayer", decoder.layers[layer]), images, *padding)
     maps = []
     for place, label, score in reversed(_surest(outputs[0, :, : len(classes)], options)):
         values = _on_tokens(attention[place], grids, grid)
@@ -79,8 +84,8 @@ def explain(task: EncoderModule, images: Tensor, options: Options, *padding: Ten
     return maps
 
 
-def _decoder(task: EncoderModule) -> DetrDecoder | None:
-    return next((module for module in task.modules() if isinstance(module, DetrDecoder)), None)
+def _decoder(task: EncoderModule) -> AnyDecoder | None:
+    return next((module for module in task.modules() if isinstance(module, AnyDecoder)), None)
 
 
 def _of_tokens(task: Task[Any], layer: int, images: Tensor, *padding: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +108,7 @@ def _surest(scores: Tensor, options: Options) -> list[tuple[int, int, float]]:
 
 
 def _run(
-    task: EncoderModule, decoder: DetrDecoder, layer: DecoderLayer, images: Tensor, *padding: Tensor
+    task: EncoderModule, decoder: AnyDecoder, layer: AnyLayer, images: Tensor, *padding: Tensor
 ) -> tuple[Tensor, Tensor, list[Pair]]:
     """Attention of each query Q N, the outputs, and the grids of the feature maps that the N tokens are from."""
     caught: list[tuple[Any, ...]] = []
@@ -121,8 +126,7 @@ def _run(
     finally:
         for hook in hooks:
             hook.remove()
-    queries, keys, _, bias = caught[0]
-    return layer.image.weights(queries, keys, bias)[0].mean(dim=0), outputs, grids
+    return layer.image.weights(*caught[0])[0].mean(dim=0), outputs, grids
 
 
 def _on_tokens(row: Tensor, grids: list[Pair], grid: Pair) -> Tensor:
