@@ -13,6 +13,7 @@ from vitrail import files, registry
 from vitrail.checkpoints import heads, parts, rules, wrappers
 from vitrail.checkpoints.beside import Beside, read_beside
 from vitrail.checkpoints.containers import Tensors, npz, safetensors
+from vitrail.checkpoints.containers.pickle import STATE
 from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.dialects import Dialect
 from vitrail.checkpoints.naming import table
@@ -89,6 +90,8 @@ def find(tensors: Tensors, *, names: str | None = None, with_head: bool = True) 
     try:
         description = dialect.describe(shapes, beside)
         assumed = (*description.assumed, *about_head) if with_head else description.assumed
+        if state := tensors.metadata.get(STATE):
+            assumed += (f"weights: those under {state}, of several in the file",)
         return Foreign(model, name, replace(description, assumed=assumed))
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
         if isinstance(error, UserError):

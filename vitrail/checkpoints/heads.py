@@ -14,12 +14,12 @@ from vitrail.checkpoints.containers import Entry
 from vitrail.checkpoints.wrappers import Renamed, renamed
 
 HIDDEN = "pre_logits"  # the ViT paper's hidden layer, which may stand without an output
-_NAMED = re.compile(
+NAMED = re.compile(
     r"head|classif|(^|[._])((fc|linear|logits?|out|output|cls|clf|last|final|probe|pred|predict|predictions?|top)\d*"
     r"|(last|final|output|out)_layer|\d+)$",  # a number is a place in an nn.Sequential, after its backbone
     re.IGNORECASE,
 )
-
+"""How a final layer may be called."""
 
 _WIDTHS = (1, 2, 5)  # times the width of a token, by how tokens are pooled
 
@@ -48,7 +48,7 @@ def settle(tensors: Renamed, head: str) -> tuple[Renamed, list[str]]:
     beside = {name: file.entries[name] for name in tensors.left_out}
     beside = {name: entry for name, entry in beside.items() if not extras.is_beside(name, entry)}
     layer, widths = _linear(beside), {entry.shape[0] for entry in tensors.entries.values() if len(entry.shape) == 1}
-    if layer is None or not _NAMED.search(layer):
+    if layer is None or not NAMED.search(layer):
         return tensors, []
     width = beside[f"{layer}.weight"].shape[1]
     if not any(width == share * each for each in widths for share in _WIDTHS):

@@ -5,8 +5,7 @@ disk than the file's size justifies (on Windows, which has no such limits, no mo
 ``torch.load(weights_only=True)`` refuses whatever is no tensor, number, text or collection of them. Options and
 counters that trainings save beside their weights (:mod:`vitrail.checkpoints.inert`) pass as objects that do nothing.
 
-Of a training's checkpoint one state is taken: that under the first of :data:`NESTS` which holds weights, else the
-largest mapping that does, again and again. What is no tensor is dropped.
+Of a training's checkpoint one state is taken (:mod:`vitrail.checkpoints.states`). What is no tensor is dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -26,16 +25,10 @@ from torch import Tensor
 if sys.platform != "win32":
     import resource
 
-from vitrail.checkpoints import inert
+from vitrail.checkpoints import inert, states
 from vitrail.checkpoints.containers import safetensors
 from vitrail.checkpoints.containers.pickle import REASON, STATE
-from vitrail.checkpoints.wrappers import AVERAGED
 
-NESTS = (  # averaged weights come first
-    *AVERAGED, "model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "params",
-    "weights", "student",
-)  # fmt: skip
-MAX_NESTS = 4
 FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "ctypes.")
 MEMORY = 64 * 2**20  # bytes in addition to the file's own, mapped once and copied twice
 CPU_SECONDS, CPU_SPEED = 30, 20_000_000  # and bytes/s
@@ -98,7 +91,9 @@ def _tensors(path: Path, size: int) -> tuple[dict[str, Tensor], str]:
         _check_zip(path, size)
     with torch.serialization.safe_globals(inert.stand_ins()):
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    found, taken = _unwrapped(content)
+    if not isinstance(content, Mapping):
+        raise Refused("it holds no tensors by name")
+    found, taken = states.chosen(content)
     state = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if not state:
         raise Refused("it holds no tensors by name")
@@ -133,45 +128,6 @@ def _check_zip(path: Path, size: int) -> None:
                 with archive.open(member) as part:
                     while part.read(2**20):
                         pass
-
-
-def _unwrapped(content: Any) -> tuple[dict[str, Any], str]:
-    taken: list[str] = []
-    chosen = False  # among several
-    for _ in range(MAX_NESTS):
-        if not isinstance(content, Mapping):
-            break
-        states = {name: value for name, value in content.items() if isinstance(name, str) and _holds_weights(value)}
-        known = [name for wanted in NESTS for name in states if name.lower() == wanted]
-        own = any(_is_weight(value) for value in content.values())
-        if not known and (own or not states):
-            break
-        name = known[0] if known else max(states, key=lambda each: _size(states[each]))
-        chosen = chosen or len(states) > 1
-        taken.append(name)
-        content = states[name]
-    if not isinstance(content, Mapping):
-        raise Refused("it holds no tensors by name")
-    return {name: value for name, value in content.items() if isinstance(name, str)}, ".".join(taken) if chosen else ""
-
-
-def _is_weight(value: object) -> bool:
-    """Whether it is a tensor that is no counter."""
-    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 1
-
-
-def _holds_weights(value: object, depth: int = MAX_NESTS) -> bool:
-    """Whether it is a mapping with weights by name, or with such a mapping in it."""
-    if not isinstance(value, Mapping) or not depth:
-        return False
-    named = [inner for name, inner in value.items() if isinstance(name, str)]
-    return any(_is_weight(inner) or _holds_weights(inner, depth - 1) for inner in named)
-
-
-def _size(value: object, depth: int = MAX_NESTS) -> int:
-    if isinstance(value, Tensor):
-        return value.numel()
-    return sum(_size(inner, depth - 1) for inner in value.values()) if isinstance(value, Mapping) and depth else 0
 
 
 def _reason(error: Exception) -> str:

@@ -24,7 +24,8 @@ AVERAGED = (
 """States that a training averages, the first the most wanted: they come before those that it averages."""
 TRAINED = ("base_encoder", "online_encoder", "online_network", "encoder_q", "online")
 """Of methods that compare a trained encoder with a slower copy, the trained one."""
-_AVERAGE = frozenset({"ema", "swa", "teacher", "averaged", "average", "shadow"})  # as a word in a longer name
+AVERAGING = frozenset({"ema", "swa", "teacher", "averaged", "average", "averaging", "shadow"})
+"""Words in longer names of such states."""
 MAX_DEPTH, MAX_PREFIXES = 6, 64
 _INSIDE = re.compile(rf"(?:^|(?<=[./]))(?:{'|'.join(INSIDE)})[./]")
 _PART = re.compile(r"[^./]*[./]")
@@ -114,7 +115,7 @@ def _preferred(found: Collection[str], tensors: Tensors) -> str:
                 found = chosen
                 break
         else:  # net_ema, ema_vit, teacher_model
-            found = [prefix for prefix in found if not _AVERAGE.isdisjoint(re.split("[./_]", prefix))] or found
+            found = [prefix for prefix in found if not AVERAGING.isdisjoint(re.split("[./_]", prefix))] or found
     if len(found) > 1:
         raise UserError(f"{tensors.path} holds several models ({', '.join(sorted(found))}); keep the tensors of one")
     return next(iter(found))
