@@ -14,7 +14,7 @@ import vitrail
 from vitrail import benchmarking, compress, engines
 from vitrail.benchmarking import roofline
 from vitrail.benchmarking.candidates import Candidate, Way, ways
-from vitrail.benchmarking.process import Lost, Process
+from vitrail.benchmarking.process import Lost, Opening, Process
 from vitrail.benchmarking.result import Row, compared
 from vitrail.benchmarking.roofline import Roofline
 from vitrail.benchmarking.turns import ROUNDS
@@ -213,7 +213,7 @@ def test_the_verb_measures_in_processes(weights, class_folder, tmp_path, capsys)
 
 def test_a_process_that_cannot_go_on_says_why(tiny_predictor, tmp_path):
     candidate = Candidate(EAGER, str(tmp_path / "none.safetensors"), (16, 24), 1)
-    with Process(candidate, tiny_predictor(), allow_pickle=False) as process:
+    with Process(candidate, tiny_predictor(), Opening(False, None)) as process:
         with pytest.raises(Lost, match="there is no"):
             process.ready()
         process.child.kill()

@@ -23,7 +23,7 @@ import torch
 
 from vitrail.benchmarking import roofline
 from vitrail.benchmarking.candidates import Candidate, CandidateBuilder, LeftOut, Way, ways
-from vitrail.benchmarking.process import Process
+from vitrail.benchmarking.process import Opening, Process
 from vitrail.benchmarking.result import Benchmark, Row, compared
 from vitrail.benchmarking.turns import take_turns
 from vitrail.data.source import SourceConfig
@@ -50,6 +50,7 @@ def benchmark(
     seconds: float = 3.0,
     device: str | torch.device = "auto",
     allow_pickle: bool = False,
+    names: str | Path | None = None,
 ) -> Benchmark:
     """Measure a model in everything that can run it; eager PyTorch in fp32, the reference, is always among them.
 
@@ -61,6 +62,7 @@ def benchmark(
             reference.
         data: labelled images to measure the accuracy of each candidate on, as for ``vitrail evaluate``.
         engines: by name (:mod:`vitrail.engines`); default: all.
+        allow_pickle, names: as of :func:`vitrail.load`.
         image_sizes: (height, width) in pixels; default: the model's own. Positions are resampled as at loading.
         merges: patch tokens to merge in each layer (ToMe); 0: none.
         split: of the data; default: test where there is one, else val.
@@ -76,7 +78,8 @@ def benchmark(
     if not batches or min(batches) < 1 or not merges or min(merges) < 0 or not 0 < seconds < float("inf"):
         raise UserError("batches and seconds are positive numbers, merges are 0 or more; correct them")
     asked = ways(str(source), tuple(engines), tuple(precisions), tuple(merges))
-    model = load(source, device=device, allow_pickle=allow_pickle)
+    opening = Opening(allow_pickle, None if names is None else str(names))
+    model = load(source, device=device, allow_pickle=allow_pickle, names=names)
     sizes = dict.fromkeys(as_pair(size) for size in image_sizes) or [model.preprocess.config.size]
     for size in sizes:
         _require(model, size)
@@ -86,8 +89,8 @@ def benchmark(
     left_out: list[LeftOut] = []
     for size in sizes:
         if size != model.preprocess.config.size:
-            model = load(source, image_size=size, device=model.device, allow_pickle=allow_pickle)
-        more, lost = _measure(str(source), model, asked, sorted(set(batches)), seconds, labelled, allow_pickle)
+            model = load(source, image_size=size, device=model.device, allow_pickle=allow_pickle, names=names)
+        more, lost = _measure(str(source), model, asked, sorted(set(batches)), seconds, labelled, opening)
         rows += more
         left_out += lost
     return Benchmark(
@@ -109,16 +112,14 @@ def _measure(
     batches: list[int],
     seconds: float,
     labelled: tuple[SourceConfig, str] | None,
-    allow_pickle: bool,
+    opening: Opening,
 ) -> Found:
     """Everything of one image size."""
     with tempfile.TemporaryDirectory(prefix="vitrail-") as folder, ExitStack() as running:
         builder = CandidateBuilder(source, model, Path(folder))
         made = [builder.make(way) for way in asked]
         processes = {
-            each: running.enter_context(Process(each, model, allow_pickle=allow_pickle))
-            for each in made
-            if isinstance(each, Candidate)
+            each: running.enter_context(Process(each, model, opening)) for each in made if isinstance(each, Candidate)
         }
         rows, lost = take_turns(processes, batches, seconds, labelled)
         return rows, [each for each in made if isinstance(each, LeftOut)] + lost

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -26,22 +26,30 @@ class Lost(Exception):
     """A candidate that has failed, and why."""
 
 
+class Opening(NamedTuple):
+    """As of :func:`vitrail.load`."""
+
+    allow_pickle: bool
+    names: str | None
+
+
 class Process:
     """The process of a candidate. It starts immediately and loads the model in the background.
 
     Args:
         model: that the candidate was made of.
+        opening: how its weights were opened.
     """
 
-    def __init__(self, candidate: Candidate, model: Predictor, *, allow_pickle: bool) -> None:
+    def __init__(self, candidate: Candidate, model: Predictor, opening: Opening) -> None:
         way, is_graph = candidate.way, engines.of_file(candidate.source) is not None
         task = model.task.name
         self.child = self._start()
         engine, merge = ("", 0) if is_graph else (way.engine, way.merge)
-        trusted = allow_pickle or is_graph  # of our own making, or opened before
+        trusted = opening.allow_pickle or is_graph  # of our own making, or opened before
         module = task if "." in task else None
         threads = torch.get_num_threads()
-        how = (list(candidate.size), str(model.device), trusted, threads, module)
+        how = (list(candidate.size), str(model.device), trusted, opening.names, threads, module)
         self._say("load", candidate.source, engine, way.precision, merge, *how)
 
     def __enter__(self) -> Process:

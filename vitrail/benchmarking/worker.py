@@ -52,6 +52,7 @@ class Worker:
         image_size: Sequence[int],
         device: str,
         allow_pickle: bool,
+        names: str | None,
         threads: int,
         module: str | None,
     ) -> None:
@@ -73,6 +74,7 @@ class Worker:
             image_size=(height, width),
             device=device,
             allow_pickle=allow_pickle,
+            names=names,
             precision="fp32" if engine else precision,
         )
         if merge:

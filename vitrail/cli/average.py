@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrail.terminal.options import AllowPickle, BatchSize, Device, Json, print_json
+from vitrail.terminal.options import AllowPickle, BatchSize, Device, Json, Names, print_json
 
 GROUP = "Use a model"
 
@@ -22,6 +22,7 @@ def average(
     device: Device = "auto",
     batch_size: BatchSize = 128,
     allow_pickle: AllowPickle = False,
+    names: Names = None,
 ) -> None:
     """Average the weights of models that were fine-tuned from the same start (model soups).
 
@@ -53,8 +54,9 @@ def average(
     held_out = None
     if method == "greedy":
         config, _ = source_and_folder(weights[0], data, out, "")
-        held_out, _ = find_split(load(weights[0], device="cpu", allow_pickle=allow_pickle), config, split)
-    result = averaged(weights, held_out, batch_size=batch_size, device=device, allow_pickle=allow_pickle)
+        first = load(weights[0], device="cpu", allow_pickle=allow_pickle, names=names)
+        held_out, _ = find_split(first, config, split)
+    result = averaged(weights, held_out, batch_size=batch_size, device=device, allow_pickle=allow_pickle, names=names)
     result.predictor.save(out)
     if as_json:
         found = {"ingredients": list(result.ingredients), "monitor": result.monitor, "score": result.score}

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from vitrail.errors import UserError
 from vitrail.terminal.next_command import name_next
-from vitrail.terminal.options import AllowPickle, Device, Json, Sizes, Weights, print_json
+from vitrail.terminal.options import AllowPickle, Device, Json, Names, Sizes, Weights, print_json
 
 if TYPE_CHECKING:
     from vitrail.benchmarking.result import Benchmark
@@ -33,6 +33,7 @@ def benchmark(
     out: Path | None = None,
     device: Device = "auto",
     allow_pickle: AllowPickle = False,
+    names: Names = None,
 ) -> None:
     """Measure a model's speed in every engine, precision, batch and image size.
 
@@ -70,6 +71,7 @@ def benchmark(
         seconds=seconds,
         device=device,
         allow_pickle=allow_pickle,
+        names=names,
     )
     for reason, those in result.reasons().items():
         note(f"left out: {', '.join(dict.fromkeys(str(each.way) for each in those))}: {reason}")

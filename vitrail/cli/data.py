@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from vitrail.terminal.next_command import name_next
-from vitrail.terminal.options import Encoding, Json, MaxPixels, Page, Set, ValueRange, print_json
+from vitrail.terminal.options import AllowPickle, Encoding, Json, MaxPixels, Names, Page, Set, ValueRange, print_json
 
 if TYPE_CHECKING:
     from vitrail.data.media.reading import Reading
     from vitrail.data.source import SourceConfig, Splits
+    from vitrail.predictor import Predictor
 
 GROUP = "Prepare and train"
 
@@ -66,6 +67,8 @@ def check(
         Path | None,
         Parameter("--out", help="With --model, a folder for tables and picture sheets.", show_default=False),
     ] = None,
+    allow_pickle: AllowPickle = False,
+    names: Names = None,
     as_json: Json = False,
     overrides: Set = (),
 ) -> int:
@@ -85,13 +88,18 @@ def check(
     """
     from vitrail.data.inspection.check import check as check_data
     from vitrail.errors import UserError
+    from vitrail.predictor import load
 
     if (model is None) != (out is None):
         raise UserError("--model and --out belong together: a model to look with, and a folder for what it notices")
     more = () if exclude is None else (f"exclude={exclude}",)
     config = _config(spec, unlabelled, allow_empty_class, (*more, *overrides), encoding)
     report = check_data(config, channels=channels, workers=workers, reading=_reading(value_range, page))
-    noticed = [] if model is None or out is None or not report.num_images else _look(model, config, out)
+    noticed = (
+        []
+        if model is None or out is None or not report.num_images
+        else _look(load(model, allow_pickle=allow_pickle, names=names), config, out)
+    )
     if as_json:
         print_json(report.to_dict() | ({"looked": noticed} if noticed else {}))
     else:
@@ -105,16 +113,15 @@ def check(
     return 0
 
 
-def _look(model: str, config: SourceConfig, out: Path) -> list[str]:
+def _look(predictor: Predictor, config: SourceConfig, out: Path) -> list[str]:
     """What a model notices, in lines."""
     from vitrail.data.inspection.teaching import too_many
     from vitrail.data.source import open_source
-    from vitrail.predictor import load
     from vitrail.probe.data_check import look
     from vitrail.tasks import Task
     from vitrail.terminal.model_check import write_look
 
-    predictor, splits = load(model), open_source(config)
+    splits = open_source(config)
     capacity = predictor.task.capacity if isinstance(predictor.task, Task) else None
     few = [] if capacity is None else [too_many(source, capacity, split) for split, source in splits.items()]
     return [*(line for line in few if line), *write_look(look(predictor, splits), splits, out)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from vitrail.terminal.next_command import IMAGE, name_next
-from vitrail.terminal.options import AllowPickle, Json, Merge, Sizes, Weights, print_json
+from vitrail.terminal.options import AllowPickle, Json, Merge, Names, Sizes, Weights, print_json
 
 GROUP = "Exchange weights"
 
@@ -28,6 +28,7 @@ def export(
     as_json: Json = False,
     sizes: Sizes = Sizes(),  # noqa: B008  frozen
     allow_pickle: AllowPickle = False,
+    names: Names = None,
 ) -> None:
     """Write a model that runs without Vitrail, and compare it with the original.
 
@@ -49,7 +50,7 @@ def export(
     from vitrail.console import note
     from vitrail.predictor import load
 
-    shape: dict[str, Any] = {"allow_pickle": allow_pickle, **sizes.read()}
+    shape: dict[str, Any] = {"allow_pickle": allow_pickle, "names": names, **sizes.read()}
     if merge:
         model = apply(load(source, device="cpu", **shape), "tome", r=merge)
         result = exporting.export(model, out, to=to, images=images)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitrail.terminal.options import AllowPickle, Weights
+from vitrail.terminal.options import AllowPickle, Names, Weights
 
 GROUP = "Exchange weights"
 
@@ -19,6 +19,7 @@ def merge_adapter(
     /,
     *,
     allow_pickle: AllowPickle = False,
+    names: Names = None,
     classes: Annotated[str | None, Parameter(metavar="A,B,C", show_default=False)] = None,
 ) -> None:
     """Add a LoRA adapter of PEFT to the weights that it was trained on.
@@ -37,5 +38,6 @@ def merge_adapter(
     from vitrail.lora.peft import merge_adapter as merged
 
     require_free(out)
-    merged(base, adapter, classes=tuple(classes.split(",")) if classes else (), allow_pickle=allow_pickle).save(out)
+    named = tuple(classes.split(",")) if classes else ()
+    merged(base, adapter, classes=named, allow_pickle=allow_pickle, names=names).save(out)
     note(f"written: {out}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vitrail.terminal.next_command import IMAGE, name_next
-from vitrail.terminal.options import AllowPickle, Weights
+from vitrail.terminal.options import AllowPickle, Names, Weights
 
 GROUP = "Exchange weights"
 
@@ -17,6 +17,7 @@ def push(
     revision: str | None = None,
     message: str | None = None,
     allow_pickle: AllowPickle = False,
+    names: Names = None,
 ) -> None:
     """Upload a model to the Hugging Face hub.
 
@@ -40,14 +41,14 @@ def push(
     from vitrail.checkpoints import hub
     from vitrail.console import note
 
-    reason = conversion.inspect(run, allow_pickle=allow_pickle)["writes_as"].get(
+    reason = conversion.inspect(run, allow_pickle=allow_pickle, names=names)["writes_as"].get(
         "huggingface", "its task has no counterpart there"
     )
     fits = " " not in reason  # the dialect's name, else why there is none
     note(f"format: {reason}" if fits else f"format: native ({reason})")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model"
-        conversion.convert(run, out, to=reason if fits else "native", allow_pickle=allow_pickle)
+        conversion.convert(run, out, to=reason if fits else "native", allow_pickle=allow_pickle, names=names)
         if (card := Path(run) / "model_card.md").is_file():
             shutil.copy(card, out / "README.md")
         print(hub.push(out, repo, private=private, revision=revision, message=message))

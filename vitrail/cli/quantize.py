@@ -10,7 +10,7 @@ from cyclopts.types import NonNegativeFloat, PositiveInt
 
 from vitrail.errors import UserError
 from vitrail.terminal.next_command import IMAGE, name_next
-from vitrail.terminal.options import AllowPickle, Json, Merge, Sizes, Weights, print_json
+from vitrail.terminal.options import AllowPickle, Json, Merge, Names, Sizes, Weights, print_json
 
 if TYPE_CHECKING:
     from vitrail.data.source import Source, SourceConfig
@@ -32,6 +32,7 @@ def quantize(
     as_json: Json = False,
     sizes: Sizes = Sizes(),  # noqa: B008  frozen
     allow_pickle: AllowPickle = False,
+    names: Names = None,
 ) -> None:
     """Write a model that computes in int8 and loses no more accuracy than a budget allows.
 
@@ -60,7 +61,7 @@ def quantize(
 
     config, _ = source_and_folder(run, data, out, "", val_fraction=0.5)
     options: dict[str, Any] = {**sizes.read()}
-    predictor = load(run, device="cpu", allow_pickle=allow_pickle, **options)
+    predictor = load(run, device="cpu", allow_pickle=allow_pickle, names=names, **options)
     if merge:
         predictor = apply(predictor, "tome", r=merge)
     images, labelled, others = _divided(predictor, config, calibration)

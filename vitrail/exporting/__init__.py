@@ -99,6 +99,7 @@ def export(
     image_size: int | Pair | None = None,
     patch_size: int | Pair | None = None,
     allow_pickle: bool = False,
+    names: str | Path | None = None,
 ) -> Export:
     """Write the model of ``source`` for another program, and compare the two.
 
@@ -109,7 +110,7 @@ def export(
         to: ``onnx``, ``openvino``, ``pt2``, ``triton``, ``triton-openvino``, a third party's engine by its dotted name,
             or what :func:`vitrail.convert` supports.
         images: to compare on, in addition to random ones.
-        image_size, patch_size, allow_pickle: of a source that is a path, as :func:`vitrail.load` has them.
+        image_size, patch_size, allow_pickle, names: of a source that is a path, as :func:`vitrail.load` has them.
 
     Raises:
         UserError: the source cannot be read, or is loaded already and shall have another size; the format's library
@@ -120,7 +121,7 @@ def export(
     if "." in to:  # a third party's engine, by its module
         formats[to] = to
     arranged = {each: arrangement for arrangement in _arrangements() for each in arrangement.engines}
-    shape: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+    shape: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size, "names": names}
     if to not in (*formats, *arranged):
         known = [*formats, *arranged, *foreign.libraries(), native.NAME]
         if "." not in to and to not in (*known, *foreign.names()):
@@ -132,8 +133,8 @@ def export(
         return Export(convert(source, out, to=to, allow_pickle=allow_pickle, **shape))
     out = Path(out)
     if isinstance(source, Predictor):
-        if image_size or patch_size or allow_pickle:
-            raise UserError("the model is loaded already; give its sizes and allow_pickle to vitrail.load")
+        if image_size or patch_size or allow_pickle or names:
+            raise UserError("the model is loaded already; give its sizes, names and allow_pickle to vitrail.load")
         model = source
     else:
         model = load(source, device="cpu", allow_pickle=allow_pickle, **shape)

@@ -52,7 +52,12 @@ def write(folder: Path, model: EncoderModule, config: LoraConfig, base: str | No
 
 
 def merge_adapter(
-    base: str | Path, adapter: str | Path, *, classes: Sequence[str] = (), allow_pickle: bool = False
+    base: str | Path,
+    adapter: str | Path,
+    *,
+    classes: Sequence[str] = (),
+    allow_pickle: bool = False,
+    names: str | None = None,
 ) -> Predictor:
     """The predictor of weights with an adapter added.
 
@@ -60,13 +65,13 @@ def merge_adapter(
         base: the weights that it was trained on, of Vitrail or of another library.
         adapter: PEFT's folder.
         classes: names for a head that the adapter brings to weights of another library.
-        allow_pickle: accept a file of torch.save.
+        allow_pickle, names: as of :func:`vitrail.load`.
 
     Raises:
         UserError: no such weights or adapter, or they do not belong together.
     """
     merged = adapters.merged(adapter, base, classes=classes, allow_pickle=allow_pickle)
     try:
-        return load(merged.file, device="cpu")
+        return load(merged.file, device="cpu", names=names)
     except UserError as error:
         raise UserError(str(error).replace(str(merged.file), f"{merged.source} with {adapter}")) from None

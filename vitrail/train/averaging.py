@@ -105,6 +105,7 @@ def average(
     batch_size: int = 128,
     device: str | torch.device = "auto",
     allow_pickle: bool = False,
+    names: str | None = None,
 ) -> Averaged:
     """Average models of one architecture: all of them, or with ``held_out`` those of the greedy soup.
 
@@ -112,12 +113,12 @@ def average(
         weights: run folders or weights files, two or more, that were trained from the same weights.
         held_out: labelled images that no model was trained on, such as the validation split.
         batch_size: of the measurement.
-        allow_pickle: accept files of torch.save from other libraries.
+        allow_pickle, names: as of :func:`vitrail.load`.
 
     Raises:
         UserError: fewer than two, or models that differ in more than their weights.
     """
-    opened = {str(path): open_checkpoint(path, allow_pickle=allow_pickle) for path in weights}
+    opened = {str(path): open_checkpoint(path, allow_pickle=allow_pickle, names=names) for path in weights}
     if len(opened) < 2:
         raise UserError("an average takes two or more different models; name them all")
     _require_alike(opened)
