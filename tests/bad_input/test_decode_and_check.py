@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpus import CASES, Case, dataset_with, good_folder, image_cases, photo, png, without_root_powers
+from corpus import CASES, dataset_with, image_cases
+from corpus_case import Case, good_folder, photo, png, without_root_powers
 
 from vitrail import console
 from vitrail.data.inspection.check import check

@@ -6,7 +6,8 @@ import asyncio
 
 import numpy as np
 import pytest
-from corpus import Case, image_cases
+from corpus import image_cases
+from corpus_case import Case
 
 pytest.importorskip("fastapi")
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from corpus import CASES, Case, dataset_with, good_folder, image_cases, without_root_powers
+from corpus import CASES, dataset_with, image_cases
+from corpus_case import Case, good_folder, without_root_powers
 
 from vitrail.cli import main
 from vitrail.console import printable
