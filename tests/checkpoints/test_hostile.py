@@ -217,7 +217,7 @@ def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("payload")
-@pytest.mark.timeout(60)  # a hang is a failure
+@pytest.mark.timeout(60, func_only=True)  # a hang is a failure
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_hostile_file_is_one_line(good: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
     HOSTILE[case](good)
@@ -257,7 +257,7 @@ def test_a_run_folder_names_no_code(good: Path, setting: str, capsys: pytest.Cap
     assert not Path("pwned").exists()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(60, func_only=True)
 @pytest.mark.parametrize("names", [[], ["/dev/zero"], ["../../secret"], ["state.json"], ["state.json", "x"]])
 def test_a_manifest_is_about_its_own_files(tmp_path: Path, names: list[str]) -> None:
     (tmp_path / "state.json").write_text("{}")

@@ -75,7 +75,7 @@ BIG = (
 
 
 @pytest.mark.usefixtures("forked_python")
-@pytest.mark.timeout(60)  # a hang is a failure
+@pytest.mark.timeout(60, func_only=True)  # a hang is a failure
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_hostile_file_is_one_line(folder: Path, case: str) -> None:
     spoil, reason = HOSTILE[case]
@@ -97,7 +97,7 @@ def test_a_hostile_file_is_one_line(folder: Path, case: str) -> None:
 
 
 @pytest.mark.fuzz
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(60, func_only=True)
 @pytest.mark.parametrize("case", CLI)
 def test_on_the_command_line_too(folder: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
     target = HOSTILE[case][0](folder) or folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -209,18 +208,31 @@ def test_a_config_names_no_module_that_happens_to_be_there(
     assert name in _call(verb, folder, capsys)
 
 
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("file", ["data.json", "summary.json", "metrics.csv", "config.yaml", "command.txt"])
+READ = {"data.json": "dataset", "summary.json": "summary", "metrics.csv": "history", "command.txt": "commands"}
+
+
+@pytest.mark.timeout(20, func_only=True)
+@pytest.mark.parametrize("file", [*READ, "config.yaml"])
 def test_a_fifo_in_a_run_folder_is_not_waited_for(file: str, finished: Path, tmp_path: Path) -> None:
+    """It is as a file that was not written yet, and the others are read."""
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
     reader = RunReader(folder)
     (folder / file).unlink()
     os.mkfifo(folder / file)
-    with contextlib.suppress(UserError):
-        _ = reader.config, reader.dataset, reader.summary, reader.history, reader.commands
-    with contextlib.suppress(UserError):
-        RunFolder(folder).run()
-        RunFolder(folder).read_summary()
+    for name, attribute in READ.items():
+        found = getattr(reader, attribute)
+        assert str(found) == str(getattr(RunReader(finished), attribute)) if name != file else not found
+    if file == "config.yaml":
+        with pytest.raises(UserError, match=r"config\.yaml"):
+            _ = reader.config
+        with pytest.raises(UserError, match=r"config\.yaml"):
+            RunFolder(folder).run()
+    else:
+        assert reader.config == RunReader(finished).config
+        assert RunFolder(folder).run() == RunFolder(finished).run()
+    if file == "summary.json":
+        with pytest.raises(UserError, match=r"cannot read .*summary\.json"):
+            RunFolder(folder).read_summary()
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"classes": 3}', '{"counts": {}}', "{", '{"source": {"spec": [1]}}'])

@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.mark.timeout(20)  # a hang is a failure
+@pytest.mark.timeout(20, func_only=True)  # a hang is a failure
 @pytest.mark.parametrize("case", REFUSED)
 def test_it_is_refused_in_one_line(case: str, folder: Path) -> None:
     build, cause = REFUSED[case]
@@ -52,7 +52,7 @@ def test_it_is_refused_in_one_line(case: str, folder: Path) -> None:
     assert len(str(caught.value)) < 1500
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(20, func_only=True)
 @pytest.mark.parametrize("case", BAD)
 def test_an_image_is_bad_in_one_line(case: str, folder: Path) -> None:
     build, cause = BAD[case]
