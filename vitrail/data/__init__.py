@@ -119,6 +119,8 @@ class Data:
         """
         config, preprocess = self.config, self.config.preprocess.resolve()
         at: Any = {"seed": seed, "rank": rank, "world_size": world_size}
+        if (own := self.target_kind.training(preprocess)) is not None:
+            return Loader(self.split("train"), own, config.loader, train=True, **at)
         if self.target_kind.spatial:
             scenes: SceneAugment[Any] = SceneAugment(config.scenes, preprocess, self.target_kind)
             if preprocess.tiles is not None:

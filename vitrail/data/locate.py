@@ -28,8 +28,12 @@ def parse_spec(spec: str) -> tuple[str | None, str]:
     return None, spec
 
 
-def find_source(spec: str, labelled: bool = True) -> tuple[str, SourceModule, str]:
+def find_source(spec: str, labelled: bool = True, kind: str = "auto") -> tuple[str, SourceModule, str]:
     """The source's name, its module, and the specification to read, which leads into folders that merely wrap the data.
+
+    Args:
+        kind: of the targets that are wanted. A source with a ``KIND`` is only taken where that is wanted, and then
+            before others.
 
     Raises:
         UserError: nothing is there, no source reads it, or two do.
@@ -37,21 +41,21 @@ def find_source(spec: str, labelled: bool = True) -> tuple[str, SourceModule, st
     name, location = parse_spec(spec)
     if name is not None:
         return name, _load(name), spec
-    claims = _claims(location)
+    claims = _claims(location, kind)
     if claims == [FOLDER]:  # which passes through wrapping folders itself
         inner, wrapped = location, Path(location).expanduser()
         for _ in range(_DEEPEST):
             if (folder := _only_folder(wrapped)) is None:
                 break
             wrapped = folder
-            if (others := _claims(str(wrapped))) != [FOLDER]:
+            if (others := _claims(str(wrapped), kind)) != [FOLDER]:
                 claims, inner = others, str(wrapped)
                 console.note(f"{spec}: the data lies in {inner}")
                 break
         location = inner
     if len(claims) > 1:
         raise UserError(f"{spec!r} could be {' or '.join(claims)}; write {claims[0]}:{location} to choose")
-    if claims and claims[0] in (FOLDER, "zip") and labelled:
+    if claims and claims[0] in (FOLDER, "zip") and labelled and kind in ("auto", "class"):
         layouts.refuse_incomplete(spec, Path(location).expanduser())
     if claims:
         return claims[0], _load(claims[0]), location
@@ -66,9 +70,17 @@ def find_source(spec: str, labelled: bool = True) -> tuple[str, SourceModule, st
     raise UserError(f"there is no file, folder or data source {spec!r}; {did_you_mean(spec, [*known, *nearby])}")
 
 
-def _claims(location: str) -> list[str]:
+def of_one_kind(module: SourceModule) -> str | None:
+    """The only kind of target that a source is for, where it says so."""
+    return getattr(module, "KIND", None)
+
+
+def _claims(location: str, kind: str) -> list[str]:
     """The sources that read a path; ``folder`` only where no other does."""
-    found = [each for each in registry.names("data.sources") if _load(each).matches(location)]
+    modules = {name: _load(name) for name in registry.names("data.sources")}
+    wanted = [name for name, module in modules.items() if of_one_kind(module) in (None, kind)]
+    found = [name for name in wanted if modules[name].matches(location)]
+    found = [name for name in found if of_one_kind(modules[name]) == kind] or found
     if len(found) > 1 and FOLDER in found:
         found.remove(FOLDER)  # any folder looks like an image folder
     return found

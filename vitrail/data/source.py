@@ -23,7 +23,7 @@ from vitrail.data.indexing.labels import NO_LABELS
 from vitrail.data.indexing.names import Classes
 from vitrail.data.indexing.splits import SPLITS as SPLITS
 from vitrail.data.indexing.splits import split_called as split_called
-from vitrail.data.locate import find_source, parse_spec
+from vitrail.data.locate import find_source, of_one_kind, parse_spec
 from vitrail.data.targets import Column, Labels, TargetKind
 from vitrail.errors import UserError
 
@@ -352,9 +352,14 @@ def open_source(config: SourceConfig) -> Splits:
         except UserError as error:
             console.note(f"labels auto: none ({error})")
         return open_source(dataclasses.replace(config, labelled=False))
-    name, module, spec = find_source(config.spec, config.labelled)
-    found = module.load(dataclasses.replace(config, spec=spec))
-    if not config.labelled:
+    name, module, spec = find_source(config.spec, config.labelled, config.kind)
+    made = bool(config.labelled) and config.kind != "auto" and targets.load(config.kind).made_of_images
+    with_labels = config.labelled and (not made or of_one_kind(module) == config.kind)
+    found = module.load(dataclasses.replace(config, spec=spec, labelled=with_labels))
+    if made and not with_labels:
+        own = targets.load(config.kind)
+        found = {split: source.labelled(own.of_images(len(source))) for split, source in found.items()}
+    elif not config.labelled:
         found = {split: source.unlabelled() for split, source in found.items()}
     if config.exclude is not None:
         from vitrail.data.exclusion import exclude  # which reads sources, as this file describes them

@@ -67,6 +67,11 @@ def segments(step: int = 0) -> SegmentColumn:
     )
 
 
+def pictures(size: tuple[int, int]) -> np.ndarray:
+    """uint8 (3, 3, H, W)."""
+    return np.random.default_rng(1).integers(0, 256, (3, 3, *size), dtype=np.uint8)
+
+
 EXAMPLES = {
     "none": Example(np.empty(0, np.float32), ()),
     "class": Example(np.array([0, 2, 1]), ("ant", "bee", "cat")),
@@ -75,5 +80,6 @@ EXAMPLES = {
     "boxes": Example(annotations(masks=False), ("ant", "bee"), moved(annotations(masks=False))),
     "masks": Example(annotations(masks=True), ("ant", "bee"), moved(annotations(masks=True))),
     "semantic": Example(maps(), ("ground", "ant", "bee"), maps() + np.uint8(7)),
+    "image": Example(pictures(SIZE), (), pictures((13, 17))),
     "panoptic": Example(segments(), ("ant", "sky"), segments(step=1)),
 }

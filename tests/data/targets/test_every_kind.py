@@ -48,7 +48,7 @@ from vitrail.errors import UserError
 
 FOREIGN = "stranger.depth"
 NAMES = [*targets.names(), FOREIGN]
-SPATIAL = ["boxes", "masks", "semantic", "panoptic", FOREIGN]
+SPATIAL = ["boxes", "masks", "semantic", "panoptic", "image", FOREIGN]
 DEPTH = np.linspace(0.25, 9.5, 3 * SIZE[0] * SIZE[1], dtype=np.float32).reshape(3, *SIZE)
 
 
@@ -211,6 +211,9 @@ def test_batches(name: str, train: bool) -> None:
         assert found.numbers.shape == (3, 24, 32)
         assert not found.numbers[batch["padding"]].any()
         assert sorted(len(each) for each in found) == [0, 1, 2]
+    elif train and name == "image":
+        assert (found.shape, found.dtype) == ((3, 3, 24, 32), torch.uint8)
+        assert not found.permute(0, 2, 3, 1)[batch["padding"]].any()
     elif train and kind.spatial:
         assert found.shape == (3, 24, 32)
         unknown = torch.isnan(found) if name == FOREIGN else found == 255

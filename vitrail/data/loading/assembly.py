@@ -8,17 +8,19 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from vitrail.data import keyed_random
 from vitrail.data.batch import Batch, TargetBatch, tensor_targets
 from vitrail.data.keyed_random import Keys
 from vitrail.data.loading.sampler import Step
-from vitrail.data.media.decode import BadImage, decode_enough
+from vitrail.data.media.decode import BadImage, decode, decode_enough
 from vitrail.data.source import Source
 from vitrail.data.transforms.combine import Combine, CombinedBatch
 from vitrail.data.transforms.mix import Mix
-from vitrail.data.transforms.scene import Scene, SceneTransform
+from vitrail.data.transforms.preprocess import Picture, PreprocessConfig, to_pixels
+from vitrail.data.transforms.scene import PartsTransform, Scene, SceneTransform
 from vitrail.data.transforms.tiles import TiledScene
 from vitrail.errors import UserError
 
@@ -35,6 +37,7 @@ class Assembly:
         combine: draws the input size of a step, keyed in the same way, and makes scenes of several samples.
         skip_bad: list unreadable samples in ``batch["bad"]`` and leave them out, instead of failing.
         cached: keep the transform's first half of every sample; each process has its own store.
+        kept_bytes: of pictures that are kept decoded, with their targets, where samples are parts of them.
     """
 
     source: Source
@@ -44,6 +47,11 @@ class Assembly:
     combine: Combine[Any] | None
     skip_bad: bool
     cached: bool
+    kept_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self._room = self.kept_bytes
+        self._pictures: dict[int, tuple[Picture, object]] = {}
 
     def __getitem__(self, step: Step) -> Batch | UserError:
         try:
@@ -81,6 +89,9 @@ class Assembly:
         Raises:
             BadImage: it cannot be read.
         """
+        if isinstance(transform, PartsTransform) and self.kept_bytes:
+            image, target = self._decoded(index, transform.input)
+            return transform.scene(image, target, key)
         return self._transformed(transform, index, self._target(index), key)
 
     def partner(self, transform: SceneTransform[Any], index: int, key: int) -> Scene[Any] | None:
@@ -134,6 +145,18 @@ class Assembly:
         wanted = transform.input
         image, size = decode_enough(self.source.read(index), wanted.channels, needed, reading=wanted.reading)
         return transform.scene(image, target, key, size)
+
+    def _decoded(self, index: int, wanted: PreprocessConfig) -> tuple[Picture, object]:
+        """A picture in full with its target, from memory as far as there is room."""
+        if (kept := self._pictures.get(index)) is not None:
+            return kept
+        image = decode(self.source.read(index), wanted.channels, reading=wanted.reading)
+        found = image, self._target(index)
+        parts = (to_pixels(each) for each in found if isinstance(each, Tensor | Image.Image))
+        if (size := sum(part.nbytes for part in parts)) <= self._room:
+            self._room -= size
+            self._pictures[index] = found
+        return found
 
     def _target(self, index: int) -> object:
         kind = self.source.target_kind

@@ -24,7 +24,7 @@ from vitrail.data.source import Source
 from vitrail.data.transforms.combine import Combine
 from vitrail.data.transforms.mix import Mix
 from vitrail.data.transforms.preprocess import Preprocess
-from vitrail.data.transforms.scene import ImageScenes, ImageTransform, SceneEvaluation, SceneTransform
+from vitrail.data.transforms.scene import ImageScenes, ImageTransform, PartsTransform, SceneEvaluation, SceneTransform
 from vitrail.data.transforms.tiles import TiledEvaluation
 from vitrail.errors import UserError
 from vitrail.machine import num_cores
@@ -47,6 +47,8 @@ class LoaderConfig:
         cache: keep decoded and resized images in memory (in each worker), where the random part of the augmentation
             comes after that; ``auto``: where they take at most 256 MiB.
         balanced: show every class of the training split equally often, images of rare ones several times an epoch.
+        passes: how many times each training image comes in an epoch, for few large pictures of which parts are shown;
+            not with ``balanced`` or repeated augmentation.
         on_bad: what to do about an unreadable training image; ``skip`` leaves it out, lists it in ``batch["bad"]``, and
             gives up after ``max_bad`` different ones. Nothing ever takes its place, and evaluation always fails.
     """
@@ -56,6 +58,7 @@ class LoaderConfig:
     prefetch: PositiveInt = 2
     cache: bool | Literal["auto"] = "auto"
     balanced: bool = False
+    passes: PositiveInt = 1
     on_bad: Literal["error", "skip"] = "error"
     max_bad: Annotated[int, Field(ge=0)] = 100
 
@@ -92,7 +95,9 @@ class Loader:
         self.source, self.config, self.train, self.rank = source, config, train, rank
         self.bad: dict[int, str] = {}
         scenes = _scenes(source, transform, config.batch_size)
-        by_tiles = isinstance(scenes, TiledEvaluation)  # one picture at a time, in batches of its tiles
+        if train and config.passes > 1 and (config.balanced or repeats > 1):
+            raise UserError("data.loader.passes goes with neither balanced nor repeats; leave it out")
+        by_tiles = not train and scenes.input.tiles is not None  # one picture at a time, in batches of its tiles
         self._plan = _Plan(
             Sampler(
                 num_samples=len(source),
@@ -100,6 +105,7 @@ class Loader:
                 train=train,
                 seed=seed,
                 repeats=repeats,
+                passes=config.passes if train else 1,
                 rank=rank,
                 world_size=world_size,
                 strata=self._strata() if train and config.balanced else None,
@@ -115,6 +121,7 @@ class Loader:
             combine=combine if train and combine else None,
             skip_bad=train and config.on_bad == "skip",
             cached=cached,
+            kept_bytes=_CACHE_BYTES if train and config.cache else 0,
         )
         if source.channels == 4 and scenes.input.channels in (1, 3) and rank == 0:
             console.warn(
@@ -200,7 +207,9 @@ class Loader:
         if self.config.workers != "auto":
             return self.config.workers
         height, width = transform.input.size
-        if cached and height * width <= _SMALL_PIXELS:
+        if (
+            cached or (self.config.cache and isinstance(transform, PartsTransform))
+        ) and height * width <= _SMALL_PIXELS:
             workers, reason = 0, "small images, cached in memory"
         else:
             processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
@@ -238,6 +247,8 @@ def _scenes(source: Source, transform: ImageTransform | SceneTransform[Any], bat
     if not source.target_kind.spatial:
         return ImageScenes(cast("ImageTransform", transform))
     if isinstance(transform, Preprocess):
+        if (own := source.target_kind.evaluation(transform.input, batch_size)) is not None:
+            return own
         if transform.input.tiles is not None:
             return TiledEvaluation(transform.input, source.target_kind, batch_size)
         return SceneEvaluation(transform.input, source.target_kind)

@@ -34,6 +34,9 @@ class Sampler:
     Repeated augmentation (Hoffer et al. 2019; as in DeiT): each sample comes ``repeats`` times in a row, differently
     augmented and on different ranks, in an epoch that is no longer than before, so it shows 1 / repeats of the samples.
 
+    With ``passes`` each sample comes so many times, spread over an epoch that is as many times longer: of large
+    pictures each time another part.
+
     With ``strata``, the class of each sample, training shows every class equally often.
     """
 
@@ -42,6 +45,7 @@ class Sampler:
     train: bool
     seed: int = 0
     repeats: int = 1
+    passes: int = 1
     rank: int = 0
     world_size: int = 1
     strata: NDArray[np.int64] | None = None
@@ -52,23 +56,31 @@ class Sampler:
                 f"batch_size {self.batch_size} does not divide among {self.world_size} processes; "
                 f"set data.loader.batch_size to a multiple of {self.world_size}"
             )
-        if self.train and self.batch_size > self.num_samples:
-            largest = max(1, self.num_samples // self.world_size) * self.world_size
+        if self.train and self.batch_size > self.num_shown:
+            largest = max(1, self.num_shown // self.world_size) * self.world_size
             raise UserError(
-                f"batch_size {self.batch_size} is larger than the {self.num_samples} training images; "
+                f"batch_size {self.batch_size} is larger than the {self.num_shown} training images; "
                 f"set data.loader.batch_size to {largest} or less"
             )
 
+    @property
+    def num_shown(self) -> int:
+        """Samples of an epoch, those that come again counted again."""
+        return self.num_samples * self.passes if self.train else self.num_samples
+
     def __len__(self) -> int:
         """Steps in an epoch, for this rank."""
-        full, rest = divmod(self.num_samples, self.batch_size)
+        full, rest = divmod(self.num_shown, self.batch_size)
         return full if self.train else full + (rest > self.rank)
 
     def order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The epoch's samples for all ranks: (index, repeat), each (num_samples,)."""
+        """The epoch's samples for all ranks: (index, repeat), each (num_shown,)."""
         if not self.train:
             return np.arange(self.num_samples), np.zeros(self.num_samples, dtype=np.int64)
         key = keyed_random.key(self.seed, "order", epoch)
+        if self.passes > 1:
+            shuffled = keyed_random.permutation(self.num_shown, key)
+            return shuffled % self.num_samples, shuffled // self.num_samples
         shuffled = keyed_random.permutation(self.num_samples, key)
         if self.strata is not None:
             shuffled = self._balanced(shuffled, self.strata)[shuffled]

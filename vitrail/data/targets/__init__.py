@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from vitrail.data.batch import Targets
     from vitrail.data.transforms.geometry import ImageGeometry
+    from vitrail.data.transforms.preprocess import PreprocessConfig
+    from vitrail.data.transforms.scene import SceneTransform
     from vitrail.ops.grid import Pair
 
 
@@ -123,6 +125,7 @@ class TargetKind(ABC, Generic[T, C]):
         numeric: table cells must be numbers.
         separated: a table cell may hold several labels.
         fills: of the parts that are not bordered with 0, the value beyond the image.
+        made_of_images: any images have such targets (:meth:`of_images`), where their source has none.
     """
 
     wording: str
@@ -133,6 +136,7 @@ class TargetKind(ABC, Generic[T, C]):
     spatial: ClassVar[bool] = False
     numeric: ClassVar[bool] = False
     separated: ClassVar[bool] = False
+    made_of_images: ClassVar[bool] = False
     fills: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, name: str) -> None:
@@ -156,6 +160,10 @@ class TargetKind(ABC, Generic[T, C]):
         raise UserError(
             f"{where(next(iter(raw)), 0)}: labels are no {self.wording}; give other data, or leave kind out"
         )
+
+    def of_images(self, number: int) -> Labels:
+        """The targets of so many images that have no others."""
+        raise NotImplementedError(f"{self.name}: targets that are made of images are made here")
 
     def check_classes(self, classes: Sequence[str], spec: str) -> None:
         """Refuse class names that nothing can be learned from.
@@ -285,6 +293,20 @@ class TargetKind(ABC, Generic[T, C]):
     def from_parts(self, target: T, parts: Mapping[str, TVTensor], size: tuple[int, int]) -> T:
         """The target with its moved parts, in an image of ``size`` (height, width) now."""
         return target
+
+    # of pictures and their targets as a model sees them
+
+    def training(self, preprocess: PreprocessConfig) -> SceneTransform[T] | None:
+        """What makes training samples where the kind has a way of its own; None: the usual augmentation."""
+        return None
+
+    def evaluation(self, preprocess: PreprocessConfig, batch_size: int) -> SceneTransform[T] | None:
+        """The same of samples for evaluation; None: prepared as for prediction.
+
+        Args:
+            batch_size: tiles in a forward pass at most.
+        """
+        return None
 
     # of images that become one
 

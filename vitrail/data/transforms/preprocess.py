@@ -22,6 +22,7 @@ from torch import Tensor
 from vitrail.config import Size, config
 from vitrail.data.keyed_random import Keys
 from vitrail.data.media.reading import Reading
+from vitrail.data.transforms.degrade import DegradeConfig
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import UserError
 from vitrail.ops.tiles import TileConfig
@@ -55,12 +56,13 @@ class PreprocessOptions:
 
     ``mean`` and ``std`` are one number for all channels or one for each; ``reading`` is about files of more than 8
     bits. Spatial models with ``tiles`` see a picture tile by tile, each prepared as if it were the picture; None: all
-    of it at once.
+    of it at once. With ``resize="none"`` pictures keep their size: they are seen by tiles, and in training by random
+    parts of ``size``. ``degrade`` is what training and evaluation make of pictures that are to be restored.
     """
 
     size: Size | None = None  # (height, width); one number means a square
     channels: PositiveInt | None = None
-    resize: Literal["square", "crop", "pad"] = "square"
+    resize: Literal["square", "crop", "pad", "none"] = "square"
     crop_pct: Annotated[float, Field(gt=0, le=1)] = 1.0  # resize to size / crop_pct, then take the centre
     crop_rounding: Literal["nearest", "down"] = "nearest"  # of where a crop begins: torchvision's, Hugging Face's
     interpolation: Interpolation = "bilinear"
@@ -68,6 +70,7 @@ class PreprocessOptions:
     mean: PerChannel = (0.5,)
     std: Annotated[PerChannel, AfterValidator(_not_zero)] = (0.5,)
     tiles: TileConfig | None = None
+    degrade: DegradeConfig | None = None
     reading: Reading = Field(default_factory=Reading)
 
     def resolve(self, size: tuple[int, int] | None = None, channels: int = 3) -> PreprocessConfig:
@@ -82,6 +85,12 @@ class PreprocessOptions:
         if settings["size"] is None:
             raise UserError("preprocess.size is not set and no model gives it; set it, or use run.resolved.data")
         return PreprocessConfig(**settings)
+
+    @model_validator(mode="after")
+    def _by_tiles(self) -> PreprocessOptions:
+        if self.resize == "none" and (self.tiles is None or self.crop_pct != 1):
+            raise ValueError("resize=none shows pictures by tiles, in full: set tiles.size, and leave crop_pct out")
+        return self
 
     @model_validator(mode="after")
     def _one_or_each(self) -> PreprocessOptions:
@@ -157,7 +166,8 @@ class Preprocess:
         Raises:
             UserError: an image with another channel count than the model's.
         """
-        return map_bands(self.checked(image), self._fit, self.fill)
+        image = self.checked(image)
+        return image if self.config.resize == "none" else map_bands(image, self._fit, self.fill)
 
     def finish(self, pixels: Tensor, keys: Keys | None = None) -> Tensor:
         """Rescale and normalise (B, C, H, W), uint8 or float in the same range, to float32.
@@ -201,6 +211,8 @@ class Preprocess:
 
         It goes beyond the image where a border is added.
         """
+        if self.config.resize == "none":
+            return 0, 0, size[1], size[0]
         resized = self.resized(size)
         scales = size[0] / resized[0], size[1] / resized[1]
         starts = [self._offset(length, wanted) for length, wanted in zip(resized, self.config.size, strict=True)]
@@ -209,7 +221,7 @@ class Preprocess:
 
     def geometry(self, size: tuple[int, int]) -> ImageGeometry:
         """Where the input's pixels lie in an image of this (height, width)."""
-        return ImageGeometry(self.region(size), self.config.size, size)
+        return ImageGeometry(self.region(size), size if self.config.resize == "none" else self.config.size, size)
 
     def padding(self, geometries: Sequence[ImageGeometry]) -> tuple[Tensor, ...]:
         """Which pixels of inputs lie beyond their images, bool (B, H, W); () where none can."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -73,6 +73,13 @@ class SceneTransform(Protocol[T]):
 
     def finish(self, pixels: Tensor, keys: Keys) -> Tensor | dict[str, Tensor]:
         """A batch of pixels to float32 (B, C, H, W), or to several such by name."""
+
+
+@runtime_checkable
+class PartsTransform(Protocol):
+    """One whose samples are small parts of pictures, so that decoded pictures are worth keeping."""
+
+    many_of_one: bool
 
 
 class ImageTransform(Protocol):

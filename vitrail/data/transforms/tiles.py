@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby, islice
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from vitrail.data.transforms.scene import Kind, Scene, SceneEvaluation
 from vitrail.ops.tiles import Tile, TileGrid
 
 AT_ONCE = 1 << 21  # pixels of inputs in a batch of tiles, which bounds memory whatever their size
+NATIVE_AT_ONCE = 1 << 16  # the same of inputs in their own size, where every pixel may be a token
 PILLOW = (1, 3)  # channels of its images; four are resized one by one, whether or not the last is transparency
 
 
@@ -36,7 +38,8 @@ class TiledPicture:
     """A picture and the tiles that cover it, each of which is prepared as a picture by itself.
 
     Attributes:
-        pixels: of the picture, uint8 (C, H, W), or of a file that is read window by window.
+        pixels: of the picture, uint8 (C, H, W), or of a file that is read window by window; where pictures keep their
+            size also float32 with finer grey levels in the same range.
         batch_size: tiles in a forward pass at most; fewer where they are large.
     """
 
@@ -66,19 +69,34 @@ class TiledPicture:
         Args:
             forward: images (B, C, H, W) and, where there is one, their padding (B, H, W) → raw outputs.
         """
-        height, width = self.preprocess.config.size
-        count = min(self.batch_size, max(1, AT_ONCE // (height * width)))
-        left = iter(self.grid)
-        while tiles := list(islice(left, count)):
+        for tiles in self._batches():
             images = self.preprocess.finish(torch.stack([self.preprocess.pixels(self._cut(tile)) for tile in tiles]))
             geometries = [self.preprocess.geometry(tile.size) for tile in tiles]
             padding = (each.to(self.device) for each in self.preprocess.padding(geometries))
             found = forward(images.to(self.device), *padding).detach().float()
             yield from map(TileOutputs, tiles, geometries, found)
 
+    def _batches(self) -> Iterator[list[Tile]]:
+        """The tiles in order, those of a batch with inputs of one size."""
+        native = self.preprocess.config.resize == "none"
+        for size, tiles in groupby(self.grid, key=lambda tile: tile.size if native else self.preprocess.config.size):
+            count = (NATIVE_AT_ONCE if native else AT_ONCE) // (size[0] * size[1])
+            while batch := list(islice(tiles, min(self.batch_size, max(1, count)))):
+                yield batch
+
     def _cut(self, tile: Tile) -> Picture:
         part = self.pixels[:, slice(*tile.rows), slice(*tile.columns)]
+        if self.preprocess.config.resize == "none":
+            return continued(part, self.grid.config.align)
         return to_pillow(part) if len(part) in PILLOW else part.contiguous()
+
+
+def continued(picture: Tensor, multiple: int) -> Tensor:
+    """(C, H, W) continued at the bottom and right by its mirror image, to sides that are multiples of a number."""
+    below, right = (-side % multiple for side in picture.shape[1:])
+    if not below and not right:
+        return picture.contiguous()
+    return torch.from_numpy(np.pad(picture.numpy(), ((0, 0), (0, below), (0, right)), mode="symmetric"))
 
 
 class TiledScene(Scene[T]):
