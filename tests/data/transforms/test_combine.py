@@ -119,6 +119,7 @@ def one_by_one(objects: Objects) -> list[tuple[int, bool, Tensor, Tensor | None]
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "scaled": {"scale": (0.5, 2.0), "horizontal_flip": 0.5, "vertical_flip": 0.3},
+    "turned": {"quarter_turns": 0.8},
 }
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from vitrail.data import Objects, Preprocess, PreprocessConfig, SceneAugment, SceneAugmentConfig, targets
 from vitrail.data.media.decode import BadImage
+from vitrail.data.segments import Segments
 from vitrail.data.transforms.colour import ColourConfig
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.scene import ScenePreprocess
@@ -107,6 +108,57 @@ def test_a_flip_twice_is_nothing(flip: str) -> None:
     assert torch.equal(twice.target.boxes_xyxy, objects.boxes_xyxy)
     assert torch.equal(twice.target.masks, objects.masks)
     assert torch.equal(twice.pixels, torch.from_numpy(np.array(image)).permute(2, 0, 1))
+
+
+SQUARE = SceneAugment(SceneAugmentConfig(quarter_turns=1.0), PreprocessConfig(size=32), MASKS)
+
+
+def test_quarter_turns_move_pixels_boxes_and_masks_exactly() -> None:
+    image, objects = scene(32, 32)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    found = set()
+    for key in range(12):
+        made = SQUARE.scene(image, objects, key)
+        (turns,) = [k for k in range(4) if torch.equal(made.pixels, pixels.rot90(k, (1, 2)))]
+        found.add(turns)
+        assert torch.equal(made.target.masks, objects.masks.rot90(turns, (1, 2)))
+        assert torch.equal(made.target.boxes_xyxy, box_ops.of_masks(made.target.masks))
+        classes = (objects.masks * torch.tensor([2, 3, 4])[:, None, None]).sum(0).to(torch.uint8)
+        semantic = SceneAugment(SQUARE.config, SQUARE.input, SEMANTIC).scene(image, classes, key)
+        assert torch.equal(semantic.target, classes.rot90(turns, (0, 1)))
+        segments = Segments(
+            classes.int().clamp(0, 4), torch.zeros(4, dtype=torch.int64), torch.zeros(4, dtype=torch.bool)
+        )
+        turned = SceneAugment(SQUARE.config, SQUARE.input, targets.load("panoptic")).scene(image, segments, key)
+        assert torch.equal(turned.target.numbers > 0, segments.numbers.rot90(turns, (0, 1)) > 0)
+    assert found == {1, 2, 3}
+
+
+def test_boxes_alone_turn_as_their_masks_do() -> None:
+    image, objects = scene(32, 32)
+    boxes = SceneAugment(SQUARE.config, SQUARE.input, targets.load("boxes"))
+    for key in range(6):
+        made = boxes.scene(image, dataclasses.replace(objects, masks=None), key)
+        assert torch.equal(made.target.boxes_xyxy, SQUARE.scene(image, objects, key).target.boxes_xyxy)
+
+
+def test_what_is_not_square_is_turned_upside_down() -> None:
+    image, objects = scene(32, 48)
+    made = SceneAugment(SQUARE.config, PreprocessConfig(size=(32, 48)), MASKS).scene(image, objects, 0)
+    assert torch.equal(made.pixels, torch.from_numpy(np.array(image)).permute(2, 0, 1).flip(1, 2))
+    assert torch.equal(made.target.masks, objects.masks.flip(1, 2))
+    assert torch.equal(made.target.boxes_xyxy, box_ops.of_masks(made.target.masks))
+
+
+@pytest.mark.parametrize("resize", ["square", "pad"])
+def test_padding_turns_along(resize: str) -> None:
+    config = SceneAugmentConfig(scale=(0.5, 1.0), quarter_turns=1.0)
+    augment = SceneAugment(config, PreprocessConfig(size=40, resize=resize), MASKS)
+    for key in range(8):
+        image, objects = scene(30, 40)
+        made = augment.scene(image, objects, key)
+        assert not (made.padding & made.target.masks.any(0)).any()
+        assert (made.pixels[:, made.padding] == 128).all()
 
 
 @pytest.mark.parametrize("preset", sorted(set(SCENE_PRESETS) - {"none"}))

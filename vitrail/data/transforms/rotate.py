@@ -43,6 +43,31 @@ def rotated(parts: Mapping[str, TVTensor], degrees: float, fills: Mapping[str, F
     return turned
 
 
+def quarter_turned(parts: Mapping[str, TVTensor], turns: int) -> dict[str, TVTensor]:
+    """The parts turned counter-clockwise by so many quarters, exactly: pixels move, and none is interpolated."""
+    from torchvision.tv_tensors import BoundingBoxes, wrap
+
+    turned: dict[str, TVTensor] = {}
+    for name, part in parts.items():
+        plain = part.as_subclass(Tensor)
+        if isinstance(part, BoundingBoxes):
+            canvas = part.canvas_size
+            for _ in range(turns % 4):
+                plain, canvas = _boxes_turned(plain, canvas[1]), (canvas[1], canvas[0])
+            turned[name] = BoundingBoxes(
+                plain, format=part.format, canvas_size=canvas, clamping_mode=part.clamping_mode
+            )
+        else:
+            turned[name] = wrap(plain.rot90(turns, (-2, -1)), like=part)
+    return turned
+
+
+def _boxes_turned(boxes_xyxy: Tensor, width: int) -> Tensor:
+    """Boxes (N, 4) of a canvas so wide, after a quarter turn counter-clockwise: (x, y) is at (y, width − x)."""
+    left, top, right, bottom = boxes_xyxy.unbind(dim=-1)
+    return torch.stack((top, width - right, bottom, width - left), dim=-1)
+
+
 def around_ellipses(boxes_xyxy: Tensor, degrees: float, canvas: tuple[int, int]) -> Tensor:
     """Boxes (N, 4) in pixels around the turned ellipses within boxes; ``canvas`` is the image's (height, width)."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))

@@ -16,7 +16,7 @@ from vitrail.data.targets import T, TargetKind
 from vitrail.data.transforms.colour import recolour
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import LONGEST, Picture, Preprocess, PreprocessConfig, size_of, to_pixels
-from vitrail.data.transforms.rotate import Fill, rotated
+from vitrail.data.transforms.rotate import Fill, quarter_turned, rotated
 from vitrail.data.transforms.scene_config import SceneAugmentConfig
 from vitrail.errors import UserError
 from vitrail.ops.grid import Pair
@@ -234,6 +234,9 @@ class SceneAugment(Generic[T]):
             ):
                 if torch.rand(1) < probability:
                     parts = {name: flip(part) for name, part in parts.items()}
+            if self.config.quarter_turns and torch.rand(1) < self.config.quarter_turns:
+                height, width = size_of(parts["image"])
+                parts = quarter_turned(parts, int(torch.randint(1, 4, ())) if height == width else 2)
         padding = None if padding is None else parts["padding"].as_subclass(Tensor)
         pixels = parts["image"].as_subclass(Tensor)
         return Scene(pixels, self.kind.from_parts(target, parts, size_of(pixels)), padding)

@@ -28,6 +28,8 @@ class SceneAugmentConfig:
         rotate: what is scaled is also turned by −rotate to rotate degrees, and a border takes the place
             of its corners. A box becomes that around the turned mask, or without one around the ellipse within the box.
         horizontal_flip, vertical_flip: probabilities.
+        quarter_turns: how often an image is turned by 90, 180 or 270 degrees, each as likely; where the input is not
+            square, by 180. Nothing is interpolated. For what has no up, such as cells or the ground from the air.
         mosaic: how often four images, each scaled and flipped as above in its part of the input, are put together
             around a random point (Bochkovskiy et al. 2020, as in YOLOX).
         copy_paste: how often half of the objects of another image are put over an image (Ghiasi et al. 2021); needs
@@ -46,6 +48,7 @@ class SceneAugmentConfig:
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
     horizontal_flip: Probability = 0.0
     vertical_flip: Probability = 0.0
+    quarter_turns: Probability = 0.0
     mosaic: Probability = 0.0
     copy_paste: Probability = 0.0
     mixup: Probability = 0.0
