@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vitrail import registry
 from vitrail.checkpoints import native
@@ -131,3 +132,24 @@ def test_labels_without_places_are_refused(class_folder, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     assert main(["train", str(class_folder(3)), "--name", "tiles", "--tile", "24", *TINY]) == 2
     assert "the task 'classification' cannot predict tile by tile; leave the tiles out" in capsys.readouterr().err
+
+
+def test_segments_are_trained_measured_and_predicted_by_tiles(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = [
+        "--set=task_options.num_queries=8",
+        "--set=task_options.num_blocks=1",
+        "--set=task_options.threshold=0.05",
+    ]
+    few = ["--set=data.source.train_fraction=0.005", "--no-report", *options]
+    call = ["train", "digit_scenes_panoptic", "--task", "panoptic", "--name", "tiles", "--tile", "32", *TINY, *few]
+    assert main(call) == 0
+    assert "around an object" in capsys.readouterr().err
+    noise = np.random.default_rng(0).integers(0, 256, (64, 90), np.uint8)
+    Path("pictures").mkdir()
+    Image.fromarray(noise).save("pictures/noise.png")
+    assert main(["predict", "runs/tiles", "pictures", "--device", "cpu", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    predictor = load("runs/tiles", device="cpu")
+    assert [row["segments"] for row in rows] == [predictor.predict(row["path"]).segments for row in rows]
+    assert [row["size"] for row in rows] == [[64, 90]]

@@ -38,6 +38,14 @@ OPTIONS = {
         "threshold": 0.2,
     },
     "segmentation": {"decoder": "detail", "hidden": 8},
+    "panoptic": {
+        "num_queries": 6,
+        "num_blocks": 1,
+        "num_upscale": 1,
+        "threshold": 0.4,
+        "overlap_threshold": 0.0,
+        "things": ["ant"],
+    },
 }
 
 
@@ -225,13 +233,11 @@ def test_little_is_held_of_a_large_picture():
         ("detection", {}, ((48, 50),), "tiles: one of 48×50 pixels is not covered by patches of 8×8; choose 48×48"),
         ("detection", {"resize": "crop"}, (48,), "cuts the border off each tile; set data.preprocess.resize=square"),
         ("classification", {}, (48,), "'classification' cannot predict tile by tile; leave the tiles out"),
-        ("panoptic", {}, (48,), "'panoptic' cannot predict tile by tile; leave the tiles out"),
     ],
 )
 def test_mistakes_are_refused_in_one_line(name, preprocess, arguments, words):
-    options = {"panoptic": {"num_queries": 4, "num_blocks": 1, "num_upscale": 1}}.get(name, OPTIONS.get(name, {}))
     module = registry.load("tasks", name)
-    task = module.Task(module.Task.configure(MODEL, ("ant", "bee"), None, options))
+    task = module.Task(module.Task.configure(MODEL, ("ant", "bee"), None, OPTIONS.get(name, {})))
     with pytest.raises(UserError, match=words) as caught:
         Predictor(task, PreprocessConfig(size=32, **preprocess), device="cpu").tiled(*arguments)
     assert "\n" not in str(caught.value)

@@ -5,7 +5,7 @@ Shapes: K classes, n segments, images of H × W pixels of their own size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import torch
@@ -15,9 +15,12 @@ from vitrail.metrics import Headline, Rows, ratio, rows
 from vitrail.metrics import Metrics as Base
 from vitrail.ops.mask_outputs import unpack
 from vitrail.ops.panoptic import Found, MergeConfig, merged
+from vitrail.ops.panoptic_tiles import stitched
 
 if TYPE_CHECKING:
     from vitrail.data.transforms.geometry import ImageGeometry
+    from vitrail.data.transforms.tiles import TileOutputs
+    from vitrail.ops.tiles import TileGrid
 
 IOU = 0.5  # above which a pair is matched; no segment then has two partners
 
@@ -70,6 +73,11 @@ class Metrics(Base):
         """The segments of each image, in its own pixels."""
         parts = unpack(outputs.detach().float().cpu(), len(self.names) + 1)
         return [merged(*image, self.things, self.merging) for image in zip(*parts, geometries, strict=True)]
+
+    def reduce_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> Found:
+        """The same of a picture that is seen in tiles (:mod:`vitrail.ops.panoptic_tiles`)."""
+        parts = ((each.tile, self.reduce(each.outputs[None], [each.geometry])[0]) for each in found)
+        return stitched(parts, grid, self.things)
 
     def update(self, rows: Rows, targets: Rows) -> None:
         """Add images: what is kept of their outputs."""

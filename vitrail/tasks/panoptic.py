@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from vitrail.ops import boxes
 from vitrail.ops.grid import Pair
 from vitrail.ops.mask_matching import MaskWeights, TrueMasks, mask_set_losses
 from vitrail.ops.mask_outputs import pack, unpack
-from vitrail.ops.panoptic import MergeConfig
+from vitrail.ops.panoptic import Found, MergeConfig
 from vitrail.ops.patches import padded_cells
 from vitrail.ops.segmentation_losses import IGNORE
 from vitrail.ops.set_losses import SoftmaxRule
@@ -48,6 +48,10 @@ from vitrail.tasks import Task as Base
 from vitrail.tasks import segmentation
 from vitrail.trainable import Losses, ModelConfig
 from vitrail.vit import ViT, ViTConfig
+
+if TYPE_CHECKING:
+    from vitrail.data.transforms.tiles import TileOutputs
+    from vitrail.ops.tiles import TileGrid
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -285,11 +289,15 @@ class Task(Base[Prediction]):
 
     def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """The segments of each image."""
-        classes, things = self.config.classes, self.config.is_thing
-        return [
-            Prediction(classes, things, each.numbers.numpy(), each.labels.numpy(), each.scores.numpy())
-            for each in self.metrics().reduce(outputs, geometries)
-        ]
+        return [self._prediction(each) for each in self.metrics().reduce(outputs, geometries)]
+
+    def decode_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> Prediction:
+        """The segments of all tiles, each once (:mod:`vitrail.ops.panoptic_tiles`)."""
+        return self._prediction(self.reduce_tiles(found, grid))
+
+    def reduce_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> Found:
+        """The same."""
+        return self.metrics().reduce_tiles(found, grid)
 
     def output_parts(self, outputs: Tensor) -> dict[str, Tensor]:
         """Logits of classes and of masks."""
@@ -314,6 +322,10 @@ class Task(Base[Prediction]):
     def metrics(self) -> Metrics:
         """Panoptic quality."""
         return Metrics(self.config.classes, self.config.is_thing, self.config.merging)
+
+    def _prediction(self, found: Found) -> Prediction:
+        classes, things = self.config.classes, self.config.is_thing
+        return Prediction(classes, things, found.numbers.numpy(), found.labels.numpy(), found.scores.numpy())
 
     def _run(
         self,

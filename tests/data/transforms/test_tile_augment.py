@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitrail.data import DataConfig, Objects, PreprocessConfig, SceneAugmentConfig, SourceConfig, open_data, targets
+from vitrail.data.segments import Segments
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.tile_augment import TileAugment, TileSampling, drawn
 from vitrail.ops import boxes
@@ -122,3 +123,15 @@ def test_loaders_draw_tiles_in_training_and_give_pictures_one_by_one_in_evaluati
     assert tiled.pixels.shape == (1, 64, 64)
     assert (len(tiled.grid), tiled.batch_size) == (9, 4)
     assert len(batches[0]["targets"]) == 1
+
+
+def test_tiles_show_the_things_of_panoptic_targets():
+    numbers = torch.zeros(90, 120, dtype=torch.int32)
+    numbers[10:20, 30:50], numbers[40:45, 5:9], numbers[60:] = 2, 3, 1
+    known = torch.tensor([False, False, False, False])
+    things = torch.tensor([False, True, True, True])
+    found = targets.load("panoptic").places(Segments(numbers, torch.zeros(4, dtype=torch.int64), known, things=things))
+    assert found.tolist() == [[30, 10, 50, 20], [5, 40, 9, 45]]
+    crowd = torch.tensor([False, True, False, False])
+    found = targets.load("panoptic").places(Segments(numbers, torch.zeros(4, dtype=torch.int64), crowd, things=things))
+    assert found.tolist() == [[5, 40, 9, 45]]

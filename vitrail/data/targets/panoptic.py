@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -66,6 +67,15 @@ class SegmentTargets(TargetKind[Segments, SegmentColumn]):
 
     def to_original(self, target: Segments, geometry: ImageGeometry) -> Segments:
         return replace(target, numbers=geometry.original_maps(target.numbers, VOID))
+
+    def places(self, target: Segments) -> Tensor:
+        """As above, of the things."""
+        from scipy import ndimage
+
+        wanted = (target.is_thing() & ~target.crowd).tolist()
+        found = ndimage.find_objects(target.numbers.numpy(), len(wanted))
+        sides = [(x.start, y.start, x.stop, y.stop) for (y, x) in filter(None, itertools.compress(found, wanted))]
+        return torch.tensor(sides, dtype=torch.float32).reshape(-1, 4)
 
     def parts(self, target: Segments) -> dict[str, TVTensor]:
         from torchvision.tv_tensors import Mask
