@@ -50,7 +50,9 @@ def test_groups_stay_apart():
     decoder, queries, levels = decode(relation=True, mask=mask, std=1.0)
     other = queries._replace(content=queries.content.clone(), boxes=queries.boxes.clone())
     other.content[:, 2:], other.boxes[:, 2:] = 1.0, 0.5
-    for (x, boxes), (changed, changed_boxes) in zip(decoder(queries, levels), decoder(other, levels), strict=True):
+    for (x, boxes, *_), (changed, changed_boxes, *_) in zip(
+        decoder(queries, levels), decoder(other, levels), strict=True
+    ):
         torch.testing.assert_close(x[:, :2], changed[:, :2])
         torch.testing.assert_close(boxes[:, :2], changed_boxes[:, :2])
         assert not torch.allclose(x[:, 2:], changed[:, 2:])

@@ -13,7 +13,7 @@ from vitrail import registry
 from vitrail.config import from_dict
 from vitrail.nn.attention import Attention
 from vitrail.nn.block import LayerScale
-from vitrail.nn.detr_decoder import BoxHead, logit
+from vitrail.nn.box_refinement import BoxHead, logit
 from vitrail.nn.head import Head
 from vitrail.nn.init import initialise
 from vitrail.nn.mlp import Mlp, SwiGLU

@@ -23,7 +23,7 @@ def test_masks_are_products_of_queries_and_pixels(stride):
     expected = (module.query(x[1, 3])[:, None, None] * pixels[1]).sum(dim=0) / 16**0.5
     torch.testing.assert_close(masks[1, 3], expected)
     image, query = torch.tensor([1, 0, 1]), torch.tensor([3, 2, 0])
-    some = module.chosen(x[image, query], images, map_, None, image)
+    some = module.chosen(x[image, query], pixels, image)
     torch.testing.assert_close(some, masks[image, query])
 
 

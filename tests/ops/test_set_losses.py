@@ -67,7 +67,7 @@ def test_losses_of_all_layers_are_those_of_transformers(rule, reference):
 )
 def test_losses_that_know_the_overlap_are_those_of_transformers(rule, reference, name, options):
     layers, truth, theirs = drawn(rule.num_outputs(K))
-    own, pairs = matched_losses(rule, layers[:1], truth, CostConfig(), torch.tensor(sum(COUNTS)))
+    own, (pairs,) = matched_losses(rule, layers[:1], truth, CostConfig(), torch.tensor(sum(COUNTS)))
     starts = torch.tensor(COUNTS).cumsum(0) - torch.tensor(COUNTS)
     indices = [(pairs.query[pairs.image == i], pairs.target[pairs.image == i] - starts[i]) for i in range(len(COUNTS))]
     places = functools.partial(RTDetrLoss._get_source_permutation_idx, None)

@@ -14,10 +14,12 @@ from vitrail.data.objects import Objects
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig
 from vitrail.errors import UserError
+from vitrail.nn.box_distribution import DistributionConfig
 from vitrail.nn.denoising import DenoisingConfig
 from vitrail.nn.dense_scores import DenseConfig
 from vitrail.nn.detr_decoder import DecoderConfig
 from vitrail.nn.object_queries import OneToManyConfig
+from vitrail.nn.query_groups import Layer
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.regions import regions, to_pixels, truth_of
 from vitrail.tasks.detection import Config, Prediction, Task
@@ -29,7 +31,8 @@ DECODER = DecoderConfig(dim=16, depth=2, heads=2, mlp_dim=32, num_queries=6)
 
 
 def build(*, std=0.2, model=None, **options):
-    task = Task(Config(model=ViTConfig(**MODEL | (model or {})), classes=NAMES, decoder=DECODER, **options)).eval()
+    options = {"decoder": DECODER, **options}
+    task = Task(Config(model=ViTConfig(**MODEL | (model or {})), classes=NAMES, **options)).eval()
     for parameter in task.parameters():
         torch.nn.init.normal_(parameter, std=std)
     return task
@@ -126,6 +129,47 @@ def test_every_loss_reaches_its_parameters(class_loss, extra):
     assert set(losses) == names
     losses["loss"].backward()
     assert [n for n, p in task.named_parameters() if p.grad is None or p.grad.abs().sum() == 0] == []
+
+
+@pytest.mark.parametrize("separate_heads", [False, True])
+def test_distributions_and_contrastive_queries_reach_their_parameters(separate_heads):
+    decoder = replace(DECODER, depth=3, separate_heads=separate_heads, distribution=DistributionConfig(intervals=8))
+    denoising = DenoisingConfig(groups=2, contrastive=True)
+    task = build(decoder=decoder, denoising=denoising, learned_content=True)
+    losses = task.loss({"images": torch.randn(3, 3, 32, 32), "targets": [objects(2), objects(0), objects(3)]})
+    assert set(losses) == {"loss", "label", "l1", "giou", "fgl", "ddf", "noised", "proposed"}
+    assert losses["ddf"].detach() > 0
+    losses["loss"].backward()
+    assert [n for n, p in task.named_parameters() if p.grad is None or p.grad.abs().sum() == 0] == []
+    assert len(task.early) == len(task.decoder.distributions) - 1 == 2 * separate_heads
+    assert task(torch.randn(2, 3, 32, 32)).shape == (2, 6, 7)
+
+
+def test_layers_have_heads_of_their_own_if_asked():
+    shared, own = build(), build(decoder=replace(DECODER, separate_heads=True))
+    assert (len(shared.early), len(own.early), len(own.decoder.early)) == (0, 1, 1)
+    x = torch.randn(2, 6, 16)
+    assert torch.equal(shared._logits(0, x), shared._logits(1, x))
+    assert not torch.allclose(own._logits(0, x), own._logits(1, x))
+    assert torch.equal(own._logits(1, x), own.head(x))
+
+
+def test_queries_of_more_noise_learn_that_they_are_no_object():
+    task = build(denoising=DenoisingConfig(groups=1, label=0.0, contrastive=True))
+    truth = truth_of([objects(2)], regions(torch.zeros(1, 3, 32, 32), None))
+    noised = task.denoising(truth)
+    boxes = noised.queries.boxes
+    logits = torch.full((1, 4, 3), -9.0)
+    logits[0, noised.query[:2], truth.labels] = 9.0
+    num_objects, exact = torch.tensor(2), boxes.clone()
+    exact[0, noised.query[:2]] = truth.boxes
+
+    def loss(scores):
+        return task._denoised([Layer(scores, exact, None)], noised, truth, num_objects)
+
+    assert loss(logits).item() == pytest.approx(0, abs=1e-3)
+    logits[0, noised.query[2:], truth.labels] = 9.0
+    assert loss(logits).item() > 1
 
 
 def test_helpers_of_training_do_not_change_what_is_said():
@@ -240,6 +284,11 @@ def test_a_few_images_are_learned_by_heart():
 def test_dense_supervision_needs_proposals():
     with pytest.raises(ValueError, match="leave proposals on"):
         build(dense=DenseConfig(), proposals=False)
+
+
+def test_learned_content_needs_proposals():
+    with pytest.raises(ValueError, match="leave learned_content out"):
+        build(learned_content=True, proposals=False)
 
 
 def test_dense_supervision_is_of_training_alone():

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from transformers.models.mask2former.modeling_mask2former import (
+    pair_wise_dice_loss,
+    pair_wise_sigmoid_cross_entropy_loss,
+    sample_point,
+)
 
 from vitrail.data.drawing import colour
 from vitrail.data.objects import Objects
 from vitrail.nn.detr_decoder import DecoderConfig
 from vitrail.nn.mask_head import MaskConfig
+from vitrail.nn.mask_supervision import MaskLossConfig
 from vitrail.ops import rle
 from vitrail.ops.boxes import of_masks
 from vitrail.ops.mask_losses import mask_cross_entropy
 from vitrail.ops.mask_outputs import unpack
 from vitrail.ops.matching import Pairs
-from vitrail.tasks.instances import WEIGHT, Config, Prediction, Task, masks_of
+from vitrail.tasks.instances import WEIGHT, Config, Prediction, Task, _points, masks_of
 from vitrail.vit import ViTConfig
 
 NAMES = ("ant", "bee", "cat")
@@ -71,7 +79,9 @@ def test_the_masks_loss_is_that_of_the_matched_queries():
     assert torch.equal(kept, torch.cat((targets[0].masks[[0, 2]], targets[2].masks)))
     x = torch.randn(3, 6, 16)
     pairs = Pairs(torch.tensor([0, 0, 2, 2]), torch.tensor([4, 1, 0, 5]), torch.tensor([1, 0, 2, 3]))
-    losses = task._further_losses(x, pairs, seen, targets, torch.tensor(4))
+    masks = task._further(seen, {"images": seen.images, "targets": targets})
+    assert masks.costs([x]) == []
+    losses = masks.losses([torch.randn(3, 6, 16), x], [pairs, pairs], torch.tensor(4))
     logits = task.masks(x, seen.images, seen.features.map, None)[pairs.image, pairs.query]
     shares = kept[pairs.target].float().unflatten(1, (8, 4)).unflatten(3, (8, 4)).mean(dim=(2, 4))
     torch.testing.assert_close(losses["mask"], WEIGHT * mask_cross_entropy(logits, shares, torch.tensor(4)))
@@ -85,6 +95,46 @@ def test_every_loss_reaches_its_parameters():
     assert [n for n, p in task.named_parameters() if p.grad is None or p.grad.abs().sum() == 0] == []
     nothing = task.loss({"images": torch.randn(1, 3, 32, 32), "targets": [objects(0)]})
     assert nothing["mask"] == nothing["dice"] == 0
+
+
+ALL = MaskLossConfig(in_matching=True, every_layer=True)
+
+
+@pytest.mark.parametrize("points", [None, 16])
+def test_masks_of_every_layer_learn_and_count_in_the_matching(points):
+    task = build(denoising=None, mask_losses=replace(ALL, points=points))
+    targets = [objects(3), objects(0), replace(objects(2), outlined=torch.tensor([True, False]))]
+    batch = {"images": torch.randn(3, 3, 32, 32), "targets": targets, "keys": torch.arange(3)}
+    task.loss(batch)["loss"].backward()
+    assert [n for n, p in task.named_parameters() if p.grad is None or p.grad.abs().sum() == 0] == []
+    seen, layers = task._encode(batch["images"], None), [torch.randn(3, 6, 16) for _ in range(2)]
+    masks = task._further(seen, batch)
+    costs = masks.costs(layers)
+    assert [cost.shape for cost in costs] == [(3, 6, 3)] * 2
+    assert costs[0][2, :, 0].abs().min() > 0
+    assert not costs[0][2, :, 1].any(), "of no known outline"
+    pairs = [Pairs(torch.tensor([0, 2]), torch.tensor([4, place]), torch.tensor([1, 3])) for place in (0, 1)]
+    total = masks.losses(layers, pairs, torch.tensor(5))
+    alone = [masks.losses(layers[i : i + 1], pairs[i : i + 1], torch.tensor(5)) for i in range(2)]
+    for name, value in total.items():
+        torch.testing.assert_close(value, alone[0][name] + alone[1][name])
+
+
+def test_the_masks_cost_is_that_of_mask2former():
+    task, targets = build(mask_losses=replace(ALL, points=16)), [objects(3), objects(1)]
+    batch = {"images": torch.randn(2, 3, 32, 32), "targets": targets, "keys": torch.arange(2)}
+    seen, x = task._encode(batch["images"], None), torch.randn(2, 6, 16)
+    masks = task._further(seen, batch)
+    logits = task.masks(x, seen.images, seen.features.map, None)
+    points = _points(16, batch, seen.region)
+    for image, target in enumerate(targets):
+        own, true = (
+            sample_point(each[:, None].float(), points[image].expand(len(each), -1, -1), align_corners=False)[:, 0]
+            for each in (logits[image], target.masks)
+        )
+        expected = pair_wise_sigmoid_cross_entropy_loss(own, true) + pair_wise_dice_loss(own, true)
+        found = masks.costs([x])[0][image, :, : len(target)]
+        torch.testing.assert_close(found, WEIGHT * expected, atol=1e-4, rtol=1e-4)
 
 
 def prediction():

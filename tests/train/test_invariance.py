@@ -46,9 +46,18 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {  # by name, then by variant
         "": STILL,
         "softmax": {**STILL, **MANY},
         "dense": {**STILL, "decoder": {**DECODER["decoder"], "relation": True}, "dense": {"per_object": 4}},
+        "distributions": {
+            "decoder": {**DECODER["decoder"], "depth": 3, "separate_heads": True, "distribution": {"intervals": 8}},
+            "denoising": {**STILL["denoising"], "contrastive": True},
+            "learned_content": True,
+        },
         "learned queries": {**STILL, "proposals": False, "class_loss": "softmax", "scales": ("2", "1/2")},
     },
-    "instances": {"": STILL},
+    "instances": {
+        "": STILL,
+        "masks": {**STILL, "mask_losses": {"in_matching": True, "every_layer": True}},
+        "points": {**STILL, "mask_losses": {"in_matching": True, "every_layer": True, "points": 12}},
+    },
     "panoptic": {"": {"num_queries": 12, "num_blocks": 1, "num_upscale": 1, "things": NAMES[:2]}},
     "segmentation": {
         "": {"coarse": 0.3},

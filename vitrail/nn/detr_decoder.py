@@ -17,17 +17,18 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config
+from vitrail.nn.box_distribution import DistributionConfig, DistributionHead
+from vitrail.nn.box_refinement import BoxHead
 from vitrail.nn.box_relation import BoxRelation
-from vitrail.nn.init import Initialised
 from vitrail.nn.layer import Layer
 from vitrail.nn.mlp import Mlp
 from vitrail.ops import boxes as box_ops
 from vitrail.ops.attention import attention
+from vitrail.ops.box_distributions import Distribution
 
 FREQUENCY = 20.0  # DAB-DETR's temperature of sines, for coordinates in [0, 1]
 SHARPNESS = 8.0  # of the logarithm in the box bias, Lin et al. 2023
 HIDDEN = 32  # units of the box bias
-LEAST = 1e-5  # how near a coordinate may come to 0 and 1
 
 
 @config
@@ -36,6 +37,9 @@ class DecoderConfig:
     dim: width of queries and memory.
     num_queries: objects that can be found in an image.
     relation: queries attend to each other by where their boxes lie, too (Relation-DETR).
+    separate_heads: every layer has heads of its own for boxes and classes (Deformable DETR, D-FINE); else all share
+        those of the last.
+    distribution: layers refine distributions of where the sides of boxes lie (D-FINE), or None: the boxes themselves.
     """
 
     dim: Annotated[int, Field(gt=0, le=8192, multiple_of=8)] = 256
@@ -45,6 +49,8 @@ class DecoderConfig:
     num_queries: Annotated[int, Field(gt=0, le=10_000)] = 100
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     relation: bool = False
+    separate_heads: bool = False
+    distribution: DistributionConfig | None = None
 
 
 class Level(NamedTuple):
@@ -71,6 +77,18 @@ class Queries(NamedTuple):
     """B Q 4."""
     mask: Tensor | None = None
     """bool (B or 1, 1, Q, Q): which query (row) attends to which; None: each to all."""
+
+
+class Decoded(NamedTuple):
+    """What a layer makes of the queries."""
+
+    content: Tensor
+    """B Q D."""
+    boxes: Tensor
+    """B Q 4."""
+    layer: int
+    distribution: Distribution | None = None
+    """Of the sides of these boxes, where the decoder refines distributions."""
 
 
 class QueryAttention(nn.Module):
@@ -143,22 +161,6 @@ class BoxBias(nn.Module):
         return (row.unsqueeze(3) + column.unsqueeze(2)).flatten(2, 3).permute(0, 3, 1, 2)
 
 
-class BoxHead(Initialised):
-    """Queries B Q D → how the logits of their boxes change, B Q 4; nothing at first."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU())
-        self.output = nn.Linear(dim, 4)
-
-    def finish_reset(self) -> None:
-        """Boxes stay as they are at first."""
-        nn.init.zeros_(self.output.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.output(self.layers(x))
-
-
 class DetrDecoder(nn.Module):
     """Queries and feature maps → the queries and boxes of every layer."""
 
@@ -171,16 +173,23 @@ class DetrDecoder(nn.Module):
         self.relation = BoxRelation(config.heads) if config.relation else None
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(dim, 1e-6)
-        self.box = BoxHead(dim)
+        self.box = BoxHead(dim)  # of distributions: of the boxes that they begin at
+        early = config.depth - 1 if config.separate_heads and config.distribution is None else 0
+        self.early = nn.ModuleList(BoxHead(dim) for _ in range(early))
+        self.distributions = nn.ModuleList()
+        if config.distribution is not None:
+            count = config.depth if config.separate_heads else 1
+            self.distributions.extend(DistributionHead(dim, config.distribution) for _ in range(count))
 
-    def forward(self, queries: Queries, levels: list[Level]) -> list[tuple[Tensor, Tensor]]:
-        """(B Q D, boxes B Q 4) per layer, in order. Boxes are detached between layers."""
+    def forward(self, queries: Queries, levels: list[Level]) -> list[Decoded]:
+        """What each layer makes of the queries, in order; of distributions, the first layer also gives the boxes that
+        these begin at, before its own. Boxes are detached between layers."""
         values = torch.cat([level.map.flatten(2).transpose(1, 2) for level in levels], dim=1)
         keys = values + torch.cat([_places(level, self.config.dim) for level in levels], dim=1).to(values.dtype)
         hidden = _hidden(levels)
         x, boxes = queries.content, queries.boxes
-        found = []
-        for layer in self.layers:
+        found = list[Decoded]()
+        for number, layer in enumerate(self.layers):
             bias = torch.cat([self.bias(boxes, level) for level in levels], dim=-1)
             if hidden is not None:
                 bias = bias.masked_fill(hidden, -torch.inf)
@@ -188,11 +197,22 @@ class DetrDecoder(nn.Module):
             x = cast("DecoderLayer", layer)(
                 x, places, self._among(boxes, queries.mask, x.dtype), keys, values, bias.to(keys.dtype)
             )
-            y = self.norm(x)
-            boxes = (logit(boxes) + self.box(y).float()).sigmoid()
-            found.append((y, boxes))
-            boxes = boxes.detach()
+            found.extend(self._refined(number, self.norm(x), boxes, found))
+            boxes = found[-1].boxes.detach()
         return found
+
+    def _refined(self, layer: int, x: Tensor, boxes: Tensor, found: list[Decoded]) -> list[Decoded]:
+        """What a layer adds: normalised queries B Q D with the boxes B Q 4 that they came with, refined."""
+        if not len(self.distributions):
+            head = cast("BoxHead", self.early[layer]) if layer < len(self.early) else self.box
+            return [Decoded(x, head.refined(boxes, x), layer)]
+        side = cast("DistributionHead", self.distributions[min(layer, len(self.distributions) - 1)])
+        if layer:
+            shifted, distribution = side(x, boxes, found[-1].distribution)
+            return [Decoded(x, shifted, layer, distribution)]
+        start = Decoded(x, self.box.refined(boxes, x), layer)
+        shifted, distribution = side(x, start.boxes, None)
+        return [start, Decoded(x, shifted, layer, distribution)]
 
     def _among(self, boxes: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """How queries see each other: a mask or a bias of attention."""
@@ -207,11 +227,6 @@ def sines(coordinates: Tensor, dim: int) -> Tensor:
     steps = torch.arange(0, dim, 2, device=coordinates.device, dtype=torch.float32)
     angle = 2 * math.pi * coordinates.float().unsqueeze(-1) * FREQUENCY ** (-steps / dim) * SHARPNESS
     return torch.cat((angle.sin(), angle.cos()), dim=-1)
-
-
-def logit(boxes: Tensor) -> Tensor:
-    """The inverse of the sigmoid, bounded."""
-    return boxes.float().clamp(LEAST, 1 - LEAST).logit()
 
 
 def _distances(centres: Tensor, start: Tensor, end: Tensor) -> Tensor:

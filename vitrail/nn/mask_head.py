@@ -74,12 +74,15 @@ class MaskHead(nn.Module):
     def forward(self, x: Tensor, images: Tensor, map_: Tensor, padding: Tensor | None) -> Tensor:
         """Queries B Q D → logits B Q H' W'."""
         pixels = self.pixels(images, map_, padding)
-        return torch.einsum("bqd,bdhw->bqhw", self.query(x) * self.scale, pixels)
+        return torch.einsum("bqd,bdhw->bqhw", self.embedded(x), pixels)
 
-    def chosen(self, x: Tensor, images: Tensor, map_: Tensor, padding: Tensor | None, image: Tensor) -> Tensor:
-        """Some queries (M, D) of the images ``image`` (M,) → logits M H' W'."""
-        pixels = self.pixels(images, map_, padding)
-        return torch.einsum("md,mdhw->mhw", self.query(x) * self.scale, pixels[image])
+    def embedded(self, x: Tensor) -> Tensor:
+        """Queries (…, D) → what embeddings of pixels are multiplied with, (…, D')."""
+        return self.query(x) * self.scale
+
+    def chosen(self, x: Tensor, pixels: Tensor, image: Tensor) -> Tensor:
+        """Some queries (M, D) of the images ``image`` (M,), whose pixels are embedded, B D' H' W' → logits M H' W'."""
+        return torch.einsum("md,mdhw->mhw", self.embedded(x), pixels[image])
 
 
 def _visible(x: Tensor, padding: Tensor | None) -> Tensor:

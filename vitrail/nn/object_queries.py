@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import nn
 
 from vitrail.config import config
-from vitrail.nn.detr_decoder import Queries, logit
+from vitrail.nn.box_refinement import logit
+from vitrail.nn.detr_decoder import Queries
 from vitrail.nn.init import Initialised
 
 

@@ -2,7 +2,8 @@
 
 Every cell of the feature maps proposes a class and a box around itself; the best proposals become the queries (Zhu et
 al. 2021, Deformable DETR, section 4.2), with the cells' own features for content (Zhao et al. 2024, RT-DETR, section
-4.3). So queries need not learn to search the image, which takes DETR many epochs.
+4.3) or with learned ones (Zhang et al. 2023, DINO, section 3.4: mixed query selection). So queries need not learn to
+search the image, which takes DETR many epochs.
 
 Shapes: B images, N cells of all maps, Q queries, D width. Boxes are ``cxcywh`` as shares of the image.
 """
@@ -14,7 +15,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from vitrail.nn.detr_decoder import BoxHead, Level, Queries, logit
+from vitrail.nn.box_refinement import BoxHead
+from vitrail.nn.detr_decoder import Level, Queries
 
 CELLS = 3.0  # side of the box that a proposal starts from
 NO_CLASS = -100.0  # logit of a class that is impossible; finite, so that losses are
@@ -42,15 +44,16 @@ class Proposals(nn.Module):
 
     Args:
         num_outputs: width of the class logits.
+        learned: the content of queries is learned, by the rank of their proposals; else it is the cells' features.
     """
 
-    def __init__(self, dim: int, num_outputs: int, num_queries: int) -> None:
+    def __init__(self, dim: int, num_outputs: int, num_queries: int, learned: bool = False) -> None:
         super().__init__()
         self.num_queries = num_queries
         self.norm = nn.LayerNorm(dim, 1e-6)
         self.score = nn.Linear(dim, num_outputs)
         self.box = BoxHead(dim)
-        self.content = nn.Linear(dim, dim)
+        self.content = nn.Embedding(num_queries, dim) if learned else nn.Linear(dim, dim)
 
     def forward(self, levels: list[Level], num_classes: int) -> Proposed:
         """Cells of padding propose nothing, and learn nothing: their logits are those of no class.
@@ -62,7 +65,7 @@ class Proposals(nn.Module):
         logits = self.score(x)
         cells = torch.cat([_cells(level) for level in levels], dim=1)
         around = torch.cat((cells[..., :2], CELLS * cells[..., 2:]), dim=-1)
-        boxes = (logit(around) + self.box(x).float()).sigmoid()
+        boxes = self.box.refined(around, x)
         best = logits[..., :num_classes].amax(dim=-1).float()
         hidden = None
         if any(level.padding is not None for level in levels):
@@ -70,7 +73,10 @@ class Proposals(nn.Module):
             best = best.masked_fill(hidden, -torch.inf)
             logits = without_class(logits, hidden, num_classes)
         chosen = best.topk(min(self.num_queries, best.shape[1]), dim=1).indices.unsqueeze(-1)
-        content = self.content(x.detach().gather(1, chosen.expand(-1, -1, x.shape[-1])))
+        if isinstance(self.content, nn.Embedding):
+            content = self.content.weight[: chosen.shape[1]].to(x.dtype).expand(x.shape[0], -1, -1)
+        else:
+            content = self.content(x.detach().gather(1, chosen.expand(-1, -1, x.shape[-1])))
         queries = Queries(content, boxes.detach().gather(1, chosen.expand(-1, -1, 4)))
         return Proposed(logits, boxes, queries, x, cells, hidden)
 

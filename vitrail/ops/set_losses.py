@@ -173,17 +173,26 @@ def _one_hot(labels: Tensor, logits: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def match(rule: ClassRule, layers: Sequence[tuple[Tensor, Tensor]], truth: Truth, weights: CostConfig) -> list[Pairs]:
+def match(
+    rule: ClassRule,
+    layers: Sequence[tuple[Tensor, Tensor]],
+    truth: Truth,
+    weights: CostConfig,
+    further: Sequence[Tensor] = (),
+) -> list[Pairs]:
     """The cheapest pairing of queries and objects in each image, layer by layer.
 
     Args:
         layers: logits (B, Q, width) and boxes (B, Q, 4) of each layer.
+        further: what pairs cost beside these, (B, Q, N) of each layer, if anything.
     """
     labels, true = (matching.by_image(values, truth.counts) for values in (truth.labels, truth.boxes))
     costs = [
         matching.cost(rule.cost(logits.float(), labels), predicted.float(), true, weights)
         for logits, predicted in layers
     ]
+    if further:
+        costs = [own + more for own, more in zip(costs, further, strict=True)]
     return matching.assign_layers(costs, truth.counts)
 
 
@@ -221,19 +230,22 @@ def matched_losses(
     truth: Truth,
     weights: CostConfig,
     num_objects: Tensor,
-) -> tuple[dict[str, Tensor], Pairs]:
-    """The losses of all decoder layers, each with its own matching, summed; and the last layer's pairs.
+    further: Sequence[Tensor] = (),
+) -> tuple[dict[str, Tensor], list[Pairs]]:
+    """The losses of all decoder layers, each with its own matching, summed; and each layer's pairs.
 
     Args:
         layers: logits (B, Q, width) and boxes (B, Q, 4) of each layer.
         num_objects: what sums are divided by: of the step's objects, these images' share.
+        further: as of :func:`match`.
     """
     total: dict[str, Tensor] = {}
-    for (logits, predicted), pairs in zip(layers, match(rule, layers, truth, weights), strict=True):
+    found = match(rule, layers, truth, weights, further)
+    for (logits, predicted), pairs in zip(layers, found, strict=True):
         num_queries = logits.shape[0] * logits.shape[1]
         for name, value in set_losses(rule, logits, predicted, truth, pairs, num_objects, num_queries).items():
             total[name] = total[name] + value if name in total else value
-    return total, pairs
+    return total, found
 
 
 def _of_objects(values: Tensor, labels: Tensor) -> Tensor:

@@ -57,8 +57,9 @@ class Task(Predicting[P], Trainable):
     """An encoder and a head that learns from targets.
 
     Attributes:
-        class_rows: names of tensors with a row for each of :attr:`names`, in their order, then perhaps others. A
-            training that starts from weights for other classes takes the rows of those that have the same names.
+        class_rows: names of tensors, with ``*`` for numbers of layers, that have a row for each of :attr:`names`, in
+            their order, then perhaps others. A training that starts from weights for other classes takes the rows of
+            those that have the same names.
         shaping: options that shape tensors outside the encoders; it takes them from the weights.
         vit: the encoder of tasks with one; a task with several overrides :meth:`encoders`.
     """

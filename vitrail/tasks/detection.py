@@ -6,7 +6,7 @@ Shapes: B images, Q queries, K classes, n objects.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -21,21 +21,22 @@ from vitrail.data.objects import Objects
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.defaults import Choice, Facts
 from vitrail.metrics.detection import Metrics
-from vitrail.nn.denoising import Denoising, DenoisingConfig, joined
+from vitrail.nn.denoising import Denoising, DenoisingConfig, Noised
 from vitrail.nn.dense_scores import DenseConfig, DenseScores
 from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Level, Queries
 from vitrail.nn.feature_pyramid import CELLS, FeaturePyramid, Scale
 from vitrail.nn.init import initialise
 from vitrail.nn.object_queries import ObjectQueries, OneToManyConfig
 from vitrail.nn.proposals import Proposals, Proposed
+from vitrail.nn.query_groups import GroupLayers, Layer, distribution_losses, joined, scored
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.detections import MOST, Detections, Ranking, ranked
 from vitrail.ops.grid import Grid
 from vitrail.ops.matching import CostConfig, Pairs
 from vitrail.ops.objects import TrueObjects
 from vitrail.ops.regions import centres, regions, to_pixels, truth_of
-from vitrail.ops.set_criterion import Layers, SetCriterion
-from vitrail.ops.set_losses import ClassRule, FocalRule, MatchabilityRule, SoftmaxRule, VarifocalRule
+from vitrail.ops.set_criterion import Further, SetCriterion
+from vitrail.ops.set_losses import ClassRule, FocalRule, MatchabilityRule, SoftmaxRule, Truth, VarifocalRule
 from vitrail.predictions.objects import Prediction
 from vitrail.tasks import Task as Base
 from vitrail.trainable import Losses, ModelConfig
@@ -79,10 +80,11 @@ class Config:
     decoder: width, depth and number of queries.
     scales: feature maps that queries attend to, as cells per patch along each side (ViTDet's simple pyramid).
     proposals: queries begin at the cells that look most like an object (two-stage DETR); else at learned boxes.
+    learned_content: what such queries begin with is learned (DINO); else it is the features of their cells.
     window: blocks that attend in windows, for large images; None: all attend to all.
     class_loss: one sigmoid a class, which learns the class alone (``focal``, Deformable DETR) or how well the box fits
         too (``varifocal``, RT-DETR; ``matchability``, DEIM); or ``softmax`` with "no object" (DETR).
-    denoising: noised objects as further queries in training (DN-DETR), or None.
+    denoising: noised objects as further queries in training (DN-DETR, or contrastive as in DINO), or None.
     one_to_many: further queries in training, several for each object (H-DETR), or None.
     dense: in training every cell of the feature maps learns too, several for each object (Co-DETR), or None.
     max_detections: of an image, those with the best scores.
@@ -96,6 +98,7 @@ class Config:
     decoder: DecoderConfig = DecoderConfig()
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = ("1",)
     proposals: bool = True
+    learned_content: bool = False
     window: WindowConfig | None = None
     class_loss: Literal["focal", "varifocal", "matchability", "softmax"] = "focal"
     denoising: DenoisingConfig | None = DenoisingConfig()
@@ -109,6 +112,8 @@ class Config:
     def _dense_proposals(self) -> Config:
         if self.dense is not None and not self.proposals:
             raise ValueError("dense teaches the boxes of proposals; leave proposals on, or dense out")
+        if self.learned_content and not self.proposals:
+            raise ValueError("without proposals, content is learned anyway; leave learned_content out")
         return self
 
     @property
@@ -209,11 +214,12 @@ class Task(Detector):
     """DETR: queries attend to feature maps of the backbone, and every layer of a decoder refines their boxes."""
 
     class_rows: ClassVar[tuple[str, ...]] = (
-        "head.weight", "head.bias", "proposals.score.weight", "proposals.score.bias", "denoising.label.weight",
-        "dense.score.weight", "dense.score.bias",
+        "head.weight", "head.bias", "early.*.weight", "early.*.bias", "proposals.score.weight", "proposals.score.bias",
+        "denoising.label.weight", "dense.score.weight", "dense.score.bias",
     )  # fmt: skip
     shaping: ClassVar[tuple[str, ...]] = (
-        "decoder", "scales", "proposals", "window", "class_loss", "denoising", "one_to_many", "dense",
+        "decoder", "scales", "proposals", "learned_content", "window", "class_loss", "denoising", "one_to_many",
+        "dense",
     )  # fmt: skip
     config: Config
 
@@ -227,7 +233,8 @@ class Task(Detector):
         width = rule.num_outputs(num_classes)
         self.vit = ViT(config.model)
         self.pyramid = FeaturePyramid(config.model.dim, dim, config.scales)
-        self.proposals = Proposals(dim, width, decoder.num_queries) if config.proposals else None
+        learned = config.learned_content
+        self.proposals = Proposals(dim, width, decoder.num_queries, learned) if config.proposals else None
         self.queries = None if config.proposals else ObjectQueries(decoder.num_queries, dim)
         many = config.one_to_many
         self.many = ObjectQueries(many.num_queries, dim) if many else None
@@ -235,11 +242,16 @@ class Task(Detector):
         self.dense = DenseScores(dim, num_classes, config.dense) if config.dense else None
         self.decoder = DetrDecoder(decoder)
         self.head = nn.Linear(dim, width)
-        for part in (self.pyramid, self.proposals, self.queries, self.many, self.dense, self.decoder, self.head):
+        self.early = nn.ModuleList(
+            nn.Linear(dim, width) for _ in range(decoder.depth - 1 if decoder.separate_heads else 0)
+        )
+        parts = (self.pyramid, self.proposals, self.queries, self.many, self.dense, self.decoder, self.head, self.early)
+        for part in parts:
             if part is not None:
                 initialise(part)
         if sigmoid:
-            scores = (self.head, *(each.score for each in (self.proposals, self.dense) if each is not None))
+            others = (each.score for each in (self.proposals, self.dense) if each is not None)
+            scores = (self.head, *cast("Iterable[nn.Linear]", self.early), *others)
             for layer in scores:
                 nn.init.constant_(layer.bias, -float(np.log((1 - PRIOR) / PRIOR)))
 
@@ -283,14 +295,13 @@ class Task(Detector):
     def forward_with_embedding(self, images: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What :meth:`forward` and :meth:`embed` give, in one pass."""
         encoded = self._encode(images, padding)
-        x, boxes = self.decoder(self._begin(encoded)[0], encoded.levels)[-1]
-        return self._outputs(x, boxes, encoded), encoded.features.patches.mean(dim=1)
+        last = self.decoder(self._begin(encoded)[0], encoded.levels)[-1]
+        return self._outputs(last.content, last.boxes, encoded), encoded.features.patches.mean(dim=1)
 
     def loss(self, batch: Batch) -> Losses:
         """Matched losses of every layer and of the proposals, those of the denoising and of the one-to-many queries."""
         encoded = self._encode(batch["images"], batch.get("padding"))
-        targets = cast("Sequence[TrueObjects]", batch["targets"])
-        truth = truth_of(targets, encoded.region)
+        truth = truth_of(cast("Sequence[TrueObjects]", batch["targets"]), encoded.region)
         num_objects = self.divisors(batch)["objects"]
         first, proposed = self._begin(encoded)
         groups = {"main": first}
@@ -300,17 +311,21 @@ class Task(Detector):
         if noised is not None:
             groups["noised"] = noised.queries
         decoded = self.decoder(joined(list(groups.values())), encoded.levels)
-        layers = _Layers([(self.head(x), boxes) for x, boxes in decoded], groups)
+        layers = GroupLayers(decoded, self._logits, groups)
 
-        parts, pairs = self.criterion.matched(layers.of("main"), truth, num_objects)
-        further = self._further_losses(decoded[-1][0], pairs, encoded, targets, num_objects)
+        main = layers.of("main")
+        content = [each.content[:, : first.content.shape[1]] for each in decoded]
+        beside = self._further(encoded, batch)
+        costs = [] if beside is None else beside.costs(content)
+        parts, pairs = self.criterion.matched(scored(main), truth, num_objects, costs)
+        further = {} if beside is None else dict(beside.losses(content, pairs, num_objects))
+        further |= self._distribution_losses(main, truth, pairs, num_objects, main[0].logits[..., 0].numel())
         if self.config.one_to_many is not None:
             repeats = self.config.one_to_many.repeats
             repeated = truth.repeated(repeats)
-            further["many"] = self.criterion.total(layers.of("many"), repeated, repeats * num_objects)
-        if noised is not None and self.config.denoising is not None:
-            num_noised = self.config.denoising.groups * num_objects
-            further["noised"] = self.criterion.denoised(layers.of("noised"), truth, noised.pairs, num_noised)
+            further["many"] = self.criterion.total(scored(layers.of("many")), repeated, repeats * num_objects)
+        if noised is not None:
+            further["noised"] = self._denoised(layers.of("noised"), noised, truth, num_objects)
         if proposed is not None:
             further["proposed"] = self.criterion.total([(proposed.logits, proposed.boxes)], truth, num_objects)
             if self.dense is not None:
@@ -341,11 +356,42 @@ class Task(Detector):
         """Raw outputs from decoded queries B Q D and their boxes B Q 4."""
         return torch.cat((self.criterion.rule.scores(self.head(x).float()), to_pixels(boxes, encoded.region)), dim=-1)
 
-    def _further_losses(
-        self, x: Tensor, pairs: Pairs, encoded: Encoded, targets: Sequence[TrueObjects], num_objects: Tensor
+    def _further(self, encoded: Encoded, batch: Batch) -> Further | None:
+        """What else queries learn of a batch's objects."""
+        return None
+
+    def _logits(self, layer: int, x: Tensor) -> Tensor:
+        """Of the classes, from a decoder layer's queries."""
+        head = self.early[layer] if layer < len(self.early) else self.head
+        return cast("Tensor", head(x))
+
+    def _denoised(self, layers: Sequence[Layer], noised: Noised, truth: Truth, num_objects: Tensor) -> Tensor:
+        """The loss of noised queries."""
+        assert self.config.denoising is not None
+        num_near = self.config.denoising.groups * num_objects
+        num_queries = self.config.denoising.queries_per_object * num_near
+        chosen = [layer.chosen(noised.image, noised.query) for layer in layers]
+        pairs = [noised.pairs] * len(layers)
+        total = self.criterion.denoised(scored(chosen), truth, noised.pairs, num_near, num_queries)
+        return torch.stack(
+            [total, *self._distribution_losses(chosen, truth, pairs, num_near, num_queries).values()]
+        ).sum()
+
+    def _distribution_losses(
+        self,
+        layers: Sequence[Layer],
+        truth: Truth,
+        pairs: Sequence[Pairs],
+        num_objects: Tensor,
+        num_queries: Tensor | int,
     ) -> Losses:
-        """Weighted losses of what else decoded queries B Q D predict of their objects."""
-        return {}
+        """``fgl`` and ``ddf``, where layers have distributions."""
+        config = self.config.decoder.distribution
+        if config is None:
+            return {}
+        numbers = num_objects, num_queries - num_objects
+        local, distilled = distribution_losses(config, layers, self.criterion.rule, truth, pairs, *numbers)
+        return {"fgl": local, "ddf": distilled}
 
 
 def levels_of(
@@ -367,17 +413,3 @@ def levels_of(
         cell = torch.stack((width / (right - left), height / (bottom - top)), dim=1)
         levels.append(Level(map_, x, y, cell, padded))
     return levels
-
-
-class _Layers:
-    """The logits and boxes of every decoder layer, by group of queries."""
-
-    def __init__(self, layers: Layers, groups: Mapping[str, Queries]) -> None:
-        self._layers, self._ranges, start = layers, dict[str, slice](), 0
-        for name, group in groups.items():
-            self._ranges[name] = slice(start, start + group.content.shape[1])
-            start += group.content.shape[1]
-
-    def of(self, group: str) -> Layers:
-        rows = self._ranges[group]
-        return [(logits[:, rows], boxes[:, rows]) for logits, boxes in self._layers]

@@ -7,27 +7,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vitrail.config import config
+from vitrail.data import keyed_random
+from vitrail.data.batch import Batch
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.instances import Metrics
 from vitrail.nn.init import initialise
 from vitrail.nn.mask_head import MaskConfig, MaskHead
-from vitrail.ops.mask_losses import mask_cross_entropy, mask_dice
+from vitrail.nn.mask_supervision import MaskLossConfig, MaskSupervision, TrueOutlines
+from vitrail.ops import mask_points
+from vitrail.ops.mask_matching import MaskWeights
 from vitrail.ops.mask_outputs import pack, unpack
-from vitrail.ops.matching import Pairs
 from vitrail.ops.objects import TrueObjects
 from vitrail.ops.regions import within
 from vitrail.predictions.objects import Prediction
 from vitrail.tasks import detection
 from vitrail.tasks.detection import Encoded
-from vitrail.trainable import Losses
 
 if TYPE_CHECKING:
     from vitrail.data.transforms.tiles import TileOutputs
@@ -44,15 +45,17 @@ class Config(detection.Config):
 
     Args:
     masks: stride and width of the masks.
+    mask_losses: what masks learn, and whether they count in the matching.
     """
 
     masks: MaskConfig = MaskConfig()
+    mask_losses: MaskLossConfig = MaskLossConfig()
 
 
 class Task(detection.Task):
     """Targets: :class:`~vitrail.data.Objects` with masks. Outputs: as of detection, with masks packed along.
 
-    The last layer's queries have masks, matched as their boxes are.
+    The last layer's queries have masks, matched as their boxes are unless ``mask_losses`` says otherwise.
     """
 
     monitor: ClassVar[str] = "mask_ap"
@@ -99,17 +102,24 @@ class Task(detection.Task):
         masks = self.masks(x, encoded.images, encoded.features.map, encoded.padding)
         return pack(super()._outputs(x, boxes, encoded), masks)
 
-    def _further_losses(
-        self, x: Tensor, pairs: Pairs, encoded: Encoded, targets: Sequence[TrueObjects], num_objects: Tensor
-    ) -> Losses:
-        known = outlined_of(targets, encoded.region).to(x.device)[pairs.target]
-        pairs = Pairs(*(column[known] for column in pairs))
-        own = x[pairs.image, pairs.query]
-        logits = self.masks.chosen(own, encoded.images, encoded.features.map, encoded.padding, pairs.image)
-        truth = masks_of(targets, encoded.region).to(logits.device)[pairs.target]
-        shares = F.adaptive_avg_pool2d(truth.float(), (logits.shape[-2], logits.shape[-1]))
-        losses = {"mask": mask_cross_entropy, "dice": mask_dice}
-        return {name: WEIGHT * loss(logits, shares, num_objects) for name, loss in losses.items()}
+    def _further(self, encoded: Encoded, batch: Batch) -> MaskSupervision:
+        config, targets = self.config.mask_losses, cast("Sequence[TrueObjects]", batch["targets"])
+        device = encoded.images.device
+        found = [within(target, own)[1] for target, own in zip(targets, encoded.region.cpu(), strict=True)]
+        masks, known = masks_of(targets, encoded.region).to(device), outlined_of(targets, encoded.region).to(device)
+        truth = TrueOutlines(masks, known, tuple(int(wanted.sum()) for wanted in found))
+        pixels = self.masks.pixels(encoded.images, encoded.features.map, encoded.padding)
+        points = None if config.points is None else _points(config.points, batch, encoded.region)
+        return MaskSupervision(self.masks, pixels, truth, MaskWeights(0, WEIGHT, WEIGHT), config, points)
+
+
+def _points(count: int, batch: Batch, region: Tensor) -> Tensor:
+    """Where masks of each image may be compared, by its key: (B, candidates, 2)."""
+    assert "keys" in batch, "a batch of training has keys"
+    keys, number = batch["keys"].numpy().view(np.uint64), mask_points.num_candidates(count)
+    draws = torch.from_numpy(keyed_random.uniform(keys, "mask points", 2 * number)).unflatten(1, (number, 2))
+    height, width = batch["images"].shape[-2:]
+    return mask_points.within(draws.float().to(region.device), region, (height, width))
 
 
 def masks_of(targets: Sequence[TrueObjects], region: Tensor) -> Tensor:

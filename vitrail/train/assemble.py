@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -376,11 +377,12 @@ def _kept_by_class(
 ) -> dict[str, Tensor]:
     """What a task takes of a state dict for the classes ``names``: tensors of the same shape, and of those with a row
     for each class the rows of the classes that it shares, with all rows of no class."""
-    kept = {name: found[name] for name in found if name not in task.class_rows}
+    of_classes = {name for name in found if any(fnmatchcase(name, each) for each in task.class_rows)}
+    kept = {name: found[name] for name in found if name not in of_classes}
     kept = {name: value for name, value in kept.items() if name in wanted and wanted[name].shape == value.shape}
     shared = [name for name in task.names if name in names]
     to, of = ([each.index(name) for name in shared] for each in (task.names, list(names)))
-    for name in set(task.class_rows).intersection(found, wanted):
+    for name in of_classes & wanted.keys():
         rows = wanted[name].clone()
         others = len(rows) - len(task.names)
         if found[name].shape == (len(names) + others, *rows.shape[1:]):
