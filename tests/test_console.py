@@ -50,6 +50,22 @@ def test_table_counts_wide_characters_as_two_cells():
     assert lines == ["类  n", "猫  x", "ab  y"]
 
 
+def test_a_table_fits_a_narrow_terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "32")
+    rows = [["a", "75.5%", "hub/" + "x" * 20], ["b", "9%", "here 类"]]
+    assert console.table(["name", "top-1 accuracy", "where"], rows).splitlines() == [
+        "name         top-1  where",
+        "          accuracy",
+        "a            75.5%  hub/xxxxxxxx",
+        "                    xxxxxxxxxxxx",
+        "b               9%  here 类",
+    ]
+    monkeypatch.setenv("COLUMNS", "5")  # numbers and words of headings stay whole
+    assert "accuracy" in console.table(["top-1 accuracy"], [["75.5%"]])
+
+
 def test_a_table_of_nothing_is_its_header():
     assert console.table(["a", "b"], []) == "a  b"
 

@@ -7,10 +7,12 @@ else plain lines at a limited rate.
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
+from itertools import zip_longest
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ T = TypeVar("T")
 PLAIN_INTERVAL = 10.0  # seconds between two progress lines when stderr is not a terminal
 CELL_INTERVAL, CELL_WIDTH = 0.2, 100  # seconds between two updates of a notebook's line, and its columns
 BAR = "━"
+NARROWEST = 8  # columns of words in a table that gives way
 SHORTEST_BAR, LONGEST_BAR, LABEL = 5, 40, 32  # columns
 
 _bars: list[Any] = []  # the bars on the terminal now, innermost last
@@ -58,7 +61,8 @@ def printable(text: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A plain text table: columns of numbers are right-aligned, others left-aligned, two spaces apart.
+    """A plain text table: columns of numbers are right-aligned, others left-aligned, two spaces apart. On a narrower
+    terminal long cells continue on lines below.
 
     Widths are in terminal cells; a Chinese character takes two.
     """
@@ -68,12 +72,50 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     widths = [max(cell_len(row[i]) for row in cells) for i in range(len(columns))]
     numeric = [len(cells) > 1 and all(_is_number(row[i]) for row in cells[1:]) for i in range(len(columns))]
 
-    def line(row: list[str]) -> str:
+    gap = "  "
+    if sys.stdout.isatty():
+        limit = shutil.get_terminal_size().columns
+        widths = _narrowed(cells, widths, numeric, limit)
+        gap = gap if sum(widths) + 2 * (len(widths) - 1) <= limit else " "
+
+    def line(row: Sequence[str]) -> str:
         gaps = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
         padded = (g + c if n else c + g for c, g, n in zip(row, gaps, numeric, strict=True))
-        return "  ".join(padded).rstrip()
+        return gap.join(padded).rstrip()
 
-    return "\n".join(line(row) for row in cells)
+    folded = ([_folded(cell, width) for cell, width in zip(row, widths, strict=True)] for row in cells)
+    return "\n".join(line(part) for row in folded for part in zip_longest(*row, fillvalue=""))
+
+
+def _narrowed(cells: list[list[str]], widths: list[int], numeric: list[bool], limit: int) -> list[int]:
+    """Widths of columns that fit into ``limit`` cells, as far as numbers and the words of headings stay whole."""
+    from rich.cells import cell_len
+
+    words = [max(map(cell_len, name.split()), default=0) for name in cells[0]]
+    numbers = [max((cell_len(row[i]) for row in cells[1:]), default=0) if numeric[i] else 0 for i in range(len(widths))]
+    least = [numbers[i] if numeric[i] else min(width, NARROWEST) for i, width in enumerate(widths)]
+    least = [max(each, word) for each, word in zip(least, words, strict=True)]
+    widths = list(widths)
+    while sum(widths) + 2 * (len(widths) - 1) > limit:
+        wide = [i for i, width in enumerate(widths) if width > least[i]]
+        if not wide:
+            break
+        widths[max(wide, key=lambda i: widths[i])] -= 1
+    return widths
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """``text`` in lines of at most ``width`` cells, broken at spaces, and within what is longer than a line."""
+    from rich.cells import cell_len, chop_cells
+
+    if cell_len(text) <= width:
+        return [text]
+    lines = [""]
+    for word in text.split():
+        for piece in chop_cells(word, width) if cell_len(word) > width else [word]:
+            joined = f"{lines[-1]} {piece}" if lines[-1] else piece
+            lines[-1:] = [joined] if cell_len(joined) <= width else [lines[-1], piece]
+    return lines
 
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -113,3 +113,11 @@ def test_mistakes_are_explained(capsys: Any) -> None:
     ):
         assert pretrain(*arguments) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_recipe_whose_batch_is_larger_than_the_data_takes_a_smaller_one(capsys: Any) -> None:
+    options = [option for option in OPTIONS if option not in ("--batch-size", "8")]
+    assert pretrain("flat", "--name", "few", "--epochs", "1", "--no-report", *options, *DECODER) == 0
+    assert "images do not fill the recipe's 256)" in capsys.readouterr().err
+    run = RunFolder("runs/few").run()
+    assert 1 < run.data.loader.batch_size <= 26 // 4

@@ -10,10 +10,13 @@ from __future__ import annotations
 import ast
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
 from vitrail import registry
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a class name that the terminal's encoding lacks
     tokens = [_stdin_path(token) for token in (sys.argv[1:] if arguments is None else arguments)]
     try:
-        with each_note_once(), _own_limits(), safe_children():
+        with _interrupts(), each_note_once(), _own_limits(), safe_children():
             result = build(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except (UserError, CycloptsError) as error:
@@ -73,6 +76,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vitrail: error: {error.strerror}{where}; free some space or choose another place", file=sys.stderr)
         return 2
     return result if isinstance(result, int) else 0
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """Ctrl-C is answered at once, also where processes and files must be put away before the command ends."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"vitrail: stopping\n")  # a print could be in the middle of another one
+        signal.default_int_handler(number, frame)
+
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # a program's own, or nohup's
+        yield
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is stop:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def build(tokens: Sequence[str] = ()) -> App:

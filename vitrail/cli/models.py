@@ -96,6 +96,7 @@ def _pretrained(name: str | None, fetch: bool, as_json: bool) -> None:
     ]
     print(table(columns, rows))
     note("accuracy on ImageNet-1k as published, not measured here; CLIP's and DINOv2's heads are trained on your data")
+    note("@main is the newest version there, which its owner can change; pin one as --init hf://OWNER/NAME@COMMIT")
     if fetch or len(chosen) > 1:
         name_next("train", DATA, "--init", name or "vit_tiny_augreg", *([] if fetch else ["--download"]), quiet=as_json)
     else:

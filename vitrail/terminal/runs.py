@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 from vitrail import config as configs
 from vitrail import registry
+from vitrail.console import note
 from vitrail.errors import UserError, did_you_mean
+
+STEPS = 4  # of an epoch at least, where a recipe's batch is larger than the data
 
 if TYPE_CHECKING:
     from vitrail.train.run import Run
@@ -54,3 +57,15 @@ def named(name: str) -> Run:
     if "." in name:
         return from_recipe(name)
     raise UserError(f"there is no recipe, run or file {name!r}; {did_you_mean(name, recipes)}")
+
+
+def filling_batches(run: Run, processes: int) -> Run:
+    """A recipe's run with batches that the images fill, where they are fewer than a batch of the recipe."""
+    from vitrail.train.assemble import open_run
+
+    train, batch_size = open_run(run)[1].splits.train, run.data.loader.batch_size
+    if train is None or len(train) >= batch_size:
+        return run
+    fitting = max(len(train) // (STEPS * processes), 1) * processes
+    note(f"data.loader.batch_size: {fitting} ({len(train)} images do not fill the recipe's {batch_size})")
+    return configs.override(run, {"data.loader.batch_size": fitting})

@@ -99,7 +99,7 @@ class TrainingOptions:
         image_size: Input in pixels, 224 or height x width as 224x320; default: that of recipe or --init, else 224.
         channels: 1 for grey, 3 for RGB, 4 for RGBA; default: that of the recipe or of --init, else 3.
         epochs: Number of passes over the training images; default: the recipe's, else by the data, in pretraining 100.
-        batch_size: Images per step, over all processes; default: the recipe's, else by the data, in pretraining 128.
+        batch_size: Images per step, over all processes; default: the recipe's if the images fill it, else by the data.
         lr: Peak learning rate; default: the recipe's, else by the data, in pretraining 1e-3. Or --set optimizer.base_lr
             per 256 images a step.
         precision: Arithmetic; default: auto, which is bf16 on a GPU, and on a CPU where it measures faster.
@@ -236,6 +236,7 @@ def requested(data: str | None, options: TrainingOptions) -> "Run":
         UserError: a mistake in them or in the data.
     """
     from vitrail.config import override, parse_assignments
+    from vitrail.terminal.runs import filling_batches
     from vitrail.train.folder import RunFolder
     from vitrail.train.run import Run
 
@@ -243,7 +244,9 @@ def requested(data: str | None, options: TrainingOptions) -> "Run":
     given = _ordered(changes(options), parse_assignments(options.overrides, Run))
     if options.resume:
         return override(_resumed(RunFolder(options.resume), data, options), given)
-    return override(_begun(data, options, given), given)
+    run = override(_begun(data, options, given), given)
+    known = "data.loader.batch_size" in given or options.recipe is None or data is None
+    return run if known else filling_batches(run, options.processes)
 
 
 def _begun(data: str | None, options: TrainingOptions, given: Mapping[str, object]) -> "Run":
