@@ -151,6 +151,13 @@ def test_a_bar_of_sixty_columns_is_one_line(monkeypatch):
     assert len(last.rstrip()) <= 60
 
 
+def test_plain_lines_name_the_time_left_once(monkeypatch, capsys):
+    monkeypatch.setattr(console, "PLAIN_INTERVAL", 0.0)
+    with console.Progress("epoch 1/2", total=8) as progress:
+        progress.advance(2, **SHOWN)
+    assert capsys.readouterr().err == "epoch 1/2 2/8  3 min 20 s left  loss 0.5123  rate 0.001  images/s 123.4\n"
+
+
 def test_a_notebook_has_one_line_that_changes(monkeypatch, capsys):
     shown = []
 

@@ -20,7 +20,7 @@ T = TypeVar("T")
 PLAIN_INTERVAL = 10.0  # seconds between two progress lines when stderr is not a terminal
 CELL_INTERVAL, CELL_WIDTH = 0.2, 100  # seconds between two updates of a notebook's line, and its columns
 BAR = "━"
-NARROWEST = 8  # columns of words in a table that gives way
+NARROWEST = 7  # columns of words in a table that gives way
 SHORTEST_BAR, LONGEST_BAR, LABEL = 5, 40, 32  # columns
 
 _bars: list[Any] = []  # the bars on the terminal now, innermost last
@@ -184,9 +184,11 @@ class Progress:
             self._show_in_cell(shown)
         elif (now := time.monotonic()) - self.last_line >= PLAIN_INTERVAL:
             self.last_line = now
-            text = "  ".join(_numbers(shown))
+            numbers = dict(shown)
+            left = numbers.pop("left", self._left(now))
             total = f"/{self.total}" if self.total else ""
-            note(f"{self.label} {self.done}{total}{self._eta(now)}  {text}".rstrip())
+            parts = [f"{self.label} {self.done}{total}", *([f"{left} left"] if left else []), *_numbers(numbers)]
+            note("  ".join(parts))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -195,10 +197,6 @@ class Progress:
             self._bar.stop()
             _bars.remove(self._bar)
             self._bar = None
-
-    def _eta(self, now: float) -> str:
-        left = self._left(now)
-        return f"  {left} left" if left else ""
 
     def _left(self, now: float) -> str:
         if not self.total or not self.done:
