@@ -30,7 +30,7 @@ DEMO = (
     ("data", "export", "digits", "--split", "test", "--limit", "5", "--out", "samples"),
     ("predict", "runs/demo", "samples", "--annotate", "predictions"),
 )
-EXPECTED = ("runs/demo/report.html", "runs/demo/weights/best.safetensors", "predictions")
+EXPECTED = ("runs/demo/report.html", "runs/demo/weights/last.safetensors", "predictions")
 
 
 def main() -> None:
