@@ -176,6 +176,24 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     assert target.read_text() == "content"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="makes FIFOs")
+@pytest.mark.timeout(20)  # a hang is a failure
+@pytest.mark.parametrize("read", [False, True])
+def test_a_fifo_is_not_waited_for(read: bool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "command.txt")
+    reader = os.open(tmp_path / "command.txt", os.O_RDONLY | os.O_NONBLOCK) if read else None
+    with pytest.raises(UserError, match=r"cannot write .*command.txt"):
+        files.append(tmp_path / "command.txt", "line")
+    if reader is not None:
+        os.close(reader)
+
+
+def test_what_is_appended_is_there_in_full(tmp_path: Path) -> None:
+    files.append(tmp_path / "a.txt", "one\n")
+    files.append(tmp_path / "a.txt", "\udcff\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"one\n\xff\n"
+
+
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_a_file_has_the_permissions_of_any_new_file(tmp_path, mask, mode):
     """Also where a library creates it for its owner alone."""

@@ -297,10 +297,15 @@ def append(path: str | Path, text: str) -> None:
 
 
 def no_link(path: str, flags: int) -> int:
-    """An opener for ``open`` that refuses symbolic links (ELOOP), which could point anywhere."""
+    """An opener for ``open`` that refuses symbolic links (ELOOP), which could point anywhere, and what is no regular
+    file, such as a FIFO, for whose reader it does not wait."""
     if not (refused := _flags("O_NOFOLLOW")) and os.path.islink(path):  # Windows has no such flag
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-    return os.open(path, flags | refused, 0o666)
+    descriptor = os.open(path, flags | refused | _flags("O_NONBLOCK"), 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return descriptor
 
 
 def no_wait(path: bytes | str | Path, flags: int = os.O_RDONLY) -> int:
