@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias, cast
 
 from vitrail.errors import UserError
 
@@ -153,14 +153,14 @@ class _Enduring(io.RawIOBase):
 
 
 @contextmanager
-def enduring(path: Path) -> Iterator[io.RawIOBase]:
+def enduring(path: Path) -> Iterator[IO[bytes]]:
     """A new file for a library that crashes where a write fails: what failed is raised in the end.
 
     Raises:
         OSError: the disk is full or failing.
     """
     with _Enduring(path) as file:
-        yield file
+        yield cast("IO[bytes]", file)
     if file.error is not None:
         raise file.error
 
