@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -21,6 +22,12 @@ def pytest_configure(config: pytest.Config) -> None:
     same = config.getoption("--draw") == 0
     settings.register_profile("any machine", deadline=None, derandomize=same)  # a busy core is no defect
     settings.load_profile("any machine")
+
+
+def pytest_collection_finish() -> None:
+    """What the libraries and the tests are made of stays: the collector need not look through it again and again."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
