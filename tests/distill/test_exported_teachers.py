@@ -21,6 +21,7 @@ from vitrail.errors import UserError
 from vitrail.predictor import Predictor
 from vitrail.train.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("exported_once")
 CPU = torch.device("cpu")
 FILES = {"onnx": "onnx", "openvino": "xml", "pt2": "pt2"}
 SEEN = PreprocessConfig(size=16, mean=(0.4, 0.5, 0.6))

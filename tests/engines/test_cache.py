@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from exported_once import SIMPLE
 
 import vitrail
 from vitrail.compress import apply
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("exported_once", "own_cache")
 
 @pytest.fixture
 def weights(tiny_predictor, tmp_path):
-    tiny_predictor(depth=1).save(tmp_path / "model.safetensors")
+    tiny_predictor(**SIMPLE).save(tmp_path / "model.safetensors")
     return tmp_path / "model.safetensors"
 
 
@@ -158,7 +159,7 @@ def test_a_failure_leaves_nothing():
 
 def test_a_damaged_choice_is_measured_again(tiny_predictor, monkeypatch, capsys):
     monkeypatch.setattr(choose, "measure", lambda found, *_: dict.fromkeys(found, 1.0))
-    predictor = tiny_predictor(depth=1)
+    predictor = tiny_predictor(**SIMPLE)
     predictor.running("auto")
     (choice,) = cache.folder().glob("auto-*/choice.json")
     assert json.loads(choice.read_text()) == {"engine": "eager"}

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from exported_once import SIMPLE
 from PIL import Image
 
 import vitrail
@@ -38,7 +39,7 @@ def photo(tmp_path):
 
 @pytest.fixture
 def weights(tiny_predictor, tmp_path):
-    tiny_predictor().save(tmp_path / "model.safetensors")
+    tiny_predictor(**SIMPLE).save(tmp_path / "model.safetensors")
     return tmp_path / "model.safetensors"
 
 

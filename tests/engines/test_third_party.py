@@ -9,6 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+from exported_once import SIMPLE
 
 import vitrail
 from vitrail import engines
@@ -48,7 +49,7 @@ def _package(tmp_path, monkeypatch, own_cache):
 
 
 def test_a_runtime_by_its_dotted_name(tiny_predictor, tmp_path):
-    predictor = tiny_predictor(depth=1)
+    predictor = tiny_predictor(**SIMPLE)
     name = "their_house.runtime"
     images = torch.randn(2, 3, 16, 24)
     with torch.inference_mode():
@@ -68,7 +69,7 @@ def test_a_runtime_by_its_dotted_name(tiny_predictor, tmp_path):
 def test_a_graph_has_the_outputs_that_the_task_declares(name, tiny_predictor, tmp_path):
     from their_house import three
 
-    plain = tiny_predictor(depth=1)
+    plain = tiny_predictor(**SIMPLE)
     task = three.Task(plain.task.config).eval()
     task.load_state_dict(plain.task.state_dict())
     images = torch.randn(2, 3, 16, 24)
@@ -83,7 +84,7 @@ def test_a_graph_has_the_outputs_that_the_task_declares(name, tiny_predictor, tm
 
 
 def test_files_of_the_usual_outputs_do_not_name_them(tiny_predictor, tmp_path):
-    plain = tiny_predictor(depth=1)
+    plain = tiny_predictor(**SIMPLE)
     assert type(plain.task) is classification.Task
     with writing(plain.task, plain.preprocess.config, "onnxruntime", tmp_path / "model.onnx") as file:
         opened = engines.load_format("onnxruntime").read(file, "fp32")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exported_once import SIMPLE
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 import vitrail
@@ -119,7 +120,7 @@ def dims(config: Any) -> dict[str, list[int]]:
 
 
 def test_onnx_runtime_gets_what_the_config_says(load: Any, tiny_predictor: Any, tmp_path: Path, capsys: Any) -> None:
-    predictor = tiny_predictor()
+    predictor = tiny_predictor(**SIMPLE)
     out = tmp_path / "models" / "bugs.v1"
     assert main(["export", weights(tmp_path, predictor), str(out), "--to", "triton", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
@@ -153,7 +154,7 @@ def test_onnx_runtime_gets_what_the_config_says(load: Any, tiny_predictor: Any, 
 
 
 def test_openvino_gets_what_the_config_says(load: Any, tiny_predictor: Any, tmp_path: Path) -> None:
-    predictor = tiny_predictor()
+    predictor = tiny_predictor(**SIMPLE)
     result = vitrail.export(weights(tmp_path, predictor), tmp_path / "bugs", to="triton-openvino")
     assert max(row.relative_error for row in result.rows) < 1e-5
     config, file = load(tmp_path / "bugs")
@@ -191,7 +192,7 @@ def test_a_model_gets_its_next_version(load: Any, tiny_predictor: Any, tmp_path:
     config.write_text(config.read_text().replace("count: 1", "count: 2"))  # as people do
     (out / "6").mkdir()
     (out / "configs").mkdir()
-    torch.nn.init.normal_(predictor.task.head.output.weight)
+    torch.nn.init.ones_(predictor.task.head.output.weight)
     vitrail.export(weights(tmp_path, predictor), out, to="triton")
     assert f"version 7 of {out}" in capsys.readouterr().err
     served, file = load(out)
