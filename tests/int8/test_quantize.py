@@ -3,46 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from exported_once import SIMPLE
 
 import vitrail
-from vitrail import int8, registry
-from vitrail.cli import main, quantize
-from vitrail.config import from_dict
-from vitrail.data.source import SourceConfig, open_source
+from vitrail import int8
 from vitrail.errors import UserError
 from vitrail.int8 import scores
 from vitrail.int8.formats import onnxruntime
 from vitrail.int8.layers import layers as int8_layers
 from vitrail.machine import sums_of_int8_overflow
 from vitrail.predictor import Predictor
-from vitrail.tasks.detection import Detector
 
 pytestmark = pytest.mark.usefixtures("exported_once")
 NUM_LAYERS = 4  # of a block
 OUT = ["model.onnx", "model.xml"]
-
-
-@pytest.fixture
-def images(request):
-    """The same in every test: a model that is smoothed for them becomes the same program."""
-    generator = torch.Generator().manual_seed(request.config.getoption("--draw"))
-    return list(torch.randint(256, (12, 3, 20, 30), generator=generator, dtype=torch.uint8))
-
-
-@pytest.fixture
-def weights(tiny_predictor, tmp_path):
-    tiny_predictor(depth=1).save(tmp_path / "weights.safetensors")
-    return str(tmp_path / "weights.safetensors")
 
 
 def num_matrices(layers):
@@ -68,7 +49,7 @@ def num_int8(path):
 @pytest.mark.parametrize("weights_only", [False, True])
 @pytest.mark.parametrize("name", OUT)
 def test_a_file_computes_in_int8_and_stays_near(name, weights_only, tiny_predictor, images, tmp_path):
-    predictor = tiny_predictor(depth=1)
+    predictor = tiny_predictor(**SIMPLE)
     result = int8.quantize(predictor, tmp_path / name, images, budget=100, weights_only=weights_only)
     assert result.layers == NUM_LAYERS
     assert result.kept == ()
@@ -87,19 +68,9 @@ def test_a_file_computes_in_int8_and_stays_near(name, weights_only, tiny_predict
     assert len(result.rows) == 2 * ways
 
 
-ROTARY = {
-    "mixed": {"positions": "rope_2d", "rotary": {"mixed": True}, "block": {"order": "branch", "mlp_norm": True}},
-    "with learned positions": {
-        "rotary": {"reference": (2, 3)},
-        "registers": 1,
-        "block": {"mlp": "swiglu", "mlp_norm": True, "attention_norm": True, "key_bias": False},
-    },
-}
-
-
-@pytest.mark.parametrize("kind", ROTARY)
-def test_rotary_models_stay_near_at_any_size(kind, tiny_predictor, images, tmp_path):
-    predictor = tiny_predictor(depth=1, **ROTARY[kind])
+def test_a_rotary_model_stays_near_at_any_size(tiny_predictor, images, tmp_path):
+    block = {"order": "branch", "mlp": "swiglu", "mlp_norm": True, "attention_norm": True, "key_bias": False}
+    predictor = tiny_predictor(depth=1, positions="rope_2d", rotary={"mixed": True}, registers=1, block=block)
     result = int8.quantize(predictor, tmp_path / "model.onnx", images, budget=100, weights_only=True)
     assert result.layers == NUM_LAYERS
     for size in (None, (32, 40)):
@@ -117,8 +88,10 @@ def fake(monkeypatch, losses):
 
 def test_the_noisiest_layers_go_back_until_the_budget_holds(tiny_predictor, images, tmp_path, monkeypatch, capsys):
     fake(monkeypatch, [9, 5, 0.5])
-    result = int8.quantize(tiny_predictor(depth=1), tmp_path / "model.onnx", images, budget=1.0)
-    worst = int8.worst_first(tiny_predictor(depth=1).task, [tiny_predictor(depth=1).tensor(image) for image in images])
+    result = int8.quantize(tiny_predictor(**SIMPLE), tmp_path / "model.onnx", images, budget=1.0)
+    worst = int8.worst_first(
+        tiny_predictor(**SIMPLE).task, [tiny_predictor(**SIMPLE).tensor(image) for image in images]
+    )
     assert result.layers == NUM_LAYERS - 2
     assert len(result.kept) == 2
     assert set(result.kept) <= set(worst)
@@ -131,126 +104,13 @@ def test_the_noisiest_layers_go_back_until_the_budget_holds(tiny_predictor, imag
 def test_a_budget_that_cannot_hold_leaves_nothing(tiny_predictor, images, tmp_path, monkeypatch):
     fake(monkeypatch, [9, 8, 7])
     with pytest.raises(UserError, match=r"half of the layers in int8 still 7.00 points are lost, more than the budget"):
-        int8.quantize(tiny_predictor(depth=1), tmp_path / "model.onnx", images, budget=1)
+        int8.quantize(tiny_predictor(**SIMPLE), tmp_path / "model.onnx", images, budget=1)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_is_measured(tiny_predictor, class_folder, images):
-    predictor = tiny_predictor(depth=1)
-    source = dict(open_source(SourceConfig(spec=str(class_folder(3)), val_fraction=0)).items())["train"]
-    right = scores.accuracy(predictor.task, predictor.preprocess, source)
-    labels = [predictor.classes.index(os.path.basename(os.path.dirname(source.name(i)))) for i in range(12)]
-
-    def engine(batch):
-        """Always the first class."""
-        return torch.eye(4)[torch.tensor([0] * len(batch))]
-
-    assert right.measure(engine) == pytest.approx(100 * np.mean(np.array(labels) == 0))
-    tensors = [predictor.tensor(image) for image in images]
-    same = scores.agreement(predictor.task, tensors)
-    assert same.measure(predictor.task) == 100
-    with torch.inference_mode():
-        firsts = predictor.task(torch.cat(tensors)).argmax(1)
-    assert same.measure(engine) == pytest.approx(100 * float((firsts == 0).double().mean()))
-    with pytest.raises(UserError, match="of kind 'none'"):
-        scores.accuracy(predictor.task, predictor.preprocess, source.unlabelled())
-
-
-def test_numbers_are_compared_by_their_variance(tiny_predictor):
-    predictor = tiny_predictor("regression", depth=1)
-    tensors = [torch.randn(1, 3, 16, 24) for _ in range(6)]
-    score = scores.agreement(predictor.task, tensors)
-    assert score.name == "r2 as before of 6 images"
-    assert score.measure(predictor.task) == pytest.approx(100)
-    other = tiny_predictor("regression", depth=1).task
-    torch.nn.init.normal_(other.vit.blocks[0].mlp.fc2.weight)
-    with torch.inference_mode():
-        found, expected = (task(torch.cat(tensors)).double() for task in (other, predictor.task))
-    residual, spread = (found - expected).square().sum(0), (expected - expected.mean(0)).square().sum(0)
-    assert score.measure(other) == pytest.approx(100 * float((1 - residual / spread).mean()), rel=1e-4)
-
-
-def test_a_model_of_features_is_compared_by_their_direction(tiny_predictor):
-    first, other = (build_task("features", std) for std in (0.1, 0.2))
-    tensors = [torch.randn(1, 3, 16, 24) for _ in range(3)]
-    score = scores.agreement(first, tensors)
-    assert score.measure(first) == pytest.approx(100)
-    with torch.inference_mode():
-        pair = [task.embed(torch.cat(tensors)) for task in (other, first)]
-    expected = 100 * float(torch.nn.functional.cosine_similarity(*pair).mean())
-    assert score.measure(other) == pytest.approx(expected)
-    assert expected < 99
-
-
-MODEL = {"image_size": (16, 24), "patch_size": 8, "dim": 16, "depth": 1, "heads": 2, "mlp_dim": 32}
-DECODER = {"decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}, "threshold": 0.4}
-SPATIAL = {
-    "features": {},
-    "multilabel": {"classes": ["ant", "bee"]},
-    "segmentation": {"classes": ["ant", "bee"]},
-    "detection": DECODER | {"classes": ["ant", "bee"]},
-    "instances": DECODER | {"classes": ["ant", "bee"], "masks": {"stride": 4, "dim": 8}},
-    "panoptic": {"num_queries": 4, "num_blocks": 1, "num_upscale": 1, "classes": ["ant", "bee"], "things": ["ant"],
-                 "threshold": 0.3, "overlap_threshold": 0.1},
-}  # fmt: skip
-
-
-def build_task(name, std=0.2):
-    module = registry.load("tasks", name)
-    task = module.Task(from_dict(module.Config, {"model": MODEL, **SPATIAL[name]})).eval()
-    generator = torch.Generator().manual_seed(3)
-    for parameter in task.parameters():
-        torch.nn.init.normal_(parameter, std=std, generator=generator)
-    if name == "multilabel":  # some images have a class, others not
-        task.head.output.bias.data = -task(torch.randn(9, 3, 16, 24, generator=generator)).mean(dim=0).detach()
-    return task
-
-
-def wrong(outputs, name):
-    """Outputs whose features would be the same: each decoded part is made wrong by itself."""
-    changed = outputs.clone()
-    if name in ("multilabel", "segmentation"):
-        yield -changed
-    elif name == "panoptic":
-        yield torch.cat((-changed[..., :3], changed[..., 3:]), dim=-1)
-        yield torch.cat((changed[..., :4], -changed[..., 4:]), dim=-1)
-    else:
-        yield torch.cat((1 - changed[..., :2], changed[..., 2:]), dim=-1)
-        if name == "instances":
-            yield torch.cat((changed[..., :7], -changed[..., 7:]), dim=-1)
-        else:
-            yield torch.cat((changed[..., :2], changed[..., 2:] + 12), dim=-1)
-
-
-@pytest.mark.parametrize("name", [name for name in SPATIAL if name != "features"])
-def test_predictions_are_compared_after_they_are_decoded(name):
-    """The decoder counts: an engine whose features are the model's and whose predictions are not is found out."""
-    task = build_task(name)
-    tensors = [torch.randn(1, 3, 16, 24, generator=torch.Generator().manual_seed(i)) for i in range(11)]
-    with torch.inference_mode():
-        all_outputs = task(torch.cat(tensors))
-    if isinstance(task, Detector):  # half of what it could find is not found
-        task.config = dataclasses.replace(task.config, threshold=all_outputs[..., :2].median().item())
-    score = scores.agreement(task, tensors)
-    assert score.name == f"{task.monitor} as before of 11 images"
-    assert score.measure(task) == pytest.approx(100)
-    for outputs in wrong(all_outputs, name):
-        rows = iter(outputs.split(scores.BATCH))
-        assert score.measure(lambda images, rows=rows: next(rows)) < 80
-
-
-def test_what_finds_nothing_cannot_be_compared():
-    task = build_task("detection")
-    torch.nn.init.zeros_(task.head.weight)
-    torch.nn.init.constant_(task.head.bias, -9)
-    score = scores.agreement(task, [torch.randn(1, 3, 16, 24)])
-    with pytest.raises(UserError, match="there is nothing in these images that ap could be measured on; give others"):
-        score.measure(task)
 
 
 def test_what_is_compared_on_was_not_calibrated_on(tiny_predictor, images, tmp_path, monkeypatch):
     """Every fourth image, or others that are given."""
-    predictor = tiny_predictor(depth=1)
+    predictor = tiny_predictor(**SIMPLE)
     calibrated, compared = [], []
 
     def written(plain, out, layers, images, *, seven_bits):
@@ -283,7 +143,7 @@ def test_weights_have_seven_bits_where_sums_overflow(missing, tiny_predictor, im
     from onnx import numpy_helper
 
     monkeypatch.setattr(int8, "sums_of_int8_overflow", lambda: missing)
-    out = int8.quantize(tiny_predictor(depth=1), tmp_path / "model.onnx", images, budget=100).path
+    out = int8.quantize(tiny_predictor(**SIMPLE), tmp_path / "model.onnx", images, budget=100).path
     tensors = [each for each in onnx.load(out).graph.initializer if each.data_type == onnx.TensorProto.INT8]
     largest = max(int(np.abs(numpy_helper.to_array(each).astype(int)).max()) for each in tensors if len(each.dims) == 2)
     assert largest == (64 if missing else 127)
@@ -308,95 +168,10 @@ def test_processors(text, overflow, tmp_path):
     assert sums_of_int8_overflow(tmp_path / "cpuinfo") == overflow
 
 
-@pytest.mark.parametrize(
-    ("splits", "calibrated", "measured"),
-    [
-        (("train", "val", "test"), "train", "val"),
-        (("train", "test"), "train", "train"),
-        (("val", "test"), "val", "val"),
-        (("test",), None, None),
-    ],
-)
-def test_the_test_split_decides_nothing(splits, calibrated, measured, weights, tmp_path, capsys):
-    folder = tmp_path / "data"
-    for number, split in enumerate(splits):
-        for label in ("ant", "bee", "cat", "dog"):
-            (folder / split / label).mkdir(parents=True)
-            for i in range(3):
-                pixels = np.random.default_rng(i).integers(0, 256, (20, 30, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / split / label / f"{number}{i}.png")
-    predictor, config = vitrail.load(weights, device="cpu"), SourceConfig(spec=str(folder), val_fraction=0)
-    if calibrated is None:
-        with pytest.raises(UserError, match="the data has a test split alone, which must decide nothing; give other"):
-            quantize._divided(predictor, config, 5)
-        return
-    images, labelled, others = quantize._divided(predictor, config, 5)
-    used, held_out = {image.name for image in images}, {labelled.name(i) for i in range(len(labelled))}
-    assert {Path(name).parts[-3] for name in used} == {calibrated}
-    assert {Path(name).parts[-3] for name in held_out} == {measured}
-    assert not used & held_out
-    assert (len(images), len(labelled), others) == (5, 12 if calibrated != measured else 5, [])
-    assert f"calibrated on 5 images, measured on the labels of {len(held_out)} others" in capsys.readouterr().err
-
-
-def test_the_verb(weights, class_folder, tmp_path, capsys):
-    folder, out = str(class_folder(6)), tmp_path / "model.onnx"
-    command = ["quantize", weights, str(out), folder, "--budget", "100"]
-    assert main([*command, "--json"]) == 0
-    said, err = capsys.readouterr()
-    result = json.loads(said)
-    assert result["measured"] == "top1 of 12 images"
-    assert "calibrated on 12 images, measured on the labels of 12 others" in err
-    assert [row["model"] for row in result["rows"]] == ["fp32", "int8"]
-    assert main(["evaluate", str(out), folder, "--out", str(tmp_path / "out"), "--json"]) == 0
-    assert "top1" in json.loads(capsys.readouterr().out)["metrics"]
-    assert main(command) == 2
-    assert "is there already" in capsys.readouterr().err
-
-
-def test_pictures_without_labels_are_compared(weights, tmp_path, capsys):
-    (tmp_path / "loose").mkdir()
-    for number in range(5):
-        pixels = torch.randint(256, (20, 30, 3), dtype=torch.uint8).numpy()
-        Image.fromarray(pixels).save(tmp_path / "loose" / f"{number}.png")
-    command = ["quantize", weights, str(tmp_path / "m.onnx"), str(tmp_path / "loose"), "--budget", "100"]
-    assert main([*command, "--calibration", "3"]) == 0
-    said, err = capsys.readouterr()
-    assert "top1 as before of 2 images %" in said
-    assert "calibrated on 3 images, measured on how far predictions of 2 others change" in err
-
-
-def test_what_cannot_be_quantised_is_said(weights, class_folder, tiny_predictor, images, tmp_path, capsys):
-    folder = str(class_folder(2))
-    vitrail.export(weights, tmp_path / "graph.onnx", to="onnx")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "bad").mkdir()
-    for name in ("cut.png", "too.png"):
-        (tmp_path / "bad" / name).write_bytes(b"\x89PNG\r\n\x1a\n")
-    out = str(tmp_path / "m.onnx")
-    for arguments, message in (
-        ([weights, out], "have neither data nor a folder for results; give DATA"),
-        ([weights, out, str(tmp_path / "empty")], "holds no images"),
-        ([weights, out, str(tmp_path / "bad")], "cut.png"),
-        ([weights, str(tmp_path / "m.pt2"), folder], "names no format that holds int8; end it with .onnx or .xml"),
-        ([str(tmp_path / "graph.onnx"), out, folder], "cannot be looked into or converted; give the run"),
-        ([weights, out, folder, "--budget", "-1"], "budget"),
-        ([weights, out, folder, "--calibration", "0"], "calibration"),
-        ([str(tmp_path / "nothing"), out, folder], "there is no run or weights file"),
-    ):
-        assert main(["quantize", *arguments]) == 2, arguments
-        err = capsys.readouterr().err
-        assert message in err.splitlines()[-1]
-        assert "Traceback" not in err
-    with pytest.raises(UserError, match="there are no calibration images; give some hundred"):
-        int8.quantize(tiny_predictor(depth=1), out, [])
-    assert not os.path.exists(out)
-
-
 def test_a_missing_library_names_the_command(tiny_predictor, images, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(UserError, match=r"needs nncf; run: pip install 'vitrail\[int8\]'"):
-        int8.quantize(tiny_predictor(depth=1), tmp_path / "model.xml", images)
+        int8.quantize(tiny_predictor(**SIMPLE), tmp_path / "model.xml", images)
 
 
 def test_the_libraries_tell_nobody(weights, tmp_path):
