@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -23,7 +22,9 @@ from vitrail.engines import Engine
 from vitrail.engines.runtimes import openvino
 
 pytestmark = pytest.mark.real_data
-SIZES = [(224, 224), (384, 384), (224, 320)]
+SIZES = {(224, 224): 10, (384, 384): 40, (224, 320): 40}
+"""Of images, and one of how many photos is compared: at other sizes, enough to show that positions are resampled as by
+timm."""
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +104,10 @@ def _logits(predictor: vitrail.Predictor, photos: list[Path]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_prediction_is_timms(place: Path, photos: list[Path], truth: list[int], size: tuple[int, int]) -> None:
+def test_every_prediction_is_timms(place: Path, photos: list[Path], size: tuple[int, int]) -> None:
     timm = pytest.importorskip("timm")
     weights = place / "vit_tiny_imagenet" / "model.safetensors"
-    chosen = photos[::5]  # of all kinds; all photos are counted by the evaluation
+    chosen = photos[:: SIZES[size]]  # of all kinds; all photos are counted by the evaluation
     ours = _logits(vitrail.load(weights, image_size=size, device="cpu"), chosen)
     model = timm.create_model("vit_tiny_patch16_224", checkpoint_path=str(weights), dynamic_img_size=True).eval()
     transform = timm.data.create_transform(
@@ -116,8 +117,6 @@ def test_every_prediction_is_timms(place: Path, photos: list[Path], truth: list[
         theirs = torch.cat([model(transform(Image.open(photo).convert("RGB"))[None]) for photo in chosen])
     assert (ours - theirs).abs().max() < 1e-4
     assert torch.equal(ours.argmax(1), theirs.argmax(1))
-    right = np.mean(ours.argmax(1).numpy() == np.array(truth[::5]))
-    assert right > 0.75
 
 
 def test_evaluate_measures_it(
