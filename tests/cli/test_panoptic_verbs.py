@@ -37,6 +37,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "scenes"
 
 
+@pytest.mark.usefixtures("exported_once")
 def test_every_verb(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, picture = "runs/tiny", str(next((data / "val").iterdir()))
     assert main(["train", str(data), "--task", "panoptic", "--name", "tiny", *TINY]) == 0

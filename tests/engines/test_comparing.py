@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from exported_once import SIMPLE
 
 import vitrail
 from vitrail import registry
@@ -146,7 +147,7 @@ def compared(monkeypatch):
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
 def test_an_engine_is_compared_once(name, tiny_predictor, compared):
-    predictor = tiny_predictor(depth=1)
+    predictor = tiny_predictor(**SIMPLE)
     for _ in range(2):
         predictor.running(name)
     assert compared == [(name, "fp32")]
@@ -161,19 +162,19 @@ def test_an_engine_is_compared_once(name, tiny_predictor, compared):
         predictor.running(name, "bf16")
         predictor.running(name, "bf16")
         assert compared[2:] == [(name, "bf16")]
-    torch.nn.init.normal_(predictor.task.head.output.bias)
+    torch.nn.init.ones_(predictor.task.head.output.bias)
     predictor.running(name)
     assert compared[-1] == (name, "fp32"), "another model"
 
 
 def test_eager_is_the_truth(tiny_predictor, compared):
     for precision in ("fp32", "bf16"):
-        tiny_predictor(depth=1).running("eager", precision)
+        tiny_predictor(**SIMPLE).running("eager", precision)
     assert compared == []
 
 
 def test_a_verdict_is_remembered(tiny_predictor, compared, monkeypatch):
-    predictor, honest = tiny_predictor(depth=1), openvino.RUNTIME
+    predictor, honest = tiny_predictor(**SIMPLE), openvino.RUNTIME
     monkeypatch.setattr(openvino, "RUNTIME", moved(honest, lambda y: y.mul_(1.01)))
     for _ in range(2):
         with pytest.raises(UserError, match=r"'openvino' in fp32 computes other outputs than the model, by 1\.0e-02"):
@@ -188,15 +189,15 @@ def test_packed_weights_are_compared_too(tiny_predictor, monkeypatch):
     honest = PackedLinear.forward
     monkeypatch.setattr(PackedLinear, "forward", lambda self, x: honest(self, x) * 1.01)
     with pytest.raises(UserError, match="the engine 'torch' in fp32 computes other"):
-        tiny_predictor(depth=1).running("torch")
+        tiny_predictor(**SIMPLE).running("torch")
 
 
 def test_bf16_has_its_own_tolerance(tiny_predictor, monkeypatch):
-    predictor, honest = tiny_predictor(depth=1), openvino.RUNTIME
+    predictor, honest = tiny_predictor(**SIMPLE), openvino.RUNTIME
     monkeypatch.setattr(openvino, "RUNTIME", moved(honest, lambda y: y.mul_(1.03)))
     predictor.running("openvino", "bf16")
     monkeypatch.setattr(openvino, "RUNTIME", moved(honest, lambda y: y.mul_(1.5)))
-    torch.nn.init.normal_(predictor.task.head.output.bias)
+    torch.nn.init.ones_(predictor.task.head.output.bias)
     with pytest.raises(UserError, match=r"in bf16 computes other outputs than the model, by .* \(tolerance 0\.1\)"):
         predictor.running("openvino", "bf16")
 
@@ -205,7 +206,7 @@ def test_auto_falls_back(tiny_predictor, monkeypatch, capsys):
     monkeypatch.setattr(choose, "measure", lambda found, *_: {name: len(found) - i for i, name in enumerate(found)})
     monkeypatch.setattr(openvino, "RUNTIME", moved(openvino.RUNTIME, lambda y: y.mul_(1.01)))
     monkeypatch.setattr(onnxruntime, "RUNTIME", moved(onnxruntime.RUNTIME, lambda y: y.fill_(math.nan)))
-    predictor = tiny_predictor(depth=1)
+    predictor = tiny_predictor(**SIMPLE)
     engine = start("auto", predictor.task, predictor.preprocess.config, "fp32")
     said = capsys.readouterr().err
     assert "engine auto: not openvino: the engine 'openvino' in fp32 computes other outputs than the model" in said

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from exported_once import SIMPLE
 
 from vitrail import serve
 from vitrail.cli import main
@@ -82,13 +83,14 @@ def test_the_command_line_refuses(arguments, words, capsys):
     assert len(printed.splitlines()) == 1
 
 
+@pytest.mark.usefixtures("exported_once")
 def test_models_run_in_the_engine_that_was_asked_for(tiny_predictor, tmp_path, monkeypatch):
     asked = {}
     monkeypatch.setattr(serve, "serve", lambda models, **options: asked.update(options, models=models))
-    tiny_predictor().save(tmp_path / "tiny.safetensors")
+    tiny_predictor(**SIMPLE).save(tmp_path / "tiny.safetensors")
     assert main(["serve", str(tmp_path / "tiny.safetensors"), "--engine", "onnxruntime"]) == 0
     served = pickle.loads(pickle.dumps(asked["load"]))(*asked["models"])  # as it reaches the models' process
-    predictor = tiny_predictor()
+    predictor = tiny_predictor(**SIMPLE)
     assert served.engine is not served.task
     pixels = torch.randint(256, (3, 3, 16, 24), dtype=torch.uint8)
     given = pixels, identities(pixels)
