@@ -16,6 +16,8 @@ from itertools import zip_longest
 from types import TracebackType
 from typing import Any, TypeVar
 
+from vitrail.errors import printable as printable
+
 T = TypeVar("T")
 PLAIN_INTERVAL = 10.0  # seconds between two progress lines when stderr is not a terminal
 CELL_INTERVAL, CELL_WIDTH = 0.2, 100  # seconds between two updates of a notebook's line, and its columns
@@ -53,11 +55,6 @@ def each_note_once() -> Iterator[None]:
 def warn(text: str) -> None:
     """One line that begins with ``warning:``."""
     note(f"warning: {text}")
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, with bytes that are not UTF-8 and control characters escaped."""
-    return "".join(c if c.isprintable() else _escape(c) for c in text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -272,13 +269,6 @@ def _notebook() -> Any:
     from IPython.display import display
 
     return display
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode keeps it
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
 
 
 def _numbers(shown: Mapping[str, object]) -> list[str]:

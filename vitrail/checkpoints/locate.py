@@ -8,7 +8,6 @@ from pathlib import Path
 from vitrail.checkpoints import hub
 from vitrail.checkpoints.beside import WEIGHTS
 from vitrail.checkpoints.known_weights import KNOWN, KnownWeights
-from vitrail.console import printable
 from vitrail.errors import UserError, did_you_mean
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
@@ -34,29 +33,27 @@ def find_weights(path: str | Path, *, allow_pickle: bool = False) -> Path:
     path = Path(path)
     if not path.exists():
         beside = path.parent.iterdir() if path.parent.is_dir() else ()
-        nearby = [printable(str(each)) for each in beside if each.is_dir() or each.suffix == path.suffix]
+        nearby = [str(each) for each in beside if each.is_dir() or each.suffix == path.suffix]
         near = difflib.get_close_matches(str(path).lower(), [*KNOWN], n=1, cutoff=0.8)
         if near:
             hint = did_you_mean(str(path), near)
         else:
             hint = did_you_mean(str(path), nearby) if nearby else "give a run folder or a .safetensors file"
-        raise UserError(f"there is no run or weights file {printable(str(path))!r}; {hint}")
+        raise UserError(f"there is no run or weights file {str(path)!r}; {hint}")
     if not path.is_dir():
         return path
     for name in ("soup", "best", "last"):
         if (weights := path / "weights" / f"{name}.safetensors").is_file():
             return weights
     if (path / "config.yaml").is_file():
-        raise UserError(
-            f"{printable(str(path))!r} holds no weights/best.safetensors; give the folder of a finished run"
-        )
+        raise UserError(f"{str(path)!r} holds no weights/best.safetensors; give the folder of a finished run")
     candidates = [path / name for name in (*WEIGHTS, PICKLED_SHARDS) if (path / name).is_file()]
     candidates += [] if candidates else sorted([*path.glob("*.safetensors"), *path.glob("*.npz")])
     pickles = [each for each in path.iterdir() if each.name.lower().endswith(PICKLED) and each.is_file()]
     candidates += pickles if not candidates and len(pickles) == 1 else []
     if not candidates and pickles:
-        named = ", ".join(printable(each.name) for each in sorted(pickles)[:3])
-        raise UserError(f"{printable(str(path))!r} holds several files of torch.save ({named}); name the one to open")
+        named = ", ".join(each.name for each in sorted(pickles)[:3])
+        raise UserError(f"{str(path)!r} holds several files of torch.save ({named}); name the one to open")
     if not candidates:
         raise UserError(
             f"{path} holds no weights: neither weights/best.safetensors of a run nor {WEIGHTS[0]}; "

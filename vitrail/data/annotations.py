@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitrail.console import printable
 from vitrail.data.indexing.index import Stamps, Strings
 from vitrail.data.objects import Objects
 from vitrail.errors import UserError
@@ -160,7 +159,7 @@ class BadAnnotations(UserError):
 
     def __init__(self, flaws: Sequence[Flaw]) -> None:
         more = f" (and {len(flaws) - 1:,} more, which `vitrail data check` lists)" if len(flaws) > 1 else ""
-        super().__init__(f"{printable(str(flaws[0]))}{more}; correct or remove it")
+        super().__init__(f"{flaws[0]}{more}; correct or remove it")
         self.flaws = tuple(flaws)
 
 

@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from vitrail.checkpoints.beside import read_beside
-from vitrail.console import note, printable
+from vitrail.console import note
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.data.transforms.processors import from_huggingface
 from vitrail.distill.teacher import Teacher
@@ -36,7 +36,7 @@ def read(path: Path, student: PreprocessConfig, device: torch.device, *, allow_p
     Raises:
         UserError: absent, not allowed, damaged, or exported in training mode.
     """
-    name = printable(str(path))
+    name = str(path)
     if not path.is_file():
         raise UserError(f"there is no teacher {name!r}; correct the path")
     if not allow_pickle:

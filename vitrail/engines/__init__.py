@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from torch import Tensor
 
 from vitrail import registry
-from vitrail.console import printable
 from vitrail.errors import UserError, did_you_mean
 from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder
 
@@ -152,7 +151,7 @@ def of_file(path: str | Path, engine: str | None = None) -> str | None:
 
 def not_ours(path: Path, reason: str) -> UserError:
     """For a file that a runtime cannot open."""
-    return UserError(f"{printable(str(path))} {reason}; write it again with `vitrail export`")
+    return UserError(f"{path} {reason}; write it again with `vitrail export`")
 
 
 if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vitrail import files
-from vitrail.console import note, printable
+from vitrail.console import note
 from vitrail.errors import UserError
 
 LIMIT_GIB = 4.0  # of all entries; the environment variable changes it
@@ -49,7 +49,7 @@ def adding(key: str) -> Iterator[Path]:
         folder().mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=".", dir=folder()))
     except OSError as error:
-        note(f"{printable(str(folder()))} cannot be written ({error.strerror}), so nothing is kept for the next time")
+        note(f"{folder()} cannot be written ({error.strerror}), so nothing is kept for the next time")
         with tempfile.TemporaryDirectory(prefix="vitrail-") as temporary:
             yield Path(temporary)
         return

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vitrail.console import printable
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.engines import Engine
 from vitrail.errors import UserError
@@ -78,7 +77,7 @@ def require_agreement(name: str, precision: str, errors: Mapping[str, float]) ->
     part = max(errors, key=lambda each: errors[each])
     if errors[part] > tolerance(precision):
         raise UserError(
-            f"the engine {name!r} in {precision} computes other {printable(part)} than the model, by "
+            f"the engine {name!r} in {precision} computes other {part} than the model, by "
             f"{errors[part]:.1e} of the largest (tolerance {tolerance(precision):g}); run it in eager, and report the "
             "model's config"
         )

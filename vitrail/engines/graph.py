@@ -13,7 +13,6 @@ from torch import Tensor
 from vitrail import engines
 from vitrail.build import build_described
 from vitrail.checkpoints import native
-from vitrail.console import printable
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.engines import DEFAULT_OUTPUTS, Meta, Opened
 from vitrail.engines.program import output_names, trace
@@ -99,12 +98,10 @@ def open_file(
     name = engines.of_file(path, engine)
     assert name is not None
     if not path.is_file():
-        raise UserError(f"there is no file {printable(str(path))!r}; correct the path")
+        raise UserError(f"there is no file {str(path)!r}; correct the path")
     runtime = engines.load_format(name, precision)
     if runtime.pickled and not allow_pickle:
-        raise UserError(
-            f"{printable(str(path))} can run code when it is opened; if you trust its source, pass --allow-pickle"
-        )
+        raise UserError(f"{path} can run code when it is opened; if you trust its source, pass --allow-pickle")
     opened = runtime.read(path, precision)
     meta = opened.meta
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from vitrail import engines, registry
 from vitrail.checkpoints import foreign, native
-from vitrail.console import note, printable, track
+from vitrail.console import note, track
 from vitrail.conversion import convert
 from vitrail.engines.comparing import differences, tolerance
 from vitrail.engines.graph import Graph, writing
@@ -139,7 +139,7 @@ def export(
     else:
         model = load(source, device="cpu", allow_pickle=allow_pickle, **shape)
     written = arranged[to].writing(model, to, out) if to in arranged else opened(model, formats[to], out)
-    note(f"writing {printable(str(out))} as {to}")
+    note(f"writing {out} as {to}")
     with written as graph:
         if graph.fixed:
             note(f"images of {size_text(model.preprocess.config.size)} pixels only: {graph.fixed}")

@@ -55,7 +55,7 @@ def writing(model: Predictor, to: str, out: Path) -> Iterator[Graph]:
             classes or preprocessing, or a place that cannot be written.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", out.name):
-        raise UserError(f"{printable(out.name)!r} cannot name a model; take letters, digits, '_', '-' and '.'")
+        raise UserError(f"{out.name!r} cannot name a model; take letters, digits, '_', '-' and '.'")
     engine = FORMATS[to]
     version = _next_version(out)
     with files.replacing(out if version == 1 else out / str(version)) as folder:
@@ -70,7 +70,7 @@ def writing(model: Predictor, to: str, out: Path) -> Iterator[Graph]:
             (folder / CONFIG).write_text(f"{described}\n# What follows is yours to change.\n{served}", encoding="utf-8")
             if labels:
                 (folder / LABELS).write_text(labels, encoding="utf-8")
-    note(f"version {version} of {printable(str(out))}")
+    note(f"version {version} of {out}")
 
 
 def _next_version(out: Path) -> int:
@@ -78,9 +78,9 @@ def _next_version(out: Path) -> int:
     if not out.exists():
         return 1
     if not (out / CONFIG).is_file():
-        example = printable(str(out / "vit"))
+        example = str(out / "vit")
         raise UserError(
-            f"{printable(str(out))} is there and is no model of Triton's (it has no {CONFIG}); name a new folder in "
+            f"{out} is there and is no model of Triton's (it has no {CONFIG}); name a new folder in "
             f"the repository, such as {example}"
         )
     versions = [int(each.name) for each in out.iterdir() if re.fullmatch("[1-9][0-9]*", each.name)]
@@ -132,7 +132,7 @@ def _require_same(out: Path, described: str, labels: str) -> None:
     found = (out / LABELS).read_bytes() if (out / LABELS).exists() else b""
     if described.encode() not in (out / CONFIG).read_bytes() or found != labels.encode():
         raise UserError(
-            f"{printable(str(out))} holds a model of other tensors, classes or preprocessing, or what its {CONFIG} "
+            f"{out} holds a model of other tensors, classes or preprocessing, or what its {CONFIG} "
             "says of them was changed; name another folder"
         )
 

@@ -23,7 +23,7 @@ from typing import Protocol
 from torch import Tensor
 
 from vitrail import engines, registry
-from vitrail.console import note, printable
+from vitrail.console import note
 from vitrail.data.source import Source
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.engines import Engine, FileFormat
@@ -151,7 +151,7 @@ def quantize(
     out = Path(out)
     name = engines.of_file(out)
     if name is None or name not in registry.names("int8.formats"):
-        raise UserError(f"{printable(out.name)!r} names no format that holds int8; end it with .onnx or .xml")
+        raise UserError(f"{out.name!r} names no format that holds int8; end it with .onnx or .xml")
     require_free(out)
     if not images:
         raise UserError("there are no calibration images; give some hundred like those that the model will see")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitrail.console import printable
 from vitrail.errors import MissingArgument
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def source_and_folder(
     folder = Path(weights)
     if not (folder / "config.yaml").is_file() and (data is None or out is None):
         raise MissingArgument(
-            f"the weights {printable(weights)!r} have neither data nor a folder for results; give DATA and --out FOLDER"
+            f"the weights {weights!r} have neither data nor a folder for results; give DATA and --out FOLDER"
         )
     source = RunReader(folder).data.source if data is None else _source(data, val_fraction)
     return source, folder / inside if out is None else out

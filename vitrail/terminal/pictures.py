@@ -80,7 +80,7 @@ def save_new(drawing: Image.Image | Figure, path: Path) -> Path:
     """Write a .jpg or .png under this name, or name-2 and so on where the file exists; returns the path."""
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}.get(path.suffix.lower())
     if kind is None:
-        raise UserError(f"cannot draw {printable(path.name)!r}; name it .png or .jpg")
+        raise UserError(f"cannot draw {path.name!r}; name it .png or .jpg")
     encoded = io.BytesIO()
     if isinstance(drawing, Image.Image):
         drawing.save(encoded, kind, quality=92)
@@ -103,14 +103,14 @@ def _expand(text: str) -> list[str]:
         listing = scan(text)
         listing.note_skipped(printable(text))
         if not len(listing):
-            raise UserError(f"the folder {printable(text)!r} holds no images; give another")
+            raise UserError(f"the folder {text!r} holds no images; give another")
         return [os.path.join(text, os.fsdecode(listing[i])) for i in range(len(listing))]
     if os.path.lexists(text):
         return [text]
     found = sorted(glob.glob(literal_first(text), recursive=True)) if glob.has_magic(text) else []
     if not found:
         what = "matches nothing" if glob.has_magic(text) else "does not exist"
-        raise UserError(f"{printable(text)!r} {what}; give files, folders, quoted globs, or - for standard input")
+        raise UserError(f"{text!r} {what}; give files, folders, quoted globs, or - for standard input")
     return [path for match in found for path in _expand(match)]
 
 

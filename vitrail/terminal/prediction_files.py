@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from vitrail.console import printable
 from vitrail.errors import UserError
 from vitrail.files import replacing, write_json, write_text
 from vitrail.predictions import Prediction, SpatialPrediction
@@ -57,12 +56,10 @@ def saving(out: Path, classes: Sequence[str]) -> Iterator[Write]:
         UserError: it is there already, or does not hold such predictions.
     """
     if out.exists():
-        raise UserError(f"{printable(str(out))} is there already; name another with --out")
+        raise UserError(f"{out} is there already; name another with --out")
     form = {".json": _coco, ".csv": _csv, "": _folder}.get(out.suffix)
     if form is None:
-        raise UserError(
-            f"--out {printable(out.name)!r} names no format; end it with .json, .csv, or nothing for a folder"
-        )
+        raise UserError(f"--out {out.name!r} names no format; end it with .json, .csv, or nothing for a folder")
     with form(out, classes) as write:
         yield write
 
@@ -140,4 +137,4 @@ def _folder(out: Path, classes: Sequence[str]) -> Iterator[Write]:
 
 def _unfit(found: Prediction, out: Path) -> UserError:
     hint = "a folder" if isinstance(found, MapPrediction) else "--json or --csv"
-    return UserError(f"{printable(out.name)!r} cannot hold these predictions; choose {hint}")
+    return UserError(f"{out.name!r} cannot hold these predictions; choose {hint}")

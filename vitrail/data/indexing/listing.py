@@ -122,7 +122,7 @@ class _Walk:
                 with os.scandir(path) as entries:
                     files, inner = self._sort_out(folder, entries)
             except OSError as error:
-                shown, reason = console.printable(os.fsdecode(path)), (error.strerror or str(error)).lower()
+                shown, reason = os.fsdecode(path), (error.strerror or str(error)).lower()
                 raise UserError(f"{shown}: the folder cannot be read: {reason}; check its permissions") from None
             self.found[folder] = sorted(files)
             pending.extend(inner)
@@ -139,7 +139,7 @@ class _Walk:
                 continue
             if entry.is_symlink() and not self._may_follow(entry.path):
                 raise UserError(
-                    f"{console.printable(os.fsdecode(entry.path))} is a link out of {os.fsdecode(self.root)}; "
+                    f"{os.fsdecode(entry.path)} is a link out of {os.fsdecode(self.root)}; "
                     "remove it, or follow such links with follow_symlinks=true"
                 )
             if entry.is_dir(follow_symlinks=False):

@@ -79,6 +79,9 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """The report as text, one finding a line."""
+        yield from map(console.printable, self._texts())
+
+    def _texts(self) -> Iterator[str]:
         yield from (f"bad: {finding}" for finding in self.bad)
         yield from (f"warning: {finding}" for finding in self.warned)
         for twins in self.conflicts:

@@ -72,7 +72,7 @@ def _warn_of_masks(listing: Listing, place: str) -> None:
     names = [listing[i] for i in range(min(len(listing), _LOOKED_AT))]
     stems = stems_of(names)
     if masks := [os.fsdecode(name) for name in names if is_mask_beside(name, stems)]:
-        shown = console.printable(masks[0])
+        shown = masks[0]
         console.warn(
             f"{place}: {len(masks):,} images seem to be masks of others, such as {shown}, and are "
             "read as images of their class; leave them out with --exclude, or move them"

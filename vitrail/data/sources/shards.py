@@ -149,14 +149,14 @@ def _samples(shard: Path) -> tuple[list[tuple[Member, bytes]], int]:
         stem, _, extension = file.partition(b".")
         kind = os.fsdecode(extension).lower()
         if kind.rpartition(".")[2] in PICKLES:
-            shown = console.printable(os.fsdecode(member.name))
+            shown = os.fsdecode(member.name)
             raise UserError(f"{shard} holds the pickle {shown!r}, which could run code; pack images and labels only")
         groups.setdefault(os.path.join(folder, stem), {})[kind] = member
     samples, num_used = [], 0
     for key, files in groups.items():
         images = [kind for kind in files if f".{kind}" in SUFFIXES]
         if len(images) > 1:
-            shown = console.printable(os.fsdecode(key))
+            shown = os.fsdecode(key)
             raise UserError(f"{shard}: the sample {shown!r} has {len(images)} images; keep one, or rename the others")
         if images:
             stored = next((kind for kind in LABELS if kind in files), None)

@@ -137,7 +137,7 @@ def _columns(entries: list[Entry], pictures: Pictures, folders: VocFolders, clas
     number = number_of(classes)
     for entry in entries:
         path = pictures.find(entry.name, entry.picture)
-        file = console.printable(str(xml_of(folders.xml, entry.name)))
+        file = str(xml_of(folders.xml, entry.name))
         size = entry.size or pictures.size(path)
         if entry.size is None and size == (1, 1):
             columns.flaws.append(Flaw(file, 0, "lacks the image's size, and the image cannot be read"))

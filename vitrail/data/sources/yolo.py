@@ -53,7 +53,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
             else:
                 missing.append(file)
         if images and len(missing) == len(images):
-            shown = console.printable(str(missing[0]))
+            shown = str(missing[0])
             console.warn(f"{split}: no label file of its {len(images):,} images is there, such as {shown}")
         flaws += columns.flaws
     if flaws:
@@ -71,7 +71,7 @@ def _lonely(images: list[bytes]) -> tuple[str, ...]:
     lonely = [
         path for path in files if path.lower().endswith(".txt") and path not in used and looks_like_labels(Path(path))
     ]
-    return (f"{len(lonely):,} label files are of no image, such as {console.printable(lonely[0])}",) if lonely else ()
+    return (f"{len(lonely):,} label files are of no image, such as {lonely[0]}",) if lonely else ()
 
 
 def _sizes(images: list[bytes]) -> list[tuple[int, int]]:
@@ -94,7 +94,7 @@ def _sizes(images: list[bytes]) -> list[tuple[int, int]]:
 def _add(
     columns: Columns, file: Path, size: tuple[int, int], label_of: list[int | str], classes: tuple[str, ...]
 ) -> None:
-    shown = console.printable(str(file))
+    shown = str(file)
     try:
         lines = read_text(file).splitlines()
     except BadImage as error:

@@ -113,7 +113,7 @@ def _safe_name(path: Path, name: bytes) -> bytes:
 
 
 def _refusal(path: Path, name: bytes, reason: str) -> UserError:
-    shown = console.printable(os.fsdecode(name))
+    shown = os.fsdecode(name)
     return UserError(f"{path} is refused: its member {shown!r} {reason}; build the archive again from plain files")
 
 

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from vitrail.console import printable
 from vitrail.data.indexing.index import Stamps, Strings, file_stamps
 from vitrail.data.indexing.label_colours import EXAMPLE
 from vitrail.data.media.decode import BadImage
@@ -135,7 +134,7 @@ class MapFiles:
         try:
             return read()
         except BadImage as error:
-            raise BadImage(f"has a map, {printable(os.fsdecode(path))}, that {error}") from None
+            raise BadImage(f"has a map, {os.fsdecode(path)}, that {error}") from None
 
     def __len__(self) -> int:
         return len(self.rows)

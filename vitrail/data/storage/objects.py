@@ -165,6 +165,6 @@ def _name_bare(split: str, columns: Columns, found: Annotations, classes: tuple[
     what = f"object {row - int(found.offsets[image])} ({classes[found.labels[row]]})"
     console.warn(
         f"{split}: {int((~found.outlined).sum()):,} of {len(found.outlined):,} objects have a box and no outline, such "
-        f"as {what} of {console.printable(os.fsdecode(columns.paths[image]))}: boxes are learned of all, masks of the "
+        f"as {what} of {os.fsdecode(columns.paths[image])}: boxes are learned of all, masks of the "
         "others; kind=boxes reads the boxes alone"
     )

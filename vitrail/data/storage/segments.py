@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from vitrail.console import printable
 from vitrail.data.indexing.index import Stamps, Strings, file_stamps
 from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.media.read import read_regular
@@ -39,7 +38,7 @@ class IdMaps:
     def read(self, image: int, segments: range) -> np.ndarray:
         """int32 (H, W), from 1 on in the order of the segments."""
         path = os.path.join(self.root, self.paths[image])
-        shown = printable(os.fsdecode(path))
+        shown = os.fsdecode(path)
         try:
             picture = decode(read_regular(path), 3)
         except BadImage as error:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitrail.console import printable
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.limits import ANNOTATION_BYTES
 from vitrail.data.media.read import open_regular, read_regular
@@ -40,7 +39,7 @@ class TextTable:
         """
         if any("\udc80" <= character <= "\udcff" for character in cell):
             raise UserError(
-                f"{self.file}: row {row}: {printable(cell)!r} is not UTF-8; name the encoding of the table, as in "
+                f"{self.file}: row {row}: {cell!r} is not UTF-8; name the encoding of the table, as in "
                 f"--encoding {likely_encoding(self.file)} (encoding={likely_encoding(self.file)}), or save it as UTF-8"
             )
 

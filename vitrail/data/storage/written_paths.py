@@ -63,7 +63,7 @@ def _find(path: bytes, known: dict[bytes, list[bytes]], root: bytes) -> bytes | 
         places = same_folder or places
     if len(places) > 1:
         raise UserError(
-            f"{console.printable(os.fsdecode(path))!r} of the table may be {os.fsdecode(places[0])!r} or "
+            f"{os.fsdecode(path)!r} of the table may be {os.fsdecode(places[0])!r} or "
             f"{os.fsdecode(places[1])!r} in {os.fsdecode(root)}; write paths with their folders, or give root="
         )
     return places[0] if places else None

@@ -157,7 +157,7 @@ def _splits(written: dict[str, Any], bases: list[Path], file: Path, config: Sour
         for each in value if isinstance(value, list) else [value]:
             place = _place(bases, str(each))
             if place is None or (len(_parts(str(each))) > 1 and taken.get(place, str(each)) != str(each)):
-                there = console.printable(f"{file} names {str(each)!r}, and there is no {bases[0] / str(each)}")
+                there = f"{file} names {str(each)!r}, and there is no {bases[0] / str(each)}"
                 if split == "train":
                     raise UserError(f"{there}; correct it")
                 console.warn(f"{there}: {split} is left out")
