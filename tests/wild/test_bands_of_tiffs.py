@@ -7,6 +7,8 @@ file states, models of 1, 3 and 4 channels, check, stats, training and predictio
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +114,39 @@ def test_their_size_is_read_from_the_header(tmp_path: Path) -> None:
 
     (tmp_path / "a.tif").write_bytes(tiff(picture(1, (5, 6), 7)))
     assert read_size(tmp_path / "a.tif") == (5, 6)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "zstd", "lzma", "packbits", "jpegxl", "jpeg2000", "lerc"])
+@pytest.mark.parametrize(("bands", "kind"), [(1, "u1"), (1, "u2"), (3, "u1"), (4, "u1"), (6, "u1"), (6, "u2")])
+def test_compressed_files_are_those_that_are_not(compression: str, bands: int, kind: str) -> None:
+    tifffile, _ = pytest.importorskip("tifffile"), pytest.importorskip("imagecodecs")
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, np.iinfo(kind).max, (16, 24, bands), kind)
+    options = {"photometric": "rgb" if bands in (3, 4) else "minisblack", "planarconfig": "contig"}
+    options |= {"extrasamples": ("unassalpha",)} if bands == 4 else {}
+    written = []
+    for how in (None, compression):
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, pixels if bands > 1 else pixels[..., 0], compression=how, **options)
+        written.append(np.asarray(decode(stream.getvalue(), bands)))
+    np.testing.assert_array_equal(*written)
+
+
+def test_a_missing_codec_is_named(monkeypatch) -> None:
+    tifffile, _ = pytest.importorskip("tifffile"), pytest.importorskip("imagecodecs")
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.zeros((16, 16, 3), np.uint8), compression="jpegxl", photometric="rgb")
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", {})
+    with pytest.raises(BadImage, match=r"an extra is needed \(.*\); run: pip install 'vitrail\[tiff\]'"):
+        decode(stream.getvalue())
+
+
+@pytest.mark.parametrize(("photometric", "bands"), [("separated", 4), ("cielab", 3), ("ycbcr", 3)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_other_colours_are_converted(photometric: str, bands: int, channels: int) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.full((8, 9, bands), 128, np.uint8), photometric=photometric)
+    found = np.asarray(decode(stream.getvalue(), channels))
+    assert found.shape == ((8, 9) if channels == 1 else (8, 9, 3))

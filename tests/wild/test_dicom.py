@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from wild_files import opened, picture
 
 from vitrail.data.media.decode import BadImage, TooManyPixels, decode
@@ -91,3 +93,66 @@ def test_in_a_folder_and_without_the_extra(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(BadImage, match=r"needs an extra; run: pip install 'vitrail\[dicom\]'"):
         decode(source.read(0), 1)
+
+
+def compressed(encoded: bytes, syntax: str, like: np.ndarray, photometric: str, bits: int) -> bytes:
+    """The file of :func:`dicom` with its pixels in another transfer syntax."""
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.encaps import encapsulate
+
+    file = pydicom.dcmread(io.BytesIO(dicom(like, photometric, bits)))
+    file.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
+    file.PixelData = encapsulate([encoded])
+    file["PixelData"].is_undefined_length = True
+    stream = io.BytesIO()
+    file.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("syntax", "codec", "options", "photometric"),
+    [
+        ("JPEG2000Lossless", "jpeg2k", {"codecformat": "j2k", "reversible": True, "level": 0}, "MONOCHROME2"),
+        ("JPEG2000Lossless", "jpeg2k", {"codecformat": "j2k", "reversible": True, "level": 0}, "RGB"),
+        ("JPEGLSLossless", "jpegls", {}, "MONOCHROME2"),
+        ("JPEGLosslessSV1", "ljpeg", {"bitspersample": 12}, "MONOCHROME2"),
+    ],
+)
+def test_compressed_without_loss(syntax: str, codec: str, options: dict[str, object], photometric: str) -> None:
+    for module in ("openjpeg", "libjpeg"):
+        pytest.importorskip(module)
+    encode = getattr(pytest.importorskip("imagecodecs"), f"{codec}_encode")
+    rows, columns = np.mgrid[0:24, 0:32]
+    if photometric == "RGB":
+        colours = np.stack([rows * 7, columns * 5, 255 - rows * 3], axis=-1).astype(np.uint8)
+        data = compressed(encode(colours, mct=False, **options), syntax, colours, "RGB", 8)
+        np.testing.assert_array_equal(np.asarray(decode(data)), colours)
+        return
+    values = (rows * 100 + columns * 50).astype(np.uint16)
+    bits = 12 if codec == "ljpeg" else 16
+    data = compressed(encode(values, **options), syntax, values, photometric, bits)
+    assert np.abs(shown(data) - values / ((1 << bits) - 1) * 255).max() <= 0.5
+
+
+def test_colours_of_jpegs_and_of_other_spaces() -> None:
+    pixels = pytest.importorskip("pydicom.pixels")
+    rows, columns = np.mgrid[0:24, 0:32]
+    colours = np.stack([rows * 7, columns * 5, 255 - rows * 3], axis=-1).astype(np.uint8)
+    ybr = pixels.convert_color_space(colours, "RGB", "YBR_FULL")
+    assert np.abs(np.asarray(decode(dicom(ybr, "YBR_FULL", 8))).astype(int) - colours).max() <= 2
+    stream = io.BytesIO()
+    Image.fromarray(colours).save(stream, "JPEG", quality=98, subsampling=0)
+    data = compressed(stream.getvalue(), "JPEGBaseline8Bit", ybr, "YBR_FULL", 8)
+    assert np.abs(np.asarray(decode(data)).astype(int) - colours).max() <= 8
+
+
+def test_without_the_decoder(monkeypatch) -> None:
+    pixels = pytest.importorskip("pydicom.pixels")
+    data = compressed(b"\xff\x4f\xff\x51", "JPEG2000Lossless", STORED, "MONOCHROME2", 12)
+    monkeypatch.setattr(pixels, "get_decoder", lambda _: SimpleNamespace(is_available=False))
+    with pytest.raises(BadImage, match=r"JPEG 2000 .*, which needs an extra; run: pip install 'vitrail\[dicom\]'"):
+        decode(data)
+    film = compressed(b"\0\0\0\1", "MPEG2MPML", STORED, "MONOCHROME2", 12)
+    monkeypatch.undo()
+    with pytest.raises(BadImage, match=r"is a DICOM file of MPEG2 .*, whose pixels are not read"):
+        decode(film)

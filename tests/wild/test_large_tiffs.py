@@ -1,4 +1,5 @@
-"""TIFFs of more pixels than are allowed, predicted tile by tile: only what a tile shows is read (webknossos-libs#892).
+"""TIFFs of more pixels than are allowed, trained on, evaluated and predicted tile by tile: only what a tile shows is
+read (webknossos-libs#892).
 
 Siblings looked at: strips and tiles, planes apart, compressed, BigTIFF, 16 bits with a range, bands, transparency,
 pages, grey for a model of three channels, other layouts, and no extra.
@@ -7,18 +8,29 @@ pages, grey for a model of three channels, other layouts, and no extra.
 from __future__ import annotations
 
 import io
+import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from wild_files import picture, png
+import torch
+from wild_files import opened, picture, png
 
-from vitrail.data.media.decode import BadImage
+from vitrail.data.loading.loader import Loader, LoaderConfig
+from vitrail.data.media import limits
+from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.media.image_like import windows_of
+from vitrail.data.media.read import read_size
 from vitrail.data.media.reading import Reading
+from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.data.transforms.scene_config import SceneAugmentConfig
+from vitrail.data.transforms.tile_augment import TileAugment
+from vitrail.data.transforms.tiles import TiledEvaluation
 from vitrail.errors import UserError
+from vitrail.ops.tiles import TileConfig
 from vitrail.terminal.options import MAX_PIXELS_VARIABLE
 
 PIXELS = picture(5, (70, 90), 4)
@@ -99,9 +111,6 @@ def test_other_files_are_decoded_as_ever(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_predictions_are_those_of_the_picture_in_memory(tmp_path: Path, monkeypatch) -> None:
-    import torch
-
-    from vitrail.data.transforms.preprocess import PreprocessConfig
     from vitrail.predictor import Predictor
     from vitrail.tasks import segmentation
     from vitrail.vit import ViTConfig
@@ -118,3 +127,85 @@ def test_predictions_are_those_of_the_picture_in_memory(tmp_path: Path, monkeypa
     in_memory = predictor.predict(str(path))
     for found in (by_windows, streamed):
         np.testing.assert_array_equal(np.asarray(found.label_map()), np.asarray(in_memory.label_map()))
+
+
+def of_boxes(folder: Path, *, compression: str | None = None, bigtiff: bool = False) -> Path:
+    """A data set of three large TIFFs with a bright object each, as COCO has it."""
+    tifffile = pytest.importorskip("tifffile")
+    folder.mkdir()
+    images, objects = [], []
+    for number in range(3):
+        pixels = picture(number, (70, 90)) // 4
+        left, top = 10 + 20 * number, 8 + 15 * number
+        pixels[top : top + 12, left : left + 12] = 255
+        options: dict[str, Any] = {"tile": (32, 32), "compression": compression} if compression else {}
+        tifffile.imwrite(folder / f"{number}.tif", pixels, photometric="rgb", bigtiff=bigtiff, **options)
+        images.append({"id": number, "file_name": f"{number}.tif", "height": 70, "width": 90})
+        box = {"bbox": [left, top, 12, 12], "area": 144, "iscrowd": 0, "category_id": 1}
+        objects.append({"id": number + 1, "image_id": number, **box})
+    coco = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "spot"}]}
+    (folder / "a.json").write_text(json.dumps(coco))
+    return folder
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"bigtiff": True}])
+def test_samples_of_training_and_evaluation_are_those_of_the_picture_in_memory(
+    tmp_path: Path, monkeypatch, options: dict[str, Any]
+) -> None:
+    source = opened(of_boxes(tmp_path / "d", **options) / "a.json", val_fraction=0.0).split("train")
+    config = PreprocessConfig(size=(16, 16), tiles=TileConfig(size=(32, 32)))
+    augment = TileAugment(SceneAugmentConfig(), config, source.target_kind)
+    evaluation = TiledEvaluation(config, source.target_kind, 4)
+
+    def seen() -> tuple[Any, list[Any]]:
+        training = Loader(source, augment, LoaderConfig(batch_size=3, workers=0), train=True)
+        whole = Loader(source, evaluation, LoaderConfig(batch_size=3, workers=0), train=False)
+        outputs = [
+            [found.outputs for found in tiled.outputs(lambda images: images.flatten(1))]
+            for batch in whole.batches()
+            for tiled in pickle.loads(pickle.dumps(batch["tiled"]))  # as a loader's process hands it over
+        ]
+        return next(iter(training.batches())), outputs
+
+    batch, outputs = seen()
+    monkeypatch.setenv(MAX_PIXELS_VARIABLE, "100000")
+    in_memory, all_in_memory = seen()
+    torch.testing.assert_close(batch["images"], in_memory["images"], rtol=0, atol=0)
+    assert len(batch["targets"].boxes_xyxy) > 0
+    torch.testing.assert_close(batch["targets"].boxes_xyxy, in_memory["targets"].boxes_xyxy, rtol=0, atol=0)
+    assert [len(each) for each in outputs] == [len(each) for each in all_in_memory] == [12] * 3
+    for own, other in zip(outputs, all_in_memory, strict=True):
+        torch.testing.assert_close(torch.stack(own), torch.stack(other), rtol=0, atol=0)
+
+
+def test_damaged_tiles_are_named(tmp_path: Path) -> None:
+    folder = of_boxes(tmp_path / "d", compression="zlib")
+    data = bytearray((folder / "1.tif").read_bytes())
+    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+    (folder / "1.tif").write_bytes(data)
+    source = opened(folder / "a.json", val_fraction=0.0).split("train")
+    config = PreprocessConfig(size=(16, 16), tiles=TileConfig(size=(32, 32)))
+    loader = Loader(source, TiledEvaluation(config, source.target_kind, 4), LoaderConfig(workers=0), train=False)
+    tiled = [each for batch in loader.batches() for each in batch["tiled"]]
+    with pytest.raises(UserError, match=r"1\.tif is damaged: .*; repair or remove it"):
+        list(tiled[1].outputs(lambda images: images.flatten(1)))
+
+
+def test_a_long_strip_is_not_read_as_a_whole(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(limits, "MEMORY", limits.Limit("VITRAIL_MAX_IMAGE_MEMORY", 5000))
+    rgb = PIXELS[..., :3]
+    path = saved(tmp_path, rgb, photometric="rgb", rowsperstrip=70)
+    windows = windows_of(path, 3, Reading())
+    assert windows is not None
+    window = windows[:, slice(13, 57), slice(31, 90)]
+    np.testing.assert_array_equal(window.numpy(), rgb[13:57, 31:90].transpose(2, 0, 1))
+    windows.close()
+    with pytest.raises(UserError, match="needs about"):
+        windows_of(saved(tmp_path, rgb, photometric="rgb", rowsperstrip=70, compression="zlib"), 3, Reading())
+
+
+def test_the_refusal_names_tiles(tmp_path: Path) -> None:
+    path = saved(tmp_path, PIXELS[..., :3], photometric="rgb")
+    assert read_size(path) == (70, 90)
+    with pytest.raises(BadImage, match="read it by tiles with --tile"):
+        decode(path.read_bytes())

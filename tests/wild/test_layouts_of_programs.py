@@ -8,6 +8,7 @@ classes that are called as a layout's folders are.
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import zipfile
@@ -159,11 +160,71 @@ def test_label_studios_json(minimal: bool, tmp_path: Path) -> None:
         assert boxes_of(splits) == [("cat", [3, 2, 9, 12]), ("dog", [3, 2, 9, 12]), ("dog", [12, 8, 18, 12])]
 
 
-def test_brush_strokes_say_how_to_export_them(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
-    write(tmp_path / "p.json", label_studio({"format": "rle", "rle": [0, 1], "brushlabels": ["cat"]}))
-    with pytest.raises(UserError, match="has brush strokes of 'cat'; export those as COCO or PNG"):
+def packed(mask: np.ndarray, *, word: int = 8) -> list[int]:
+    """The bytes that Label Studio stores for a brush: RGBA, some runs repeated and some written out."""
+    values = np.repeat(np.where(mask, 255 >> (8 - word), 0)[..., None], 4, axis=2).ravel().tolist()
+    bits = f"{len(values):032b}{word - 1:05b}" + "".join(f"{length - 1:04b}" for length in (3, 4, 8, 16))
+    at = 0
+    while at < len(values):
+        run = next((i for i, value in enumerate(values[at:]) if value != values[at]), len(values) - at)
+        if run > 5:
+            which, length = (3, 16) if run > 256 else (2, 8)
+            run = min(run, 1 << length)
+            bits += f"1{which:02b}{run - 1:0{length}b}{values[at]:0{word}b}"
+        else:
+            run = min(5, len(values) - at)
+            bits += f"000{run - 1:03b}" + "".join(f"{value:0{word}b}" for value in values[at : at + run])
+        at += run
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+
+
+@pytest.mark.parametrize("minimal", [False, True])
+def test_brush_strokes_are_masks(minimal: bool, tmp_path: Path) -> None:
+    picture(tmp_path / "images/a.jpg")
+    mask = np.zeros((20, 30), bool)
+    mask[3:9, 4:11] = mask[12:14, 20:29] = mask[16, 29] = True
+    region = {"format": "rle", "rle": packed(mask), "brushlabels": ["cat"]}
+    write(tmp_path / "p.json", label_studio(region, minimal=minimal))
+    splits = opened(tmp_path)
+    assert boxes_of(splits) == [("cat", [4, 3, 30, 17])]
+    assert splits.kind == "masks"
+    train = splits.split("train")
+    np.testing.assert_array_equal(train.target_kind.read(train.targets, 0).masks[0].numpy(), mask)
+    assert check(splits, workers=0).ok
+
+
+@pytest.mark.parametrize(
+    "rle", [[0, 1], packed(np.ones((20, 29), bool)), packed(np.ones((20, 30), bool))[:-1], "AAA", [1.5], [300], None]
+)
+def test_broken_brush_strokes_are_named(rle: Any, tmp_path: Path) -> None:
+    picture(tmp_path / "images/a.jpg")
+    write(tmp_path / "p.json", label_studio({"format": "rle", "rle": rle, "brushlabels": ["cat"]}))
+    with pytest.raises(UserError, match=r"task 0 has brush strokes of 'cat' that cannot be read: .*"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["via.csv", "train/via_region_data.csv"])
+@pytest.mark.parametrize("mark", ["", "#"])
+def test_vias_table(mark: str, place: str, tmp_path: Path) -> None:
+    folder = (tmp_path / place).parent
+    picture(folder / "a.jpg")
+    picture(folder / "b.jpg")
+    header = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
+    rows = [[mark + header.split(",")[0], *header.split(",")[1:]]]
+    for number, region in enumerate(via_regions(kind="cat")):
+        shape, attributes = (json.dumps(region[key]) for key in ("shape_attributes", "region_attributes"))
+        rows.append(["a.jpg", "10", "{}", "2", str(number), shape, attributes])
+    rows.append(["b.jpg", "10", "{}", "0", "0", "{}", "{}"])
+    with (tmp_path / place).open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    for spec in (tmp_path, tmp_path / place):
+        splits = opened(spec)
+        assert boxes_of(splits) == [CAT, CAT]
+        assert names_of(splits) == ["a.jpg", "b.jpg"]
+    (tmp_path / place).write_text((tmp_path / place).read_text().replace('""kind""', '"kind"', 1).replace("{", "[", 1))
+    with pytest.raises(UserError, match=r"export it again|no valid table"):
+        opened(tmp_path / place)
 
 
 def test_cvats_own_xml(tmp_path: Path) -> None:

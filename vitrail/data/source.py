@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -26,6 +26,10 @@ from vitrail.data.indexing.splits import split_called as split_called
 from vitrail.data.locate import find_source, of_one_kind, parse_spec
 from vitrail.data.targets import Column, Labels, TargetKind
 from vitrail.errors import UserError
+
+if TYPE_CHECKING:
+    from vitrail.data.media.reading import Reading
+    from vitrail.data.media.windows import WindowedTiff
 
 
 def _known_kind(kind: str) -> str:
@@ -192,6 +196,14 @@ class Source(ABC):
             BadImage: the sample cannot be read.
         """
 
+    def windows(self, index: int, channels: int, reading: Reading) -> WindowedTiff | None:
+        """A picture that is too large to be decoded at once, of which tiles can be read; None: any other.
+
+        Raises:
+            BadImage: the sample cannot be read so.
+        """
+        return None
+
     def stamps(self, indices: np.ndarray) -> Stamps:
         """What shows whether the pixels at ``indices`` have changed; nothing does where a source does not say."""
         nothing = np.zeros(len(indices), np.int64)
@@ -265,6 +277,9 @@ class Subset(Source):
 
     def read(self, index: int) -> bytes | np.ndarray:
         return self.source.read(int(self.indices[index]))
+
+    def windows(self, index: int, channels: int, reading: Reading) -> WindowedTiff | None:
+        return self.source.windows(int(self.indices[index]), channels, reading)
 
     def stamps(self, indices: np.ndarray) -> Stamps:
         return self.source.stamps(self.indices[indices])

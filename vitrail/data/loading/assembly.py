@@ -21,7 +21,8 @@ from vitrail.data.transforms.combine import Combine, CombinedBatch
 from vitrail.data.transforms.mix import Mix
 from vitrail.data.transforms.preprocess import Picture, PreprocessConfig, to_pixels
 from vitrail.data.transforms.scene import PartsTransform, Scene, SceneTransform
-from vitrail.data.transforms.tiles import TiledScene
+from vitrail.data.transforms.tile_augment import TileAugment
+from vitrail.data.transforms.tiles import TiledEvaluation, TiledScene
 from vitrail.errors import UserError
 
 
@@ -140,9 +141,14 @@ class Assembly:
         return Scene(pixels[index], None)
 
     def _transformed(self, transform: SceneTransform[Any], index: int, target: object, key: int) -> Scene[Any]:
-        """A sample with this target, decoded as finely as the transform needs it."""
+        """A sample with this target, decoded as finely as the transform needs it; where that shows tiles, a picture too
+        large to be decoded is opened."""
         needed = partial(transform.needed_side, key=key)
         wanted = transform.input
+        if isinstance(transform, TileAugment | TiledEvaluation):
+            windows = self.source.windows(index, wanted.channels, wanted.reading)
+            if windows is not None:
+                return transform.scene(windows, target, key)
         image, size = decode_enough(self.source.read(index), wanted.channels, needed, reading=wanted.reading)
         return transform.scene(image, target, key, size)
 

@@ -45,6 +45,8 @@ def to_channels(opened: Image.Image | np.ndarray, channels: int, background: Col
     mode = MODES[channels]
     if mode != "RGBA" and image.has_transparency_data:
         image = in_strips(image, lambda part: _composite(part.convert("RGBA"), background), "RGB")
+    if image.mode == "LAB":  # which Pillow converts to RGB alone
+        image = image.convert("RGB")
     return image if image.mode == mode else image.convert(mode)
 
 

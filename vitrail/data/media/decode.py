@@ -25,7 +25,7 @@ from vitrail.data.media.limits import Broken, TooLarge
 from vitrail.data.media.plugins import TURNED, UPRIGHT, Warn, orientation_of
 from vitrail.data.media.reading import DEFAULT, Reading
 from vitrail.data.media.samples import has_sixteen, load_sixteen, to_8_bits, warn_of_few_bits
-from vitrail.data.media.tiff import Tags, read_bands, read_tags, with_stated_alpha
+from vitrail.data.media.tiff import Tags, read_bands, read_tags, tiff_size, with_stated_alpha
 from vitrail.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,9 +44,6 @@ _BYTES_A_ROW = 8  # Pillow keeps where each row begins
 
 class BadImage(UserError):
     """A sample that is no usable image. The message is the cause alone, as in "is empty (0 bytes)"."""
-
-    def __init__(self, cause: str) -> None:
-        super().__init__(console.printable(cause))
 
     def named(self, name: str) -> UserError:
         """The one-line error for users: which image, why, and what to do."""
@@ -163,11 +160,8 @@ def upright_size(data: bytes) -> tuple[int, int]:
         kind, exif = sniff(data), b""
         if kind in ("NPY", "DICOM"):
             raise Broken(f"is {kind}, and a picture is wanted")
-        if kind == "TIFF":  # also of bands that Pillow does not open
-            tiff_gate.gate(data)
-            width, height = read_tags(data).size
-            limits.check_pixels((width, height))
-            return height, width
+        if kind == "TIFF":  # also of bands that Pillow does not open, and of more pixels than are decoded at once
+            return tiff_size(data)
         if kind == "PPM":
             head = netpbm.header(data)
             limits.check_pixels((head.width, head.height))
@@ -214,6 +208,9 @@ def _open(
         if tags.are_bands:
             pixels = _bands(data, tags, reading, warn)
             return (four_bands(pixels) if pixels.shape[2] == 4 else pixels), pixels.shape[:2]
+        if tags.needs_codec:
+            image = _by_codec(data, tags, reading, warn)
+            return image, (image.height, image.width)
     elif kind == "JPEG":
         gated = jpeg.gate(data)
         data, exif, adobe = gated.data, gated.exif, gated.adobe
@@ -264,10 +261,13 @@ def _tiff(data: bytes, max_pixels: int | None, reading: Reading, warn: Warn) -> 
     """The tags of the page that is meant."""
     tiff_gate.gate(data, reading.page or 0)
     tags = read_tags(data, reading.page or 0)
-    limits.check_pixels(tags.size, max_pixels)
+    try:
+        limits.check_pixels(tags.size, max_pixels)
+    except TooLarge as error:
+        raise TooLarge(f"{error}; detection and segmentation read it by tiles with --tile 512") from None
     if tags.several and reading.page is None:
         warn("has several pages, of which the first is read (--page or data.preprocess.reading.page chooses)")
-    if tags.are_bands:
+    if tags.are_bands or tags.needs_codec:
         _check(tags.size, max_pixels, 3 * tags.samples * max(1, tags.bits // 8))
     return tags
 
@@ -285,6 +285,15 @@ def _bands(data: bytes, tags: Tags, reading: Reading, warn: Warn) -> np.ndarray:
         if len(image.getbands()) == 4:
             return np.asarray(image)
     return to_8_bits(read_bands(data, reading.page or 0), reading, warn, tags.bits)
+
+
+def _by_codec(data: bytes, tags: Tags, reading: Reading, warn: Warn) -> Image.Image:
+    """A picture in a compression that Pillow does not read."""
+    if not tags.has_plain_colours:
+        raise Broken("is compressed in a way that is read of RGB and grey levels alone; save it as PNG")
+    pixels = to_8_bits(read_bands(data, reading.page or 0), reading, warn, tags.bits)
+    pixels = 255 - pixels if tags.white_is_zero else pixels
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 def _netpbm(data: bytes, channels: int, max_pixels: int | None) -> np.ndarray:

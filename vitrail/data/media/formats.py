@@ -21,6 +21,7 @@ SUFFIXES = (
     *(".avif", ".dcm", ".dicom", ".heic", ".heif"),
 )
 REFUSED_SUFFIXES = (".svg", ".svgz", ".eps", ".ps", ".psd", ".pdf", ".ai", ".jp2", ".ico")
+TIFF_SUFFIXES = (".tif", ".tiff")
 HEIF_SUFFIXES = frozenset((b".heic", b".heif"))  # telephones leave them among JPEGs
 
 
@@ -44,6 +45,7 @@ _MAGIC = {
     b"P6": "PPM",
     b"\x93NUMPY": "NPY",
 }
+TIFF_MARKS = tuple(mark for mark, kind in _MAGIC.items() if kind == "TIFF")
 _REFUSED = {
     b"%!PS": "a PostScript file",
     b"\xc5\xd0\xd3\xc6": "a PostScript file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import BinaryIO
 from vitrail import files
 from vitrail.data.media import decode, limits
 from vitrail.data.media.decode import BadImage
+from vitrail.data.media.formats import TIFF_MARKS
+from vitrail.data.media.tiff import tiff_size
 
 _HEADER = 2**18  # bytes that most formats state their size in
 
@@ -78,7 +81,17 @@ def read_size(path: bytes | str | Path) -> tuple[int, int]:
     try:
         return decode.upright_size(beginning)
     except BadImage:
+        if beginning.startswith(TIFF_MARKS):  # which may have its tags behind all pixels
+            return _size_of_tiff(path)
         whole = read_regular(path)
         if len(whole) == len(beginning):
             raise
         return decode.upright_size(whole)
+
+
+def _size_of_tiff(path: bytes | str | Path) -> tuple[int, int]:
+    with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            return tiff_size(data)
+        except limits.Broken as error:
+            raise BadImage(str(error)) from None

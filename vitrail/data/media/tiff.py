@@ -10,19 +10,24 @@ from __future__ import annotations
 import io
 import mmap
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import BinaryIO, Protocol, cast
 
 import numpy as np
 
+from vitrail.data.media import limits, tiff_gate
 from vitrail.data.media.limits import Broken
 
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # of the values that are asked for
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 4: 1, 5: 4, 6: 3, 8: 3}  # samples of each photometric interpretation
 _ALPHA = (1, 2)  # associated, unassociated
 _MOST_PAGES = 100_000
-WIDTH, HEIGHT, BITS, PHOTOMETRIC, SAMPLES, EXTRA, FORMAT = 256, 257, 258, 262, 277, 338, 339
-_WANTED = (WIDTH, HEIGHT, BITS, PHOTOMETRIC, SAMPLES, EXTRA, FORMAT)
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, EXTRA, FORMAT = 256, 257, 258, 259, 262, 277, 338, 339
+_WANTED = (WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, EXTRA, FORMAT)
+_OF_PILLOW = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946, 34676, 34677, 34925, 50000))  # compressions
+PLAIN_COLOURS = (0, 1, 2)  # grey levels and RGB
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,16 @@ class Tags:
     def white_is_zero(self) -> bool:
         """Whether 0 is white."""
         return self._one(PHOTOMETRIC, 1) == 0
+
+    @property
+    def needs_codec(self) -> bool:
+        """Whether it is compressed in a way that Pillow does not read, such as JPEG 2000, JPEG XL, LERC or WebP."""
+        return self._one(COMPRESSION, 1) not in _OF_PILLOW
+
+    @property
+    def has_plain_colours(self) -> bool:
+        """Whether samples are grey levels or RGB."""
+        return self._one(PHOTOMETRIC, 1) in PLAIN_COLOURS
 
     @property
     def has_alpha(self) -> bool:
@@ -100,6 +115,18 @@ def read_tags(data: bytes | mmap.mmap, page: int = 0) -> Tags:
     except struct.error:
         pass
     raise Broken("is a damaged TIFF: its tags lead beyond its end")
+
+
+def tiff_size(data: bytes | mmap.mmap) -> tuple[int, int]:
+    """(height, width) of the first page, which may be more than are decoded at once.
+
+    Raises:
+        Broken: a damaged list of tags, or no pixels.
+    """
+    tiff_gate.gate(data)
+    width, height = read_tags(data).size
+    limits.check_pixels((width, height), max(width * height, 1))
+    return height, width
 
 
 def _directory(
@@ -144,12 +171,61 @@ def read_bands(data: bytes, page: int) -> np.ndarray:
         return bands_of(file.pages[page])
 
 
-def bands_of(page: Any) -> np.ndarray:
-    """The samples of a page of tifffile's, (H, W, C)."""
+class Page(Protocol):
+    """What is used of tifffile's description of a page.
+
+    Tiles or strips are numbered row by row and, where bands are apart, band by band.
+    """
+
+    axes: str
+    dtype: np.dtype
+    samplesperpixel: int
+    planarconfig: int
+    compression: int
+    predictor: int
+    fillorder: int
+    is_tiled: bool
+    tilelength: int
+    tilewidth: int
+    rowsperstrip: int
+    dataoffsets: Sequence[int]
+    databytecounts: Sequence[int]
+
+    def asarray(self) -> np.ndarray:
+        """All pixels along ``axes``."""
+
+    def decode(
+        self, data: bytes, index: int, /
+    ) -> tuple[np.ndarray | None, tuple[int, ...], tuple[int, int, int, int]]:
+        """A tile or strip (1, h, w, C), its place, and its shape in the picture; None where the file holds none."""
+
+
+class PagedFile(Protocol):
+    """What is used of tifffile's reader of a file."""
+
+    pages: Sequence[Page]
+    filehandle: BinaryIO
+
+    def __enter__(self) -> PagedFile: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+def bands_of(page: Page) -> np.ndarray:
+    """The samples of a page, (H, W, C).
+
+    Raises:
+        Broken: the extra for its compression is missing, or it has other axes.
+    """
     try:
         pixels = page.asarray()
     except (ImportError, KeyError) as error:  # KeyError: a codec that is not there
-        raise Broken(f"is compressed so that an extra is needed ({error}); run: pip install imagecodecs") from None
+        raise missing_codec(error) from None
     if page.axes == "YX":
         return np.asarray(pixels[..., None])
     if page.axes not in ("YXS", "SYX"):
@@ -157,7 +233,12 @@ def bands_of(page: Any) -> np.ndarray:
     return np.asarray(pixels if page.axes == "YXS" else pixels.transpose(1, 2, 0))
 
 
-def open_pages(file: Any) -> Any:
+def missing_codec(error: Exception) -> Broken:
+    """What to do where tifffile lacks the decoder of a compression."""
+    return Broken(f"is compressed so that an extra is needed ({error}); run: pip install 'vitrail[tiff]'")
+
+
+def open_pages(file: str | BinaryIO) -> PagedFile:
     """tifffile's reader of a path or stream.
 
     Raises:
@@ -167,4 +248,4 @@ def open_pages(file: Any) -> Any:
         import tifffile
     except ImportError:
         raise Broken("is a TIFF that needs an extra; run: pip install 'vitrail[tiff]'") from None
-    return tifffile.TiffFile(file)
+    return cast("PagedFile", tifffile.TiffFile(file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 
 from vitrail.data.media import limits
@@ -11,7 +12,7 @@ _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 _OPAQUE = (1, 2, 6, 7)  # bytes and text, which nobody takes apart
 
 
-def gate(data: bytes, page: int = 0) -> None:
+def gate(data: bytes | mmap.mmap, page: int = 0) -> None:
     """Check the directories up to that of a page.
 
     Raises:
@@ -32,7 +33,7 @@ def gate(data: bytes, page: int = 0) -> None:
         raise Broken("is cut short: the TIFF has no directory") from None
 
 
-def _check(data: bytes, start: int, order: str, big: bool) -> int:
+def _check(data: bytes | mmap.mmap, start: int, order: str, big: bool) -> int:
     """Where the directory's entries end."""
     (number,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
     limits.check_segments(number, "tags")

@@ -166,7 +166,7 @@ class _Content:
         elif (wrong := path_fault(name)) is not None:
             fault = f"has a file_name {wrong}"
         else:
-            fault = size_fault(*size)
+            fault = size_fault(*size, name)
         if fault is not None:
             self.image_flaws.append(Flaw(str(self.file), place, f"image {place} {fault}"))
             if number is not None:

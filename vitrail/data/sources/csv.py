@@ -26,7 +26,7 @@ from vitrail.data.indexing.names import classes_beside
 from vitrail.data.indexing.splits import words
 from vitrail.data.indexing.system_files import is_system
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
-from vitrail.data.sources import box_table
+from vitrail.data.sources import box_table, via
 from vitrail.data.storage.files import Files
 from vitrail.data.storage.tables import TextTable, likely_encoding, peek, read_table
 from vitrail.data.storage.written_paths import find_files
@@ -67,7 +67,7 @@ _NO_TABLE = frozenset(["sample", "submission"])
 
 def matches(spec: str) -> bool:
     path = Path(spec).expanduser()
-    if box_table.matches(spec):
+    if box_table.matches(spec) or via.matches(spec):
         return False
     return path.suffix.lower() in SUFFIXES or (path.is_dir() and bool(_tables_in(path, ambiguous=True)))
 

@@ -1,7 +1,7 @@
 """Label Studio's own JSON, full or minimal: a list of tasks, each an image with its regions as shares of 100.
 
-Rectangles are boxes (turned ones outlines), polygons and ellipses outlines. Of several annotations of a task the first
-one counts. Its other exports are read as COCO, Pascal VOC and YOLO.
+Rectangles are boxes (turned ones outlines), polygons and ellipses outlines, brush strokes masks. Of several annotations
+of a task the first one counts. Its other exports are read as COCO, Pascal VOC and YOLO.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Any
 from vitrail import console
 from vitrail.data.media.formats import SUFFIXES
 from vitrail.data.source import Source, SourceConfig
+from vitrail.data.storage.brush import brush_mask
 from vitrail.data.storage.coco_files import whole
 from vitrail.data.storage.json_entries import read_json
 from vitrail.data.storage.json_kinds import files_at, files_of
+from vitrail.data.storage.outlines import size_fault
 from vitrail.data.storage.scenes import SceneImage, folders_of_splits, scene_sources
 from vitrail.errors import UserError
 
@@ -101,8 +103,22 @@ def _add(image: SceneImage, region: dict[str, Any], place: int) -> None:
             x, radius_x, y, radius_y = (float(value[key]) for key in ("x", "radiusX", "y", "radiusY"))
             image.ellipse(name, x * across, y * down, radius_x * across, radius_y * down)
         elif kind == "brushlabels":
-            image.faults.append(f"task {place} has brush strokes of {name!r}; export those as COCO or PNG")
+            _add_stroke(image, name, value.get("rle"), (size[0], size[1]), place)
         else:
             image.left_out.append(kind)
     except (KeyError, TypeError, ValueError, OverflowError):
         image.faults.append(f"task {place} has a region of {name!r} that is no {kind.removesuffix('labels')}")
+
+
+def _add_stroke(image: SceneImage, name: str, packed: object, size: tuple[int, int], place: int) -> None:
+    if size_fault(*size, image.picture):
+        return  # as the image itself is refused
+    try:
+        mask = brush_mask(packed, size)
+    except ValueError as error:
+        image.faults.append(f"task {place} has brush strokes of {name!r} that cannot be read: {error}")
+        return
+    if mask.any():
+        image.mask(name, mask)
+    else:
+        image.left_out.append("brush strokes without a pixel")

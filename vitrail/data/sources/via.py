@@ -1,4 +1,5 @@
-"""The VGG Image Annotator: ``via_project.json`` or ``via_region_data.json``, one for all images of a folder or split.
+"""The VGG Image Annotator: ``via_project.json`` or ``via_region_data.json`` or ``.csv``, one for all images of a folder
+or split.
 
 Polygons, circles and ellipses are outlines, rectangles boxes; points and lines are left out. The class is the region's
 only attribute, or the one called class, label, name, type, category or object; without attributes there is one class,
@@ -7,6 +8,7 @@ only attribute, or the one called class, label, name, type, category or object; 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,19 @@ from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.json_entries import read_json
 from vitrail.data.storage.json_kinds import files_at, files_of
 from vitrail.data.storage.scenes import SceneImage, folders_of_splits, scene_sources
+from vitrail.data.storage.tables import peek, read_table
 from vitrail.errors import UserError
 
 WHAT = "via"
 CLASS_ATTRIBUTES = ("class", "label", "name", "type", "category", "object", "class_name", "labels")
 ONLY = "object"
+PICTURE, SHAPES, ATTRIBUTES = "filename", "region_shape_attributes", "region_attributes"
+"""Columns of a table."""
 
 
 def matches(spec: str) -> bool:
-    return bool(files_at(WHAT, Path(spec).expanduser()))
+    path = Path(spec).expanduser()
+    return bool(files_at(WHAT, path)) or bool(_tables(path, depth=1))
 
 
 def load(config: SourceConfig) -> dict[str, Source]:
@@ -31,18 +37,46 @@ def load(config: SourceConfig) -> dict[str, Source]:
     path = config.path
     scenes, folders = {}, {}
     for split, folder in (folders_of_splits(path) if path.is_dir() else {"train": path.parent}).items():
-        files = files_of(WHAT, folder, depth=1) if path.is_dir() else [path]
+        files = (files_of(WHAT, folder, depth=1) or _tables(folder, depth=1)) if path.is_dir() else [path]
         if not files:
             continue
         if len(files) > 1:
             raise UserError(f"{folder} holds {files[0].name} and {files[1].name}, both of VIA; give one of them")
-        scenes[split] = _images(files[0])
+        scenes[split] = _images(files[0], config.encoding)
         folders[split] = [files[0].parent, files[0].parent / "images", folder]
     return scene_sources(scenes, folders, config, what="VIA")
 
 
-def _images(file: Path) -> list[SceneImage]:
-    content = read_json(file)
+def _tables(path: Path, depth: int = 0) -> list[Path]:
+    """The tables of VIA: the file itself, or those in a folder and so many folders below it."""
+    if path.is_file():
+        return [path] if path.suffix.lower() == ".csv" and SHAPES in peek(path, None)[0] else []
+    patterns = ("/".join(["*"] * level + ["*"]) for level in range(depth + 1))
+    return [file for pattern in patterns for file in sorted(path.glob(pattern)) if file.is_file() and _tables(file)]
+
+
+def _entries_of_table(file: Path, encoding: str | None) -> dict[str, dict[str, Any]]:
+    """What a table says, as the JSON has it: a row is a region, or an image without one."""
+    table = read_table(file, encoding)
+    columns = [name.lstrip("#") for name in table.header]
+    if missing := next((name for name in (PICTURE, SHAPES, ATTRIBUTES) if name not in columns), None):
+        raise UserError(f"{file} has no column {missing!r}, as VIA's tables do; export it again")
+    entries: dict[str, dict[str, Any]] = {}
+    for line, cells in table.rows:
+        row = dict(zip(columns, cells, strict=True))
+        table.require_text(line, row[PICTURE] + row[ATTRIBUTES])
+        entry = entries.setdefault(row[PICTURE], {"filename": row[PICTURE], "regions": []})
+        try:
+            shape, attributes = (json.loads(row[name] or "{}") for name in (SHAPES, ATTRIBUTES))
+        except (ValueError, RecursionError):
+            raise UserError(f"{file}: row {line}: the attributes of a region are no JSON; export it again") from None
+        if shape:
+            entry["regions"].append({"shape_attributes": shape, "region_attributes": attributes})
+    return entries
+
+
+def _images(file: Path, encoding: str | None) -> list[SceneImage]:
+    content = _entries_of_table(file, encoding) if file.suffix.lower() == ".csv" else read_json(file)
     entries = content.get("_via_img_metadata", content) if isinstance(content, dict) else None
     if not isinstance(entries, dict):
         raise UserError(f"{file} holds no images, as VIA's files do; give such a file")
@@ -68,6 +102,11 @@ def _regions(entry: dict[str, Any]) -> list[dict[str, Any]]:
     regions = entry["regions"]
     values = list(regions.values()) if isinstance(regions, dict) else regions
     return [region for region in values if isinstance(region, dict)] if isinstance(values, list) else []
+
+
+def _attributes(region: dict[str, Any]) -> dict[str, Any]:
+    found = region.get("region_attributes")
+    return found if isinstance(found, dict) else {}
 
 
 def _class_attribute(regions: list[dict[str, Any]], file: Path) -> str | None:

@@ -12,6 +12,8 @@ import numpy as np
 from vitrail import console
 from vitrail.data.indexing.index import Stamps, file_stamps
 from vitrail.data.media.read import read_regular
+from vitrail.data.media.reading import Reading
+from vitrail.data.media.windows import WindowedTiff, open_windows
 from vitrail.data.source import Source
 
 
@@ -48,6 +50,9 @@ class Files(Source):
 
     def read(self, index: int) -> bytes:
         return read_regular(os.path.join(self.root, self.paths[index]))
+
+    def windows(self, index: int, channels: int, reading: Reading) -> WindowedTiff | None:
+        return open_windows(self.path(index), channels, reading)
 
     def stamps(self, indices: np.ndarray) -> Stamps:
         return file_stamps(os.path.join(self.root, self.paths[index]) for index in indices.tolist())

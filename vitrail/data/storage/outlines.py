@@ -12,6 +12,7 @@ import numpy as np
 from vitrail.data.indexing.index import Strings
 from vitrail.data.media import limits
 from vitrail.data.media.decode import BadImage
+from vitrail.data.media.formats import TIFF_SUFFIXES
 from vitrail.ops import polygons, rle
 
 
@@ -23,6 +24,7 @@ class RunLengths(TypedDict):
 
 
 _NUMBERS = {int, float}
+_BY_TILES = 100_000_000_000  # pixels of a file that is read by tiles
 _BEYOND = 2.0**62  # float32 and int64 hold what is less
 Shape: TypeAlias = list[list[float]] | RunLengths
 """A mask as COCO's ``segmentation`` holds it: polygons of x, y, x, y, …, or run lengths."""
@@ -119,14 +121,15 @@ def finite(values: object) -> bool:
     return isinstance(values, list) and {*map(type, values)} <= _NUMBERS and all(abs(v) < _BEYOND for v in values)
 
 
-def size_fault(height: object, width: object) -> str | None:
-    """Why these cannot be the sides of an image in pixels, if so."""
+def size_fault(height: object, width: object, name: str) -> str | None:
+    """Why these cannot be the sides in pixels of an image of this name, if so; a TIFF may have more pixels than are
+    decoded at once, since it can be read by tiles."""
     if not all(type(side) is int and side > 0 for side in (height, width)):
         return f"lacks a height or a width: {height!r}, {width!r}"
     assert isinstance(height, int)
     assert isinstance(width, int)
     try:
-        limits.check_pixels((width, height))
+        limits.check_pixels((width, height), _BY_TILES if name.lower().endswith(TIFF_SUFFIXES) else None)
     except limits.Broken as error:
         return str(error)
     return None

@@ -153,7 +153,7 @@ def scene_sources(
     for split, images in scenes.items():
         unnamed = [(image, fault) for image in images if (fault := path_fault(image.picture))]
         if unnamed:
-            flaws += [Flaw(console.printable(str(each.file)), each.place, f"has a name {why}") for each, why in unnamed]
+            flaws += [Flaw(str(each.file), each.place, f"has a name {why}") for each, why in unnamed]
             continue
         near = [Path(config.root).expanduser()] if config.root else list(folders[split])
         roots[split], paths = locate([image.picture for image in images], near, near[-1], split)
@@ -162,9 +162,9 @@ def scene_sources(
             height, width = image.size or _size(roots[split], path)
             columns.image(path, (height, width))
             scale = (width, height, width, height) if shares else (1, 1, 1, 1)
-            shown = console.printable(str(image.file))
+            shown = str(image.file)
             flaws += [Flaw(shown, image.place, fault) for fault in image.faults]
-            if image.size is not None and (fault := size_fault(*image.size)):
+            if image.size is not None and (fault := size_fault(*image.size, image.picture)):
                 flaws.append(Flaw(shown, image.place, fault))
             for each in image.objects:
                 if each.name not in number:

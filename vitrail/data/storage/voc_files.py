@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrail import console
 from vitrail.data.annotations import BadAnnotations, Flaw
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.formats import SUFFIXES
@@ -141,7 +140,7 @@ def _shortened(name: str) -> Iterator[str]:
 
 def read_entry(file: Path, name: str) -> Entry:
     """Raises BadAnnotations where the file is missing, is no XML, or an object lacks its class or its corners."""
-    shown = console.printable(str(file))
+    shown = str(file)
     try:
         tree = read_xml(file)
     except BadImage as error:
@@ -169,9 +168,10 @@ def read_entry(file: Path, name: str) -> Entry:
     if flaws:
         raise BadAnnotations(flaws)
     known = (size[0], size[1]) if size[0] is not None and size[1] is not None else None
-    if known is not None and (fault := size_fault(*known)):
+    picture = (tree.findtext("filename") or "").strip()
+    if known is not None and (fault := size_fault(*known, picture)):
         raise BadAnnotations([Flaw(shown, 0, fault)])
-    return Entry(name, (tree.findtext("filename") or "").strip(), known, objects)
+    return Entry(name, picture, known, objects)
 
 
 def _pixels(text: str) -> int | None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from vitrail.config import Size, config
 from vitrail.data.keyed_random import Keys
 from vitrail.data.media.reading import Reading
+from vitrail.data.media.windows import WindowedTiff
 from vitrail.data.transforms.degrade import DegradeConfig
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import UserError
@@ -280,7 +281,7 @@ def map_bands(
     return torch.stack([torch.from_numpy(np.array(band)) for band in bands])
 
 
-def size_of(image: Picture) -> tuple[int, int]:
+def size_of(image: Picture | WindowedTiff) -> tuple[int, int]:
     """(height, width)."""
     return (image.height, image.width) if isinstance(image, Image.Image) else (image.shape[-2], image.shape[-1])
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-import torch
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import config
 from vitrail.data import keyed_random
+from vitrail.data.media.windows import WindowedTiff
 from vitrail.data.targets import T
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, PreprocessConfig, size_of
 from vitrail.data.transforms.scene import Kind, Scene, SceneAugment, require_size
 from vitrail.data.transforms.scene_config import SceneAugmentConfig
+from vitrail.data.transforms.tiles import cut
 from vitrail.ops.grid import Pair
 from vitrail.ops.tiles import Span, Tile, TileConfig
 
@@ -69,7 +71,7 @@ class TileAugment(SceneAugment[T]):
         """None: a tile shows the picture's own pixels."""
         return None
 
-    def scene(self, image: Picture, target: T, key: int = 0, size: Pair | None = None) -> Scene[T]:
+    def scene(self, image: Picture | WindowedTiff, target: T, key: int = 0, size: Pair | None = None) -> Scene[T]:
         """An augmented tile with what it shows of the target. Raises as :class:`SceneAugment`."""
         own = size_of(image)
         require_size(self.kind, target, own)
@@ -119,7 +121,5 @@ def _shown(boxes_xyxy: Tensor, tile: Tile) -> Tensor:
     return (x0 < right) & (x1 > left) & (y0 < bottom) & (y1 > top)
 
 
-def _cut(image: Picture, tile: Tile) -> Picture:
-    if isinstance(image, torch.Tensor):
-        return image[:, slice(*tile.rows), slice(*tile.columns)].contiguous()
-    return image.crop(tile.box_xyxy)
+def _cut(image: Picture | WindowedTiff, tile: Tile) -> Picture:
+    return image.crop(tile.box_xyxy) if isinstance(image, Image.Image) else cut(image, tile)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitrail.data.media.decode import BadImage
 from vitrail.data.media.windows import WindowedTiff
 from vitrail.data.targets import T
 from vitrail.data.transforms.geometry import ImageGeometry
@@ -21,6 +22,16 @@ from vitrail.ops.tiles import Tile, TileGrid
 AT_ONCE = 1 << 21  # pixels of inputs in a batch of tiles, which bounds memory whatever their size
 NATIVE_AT_ONCE = 1 << 16  # the same of inputs in their own size, where every pixel may be a token
 PILLOW = (1, 3)  # channels of its images; four are resized one by one, whether or not the last is transparency
+
+
+def cut(pixels: Tensor | WindowedTiff, tile: Tile) -> Picture:
+    """The part of a picture that a tile shows.
+
+    Raises:
+        BadImage: a file that is read window by window is damaged.
+    """
+    part = pixels[:, slice(*tile.rows), slice(*tile.columns)]
+    return to_pillow(part) if len(part) in PILLOW else part.contiguous()
 
 
 class TileOutputs(NamedTuple):
@@ -85,10 +96,13 @@ class TiledPicture:
                 yield batch
 
     def _cut(self, tile: Tile) -> Picture:
-        part = self.pixels[:, slice(*tile.rows), slice(*tile.columns)]
-        if self.preprocess.config.resize == "none":
-            return continued(part, self.grid.config.align)
-        return to_pillow(part) if len(part) in PILLOW else part.contiguous()
+        try:
+            if self.preprocess.config.resize != "none":
+                return cut(self.pixels, tile)
+            return continued(self.pixels[:, slice(*tile.rows), slice(*tile.columns)], self.grid.config.align)
+        except BadImage as error:
+            assert isinstance(self.pixels, WindowedTiff), "others are decoded"
+            raise error.named(str(self.pixels.path)) from None
 
 
 def continued(picture: Tensor, multiple: int) -> Tensor:
@@ -100,13 +114,12 @@ def continued(picture: Tensor, multiple: int) -> Tensor:
 
 
 class TiledScene(Scene[T]):
-    """A picture in tiles, with its target as it is."""
+    """A picture in tiles, in place of pixels, with its target as it is."""
 
     __slots__ = ("tiled",)
 
     def __init__(self, tiled: TiledPicture, target: T) -> None:
-        assert isinstance(tiled.pixels, Tensor), "evaluation decodes pictures as a whole"
-        super().__init__(tiled.pixels, target)
+        super().__init__(torch.empty(0, dtype=torch.uint8), target)
         self.tiled = tiled
 
 
@@ -122,7 +135,9 @@ class TiledEvaluation(SceneEvaluation[T]):
         super().__init__(config, kind)
         self.batch_size = batch_size
 
-    def scene(self, image: Picture, target: T, key: int = 0, size: tuple[int, int] | None = None) -> TiledScene[T]:
+    def scene(
+        self, image: Picture | WindowedTiff, target: T, key: int = 0, size: tuple[int, int] | None = None
+    ) -> TiledScene[T]:
         """The picture with its target. Raises as :class:`SceneEvaluation`."""
         self.geometry(size_of(image), target)
         return TiledScene(TiledPicture.of(image, self.preprocess, self.batch_size), target)
