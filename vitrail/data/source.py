@@ -21,6 +21,7 @@ from vitrail.data.division import divide
 from vitrail.data.indexing.index import Stamps
 from vitrail.data.indexing.labels import NO_LABELS
 from vitrail.data.indexing.names import Classes
+from vitrail.data.indexing.nearest import data_file
 from vitrail.data.indexing.splits import SPLITS as SPLITS
 from vitrail.data.indexing.splits import split_called as split_called
 from vitrail.data.locate import find_source, of_one_kind, parse_spec
@@ -382,7 +383,8 @@ def open_source(config: SourceConfig) -> Splits:
         found = exclude(found, Path(config.exclude).expanduser())
     found = {split: source for split, source in found.items() if len(source)}
     if not found:
-        raise UserError(f"{config.spec!r} holds no images; point at the folder or file that does")
+        other = data_file(config.path)
+        raise UserError(f"{config.spec!r} holds no images; point at the folder or file that does{other}")
     found, how_split = divide(found, config)
     splits = Splits(**found)
     if config.labelled and splits.kind != config.kind != "auto" and targets.load(config.kind).spatial:

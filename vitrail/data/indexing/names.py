@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vitrail.data.indexing.spelling import alike
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.limits import ANNOTATION_BYTES
 from vitrail.data.media.read import read_regular
@@ -78,8 +79,8 @@ def _names_in(name: str) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """Without what differs between libraries: case, and underscores in place of spaces."""
-    return name.replace("_", " ").casefold()
+    """Without what differs between libraries: case, the encoding of accents, and underscores in place of spaces."""
+    return alike(name.replace("_", " "))
 
 
 def classes_beside(folder: Path) -> Classes:

@@ -10,7 +10,17 @@ from vitrail.data.storage.tables import peek
 
 _TABLES = (".csv", ".tsv")
 _OTHERS = (".xlsx", ".xls", ".ods", ".parquet", ".mat", ".json", ".jsonl", ".txt", ".pkl", ".h5")
+_DATA = (".npz", ".tar", ".zip", ".csv", ".tsv", ".json", ".yaml")
 _WORDS = ("label", "annot", "class", "meta", "target", "truth", "train")
+
+
+def data_file(folder: Path) -> str:
+    """``", such as photos/data.npz"`` where a file of a folder may be the data, else ``""``."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return ""
+    return next((f", such as {folder / name}" for name in names if name.lower().endswith(_DATA)), "")
 
 
 def nearest(spec: str) -> str:
@@ -20,6 +30,11 @@ def nearest(spec: str) -> str:
         names = sorted(name for name in os.listdir(folder) if not is_system(os.fsencode(name)))
     except OSError:
         return ""
+    if arrays := next((name for name in names if name.lower().endswith(".npy")), None):
+        return (
+            f"; {arrays} lies there: save arrays of all images with their labels as one file, as in "
+            "np.savez('data.npz', x=images, y=labels)"
+        )
     for name in names:
         if name.lower().endswith(_TABLES) and (columns := peek(folder / name, None)[0]):
             shown = ", ".join(columns[:6])

@@ -224,7 +224,7 @@ def bands_of(page: Page) -> np.ndarray:
     """
     try:
         pixels = page.asarray()
-    except (ImportError, KeyError) as error:  # KeyError: a codec that is not there
+    except (ImportError, KeyError, ValueError) as error:
         raise missing_codec(error) from None
     if page.axes == "YX":
         return np.asarray(pixels[..., None])
@@ -233,8 +233,11 @@ def bands_of(page: Page) -> np.ndarray:
     return np.asarray(pixels if page.axes == "YXS" else pixels.transpose(1, 2, 0))
 
 
-def missing_codec(error: Exception) -> Broken:
-    """What to do where tifffile lacks the decoder of a compression."""
+def missing_codec(error: Exception) -> Exception:
+    """What to do where tifffile lacks the decoder of a compression, of which it raises a ValueError; other errors as
+    they are."""
+    if isinstance(error, ValueError) and "COMPRESSION" not in str(error):
+        return error
     return Broken(f"is compressed so that an extra is needed ({error}); run: pip install 'vitrail[tiff]'")
 
 

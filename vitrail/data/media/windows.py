@@ -142,7 +142,7 @@ class WindowedTiff:
         data = file.read(min(page.databytecounts[index], limits.MEMORY.value))
         try:
             decoded, _, shape = page.decode(data, index)
-        except (ImportError, KeyError) as error:
+        except (ImportError, KeyError, ValueError) as error:
             raise missing_codec(error) from None
         part = np.zeros(shape[1:], page.dtype) if decoded is None else decoded[0, : shape[1], : shape[2]]
         self._kept[index] = part

@@ -1,4 +1,4 @@
-"""A table of paths and labels, ``.csv`` or ``.tsv``, or a folder of tables for its splits, such as ``train.csv``.
+"""A table of paths and labels, ``.csv``, ``.tsv`` or ``.jsonl``; or tables for splits in a folder, as ``train.csv``.
 
 One label column holds a class, several labels with ``|`` or ``;`` between them, or a decimal number; several label
 columns hold 0 and 1 for each class, or a number each. A column ``split`` (or ``subset``, ``usage`` and the like) holds
@@ -28,7 +28,7 @@ from vitrail.data.indexing.system_files import is_system
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
 from vitrail.data.sources import box_table, via
 from vitrail.data.storage.files import Files
-from vitrail.data.storage.tables import TextTable, likely_encoding, peek, read_table
+from vitrail.data.storage.tables import JSON_LINES, TextTable, likely_encoding, peek, read_table
 from vitrail.data.storage.written_paths import find_files
 from vitrail.data.targets import Raw
 from vitrail.errors import UserError, did_you_mean
@@ -41,7 +41,7 @@ ID_COLUMNS = (
 LABEL_COLUMNS = ("label", "labels", "class", "classes", "category", "target", "targets")
 SPLIT_COLUMN = "split"
 SPLIT_COLUMNS = (SPLIT_COLUMN, "splits", "set", "subset", "partition", "phase", "usage", "data_split", "dataset_split")
-SUFFIXES = (".csv", ".tsv")
+SUFFIXES = (".csv", ".tsv", JSON_LINES)
 _TABLE_WORDS = frozenset(
     (
         "label",

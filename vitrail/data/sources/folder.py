@@ -16,6 +16,7 @@ from vitrail.data.indexing.classes import choose_level, class_list, name_classes
 from vitrail.data.indexing.layout import find_layout
 from vitrail.data.indexing.listing import Listing, scan
 from vitrail.data.indexing.names import ClassFinder
+from vitrail.data.indexing.spelling import composed
 from vitrail.data.source import Source, SourceConfig
 from vitrail.data.storage.files import Files
 from vitrail.data.storage.mask_names import is_mask_beside, stems_of
@@ -100,6 +101,9 @@ def _labelled(
         if config.classes:
             finder = ClassFinder(config.known_classes)
             names, without_images = ([finder.find(name) for name in each] for each in (names, without_images))
+        elif split != first:  # the same class, whose accents are encoded otherwise
+            same = {composed(name): name for name in seen[first]}
+            names = [name if name in seen[first] else same.get(composed(name), name) for name in names]
         class_of.update(zip(members, names, strict=True))
         seen[split] = {name for name in names if name}
         empty += without_images if split == first else []

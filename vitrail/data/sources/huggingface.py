@@ -17,6 +17,7 @@ from vitrail import console
 from vitrail.data.indexing.grouped import encode_groups, encode_times
 from vitrail.data.indexing.labels import encode, from_values
 from vitrail.data.indexing.splits import is_split_word
+from vitrail.data.media.decode import BadImage
 from vitrail.data.media.read import read_regular
 from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
 from vitrail.data.targets import Raw
@@ -50,9 +51,13 @@ class Rows(Source):
         return f"{self.label}[{index}]"
 
     def read(self, index: int) -> bytes:
-        cell = self.rows[index][self.column]
-        content: bytes | None = cell["bytes"]
-        return content if content is not None else read_regular(cell["path"])
+        cell: dict[str, Any] | None = self.rows[index][self.column]
+        content: bytes | None = None if cell is None else cell["bytes"]
+        if content is not None:
+            return content
+        if cell is None or cell["path"] is None:
+            raise BadImage("has no image")
+        return read_regular(cell["path"])
 
 
 def load(config: SourceConfig) -> dict[str, Source]:
@@ -124,9 +129,11 @@ def _open(config: SourceConfig) -> dict[str, Any]:
             name, _, part = config.location.partition(":")
             local = datasets.DownloadConfig(local_files_only=not config.download)
             opened = datasets.load_dataset(name, part or None, cache_dir=config.root, download_config=local)
-    except (OSError, ValueError) as error:  # covers the hub's own errors
-        hint = "check the name" if config.download else "fetch it with download=true"
-        raise UserError(f"{config.spec!r} cannot be opened: {str(error).splitlines()[0]}; {hint}") from None
+    except Exception as error:  # the hub's own errors, and damaged files, which are read with no check of their kinds
+        local_hint = "save it again with save_to_disk" if config.path.is_dir() else "fetch it with download=true"
+        hint = "check the name" if config.download else local_hint
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{config.spec!r} cannot be opened: {cause}; {hint}") from None
     parts = opened if isinstance(opened, dict) else {"train": opened}
     found: dict[str, Any] = {}
     others = [name for name in parts if split_called(name) is None]

@@ -33,7 +33,7 @@ def matches(spec: str) -> bool:
 
 def load(config: SourceConfig) -> dict[str, Source]:
     """Raises UserError where the devkit or all images are missing, or a folder is no synset."""
-    wnids, names = _synsets(_devkit_file(config.path, "data/meta.mat"))
+    wnids, names = _synsets(_devkit_file(config.path, "data/meta.mat"), config.path / DEVKIT)
     order = np.argsort(wnids)
     class_of_id = np.argsort(order)  # position in the devkit → class
     label_of = {wnid: int(class_of_id[i]) for i, wnid in enumerate(wnids)}
@@ -45,7 +45,7 @@ def load(config: SourceConfig) -> dict[str, Source]:
             continue
         listing = scan(folder, follow_symlinks=config.follow_symlinks)
         if len(listing.folders) == 1:
-            targets = _ground_truth(config.path, listing, folder)
+            targets = _ground_truth(config.path, listing, folder, len(wnids))
             targets = class_of_id[targets - 1]
         else:
             targets = _by_folder(listing, label_of, folder)
@@ -57,13 +57,20 @@ def load(config: SourceConfig) -> dict[str, Source]:
     return sources
 
 
-def _synsets(meta: bytes) -> tuple[list[str], list[str]]:
+def _synsets(meta: bytes, where: Path) -> tuple[list[str], list[str]]:
     """(WordNet numbers, first names) of the 1,000 leaf synsets in the devkit's order."""
     from scipy.io import loadmat
 
-    synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
-    leaves = sorted((s for s in synsets if int(s["num_children"]) == 0), key=lambda s: int(s["ILSVRC2012_ID"]))
-    return [str(s["WNID"]) for s in leaves], [str(s["words"]).split(",")[0] for s in leaves]
+    try:
+        synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+        leaves = sorted((s for s in synsets if int(s["num_children"]) == 0), key=lambda s: int(s["ILSVRC2012_ID"]))
+        found = [str(s["WNID"]) for s in leaves], [str(s["words"]).split(",")[0] for s in leaves]
+    except Exception as error:  # of a reader of binary files, which fails in many ways
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{where}'s data/meta.mat is damaged: {cause}; fetch {DEVKIT}.tar.gz again") from None
+    if not leaves or len(set(found[0])) < len(leaves):
+        raise UserError(f"{where}'s data/meta.mat names no synsets, or one twice; fetch {DEVKIT}.tar.gz again")
+    return found
 
 
 def _devkit_file(root: Path, name: str) -> bytes:
@@ -73,16 +80,25 @@ def _devkit_file(root: Path, name: str) -> bytes:
             return unpacked.read_bytes()
         with tarfile.open(packed, "r:gz") as archive:
             file = archive.extractfile(f"{DEVKIT}/{name}")
-            assert file is not None
+            if file is None:
+                raise KeyError("it is no file")
             return file.read()
     except (OSError, KeyError, EOFError, tarfile.TarError) as error:
         raise UserError(f"the devkit's {name} cannot be read in {root}: {error}; fetch {packed.name} again") from None
 
 
-def _ground_truth(root: Path, listing: Listing, folder: Path) -> np.ndarray:
+def _ground_truth(root: Path, listing: Listing, folder: Path, most: int) -> np.ndarray:
     """The devkit's id, from 1, of each file of a flat validation folder (files sorted by name)."""
     text = _devkit_file(root, "data/ILSVRC2012_validation_ground_truth.txt")
-    ids = np.array(text.split(), np.int64)
+    try:
+        ids = np.array(text.split(), np.int64)
+    except (ValueError, OverflowError):
+        ids = np.zeros(1, np.int64)
+    if len(ids) and not (ids.min() >= 1 and ids.max() <= most):
+        raise UserError(
+            f"the devkit's ground truth of the validation images in {root} holds other ids than 1 to {most}; fetch "
+            f"{DEVKIT}.tar.gz again"
+        )
     numbers = _file_numbers(listing.files, folder)
     if len(numbers) and not (numbers.min() >= 1 and numbers.max() <= len(ids)):
         raise UserError(f"{folder} holds image {numbers.max()}, but the devkit labels 1 to {len(ids)}; remove it")

@@ -28,13 +28,14 @@ from vitrail.data.storage.files import Files
 from vitrail.data.storage.maps import AS_IT_IS, MapFiles, Reading
 from vitrail.data.storage.mask_folders import MaskFolders, mask_folders
 from vitrail.data.storage.mask_names import NO_CLASSES, is_mask_beside, pair, stems_of
+from vitrail.data.storage.several_masks import several_masks
 from vitrail.data.targets import Labels
 from vitrail.errors import UserError
 
 
 def matches(spec: str) -> bool:
     path = Path(spec).expanduser()
-    return not (path / "SegmentationClass").is_dir() and bool(mask_folders(path)[0])
+    return not (path / "SegmentationClass").is_dir() and bool(mask_folders(path)[0]) and not several_masks(path)
 
 
 def load(config: SourceConfig) -> dict[str, Source]:
@@ -54,12 +55,12 @@ def load(config: SourceConfig) -> dict[str, Source]:
         if lonely := sorted(set(masks).difference(mask for mask in found if mask) if not folders.together else ()):
             plain = [mask for mask in lonely if not NO_CLASSES.search(os.fsdecode(os.path.splitext(mask)[0]).lower())]
             if plain:
-                shown = console.printable(os.fsdecode(plain[0]))
+                shown = os.fsdecode(plain[0])
                 remarks[split] = (f"{split}: {len(plain):,} masks are of no image, such as {shown}",)
         expected = [os.path.splitext(name)[0] + b".png" for name in names]
         root = os.fsencode(folders.masks)
         flaws[split] = [
-            Flaw(console.printable(os.fsdecode(os.path.join(root, expected[i]))), i, "is missing")
+            Flaw(os.fsdecode(os.path.join(root, expected[i])), i, "is missing")
             for i, mask in enumerate(found)
             if mask is None
         ]

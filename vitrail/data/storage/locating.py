@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from vitrail import console
+from vitrail.data.indexing.spelling import alike, other_forms
 from vitrail.data.media.formats import SUFFIXES
 from vitrail.data.source import split_called
 
@@ -77,7 +78,7 @@ def _spellings(name: str) -> list[str]:
         found.append(urlsplit(name).path.lstrip("/"))
     if "%" in found[-1]:
         found.append(unquote(found[-1]))
-    return found
+    return found + [form for each in found for form in other_forms(each)]
 
 
 def _first(folders: Sequence[Path], spelled: list[str]) -> bytes | None:
@@ -100,7 +101,7 @@ class _Below:
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
         for path in _images_below(self._root):
-            name = os.path.basename(path).casefold()
+            name = alike(os.path.basename(path))
             self._by_name.setdefault(name, []).append(path)
             self._by_stem.setdefault(os.path.splitext(name)[0], []).append(path)
 
@@ -111,7 +112,7 @@ class _Below:
         """
         for name in reversed(spelled):
             parts = re.split(r"/+", name)
-            key = parts[-1].casefold()
+            key = alike(parts[-1])
             candidates = self._by_name.get(key, [])
             if not candidates and not key.endswith(SUFFIXES) and (stems := self._by_stem.get(key)):
                 candidates, parts[-1] = stems, os.path.basename(stems[0])
@@ -137,7 +138,7 @@ class _Below:
 
 def _common_end(path: list[str], parts: list[str]) -> int:
     pairs = zip(reversed(path), reversed(parts), strict=False)
-    same = [one.casefold() == other.casefold() for one, other in pairs]
+    same = [alike(one) == alike(other) for one, other in pairs]
     return same.index(False) if False in same else len(same)
 
 

@@ -47,7 +47,7 @@ def mask_folders(path: Path) -> tuple[dict[str, MaskFolders], list[Path]]:
     """
     if not path.is_dir():
         return {}, []
-    if (own := _pair(path)) is not None:
+    if (own := pair_of(path)) is not None:
         inner = {each: own.masks / each.name for each in _folders(own.images)}
         pairs = {each: MaskFolders(each, masks) for each, masks in inner.items() if masks.is_dir()}
         bare = [each for each in inner if each not in pairs and split_called(each.name)]
@@ -60,7 +60,7 @@ def mask_folders(path: Path) -> tuple[dict[str, MaskFolders], list[Path]]:
     bare = []
     for folder in _folders(path):
         if split := split_called(folder.name):
-            pair = _pair(folder) or _camvid(folder) or _together(folder)
+            pair = pair_of(folder) or _camvid(folder) or _together(folder)
             if pair is not None:
                 found[split] = pair
             elif holds_images(folder):
@@ -83,7 +83,8 @@ def holds_images(folder: Path, depth: int = 2) -> bool:
     return any(holds_images(each, depth - 1) for each in sorted(inner)[:5])
 
 
-def _pair(path: Path) -> MaskFolders | None:
+def pair_of(path: Path) -> MaskFolders | None:
+    """The folders of images and of masks in a folder, by their names."""
     by_name = {folder.name.lower(): folder for folder in _folders(path)}
     images = next((by_name[name] for name in IMAGES if name in by_name), None)
     masks = next((by_name[name] for name in MASKS if name in by_name), None)

@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
+from vitrail.data.indexing.spelling import composed
+
 MASK_ENDS = (
     "_gtfine_labeltrainids", "_gtfine_labelids", "_gtcoarse_labelids", "_segmentation", "_groundtruth", "_labels",
     "_label", "_masks", "_mask", "-mask", ".mask", " mask", "_seg", "_ann", "_gt", "_lab", "_l",
@@ -61,4 +63,4 @@ def _parts(path: bytes) -> tuple[str, str, bytes]:
     """(folder, name without suffix, suffix), of which the latter two in lower case."""
     folder, name = os.path.split(path)
     stem, suffix = os.path.splitext(name)
-    return os.fsdecode(folder), os.fsdecode(stem).lower(), suffix.lower()
+    return composed(os.fsdecode(folder)), composed(os.fsdecode(stem)).lower(), suffix.lower()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from vitrail.data.media.read import open_regular, read_regular
 from vitrail.data.media.text import marked_encoding
 from vitrail.errors import UserError
 
+JSON_LINES = ".jsonl"
+_EXAMPLE = '{"file_name": "1.png", "label": "cat"}'
 SEPARATORS = "\t,;|"
 _OTHERS = ("shift_jis", "gb18030")  # which refuse most of what is in neither
 _SEP_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)  # Excel's
@@ -55,7 +58,7 @@ def read_table(file: Path, encoding: str | None) -> TextTable:
     """
     try:
         text = _decoded(file, read_regular(file, most=ANNOTATION_BYTES), encoding)
-        header, *rows = [(row, tuple(cells)) for row, cells in _rows(text)] or [(1, ())]
+        header, *rows = [(row, tuple(cells)) for row, cells in _rows_of(file, text)] or [(1, ())]
     except BadImage as error:
         raise UserError(f"{file} {error}; check the path") from None
     except csv.Error as error:
@@ -74,7 +77,7 @@ def peek(file: Path, encoding: str | None, num_bytes: int = 65_536) -> tuple[tup
             start = stream.read(num_bytes)
         if len(start) == num_bytes:
             start = start[: start.rfind(b"\n") + 1]
-        header, *rows = [tuple(cells) for _, cells in _rows(_decoded(file, start, encoding))] or [()]
+        header, *rows = [tuple(cells) for _, cells in _rows_of(file, _decoded(file, start, encoding))] or [()]
     except (OSError, csv.Error, UserError):
         return (), []
     return tuple(name.strip() for name in header), [row for row in rows if len(row) == len(header)]
@@ -108,6 +111,40 @@ def _decoded(file: Path, data: bytes, encoding: str | None) -> str:
     except UnicodeDecodeError as error:
         row = data[: error.start].count(b"\n") + 1
         raise UserError(f"{file}: row {row} is not in {name}; name another encoding, or save it as UTF-8") from None
+
+
+def _rows_of(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    return _json_rows(file, text) if file.suffix.lower() == JSON_LINES else _rows(text)
+
+
+def _json_rows(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """(number of the line, cells) of objects, one a line, as Hugging Face's folders have them; the keys first."""
+    entries: list[tuple[int, dict[str, object]]] = []
+    for row, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            entry = None
+        if not isinstance(entry, dict):
+            raise UserError(f"{file}: row {row} is no JSON object; write one a line, as {_EXAMPLE}")
+        entries.append((row, entry))
+    names = list(dict.fromkeys(name for _, entry in entries for name in entry))
+    yield 1, names
+    for row, entry in entries:
+        yield row, [_json_cell(file, row, name, entry.get(name)) for name in names]
+
+
+def _json_cell(file: Path, row: int, name: str, value: object) -> str:
+    if isinstance(value, list) and all(isinstance(each, str | int) for each in value):
+        return "|".join(map(str, value))
+    if isinstance(value, dict | list):
+        raise UserError(
+            f"{file}: row {row}: {name!r} holds more than a value or a list of them; write objects as COCO (.json) or "
+            "as a table of boxes, or leave the column out"
+        )
+    return "" if value is None else str(value)
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:

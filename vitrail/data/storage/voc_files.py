@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vitrail.data.annotations import BadAnnotations, Flaw
+from vitrail.data.indexing.spelling import composed
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.formats import SUFFIXES
 from vitrail.data.media.read import read_regular, read_size
@@ -193,21 +194,21 @@ class Pictures:
             for name in sorted(names):
                 if name.lower().endswith(SUFFIXES):
                     path = Path(root, name).relative_to(folder).as_posix()
-                    self._by_stem.setdefault(os.path.splitext(path)[0], []).append(path)
-                    self._by_end.setdefault(os.path.splitext(name)[0], []).append(path)
+                    self._by_stem.setdefault(composed(os.path.splitext(path)[0]), []).append(path)
+                    self._by_end.setdefault(composed(os.path.splitext(name)[0]), []).append(path)
         self.used: set[str] = set()
 
     def find(self, name: str, called: str = "") -> str:
         """The image of the XML file ``name``: of the same path, and of several of those the one that the file is
         ``called``; else by what it is called, or by the name alone where one image has it. ``name.jpg`` where there is
         none."""
-        end = os.path.basename(called.replace("\\", "/"))
+        name, end = composed(name), composed(os.path.basename(called.replace("\\", "/")))
         same = self._by_stem.get(name, [])
         lonely = self._by_end.get(os.path.splitext(end)[0], []) if end else []
         alone = self._by_end.get(name.rpartition("/")[2], [])
-        groups = [same, [path for path in lonely if os.path.basename(path) == end], alone]
+        groups = [same, [path for path in lonely if composed(os.path.basename(path)) == end], alone]
         for group in groups:
-            exact = [path for path in group if os.path.basename(path) == end]
+            exact = [path for path in group if composed(os.path.basename(path)) == end]
             if exact or (group is same and group):
                 return self._use((exact or group)[0])
             if len(group) == 1:

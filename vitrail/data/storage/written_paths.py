@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from vitrail import console
 from vitrail.data.indexing.listing import scan
+from vitrail.data.indexing.spelling import other_forms
 from vitrail.data.indexing.splits import split_called, words
 from vitrail.data.indexing.system_files import is_system
 from vitrail.data.media.formats import candidate_suffixes
@@ -22,10 +23,13 @@ _IMAGE_WORDS = frozenset(
 
 
 def portable(root: bytes, path: bytes) -> bytes:
-    """A path that was written on Windows, ``images\\0.jpg``, with slashes; one that exists as it is stays."""
-    if b"\\" not in path or os.path.lexists(os.path.join(root, path)):
+    """A path that was written on Windows, ``images\\0.jpg``, with slashes, and one whose accents are encoded otherwise
+    than those of the file, as macOS does it, as the file has them; one that exists as it is stays."""
+    if (b"\\" not in path and path.isascii()) or os.path.lexists(os.path.join(root, path)):
         return path
-    return path.replace(b"\\", b"/")
+    text = os.fsdecode(path.replace(b"\\", b"/"))
+    spelled = [os.fsencode(each) for each in (text, *other_forms(text))]
+    return next((each for each in spelled if os.path.lexists(os.path.join(root, each))), spelled[0])
 
 
 def find_files(root: bytes, paths: Sequence[bytes], split: str) -> list[bytes]:
