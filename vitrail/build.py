@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vitrail import registry
-from vitrail.checkpoints import adapters, extras, foreign, native, rules
+from vitrail.checkpoints import adapters, extras, foreign, heads, native, rules
 from vitrail.checkpoints.containers import Tensors, open_tensors
 from vitrail.checkpoints.locate import find_weights
 from vitrail.config import from_dict
@@ -136,6 +137,8 @@ def _of_other(tensors: Tensors, names: str | None, *, backbone: bool) -> LazyChe
     try:
         return _foreign(foreign.find(tensors, names=names))
     except UserError as error:
+        with suppress(UserError):
+            return _foreign(foreign.find(tensors, names=names, any_name=True))
         try:
             found = foreign.find(tensors, names=names, with_head=False)
             without_head = _foreign(found)
@@ -159,7 +162,10 @@ def _foreign(found: foreign.Foreign) -> LazyCheckpoint:
     plan = found.plan(task.state_dict())
     read = partial(rules.load, plan)
     left_out = {*found.left_out, *plan.left_out}
-    assumed = (*description.assumed, *about_preprocessing, *([extras.in_words(left_out)] if left_out else ()))
+    of_heads = {name for name in left_out if heads.is_head(name)}
+    said = [extras.in_words(left_out - of_heads)] if left_out - of_heads else []
+    said += [f"left out, a head that Vitrail does not compute: {extras.shown(of_heads)}"] if of_heads else []
+    assumed = (*description.assumed, *about_preprocessing, *said)
     return LazyCheckpoint(path, task, preprocess, read, dialect=found.dialect, assumed=assumed)
 
 

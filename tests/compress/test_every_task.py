@@ -53,6 +53,7 @@ TASKS = {
 }
 WITH_QUERIES = ("panoptic", "detection_tokens")  # among the tokens, none of which may be merged
 IN_WINDOWS = {"window": {"size": 2, "num_global": 1}}
+IN_PARTS = {"window": {"parts": 2, "layers": [0]}}
 OPTIONS = {"tome": {"r": 3}, "evit": {"keep": 0.5, "layers": (0,)}, "prune": {"share": 0.5}}
 LEARNING = [name for name in TASKS if name != "features"]
 
@@ -123,7 +124,9 @@ def test_fewer_tokens(method, name):
         with pytest.raises(UserError, match="padding and attention in windows need all tokens; take the plain model"):
             small.task(images, torch.zeros(2, 16, 24, dtype=torch.bool))
         with pytest.raises(UserError, match="padding and attention in windows need all tokens; take the plain model"):
-            compress.apply(build(name, **IN_WINDOWS), method, **OPTIONS[method]).task(images)
+            compress.apply(
+                build(name, **(IN_PARTS if name == "detection_deformable" else IN_WINDOWS)), method, **OPTIONS[method]
+            ).task(images)
 
 
 def closed(task, importance):

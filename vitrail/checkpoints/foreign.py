@@ -68,12 +68,13 @@ def load(name: str) -> Dialect:
     return module
 
 
-def find(tensors: Tensors, *, names: str | None = None, with_head: bool = True) -> Foreign:
+def find(tensors: Tensors, *, names: str | None = None, with_head: bool = True, any_name: bool = False) -> Foreign:
     """The dialect of an open weights file, and what it describes.
 
     Args:
         names: the dialect, or the file of a table of names; default: the one that knows the file's names.
         with_head: read the head too; otherwise it is left out, whatever it is.
+        any_name: a module that is called like a head is the head, for files that the dialect does not know otherwise.
 
     Raises:
         UserError: of no known dialect, or the JSON next to it is damaged or hostile.
@@ -83,7 +84,7 @@ def find(tensors: Tensors, *, names: str | None = None, with_head: bool = True) 
     name, model = _dialect(tensors, beside, path, names)
     dialect = load(name)
     head = getattr(dialect, "HEAD", "")
-    model, about_head = heads.settle(model, head)
+    model, about_head = (heads.named_otherwise if any_name else heads.settle)(model, head)
     if not with_head:
         model = heads.without(model, head) if head else model
     shapes = {dialect.canonical(key): entry.shape for key, entry in model.entries.items()}

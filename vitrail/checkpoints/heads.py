@@ -21,6 +21,7 @@ NAMED = re.compile(
 )
 """How a final layer may be called."""
 
+_HEAD = re.compile("head|classif", re.IGNORECASE)
 _WIDTHS = (1, 2, 5)  # times the width of a token, by how tokens are pooled
 
 
@@ -47,11 +48,8 @@ def settle(tensors: Renamed, head: str) -> tuple[Renamed, list[str]]:
     assert file is not None
     beside = {name: file.entries[name] for name in tensors.left_out}
     beside = {name: entry for name, entry in beside.items() if not extras.is_beside(name, entry)}
-    layer, widths = _linear(beside), {entry.shape[0] for entry in tensors.entries.values() if len(entry.shape) == 1}
-    if layer is None or not NAMED.search(layer):
-        return tensors, []
-    width = beside[f"{layer}.weight"].shape[1]
-    if not any(width == share * each for each in widths for share in _WIDTHS):
+    layer = _linear(beside)
+    if layer is None or not NAMED.search(layer) or not _fits(beside[f"{layer}.weight"], tensors):
         return tensors, []
     taken = {f"{layer}.{part}" for part in ("weight", "bias")}.intersection(beside)
     names |= {f"{head}.{name.rpartition('.')[2]}": name for name in taken}
@@ -59,12 +57,49 @@ def settle(tensors: Renamed, head: str) -> tuple[Renamed, list[str]]:
     return _again(tensors, names, left_out), [f"head: {layer}, the linear layer beside the backbone"]
 
 
+def named_otherwise(tensors: Renamed, head: str) -> tuple[Renamed, list[str]]:
+    """The same for a head under a name that the dialect does not know, such as ``fc`` beside ``blocks``."""
+    if not head or f"{head}.weight" in tensors.names or (layer := _alone(tensors)) is None:
+        return tensors, []
+    names = dict(tensors.names)
+    for part in ("weight", "bias"):
+        if f"{layer}.{part}" in names:
+            names[f"{head}.{part}"] = names.pop(f"{layer}.{part}")
+    return _again(tensors, names, tensors.left_out), [f"head: {layer}, a linear layer of such a name"]
+
+
 def without(tensors: Renamed, head: str) -> Renamed:
     """The file without everything in the place of its head, which is left out."""
-    region = region_of(head)
-    kept = {name: old for name, old in tensors.names.items() if not name.startswith(region)}
+    regions = (region_of(head), *(f"{each}." for each in _called_heads(tensors)))
+    kept = {name: old for name, old in tensors.names.items() if not name.startswith(regions)}
     dropped = [old for name, old in tensors.names.items() if name not in kept]
     return _again(tensors, kept, (*tensors.left_out, *dropped))
+
+
+def is_head(name: str) -> bool:
+    """Whether a tensor beside a model is of what is called a head, by the first two parts of its name."""
+    first, *rest = name.split(".")[:-1] or [""]
+    return bool(NAMED.search(first)) or any(_HEAD.search(part) for part in (first, *rest[:1]))
+
+
+def _called_heads(tensors: Renamed) -> list[str]:
+    """Modules of the model that are called like a head."""
+    modules = dict.fromkeys(name.partition(".")[0] for name in tensors.names if "." in name)
+    return [module for module in modules if NAMED.search(module)]
+
+
+def _alone(tensors: Renamed) -> str | None:
+    """The path of the only layer in modules that are called like a head, if it is a linear one of a token's width."""
+    regions = tuple(f"{each}." for each in _called_heads(tensors))
+    entries = {name: tensors.entries[name] for name in tensors.names if name.startswith(regions)} if regions else {}
+    layer = _linear(entries)
+    return layer if layer is not None and _fits(entries[f"{layer}.weight"], tensors) else None
+
+
+def _fits(weight: Entry, tensors: Renamed) -> bool:
+    """Whether a layer takes the width of tokens, of one or of several side by side."""
+    widths = {entry.shape[0] for entry in tensors.entries.values() if len(entry.shape) == 1}
+    return any(weight.shape[1] == share * each for each in widths for share in _WIDTHS)
 
 
 def region_of(head: str) -> str:

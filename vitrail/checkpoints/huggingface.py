@@ -149,7 +149,8 @@ def settings(
         "qkv_bias": f"{query}.bias" in shapes,
         "head_dim": width // heads if width != kernel[0] else None,
     }
-    found = {"depth": depth_of(shapes, f"{prefix}encoder.layer."), "heads": heads, "block": block}
+    depth = depth_of(shapes, f"{prefix}encoder.layer.", config.values.get("num_hidden_layers"))
+    found = {"depth": depth, "heads": heads, "block": block}
     found["mlp_dim"] = mlp_dim or shapes[f"{prefix}encoder.layer.0.intermediate.dense.weight"][0]
     if num_prefix is not None:
         positions = shapes[f"{prefix}embeddings.position_embeddings"]

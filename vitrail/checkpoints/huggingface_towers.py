@@ -40,7 +40,7 @@ def settings(shapes: Shapes, config: hf.Config, *, act: str, eps: float, class_t
     positions = shapes["vision_model.embeddings.position_embedding.weight"]
     return {
         **geometry(kernel, positions[0] - class_token, config.values.get("image_size")),
-        "depth": depth_of(shapes, "vision_model.encoder.layers."),
+        "depth": depth_of(shapes, "vision_model.encoder.layers.", config.values.get("num_hidden_layers")),
         "heads": config.heads(kernel[0]),
         "mlp_dim": shapes["vision_model.encoder.layers.0.mlp.fc1.weight"][0],
         "block": {"mlp": config.activation(act), "norm_eps": config.get("layer_norm_eps", eps)},

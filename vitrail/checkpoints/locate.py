@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from vitrail.checkpoints import hub
@@ -12,6 +13,7 @@ from vitrail.errors import UserError, did_you_mean
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
 """Files of torch.save, of which a folder may hold one in place of the weights that other libraries name."""
+SUFFIXES = (*PICKLED, ".safetensors", ".npz")
 PICKLED_SHARDS = "pytorch_model.bin.index.json"
 
 
@@ -48,18 +50,36 @@ def find_weights(path: str | Path, *, allow_pickle: bool = False) -> Path:
     if (path / "config.yaml").is_file():
         raise UserError(f"{str(path)!r} holds no weights/best.safetensors; give the folder of a finished run")
     candidates = [path / name for name in (*WEIGHTS, PICKLED_SHARDS) if (path / name).is_file()]
-    candidates += [] if candidates else sorted([*path.glob("*.safetensors"), *path.glob("*.npz")])
+    others = [] if candidates else sorted([*path.glob("*.safetensors"), *path.glob("*.npz")])
+    if len(others) > 1:
+        raise UserError(
+            f"{str(path)!r} holds several weights files ({_some(others)}) and no index of parts; name the one to open"
+        )
+    candidates += others
     pickles = [each for each in path.iterdir() if each.name.lower().endswith(PICKLED) and each.is_file()]
     candidates += pickles if not candidates and len(pickles) == 1 else []
     if not candidates and pickles:
-        named = ", ".join(each.name for each in sorted(pickles)[:3])
-        raise UserError(f"{str(path)!r} holds several files of torch.save ({named}); name the one to open")
+        raise UserError(f"{str(path)!r} holds several files of torch.save ({_some(pickles)}); name the one to open")
+    if not candidates and (inside := _folders_with_weights(path)):
+        raise UserError(
+            f"{str(path)!r} holds no weights itself; its folders do ({_some(inside)}): name the one to open"
+        )
     if not candidates:
         raise UserError(
             f"{path} holds no weights: neither weights/best.safetensors of a run nor {WEIGHTS[0]}; "
             "give a folder that does"
         )
     return candidates[0]
+
+
+def _some(paths: Sequence[Path]) -> str:
+    return ", ".join(each.name for each in sorted(paths)[:3]) + (", …" if len(paths) > 3 else "")
+
+
+def _folders_with_weights(path: Path) -> list[Path]:
+    """Folders in it with a file of weights, such as the checkpoints of a training."""
+    found = (each for each in path.iterdir() if each.is_dir())
+    return [each for each in found if any(file.name.lower().endswith(SUFFIXES) for file in each.iterdir())]
 
 
 def _known(name: str, known: KnownWeights) -> Path:

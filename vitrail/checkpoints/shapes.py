@@ -37,10 +37,23 @@ def vit_config(settings: dict[str, Any], *, where: str = "config.json") -> ViTCo
     return replace(vit, embed=replace(vit.embed, drop=True))
 
 
-def depth_of(names: Iterable[str], prefix: str) -> int:
-    """The number of blocks ``{prefix}{i}.…`` among names of tensors."""
+def depth_of(names: Iterable[str], prefix: str, said: object = None) -> int:
+    """The number of blocks ``{prefix}{i}.…`` among names of tensors.
+
+    Args:
+        said: by the config, if it says one.
+
+    Raises:
+        UserError: the config says another number.
+    """
     found = {name[len(prefix) :].split(".")[0] for name in names if name.startswith(prefix)}
-    return sum(part.isdigit() for part in found)
+    depth = sum(part.isdigit() for part in found)
+    if said is not None and said != depth:
+        raise UserError(
+            f"it has {depth} blocks and its config says {said}: it is a part of a model, or the config is another's; "
+            "fetch both again"
+        )
+    return depth
 
 
 _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1152: 16, 1408: 16, 1664: 16}

@@ -226,6 +226,16 @@ def preprocess(
     return config, f"preprocessing: timm's usual for {kind} models ({how}); put timm's config.json next to the file"
 
 
+def require_norm(names: Collection[str], meta: TimmConfig) -> None:
+    """Check that the norm after the blocks or the one after pooling is there, unless the config says that none is.
+
+    Raises:
+        UserError: part of the file is missing.
+    """
+    if not {"norm.weight", "fc_norm.weight"}.intersection(names) and meta.args.get("final_norm", True):
+        raise UserError("it lacks norm.weight, the norm after the blocks; it is a part of a model, so fetch all of it")
+
+
 def root(layers: tuple[int, ...]) -> str:
     """Where the first convolution of a hybrid's ResNet stands."""
     return "patch_embed.backbone" + (".stem" if layers else "")

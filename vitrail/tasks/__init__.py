@@ -64,7 +64,7 @@ class Task(Predicting[P], Trainable):
         vit: the encoder of tasks with one; a task with several overrides :meth:`encoders`.
     """
 
-    class_rows: ClassVar[tuple[str, ...]] = ()
+    class_rows: tuple[str, ...] = ()
     shaping: ClassVar[tuple[str, ...]] = ()
     vit: ViT
 

@@ -213,7 +213,7 @@ class Detector(Base[Prediction]):
 class Task(Detector):
     """DETR: queries attend to feature maps of the backbone, and every layer of a decoder refines their boxes."""
 
-    class_rows: ClassVar[tuple[str, ...]] = (
+    class_rows: tuple[str, ...] = (
         "head.weight", "head.bias", "early.*.weight", "early.*.bias", "proposals.score.weight", "proposals.score.bias",
         "denoising.label.weight", "dense.score.weight", "dense.score.bias",
     )  # fmt: skip

@@ -105,16 +105,15 @@ class Found(NamedTuple):
 class Task(Detector):
     """A two-stage DETR with deformable attention, whose boxes every layer finds anew from those of the proposals."""
 
-    class_rows: ClassVar[tuple[str, ...]] = (
-        "head.weight", "head.bias",
-        *(f"proposals.{group}.score.{part}" for group in range(64) for part in ("weight", "bias")),
-    )  # fmt: skip
+    class_rows: tuple[str, ...] = ("head.weight", "head.bias")
     shaping: ClassVar[tuple[str, ...]] = ("decoder", "layers", "scales", "join", "window", "class_loss")
     config: Config
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        scores = (f"proposals.{group}.score" for group in range(config.decoder.groups))
+        self.class_rows += tuple(f"{score}.{part}" for score in scores for part in ("weight", "bias"))
         decoder, num_classes = config.decoder, len(config.classes)
         self.criterion = SetCriterion(RULES[config.class_loss], CostConfig(label=2.0))
         self.vit = ViT(config.model)

@@ -67,7 +67,7 @@ class Task(Detector):
         mid: of queries, prefix tokens and patches, or None.
     """
 
-    class_rows: ClassVar[tuple[str, ...]] = ("head.fc3.weight", "head.fc3.bias")
+    class_rows: tuple[str, ...] = ("head.fc3.weight", "head.fc3.bias")
     shaping: ClassVar[tuple[str, ...]] = ("num_queries", "mid_positions")
     config: Config
 

@@ -206,7 +206,7 @@ class Task(Base[Prediction]):
 
     monitor: ClassVar[str] = "pq"
     takes: ClassVar[tuple[str, ...]] = ("panoptic",)
-    class_rows: ClassVar[tuple[str, ...]] = ("head.weight", "head.bias")
+    class_rows: tuple[str, ...] = ("head.weight", "head.bias")
     shaping: ClassVar[tuple[str, ...]] = ("num_queries", "num_blocks", "num_upscale")
     config: Config
 

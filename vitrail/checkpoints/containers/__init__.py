@@ -82,6 +82,8 @@ def open_tensors(path: str | Path, *, allow_pickle: bool = False) -> Tensors:
     """
     path = Path(path)
     name = container_of(path)
+    if name not in (None, PICKLE) and _load(PICKLE).begins(_first_bytes(path)):
+        raise UserError(f"{path} is a file of torch.save, whatever its name says; name it {path.stem}.pth")
     if name is None:
         known = [suffix for each in _names() for suffix in _load(each).SUFFIXES]
         raise UserError(f"{path} is no weights file that Vitrail reads; it reads {', '.join(known)}")

@@ -59,6 +59,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
         UserError: positions of two kinds.
     """
     meta = timm_config.read(beside)
+    timm_config.require_norm(shapes, meta)
     kernel = shapes["patch_embed.proj.weight"]
     learned = "pos_embed" in shapes
     tables = [shapes[name] for name in (f"blocks.0.{TABLE}", SHARED) if name in shapes]
@@ -79,7 +80,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
         **_geometry(shapes, meta, kernel, tables[0][0] if tables else None),
         "positions": "learned" if learned else "relative" if tables else "none",
         "resampling": "bicubic_antialias" if learned else "bicubic",
-        "depth": depth_of(shapes, "blocks."),
+        "depth": depth_of(shapes, "blocks.", meta.args.get("depth")),
         "heads": heads,
         "mlp_dim": shapes["blocks.0.mlp.fc1.weight"][0],
         "block": block,

@@ -90,7 +90,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
         **tokens,
         "rotary": rotary,
         "embed": {"kind": "patch", "bias": "patch_embed.proj.bias" in shapes},
-        "depth": depth_of(shapes, "blocks."),
+        "depth": depth_of(shapes, "blocks.", args.get("depth")),
         "heads": heads,
         "mlp_dim": width,
         "block": block,

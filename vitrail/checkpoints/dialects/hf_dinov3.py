@@ -72,7 +72,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     vit = {
         **geometry(kernel, (height // kernel[2]) * (width // kernel[3]), (height, width)),
         **dinov3.positions(config.get("rope_theta", dinov3.THETA)),
-        "depth": depth_of(shapes, "layer."),
+        "depth": depth_of(shapes, "layer.", config.values.get("num_hidden_layers")),
         "heads": config.get("num_attention_heads", dinov3.heads(kernel[0])),
         "mlp_dim": shapes[f"{FIRST}mlp.up_proj.weight"][0],
         "registers": registers[1],

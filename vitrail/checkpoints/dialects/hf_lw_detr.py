@@ -258,7 +258,7 @@ def _vit(shapes: Shapes, config: hf.Config) -> dict[str, Any]:
         raise UserError("it has no learned positions, which such an encoder needs here; use transformers")
     return {
         **geometry(kernel, shapes[positions][-2] - 1),
-        "depth": depth_of(shapes, f"{VIT}encoder.layer."),
+        "depth": depth_of(shapes, f"{VIT}encoder.layer.", config.values.get("num_hidden_layers")),
         "heads": config.heads(kernel[0]),
         "mlp_dim": shapes[f"{FIRST}intermediate.fc1.weight"][0],
         "class_token": False,
@@ -279,7 +279,7 @@ def _decoder(shapes: Shapes, config: hf.Config) -> dict[str, Any]:
     heads = config.get("decoder_cross_attention_heads", 16)
     return {
         "dim": shapes["class_embed.weight"][1],
-        "depth": depth_of(shapes, "model.decoder.layers."),
+        "depth": depth_of(shapes, "model.decoder.layers.", config.values.get("decoder_layers")),
         "heads": config.get("decoder_self_attention_heads", 8),
         "reading_heads": heads,
         "points": config.get("decoder_n_points", 4),

@@ -60,7 +60,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
             "it has no learned or no relative positions, which such an encoder needs here; use transformers"
         )
     kernel, (_, rows, columns, _) = shapes[f"{PREFIX}patch_embed.projection.weight"], shapes[f"{PREFIX}pos_embed"]
-    depth = depth_of(shapes, f"{PREFIX}layers.")
+    depth = depth_of(shapes, f"{PREFIX}layers.", config.values.get("num_hidden_layers"))
     tables = [shapes[f"{PREFIX}layers.{i}.attn.rel_pos_h"][0] for i in range(depth)]
     window = min(tables)
     whole = [i for i, length in enumerate(tables) if length != window]

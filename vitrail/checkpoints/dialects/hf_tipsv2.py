@@ -49,7 +49,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     positions = shapes[f"{prefix}pos_embed"][-2] - 1
     vit = {
         **geometry(kernel, positions, values.get("image_size")),
-        "depth": depth_of(shapes, f"{prefix}blocks."),
+        "depth": depth_of(shapes, f"{prefix}blocks.", config.values.get("num_hidden_layers")),
         "heads": config.heads(kernel[0]),
         "mlp_dim": shapes[f"{first}mlp.{'w3' if swiglu else 'fc2'}.weight"][1],
         "registers": shapes[f"{prefix}register_tokens"][-2],

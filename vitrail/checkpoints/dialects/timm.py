@@ -86,6 +86,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     """
     meta = timm_config.read(beside)
     _refuse(shapes)
+    timm_config.require_norm(shapes, meta)
     embed, kernel = _stem(shapes)
     dim, pre_norm = kernel[0], "norm_pre.weight" in shapes
     kind, mlp_dim = _mlp(shapes, meta)
@@ -105,7 +106,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     vit = {
         **positions(shapes, meta, kernel, sum(tokens.values())),
         **tokens,
-        "depth": depth_of(shapes, "blocks."),
+        "depth": depth_of(shapes, "blocks.", meta.args.get("depth")),
         "heads": heads,
         "mlp_dim": mlp_dim,
         "embed": embed,

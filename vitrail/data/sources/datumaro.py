@@ -88,7 +88,7 @@ def _add_mask(image: SceneImage, name: str, runs: Any, place: int) -> None:
     if fault is None:
         try:
             size = (runs["size"][0], runs["size"][1])
-            if reason := size_fault(*size):
+            if reason := size_fault(*size, image.picture):
                 raise ValueError(reason)
             counts = rle.from_text(runs["counts"]) if isinstance(runs["counts"], str) else runs["counts"]
             mask = rle.decode(counts, size)

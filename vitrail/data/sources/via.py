@@ -121,11 +121,6 @@ def _class_attribute(regions: list[dict[str, Any]], file: Path) -> str | None:
     )
 
 
-def _attributes(region: dict[str, Any]) -> dict[str, Any]:
-    found = region.get("region_attributes")
-    return found if isinstance(found, dict) else {}
-
-
 def _label(region: dict[str, Any], attribute: str | None) -> str | None:
     if attribute is None:
         return ONLY

@@ -99,7 +99,7 @@ class SceneImage:
 
     def known_size(self) -> tuple[int, int]:
         """(height, width). Raises ValueError: not said, or more pixels than allowed."""
-        if self.size is None or (fault := size_fault(*self.size)):
+        if self.size is None or (fault := size_fault(*self.size, self.picture)):
             raise ValueError("an image without size" if self.size is None else fault)
         return self.size
 
