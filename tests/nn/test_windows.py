@@ -81,3 +81,25 @@ def test_relative_positions_have_no_windows():
     for attend in (Windows((4, 4), 2, WindowConfig(size=2, num_global=1), None), Windows((4, 4), 2, None, padding)):
         with pytest.raises(UserError, match="takes no windows and no padding; choose other positions"):
             attend(0, block, torch.randn(1, 16, D), None)
+
+
+@pytest.mark.parametrize("grid", [(6, 6), (5, 7), (2, 3)])
+def test_shifted_windows_are_attention_under_their_mask(grid):
+    module = Attention(D, H, D // H).eval()
+    x = torch.randn(2, grid[0] * grid[1], D)
+    window = WindowConfig(size=3, num_global=0, shifted=True)
+    assert [window.shift(layer) for layer in range(4)] == [0, 2, 0, 2]
+    pattern = Windowed(grid, (3, 3), None, window.shift(1))
+    torch.testing.assert_close(pattern(module, x, None), module(x, None, pattern.mask(x)), atol=1e-6, rtol=1e-5)
+    moved = to_windows(x[:, None], grid, (3, 3), 2)
+    torch.testing.assert_close(from_windows(moved, grid, (3, 3), 2, 2)[:, 0], x)
+
+
+def test_relative_positions_of_a_window_go_with_windows_of_that_size():
+    from vitrail.nn.relative_bias import RelativeBias
+
+    block = Block(D, H, D, BlockConfig(), relative=RelativeBias((2, 2), H, False, "bicubic"))
+    x = torch.randn(1, 16, D)
+    found = Windows((4, 4), 2, WindowConfig(size=2, num_global=0), None)(0, block, x, None)
+    alone = Windows((2, 2), 2, WindowConfig(size=2, num_global=0), None)(0, block, x[:, [0, 1, 4, 5]], None)
+    torch.testing.assert_close(found[:, [0, 1, 4, 5]], alone)

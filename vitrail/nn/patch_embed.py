@@ -22,6 +22,8 @@ class PatchEmbedConfig:
         stride: pixels from one patch to the next; smaller than the patch they overlap. Default: the patch size.
         pad: zero-pad images at the bottom and right that the patches do not cover exactly.
         drop: leave out their last rows and columns instead, as a convolution does.
+        centre: zero-pad images at all sides by (patch − stride) / 2, so that overlapping patches lie around the pixels
+            of their strides, as a convolution that keeps the size.
         norm: LayerNorm on the flattened patches and on the tokens (Kumar et al. 2023, Dual PatchNorm).
     """
 
@@ -29,13 +31,14 @@ class PatchEmbedConfig:
     stride: Size | None = None
     pad: bool = False
     drop: bool = False
+    centre: bool = False
     bias: bool = True
     norm: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> PatchEmbedConfig:
-        if self.pad and self.drop:
-            raise ValueError("pad and drop exclude each other; choose what becomes of an image's last pixels")
+        if self.pad + self.drop + self.centre > 1:
+            raise ValueError("pad, drop and centre exclude each other; choose what becomes of an image's last pixels")
         return self
 
 
@@ -50,6 +53,12 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.config = config
         self.patch_size, self.stride = patch_size, config.stride or patch_size
+        if config.centre and any((p - s) % 2 or p < s for p, s in zip(patch_size, self.stride, strict=True)):
+            raise UserError(
+                f"embed.centre needs patches that are longer than their stride by an even number of pixels, not "
+                f"{patch_size[0]}×{patch_size[1]} every {self.stride[0]}×{self.stride[1]}; choose embed.stride=1 and "
+                "an odd patch_size"
+            )
         self.projection = nn.Conv2d(channels, dim, patch_size, self.stride, bias=config.bias)
         self.norm_in = nn.LayerNorm(channels * patch_size[0] * patch_size[1]) if config.norm else nn.Identity()
         self.norm_out = nn.LayerNorm(dim) if config.norm else nn.Identity()
@@ -60,7 +69,9 @@ class PatchEmbed(nn.Module):
         Raises:
             UserError: the patches do not cover the image and padding is off.
         """
-        return grid_size(self._covered(image_size), self.patch_size, self.stride)
+        size = self._covered(image_size)
+        down, across = self._border
+        return grid_size((size[0] + 2 * down, size[1] + 2 * across), self.patch_size, self.stride)
 
     def forward(self, images: Tensor) -> Tensor:
         """B C H W → B N D."""
@@ -69,9 +80,19 @@ class PatchEmbed(nn.Module):
         elif self.config.drop:
             height, width = self._covered((images.shape[-2], images.shape[-1]))
             images = images[..., :height, :width]
+        elif self.config.centre:
+            down, across = self._border
+            images = F.pad(images, (across, across, down, down))
         patches = patchify(images, self.patch_size, self.stride)
         tokens = F.linear(self.norm_in(patches), self.projection.weight.flatten(1), self.projection.bias)
         return self.norm_out(tokens)
+
+    @property
+    def _border(self) -> Pair:
+        """Pixels that are added at either side, down and across."""
+        if not self.config.centre:
+            return 0, 0
+        return (self.patch_size[0] - self.stride[0]) // 2, (self.patch_size[1] - self.stride[1]) // 2
 
     def _covered(self, image_size: Pair) -> Pair:
         """The size after padding or dropping."""

@@ -20,6 +20,7 @@ from vitrail.nn.attention import Attention, AttentionPattern, Masked
 from vitrail.nn.block import Block
 from vitrail.ops.attention import attention
 from vitrail.ops.grid import Pair
+from vitrail.ops.relative import offsets
 from vitrail.ops.windows import from_windows as from_windows
 from vitrail.ops.windows import to_windows as to_windows
 
@@ -30,11 +31,13 @@ class WindowConfig:
 
     Args:
         size: side of a window in patches.
-        num_global: blocks that attend to all tokens, spread evenly; the last one is among them.
+        num_global: blocks that attend to all tokens, spread evenly; the last one is among them. 0: none does.
+        shifted: the windows of every second block are moved by half a window (Liu et al. 2021, Swin, section 3.2).
     """
 
     size: Annotated[int, Field(gt=0, le=1024)] = 14
-    num_global: Annotated[int, Field(gt=0, le=256)] = 4
+    num_global: Annotated[int, Field(ge=0, le=256)] = 4
+    shifted: bool = False
 
     def is_global(self, layer: int, depth: int) -> bool:
         """Does block ``layer`` of ``depth`` attend to all tokens?"""
@@ -43,6 +46,10 @@ class WindowConfig:
     def side(self, grid: Pair) -> Pair:
         """(rows, columns) of a window in patches."""
         return self.size, self.size
+
+    def shift(self, layer: int) -> int:
+        """By how many patches the windows of block ``layer`` begin before the grid, down and to the right."""
+        return self.size - self.size // 2 if self.shifted and layer % 2 else 0
 
 
 @config
@@ -65,6 +72,10 @@ class SplitConfig:
     def side(self, grid: Pair) -> Pair:
         """(rows, columns) of a window in patches; the last ones have fewer where parts are not equal."""
         return -(-grid[0] // self.parts), -(-grid[1] // self.parts)
+
+    def shift(self, layer: int) -> int:
+        """None: windows begin where the grid does."""
+        return 0
 
 
 Windowing: TypeAlias = WindowConfig | SplitConfig
@@ -90,19 +101,26 @@ class Windows:
         """B T D → B T D.
 
         Raises:
-            UserError: a model with relative positions, whose bias is over the entire grid and takes the place of masks.
+            UserError: a model with relative positions, whose bias is over the entire grid and takes the place of masks;
+                but for windows without padding where it is over a grid of one window.
         """
         pattern: AttentionPattern
-        if self.window is not None and not self.window.is_global(layer, self.depth):
-            pattern = Windowed(self.grid, self.window.side(self.grid), self.padding)
+        windowed = self.window is not None and not self.window.is_global(layer, self.depth)
+        if self.window is not None and windowed:
+            pattern = Windowed(self.grid, self.window.side(self.grid), self.padding, self.window.shift(layer))
         elif self.padding is not None:
             pattern = Masked(visible(self.padding, x.shape[1])[:, None, None])
         else:
             return full(layer, block, x, positions)
-        if block.attention.needs_grid:
+        if block.attention.needs_grid and not (windowed and self._of_windows(block.attention)):
             raise UserError("a model with relative positions takes no windows and no padding; choose other positions")
         y: Tensor = block(x, positions, pattern)
         return y
+
+    def _of_windows(self, module: Attention) -> bool:
+        """Whether relative positions are those of patches in one window."""
+        table, window = module.relative, self.window
+        return bool(self.padding is None and table and window and table.grid == window.side(self.grid))
 
 
 @dataclass(frozen=True)
@@ -112,36 +130,52 @@ class Windowed:
     Windows that the grid does not fill have fewer patches. A patch in a window of padding alone attends to that.
 
     Attributes:
+        shift: by how many patches the first window begins before the grid, down and to the right.
         padding: bool (B, h·w), true where a patch is not the image's; None: no padding.
     """
 
     grid: Pair
     size: Pair
     padding: Tensor | None
+    shift: int = 0
 
     def __call__(self, module: Attention, x: Tensor, positions: Positions) -> Tensor:
         """B T D → B T D."""
         q, k, v = module.project(x, positions)
-        grid, size, num_patches = self.grid, self.size, self.grid[0] * self.grid[1]
+        grid, size, shift, num_patches = self.grid, self.size, self.shift, self.grid[0] * self.grid[1]
         num_prefix = x.shape[1] - num_patches
-        whole = x.new_zeros(len(x), num_patches, dtype=torch.bool) if self.padding is None else self.padding
-        of_prefix = attention(q[:, :, :num_prefix], k, v, mask=_bias(visible(whole, x.shape[1]), q))
-
-        outside = to_windows(whole[:, None, :, None], grid, size, fill=True)[:, 0, :, 0]
-        windows = len(outside) // len(x)
-        own = [to_windows(part[:, :, num_prefix:], grid, size) for part in (q, k, v)]
-        shared = [part[:, :, :num_prefix].repeat_interleave(windows, dim=0) for part in (k, v)]
-        keys, values = (torch.cat((prefix, part), dim=2) for prefix, part in zip(shared, own[1:], strict=True))
-        of_patches = attention(own[0], keys, values, mask=_bias(visible(outside, keys.shape[2]), q))
-        mixed = torch.cat((of_prefix, from_windows(of_patches, grid, size)), dim=2)
+        whole = x.new_zeros(x.shape[0], num_patches, dtype=torch.bool) if self.padding is None else self.padding
+        bias = self._relative(module)
+        outside = to_windows(whole[:, None, :, None], grid, size, shift, fill=True)[:, 0, :, 0]
+        own = [to_windows(part[:, :, num_prefix:], grid, size, shift) for part in (q, k, v)]
+        keys, values = own[1:]
+        if num_prefix:
+            windows = outside.shape[0] // x.shape[0]
+            shared = [part[:, :, :num_prefix].repeat_interleave(windows, dim=0) for part in (k, v)]
+            keys, values = (torch.cat((prefix, part), dim=2) for prefix, part in zip(shared, own[1:], strict=True))
+        seen = _bias(visible(outside, keys.shape[2]), q)
+        of_patches = attention(own[0], keys, values, mask=seen if bias is None else seen + bias.to(seen))
+        mixed = from_windows(of_patches, grid, size, shift, x.shape[0])
+        if num_prefix:
+            of_prefix = attention(q[:, :, :num_prefix], k, v, mask=_bias(visible(whole, x.shape[1]), q))
+            mixed = torch.cat((of_prefix, mixed), dim=2)
         return module.join(mixed)
+
+    def _relative(self, module: Attention) -> Tensor | None:
+        """The bias of patches by their offsets in a window (Liu et al. 2021, Swin, equation 4), 1 H r·c r·c; the
+        table is that of a grid of one window. None: there is none."""
+        if module.relative is None:
+            return None
+        assert not module.relative.class_token, "a window holds patches alone"
+        bias: Tensor = module.relative(offsets(self.size, False, module.relative.table.device))
+        return bias
 
     def mask(self, x: Tensor) -> Tensor:
         """bool (B or 1, 1, T, T)."""
         num_prefix = x.shape[1] - self.grid[0] * self.grid[1]
         sides = zip(self.grid, self.size, strict=True)
-        row, column = (torch.arange(length, device=x.device) // side for length, side in sides)
-        window = (row[:, None] * (self.grid[1] + 1) + column).flatten()
+        row, column = ((torch.arange(length, device=x.device) + self.shift) // side for length, side in sides)
+        window = (row[:, None] * (self.grid[1] + self.size[1]) + column).flatten()
         near = F.pad(window[:, None] == window, (num_prefix, 0, num_prefix, 0), value=True)[None]
         if self.padding is None:
             return near[:, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,15 +16,23 @@ NUM_CLASS_ENTRIES = 3  # class token → patch, patch → class token, class tok
 
 @dataclass(frozen=True)
 class Offsets:
-    """The entry of the table for each pair of tokens.
+    """The entry of the table for each pair of tokens, made when it is asked for: of a large grid in windows it is not.
 
     Attributes:
         grid: (h, w), for which a table has :func:`num_entries`.
-        index: (T, T) int64, rows are queries.
+        class_token: whether a class token comes first.
+        device: of :attr:`index`.
     """
 
     grid: Pair
-    index: Tensor
+    class_token: bool = False
+    device: torch.device | None = None
+
+    @cached_property
+    def index(self) -> Tensor:
+        """(T, T) int64, rows are queries. Entries are ordered by row offset, then column offset, query minus key, from
+        the lowest (BEiT's order)."""
+        return _index(self.grid, self.class_token, self.device)
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,11 @@ def square_of(entries: int, class_token: bool) -> int:
 
 
 def offsets(grid: Pair, class_token: bool, device: torch.device | None = None) -> Offsets:
-    """Entries are ordered by row offset, then column offset, query minus key, from the lowest (BEiT's order)."""
+    """Those of a grid of tokens."""
+    return Offsets(grid, class_token, device)
+
+
+def _index(grid: Pair, class_token: bool, device: torch.device | None) -> Tensor:
     height, width = grid
     y, x = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
     rows, columns = (along.reshape(-1, 1) - along.reshape(1, -1) for along in (y, x))
@@ -58,4 +71,4 @@ def offsets(grid: Pair, class_token: bool, device: torch.device | None = None) -
         )
         top, below = torch.cat((to_itself, to_patches), dim=1), torch.cat((from_patches, index), dim=1)
         index = torch.cat((top, below))
-    return Offsets(grid, index)
+    return index
