@@ -32,6 +32,7 @@ from vitrail.data.media.image_like import ImageLike as ImageLike
 from vitrail.data.media.image_like import Sample as Sample
 from vitrail.data.media.image_like import name_of as name_of
 from vitrail.data.media.image_like import open_image, windows_of
+from vitrail.data.media.originals import Original, open_original
 from vitrail.data.media.samples import viewable
 from vitrail.data.media.windows import WindowedTiff
 from vitrail.data.transforms.geometry import ImageGeometry, identities
@@ -202,6 +203,8 @@ class Predictor(Generic[P]):
             UserError: the model was pretrained without labels.
         """
         task: Predicting[Any] = require_predicting(self.task)
+        if self.preprocess.config.resize == "none":
+            return [self._by_tiles(picture, len(pixels)) for picture in pixels]
         images = self.preprocess.finish(pixels).to(self.device)
         if geometries is None:
             return task.decode(self.engine(images), identities(images))
@@ -325,14 +328,20 @@ class Predictor(Generic[P]):
     def _embed_framed(self, pixels: Tensor, geometries: Sequence[ImageGeometry]) -> list[Vector]:
         return self.embed_pixels(pixels)
 
-    def _read_for_tiles(self, image: ImageLike) -> Picture | WindowedTiff:
-        """As :meth:`read`; a TIFF that is too large to be decoded at once is read window by window."""
+    def _read_for_tiles(self, image: ImageLike) -> Picture | WindowedTiff | Original:
+        """As :meth:`read`; a TIFF that is too large to be decoded at once is read window by window, and what becomes a
+        picture again with all that is to be kept of it."""
+        if require_predicting(self.task).keeps_form:
+            return open_original(image, self.preprocess.config.channels, self.preprocess.config.reading)
         windows = windows_of(image, self.preprocess.config.channels, self.preprocess.config.reading)
         return self.read(image) if windows is None else windows
 
     @torch.inference_mode()
-    def _by_tiles(self, picture: Picture | WindowedTiff, batch_size: int) -> P:
+    def _by_tiles(self, picture: Picture | WindowedTiff | Original, batch_size: int) -> P:
         task: Tileable[Any] = require_tileable(self.task)
+        if isinstance(picture, Original):
+            tiled = TiledPicture.of(picture.pixels, self.preprocess, batch_size).to(self.device)
+            return task.decode_tiles(tiled.outputs(self.engine), tiled.grid).in_form(picture.form)
         tiled = TiledPicture.of(picture, self.preprocess, batch_size).to(self.device)
         try:
             return task.decode_tiles(tiled.outputs(self.engine), tiled.grid)

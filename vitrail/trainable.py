@@ -142,6 +142,11 @@ class Embedder(EncoderModule):
         """What :meth:`forward` and :meth:`embed` return, in one pass."""
 
     @property
+    def graph_step(self) -> int:
+        """Of how many patches the sides of images are a multiple where an exported graph takes any size."""
+        return 1
+
+    @property
     def unordered(self) -> bool:
         """Whether the rows of the raw outputs, axis 1, are a set, whose order means nothing."""
         return False

@@ -48,7 +48,7 @@ def test_a_training_on_tiles_says_what_it_does_and_its_weights_predict_so(
         "prediction by all tiles, which overlap by 25%, merged"
     ) in said
     meta = native.read_meta(Path("runs/tiles/weights/last.safetensors"))["preprocess"]
-    assert (meta["size"], meta["tiles"]) == ([24, 24], {"size": [24, 24], "overlap": 0.25})
+    assert (meta["size"], meta["tiles"]) == ([24, 24], {"size": [24, 24], "overlap": 0.25, "align": 1, "blend": True})
     if task == "detection":
         assert "truth next to prediction" in Path("runs/tiles/report.html").read_text()
 

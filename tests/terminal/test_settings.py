@@ -47,6 +47,7 @@ VALUES = {
     "freeze": ("backbone",),
     "tile": "64x96",
     "overlap": 0.3,
+    "scale": "3",
     "balance": "weights",
     "exclude": "left-out.csv",
     "group_column": "patient",

@@ -49,8 +49,8 @@ class TrainOptions(TrainingOptions):
         str | None,
         Parameter(
             help="classification, multilabel, regression, detection, detection_deformable, detection_tokens, "
-            "instances, segmentation or panoptic; default: that of --init if it learns from such labels, else by the "
-            "labels."
+            "instances, segmentation, panoptic or super_resolution; default: that of --init if it learns from such "
+            "labels, else by the labels."
         ),
         Sets("task"),
     ] = None
@@ -111,6 +111,14 @@ class TrainOptions(TrainingOptions):
         float | None,
         Parameter(help="Share of a tile that its neighbours show too, in validation and prediction; default: 0.2."),
         Sets("data.preprocess.tiles.overlap"),
+    ] = None
+    scale: Annotated[
+        Literal["1", "2", "3", "4"] | None,
+        Parameter(
+            help="How many times larger pictures become (super_resolution); 1: they are only cleaned. Default: 2, or "
+            "that of the recipe."
+        ),
+        Sets("data.preprocess.degrade.scale", resolve=lambda scale: {"data.preprocess.degrade.scale": int(scale)}),
     ] = None
     balance: Annotated[
         Literal["weights", "sampler"] | None,
@@ -192,7 +200,7 @@ class TrainOptions(TrainingOptions):
             mirror=not any(f"{path}.".startswith("data.augment.") for path in given),
         )
         choices = module.Task.defaults(facts)
-        if few := too_few(facts):
+        if (few := too_few(facts)) and not train.target_kind.made_of_images:  # of which each pixel teaches
             command = f"vitrail train {shlex.quote(data)} --init WEIGHTS"
             kinds = "a file, a run, hf://owner/name, or a name that vitrail models --pretrained lists"
             warn(f"{few}; trained weights learn more from them and sooner: {command} ({kinds})")
@@ -286,6 +294,7 @@ def train(data: str | None = None, /, *, options: TrainOptions = TrainOptions())
       vitrail train flowers/ --init runs/photos --quality best
       vitrail train photos/ --distill runs/large --model Ti/16 --distill-token
       vitrail train scans.csv --group-column patient --folds 5 --monitor auroc --balance weights
+      vitrail train photos/ --task super_resolution --scale 2
       vitrail train --resume runs/photos --epochs 80
 
     Args:

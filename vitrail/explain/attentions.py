@@ -6,6 +6,7 @@ queries join them there are T' = Q + T, the queries first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -20,6 +21,9 @@ from vitrail.ops.patches import padded_cells
 from vitrail.trainable import Embedder, EncoderModule, image_encoder
 from vitrail.vit import ViT
 
+MOST = 1 << 13
+"""Patches of an image: more would take gigabytes for each head."""
+
 
 @torch.no_grad()
 def attentions(
@@ -33,9 +37,11 @@ def attentions(
         padding: of a spatial task, bool (B, H, W), true where a pixel is not the image's.
 
     Raises:
-        UserError: see :func:`encoder_of_all_tokens`.
+        UserError: see :func:`encoder_of_all_tokens`, or too many patches for a matrix of them.
     """
     vit = encoder_of_all_tokens(task)
+    if (count := math.prod(vit.grid(images))) > MOST:
+        raise UserError(f"maps of attention between {count:,} patches are too large, {MOST:,} at most; cut a part out")
     wanted = list(range(vit.depth) if layers is None else layers)
     with recorded({layer: vit.blocks[layer] for layer in wanted}) as found:
         if isinstance(task, Embedder):

@@ -9,6 +9,8 @@ from vitrail.registry import submodules
 if TYPE_CHECKING:
     from PIL import Image
 
+    from vitrail.data.media.originals import PictureForm
+
 
 class Prediction(Protocol):
     """What a task predicts for one image."""
@@ -58,6 +60,17 @@ class SpatialPrediction(Prediction, Protocol):
     def label_map(self) -> Image.Image | None:
         """The values of all pixels as a picture of palette indices (classes) or grey levels (numbers), where 0 is shown
         as clear; None where the pixels have none, as of boxes."""
+
+
+@runtime_checkable
+class PicturePrediction(SpatialPrediction, Protocol):
+    """A prediction that is a picture."""
+
+    def in_form(self, form: PictureForm) -> PicturePrediction:
+        """The same, stored as the picture that it was made of."""
+
+    def png_bytes(self) -> bytes:
+        """The picture as a PNG file."""
 
 
 if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed

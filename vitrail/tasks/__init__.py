@@ -37,7 +37,14 @@ BALANCED = "balanced"
 
 
 class Predicting(Embedder, Generic[P]):
-    """Images in, one prediction ``P`` per image out."""
+    """Images in, one prediction ``P`` per image out.
+
+    Attributes:
+        keeps_form: predictions are pictures (:class:`vitrail.predictions.PicturePrediction`), with the bits, the
+            transparency and the colour profile of those that they are made of.
+    """
+
+    keeps_form: ClassVar[bool] = False
 
     @abstractmethod
     def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[P]:

@@ -22,7 +22,7 @@ GROUPS = {
     """,
     "Model": "init model task pool image-size patch-size merge exact allow-pickle names draft-names",
     "Training": """
-        recipe config resume epochs batch-size lr augment freeze lora patience monitor quality seed distill
+        recipe config resume scale epochs batch-size lr augment freeze lora patience monitor quality seed distill
         distill-kind distill-token trials search steps dry-run set
     """,
     "Method": """

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from vitrail.errors import UserError
-from vitrail.files import replacing, write_json, write_text
-from vitrail.predictions import Prediction, SpatialPrediction
+from vitrail.files import replacing, write_json, write_new, write_text
+from vitrail.predictions import PicturePrediction, Prediction, SpatialPrediction
 from vitrail.terminal.pictures import save_new, stem_of
 
 if TYPE_CHECKING:
@@ -110,8 +110,10 @@ def _csv(out: Path, classes: Sequence[str]) -> Iterator[Write]:
 
 @contextmanager
 def _folder(out: Path, classes: Sequence[str]) -> Iterator[Write]:
-    """Boxes as ``labels/<picture>.txt`` beside ``data.yaml``, maps as ``<picture>.png`` beside ``classes.json``."""
+    """Boxes as ``labels/<picture>.txt`` beside ``data.yaml``, maps as ``<picture>.png`` beside ``classes.json``, and
+    pictures as ``<picture>.png`` alone."""
     taken: set[str] = set()
+    pictures: set[str] = set()
     with replacing(out) as folder:
         (folder / "labels").mkdir(parents=True)
 
@@ -120,7 +122,10 @@ def _folder(out: Path, classes: Sequence[str]) -> Iterator[Write]:
             while stem in taken:
                 stem += "-2"
             taken.add(stem)
-            if isinstance(found, MapPrediction):
+            if isinstance(found, PicturePrediction):
+                write_new(folder / f"{stem}.png", found.png_bytes())
+                pictures.add(stem)
+            elif isinstance(found, MapPrediction):
                 save_new(found.to_png(), folder / f"{stem}.png")
             elif isinstance(found, YoloPrediction):
                 (folder / "labels" / f"{stem}.txt").write_text(found.to_yolo(), encoding="utf-8")
@@ -130,11 +135,12 @@ def _folder(out: Path, classes: Sequence[str]) -> Iterator[Write]:
         yield write
         if any((folder / "labels").iterdir()):
             write_text(folder / "data.yaml", f"names: {json.dumps(list(classes))}\n")
-        else:
-            (folder / "labels").rmdir()
+            return
+        (folder / "labels").rmdir()
+        if not pictures:
             write_json(folder / "classes.json", list(classes))
 
 
 def _unfit(found: Prediction, out: Path) -> UserError:
-    hint = "a folder" if isinstance(found, MapPrediction) else "--json or --csv"
+    hint = "a folder" if isinstance(found, MapPrediction | PicturePrediction) else "--json or --csv"
     return UserError(f"{out.name!r} cannot hold these predictions; choose {hint}")

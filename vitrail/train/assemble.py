@@ -206,7 +206,7 @@ def _require_input_fits(run: Run, task: Trainable) -> None:
     """
     preprocess, scenes = run.preprocess, run.data.scenes
     require_tiles(preprocess, task)
-    if preprocess.tiles is not None:
+    if preprocess.tiles is not None and targets.load(task.takes[0]).training(preprocess) is None:
         note(run.data.tiles.in_words(preprocess.tiles))
     if preprocess.channels != task.inputs.channels:
         raise UserError(

@@ -31,7 +31,7 @@ def lines(run: Run, model: Trainable, data: Data, num_steps: int, world: World, 
         f"plan: {_learning(run, model)}",
         f"plan: {_length(run, data, num_steps)}",
         f"plan: {_optimizer(run)}",
-        f"plan: {_augmentation(run, model)}",
+        f"plan: {_augmentation(run, model, data)}",
         f"plan: {run.precision} on {world.device}{f' × {world.size}' if world.size > 1 else ''}, "
         f"{_estimate(run, model, data, num_steps, world, cost)}",
         f"plan: results in {folder}",
@@ -76,9 +76,11 @@ def _optimizer(run: Run) -> str:
     return ", ".join(parts)
 
 
-def _augmentation(run: Run, model: Trainable) -> str:
+def _augmentation(run: Run, model: Trainable, data: Data) -> str:
     if run.data.views:
         return f"augmentation: {sum(view.count for view in run.data.views)} views of each image"
+    if (own := data.target_kind.training(run.preprocess)) is not None:
+        return str(own)
     chosen, presets = (run.data.scenes, SCENE_PRESETS) if model.spatial() else (run.data.augment, PRESETS)
     name = next((name for name, preset in presets.items() if preset == chosen), "of its own")
     plain = to_dict(AugmentConfig() if isinstance(chosen, AugmentConfig) else type(chosen)())
