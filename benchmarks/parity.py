@@ -267,6 +267,7 @@ def cases() -> list[Case]:
 
 
 OTHERS = {
+    "swinir": "the authors' names; tests/checkpoints/dialects/test_swinir.py compares with spandrel",
     "google": "big_vision's arrays; tests/checkpoints/dialects/test_google.py compares with timm, which reads them",
     "dinov2": "Meta's names; tests/checkpoints/dialects/test_dinov2.py compares with timm, which converts them",
     "dinov3": "Meta's names; tests/checkpoints/dialects/test_dinov3.py compares with timm, which converts them",
