@@ -30,9 +30,15 @@ from vitrail.vit import ViTConfig
 pytestmark = pytest.mark.usefixtures("exported_once", "own_cache")
 MODEL = ViTConfig(image_size=(16, 24), patch_size=8, dim=16, depth=1, heads=2, mlp_dim=32)
 DECODER = {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}
+SIDES = {**DECODER, "depth": 2, "separate_heads": True, "distribution": {"intervals": 8}}
 OPTIONS = {
     "detection": {"decoder": DECODER, "threshold": 0.005},
-    "instances": {"decoder": DECODER, "threshold": 0.005, "masks": {"stride": 4, "dim": 8}},
+    "instances": {
+        "decoder": SIDES,
+        "threshold": 0.005,
+        "masks": {"stride": 4, "dim": 8},
+        "learned_content": True,
+    },
     "segmentation": {"decoder": "multilevel", "hidden": 8},
     "panoptic": {"num_queries": 6, "num_blocks": 1, "num_upscale": 1, "threshold": 0.005, "overlap_threshold": 0.3},
 }
