@@ -144,7 +144,13 @@ class EvaluatedModel:
 
     def _first(self, rows: np.ndarray, count: int, *, right: bool) -> list[int]:
         judged = (int(row) for row in rows if self.family.caption(self.evaluation, int(row)).right == right)
-        return list(islice(judged, count))
+        return list(islice(filter(self._can_be_drawn, judged), count))
+
+    def _can_be_drawn(self, row: int) -> bool:
+        """Whether the image is decoded as a whole, which one that is read by tiles is not."""
+        config = self.predictor.preprocess.config
+        index = int(self.evaluation.index[row])
+        return config.tiles is None or self.source.windows(index, config.channels, config.reading) is None
 
     def _predictions(self) -> str:
         text = io.StringIO()
