@@ -19,6 +19,7 @@ import pytest
 import torch
 from wild_files import opened, picture, png
 
+from vitrail.cli import main
 from vitrail.data.loading.loader import Loader, LoaderConfig
 from vitrail.data.media import limits
 from vitrail.data.media.decode import BadImage, decode
@@ -209,3 +210,14 @@ def test_the_refusal_names_tiles(tmp_path: Path) -> None:
     assert read_size(path) == (70, 90)
     with pytest.raises(BadImage, match="read it by tiles with --tile"):
         decode(path.read_bytes())
+
+
+def test_a_training_by_tiles_ends_with_its_report(tmp_path: Path, monkeypatch) -> None:
+    """Its pictures are those that are decoded as a whole: here none."""
+    of_boxes(tmp_path / "d")
+    monkeypatch.chdir(tmp_path)
+    tiny = ["model.depth=1", "model.dim=16", "model.heads=2", "model.mlp_dim=16", "data.loader.workers=0"]
+    settings = [part for each in (*tiny, "model.image_size=32") for part in ("--set", each)]
+    command = ["train", "d/a.json", "--task", "detection", "--tile", "32", "--epochs", "1", "--batch-size", "2"]
+    assert main([*command, "--model", "Ti/16", "--device", "cpu", "--precision", "fp32", "--name", "r", *settings]) == 0
+    assert (tmp_path / "runs" / "r" / "report.html").is_file()

@@ -31,7 +31,7 @@ HEIGHT = 200  # pixels of a strip
 def strips(evaluated: EvaluatedModel) -> list[Tile]:
     """Some images next to their heat maps, one strip per image: first correct ones, then the worst mistakes."""
     rows = evaluated.examples(NUM_RIGHT) + evaluated.mistakes(NUM_WRONG)
-    return [strip(evaluated, row) for row in rows or evaluated.worst_first[-NUM_RIGHT:].tolist()]
+    return [strip(evaluated, row) for row in rows or evaluated.drawable[-NUM_RIGHT:].tolist()]
 
 
 def strip(evaluated: EvaluatedModel, row: int) -> Tile:
@@ -47,7 +47,7 @@ def strip(evaluated: EvaluatedModel, row: int) -> Tile:
 def pairs(evaluated: EvaluatedModel) -> list[Tile]:
     """Two images on top of each other, each with the colours of its patches and what is like one patch of the upper
     one: the patch that its Grad-CAM, or else its rollout, is highest at. Where there are classes both are of one."""
-    rows = evaluated.examples(MANY) or evaluated.worst_first[:MANY].tolist()
+    rows = evaluated.examples(MANY) or evaluated.drawable[:MANY].tolist()
     titles = [evaluated.family.caption(evaluated.evaluation, row).title for row in rows]
     alike = [(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i < j and titles[i] == titles[j]]
     tiles: list[Tile] = []
@@ -111,7 +111,7 @@ def methods(evaluated: EvaluatedModel) -> tuple[str, ...]:
 
 def anatomy(evaluated: EvaluatedModel) -> dict[str, Figure]:
     """Patch filters, position similarities, and attention distances of the heads on some images."""
-    predictor, index = evaluated.predictor, evaluated.evaluation.index
+    predictor, index = evaluated.predictor, evaluated.evaluation.index[evaluated.drawable]
     some = index[np.random.default_rng(0).permutation(len(index))[:NUM_FOR_DISTANCE]].tolist()
     inputs = [predictor.inputs(evaluated.source.read(each)) for each in some]
     batches = zip(*(torch.cat(part).split(BATCH) for part in zip(*inputs, strict=True)), strict=True)

@@ -67,6 +67,11 @@ class EvaluatedModel:
         """Rows by descending loss."""
         return np.argsort(-np.asarray(self.columns["loss"]), kind="stable")
 
+    @cached_property
+    def drawable(self) -> np.ndarray:
+        """Those of images that are decoded as a whole, which an image too large for that, read by tiles, is not."""
+        return np.array([row for row in self.worst_first.tolist() if self._can_be_drawn(row)], np.int64)
+
     def mistakes(self, count: int = NUM_TILES) -> list[int]:
         """The rows of the wrong images with the highest loss."""
         return self._first(self.worst_first, count, right=False)

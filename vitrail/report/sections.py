@@ -174,6 +174,8 @@ def _learning(evaluated: EvaluatedModel) -> Section:
 
 
 def _attention(evaluated: EvaluatedModel) -> Section:
+    if not len(evaluated.drawable):
+        return Section("Attention", [])
     rollout = say(
         "Next to each image, how much each patch reached the output through all layers (attention rollout, "
         "Abnar & Zuidema 2020)."
