@@ -34,7 +34,7 @@ class Graph:
     """
 
     def __init__(self, task: Embedder, opened: Opened) -> None:
-        self._encoder, self._run = image_encoder(task), opened.run
+        self._encoder, self._run, self._step = image_encoder(task), opened.run, task.graph_step
         self.outputs = output_names(opened.meta)
         self.size = _size(opened.meta)
         self.fixed = str(opened.meta.get("fixed", ""))
@@ -66,6 +66,11 @@ class Graph:
             raise UserError(
                 f"the exported model takes images of {_times(self.size)} pixels only, not {_times(size)}, because "
                 f"{self.fixed}; export it again with --image-size"
+            )
+        if self.size is None and any(side % self._step for side in self._encoder.embed.grid(size)):
+            raise UserError(
+                f"an exported model takes whole windows of {self._step} patches, not {_times(size)} pixels; continue "
+                "the image by its mirror image"
             )
         if 1 in self._encoder.embed.grid(size) and self.size is None:
             raise UserError(

@@ -82,8 +82,8 @@ def trace(task: Embedder, preprocess: PreprocessConfig) -> Program:
     dims: dict[int, Any] = {0: Dim("batch", min=1, max=2**20)}
     if not fixed:
         _position_any_grid(twin)
-        dims |= {axis: _covered(vit, axis - 2, name) for axis, name in ((2, "rows"), (3, "columns"))}
-        size = _another(vit, size)
+        dims |= {axis: _covered(vit, axis - 2, name, task.graph_step) for axis, name in ((2, "rows"), (3, "columns"))}
+        size = _another(vit, size, task.graph_step)
     images = torch.randn(EXAMPLE_BATCH, vit.config.channels, *size)
     try:
         with torch.no_grad():
@@ -114,9 +114,13 @@ def _stride(vit: ViT) -> Pair:
     return vit.embed.stride if isinstance(vit.embed, PatchEmbed) else vit.embed.patch_size
 
 
-def _covered(vit: ViT, axis: int, name: str) -> Any:
-    """The sizes along one axis that patches cover: stride · n + (patch − stride)."""
+def _covered(vit: ViT, axis: int, name: str, step: int) -> Any:
+    """The sizes along one axis that patches cover: stride · n + (patch − stride), n a multiple of ``step``."""
     stride, patch = _stride(vit)[axis], vit.embed.patch_size[axis]
+    if isinstance(vit.embed, PatchEmbed) and vit.embed.config.centre:
+        patch = stride  # what a patch has beyond its stride is added at the border
+    if step > 1:
+        return stride * step * Dim(name, min=2, max=2**14 // step)
     return (
         stride * Dim(name, min=2, max=2**14) + (patch - stride)
         if patch > stride
@@ -124,11 +128,11 @@ def _covered(vit: ViT, axis: int, name: str) -> Any:
     )
 
 
-def _another(vit: ViT, size: Pair) -> Pair:
+def _another(vit: ViT, size: Pair, step: int) -> Pair:
     """A size for the example that differs from the native one, so that nothing in the graph depends on it."""
-    (down, right) = _stride(vit)
-    height, width = vit.config.image_size
-    return max(height, size[0]) + down, max(width, size[1]) + 2 * right
+    (down, right) = (step * stride for stride in _stride(vit))
+    height, width = (max(own, side) // step * step for own, side in zip(vit.config.image_size, size, strict=True))
+    return height + down, width + 2 * right
 
 
 def _project_apart(task: Embedder) -> None:

@@ -28,6 +28,7 @@ from vitrail.conversion import convert
 from vitrail.engines.comparing import differences, tolerance
 from vitrail.engines.graph import Graph, writing
 from vitrail.errors import UserError, did_you_mean
+from vitrail.nn.patch_embed import PatchEmbed
 from vitrail.ops.grid import Pair
 from vitrail.predictor import ImageLike, Predictor, load
 from vitrail.results import Column, ResultTable, Tabular, size_text
@@ -198,7 +199,8 @@ def _inputs(model: Predictor, graph: Graph, images: Sequence[ImageLike]) -> Iter
 
 def sizes(model: Predictor, graph: Graph) -> list[Pair]:
     """The native (height, width) and, where the graph takes it, a larger one."""
-    (down, right) = image_encoder(model.task).embed.patch_size
+    embed, step = image_encoder(model.task).embed, model.task.graph_step
+    (down, right) = (step * side for side in (embed.stride if isinstance(embed, PatchEmbed) else embed.patch_size))
     height, width = model.preprocess.config.size
     return [(height, width)] if graph.size else [(height, width), (height + down, width + 2 * right)]
 

@@ -24,7 +24,7 @@ from vitrail.serve.worker import JobBatch, ServedModel, Worker, WorkerLost
 T = TypeVar("T")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
-Key: TypeAlias = tuple[str, Job[Any]]
+Key: TypeAlias = tuple[str, Job[Any], tuple[int, ...]]
 """Model and job, which all images of a batch share."""
 
 WRITERS = 2  # threads that make answers of results
@@ -115,11 +115,11 @@ class Service:
         Raises:
             WorkerLost, UserError, RuntimeError: as the worker.
         """
-        results = await asyncio.gather(*(self.batcher((model, job), image) for image in images))
+        results = await asyncio.gather(*(self.batcher((model, job, image[0].shape), image) for image in images))
         return cast("list[R]", results)
 
     async def _compute(self, key: Key, images: list[Fitted]) -> list[object]:
-        model, job = key
+        model, job, _ = key
         started = time.perf_counter()
         pixels, geometries = zip(*images, strict=True)
         results = await self.worker(JobBatch(model, job, np.stack(pixels), geometries))

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from vitrail.errors import did_you_mean
 from vitrail.explain import compare, comparing, method_names, method_options, named_output
-from vitrail.predictions import Prediction, SpatialPrediction
+from vitrail.predictions import PicturePrediction, Prediction, SpatialPrediction
 from vitrail.serve.jobs.embed import Embed
 from vitrail.serve.jobs.explain import Explain
 from vitrail.serve.jobs.patches import Patches
@@ -187,8 +187,10 @@ async def decoded(images: Sequence[bytes], service: Service, served: ServedModel
 
 
 def prediction_json(prediction: Prediction, top: int) -> dict[str, Any]:
-    """A prediction as JSON types; of classes and masks a map too, PNG in base64."""
+    """A prediction as JSON types; of classes and masks a map too, of pictures ``restored``, PNG in base64."""
     values = prediction.to_dict(top)
+    if isinstance(prediction, PicturePrediction):
+        return values | {"restored": base64.b64encode(prediction.png_bytes()).decode()}
     map_ = prediction.label_map() if isinstance(prediction, SpatialPrediction) else None
     if map_ is None:
         return values

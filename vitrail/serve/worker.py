@@ -105,7 +105,7 @@ def describe(name: str, predictor: Predictor) -> ServedModel:
     config, vit = predictor.preprocess.config, image_encoder(predictor.task)
     if config.resize == "pad" and predictor.task.spatial():
         raise UserError(f"{name} would read padding as part of the image; train with resize=square to serve")
-    if config.tiles is not None:
+    if config.tiles is not None and config.resize != "none":
         raise UserError(
             f"{name} predicts pictures tile by tile, which a server does not; serve what "
             "vitrail.load(…).tiled(None).save(…) writes, which is shown them as a whole"
