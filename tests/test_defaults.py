@@ -54,7 +54,7 @@ def test_the_defaults_of_every_task_are_settings_that_build_it(
     choices = module.Task.defaults(facts(num_images, pretrained=pretrained, quality=quality))
     run = override(Run(data=DataConfig(source=SourceConfig(spec="x"))), {each.path: each.value for each in choices})
     assert all(each.reason for each in choices)
-    assert run.data.loader.batch_size <= num_images
+    assert run.data.loader.batch_size <= num_images * run.data.loader.passes
     with torch.device("meta"):
         built = module.Task(
             module.Task.configure(run.model, ["a", "b"], np.zeros((2, 2), np.float32), run.task_options)

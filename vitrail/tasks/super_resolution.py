@@ -240,8 +240,6 @@ class Task(Base[Prediction]):
         facts = dataclasses.replace(facts, num_images=passes * facts.num_images)
         how_long = defaults.length(facts, 16, NUM_STEPS, fewest=4, parts=1)
         steps = how_long.epochs * how_long.an_epoch
-        reach = Config(model=model).reach
-        assert reach is not None
         own = {**LIGHT, "channels": model.channels}
         chosen = [] if facts.pretrained else [Choice("model", own, "light: 0.2 million parameters")]
         return [
@@ -251,7 +249,7 @@ class Task(Base[Prediction]):
             Choice("evaluate_every", max(1, how_long.epochs // defaults.EVALUATIONS), "epochs"),
             Choice("data.preprocess.mean", [0], "values from 0 to 1"),
             Choice("data.preprocess.std", [1], "values from 0 to 1"),
-            Choice("data.preprocess.tiles", to_dict(exact_tiles(Config(model=model))), "as far as the model sees"),
+            Choice("data.preprocess.tiles", to_dict(exact_tiles(Config(model=model))), "overlapping as far as it sees"),
             Choice("data.preprocess.resize", "none", "pictures keep their size"),
             Choice("data.preprocess.degrade.scale", 2, "twice as large"),
             Choice("optimizer.lr", 1e-3, "from scratch"),
@@ -402,10 +400,12 @@ def light(channels: int = 3) -> ViTConfig:
 
 def exact_tiles(task: Config, size: int = TILE) -> TileConfig:
     """Tiles whose results are those of the entire picture, where attention is in windows: placed as the windows are,
-    and overlapping as far as the model sees."""
-    if (reach := task.reach) is None:
+    and overlapping as far as the model sees. Of a model that sees further than half a tile they are blended instead."""
+    reach = task.reach
+    if reach is None or task.window is None:
         return TileConfig(size=(size, size))
-    assert task.window is not None
     align = task.window.size * stride_of(task.model)
     margin = -(-reach // align) * align
+    if 2 * margin >= size:
+        return TileConfig(size=(size, size))
     return TileConfig(size=(size, size), overlap=2 * margin / size, align=align, blend=False)
