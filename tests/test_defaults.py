@@ -22,7 +22,7 @@ from vitrail.defaults import (
     fine_tuning,
     image_size,
     length,
-    other_qualities,
+    quality_in_words,
     spatial,
     too_few,
     whole_images,
@@ -120,9 +120,10 @@ def test_mirror_images_are_alike_where_no_augmentation_says_otherwise() -> None:
 
 def test_other_qualities_are_told_by_their_work() -> None:
     """13 epochs and the features of the head; against those and an epoch without gradients, or three times 13."""
-    told = other_qualities(facts(270), whole_images)
-    assert told == f"fast {(2 / 3) / (13 + 1 / 3):.0%} of the time, best 3 times as long"
-    assert other_qualities(facts(270, quality="best"), spatial) == "fast 13% of the time, good 50% of the time"
+    told = quality_in_words(facts(270), whole_images)
+    assert told == f"good (fast {(2 / 3) / (13 + 1 / 3):.0%} of the time, best 3 times as long)"
+    assert quality_in_words(facts(270, quality="best"), spatial) == "best (fast 13% of the time, good 50% of the time)"
+    assert quality_in_words(facts(270, epochs=3), spatial) == "good"
 
 
 def test_few_images_from_scratch_are_named() -> None:

@@ -109,16 +109,17 @@ def work(facts: Facts, choices: Iterable[Choice]) -> float:
     return facts.num_images * members * (epochs * (FORWARD if frozen else 1) + FORWARD * fitted)
 
 
-def other_qualities(facts: Facts, choose: Callable[[Facts], list[Choice]]) -> str:
-    """How long the other qualities take, as ``fast 5% of the time, best 3 times as long``."""
+def quality_in_words(facts: Facts, choose: Callable[[Facts], list[Choice]]) -> str:
+    """The quality, and how long those take that take another time, as ``good (fast 5% of the time, best 3 times as
+    long)``."""
     own = work(facts, choose(facts))
     others = {each: work(facts, choose(replace(facts, quality=each))) / own for each in get_args(Quality)}
     said = [
         f"{each} {share:.2g} times as long" if share > 1 else f"{each} {share:.0%} of the time"
         for each, share in others.items()
-        if each != facts.quality
+        if share != 1
     ]
-    return ", ".join(said)
+    return f"{facts.quality} ({', '.join(said)})" if said else facts.quality
 
 
 class Length(NamedTuple):

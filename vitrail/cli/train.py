@@ -173,7 +173,7 @@ class TrainOptions(TrainingOptions):
         from vitrail.console import note, warn
         from vitrail.data import DataConfig, SourceConfig, augmentation
         from vitrail.data.transforms.scene_config import SCENE_PRESETS
-        from vitrail.defaults import Choice, Facts, effective, other_qualities, too_few
+        from vitrail.defaults import Choice, Facts, effective, quality_in_words, too_few
         from vitrail.pretrain import Pretraining
         from vitrail.train.run import Run
         from vitrail.trainable import image_encoder
@@ -220,7 +220,7 @@ class TrainOptions(TrainingOptions):
         if "lora" in given:  # adapters are no whole weights, which averages are of
             choices = [choice for choice in choices if choice.path != "members"]
         chosen = effective(choices, given)
-        note(f"quality: {facts.quality} (--quality {other_qualities(facts, module.Task.defaults)})")
+        note(f"--quality: {quality_in_words(facts, module.Task.defaults)}")
         for choice in chosen:
             note(f"{choice}")
         settings = {choice.path: choice.value for choice in chosen}

@@ -174,7 +174,8 @@ def _learning(evaluated: EvaluatedModel) -> Section:
 
 
 def _attention(evaluated: EvaluatedModel) -> Section:
-    if not len(evaluated.drawable):
+    in_own_size = evaluated.predictor.preprocess.config.resize == "none"  # of too many patches for maps between them
+    if in_own_size or not len(evaluated.drawable):
         return Section("Attention", [])
     rollout = say(
         "Next to each image, how much each patch reached the output through all layers (attention rollout, "
