@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vitrail.metrics import Headline, Rows
 from vitrail.metrics import Metrics as Base
-from vitrail.metrics import Rows
 from vitrail.ops.picture_quality import cropped, is_grey, luma, psnr, ssim
 
 BASELINE = "bicubic_"
@@ -46,6 +46,16 @@ class Metrics(Base):
     """
 
     scalars = (*MEASURES, *(BASELINE + name for name in MEASURES))
+    headlines: ClassVar[dict[str, Headline]] = {
+        "psnr_y": Headline("PSNR of the luma (dB)", "{:.2f}"),
+        "bicubic_psnr_y": Headline("the same of bicubic enlargement (dB)", "{:.2f}"),
+        "ssim_y": Headline("SSIM of the luma", "{:.4f}"),
+        "bicubic_ssim_y": Headline("the same of bicubic enlargement", "{:.4f}"),
+        "psnr": Headline("PSNR of the colours (dB)", "{:.2f}"),
+        "bicubic_psnr": Headline("colours of bicubic enlargement (dB)", "{:.2f}"),
+        "ssim": Headline("SSIM of the colours", "{:.4f}"),
+        "bicubic_ssim": Headline("SSIM of the colours, bicubic", "{:.4f}"),
+    }
 
     def __init__(self, names: Sequence[str], border: int = 0) -> None:
         super().__init__(names)

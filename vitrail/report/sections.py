@@ -59,7 +59,7 @@ def data(run: RunReader, samples: list[Tile]) -> Section:
         rows = [
             (say("source"), known["source"]["spec"]),
             *((say("{split} images", split=say(split)), f"{count:,}") for split, count in known["counts"].items()),
-            (say(run.outputs), _names(known["classes"])),
+            *([(say(run.outputs), _names(known["classes"]))] if known["classes"] else []),
             (say("SHA-256 of the index"), known["sha256"]),
             (say("unreadable images left out"), len(known["bad_files"])),
         ]
@@ -103,7 +103,7 @@ def subtitle(run: RunReader) -> str:
     if run.pretrained:
         kind = say("Pretraining by {task} on {data}", task=task, data=data)
     else:
-        kind = say("{task} on {data}", task=say(task.capitalize()), data=data)
+        kind = say("{task} on {data}", task=say(task.capitalize().replace("_", " ")), data=data)
     text = "ViT {dim} wide, {depth} deep, {patch} patches of {size} images"
     return f"{kind} · {say(text, dim=model['dim'], depth=model['depth'], patch=patch, size=size)}"
 

@@ -7,22 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from vitrail.report.families import Caption, Columns, Family, Figures, Headline
+from vitrail.metrics.restoration import Metrics
+from vitrail.report.families import Caption, Columns, Family, Figures
 from vitrail.report.language import say
 
 if TYPE_CHECKING:
     from vitrail.evaluation import Evaluation
 
-HEADLINES = {
-    "psnr_y": Headline("PSNR of the luma (dB)", "{:.2f}"),
-    "bicubic_psnr_y": Headline("the same of bicubic enlargement (dB)", "{:.2f}"),
-    "ssim_y": Headline("SSIM of the luma", "{:.4f}"),
-    "bicubic_ssim_y": Headline("the same of bicubic enlargement", "{:.4f}"),
-    "psnr": Headline("PSNR of the colours (dB)", "{:.2f}"),
-    "bicubic_psnr": Headline("colours of bicubic enlargement (dB)", "{:.2f}"),
-    "ssim": Headline("SSIM of the colours", "{:.4f}"),
-    "bicubic_ssim": Headline("SSIM of the colours, bicubic", "{:.4f}"),
-}
 CROP = 96  # pixels of a part that is shown
 HEIGHT = 240  # pixels of a strip
 
@@ -60,8 +51,9 @@ def figures(evaluation: Evaluation) -> Figures:
 
     pictures = evaluation.details["pictures"]
     ours, theirs = (np.array([[each[name]] for each in pictures]) for name in ("psnr_y", "bicubic_psnr_y"))
-    names = (say("PSNR of the luma (dB), bicubic and restored"),)
-    return {"Pictures": {"gain": numbers.predicted_against_true(ours, theirs, names)}}
+    axes = say("bicubic"), say("restored")
+    figure = numbers.predicted_against_true(ours, theirs, (say("PSNR of the luma (dB)"),), axes)
+    return {"Pictures": {"gain": figure}}
 
 
 def hardest(error: np.ndarray) -> tuple[slice, slice]:
@@ -73,4 +65,4 @@ def hardest(error: np.ndarray) -> tuple[slice, slice]:
     return slice(top, top + side), slice(left, left + side)
 
 
-FAMILY = Family(HEADLINES, columns, caption, figures, drawn)
+FAMILY = Family(Metrics.headlines, columns, caption, figures, drawn)

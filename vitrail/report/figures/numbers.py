@@ -18,8 +18,16 @@ FEW_POINTS = 2000  # above it points are drawn as pixels and fainter
 
 
 @style.styled
-def predicted_against_true(values: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Figure:
-    """A scatter plot per target column (N, K), with the diagonal on which predictions are correct."""
+def predicted_against_true(
+    values: np.ndarray, targets: np.ndarray, names: Sequence[str], axis_names: tuple[str, str] | None = None
+) -> Figure:
+    """A scatter plot per target column (N, K), with the diagonal on which predictions are correct.
+
+    Args:
+        axis_names: of targets and values, where they are something else than true and predicted.
+    """
+    across, up = axis_names or (say("true"), say("predicted"))
+    note = say("predicted against true") if axis_names is None else say("a point for each image")
     names = names[:MAX_TARGETS]
     figure, grid = style.stacked([4.6] * len(names))
     many = len(values) > FEW_POINTS
@@ -29,8 +37,8 @@ def predicted_against_true(values: np.ndarray, targets: np.ndarray, names: Seque
         limits = (low - pad, high + pad)
         axes.plot(limits, limits, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.scatter(target, value, s=6 if many else 14, alpha=0.25 if many else 0.6, linewidth=0, rasterized=many)
-        axes.set(xlim=limits, ylim=limits, xlabel=say("true"), ylabel=say("predicted"), aspect="equal")
-        style.title(axes, style.short(name, 40), say("predicted against true"))
+        axes.set(xlim=limits, ylim=limits, xlabel=across, ylabel=up, aspect="equal")
+        style.title(axes, style.short(name, 40), note)
     return figure
 
 
