@@ -62,11 +62,11 @@ class DeformableAttention(Initialised):
             value = self.value(each.flatten(2).transpose(1, 2))
             if padding is not None:
                 value = value.masked_fill(padding.flatten(1).unsqueeze(-1), 0)
-            value = value.transpose(1, 2).reshape(-1, value.shape[-1] // self.heads, height, width)
+            value = value.transpose(1, 2).unflatten(1, (self.heads, -1)).flatten(0, 1).unflatten(2, (height, width))
             at = (2 * places[:, :, number] - 1).flatten(0, 1)
             sampled = F.grid_sample(value.float(), at, mode="bilinear", padding_mode="zeros", align_corners=False)
             found.append((sampled * weights[:, :, number].flatten(0, 1).unsqueeze(1)).sum(dim=-1))  # B·H d Q
-        mixed = torch.stack(found).sum(dim=0).unflatten(0, (-1, self.heads)).flatten(1, 2).transpose(1, 2)
+        mixed = torch.stack(found).sum(dim=0).unflatten(0, (queries.shape[0], self.heads)).flatten(1, 2).transpose(1, 2)
         return self.out(mixed.to(queries.dtype))
 
     def places(self, queries: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:

@@ -88,7 +88,7 @@ class DeformableLayer(Layer):
             boxes, maps, hidden: as of :class:`DeformableAttention`.
         """
         q, v = apart(x + places, groups), apart(x, groups)
-        among = self.among(q, q, v, None).unflatten(0, (-1, groups)).flatten(1, 2)
+        among = self.among(q, q, v, None).unflatten(0, (x.shape[0], groups)).flatten(1, 2)
         x = self.norm1(x + self.dropout(among))
         x = self.norm2(x + self.dropout(self.image(x + places, boxes, maps, hidden)))
         return self.norm3(x + self.dropout(self.mlp(x)))

@@ -5,6 +5,7 @@ Shapes: B images, T tokens = P prefix tokens + h·w patches, D width, H heads of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
@@ -22,6 +23,7 @@ from vitrail.ops.attention import attention
 from vitrail.ops.grid import Pair
 from vitrail.ops.relative import offsets
 from vitrail.ops.windows import from_windows as from_windows
+from vitrail.ops.windows import num_windows
 from vitrail.ops.windows import to_windows as to_windows
 
 
@@ -71,7 +73,8 @@ class SplitConfig:
 
     def side(self, grid: Pair) -> Pair:
         """(rows, columns) of a window in patches; the last ones have fewer where parts are not equal."""
-        return -(-grid[0] // self.parts), -(-grid[1] // self.parts)
+        rows, columns = ((length + self.parts - 1) // self.parts for length in grid)  # ONNX rounds quotients to zero
+        return rows, columns
 
     def shift(self, layer: int) -> int:
         """None: windows begin where the grid does."""
@@ -150,7 +153,7 @@ class Windowed:
         own = [to_windows(part[:, :, num_prefix:], grid, size, shift) for part in (q, k, v)]
         keys, values = own[1:]
         if num_prefix:
-            windows = outside.shape[0] // x.shape[0]
+            windows = math.prod(num_windows(grid, size, shift))
             shared = [part[:, :, :num_prefix].repeat_interleave(windows, dim=0) for part in (k, v)]
             keys, values = (torch.cat((prefix, part), dim=2) for prefix, part in zip(shared, own[1:], strict=True))
         seen = _bias(visible(outside, keys.shape[2]), q)

@@ -14,7 +14,7 @@ def to_windows(x: Tensor, grid: Pair, size: Pair, shift: int = 0, *, fill: bool 
     Args:
         shift: by how many tokens the first window begins before the grid, down and to the right.
     """
-    rows, columns = _counts(grid, size, shift)
+    rows, columns = num_windows(grid, size, shift)
     below, right = rows * size[0] - grid[0] - shift, columns * size[1] - grid[1] - shift
     x = F.pad(x.unflatten(2, grid), (0, 0, shift, right, shift, below), value=fill)
     x = x.unflatten(2, (rows, size[0])).unflatten(4, (columns, size[1]))  # B H rows r columns c d
@@ -27,12 +27,12 @@ def from_windows(x: Tensor, grid: Pair, size: Pair, shift: int = 0, batch: int =
     Args:
         batch: the number of images, which a graph that is traced cannot always conclude.
     """
-    rows, columns = _counts(grid, size, shift)
+    rows, columns = num_windows(grid, size, shift)
     x = x.unflatten(0, (batch, rows, columns)).unflatten(4, size).permute(0, 3, 1, 4, 2, 5, 6)
     return x.flatten(4, 5).flatten(2, 3)[:, :, shift : shift + grid[0], shift : shift + grid[1]].flatten(2, 3)
 
 
-def _counts(grid: Pair, size: Pair, shift: int) -> Pair:
+def num_windows(grid: Pair, size: Pair, shift: int) -> Pair:
     """(rows, columns) of windows."""
     rows, columns = ((length + shift + side - 1) // side for length, side in zip(grid, size, strict=True))
     return rows, columns
