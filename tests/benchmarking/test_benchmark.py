@@ -44,10 +44,10 @@ def inline(monkeypatch):
     broken: set[str] = set()
 
     class Inline(Process):
-        def __init__(self, candidate, model, *, allow_pickle):
+        def __init__(self, candidate, model, opening):
             self.worker, self.engine = Worker(), candidate.way.engine
             self.answer = None
-            super().__init__(candidate, model, allow_pickle=allow_pickle)
+            super().__init__(candidate, model, opening)
 
         def _start(self):
             return None

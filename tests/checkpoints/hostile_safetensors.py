@@ -151,5 +151,5 @@ HOSTILE: dict[str, tuple[Spoil, str]] = {
     "a bit flipped in the header": (_flipped_header, ""),
     "a name that climbs": (_traversal_name, "pwned|lacks"),
     "two libraries at once": (_two_libraries, "several libraries"),
-    "a pickle called safetensors": (_pickle_renamed, "header claims|not JSON|cut short"),
+    "a pickle called safetensors": (_pickle_renamed, "is a file of torch.save, whatever its name says"),
 }

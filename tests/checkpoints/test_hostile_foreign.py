@@ -161,7 +161,7 @@ def test_pickles_open_only_when_that_was_said(folder: Path) -> None:
 def test_what_is_harmless_opens(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evil = "evil.Evil--code"
     names = {"0": "a\x1b[2Jb\nc", "1": "\u202eb", "2": "c"}
-    config(auto_map={"AutoModel": evil}, num_hidden_layers=10**9, id2label=names, trust_remote_code=True)(folder)
+    config(auto_map={"AutoModel": evil}, id2label=names, trust_remote_code=True)(folder)
     (folder / "evil.py").write_text(f"open({CANARY!r}, 'w')")
     assert vitrail.load(folder, device="cpu").classes == tuple(names.values())
     assert main(["predict", str(folder), "picture.png", "--device", "cpu"]) == 0

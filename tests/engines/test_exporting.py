@@ -165,7 +165,7 @@ def test_merged_tokens_are_part_of_the_file(weights, photo, tmp_path, capsys):
 
 @pytest.mark.parametrize("option", [{"image_size": 32}, {"patch_size": 4}, {"allow_pickle": True}])
 def test_what_is_asked_of_a_loaded_model_too_late_is_refused(weights, tmp_path, option):
-    with pytest.raises(UserError, match=r"loaded already; give its sizes and allow_pickle to vitrail\.load"):
+    with pytest.raises(UserError, match=r"loaded already; give its sizes, names and allow_pickle to vitrail\.load"):
         vitrail.export(vitrail.load(weights, device="cpu"), tmp_path / "model.onnx", to="onnx", **option)
     assert not (tmp_path / "model.onnx").exists()
 

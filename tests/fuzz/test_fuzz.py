@@ -57,13 +57,24 @@ def _raise(folder: Path) -> None:
         raise KeyError("a")
 
 
+class _Lines(UserError):
+    """One that is several lines, whatever its text is made."""
+
+    def __str__(self) -> str:
+        return "a\nb"
+
+
+def _raise_lines() -> None:
+    raise _Lines("a")
+
+
 FAULTS = {
     "KeyError": _raise,
     "took .* MB": lambda folder: _fill(400_000_000),
     "took .* s": lambda folder: _spend(0.3),
     "wrote canary": lambda folder: (folder.parent / "canary").write_text("x"),
     "died": lambda folder: os.kill(os.getpid(), signal.SIGKILL),
-    "several lines": lambda folder: (_ for _ in ()).throw(UserError("a\nb")),
+    "several lines": lambda folder: _raise_lines(),
 }
 
 

@@ -88,7 +88,7 @@ LEARNING = [
     for variant in OPTIONS.get(name, {"": {}})
 ]
 SEPARATE = [each for each in LEARNING if not kind_of(each[0]).whole_batch]
-SPATIAL = [each for each in LEARNING if kind_of(each[0]).spatial()]
+SPATIAL = [each for each in LEARNING if kind_of(each[0]).spatial() and each[0] != "super_resolution"]  # parts have none
 
 
 def cases(learning: list[tuple[str, str]]) -> pytest.MarkDecorator:
@@ -162,6 +162,7 @@ TARGETS: dict[str, Any] = {
     "masks": objects,
     "semantic": classes_of_pixels,
     "panoptic": segments,
+    "image": lambda: torch.randint(256, (8, 3, 16, 16), dtype=torch.uint8),
     "none": lambda: None,
 }
 

@@ -108,9 +108,12 @@ def test_no_mask_is_learned_of_a_box() -> None:
     encoded = task._encode(torch.rand(1, 3, 16, 24), None)
     pairs = Pairs(*torch.tensor([[0, 0], [0, 1], [0, 1]]))
     first = Pairs(*torch.tensor([[0], [0], [0]]))
-    one = task._further_losses(x, pairs, encoded, ObjectsBatch.of([partly]), torch.tensor(2.0))
-    same = task._further_losses(x, first, encoded, ObjectsBatch.of([known]), torch.tensor(2.0))
-    both = task._further_losses(x, pairs, encoded, ObjectsBatch.of([known]), torch.tensor(2.0))
+
+    def losses(objects: Objects, own: Pairs) -> dict[str, torch.Tensor]:
+        beside = task._further(encoded, {"targets": ObjectsBatch.of([objects])})
+        return beside.losses([x], [own], torch.tensor(2.0))
+
+    one, same, both = losses(partly, pairs), losses(known, first), losses(known, pairs)
     assert torch.equal(one["mask"], same["mask"])
     assert both["mask"] > one["mask"]
 

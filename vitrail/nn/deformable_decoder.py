@@ -147,7 +147,8 @@ class GroupProposals(nn.Module):
             hidden: bool B N, true where a cell proposes nothing.
         """
         x = self.norm(self.project(cells))
-        logits = without_class(self.score(x), hidden, self.score.out_features)
+        scores = self.score(x)
+        logits = without_class(scores, hidden, scores.shape[-1])
         best = logits.amax(dim=-1).float().topk(min(num_queries, logits.shape[1]), dim=1).indices.unsqueeze(-1)
         chosen, start = x.gather(1, best.expand(-1, -1, x.shape[-1])), around.gather(1, best.expand(-1, -1, 4))
         return Best(self.score(chosen), moved(start, self.box(chosen)))

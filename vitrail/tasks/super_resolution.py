@@ -271,11 +271,11 @@ class Task(Base[Prediction]):
         """B C H W → the mean of the tokens, B D."""
         return self._features(images)[0].mean(dim=(2, 3))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """B C H W → B C s·H s·W."""
-        return self.forward_with_embedding(images)[0]
+    def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
+        """B C H W → B C s·H s·W. A border is restored like the rest, and cut off afterwards."""
+        return self.forward_with_embedding(images, padding)[0]
 
-    def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_embedding(self, images: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What :meth:`forward` and :meth:`embed` give, in one pass."""
         features, shallow = self._features(images)
         skip = self._mean(images) if self.config.skip == "mean" else enlarged(images, self.config.scale)

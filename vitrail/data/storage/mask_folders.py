@@ -127,7 +127,7 @@ def _together(folder: Path) -> MaskFolders | None:
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    return sorted(Path(entry.path) for entry in _entries(path) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
