@@ -134,7 +134,7 @@ def test_an_image_alone_and_among_others(
 def test_in_every_engine_from_a_server_and_by_the_pages_code(
     name: str, pictures: list[Image.Image], plain: Any, tmp_path: Path, pytestconfig: Any
 ) -> None:
-    """Pictures are restored by tiles in their own size, in engines too: tests/restoration/test_verbs.py."""
+    """Pictures are restored by tiles in their own size, in engines too: tests/restoration/test_restoring_verbs.py."""
     predictor = build(name, pytestconfig.getoption("--draw"))
     expected = [vars(predictor.predict(each)) for each in pictures]
     task = predictor.task
