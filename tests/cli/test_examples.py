@@ -99,7 +99,8 @@ def shortened(tokens):
             place = kept.index(option)
             del kept[place : place + 2]
     kept += [] if {"--name", "--out"} & set(kept) else ["--out", "begun"]
-    return [*kept, "--epochs", "2", "--set", "data.loader.workers=0", "--batch-size", "8"]
+    once = ["--set", "data.loader.passes=1"] if "super_resolution" in tokens else []
+    return [*kept, "--epochs", "2", "--set", "data.loader.workers=0", "--batch-size", "8", *once]
 
 
 @pytest.mark.parametrize("tokens", QUICK_EXAMPLES, ids=" ".join)
