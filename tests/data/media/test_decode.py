@@ -245,3 +245,10 @@ def test_a_jpeg_comes_smaller_where_that_suffices_and_fits(size, smallest, expec
     Image.new("RGB", size, (10, 200, 30)).save(data, "JPEG")
     assert decode(data.getvalue(), smallest=smallest).size == expected
     assert decode(data.getvalue()).size == size
+
+
+@pytest.mark.parametrize("start", [100, 2**40, 2**63, 2**64 - 1])
+def test_a_directory_beyond_the_file(start: int) -> None:
+    data = b"II+\0" + struct.pack("<HHQ", 8, 0, start) + bytes(64)
+    with pytest.raises(BadImage, match="is cut short: the TIFF has no directory"):
+        decode(data)

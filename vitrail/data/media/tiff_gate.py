@@ -35,6 +35,8 @@ def gate(data: bytes | mmap.mmap, page: int = 0) -> None:
 
 def _check(data: bytes | mmap.mmap, start: int, order: str, big: bool) -> int:
     """Where the directory's entries end."""
+    if start >= len(data):  # in a BigTIFF also beyond what an index may be
+        raise Broken("is cut short: the TIFF has no directory")
     (number,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
     limits.check_segments(number, "tags")
     first, entry = start + (8 if big else 2), order + ("HHQQ" if big else "HHII")
