@@ -177,11 +177,11 @@ def fine_tuning(facts: Facts) -> list[Choice]:
         Choice("ema", {"decay": round(decay, 4)}, f"averaged over about {1 / (1 - decay):.0f} of {num_steps:,} steps"),
         Choice("data.augment", "light", "crops of 35 to 100 %, half of them mirrored"),
         Choice("release", "last", "an average at the end of its schedule; few held-out images choose by chance"),
-        *(several_views_of_several(facts) if facts.quality == "best" else ()),
+        *(averaging(facts) if facts.quality == "best" else ()),
     ]
 
 
-def several_views_of_several(facts: Facts) -> list[Choice]:
+def averaging(facts: Facts) -> list[Choice]:
     """What averages cost and give: of trainings their time (Wortsman et al. 2022), of views that of prediction."""
     choices = [Choice("members", MEMBERS, "quality best: trainings with other seeds, whose weights are averaged")]
     if facts.mirror:
