@@ -317,11 +317,12 @@ def test_the_number_of_workers_changes_nothing(bands: Path, tmp_path: Path) -> N
 def test_a_dead_loader_process_is_an_error_at_once(
     bands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed = []
+    earlier, killed = multiprocessing.active_children(), []
 
     def kill_worker(self: Task, step: int, num_steps: int) -> None:
         if step == 4:
-            os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+            (worker,) = set(multiprocessing.active_children()).difference(earlier)
+            os.kill(worker.pid or 0, signal.SIGKILL)
             killed.append(time.monotonic())
 
     monkeypatch.setattr(Task, "after_step", kill_worker)

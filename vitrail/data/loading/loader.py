@@ -149,6 +149,9 @@ class Loader:
                     raise batch
                 self._count_bad(batch)
                 yield batch
+        except UserError:
+            self.close()  # whoever keeps the error keeps this frame, and with it the workers
+            raise
         except (RuntimeError, ConnectionError, EOFError) as error:  # the latter: it died handing a batch over
             if (explained := worker_failure(error)) is None:
                 raise
@@ -272,6 +275,7 @@ def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_SECONDS))
 
 
