@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import cache
 
 import pytest
 
@@ -13,6 +14,11 @@ from vitrail.terminal.option_groups import MOST_USED, NUM_MOST_USED, OTHERS, gro
 VERBS = [(verb.name,) for verb in cli.verbs() if verb.name != "data"]
 VERBS += [("data", name) for name in ("check", "stats", "export", "convert", "inspect")]
 ENDS = {"|", ">"}  # of a command, as tokens of a shell
+
+
+@cache
+def app(*verb):
+    return cli.build(verb)
 
 
 def page(capsys, *verb):
@@ -49,12 +55,12 @@ def test_a_page_follows_the_terminal_of_its_call(capsys, monkeypatch):
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_options_are_in_named_groups_and_none_is_lost(capsys, verb):
     text = page(capsys, *verb)
-    app = cli.build(verb)
+    called = app(*verb[:1])
     for name in verb:
-        app = app[name]
+        called = called[name]
     names = [
         argument.names[0]
-        for argument in app.assemble_argument_collection()
+        for argument in called.assemble_argument_collection()
         if argument.show and argument.names[0].startswith("--")
     ]
     at_line_starts = [line.split()[0].rstrip(",") for line in text.splitlines() if line.startswith("  --")]
@@ -81,7 +87,7 @@ def test_every_verb_has_examples_that_are_understood(verb):
     assert any(tokens[: len(verb)] == list(verb) for tokens in found)
     for tokens in found:
         tokens = ["/dev/stdin" if token == "-" else token for token in tokens]
-        cli.build(tokens).parse_args(tokens, exit_on_error=False, print_error=False)
+        app(*tokens[:1]).parse_args(tokens, exit_on_error=False, print_error=False)
 
 
 @pytest.mark.parametrize("width", [40, 60, 200])

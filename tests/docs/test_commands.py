@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
 from blocks import shown
+from cyclopts import App
 
 from vitrail.cli import _stdin_path, build
 
@@ -29,9 +31,14 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
+@cache
+def _app(*verb: str) -> App:
+    return build(verb)
+
+
 def understand(tokens: list[str]) -> None:
     tokens = [_stdin_path(token) for token in tokens]
-    build(tokens).parse_args(tokens, exit_on_error=False, print_error=False)
+    _app(*tokens[:1]).parse_args(tokens, exit_on_error=False, print_error=False)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)

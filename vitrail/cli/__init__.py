@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
@@ -154,6 +155,7 @@ def verbs() -> list[Verb]:
     return [_read(name) for name in registry.names("cli")]
 
 
+@cache
 def _read(name: str) -> Verb:
     tree = _parsed(name)
     function = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name), None)
