@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
+from ranks import on_two_ranks
 from torch import nn
 
 from vitrail.errors import UserError
-from vitrail.evaluation import evaluate, evaluation_mode
+from vitrail.evaluation import Evaluation, evaluate, evaluation_mode
 from vitrail.metrics.classification import Metrics
 from vitrail.trainable import Trainable
 
@@ -122,29 +119,20 @@ def test_an_empty_split_is_an_error():
         run([])
 
 
-def _rank(rank: int, port: int, folder: str, shards: list[list[int]]) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=len(shards)
-    )
-    result = evaluate(Linear(), Batches(shards[rank], 4), progress=False)
-    np.savez(Path(folder) / f"{rank}.npz", outputs=result.outputs, index=result.index, **result.metrics)
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+SHARES = {
+    "padded": [[*range(0, 30, 2), 1], [*range(1, 30, 2)]],
+    "one rank without images": [[*range(30)], []],
+}
 
 
-@pytest.mark.parametrize(
-    "shards",
-    [[[*range(0, 30, 2), 1], list(range(1, 30, 2))], [list(range(30)), []]],
-    ids=["padded", "one rank without images"],
-)
-def test_two_processes_measure_what_one_does(shards, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_rank, (port, str(tmp_path), shards), nprocs=2)
+def _measured(rank: int) -> dict[str, Evaluation]:
+    return {name: evaluate(Linear(), Batches(shares[rank], 4), progress=False) for name, shares in SHARES.items()}
+
+
+def test_two_processes_measure_what_one_does():
     alone = run()
-    for rank in (0, 1):
-        with np.load(tmp_path / f"{rank}.npz") as seen:
-            np.testing.assert_allclose(seen["outputs"], alone.outputs, atol=1e-6)
-            np.testing.assert_array_equal(seen["index"], alone.index)
-            assert {k: float(seen[k]) for k in alone.metrics} == pytest.approx(alone.metrics, abs=1e-6)
+    for of_a_rank in on_two_ranks(_measured):
+        for name, seen in of_a_rank.items():
+            np.testing.assert_allclose(seen.outputs, alone.outputs, atol=1e-6, err_msg=name)
+            np.testing.assert_array_equal(seen.index, alone.index, name)
+            assert seen.metrics == pytest.approx(alone.metrics, abs=1e-6), name
