@@ -216,6 +216,10 @@ def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not [name for name in sys.modules if name.startswith("payload")]
 
 
+OPENED_ALIKE = ("embed", "evaluate", "explain")  # as predict does: tried with one case of each kind
+KINDS = ("header claims a terabyte", "FIFO", "widest that is allowed", "config is a list", "task of another package")
+
+
 @pytest.mark.usefixtures("payload")
 @pytest.mark.timeout(60, func_only=True)  # a hang is a failure
 @pytest.mark.parametrize("case", HOSTILE)
@@ -223,6 +227,8 @@ def test_a_hostile_file_is_one_line(good: Path, case: str, capsys: pytest.Captur
     HOSTILE[case](good)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for verb, command in COMMANDS.items():
+        if verb in OPENED_ALIKE and case not in KINDS:
+            continue
         assert main(command) == 2, verb
         err = capsys.readouterr().err
         errors = [line for line in err.splitlines() if "error:" in line]

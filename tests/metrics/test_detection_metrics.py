@@ -269,7 +269,7 @@ def test_confusion_counts_pairs_misses_and_what_is_not_there():
 
 
 def test_the_threshold_has_the_best_f1():
-    outputs, targets = scenes(30)
+    outputs, targets = scenes(8)
     family = Metrics(NAMES)
     family.update(outputs, targets)
 
