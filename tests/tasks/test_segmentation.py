@@ -90,9 +90,10 @@ def test_windows_reach_every_decoder(decoder):
     torch.testing.assert_close(embedding, windowed.embed(images))
 
 
-@CASES
-def test_a_few_images_are_learned_by_heart(decoder, options):
-    task = Task(Config(model=ViTConfig(**MODEL | options.get("model", {})), classes=NAMES, decoder=decoder))
+@pytest.mark.parametrize("decoder", ["linear", "multilevel", "transunet", "detail"])
+def test_a_few_images_are_learned_by_heart(decoder):
+    model = MODEL | (HYBRID if decoder == "transunet" else {})
+    task = Task(Config(model=ViTConfig(**model), classes=NAMES, decoder=decoder))
     labels = torch.zeros(2, 32, 32, dtype=torch.int64)
     labels[0, :16, 8:24], labels[1, 8:, :16], labels[1, :8, 16:] = 1, 2, 1
     images = F.one_hot(labels, 3).movedim(-1, 1).float() + torch.randn(2, 3, 32, 32) * 0.3
