@@ -8,6 +8,7 @@ import json
 
 import numpy as np
 import pytest
+from decoders import DEFORMABLE, DETR
 
 from vitrail import registry
 from vitrail.cli import main
@@ -17,20 +18,9 @@ from vitrail.vit import ViTConfig
 
 MODEL = ViTConfig(image_size=16, patch_size=8, dim=16, depth=1, heads=2, mlp_dim=32)
 OPTIONS = {
-    "detection": {"decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}, "threshold": 0.005},
+    "detection": {"decoder": DETR, "threshold": 0.005},
     "detection_tokens": {"num_queries": 4, "threshold": 0.005},
-    "detection_deformable": {
-        "decoder": {
-            "dim": 16,
-            "depth": 1,
-            "heads": 2,
-            "reading_heads": 4,
-            "mlp_dim": 16,
-            "num_queries": 4,
-            "groups": 2,
-        },
-        "threshold": 0.005,
-    },
+    "detection_deformable": {"decoder": DEFORMABLE, "threshold": 0.005},
     "segmentation": {},
 }
 

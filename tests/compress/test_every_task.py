@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from decoders import DEFORMABLE, DETR
 
 from vitrail import compress, registry
 from vitrail.compress.curve import cost, measure
@@ -26,7 +27,7 @@ from vitrail.predictor import Predictor
 from vitrail.trainable import Trainable
 
 MODEL = {"image_size": (16, 24), "patch_size": 4, "dim": 32, "depth": 2, "heads": 4, "mlp_dim": 12}
-DECODER = {"decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}}
+DECODER = {"decoder": DETR}
 NAMES = ["circle", "square", "triangle"]
 TASKS = {
     "classification": {"classes": NAMES},
@@ -36,18 +37,7 @@ TASKS = {
     "segmentation": {"classes": NAMES},
     "detection": DECODER | {"classes": NAMES},
     "detection_tokens": {"classes": NAMES, "num_queries": 5, "mid_positions": True},
-    "detection_deformable": {
-        "decoder": {
-            "dim": 16,
-            "depth": 1,
-            "heads": 2,
-            "reading_heads": 4,
-            "mlp_dim": 16,
-            "num_queries": 4,
-            "groups": 2,
-        },
-        "classes": NAMES,
-    },
+    "detection_deformable": {"decoder": DEFORMABLE, "classes": NAMES},
     "instances": DECODER | {"classes": NAMES, "masks": {"stride": 4, "dim": 8}},
     "panoptic": {"classes": NAMES, "things": NAMES[:2], "num_queries": 5, "num_blocks": 1, "num_upscale": 1},
 }

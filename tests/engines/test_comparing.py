@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from decoders import DETR
 from exported_once import SIMPLE
 
 import vitrail
@@ -24,7 +25,7 @@ from vitrail.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("exported_once", "own_cache")
 MODEL = {"image_size": (16, 24), "patch_size": 8, "dim": 16, "depth": 1, "heads": 2, "mlp_dim": 32}
-DECODER = {"decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}}
+DECODER = {"decoder": DETR}
 TASKS = {
     "detection": DECODER | {"classes": ["ant", "bee"]},
     "instances": DECODER | {"classes": ["ant", "bee"], "masks": {"stride": 4, "dim": 8}},

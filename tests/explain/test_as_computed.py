@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from decoders import DETR
 
 from vitrail import compress, registry
 from vitrail.config import from_dict
@@ -29,7 +30,7 @@ MODEL = {
 }
 GRID, NUM_PATCHES = (5, 7), 35
 WINDOW = {"window": {"size": 3, "num_global": 2}}  # layers 1 and 3 are global
-DECODER = {"decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}}
+DECODER = {"decoder": DETR}
 QUERIES = {"num_queries": 3, "num_blocks": 2, "num_upscale": 1}
 CASES = {
     "segmentation in windows": ("segmentation", {}, WINDOW),

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from decoders import DETR
 from exported_once import SIMPLE
 
 from vitrail import registry
@@ -66,7 +67,7 @@ def test_a_model_of_features_is_compared_by_their_direction(tiny_predictor):
 
 
 MODEL = {"image_size": (16, 24), "patch_size": 8, "dim": 16, "depth": 1, "heads": 2, "mlp_dim": 32}
-DECODER = {"decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}, "threshold": 0.4}
+DECODER = {"decoder": DETR, "threshold": 0.4}
 SPATIAL = {
     "features": {},
     "multilabel": {"classes": ["ant", "bee"]},

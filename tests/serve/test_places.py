@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from decoders import DEFORMABLE, DETR
 from PIL import Image
 
 pytest.importorskip("fastapi")
@@ -23,27 +24,16 @@ from vitrail.vit import ViTConfig
 
 MODEL = ViTConfig(image_size=(16, 24), patch_size=8, dim=16, depth=1, heads=2, mlp_dim=32)
 OPTIONS = {
-    "detection": {"decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}, "threshold": 0.005},
+    "detection": {"decoder": DETR, "threshold": 0.005},
     "instances": {
-        "decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4},
+        "decoder": DETR,
         "masks": {"stride": 4, "dim": 8},
         "threshold": 0.005,
     },
     "segmentation": {},
     "panoptic": {"num_queries": 4, "num_blocks": 1, "num_upscale": 1, "threshold": 0.005},
     "detection_tokens": {"num_queries": 4, "threshold": 0.005},
-    "detection_deformable": {
-        "decoder": {
-            "dim": 16,
-            "depth": 1,
-            "heads": 2,
-            "reading_heads": 4,
-            "mlp_dim": 16,
-            "num_queries": 4,
-            "groups": 2,
-        },
-        "threshold": 0.005,
-    },
+    "detection_deformable": {"decoder": DEFORMABLE, "threshold": 0.005},
 }
 
 

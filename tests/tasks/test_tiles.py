@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from decoders import DEFORMABLE, DETR
 from PIL import Image
 
 from vitrail import registry
@@ -20,23 +21,12 @@ from vitrail.predictor import Predictor
 from vitrail.vit import ViTConfig
 
 MODEL = ViTConfig(image_size=32, patch_size=8, dim=16, depth=2, heads=2, mlp_dim=32, positions="sincos_2d")
-DECODER = {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 6}
+DECODER = DETR | {"num_queries": 6}
 OPTIONS = {
     "detection": {"decoder": DECODER, "threshold": 0.2},
     "instances": {"decoder": DECODER, "threshold": 0.2, "masks": {"stride": 4, "dim": 8}},
     "detection_tokens": {"num_queries": 6, "threshold": 0.2},
-    "detection_deformable": {
-        "decoder": {
-            "dim": 16,
-            "depth": 1,
-            "heads": 2,
-            "reading_heads": 4,
-            "mlp_dim": 16,
-            "num_queries": 6,
-            "groups": 2,
-        },
-        "threshold": 0.2,
-    },
+    "detection_deformable": {"decoder": DEFORMABLE | {"num_queries": 6}, "threshold": 0.2},
     "segmentation": {"decoder": "detail", "hidden": 8},
     "panoptic": {
         "num_queries": 6,

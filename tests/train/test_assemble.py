@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from decoders import DEFORMABLE, DETR
 from tiny import tiny_run, write_data
 
 from vitrail import predictor, registry
@@ -66,15 +67,13 @@ def test_equally_many_but_other_classes_get_a_fresh_head(trained: Path, bands: P
     assert build_task(run, open_data(run.data)).head.output.weight.any()
 
 
-DECODER = {"dim": 16, "depth": 2, "heads": 2, "mlp_dim": 16, "num_queries": 4, "separate_heads": True}
+DECODER = DETR | {"depth": 2, "separate_heads": True}
 BY_CLASS: dict[str, dict[str, Any]] = {
     "detection": {"decoder": DECODER},
     "instances": {"decoder": DECODER, "class_loss": "softmax"},
     "panoptic": {"num_queries": 4, "num_blocks": 1, "num_upscale": 1},
     "detection_tokens": {"num_queries": 4},
-    "detection_deformable": {
-        "decoder": {"dim": 16, "depth": 1, "heads": 2, "reading_heads": 4, "mlp_dim": 16, "num_queries": 4, "groups": 2}
-    },
+    "detection_deformable": {"decoder": DEFORMABLE},
 }
 
 
