@@ -79,6 +79,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
+@pytest.mark.usefixtures("forked_python")
 def test_a_dialect_of_another_package_is_written_and_read(tiny_predictor, package: Path, tmp_path: Path) -> None:
     tiny_predictor().save(tmp_path / "own.safetensors")
     assert main(["convert", str(tmp_path / "own.safetensors"), str(tmp_path / "out"), "--to", "birdlib.files"]) == 0
