@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scenes import draw_scenes
 
 from vitrail.cli import main
 from vitrail.data import SourceConfig, open_source
@@ -61,49 +62,53 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(params=sorted(OPTIONS))
-def trained(request, scene_folder: Path, here):
-    task = request.param
-    assert (
-        main(["train", str(scene_folder), "--task", task, "--name", task, *TINY, "--augment", "light", *OPTIONS[task]])
-        == 0
-    )
-    return task
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Path:
+    return draw_scenes(tmp_path_factory.mktemp("data") / "scenes")
 
 
-def test_training_measuring_and_predicting(trained, scene_folder, tmp_path, capsys):
-    run = Path("runs") / trained
+@pytest.fixture(scope="module", params=sorted(OPTIONS))
+def trained(request, scenes, tmp_path_factory):
+    """A task and its run on ``scenes``."""
+    task, run = request.param, tmp_path_factory.mktemp("runs") / request.param
+    call = ["train", str(scenes), "--task", task, "--out", str(run), "--augment", "light"]
+    assert main([*call, *TINY, *OPTIONS[task]]) == 0
+    return task, run
+
+
+def test_training_measuring_and_predicting(trained, scenes, here, capsys):
+    task, run = trained
     config = (run / "config.yaml").read_text()
-    assert f"kind: {KINDS[trained]}" in config
+    assert f"kind: {KINDS[task]}" in config
     page = (run / "report.html").read_text()
     assert "truth next to prediction" in page
-    assert HEADLINES[trained] in page
+    assert HEADLINES[task] in page
 
-    assert main(["evaluate", str(run), str(scene_folder), "--device", "cpu", "--out", "measured"]) == 0
-    assert HEADLINES[trained] in capsys.readouterr().out
+    assert main(["evaluate", str(run), str(scenes), "--device", "cpu", "--out", "measured"]) == 0
+    assert HEADLINES[task] in capsys.readouterr().out
     (table,) = Path("measured").glob("*.csv")
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert len(rows) == 12
     assert {"loss"} < set(rows[0])
 
-    pictures = str(scene_folder / "JPEGImages")
-    out = "found.json" if trained != "segmentation" else "maps"
+    pictures = str(scenes / "JPEGImages")
+    out = "found.json" if task != "segmentation" else "maps"
     assert main(["predict", str(run), pictures, "--device", "cpu", "--out", out, "--annotate", "drawn"]) == 0
     assert len(list(Path("drawn").iterdir())) == 12
     predictor = load(run, device="cpu")
-    if trained == "segmentation":
+    if task == "segmentation":
         assert json.loads(Path("maps/classes.json").read_text()) == list(predictor.classes)
         for name in ("00", "07"):
-            found = predictor.predict(scene_folder / f"JPEGImages/{name}.png")
+            found = predictor.predict(scenes / f"JPEGImages/{name}.png")
             np.testing.assert_array_equal(decode_map(Path(f"maps/{name}.png").read_bytes()), found.map)
         return
-    read = open_source(SourceConfig(spec="found.json", val_fraction=0, kind=KINDS[trained])).train
+    read = open_source(SourceConfig(spec="found.json", val_fraction=0, kind=KINDS[task])).train
     assert read.classes == predictor.classes
     for index in range(len(read)):
         found, again = predictor.predict(read.name(index)), read.targets[index]
         np.testing.assert_allclose(again.boxes_xyxy.numpy(), found.boxes_xyxy, atol=1e-3)
         np.testing.assert_array_equal(again.labels.numpy(), found.labels)
-        if trained == "instances":
+        if task == "instances":
             np.testing.assert_array_equal(again.masks.numpy(), found.masks)
 
 
@@ -115,19 +120,19 @@ def _alike(in_a_batch: str, alone: str) -> bool:
     return float(in_a_batch) == pytest.approx(float(alone), rel=1e-4, abs=1.01 * 10.0 ** -len(digits))
 
 
-def test_boxes_go_to_csv_and_yolo_and_nothing_is_overwritten(trained, scene_folder, capsys):
-    run, pictures = str(Path("runs") / trained), str(scene_folder / "JPEGImages")
+def test_boxes_go_to_csv_and_yolo_and_nothing_is_overwritten(trained, scenes, here, capsys):
+    task, run, pictures = trained[0], str(trained[1]), str(scenes / "JPEGImages")
     predictor = load(run, device="cpu")
     assert main(["predict", run, pictures, "--device", "cpu", "--out", "found.csv"]) == 0
     rows = list(csv.DictReader(Path("found.csv").read_text().splitlines()))
-    first = scene_folder / "JPEGImages/00.png"
+    first = scenes / "JPEGImages/00.png"
     own = [{k: v for k, v in row.items() if k != "path"} for row in rows if row["path"] == str(first)]
     alone = predictor.predict(first).rows()
     assert len(own) == len(alone)
     for ours, other in zip(own, alone, strict=True):
         assert ours.keys() == other.keys()
         assert all(_alike(ours[name], other[name]) for name in ours)
-    if trained == "detection":
+    if task == "detection":
         assert main(["predict", run, pictures, "--device", "cpu", "--out", "texts"]) == 0
         text = Path("texts/labels/00.txt").read_text()
         written, expected = (np.array(each.split(), float) for each in (text, predictor.predict(first).to_yolo()))
@@ -138,7 +143,7 @@ def test_boxes_go_to_csv_and_yolo_and_nothing_is_overwritten(trained, scene_fold
     assert "found.csv is there already" in capsys.readouterr().err
     assert main(["predict", run, pictures, "--device", "cpu", "--out", "found.xml"]) == 2
     assert "names no format" in capsys.readouterr().err
-    if trained == "segmentation":
+    if task == "segmentation":
         assert main(["predict", run, pictures, "--device", "cpu", "--out", "found.json"]) == 2
         assert "cannot hold these predictions; choose a folder" in capsys.readouterr().err
 
