@@ -14,6 +14,9 @@ from hypothesis import settings
 from preloaded import preloaded
 from scenes import draw_scenes
 
+# Entries of this cache cost a small model a fifth of its export, and few are asked for again.
+os.environ.setdefault("TORCH_FAKE_TENSOR_DISPATCH_CACHE", "0")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--draw", type=int, default=0, help="other random inputs for all tests; each number gives its own")
