@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Rows: TypeAlias = Tensor | Sequence[object]
 """What an evaluation collects of outputs or targets: an entry per image."""
-ERRORS = {"loss", "ece", "mae", "rmse"}
+ERRORS = {"loss", "ece", "mae", "rmse", "fd", "kid"}
 """The scalars of which smaller values are better."""
 
 
