@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the two tables below, for type checkers; tests/test_public.
     from vitrail import probe as probe
     from vitrail import recipes as recipes
     from vitrail import report as report
+    from vitrail import sample_fidelity as sample_fidelity
     from vitrail import serve as serve
     from vitrail import tasks as tasks
     from vitrail import train as train
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # the two tables below, for type checkers; tests/test_public.
     from vitrail.lora.peft import merge_adapter as merge_adapter
     from vitrail.predictor import Predictor as Predictor
     from vitrail.predictor import load as load
+    from vitrail.sample_fidelity import fidelity as fidelity
     from vitrail.train.averaging import average as average
     from vitrail.train.cross_validation import cross_validate as cross_validate
     from vitrail.train.loop import fit as fit
@@ -65,6 +67,7 @@ _PUBLIC = {
     "cross_validate": "vitrail.train.cross_validation",
     "evaluate": "vitrail.evaluation",
     "export": "vitrail.exporting",
+    "fidelity": "vitrail.sample_fidelity",
     "find_rate": "vitrail.train.rate_finder",
     "fit": "vitrail.train.loop",
     "inspect": "vitrail.conversion",
@@ -92,6 +95,7 @@ _PACKAGES = (
     "probe",
     "recipes",
     "report",
+    "sample_fidelity",
     "serve",
     "tasks",
     "train",

@@ -10,24 +10,27 @@ OTHERS = "Other options"
 """The heading of options that no group names."""
 
 _RANKS = """
-    init model method task quality epochs lr to top json csv annotate name recipe out resume split image-size batch-size
-    levels budget merge class layer engine host port device labels limit precision dry-run set unlabelled channels
+    init model features train classifier method task quality epochs lr to top json csv annotate name recipe out resume
+    split image-size batch-size levels budget merge class layer engine host port device labels limit
+    precision dry-run set unlabelled channels
 """  # the best-ranked of a verb's options come first in its help
 
 GROUPS = {
     "Data": """
         data split limit kind unlabelled allow-empty-class labelled no-labels channels on-bad labels calibration images
         encoding value-range page normalize download val-fraction group-column time-column exclude balance folds fold
-        subgroups
+        subgroups train resize
     """,
-    "Model": "init model task pool image-size patch-size merge exact allow-pickle names draft-names",
+    "Model": """
+        init model features classifier task pool image-size patch-size merge exact allow-pickle names draft-names
+    """,
     "Training": """
         recipe config resume scale epochs batch-size lr augment freeze lora patience monitor quality seed distill
         distill-kind distill-token trials search steps dry-run set
     """,
     "Method": """
         method levels layer head class classes budget weights-only memory seeds projection pretrained tta point
-        reference each tile overlap threshold
+        reference each tile overlap threshold seams
     """,
     "Results": "name out json csv annotate plot pictures top report log private revision message language",
     "Compute": "device precision engine workers processes restarts seconds",
