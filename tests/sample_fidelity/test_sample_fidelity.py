@@ -150,6 +150,7 @@ def test_the_verb(weights_and_folders, capsys):
     assert main([*call, *more, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["features"]["name"] == weights
+    assert found["classifier"]["name"] == weights
     assert found["measures"]["num_pictures"] == found["pictures"]["compared"] == 16
     assert [row["name"] for row in found["per_class"]] == ["ant", "bee", "cat", "dog"]
     for wrong, message in (

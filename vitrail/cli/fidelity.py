@@ -58,8 +58,9 @@ def fidelity(
     from vitrail.sample_fidelity import fidelity as compare
 
     extractor = Extractor.of_model(opening.load(features), features)
+    confirming = None if classifier is None else Extractor.of_classes(opening.load(classifier), classifier)
     found = compare(
-        real, samples, extractor, train=train, classifier=None if classifier is None else opening.load(classifier),
+        real, samples, extractor, train=train, classifier=confirming,
         patch=seams, limit=limit, split=split, resize=resize, seed=seed, batch_size=batch_size,
     )  # fmt: skip
     if as_json:

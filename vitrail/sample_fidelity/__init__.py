@@ -48,7 +48,7 @@ def fidelity(
     features: Predictor | Extractor,
     *,
     train: Collection | None = None,
-    classifier: Predictor | None = None,
+    classifier: Predictor | Extractor | None = None,
     patch: int | None = None,
     limit: int | None = None,
     split: str | None = None,
@@ -64,7 +64,7 @@ def fidelity(
     Args:
         features: the network whose features are compared.
         train: what the generator was trained on, for the floor and to find samples that are copies.
-        classifier: tells whether samples are of their classes.
+        classifier: tells whether samples are of their classes; an extractor is one of scores.
         patch: the side in pixels of the generator's patches, to measure seams.
         limit: compare no more than so many.
         split: of ``real``; default: test where there is one, else val, else train.
@@ -90,7 +90,8 @@ def fidelity(
     size = size_of(open_image(chosen["samples"].images[0], extractor.channels))
     if patch is not None and not fits(size, patch):
         raise UserError(f"samples of {size_text(size)} pixels are no grid of patches of {patch}; give the patch's side")
-    scores = None if classifier is None else _scores(chosen["samples"], classifier, size, batch_size)
+    confirming = Extractor.of_classes(classifier) if isinstance(classifier, Predictor) else classifier
+    scores = None if confirming is None else _scores(chosen["samples"], confirming, size, batch_size)
     vectors, spectra = _vectors(chosen, extractor, size, resize, batch_size, with_spectra=patch is not None)
     measures, family = _measured(chosen["samples"], vectors, scores, seed)
     accuracies = _trained_on(chosen, vectors, count, seed)
@@ -103,6 +104,7 @@ def fidelity(
         floor=details["floor"] | {"cas": accuracies["train"]},
         per_class=details["per_class"],
         features=extractor.to_dict(),
+        classifier=None if confirming is None else confirming.to_dict(),
         pictures={name: len(each) for name, each in given.items()} | {"compared": count},
         size=size,
         resize=resize,
@@ -159,14 +161,13 @@ def _measured(
 
 
 def _scores(
-    samples: Pictures, classifier: Predictor, size: Pair, batch_size: int
+    samples: Pictures, classifier: Extractor, size: Pair, batch_size: int
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """Of each sample the score of each class of the classifier, its own class among them, and their names.
 
     Raises:
         UserError: samples without classes, or with others.
     """
-    extractor = Extractor.of_classes(classifier)
     if samples.labels is None:
         raise UserError(
             f"{samples.name} has no classes, which a classifier could confirm; give a folder for each class"
@@ -176,7 +177,7 @@ def _scores(
         if name not in places:
             raise UserError(f"the classifier has no class {name!r} of the samples; {did_you_mean(name, places)}")
     targets = torch.tensor([places[name] for name in samples.classes])[torch.from_numpy(samples.labels)]
-    (scores,) = extract(samples, _framing(size, extractor.channels, None), [extractor], batch_size, "classifier")
+    (scores,) = extract(samples, _framing(size, classifier.channels, None), [classifier], batch_size, "classifier")
     return scores, targets, classifier.classes
 
 

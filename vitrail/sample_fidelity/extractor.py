@@ -29,6 +29,7 @@ class Extractor:
         preprocess: how a picture comes to H × W, quantised to 8 bits; None: ``compute`` takes any size.
         digest: SHA-256 of the weights.
         vector: what of the network it is.
+        classes: of scores, the name of each.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Extractor:
     preprocess: Preprocess | None = None
     digest: str = ""
     vector: str = ""
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of_model(cls, predictor: Predictor, name: str | None = None) -> Extractor:
@@ -60,8 +62,8 @@ class Extractor:
         return cls(name or task.name, compute, preprocess.config.channels, preprocess, weights_digest(vit), vector)
 
     @classmethod
-    def of_classes(cls, predictor: Predictor) -> Extractor:
-        """The score of each class.
+    def of_classes(cls, predictor: Predictor, name: str | None = None) -> Extractor:
+        """The score of each class by a classifier.
 
         Raises:
             UserError: a model that predicts no classes.
@@ -74,7 +76,15 @@ class Extractor:
         def compute(pixels: Tensor) -> Tensor:
             return task.class_scores(task(preprocess.finish(pixels).to(predictor.device)))
 
-        return cls(task.name, compute, preprocess.config.channels, preprocess)
+        return cls(
+            name or task.name,
+            compute,
+            preprocess.config.channels,
+            preprocess,
+            weights_digest(task),
+            "scores",
+            task.names,
+        )
 
     @classmethod
     def of_module(cls, module: nn.Module, name: str, channels: int = 3) -> Extractor:

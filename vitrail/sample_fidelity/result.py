@@ -26,6 +26,7 @@ class Fidelity(Tabular):
         floor: ``fd``, ``kid`` … and ``cas`` of as many real training pictures; NaN without.
         per_class: the number and the accuracy of the samples of each class, by the classifier.
         features: of which network, its digest, input size and resize.
+        classifier: the same of what gave ``accuracy``; None without.
         pictures: how many were given and how many of each were compared, ``compared``.
         size: (height, width) of the samples, to which real pictures were brought by ``resize``.
     """
@@ -34,6 +35,7 @@ class Fidelity(Tabular):
     floor: dict[str, float]
     per_class: list[dict[str, object]]
     features: dict[str, object]
+    classifier: dict[str, object] | None
     pictures: dict[str, int]
     size: tuple[int, int]
     resize: str
