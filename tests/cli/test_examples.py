@@ -13,7 +13,19 @@ from PIL import Image
 from vitrail import cli, vit_presets
 from vitrail.terminal.help_pages import examples
 
-QUICK = ("config", "predict", "evaluate", "explain", "embed", "convert", "inspect", "models", "help", "completion")
+QUICK = (
+    "config",
+    "predict",
+    "fidelity",
+    "evaluate",
+    "explain",
+    "embed",
+    "convert",
+    "inspect",
+    "models",
+    "help",
+    "completion",
+)
 QUICK_DATA = ("check", "stats", "export", "convert", "inspect")
 SLOW = ("train", "pretrain", "compress", "probe", "export", "quantize", "report")
 SHELL = {"|", ">", "<"}
@@ -79,6 +91,11 @@ def sandbox(trained, tmp_path, monkeypatch, scene_folder):
     shutil.copytree(trained / "photos" / "wren", tmp_path / "in")
     for name in ("photo.jpg", "other.jpg", "a.jpg", "b.jpg"):
         Image.open(trained / "photos" / "robin" / "0.jpg").resize((192, 160)).save(tmp_path / name)
+    draw = np.random.default_rng(1)
+    for place in ("unseen/robin", "unseen/wren", "drawn/robin", "drawn/wren"):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(6):
+            Image.fromarray(draw.integers(0, 256, (32, 32, 3), np.uint8)).save(tmp_path / place / f"{number}.png")
     for name in RUNS:
         shutil.copytree(trained / "runs" / "birds", tmp_path / "runs" / name)
     for name in ("model.safetensors", "vit.safetensors", "my-vit.safetensors"):
