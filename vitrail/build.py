@@ -26,7 +26,7 @@ from vitrail.nn.init import skip_init
 from vitrail.sizes import require_fit
 from vitrail.trainable import Embedder
 
-REGISTRIES = ("tasks", "pretrain")
+REGISTRIES = ("tasks", "pretrain", "generate")
 """Folders whose modules have a ``Config`` and a ``Task``; :func:`vitrail.registry.load_from` finds a name in them."""
 
 

@@ -6,16 +6,18 @@ A task states its own in ``Trainable.defaults``. Sizes are (height, width) in pi
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.source import Source
 from vitrail.data.targets import Extents
+from vitrail.data.transforms.preprocess import Picture, size_of
 from vitrail.ops.grid import Pair
 from vitrail.vit import ViTConfig
 
@@ -52,7 +54,7 @@ class Facts:
 
     Attributes:
         num_images: of the training split.
-        image_sizes: int64 (n, 2), of a few of them; read where targets are spatial.
+        image_sizes: int64 (n, 2), of a few of them; read where a task or its targets need them.
         objects: of spatial targets that are objects.
         model: the encoder.
         pretrained: whether training starts from weights.
@@ -60,6 +62,7 @@ class Facts:
         unlabelled: whether those weights have only learned from images without labels.
         batch_size, epochs: where the user sets them, since rates and averages depend on them.
         mirror: whether images are mirrored in training: no augmentation of the user's own says something else.
+        grey: whether all those that were looked at are grey.
     """
 
     num_images: int
@@ -72,6 +75,7 @@ class Facts:
     batch_size: int | None = None
     epochs: int | None = None
     mirror: bool = True
+    grey: bool = False
 
     @classmethod
     def of(
@@ -85,14 +89,20 @@ class Facts:
         batch_size: int | None = None,
         epochs: int | None = None,
         mirror: bool = True,
+        sized: bool = False,
     ) -> Facts:
-        """Those of a training split."""
+        """Those of a training split.
+
+        Args:
+            sized: look at some images whatever the targets are.
+        """
         kind = source.target_kind
-        sizes = list(_sizes(source, model.channels)) if kind.spatial else []
-        image_sizes = np.array(sizes, np.int64).reshape(-1, 2)
+        looked_at = list(_looked_at(source, model.channels)) if kind.spatial or sized else []
+        image_sizes = np.array([size_of(each) for each in looked_at], np.int64).reshape(-1, 2)
         extents = kind.extents(source.targets)
         start = pretrained, quality, unlabelled
-        return cls(len(source), image_sizes, extents, model, *start, batch_size, epochs, mirror)
+        grey = bool(looked_at) and all(_is_grey(each) for each in looked_at)
+        return cls(len(source), image_sizes, extents, model, *start, batch_size, epochs, mirror, grey)
 
 
 def effective(choices: Iterable[Choice], given: Mapping[str, object]) -> list[Choice]:
@@ -212,11 +222,19 @@ def from_scratch(facts: Facts) -> list[Choice]:
     ]
 
 
-def too_few(facts: Facts) -> str | None:
-    """What to tell the user before a training from scratch on few images."""
+def too_few(facts: Facts, data: str) -> str | None:
+    """What to tell the user before a training from scratch on few images.
+
+    Args:
+        data: as the user named it.
+    """
     if facts.pretrained or facts.num_images >= TOO_FEW:
         return None
-    return f"{facts.num_images:,} images are few for training a Vision Transformer from scratch"
+    return (
+        f"{facts.num_images:,} images are few for training a Vision Transformer from scratch; trained weights learn "
+        f"more from them and sooner: vitrail train {shlex.quote(data)} --init WEIGHTS (a file, a run, hf://owner/name, "
+        "or a name that vitrail models --pretrained lists)"
+    )
 
 
 def spatial(facts: Facts, batch_size: int = 8, num_steps: int = NUM_STEPS) -> list[Choice]:
@@ -265,11 +283,23 @@ def _multiple(size: tuple[float, float], patch: Pair) -> Pair:
     return rows, columns
 
 
-def _sizes(source: Source, channels: int) -> Iterator[Pair]:
+def _is_grey(picture: Picture) -> bool:
+    """Whether all channels are the same."""
+    if isinstance(picture, Image.Image):
+        return all(low == high == 0 for low, high in _differences(picture))
+    return bool((picture == picture[:1]).all())
+
+
+def _differences(picture: Image.Image) -> list[tuple[int, int]]:
+    """The extrema of the difference of each channel from the first."""
+    first, *others = picture.split()
+    return [ImageChops.difference(first, other).getextrema() for other in others]  # type: ignore[misc]
+
+
+def _looked_at(source: Source, channels: int) -> Iterator[Picture]:
     """Of evenly spaced images; those that cannot be read are for the training to complain about."""
     for index in np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int)) if len(source) else ():
         try:
-            image = decode(source.read(int(index)), channels, warn=lambda _: None)
+            yield decode(source.read(int(index)), channels, warn=lambda _: None)
         except BadImage:  # or one that a setting makes readable
             continue
-        yield (image.height, image.width) if isinstance(image, Image.Image) else (image.shape[-2], image.shape[-1])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeAl
 
 from torch import Tensor, nn
 
+from vitrail import defaults
 from vitrail.data import targets
 from vitrail.data.batch import Batch
 from vitrail.errors import UserError
@@ -175,11 +176,13 @@ class Trainable(EncoderModule):
 
     Attributes:
         num_views: how many views of an image it needs at least; 0: it learns from one image, ``images``.
+        sized: its defaults depend on the size of the images, which are looked at.
         whole_batch: its loss compares the images of a step with each other, so pieces of the batch are another
             objective. Processes may share the batch: such a loss gathers what it needs (``vitrail.ops.collective``).
     """
 
     num_views: ClassVar[int] = 0
+    sized: ClassVar[bool] = False
     whole_batch: ClassVar[bool] = False
 
     @classmethod
@@ -191,6 +194,15 @@ class Trainable(EncoderModule):
     def defaults(cls, facts: Facts) -> list[Choice]:
         """Settings of a run that suit the data, the model and the start, unless the user sets them."""
         return []
+
+    @classmethod
+    def too_few(cls, facts: Facts, data: str) -> str | None:
+        """What to tell the user before a training on few images, if anything.
+
+        Args:
+            data: as the user named it.
+        """
+        return defaults.too_few(facts, data)
 
     @abstractmethod
     def loss(self, batch: Batch) -> Losses:

@@ -24,6 +24,7 @@ from vitrail.nn.decomposed import DecomposedAttention
 from vitrail.nn.encoder import Encoder
 from vitrail.nn.features import Features as Features
 from vitrail.nn.init import Initialised, initialise
+from vitrail.nn.norms import build_norm
 from vitrail.nn.patch_embed import PatchEmbed
 from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions, build_positions
 from vitrail.nn.recording import recorded
@@ -76,14 +77,14 @@ class ViT(Encoder, Initialised):
         if (rotation := config.rotation) is not None and rotation.mixed:
             self.rotary = MixedRotary(config.depth, config.heads, config.head_dim, rotation.theta)
         self.dropout = nn.Dropout(block.dropout)
-        self.pre_norm = nn.LayerNorm(dim, block.norm_eps) if config.pre_norm else nn.Identity()
+        self.pre_norm = build_norm(block.norm, dim, block.norm_eps) if config.pre_norm else nn.Identity()
         first = block.drop_path if block.drop_path_uniform else 0
         rates = torch.linspace(first, block.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
             Block(dim, config.heads, config.mlp_dim, block, rate, self._relative_bias(), self._attention(layer))
             for layer, rate in enumerate(rates)
         )
-        self.norm = nn.LayerNorm(dim, block.norm_eps) if config.final_norm else nn.Identity()
+        self.norm = build_norm(block.norm, dim, block.norm_eps) if config.final_norm else nn.Identity()
         initialise(self)
 
     @property

@@ -82,7 +82,7 @@ def kind_of(name: str) -> Any:
 
 LEARNING = [
     (name, variant)
-    for folder in ("tasks", "pretrain")
+    for folder in ("tasks", "pretrain", "generate")
     for name in registry.names(folder)
     if registry.load(folder, name).Task.takes
     for variant in OPTIONS.get(name, {"": {}})

@@ -11,10 +11,12 @@ from vitrail.vit_config import ViTConfig
 
 ROTARY, ATTENTION_NORM, MLP_NORM = "rotary positions", "norm inside of attention", "norm inside of MLPs"
 ATTENTION_POOL, DECOMPOSED = "attention pool of its own shape", "decomposed relative positions"
+RMS_NORM, BOTTLENECK = "norm by the root mean square", "patches through a narrower layer"
 PREFIX_POOL = "pooling of several tokens before the patches"
 RELU, RELU_HEAD, TOKEN_SCALE = "ReLU", "head with a ReLU layer", "attention scaled by the width of a token"
 ALL = (
     ROTARY, ATTENTION_NORM, MLP_NORM, ATTENTION_POOL, DECOMPOSED, PREFIX_POOL, RELU, RELU_HEAD, TOKEN_SCALE,
+    RMS_NORM, BOTTLENECK,
 )  # fmt: skip
 
 
@@ -28,6 +30,8 @@ def parts(description: Description) -> list[str]:
         ROTARY: vit.rotation is not None,
         ATTENTION_NORM: vit.block.attention_norm,
         MLP_NORM: vit.block.mlp_norm,
+        RMS_NORM: vit.block.norm == "rms",
+        BOTTLENECK: vit.patch_embed.bottleneck is not None,
         PREFIX_POOL: bool(getattr(config, "pool_tokens", ())),
         DECOMPOSED: vit.decomposed is not None,
         ATTENTION_POOL: getattr(config, "attention_pool", None) is not None,

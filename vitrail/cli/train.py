@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -32,12 +31,21 @@ BALANCE: dict[str, dict[str, object]] = {
     "weights": {"task_options.class_weights": "balanced"},
     "sampler": {"data.loader.balanced": True},
 }
+TRAINED = ("tasks", "generate")
+"""Folders of what this verb trains."""
+METHODS = {"generation": "flow_matching"}
+"""Methods that stand for a subject."""
 KEPT = {"pool", "head"}  # options that fine-tuning takes from weights of any task; Task.shaping: from those of its own
 
 
 def balance_settings(way: str) -> dict[str, object]:
     """The setting of each way to let classes count alike."""
     return dict(BALANCE[way])
+
+
+def task_settings(name: str) -> dict[str, object]:
+    """A task or method; of a subject the method that stands for it."""
+    return {"task": METHODS.get(name, name)}
 
 
 @Parameter(name="*")
@@ -49,10 +57,10 @@ class TrainOptions(TrainingOptions):
         str | None,
         Parameter(
             help="classification, multilabel, regression, detection, detection_deformable, detection_tokens, "
-            "instances, segmentation, panoptic or super_resolution; default: that of --init if it learns from such "
-            "labels, else by the labels."
+            "instances, segmentation, panoptic, super_resolution or generation (flow_matching); default: that of "
+            "--init if it learns from such labels, else by the labels."
         ),
-        Sets("task"),
+        Sets("task", resolve=task_settings),
     ] = None
     distill: Annotated[
         str | None,
@@ -173,7 +181,8 @@ class TrainOptions(TrainingOptions):
         from vitrail.console import note, warn
         from vitrail.data import DataConfig, SourceConfig, augmentation
         from vitrail.data.transforms.scene_config import SCENE_PRESETS
-        from vitrail.defaults import Choice, Facts, effective, quality_in_words, too_few
+        from vitrail.errors import UserError
+        from vitrail.defaults import Choice, Facts, effective, quality_in_words
         from vitrail.pretrain import Pretraining
         from vitrail.train.run import Run
         from vitrail.trainable import image_encoder
@@ -185,10 +194,14 @@ class TrainOptions(TrainingOptions):
         options: dict[str, Any] = {"allow_pickle": self.allow_pickle, "names": self.names, "backbone": True}
         found = None if self.init is None else open_checkpoint(self.init, **options)
         run = replace(run, model=preset(self.model or "S/16") if found is None else image_encoder(found.task).config)
-        parts = ("task.", "model.", "data.source.")
-        asked = override(run, {path: value for path, value in given.items() if f"{path}.".startswith(parts)})
+        asked = override(run, _of(given, "task.", "data.source."))
         task, train = _opened(asked, found)
-        module = registry.load("tasks", task)
+        module = registry.load_from(TRAINED, task)
+        try:
+            asked = override(asked, _of(given, "model."))
+        except UserError:
+            if not module.Task.sized:  # else they may fit the model that its defaults give
+                raise
         facts = Facts.of(
             train,
             asked.model,
@@ -198,12 +211,11 @@ class TrainOptions(TrainingOptions):
             batch_size=_whole(given, "data.loader.batch_size"),
             epochs=_whole(given, "epochs"),
             mirror=not any(f"{path}.".startswith("data.augment.") for path in given),
+            sized=module.Task.sized,
         )
         choices = module.Task.defaults(facts)
-        if (few := too_few(facts)) and not train.target_kind.made_of_images:  # of which each pixel teaches
-            command = f"vitrail train {shlex.quote(data)} --init WEIGHTS"
-            kinds = "a file, a run, hf://owner/name, or a name that vitrail models --pretrained lists"
-            warn(f"{few}; trained weights learn more from them and sooner: {command} ({kinds})")
+        if few := module.Task.too_few(facts, data):
+            warn(few)
         if found is not None:
             preprocess = found.preprocess.for_channels(asked.model.channels).options(
                 run.model.image_size, asked.model.channels
@@ -229,6 +241,11 @@ class TrainOptions(TrainingOptions):
         return override(replace(run, task=task), settings)
 
 
+def _of(given: Mapping[str, object], *parts: str) -> dict[str, object]:
+    """The settings of some parts of a run."""
+    return {path: value for path, value in given.items() if f"{path}.".startswith(parts)}
+
+
 def _whole(given: Mapping[str, object], path: str) -> int | None:
     value = given.get(path)
     return value if isinstance(value, int) and value > 0 else None
@@ -247,7 +264,7 @@ def _opened(run: Run, weights: LazyCheckpoint | None) -> tuple[str, Source]:
 
     source = run.data.source
     if run.task != "auto":
-        source = registry.load("tasks", run.task).Task.source(source)
+        source = registry.load_from(TRAINED, run.task).Task.source(source)
     with redirect_stderr(io.StringIO()):  # the training opens the data again, and says what it finds
         splits = open_source(source)
     if run.task != "auto":
@@ -264,7 +281,7 @@ def _kept(found: LazyCheckpoint, task: str) -> list[Choice]:
     from vitrail.config import to_dict
     from vitrail.defaults import Choice
 
-    module: Any = registry.load("tasks", task)
+    module: Any = registry.load_from(TRAINED, task)
     settings = to_dict(found.task.config)
     names = KEPT.intersection(field.name for field in fields(module.Config))
     names |= set(module.Task.shaping if found.task.name == task else ())

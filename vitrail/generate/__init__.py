@@ -1,25 +1,64 @@
-"""The contract of generative models, one a file of this folder: conditions in, images out."""
+"""The contract of generative models, one a file of this folder: conditions in, images out.
+
+A method's module defines ``Config``, with the classes and the sampler's settings, and ``Task``, a :class:`Generative`.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from vitrail.trainable import Trainable
+from vitrail.ops.inverse import Measurement
+from vitrail.registry import submodules
+from vitrail.sampling import SamplerConfig, Start
+from vitrail.trainable import Embedder, Trainable
 
 
-class Generative(Trainable):
-    """A model that draws images."""
+class Generative(Embedder, Trainable):
+    """A model that draws images. Its outputs are the features of its encoder, as of a pretraining method."""
+
+    @property
+    @abstractmethod
+    def sampler(self) -> SamplerConfig:
+        """How it draws unless told otherwise."""
 
     @abstractmethod
-    def sample(self, conditions: Sequence[str] | Tensor, keys: Tensor, *, steps: int, guidance: float) -> Tensor:
+    def noise(self, keys: Tensor) -> Tensor:
+        """What images are made of, (B, ...) float32 on the model's device; each from its own key alone.
+
+        Args:
+            keys: int64 (B,) on the CPU.
+        """
+
+    @abstractmethod
+    def draw(
+        self,
+        noise: Tensor,
+        conditions: Tensor,
+        sampler: SamplerConfig | None = None,
+        measurement: Measurement | None = None,
+        start: Start | None = None,
+    ) -> Tensor:
         """Images float32 (B, C, H, W), normalised as the model's inputs.
 
         Args:
-            conditions: B class names or prompts, or their indices int64 (B,).
-            keys: int64 (B,); each image depends on its own key alone, not on the batch.
-            steps: of the sampler.
-            guidance: weight of classifier-free guidance (Ho & Salimans 2022); 1: none.
+            noise: as :meth:`noise` makes it.
+            conditions: indices of classes int64 (B,), -1 for none.
+            sampler: default: :attr:`sampler`.
+            measurement: what the images must agree with, such as the known part of an image.
+            start: an image to begin from, in place of noise alone.
+
+        Raises:
+            UserError: settings that the method does not have.
         """
+
+    def sample(self, conditions: Tensor, keys: Tensor, sampler: SamplerConfig | None = None) -> Tensor:
+        """Images of keys int64 (B,), whatever the batch; else as :meth:`draw`."""
+        noise = self.noise(keys)
+        return self.draw(noise, conditions.to(noise.device), sampler)
+
+
+if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
+    __getattr__ = submodules(__name__)

@@ -45,10 +45,11 @@ def smooth(task: Embedder, images: Sequence[Tensor]) -> Embedder:
 
 
 @torch.no_grad()
-def _divide(norm: nn.LayerNorm, linear: nn.Linear, largest: Tensor) -> None:
+def _divide(norm: nn.LayerNorm | nn.RMSNorm, linear: nn.Linear, largest: Tensor) -> None:
     """Paper's eq. 4: s_j = max|X_j|^α / max|W_j|^(1 − α), one scale an input channel."""
     weights = linear.weight.abs().amax(0).clamp(min=SMALLEST)
     scale = largest.clamp(min=SMALLEST) ** ALPHA / weights ** (1 - ALPHA)
     norm.weight.div_(scale)
-    norm.bias.div_(scale)
+    if isinstance(norm, nn.LayerNorm):
+        norm.bias.div_(scale)
     linear.weight.mul_(scale)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vitrail.nn.init import Initialised, separate_xavier_, zeros_if_any_
 from vitrail.nn.located import Positions
+from vitrail.nn.norms import NormKind, build_norm
 from vitrail.nn.relative_bias import RelativeBias
 from vitrail.ops.attention import attention
 from vitrail.ops.grid import Pair
@@ -24,7 +25,7 @@ class Attention(Initialised):
         head_dim: d; ``heads · head_dim`` need not equal ``dim``.
         factor: of the scores, besides 1/√d.
         key_bias: with ``qkv_bias``, give keys one too; it never changes a softmax, and BEiT's have none.
-        qk_norm: LayerNorm over d on queries and keys (Dehghani et al. 2023, ViT-22B).
+        qk_norm: a norm over d on queries and keys (Dehghani et al. 2023, ViT-22B).
         inner_norm: LayerNorm over all heads before the output projection (Fang et al. 2023, EVA-02).
         dropout: on the attention weights.
         relative: a bias of the weights by the offset between two tokens.
@@ -44,6 +45,7 @@ class Attention(Initialised):
         out_bias: bool = True,
         qk_norm: bool = False,
         inner_norm: bool = False,
+        norm: NormKind = "layer",
         norm_eps: float = 1e-6,
         dropout: float = 0.0,
         relative: RelativeBias | None = None,
@@ -54,8 +56,8 @@ class Attention(Initialised):
         self.qkv = nn.Linear(dim, 3 * width, bias=qkv_bias and key_bias)  # rows: all queries, keys, values
         self.qv_bias = nn.Parameter(torch.empty(2 * width)) if qkv_bias and not key_bias else None
         self.relative = relative
-        self.q_norm = nn.LayerNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
-        self.k_norm = nn.LayerNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
+        self.q_norm = build_norm(norm, head_dim, norm_eps) if qk_norm else nn.Identity()
+        self.k_norm = build_norm(norm, head_dim, norm_eps) if qk_norm else nn.Identity()
         self.inner_norm = nn.LayerNorm(width, norm_eps) if inner_norm else nn.Identity()
         self.out = nn.Linear(width, dim, bias=out_bias)
 

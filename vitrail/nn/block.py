@@ -16,7 +16,9 @@ from vitrail.nn.init import Initialised
 from vitrail.nn.layer import Layer
 from vitrail.nn.located import Positions
 from vitrail.nn.mlp import Mlp, MlpKind, SwiGLU
+from vitrail.nn.modulation import Modulation
 from vitrail.nn.normed_mlp import NormedMlp, NormedSwiGLU
+from vitrail.nn.norms import NormKind, build_norm
 from vitrail.nn.relative_bias import RelativeBias
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -32,6 +34,8 @@ class BlockConfig:
         head_dim: width of a head; default dim / heads.
         scale: attention scores are divided by the root of the width of a ``head`` (Vaswani et al. 2017), or of the
             whole ``token`` (early ViTs in PyTorch).
+        norm: of the branches, of queries and keys, and before and after the blocks: LayerNorm, or the root mean square
+            alone (``rms``).
         key_bias: with ``qkv_bias``, whether keys have one too (BEiT's have none).
         attention_norm: LayerNorm before the output projection of attention (Fang et al. 2023, EVA-02).
         mlp_norm: LayerNorm between the two layers of the MLP (the same).
@@ -45,6 +49,7 @@ class BlockConfig:
     mlp: MlpKind = "gelu"
     head_dim: Annotated[int, Field(gt=0, le=1024)] | None = None
     scale: Literal["head", "token"] = "head"
+    norm: NormKind = "layer"
     norm_eps: Annotated[float, Field(gt=0)] = 1e-6
     qkv_bias: bool = True
     key_bias: bool = True
@@ -96,7 +101,7 @@ class Block(Layer):
     ) -> None:
         super().__init__()
         self.order, head_dim = config.order, config.head_dim or dim // heads
-        self.norm1 = nn.LayerNorm(dim, config.norm_eps)
+        self.norm1 = build_norm(config.norm, dim, config.norm_eps)
         self.attention = attention(
             dim,
             heads,
@@ -107,11 +112,12 @@ class Block(Layer):
             out_bias=config.out_bias,
             qk_norm=config.qk_norm,
             inner_norm=config.attention_norm,
+            norm=config.norm,
             norm_eps=config.norm_eps,
             dropout=config.attention_dropout,
             relative=relative,
         )
-        self.norm2 = nn.LayerNorm(dim, config.norm_eps)
+        self.norm2 = build_norm(config.norm, dim, config.norm_eps)
         self.mlp: Mlp | SwiGLU
         if config.mlp == "swiglu" and config.mlp_norm:
             self.mlp = NormedSwiGLU(dim, mlp_dim, config.dropout, config.norm_eps)
@@ -129,14 +135,19 @@ class Block(Layer):
         x: Tensor,
         positions: Positions = None,
         attention: AttentionPattern | None = None,
+        *,
+        modulation: tuple[Modulation, Modulation] | None = None,
     ) -> Tensor:
         """B T D → B T D.
 
         Args:
             attention: which tokens attend to which; None: all to all.
+            modulation: what a condition does to the two branches; only with ``order="pre"``.
         """
+        if modulation is not None:
+            return self._modulated(x, positions, attention, *modulation)
         # Nothing has a name here: what is freed at once is memory, still in the cache, that the next layer writes to.
-        return self.feed_forward(self.add_attention(x, self._attended(x, positions, attention)))
+        return self.feed_forward(self.add_attention(x, self._attended(self.before_attention(x), positions, attention)))
 
     def before_attention(self, x: Tensor) -> Tensor:
         """What attention reads of the block's input, B T D."""
@@ -157,8 +168,16 @@ class Block(Layer):
             return x + self.branch2(self.norm2(self.mlp(x)))
         return self.norm2(x + self.branch2(self.mlp(x)))
 
-    def _attended(self, x: Tensor, positions: Positions, attention: AttentionPattern | None) -> Tensor:
-        before = self.before_attention(x)
+    def _modulated(
+        self, x: Tensor, positions: Positions, attention: AttentionPattern | None, first: Modulation, second: Modulation
+    ) -> Tensor:
+        """With adaptive layer norms (Peebles & Xie 2023, DiT)."""
+        assert self.order == "pre", "a modulation is of the input of each branch"
+        attended = self._attended(first.modulate(self.norm1(x)), positions, attention)
+        x = torch.addcmul(x, first.gate, self.branch1(attended))
+        return torch.addcmul(x, second.gate, self.branch2(self.mlp(second.modulate(self.norm2(x)))))
+
+    def _attended(self, before: Tensor, positions: Positions, attention: AttentionPattern | None) -> Tensor:
         return self.attention(before, positions) if attention is None else attention(self.attention, before, positions)
 
 

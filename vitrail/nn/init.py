@@ -88,3 +88,5 @@ def _reset_layer(module: nn.Module) -> None:
     elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
         nn.init.ones_(module.weight)
         zeros_if_any_(module.bias)
+    elif isinstance(module, nn.RMSNorm):
+        nn.init.ones_(module.weight)

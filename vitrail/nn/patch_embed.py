@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vitrail.config import Size, config
@@ -24,6 +24,7 @@ class PatchEmbedConfig:
         drop: leave out their last rows and columns instead, as a convolution does.
         centre: zero-pad images at all sides by (patch − stride) / 2, so that overlapping patches lie around the pixels
             of their strides, as a convolution that keeps the size.
+        bottleneck: width of a linear layer between pixels and tokens, whose kernel has no bias (Li & He 2025, JiT).
         norm: LayerNorm on the flattened patches and on the tokens (Kumar et al. 2023, Dual PatchNorm).
     """
 
@@ -33,6 +34,7 @@ class PatchEmbedConfig:
     drop: bool = False
     centre: bool = False
     bias: bool = True
+    bottleneck: Annotated[int, Field(gt=0, le=16384)] | None = None
     norm: bool = False
 
     @model_validator(mode="after")
@@ -59,7 +61,11 @@ class PatchEmbed(nn.Module):
                 f"{patch_size[0]}×{patch_size[1]} every {self.stride[0]}×{self.stride[1]}; choose embed.stride=1 and "
                 "an odd patch_size"
             )
-        self.projection = nn.Conv2d(channels, dim, patch_size, self.stride, bias=config.bias)
+        narrow = config.bottleneck
+        self.projection = nn.Conv2d(
+            channels, narrow or dim, patch_size, self.stride, bias=config.bias and narrow is None
+        )
+        self.widen = nn.Identity() if narrow is None else nn.Linear(narrow, dim, bias=config.bias)
         self.norm_in = nn.LayerNorm(channels * patch_size[0] * patch_size[1]) if config.norm else nn.Identity()
         self.norm_out = nn.LayerNorm(dim) if config.norm else nn.Identity()
 
@@ -85,7 +91,7 @@ class PatchEmbed(nn.Module):
             images = F.pad(images, (across, across, down, down))
         patches = patchify(images, self.patch_size, self.stride)
         tokens = F.linear(self.norm_in(patches), self.projection.weight.flatten(1), self.projection.bias)
-        return self.norm_out(tokens)
+        return self.norm_out(self.widen(tokens))
 
     @property
     def _border(self) -> Pair:

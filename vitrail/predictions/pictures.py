@@ -11,6 +11,7 @@ from vitrail import fonts
 
 INK, FAINT, PAPER = (255, 255, 255), (178, 178, 186), (24, 24, 27)
 MIN_WIDTH = 224  # of a captioned image, so that its text can be read
+SMALLEST = 64  # pixels across, on a sheet
 
 
 def draw_caption(image: Image.Image, lines: Sequence[str]) -> Image.Image:
@@ -35,6 +36,20 @@ def png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
+    """Pictures of one size row by row; small ones are enlarged, pixel by pixel."""
+    first = images[0]
+    scale = max(1, SMALLEST // first.width)
+    width, height = first.width * scale, first.height * scale
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    canvas = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), PAPER)
+    for number, image in enumerate(images):
+        place = (number % columns * (width + gap), number // columns * (height + gap))
+        canvas.paste(image.convert("RGB").resize((width, height), Image.Resampling.NEAREST), place)
+    return canvas
 
 
 def card(lines: Sequence[str]) -> bytes:

@@ -15,13 +15,14 @@ from torch.nn.functional import cross_entropy
 
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.data.sample_random import uniform
 from vitrail.nn.teacher import teacher_of
 from vitrail.ops.distillation import cross_entropy_of_pairs, koleo, sinkhorn_knopp
 from vitrail.ops.grid import Pair
 from vitrail.ops.masking import mask_lowest, mask_rectangles
 from vitrail.pretrain import Pretraining
 from vitrail.self_supervision.distillation import DistillationConfig, SelfDistillation, Share
-from vitrail.self_supervision.views import pooled, uniform
+from vitrail.self_supervision.views import pooled
 from vitrail.trainable import Losses
 from vitrail.vit import Features
 
@@ -147,7 +148,7 @@ class Task(SelfDistillation, Pretraining):
         """Bool (B, N)."""
         config, num_patches = self.config, grid[0] * grid[1]
         sizes = (1, 1, num_patches, 4 * NUM_RECTANGLES)
-        chosen, share, ties, rectangles = uniform(batch, stream, sum(sizes), batch["keys"]).split(sizes, dim=1)
+        chosen, share, ties, rectangles = uniform(batch["keys"], stream, sum(sizes), batch["keys"]).split(sizes, dim=1)
         low, high = config.mask_ratio
         counts = ((low + (high - low) * share) * num_patches).long() * (chosen < config.mask_probability)
         if config.mask == "random":

@@ -15,6 +15,7 @@ from torch.nn.functional import layer_norm, mse_loss
 
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.data.sample_random import uniform
 from vitrail.nn.block import Block, BlockConfig
 from vitrail.nn.init import initialise
 from vitrail.nn.rotary import of_patches
@@ -25,7 +26,6 @@ from vitrail.ops.positions import sincos_2d
 from vitrail.ops.relative import Cells, Offsets
 from vitrail.pretrain import Pretraining
 from vitrail.self_supervision.panels import Panel
-from vitrail.self_supervision.views import uniform
 from vitrail.trainable import Losses
 from vitrail.vit import ViT, ViTConfig
 
@@ -122,7 +122,7 @@ class Task(Pretraining):
         """A random mask for each image."""
         images = batch["images"]
         grid = self.vit.embed.grid((images.shape[-2], images.shape[-1]))
-        return mask_by_noise(uniform(batch, "mask", grid[0] * grid[1], images), self.config.mask_ratio)
+        return mask_by_noise(uniform(batch["keys"], "mask", grid[0] * grid[1], images), self.config.mask_ratio)
 
     def target(self, pixels: Tensor) -> Tensor:
         """What to predict of patches (…, C·P) in float32 (section 3, "Reconstruction target")."""

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.data.sample_random import uniform
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.ops.masking import mask_by_noise, take
 from vitrail.ops.patches import patchify, unpatchify
 from vitrail.pretrain import Pretraining
 from vitrail.self_supervision.panels import Panel
 from vitrail.self_supervision.pixels import PixelsConfig
-from vitrail.self_supervision.views import uniform
 from vitrail.trainable import Losses
 from vitrail.vit import ViT
 
@@ -116,7 +116,7 @@ class Task(Pretraining):
         """A random one for each image."""
         images = batch["images"]
         grid = self.vit.embed.grid((images.shape[-2], images.shape[-1]))
-        return corrupt(uniform(batch, "corruption", 3 * grid[0] * grid[1], images), self.config.mask_ratio)
+        return corrupt(uniform(batch["keys"], "corruption", 3 * grid[0] * grid[1], images), self.config.mask_ratio)
 
     def patches(self, images: Tensor, corruption: Corruption) -> Tensor:
         """B C H W → what the encoder makes of every patch, B N D."""

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.data.sample_random import uniform
 from vitrail.errors import UserError
 from vitrail.pretrain import Pretraining
 from vitrail.self_supervision.panels import Panel
-from vitrail.self_supervision.views import uniform
 from vitrail.trainable import Losses
 from vitrail.vit import ViT, ViTConfig
 
@@ -43,7 +43,7 @@ class Task(Pretraining):
 
     def turns(self, batch: Batch) -> Tensor:
         """A random number of right angles for each image: int64 (B,)."""
-        return (4 * uniform(batch, "turns", 1, batch["images"])[:, 0]).long() % 4
+        return (4 * uniform(batch["keys"], "turns", 1, batch["images"])[:, 0]).long() % 4
 
     def loss(self, batch: Batch) -> Losses:
         """Cross-entropy over the four rotations, and the accuracy."""

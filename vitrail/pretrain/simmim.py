@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.data.batch import Batch
+from vitrail.data.sample_random import uniform
 from vitrail.ops.masking import mask_blocks
 from vitrail.ops.patches import patchify, unpatchify
 from vitrail.pretrain import Pretraining
 from vitrail.self_supervision.panels import Panel
-from vitrail.self_supervision.views import uniform
 from vitrail.trainable import Losses
 from vitrail.vit import ViT, ViTConfig
 
@@ -69,7 +69,7 @@ class Task(Pretraining):
         grid = self.vit.embed.grid((images.shape[-2], images.shape[-1]))
         height, width = (max(self.config.mask_size // patch, 1) for patch in self.config.model.patch_size)
         blocks = -(-grid[0] // height) * -(-grid[1] // width)
-        noise = uniform(batch, "mask", blocks, images)
+        noise = uniform(batch["keys"], "mask", blocks, images)
         return mask_blocks(noise, grid, self.config.mask_ratio, (height, width))
 
     def loss(self, batch: Batch, hidden: Tensor | None = None) -> Losses:

@@ -64,7 +64,7 @@ def _write(folder: Path, split: str | None, device: str, column: str | None) -> 
         sections.summary(run, evaluated),
         sections.training(run),
         sections.data(run, samples or []),
-        *(sections.results(evaluated, groups) if evaluated else []),
+        *(sections.results(run, evaluated, groups) if evaluated else []),
         *sections.provenance(run),
     ]
     parts = [section for section in parts if section.parts]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from vitrail.console import duration, printable
+from vitrail.generate import Generative
 from vitrail.pretrain import Pretraining
-from vitrail.report import attention, page, pretraining
+from vitrail.report import attention, drawing, page, pretraining
 from vitrail.report import training as curves
 from vitrail.report.language import say
 from vitrail.report.page import Figures, Gallery, Part, Section
@@ -69,8 +70,10 @@ def data(run: RunReader, samples: list[Tile]) -> Section:
     return Section("Data", parts)
 
 
-def results(evaluated: EvaluatedModel, subgroups: Subgroups | None) -> list[Section]:
+def results(run: RunReader, evaluated: EvaluatedModel, subgroups: Subgroups | None) -> list[Section]:
     """The family's figures with all rows in a table, then example images."""
+    if isinstance(evaluated.predictor.task, Generative):
+        return drawn(run, evaluated)
     first, *others = (Section(title, [Figures(figures)]) for title, figures in evaluated.figures.items())
     tables = [_all_rows(title, rows) for title, rows in evaluated.evaluation.details.items() if isinstance(rows, list)]
     sections = [Section(first.name, [*first.parts, *tables]), *others]
@@ -78,6 +81,23 @@ def results(evaluated: EvaluatedModel, subgroups: Subgroups | None) -> list[Sect
         sections.append(_subgroups(evaluated, subgroups))
     sections += [_mistakes(evaluated), _by_class(evaluated), _attention(evaluated)]
     return [_learning(evaluated), *sections] if isinstance(evaluated.predictor.task, Pretraining) else sections
+
+
+def drawn(run: RunReader, evaluated: EvaluatedModel) -> list[Section]:
+    """What a generative model draws, what it drew while it learned, and its loss."""
+    text = say(
+        "All drawn by the sampler of the weights file; a model drew them, and no camera. {count} of each class, or in "
+        "all where there are none.",
+        count=drawing.EACH,
+    )
+    pictures = Gallery("drawn", say("Drawn pictures"), drawing.pictures(evaluated), wide=True)
+    parts = [Section("Drawn pictures", [page.paragraph(text), pictures])]
+    if film := drawing.film(run.folder):
+        text = say("From the same noise after each evaluation.")
+        parts.append(
+            Section("While it learned", [page.paragraph(text), Gallery("film", say("Epochs"), film, wide=True)])
+        )
+    return [*parts, *(Section(title, [Figures(figures)]) for title, figures in evaluated.figures.items())]
 
 
 def provenance(run: RunReader) -> list[Section]:

@@ -257,6 +257,11 @@ class Task(Base[Prediction]):
             Choice("ema", {"decay": round(min(max(1 - 20 / steps, 0.9), 0.999), 4)}, "weights are steadier"),
         ]
 
+    @classmethod
+    def too_few(cls, facts: Facts, data: str) -> str | None:
+        """Nothing: each pixel teaches."""
+        return None
+
     @property
     def graph_step(self) -> int:
         """Whole windows."""

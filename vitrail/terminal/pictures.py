@@ -95,6 +95,11 @@ def stem_of(name: str) -> str:
     return os.path.splitext(os.path.basename(name))[0][:100] or "picture"
 
 
+def file_name(label: str) -> str:
+    """A name of a class as part of a file's name: letters, digits, ``-`` and ``_``, 60 characters at most."""
+    return "".join(each if each.isalnum() or each in "-_" else "_" for each in label)[:60] or "picture"
+
+
 def _expand(text: str) -> list[str]:
     """The files that one argument means."""
     if os.path.isdir(text):

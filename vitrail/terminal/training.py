@@ -323,5 +323,7 @@ def _report(place: "RunFolder", run: "Run") -> None:
     print(f"report: {page}")
     if run.task in registry.names("pretrain"):
         name_next("train", DATA, "--init", place.path)
+    elif run.task in registry.names("generate"):
+        name_next("generate", place.path)
     else:
         name_next("predict", place.path, IMAGE)

@@ -5,17 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitrail import lora
+import torch
+
+from vitrail import files, lora
 from vitrail.checkpoints import native
 from vitrail.console import warn
 from vitrail.files import Json
+from vitrail.generate import Generative
+from vitrail.generator import Generator
 from vitrail.lora import peft
+from vitrail.predictions.pictures import contact_sheet
+from vitrail.predictions.synthetic import png_of_synthetic
 from vitrail.train import soup
 from vitrail.train.assemble import TrainContext
 from vitrail.train.distributed import gather
 from vitrail.train.loggers import csv
 from vitrail.trainable import Trainable
 from vitrail.version import __version__
+
+
+NUM_SAMPLES = 10  # drawn after each evaluation
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,20 @@ def save_weights(context: TrainContext, name: str, metrics: dict[str, float]) ->
     native.save(context.folder.weights(name), tensors, _meta(context, released, metrics))
     if context.run.lora is not None:
         peft.write(context.folder.path / "adapter" / name, trained, context.run.lora, context.run.init)
+
+
+def save_samples(context: TrainContext, model: Trainable) -> None:
+    """Write what a generative model draws from the same noise after each evaluation, ``samples/epoch-0001.png``. The
+    main rank calls it, with whole weights."""
+    if not isinstance(model, Generative):
+        return
+    with torch.random.fork_rng(devices=()):
+        drawn = Generator(model, context.run.preprocess, device=context.world.device).draw(count=NUM_SAMPLES)
+    sheet = contact_sheet([each.image for each in drawn], columns=NUM_SAMPLES // 2)
+    path = context.folder.path / "samples" / f"epoch-{context.state.loop.epoch + 1:04}.png"
+    path.parent.mkdir(exist_ok=True)
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(png_of_synthetic(sheet, f"vitrail {__version__}"))
 
 
 def save_average(context: TrainContext, model: Trainable, metrics: dict[str, float], training: dict[str, Json]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from vitrail.console import Progress, duration, note
 from vitrail.data.loading.loader import worker_failure
 from vitrail.errors import UserError
-from vitrail.evaluation import evaluate
+from vitrail.evaluation import evaluate, evaluation_mode
 from vitrail.train import artifacts, faults, optimizer, soup, state
 from vitrail.train.artifacts import Result
 from vitrail.train.assemble import TrainContext, assemble
@@ -202,7 +202,11 @@ class Loop:
     def evaluate(self) -> dict[str, float]:
         """The finite metrics of the validation split, with the averaged weights if there are any."""
         with unsharded(self.context.state.evaluated()) as model:
-            return self.measure(model.released())
+            found = self.measure(model.released())
+            if self.world.is_main:
+                with evaluation_mode(model):
+                    artifacts.save_samples(self.context, model.released())
+            return found
 
     def measure(self, model: Trainable) -> dict[str, float]:
         """The finite metrics of a model on the validation split."""

@@ -43,6 +43,22 @@ def predicted_against_true(
 
 
 @style.styled
+def scattered(across: np.ndarray, up: np.ndarray, across_name: str, up_name: str) -> Figure:
+    """A point for each image, (N,) and (N,), and the mean of the points around each place."""
+    figure, (axes,) = style.stacked([3.4])
+    many = len(across) > FEW_POINTS
+    axes.scatter(across, up, s=6 if many else 14, alpha=0.25 if many else 0.6, linewidth=0, rasterized=many)
+    edges = np.linspace(across.min(), across.max(), 11)
+    places = np.clip(np.digitize(across, edges) - 1, 0, 9)
+    filled = [place for place in range(10) if (places == place).any()]
+    centres, means = (edges[:-1] + edges[1:])[filled] / 2, [up[places == place].mean() for place in filled]
+    axes.plot(centres, means, color=style.ORANGE)
+    axes.set(xlabel=across_name, ylabel=up_name)
+    style.title(axes, up_name, say("a point for each image, and their mean"))
+    return figure
+
+
+@style.styled
 def errors(values: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Figure:
     """The distribution of predicted − true for each target column (N, K), with its mean."""
     names = names[:MAX_TARGETS]

@@ -1,0 +1,300 @@
+"""Models that learn to remove noise from images and draw images by doing so, step by step.
+
+Shapes: B batch, C H W image. Times are from 0 (noise) to 1 (image).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vitrail import defaults
+from vitrail.config import config, from_dict, to_dict
+from vitrail.data.batch import Batch, tensor_targets
+from vitrail.data.sample_random import normal, uniform
+from vitrail.defaults import Choice, Facts
+from vitrail.dit import ConditionConfig, DiT
+from vitrail.errors import UserError
+from vitrail.metrics import Rows, denoising
+from vitrail.nn.conditions import NO_CLASS
+from vitrail.nn.encoder import Encoder
+from vitrail.ops.diffusion import PATHS, Denoised, Path, PathKind, Prediction
+from vitrail.ops.inverse import Measurement
+from vitrail.sampling import SamplerConfig, Start, filled
+from vitrail.trainable import Embedder, Forward, Losses, ModelConfig, Trainable, config_class
+from vitrail.vit import ViTConfig
+
+if TYPE_CHECKING:
+    from vitrail.data.source import SourceConfig
+
+FEW = 1000  # images, below which a generator remembers them
+NUM_STEPS = 4000
+LARGEST = 64  # pixels along the side of what is drawn, unless asked for more
+
+
+@config
+class DenoiserConfig:
+    """What all such models have.
+
+    Args:
+        classes: names; none: images are drawn without a condition.
+        condition: how the transformer takes time and class.
+        predicts: what the network computes: the image, the noise, or the velocity.
+        loss_of: what the squared error is of.
+        drop_class: share of the images whose class is not told, which guidance needs.
+        noise_scale: deviation of the noise; more where images have more pixels (JiT: their side / 256).
+        sampler: how images are drawn.
+    """
+
+    model: ViTConfig
+    classes: tuple[str, ...] = ()
+    condition: ConditionConfig = ConditionConfig()
+    predicts: Prediction = "x"
+    loss_of: Prediction = "v"
+    drop_class: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    noise_scale: Annotated[float, Field(gt=0, le=100)] = 1.0
+    sampler: SamplerConfig = SamplerConfig()
+
+
+class Denoiser(Embedder, Trainable):
+    """A diffusion transformer on pixels."""
+
+    takes = ("class", "none")
+    sized = True
+    monitor = None  # the loss does not tell how good pictures are: the last, averaged weights are
+    config: DenoiserConfig
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dit = DiT(config.model, len(config.classes), config.condition)
+
+    @classmethod
+    def configure(
+        cls, model: ViTConfig, names: Sequence[str], targets: object, options: Mapping[str, object]
+    ) -> ModelConfig:
+        """With the classes of the data, if there are any."""
+        settings = {**options, "model": to_dict(model), "classes": list(names)}
+        made: ModelConfig = from_dict(config_class(cls), settings)
+        return made
+
+    @classmethod
+    def source(cls, config: SourceConfig) -> SourceConfig:
+        """With labels where there are any."""
+        return dataclasses.replace(config, labelled="auto") if config.labelled else config
+
+    @classmethod
+    def defaults(cls, facts: Facts) -> list[Choice]:
+        """A small model on small images, averaged weights, and no changes of images that it should not draw."""
+        return generation_defaults(facts)
+
+    @classmethod
+    def too_few(cls, facts: Facts, data: str) -> str | None:
+        """That it will draw the images themselves."""
+        if facts.pretrained or facts.num_images >= FEW:
+            return None
+        return (
+            f"{facts.num_images:,} images are few for a model that draws: it will remember them rather than draw new "
+            "ones; give more, or start from a trained generator with --init"
+        )
+
+    @property
+    def path(self) -> Path:
+        """From noise to images."""
+        return PATHS[self.path_kind]
+
+    @property
+    @abstractmethod
+    def path_kind(self) -> PathKind:
+        """Its name."""
+
+    @abstractmethod
+    def times(self, uniform: Tensor) -> Tensor:
+        """Numbers in [0, 1) → the times of training images, B."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.config.classes
+
+    @property
+    def sampler(self) -> SamplerConfig:
+        """As in the file."""
+        return self.config.sampler
+
+    def encoders(self) -> Mapping[str, Encoder]:
+        """The transformer's."""
+        return {"dit.vit": self.dit.vit}
+
+    def embed(self, images: Tensor) -> Tensor:
+        """B C H W → the mean of the patches in the middle of the network, for images without noise and class, B D."""
+        middle = self.dit.vit.depth // 2
+        return self.dit.forward_with_features(images, filled(images, 1.0), layer=middle)[1].mean(dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same."""
+        return self.embed(images)
+
+    def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, twice."""
+        features = self.embed(images)
+        return features, features
+
+    def loss(self, batch: Batch) -> Losses:
+        """The mean squared error, each image at a time of its own."""
+        images, keys = batch["images"], batch["keys"]
+        times = self.times(uniform(keys, "time", 1, images)[:, 0])
+        return {"loss": self.errors(batch, times, self.told(batch)).mean()}
+
+    def evaluate_batch(self, batch: Batch, forward: Forward | None = None) -> Rows:
+        """Time and loss of each image, (B, 2), at times as in training."""
+        times = self.times(uniform(batch["keys"], "time", 1, batch["images"])[:, 0])
+        return torch.stack((times, self.errors(batch, times, self.labels(batch)).float()), dim=1)
+
+    def metrics(self) -> denoising.Metrics:
+        """The loss by time."""
+        return denoising.Metrics()
+
+    def errors(self, batch: Batch, times: Tensor, labels: Tensor | None) -> Tensor:
+        """The mean squared error of each image, B."""
+        images = batch["images"]
+        truth = Denoised(images, self._noise(batch["keys"], images))
+        noisy = self.path.mix(*truth, times)
+        found = self.path.separate(noisy, self.dit(noisy, times, labels).float(), times, self.config.predicts)
+        error = self._wanted(found, times) - self._wanted(truth, times)
+        return error.square().mean(dim=(1, 2, 3))
+
+    def labels(self, batch: Batch) -> Tensor | None:
+        """Classes int64 B; None: there are none.
+
+        Raises:
+            UserError: the classes of images are mixed.
+        """
+        if not self.config.classes:
+            return None
+        labels = tensor_targets(batch)
+        if labels.is_floating_point():
+            raise UserError(f"{self.name!r} draws one class at a time, so images cannot be mixed: leave mix out")
+        return labels.to(batch["images"].device)
+
+    def told(self, batch: Batch) -> Tensor | None:
+        """The labels, but for some images no class."""
+        if (labels := self.labels(batch)) is None:
+            return None
+        dropped = uniform(batch["keys"], "class", 1, batch["images"])[:, 0] < self.config.drop_class
+        return labels.masked_fill(dropped, NO_CLASS)
+
+    def noise(self, keys: Tensor) -> Tensor:
+        """Normal noise B C H W."""
+        model = self.config.model
+        like = torch.empty(model.channels, *model.image_size, device=self.dit.pixels.weight.device)
+        return self._noise(keys, like)
+
+    def draw(
+        self,
+        noise: Tensor,
+        conditions: Tensor,
+        sampler: SamplerConfig | None = None,
+        measurement: Measurement | None = None,
+        start: Start | None = None,
+    ) -> Tensor:
+        """Images B C H W; see :meth:`vitrail.generate.Generative.draw`."""
+        sampler = sampler or self.sampler
+        times = sampler.times(0.0 if start is None else start.time)
+        if start is not None:
+            noise = self.path.mix(start.image.expand_as(noise), noise, filled(noise, times[0]))
+        guided = Guided(self, conditions, sampler, measurement)
+        images = sampler.solve(guided, noise, times, self.path)
+        return images if measurement is None else measurement.project(images)
+
+    def _noise(self, keys: Tensor, like: Tensor) -> Tensor:
+        """Of images of the size of ``like``, (…, C, H, W)."""
+        return self.config.noise_scale * normal(keys, "noise", tuple(like.shape[-3:]), like)
+
+    def _wanted(self, found: Denoised, times: Tensor) -> Tensor:
+        """What the squared error is of."""
+        if self.config.loss_of == "v":
+            return self.path.velocity(found, times)
+        return found.image if self.config.loss_of == "x" else found.noise
+
+
+class Guided:
+    """Images and noise as a model finds them, with classifier-free guidance (Ho & Salimans 2022) and a measurement."""
+
+    def __init__(
+        self, model: Denoiser, labels: Tensor, sampler: SamplerConfig, measurement: Measurement | None = None
+    ) -> None:
+        self.model, self.sampler, self.measurement = model, sampler, measurement
+        self.labels = labels if model.config.classes else None
+
+    def __call__(self, noisy: Tensor, time: float) -> Denoised:
+        """B C H W at one time."""
+        times, predicted = filled(noisy, time), self._predicted(noisy, time)
+        found = self.model.path.separate(noisy, predicted, times, self.model.config.predicts)
+        if self.measurement is None:
+            return found
+        image = self.measurement.project(found.image)
+        return self.model.path.separate(noisy, image, times, "x")
+
+    def _predicted(self, noisy: Tensor, time: float) -> Tensor:
+        dit, labels = self.model.dit, self.labels
+        if labels is None or not self.sampler.guides(time):
+            return dit(noisy, filled(noisy, time), labels).float()
+        both = torch.cat((noisy, noisy))
+        told = torch.cat((labels, torch.full_like(labels, NO_CLASS)))
+        with_class, without = dit(both, filled(both, time), told).float().chunk(2)
+        return without + self.sampler.guidance * (with_class - without)
+
+
+def generation_defaults(facts: Facts) -> list[Choice]:
+    """Of methods that draw images from scratch; from weights the model stays theirs."""
+    how_long = defaults.length(facts, 64, NUM_STEPS, fewest=20)
+    steps = how_long.epochs * how_long.an_epoch
+    decay = round(min(max(1 - 25 / steps, 0.9), 0.9999), 4)
+    mirrored = {"horizontal_flip": 0.5} if facts.mirror and not facts.grey else "none"
+    return [
+        *([] if facts.pretrained else [model_for(facts)]),
+        *how_long.choices(facts),
+        Choice("evaluate_every", max(1, how_long.epochs // defaults.EVALUATIONS), "epochs"),
+        Choice("data.preprocess.resize", "crop", "the middle of each image, undistorted"),
+        Choice("data.preprocess.interpolation", "bicubic", "small images stay sharp"),
+        Choice("data.augment", mirrored, "a generator draws what it sees: nothing else is changed"),
+        Choice("optimizer.lr", 3e-4 if facts.pretrained else 1e-3, "of a small model"),
+        Choice("optimizer.betas", [0.9, 0.95], "as JiT"),
+        Choice("optimizer.weight_decay", 0.0, "as JiT"),
+        Choice("ema", {"decay": decay}, f"averaged over about {1 / (1 - decay):.0f} of {steps:,} steps"),
+        Choice("release", "last", "the loss does not tell how good pictures are"),
+    ]
+
+
+def model_for(facts: Facts) -> Choice:
+    """A plain ViT on the pixels of small images: rotary and sine positions, normalised queries and keys (JiT)."""
+    median = float(np.median(facts.image_sizes.min(axis=1))) if len(facts.image_sizes) else LARGEST
+    side = min(max(int(median), 8), LARGEST)
+    patch = next(patch for patch, most in ((2, 16), (4, 32), (8, LARGEST)) if side <= most)
+    side -= side % patch
+    dim, depth, heads = (128, 6, 4) if side <= 16 else (256, 8, 4)
+    settings = {
+        "image_size": [side, side],
+        "channels": 1 if facts.grey else facts.model.channels,
+        "patch_size": [patch, patch],
+        "dim": dim,
+        "depth": depth,
+        "heads": heads,
+        "mlp_dim": 4 * dim,
+        "positions": "sincos_2d",
+        "rotary": {},
+        "class_token": False,
+        "block": {"qk_norm": True},
+    }
+    tokens = math.prod((side // patch, side // patch))
+    grey = "grey " if facts.grey else ""
+    return Choice("model", settings, f"{grey}images of {side} × {side} pixels in {tokens} patches of {patch} × {patch}")
