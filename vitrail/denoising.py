@@ -9,7 +9,7 @@ import dataclasses
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -69,13 +69,14 @@ class Denoiser(Embedder, Trainable):
 
     takes = ("class", "none")
     sized = True
+    num_times: ClassVar[int] = 1
     monitor = None  # the loss does not tell how good pictures are: the last, averaged weights are
     config: DenoiserConfig
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config
-        self.dit = DiT(config.model, len(config.classes), config.condition)
+        self.dit = DiT(config.model, len(config.classes), config.condition, times=self.num_times)
 
     @classmethod
     def configure(
@@ -137,7 +138,8 @@ class Denoiser(Embedder, Trainable):
     def embed(self, images: Tensor) -> Tensor:
         """B C H W → the mean of the patches in the middle of the network, for images without noise and class, B D."""
         middle = self.dit.vit.depth // 2
-        return self.dit.forward_with_features(images, filled(images, 1.0), layer=middle)[1].mean(dim=1)
+        times = torch.stack((filled(images, 1.0), *[filled(images, 0.0)] * (self.num_times - 1)))
+        return self.dit.forward_with_features(images, times, layer=middle)[1].mean(dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """The same."""
@@ -147,6 +149,10 @@ class Denoiser(Embedder, Trainable):
         """The same, twice."""
         features = self.embed(images)
         return features, features
+
+    def network(self, noisy: Tensor, times: Tensor, labels: Tensor | None) -> Tensor:
+        """What the network computes at times B: B C H W."""
+        return self.dit(noisy, times, labels)
 
     def loss(self, batch: Batch) -> Losses:
         """The mean squared error, each image at a time of its own."""
@@ -168,7 +174,7 @@ class Denoiser(Embedder, Trainable):
         images = batch["images"]
         truth = Denoised(images, self._noise(batch["keys"], images))
         noisy = self.path.mix(*truth, times)
-        found = self.path.separate(noisy, self.dit(noisy, times, labels).float(), times, self.config.predicts)
+        found = self.path.separate(noisy, self.network(noisy, times, labels).float(), times, self.config.predicts)
         error = self._wanted(found, times) - self._wanted(truth, times)
         return error.square().mean(dim=(1, 2, 3))
 
@@ -245,12 +251,12 @@ class Guided:
         return self.model.path.separate(noisy, image, times, "x")
 
     def _predicted(self, noisy: Tensor, time: float) -> Tensor:
-        dit, labels = self.model.dit, self.labels
+        network, labels = self.model.network, self.labels
         if labels is None or not self.sampler.guides(time):
-            return dit(noisy, filled(noisy, time), labels).float()
+            return network(noisy, filled(noisy, time), labels).float()
         both = torch.cat((noisy, noisy))
         told = torch.cat((labels, torch.full_like(labels, NO_CLASS)))
-        with_class, without = dit(both, filled(both, time), told).float().chunk(2)
+        with_class, without = network(both, filled(both, time), told).float().chunk(2)
         return without + self.sampler.guidance * (with_class - without)
 
 

@@ -181,8 +181,8 @@ class TrainOptions(TrainingOptions):
         from vitrail.console import note, warn
         from vitrail.data import DataConfig, SourceConfig, augmentation
         from vitrail.data.transforms.scene_config import SCENE_PRESETS
-        from vitrail.errors import UserError
         from vitrail.defaults import Choice, Facts, effective, quality_in_words
+        from vitrail.errors import UserError
         from vitrail.pretrain import Pretraining
         from vitrail.train.run import Run
         from vitrail.trainable import image_encoder

@@ -25,7 +25,7 @@ def pictures(evaluated: EvaluatedModel) -> list[Tile]:
     task = evaluated.predictor.task
     assert isinstance(task, Generative)
     generator = Generator(task, evaluated.predictor.preprocess.config, device=evaluated.predictor.device)
-    labels = list(generator.classes[:MOST_CLASSES]) or [None] * 4
+    labels: list[str | None] = list(generator.classes[:MOST_CLASSES]) or [None] * 4
     drawn = generator.draw([label for label in labels for _ in range(EACH)])
     strips = [drawn[first : first + EACH] for first in range(0, len(drawn), EACH)]
     return [Tile(contact_sheet([each.image for each in strip], EACH // 2), strip[0].label or "") for strip in strips]

@@ -23,7 +23,6 @@ from vitrail.train.loggers import csv
 from vitrail.trainable import Trainable
 from vitrail.version import __version__
 
-
 NUM_SAMPLES = 10  # drawn after each evaluation
 
 
