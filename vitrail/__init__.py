@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # the two tables below, for type checkers; tests/test_public.
     from vitrail import distill as distill
     from vitrail import engines as engines
     from vitrail import explain as explain
+    from vitrail import generate as generate
     from vitrail import lora as lora
     from vitrail import metrics as metrics
     from vitrail import nn as nn
@@ -34,6 +35,8 @@ if TYPE_CHECKING:  # the two tables below, for type checkers; tests/test_public.
     from vitrail.errors import UserError as UserError
     from vitrail.evaluation import evaluate as evaluate
     from vitrail.exporting import export as export
+    from vitrail.generator import Generator as Generator
+    from vitrail.generator import load_generator as load_generator
     from vitrail.int8 import quantize as quantize
     from vitrail.lora.peft import merge_adapter as merge_adapter
     from vitrail.predictor import Predictor as Predictor
@@ -53,6 +56,7 @@ if TYPE_CHECKING:  # the two tables below, for type checkers; tests/test_public.
 
 # The public names and their modules, imported on first use: `import vitrail` and `vitrail --help` need no torch.
 _PUBLIC = {
+    "Generator": "vitrail.generator",
     "Predictor": "vitrail.predictor",
     "UserError": "vitrail.errors",
     "ViT": "vitrail.vit",
@@ -72,6 +76,7 @@ _PUBLIC = {
     "fit": "vitrail.train.loop",
     "inspect": "vitrail.conversion",
     "load": "vitrail.predictor",
+    "load_generator": "vitrail.generator",
     "merge_adapter": "vitrail.lora.peft",
     "preset": "vitrail.vit_presets",
     "presets": "vitrail.vit_presets",
@@ -86,6 +91,7 @@ _PACKAGES = (
     "distill",
     "engines",
     "explain",
+    "generate",
     "lora",
     "metrics",
     "nn",

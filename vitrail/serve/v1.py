@@ -8,12 +8,15 @@ import io
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from vitrail.data import keyed_random
 from vitrail.errors import did_you_mean
 from vitrail.explain import compare, comparing, method_names, method_options, named_output
 from vitrail.predictions import PicturePrediction, Prediction, SpatialPrediction
+from vitrail.serve.jobs.draw import Draw, keyed
 from vitrail.serve.jobs.embed import Embed
 from vitrail.serve.jobs.explain import Explain
 from vitrail.serve.jobs.patches import Patches
@@ -26,6 +29,7 @@ from vitrail.serve.service import QueueSlot, Service
 from vitrail.serve.worker import ServedModel
 
 MAX_TOP = 1000
+MAX_DRAWN, MAX_STEPS = 16, 100  # pictures of a request, and steps of the sampler
 MAX_TOKENS = 1_000_000  # more than any model has
 TOO_MANY = "this route takes one image; send several requests"
 Model = Annotated[str | None, Query(description="A name of /v1/models; default the first.")]
@@ -94,6 +98,37 @@ async def embed(request: Request, service: CurrentService, slot: ReservedSlot, m
 
 
 @router.post(
+    "/generate",
+    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def generate(
+    service: CurrentService,
+    slot: ReservedSlot,
+    model: Model = None,
+    label: Annotated[str | None, Query(alias="class", max_length=1000, description="What to draw.")] = None,
+    count: Annotated[int, Query(ge=1, le=MAX_DRAWN, description="How many pictures.")] = 1,
+    seed: Annotated[int, Query(ge=0, le=2**53, description="Other numbers draw other pictures.")] = 0,
+    steps: Annotated[int | None, Query(ge=1, le=MAX_STEPS, description="Of the sampler; default: the file's.")] = None,
+    guidance: Annotated[float | None, Query(ge=0, le=20, description="Default: as in the file.")] = None,
+    format: Annotated[Literal["json", "png"], Query(description="All in base64, or the first as a file.")] = "json",
+) -> Response:
+    """Pictures that a generative model draws, as PNG files that say so."""
+    served = service.model(model)
+    if not served.draws:
+        raise Refused(422, f"{served.name} draws no pictures; ask a model that --task generation trained", "option")
+    if label is not None and label not in served.classes:
+        raise Refused(422, f"{served.name} draws no {label!r}; {did_you_mean(label, served.classes)}", "option")
+    slot.reserve(count)
+    keys = keyed_random.keys(seed, "draw", np.arange(count))
+    drawn = await service.compute(served.name, Draw(label, steps, guidance), keyed(keys))
+    if format == "png":
+        return Response(drawn[0], media_type="image/png")
+    rows = zip(keys.view(np.int64).tolist(), drawn, strict=True)
+    pictures = [{"class": label, "key": str(key), "png": base64.b64encode(png).decode()} for key, png in rows]
+    return JSONResponse({"model": served.name, "pictures": pictures})
+
+
+@router.post(
     "/explain",
     openapi_extra=OPENAPI,
     responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
@@ -147,6 +182,7 @@ def about(served: ServedModel) -> dict[str, Any]:
         "task": served.task,
         "classes": list(served.classes),
         "predicts": served.predicts,
+        "draws": served.draws,
         "image_size": list(served.preprocess.size),
         "channels": served.preprocess.channels,
         "dim": served.dim,

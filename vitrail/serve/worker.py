@@ -27,6 +27,7 @@ from vitrail.data.transforms.geometry import ImageGeometry, identities
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.explain import methods_for
+from vitrail.generate import Generative
 from vitrail.predictions import Prediction, SpatialPrediction
 from vitrail.serve.jobs import Job
 from vitrail.serve.jobs.merge import predict_if_trained
@@ -70,6 +71,7 @@ class ServedModel:
     Attributes:
         predicts: whether it was trained for a task, not for features alone.
         spatial: whether its predictions have places in the image.
+        draws: whether it draws pictures.
         arrays: name and length of each numeric array of a prediction, where the length is fixed.
         dim: width of an embedding.
         methods: the explanation methods that suit it.
@@ -81,6 +83,7 @@ class ServedModel:
     preprocess: PreprocessConfig
     predicts: bool
     spatial: bool
+    draws: bool
     arrays: dict[str, int]
     dim: int
     layers: int
@@ -120,6 +123,7 @@ def describe(name: str, predictor: Predictor) -> ServedModel:
         preprocess=config,
         predicts=prediction is not None,
         spatial=predictor.task.spatial(),
+        draws=isinstance(predictor.task, Generative),
         arrays={key: len(values) for key, values in arrays(prediction).items()} if prediction else {},
         dim=len(embedding),
         layers=len(vit.blocks),
