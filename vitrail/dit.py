@@ -102,7 +102,7 @@ class DiT(Initialised):
         num_patches, wanted = grid[0] * grid[1], layer % self.vit.depth
         of_class = None
         if self.classes is not None:
-            none = torch.full((len(noisy),), NO_CLASS, device=noisy.device)
+            none = torch.full((noisy.shape[0],), NO_CLASS, device=noisy.device)
             of_class = self.classes(none if labels is None else labels)
         vector = self._vector(times, of_class)
         attend = _Conditioned(self, vector, of_class)

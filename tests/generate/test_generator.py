@@ -143,3 +143,26 @@ def test_a_training_shows_what_it_draws_at_each_evaluation(tmp_path: Path) -> No
     generator = vitrail.load_generator(tmp_path / "whole")
     assert generator.classes == tuple("0123456789")
     assert generator.draw("7")[0].image.size == (8, 8)
+
+
+@pytest.mark.parametrize(("to", "suffix"), [("onnx", ".onnx"), ("openvino", ".xml")])
+def test_the_whole_sampler_is_one_graph(to: str, suffix: str, run: Path, tmp_path: Path) -> None:
+    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[to])
+    out = tmp_path / f"drawer{suffix}"
+    written = vitrail.export(run, out, to=to)
+    assert max(row.max_error for row in written.rows) <= 1
+    task, noise, labels = vitrail.load_generator(run).task, np.random.default_rng(0), np.array([2, 0, 1])
+    given = noise.standard_normal((3, 3, 8, 8)).astype(np.float32)
+    if to == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(out)
+        (pictures,) = session.run(None, {"noise": given, "class": labels})
+    else:
+        import openvino
+
+        pictures = openvino.compile_model(out, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([given, labels])[0]
+    with torch.inference_mode():
+        images = task.draw(torch.from_numpy(given), torch.from_numpy(labels))
+    expected = ((images * 0.5 + 0.5) * 255).round().clamp(0, 255).permute(0, 2, 3, 1)
+    np.testing.assert_allclose(pictures.astype(int), expected.numpy().astype(int), atol=1)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from vitrail.engines import INPUT
 from vitrail.engines.libraries import library
 from vitrail.engines.program import Program
 from vitrail.errors import UserError
@@ -43,7 +42,7 @@ def converted(program: Program) -> torch.onnx.ONNXProgram:
     try:
         onnx = torch.onnx.export(
             program.graph,
-            input_names=[INPUT],
+            input_names=list(program.inputs),
             output_names=list(program.outputs),
             dynamo=True,
             verbose=False,

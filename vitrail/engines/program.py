@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.engines import DEFAULT_OUTPUTS, Meta
+from vitrail.engines import DEFAULT_OUTPUTS, INPUT, Meta
 from vitrail.errors import UserError
 from vitrail.nn.attention import Attention
 from vitrail.nn.patch_embed import PatchEmbed
@@ -37,12 +37,14 @@ class Program:
         outputs: their names, as ``Embedder.graph_outputs`` gives them.
         size: the only (height, width) that it takes; None: any that patches cover, from two patches a side.
         fixed: why there is only one.
+        inputs: their names, where they are something else than images.
     """
 
     graph: ExportedProgram
     outputs: tuple[str, ...]
     size: Pair | None
     fixed: str
+    inputs: tuple[str, ...] = (INPUT,)
 
 
 def output_names(meta: Meta) -> tuple[str, ...]:

@@ -21,13 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail import engines, registry
+from vitrail import engines, registry, sampler_graph
 from vitrail.checkpoints import foreign, native
 from vitrail.console import note, track
 from vitrail.conversion import convert
 from vitrail.engines.comparing import differences, tolerance
 from vitrail.engines.graph import Graph, writing
 from vitrail.errors import UserError, did_you_mean
+from vitrail.generate import Generative
 from vitrail.nn.patch_embed import PatchEmbed
 from vitrail.ops.grid import Pair
 from vitrail.predictor import ImageLike, Predictor, load
@@ -36,6 +37,7 @@ from vitrail.trainable import EMBEDDING, OUTPUTS, Embedder, image_encoder
 
 BATCHES = (1, 4)
 TIMES = 3
+MOST_LEVELS = 3  # of 255, that a pixel may differ after all steps
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ def export(
         model = source
     else:
         model = load(source, device="cpu", allow_pickle=allow_pickle, **shape)
+    if isinstance(model.task, Generative):
+        return _drawing(model, model.task, formats, to, out)
     written = arranged[to].writing(model, to, out) if to in arranged else opened(model, formats[to], out)
     note(f"writing {out} as {to}")
     with written as graph:
@@ -155,6 +159,30 @@ def export(
                 "model's config"
             )
     return Export(out, rows)
+
+
+def _drawing(model: Predictor, task: Generative, formats: Mapping[str, str], to: str, out: Path) -> Export:
+    """A generator with its sampler, compared by what both draw.
+
+    Raises:
+        UserError: as :func:`export`.
+    """
+    if to not in formats or "." in to:
+        raise UserError(f"a generator with its sampler is written as onnx, openvino or pt2, not as {to}")
+    note(f"writing {out} as {to}, with {task.sampler.steps} steps of {task.sampler.name}")
+    rows = []
+    with torch.inference_mode(), sampler_graph.writing(task, model.preprocess.config, formats[to], out) as (own, file):
+        for batch in BATCHES:
+            noise, labels = task.noise(torch.arange(batch)), torch.arange(batch) % max(len(task.names), 1)
+            expected, found = own(noise, labels), sampler_graph.run(file, formats[to], noise, labels)
+            error = float((found.int() - expected.int()).abs().float().max())
+            times = [_milliseconds(lambda: own(noise, labels))]  # noqa: B023  called at once
+            times.append(_milliseconds(lambda: sampler_graph.run(file, formats[to], noise, labels)))  # noqa: B023
+            size = model.preprocess.config.size
+            rows.append(Row("noise", batch, size, sampler_graph.OUTPUT, error, error / 255, *times))
+        if max(row.max_error for row in rows) > MOST_LEVELS:
+            raise UserError(f"the {to} file draws pictures that differ by {error:.0f} grey levels and was not kept")
+    return Export(out, tuple(rows))
 
 
 @contextmanager

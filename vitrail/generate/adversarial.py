@@ -91,7 +91,7 @@ class Generator(Initialised):
         if self.classes is not None and labels is not None:
             style = style + self.classes.table.weight.shape[1] ** 0.5 * self.classes(labels)
         style = self.style2(style)
-        x = self.tokens.expand(len(noise), -1, -1)
+        x = self.tokens.expand(noise.shape[0], -1, -1)
         for block, modulation in zip(self.blocks, self.modulations, strict=True):
             assert isinstance(modulation, BlockModulation)
             x = block(x, modulation=modulation.branches(style))

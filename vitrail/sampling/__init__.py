@@ -86,7 +86,7 @@ class Start:
 
 def filled(like: Tensor, time: float) -> Tensor:
     """The time of each image, B float32."""
-    return torch.full((len(like),), time, device=like.device)
+    return torch.full((like.shape[0],), time, device=like.device)
 
 
 if not TYPE_CHECKING:  # else a mistake in a name would go unnoticed
