@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from exported_once import SIMPLE
 
 import vitrail
 from vitrail.explain import explain_all
@@ -49,7 +50,7 @@ def test_training_sees_one_view(tiny_predictor):
 
 
 def test_an_exported_graph_predicts_alike(tiny_predictor, image, tmp_path):
-    both = mirrored(tiny_predictor(resize="square"))
+    both = mirrored(tiny_predictor(resize="square", **SIMPLE))
     both.save(tmp_path / "both.safetensors")
     vitrail.export(tmp_path / "both.safetensors", tmp_path / "both.onnx", to="onnx")
     found = vitrail.load(tmp_path / "both.onnx")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from decoders import DEFORMABLE, DETR
 from PIL import Image
 
 pytest.importorskip("fastapi")
@@ -29,10 +30,10 @@ from vitrail.vit import ViTConfig
 
 pytestmark = pytest.mark.usefixtures("exported_once", "own_cache")
 MODEL = ViTConfig(image_size=(16, 24), patch_size=8, dim=16, depth=1, heads=2, mlp_dim=32)
-DECODER = {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 4}
-SIDES = {**DECODER, "depth": 2, "separate_heads": True, "distribution": {"intervals": 8}}
+SIDES = {**DETR, "depth": 2, "separate_heads": True, "distribution": {"intervals": 8}}
 OPTIONS = {
-    "detection": {"decoder": DECODER, "threshold": 0.005},
+    "detection": {"decoder": DETR, "threshold": 0.005},
+    "detection_deformable": {"decoder": DEFORMABLE, "scales": ("1/2", "2"), "threshold": 0.005},
     "instances": {
         "decoder": SIDES,
         "threshold": 0.005,

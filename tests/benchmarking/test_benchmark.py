@@ -8,6 +8,7 @@ import statistics
 import numpy as np
 import pytest
 import torch
+from exported_once import SIMPLE
 from PIL import Image
 
 import vitrail
@@ -23,6 +24,7 @@ from vitrail.cli import main
 from vitrail.compress.curve import cost
 from vitrail.report.figures.throughput import throughput
 
+pytestmark = pytest.mark.usefixtures("exported_once")
 EAGER = Way("eager", "fp32")
 
 
@@ -34,7 +36,7 @@ def _small_products(monkeypatch):
 
 @pytest.fixture
 def weights(tiny_predictor, tmp_path):
-    tiny_predictor().save(tmp_path / "weights.safetensors")
+    tiny_predictor(pool="mean", **SIMPLE).save(tmp_path / "weights.safetensors")
     return str(tmp_path / "weights.safetensors")
 
 

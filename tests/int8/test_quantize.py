@@ -174,13 +174,14 @@ def test_a_missing_library_names_the_command(tiny_predictor, images, tmp_path, m
         int8.quantize(tiny_predictor(**SIMPLE), tmp_path / "model.xml", images)
 
 
-def test_the_libraries_tell_nobody(weights, tmp_path):
-    """At export, at use and at quantisation: no connection, no file in the home folder, nothing on stdout.
+def test_the_libraries_tell_nobody_and_leave_signals_alone(weights, tmp_path):
+    """At export, at use and at quantisation: no connection, no file in the home folder, nothing on stdout; and a signal
+    is handled afterwards.
 
     In this order in one process, since what a runtime would tell is decided when it is imported.
     """
     program = """
-import socket, sys
+import signal, socket, sys
 def refuse(*arguments): raise SystemExit("the network was asked for")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 import torch, vitrail
@@ -202,15 +203,17 @@ for only in (False, True):
 assert hidden()
 from nncf.telemetry import telemetry
 assert type(telemetry).__name__ == "MagicMock"
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGTERM)
 """
     home = tmp_path / "home"
     home.mkdir()
     environment = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "VITRAIL_CACHE")}
     environment |= {"HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
-    call = [sys.executable, "-W", "error", "-c", program, weights, tmp_path]
+    call = [sys.executable, "-X", "faulthandler", "-W", "error", "-c", program, weights, tmp_path]
     done = subprocess.run(call, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+    assert done.stdout == "handled\n"
     assert list(home.rglob("*")) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["False", "True", "home", "plain", "weights.safetensors"]
     assert (tmp_path / "plain" / "model.bin").exists()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from exported_once import SIMPLE
 
 import vitrail
 from vitrail.int8.signals import same_signal_stack
@@ -14,30 +15,23 @@ from vitrail.int8.signals import same_signal_stack
 pytestmark = pytest.mark.usefixtures("exported_once")
 PROGRAM = """
 import signal, sys, torch, vitrail
-source, out, way = sys.argv[1:]
 images = [torch.randint(256, (3, 20, 30), dtype=torch.uint8) for _ in range(3)]
-if way == "quantise":
-    vitrail.quantize(vitrail.load(source, device="cpu"), out, images, budget=100)
-else:
-    older = vitrail.load(source)
-    older.predict(images)
-    younger = vitrail.load(source)
-    younger.predict(images)
-    del older
-    del younger
+older = vitrail.load(sys.argv[1])
+older.predict(images)
+younger = vitrail.load(sys.argv[1])
+younger.predict(images)
+del older
+del younger
 signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
 signal.raise_signal(signal.SIGUSR1)
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the stack is Linux's")
-@pytest.mark.parametrize("way", ["two engines", "quantise"])
-def test_a_signal_is_survived(way, tiny_predictor, tmp_path):
-    predictor = tiny_predictor(depth=1, positions="none")
-    predictor.save(source := tmp_path / "weights.safetensors")
-    if way == "two engines":
-        source = vitrail.export(predictor, tmp_path / "model.xml", to="openvino").path
-    call = [sys.executable, "-X", "faulthandler", "-c", PROGRAM, source, tmp_path / "out.xml", way]
+def test_a_signal_is_survived(tiny_predictor, tmp_path):
+    """After two engines; after a quantisation: test_quantize.py, of its process."""
+    source = vitrail.export(tiny_predictor(**SIMPLE), tmp_path / "model.xml", to="openvino").path
+    call = [sys.executable, "-X", "faulthandler", "-c", PROGRAM, source]
     done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=250)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from vitrail import exporting
 from vitrail.config import from_dict
 from vitrail.data.objects import Objects
-from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.nn.deformable import DeformableAttention
 from vitrail.nn.deformable_decoder import DeformableConfig, coordinate_sines
 from vitrail.nn.windows import SplitConfig
-from vitrail.predictor import Predictor
 from vitrail.tasks.detection_deformable import Config, Task
 from vitrail.vit import ViTConfig
 
@@ -202,9 +198,3 @@ def test_one_image_can_be_learned() -> None:
 def test_wrong_options_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         from_dict(Config, {"model": {"depth": 3}, "classes": ["a"], "decoder": DECODER, **options})
-
-
-def test_it_becomes_a_graph_of_any_batch_and_size(tmp_path: Path) -> None:
-    predictor = Predictor(build(), PreprocessConfig(size=(24, 32)), device="cpu")
-    rows = exporting.export(predictor, tmp_path / "a.onnx", to="onnx").rows
-    assert len({row.size for row in rows}) > 1
