@@ -44,9 +44,12 @@ def _picture(side: int = 24) -> Image.Image:
 
 def images() -> Target:
     from vitrail.data.media.decode import decode
+    from vitrail.data.media.originals import open_original, png_bytes
+    from vitrail.data.media.png16 import encoded
     from vitrail.data.media.read import read_regular, read_size
 
     picture = _picture()
+    deep = np.asarray(picture.convert("RGBA")).astype(np.uint16) * 250
     exif = Image.Exif()
     exif[274] = 6
     grey16 = Image.fromarray(np.arange(576, dtype=np.uint16).reshape(24, 24) * 99)
@@ -57,7 +60,9 @@ def images() -> Target:
         "a.png": _encoded(picture, "PNG"),
         "palette.png": _encoded(picture.quantize(16), "PNG", transparency=3),
         "grey16.png": _encoded(grey16, "PNG"),
-        "alpha.png": _encoded(picture.convert("RGBA"), "PNG"),
+        "alpha.png": _encoded(picture.convert("RGBA"), "PNG", exif=exif),
+        "deep.png": encoded(deep[..., :3], b"profile"),
+        "deep_alpha.png": encoded(deep),
         "a.gif": _encoded(picture, "GIF", save_all=True, append_images=[picture.rotate(90)]),
         "a.webp": _encoded(picture, "WEBP"),
         "lossless.webp": _encoded(picture.convert("RGBA"), "WEBP", lossless=True),
@@ -79,6 +84,11 @@ def images() -> Target:
                 decode(data, channels, warn=lambda text: None)
         with allowed():
             read_size(file)
+        with allowed():
+            original = open_original(data, 3)
+            height, width = original.pixels.shape[1:]
+            if height * width <= 4096:
+                png_bytes(np.zeros((2 * height, 2 * width, 3), np.uint16), original.form.enlarged(2))
 
     return Target("images", tuple({name: data} for name, data in made.items()), use)
 
@@ -137,6 +147,8 @@ def _npy(array: np.ndarray) -> bytes:
 
 # sources
 
+KINDS = {"coco": ("auto", "masks"), "yolo": ("auto", "masks"), "table": ("auto", "image"), "zip": ("auto", "image")}
+
 
 def sources() -> Target:
     from vitrail.data.source import SourceConfig, open_source
@@ -146,7 +158,7 @@ def sources() -> Target:
         inner = [each for each in (folder / name).iterdir() if each.suffix in (".csv", ".npz", ".tar", ".zip")]
         spec = inner[0] if inner else folder / name
         exclude = str(folder / name / "exclude.txt") if name == "excluding" else None
-        for kind in ("auto", "masks") if name in ("coco", "yolo") else ("auto",):
+        for kind in KINDS.get(name, ("auto",)):
             with allowed():
                 splits = open_source(SourceConfig(spec=str(spec), kind=kind, val_fraction=0, exclude=exclude))
                 for source in dict(splits.items()).values():
@@ -158,7 +170,19 @@ def sources() -> Target:
                         with allowed():
                             source.target_kind.read(source.targets, place)
 
-    bases = (_coco(), _panoptic(), _yolo(), _voc(), _table(), _arrays(), _shard(), _zip(), _masks())
+    bases = (
+        _coco(),
+        _panoptic(),
+        _yolo(),
+        _voc(),
+        _table(),
+        _arrays(),
+        _shard(),
+        _zip(),
+        _masks(),
+        _pairs(),
+        _together(),
+    )
     mask = Image.fromarray(np.eye(8, dtype=np.uint8) * 255)
     drawn = programs.data_sets(_encoded(_picture(), "PNG"), _encoded(mask, "PNG"))
     return Target("sources", (*bases, *drawn), use)
@@ -245,6 +269,16 @@ def _zip() -> Files:
         for name in ("ant/1.png", "bee/2.png"):
             archive.writestr(name, _encoded(_picture(), "PNG"))
     return {"zip/s.zip": buffer.getvalue()}
+
+
+def _pairs() -> Files:
+    files = {f"pairs/train/hr/{n}.png": _encoded(_picture(24), "PNG") for n in (1, 2)}
+    return {**files, **{f"pairs/train/lr/{n}x2.png": _encoded(_picture(12), "PNG") for n in (1, 2)}}
+
+
+def _together() -> Files:
+    files = {f"together/{n}_HR.png": _encoded(_picture(24).convert("RGBA"), "PNG") for n in (1, 2)}
+    return {**files, **{f"together/{n}_LR.png": _encoded(_picture(12), "PNG") for n in (1, 2)}}
 
 
 def _masks() -> Files:

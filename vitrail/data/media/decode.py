@@ -38,7 +38,8 @@ _SIDEWAYS = [UPRIGHT[number] for number in TURNED]
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # of a pixel in memory; in all other modes 4
 _CANVASES = 8  # bytes a pixel of the own of the decoders of WebP, AVIF and HEIC, as long as the image is open
 _DICOM_COPIES = 20  # bytes a pixel: in the file's type, twice in 64 bits, and shown
-_DEEP_COPIES = 10  # bytes a sample of 16 bits: two readings, and what is made of them
+DEEP_COPIES = 10
+"""Bytes a sample of 16 bits: two readings, and what is made of them."""
 _BYTES_A_ROW = 8  # Pillow keeps where each row begins
 
 
@@ -248,7 +249,7 @@ def _loaded(image: Image.Image, again: Callable[[], Image.Image], reading: Readi
     deep = has_sixteen(image)
     if deep and reading.value_range is not None:
         samples = len(image.getbands()) * image.width * image.height
-        limits.check_memory(image.size, samples * _DEEP_COPIES)
+        limits.check_memory(image.size, samples * DEEP_COPIES)
         return Image.fromarray(to_8_bits(load_sixteen(again), reading, warn))
     image.load()
     if deep:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vitrail.data.media import plugins
-from vitrail.data.media.decode import BadImage, decode
+from vitrail.data.media import limits, plugins
+from vitrail.data.media.decode import DEEP_COPIES, BadImage, bad, decode
 from vitrail.data.media.formats import sniff
 from vitrail.data.media.image_like import ImageLike, contents, name_of, open_image
 from vitrail.data.media.png import gate
@@ -117,24 +117,28 @@ def _of_array(data: NDArray[Any], channels: int, decoded: object) -> Original:
 def _of_file(data: bytes, channels: int, reading: Reading) -> Original:
     picture = decode(data, 4, reading=reading)  # which checks the file before anything is made of it
     assert isinstance(picture, Image.Image)
-    stored = _stored(data, reading)
+    kind, profile, exif = sniff(data), None, b""
+    if kind == "PNG":
+        profile = profile_of(data)
+        data, exif = gate(data)
+    stored = _stored(kind, data, reading)
     form = PictureForm()
     deep: NDArray[np.uint16] | None = None
     if stored is not None:
         grey = stored.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
-        given = profile_of(data) if sniff(data) == "PNG" else stored.info.get("icc_profile")
-        profile = given if stored.mode not in ("CMYK", "YCbCr", "LAB") else None
-        form = PictureForm(grey=grey, profile=profile)
-        deep = _sixteen(data, stored, reading)
+        given = profile if kind == "PNG" else stored.info.get("icc_profile")
+        form = PictureForm(grey=grey, profile=given if stored.mode not in ("CMYK", "YCbCr", "LAB") else None)
+        deep = _sixteen(kind, data, stored, reading)
     alpha = np.asarray(picture)[..., 3] if picture.mode == "RGBA" else None
     if alpha is not None and (alpha < 255).any():
-        form = dataclasses.replace(form, alpha=alpha)
-    if deep is not None:
-        turned = plugins.UPRIGHT.get(_orientation(stored))
-        deep = _upright(deep, turned) if turned is not None else deep
-        return Original(_channels(deep[..., :3] if deep.shape[2] > 2 else deep[..., :1], channels), replace_bits(form))
-    flat = picture.convert("RGB")  # colours behind transparency as they are stored
-    return Original(to_pixels(flat if channels == 3 else flat.convert("L")), form)
+        form = dataclasses.replace(form, alpha=alpha.copy())
+    if deep is None:
+        flat = picture.convert("RGB")  # colours behind transparency as they are stored
+        del picture, alpha
+        return Original(to_pixels(flat if channels == 3 else flat.convert("L")), form)
+    turned = plugins.UPRIGHT.get(plugins.orientation_of(exif, lambda _: None))  # a TIFF's reader turns it itself
+    deep = _upright(deep, turned) if turned is not None else deep
+    return Original(_channels(deep[..., :3] if deep.shape[2] > 2 else deep[..., :1], channels), replace_bits(form))
 
 
 def replace_bits(form: PictureForm) -> PictureForm:
@@ -142,32 +146,32 @@ def replace_bits(form: PictureForm) -> PictureForm:
     return dataclasses.replace(form, bits=16)
 
 
-def _stored(data: bytes, reading: Reading) -> Image.Image | None:
+def _stored(kind: str, data: bytes, reading: Reading) -> Image.Image | None:
     """The file opened and not loaded; None where it is none of Pillow's."""
-    kind = sniff(data)
     if kind in ("NPY", "DICOM", "PPM"):
         return None
-    if kind == "PNG":
-        data = gate(data)[0]
     try:
         return plugins.opened(kind, data, reading.page or 0)
     except Exception:  # it was decoded in another way, which is enough
         return None
 
 
-def _sixteen(data: bytes, stored: Image.Image, reading: Reading) -> NDArray[np.uint16] | None:
-    """uint16 (H, W, C) where samples have 16 bits."""
-    kind = sniff(data)
-    if has_sixteen(stored):
-        plain = gate(data)[0] if kind == "PNG" else data
-        return load_sixteen(lambda: plugins.opened(kind, plain, reading.page or 0))
-    if stored.mode.startswith("I;16") or (stored.mode == "I" and kind == "PNG"):
+def _sixteen(kind: str, data: bytes, stored: Image.Image, reading: Reading) -> NDArray[np.uint16] | None:
+    """uint16 (H, W, C) where samples have 16 bits.
+
+    Raises:
+        BadImage: they need more memory than an image may.
+    """
+    coloured = has_sixteen(stored)
+    if not coloured and not stored.mode.startswith("I;16") and not (stored.mode == "I" and kind == "PNG"):
+        return None
+    try:
+        limits.check_memory(stored.size, len(stored.getbands()) * stored.width * stored.height * DEEP_COPIES)
+        if coloured:
+            return load_sixteen(lambda: plugins.opened(kind, data, reading.page or 0))
         return np.asarray(stored).astype(np.uint16)[..., None]
-    return None
-
-
-def _orientation(stored: Image.Image | None) -> int:
-    return 1 if stored is None else int(stored.getexif().get(0x0112, 1))
+    except Exception as error:  # as in decode
+        raise bad(error) from None
 
 
 def _upright(levels: NDArray[np.uint16], how: Image.Transpose) -> NDArray[np.uint16]:

@@ -9,6 +9,10 @@ from vitrail.data.media import limits
 from vitrail.data.media.limits import Broken
 
 _MAX_DEFLATE_RATIO = 1032
+_SIZE = struct.Struct(">I4s")
+_CHECKSUM = struct.Struct(">I")
+_FIRST = 25  # bytes of the header with its length, kind and checksum
+_KEPT = (b"IDAT", b"IHDR", b"PLTE", b"tRNS", b"IEND")
 
 
 def gate(data: bytes) -> tuple[bytes, bytes]:
@@ -17,29 +21,35 @@ def gate(data: bytes) -> tuple[bytes, bytes]:
     Raises:
         Broken: cut short, a wrong checksum, too many chunks, or too little data for the size that the header claims.
     """
-    position, exif, num_data = 8, b"", 0
-    header = b""
-    view = memoryview(data)
-    kept = [view[:8]]  # without copies: most files keep all
-    number, most = 0, limits.SEGMENTS.value
-    while header != b"IEND":
-        length, header = struct.unpack(">I4s", data[position : position + 8].ljust(8, b"\0"))
+    view, size, most = memoryview(data), len(data), limits.SEGMENTS.value
+    position, exif, num_data, number, transparent = 8, b"", 0, 0, False
+    parts, begin = [], 0  # of the file, between what is left out; most files are kept as they are
+    kind = b""
+    while kind != b"IEND":
+        length, kind = _SIZE.unpack_from(data, position) if position + 8 <= size else (size, b"")
         end = position + 12 + length
-        if end > len(data):
+        if end > size:
             raise Broken("is cut short: the PNG ends before its end mark")
         number += 1
         if number > most:
             limits.check_segments(number, "chunks")
-        if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            raise Broken(f"is damaged: wrong checksum in the PNG's {header.decode('latin-1')} chunk")
-        if header in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
-            kept.append(view[position:end])
-            num_data += length if header == b"IDAT" else 0
-        elif header == b"eXIf":
-            exif = data[position + 8 : end - 4]
+        # The decoder looks at one checksum of the pixels, and not where they end late.
+        if zlib.crc32(view[position + 4 : end - 4]) != _CHECKSUM.unpack_from(data, end - 4)[0]:
+            raise Broken(f"is damaged: wrong checksum in the PNG's {kind.decode('latin-1')} chunk")
+        if kind == b"IDAT":
+            num_data += length
+        elif kind == b"tRNS":
+            transparent = True
+        elif kind not in _KEPT:
+            parts.append(view[begin:position])
+            begin = end
+            if kind == b"eXIf":
+                exif = data[position + 8 : end - 4]
         position = end
-    _check_header(bytes(kept[1]), num_data, any(chunk[4:8] == b"tRNS" for chunk in kept))
-    return data if sum(map(len, kept)) == len(data) else b"".join(kept), exif
+    parts.append(view[begin:position])
+    whole = data if len(parts[0]) == size else b"".join(parts)
+    _check_header(whole[8 : 8 + _FIRST], num_data, transparent)
+    return whole, exif
 
 
 def header(data: bytes) -> tuple[tuple[int, int], bytes]:
@@ -65,7 +75,7 @@ def header(data: bytes) -> tuple[tuple[int, int], bytes]:
 
 
 def _check_header(chunk: bytes, num_data: int, transparent: bool) -> None:
-    if chunk[4:8] != b"IHDR" or len(chunk) != 25:
+    if chunk[4:8] != b"IHDR" or not chunk.startswith(b"\0\0\0\r"):
         raise Broken("is damaged: the PNG does not begin with its header")
     width, height, depth, color = struct.unpack(">IIBB", chunk[8:18])
     if depth == 16 and transparent:
