@@ -57,8 +57,12 @@ def mutant(random: Random) -> bytes:
     path, kind, body = random.choice(_BASES)(random)
     if random.random() < 0.3:
         path = random.choice(ROUTES)
+    if random.random() < 0.2:
+        path = path.replace("first", "larger") if "first" in path else f"{path}?model=larger"
     if random.random() < 0.5:
-        path += "?" + "&".join(f"{random.choice(QUERY)}={random.choice(VALUES)}" for _ in range(random.randint(1, 4)))
+        path += ("&" if "?" in path else "?") + "&".join(
+            f"{random.choice(QUERY)}={random.choice(VALUES)}" for _ in range(random.randint(1, 4))
+        )
     if random.random() < 0.3:
         body = noisy(body, random)
     method = random.choices(["POST", "GET", "HEAD", "PUT", "OPTIONS", "TRACE", "BREW"], [30, 3, 1, 1, 1, 1, 1])[0]
@@ -175,11 +179,15 @@ def _changed(value: object, random: Random) -> object:
 
 @contextmanager
 def target() -> Iterator[Callable[[bytes], int]]:
-    """A server with a small model; asked a request, it gives the status, or 0 where it closed the connection."""
+    """A server with two small models, of classes and of pictures; asked a request, it gives the status, or 0 where it
+    closed the connection."""
     from in_process import listening_service
 
     log = _Log(logging.ERROR)
-    with listening_service({"first": _predictor()}, header_seconds=0.2, body_seconds=0.3) as (url, service):
+    with listening_service({"first": _predictor(), "larger": _restoring()}, header_seconds=0.2, body_seconds=0.3) as (
+        url,
+        service,
+    ):
         host, _, port = url.removeprefix("http://").partition(":")
 
         logging.getLogger("uvicorn.error").addHandler(log)
@@ -224,6 +232,22 @@ def _predictor() -> Predictor:
     model = ViTConfig(image_size=SIZE, patch_size=8, dim=16, depth=1, heads=2, mlp_dim=16)
     task = classification.Task(classification.Config(model=model, classes=("ant", "bee", "cat", "dog")))
     return Predictor(task, PreprocessConfig(size=SIZE), device="cpu")
+
+
+def _restoring() -> Predictor:
+    import torch
+
+    from vitrail.config import override
+    from vitrail.data.transforms.preprocess import PreprocessConfig
+    from vitrail.predictor import Predictor
+    from vitrail.tasks import super_resolution
+
+    torch.manual_seed(0)
+    model = override(super_resolution.light(), {"dim": 8, "heads": 2, "mlp_dim": 16, "depth": 2, "image_size": 12})
+    config = override(super_resolution.Config(model=model, scale=2), {"window.size": 4})
+    tiles = super_resolution.exact_tiles(config)
+    preprocess = PreprocessConfig(size=12, resize="none", mean=(0,), std=(1,), tiles=tiles)
+    return Predictor(super_resolution.Task(config), preprocess, device="cpu")
 
 
 def _exchange(host: str, port: int, data: bytes) -> tuple[int, bytes]:

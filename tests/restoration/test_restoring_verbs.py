@@ -95,3 +95,30 @@ def test_a_server_answers_with_pictures(predictor: vitrail.Predictor, photos: Pa
         with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
             expected = np.asarray(predictor.predict(photo).image).astype(int)
             assert np.abs(np.asarray(image).astype(int) - expected).max() <= 1
+
+
+def test_a_server_makes_no_more_pixels_than_it_may(predictor: vitrail.Predictor, photos: Path) -> None:
+    pytest.importorskip("fastapi")
+    from in_process import speaking
+
+    body, kind = next(photos.iterdir()).read_bytes(), {"Content-Type": "image/png"}
+    with Image.open(io.BytesIO(body)) as image:
+        pixels = image.width * image.height
+
+    async def ask(images: int, most: int, route: str = "predict") -> tuple[int, str, list[int]]:
+        async with speaking({"larger": predictor}, None, None, max_restored=most) as (client, service):
+            if images == 1:
+                answer = await client.post(f"/v1/{route}", content=body, headers=kind)
+            else:
+                answer = await client.post(f"/v1/{route}", files=[("images", body)] * images)
+            return answer.status_code, answer.text, service.worker.sizes
+
+    assert asyncio.run(ask(1, 4 * pixels))[0] == 200
+    status, text, _ = asyncio.run(ask(1, 4 * pixels - 4))
+    assert status == 413
+    assert "--max-restored" in text
+    assert asyncio.run(ask(2, 4 * pixels))[0] == 413
+    assert asyncio.run(ask(2, 8 * pixels))[2] == [1, 1]  # each alone, since each may take as long as a batch of others
+    for route in ("embed", "explain", "attention", "merge"):  # attention costs the square of the pixels
+        status, text, _ = asyncio.run(ask(1, 4 * pixels, route))
+        assert (status, "12 × 12" in text) == (413, True), route

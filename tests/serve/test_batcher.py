@@ -25,7 +25,7 @@ class Model:
 def run(conversation, size=4, wait=0.01):
     async def main():
         model = Model()
-        batcher = Batcher(model, size, wait, fatal=ConnectionError)
+        batcher = Batcher(model, lambda _: size, wait, fatal=ConnectionError)
         dispatching = asyncio.create_task(batcher.dispatch())
         try:
             return await asyncio.wait_for(conversation(batcher, model), 10)

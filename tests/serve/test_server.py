@@ -128,7 +128,7 @@ def server(weights, tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(weights):
     """``expected(image)``: the label that the library gives."""
-    from vitrail.predictor import load
+    from vitrail.loading import load
 
     predictor = load(weights["classification"], device="cpu")
     return lambda image: predictor.predict(image).label

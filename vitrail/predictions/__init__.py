@@ -64,7 +64,14 @@ class SpatialPrediction(Prediction, Protocol):
 
 @runtime_checkable
 class PicturePrediction(SpatialPrediction, Protocol):
-    """A prediction that is a picture."""
+    """A prediction that is a picture.
+
+    Attributes:
+        scale: how many times larger it is than the picture that it was made of.
+    """
+
+    @property
+    def scale(self) -> int: ...
 
     def in_form(self, form: PictureForm) -> PicturePrediction:
         """The same, stored as the picture that it was made of."""

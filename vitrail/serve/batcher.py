@@ -32,11 +32,12 @@ class Batcher(Generic[K, T, R]):
 
     Attributes:
         run: computes a batch; what it raises goes to all items of the batch.
+        size: of a batch, by its key.
         fatal: errors of ``run`` that fail all queued items too.
     """
 
     run: Callable[[K, list[T]], Awaitable[list[R]]]
-    size: int
+    size: Callable[[K], int]
     wait: float
     fatal: type[Exception] = field(default=ConnectionError)
 
@@ -76,13 +77,13 @@ class Batcher(Generic[K, T, R]):
         by_age = sorted(self._lanes, key=lambda key: self._lanes[key][0].deadline)
         for key in by_age:
             lane = self._lanes[key]
-            if len(lane) >= self.size or (not self._batches and lane[0].deadline <= now):
+            if len(lane) >= self.size(key) or (not self._batches and lane[0].deadline <= now):
                 return key
         return None
 
     def _launch(self, key: K) -> None:
         lane = self._lanes[key]
-        batch = [lane.popleft() for _ in range(min(self.size, len(lane)))]
+        batch = [lane.popleft() for _ in range(min(self.size(key), len(lane)))]
         if not lane:
             del self._lanes[key]
         if batch := [entry for entry in batch if not entry.result.done()]:  # the others were cancelled

@@ -22,6 +22,7 @@ class Limits:
         max_body: Bytes of a request; beyond it 413.
         max_pixels: Pixels of an image, read from its header; beyond it 413.
         max_images: Images of a request; beyond it 413.
+        max_restored: Pixels that a model of restoration makes for a request; beyond it 413.
         max_json_values: Commas, colons and opening brackets in a JSON body, counted before it is parsed; beyond it 413.
         max_header: Bytes of a request's line and headers; beyond it 431.
         max_connections: Open connections; beyond it the one that has been idle for longest is closed, else 503.
@@ -39,6 +40,7 @@ class Limits:
     max_body: PositiveInt = 16_000_000
     max_pixels: PositiveInt = 25_000_000
     max_images: PositiveInt = 16
+    max_restored: PositiveInt = 1_000_000
     max_json_values: PositiveInt = 2_500_000
     max_header: Annotated[int, Field(ge=1024, le=16_000_000)] = 65_536
     max_connections: PositiveInt = 1024

@@ -12,6 +12,7 @@ import functools
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
@@ -36,15 +37,34 @@ TO_STANDARD = str.maketrans("-_", "+/", " \t\r\n")
 DATA, IN_BASE64 = "data:", ";base64"
 
 
-def fit_image(data: bytes, number: int, config: PreprocessConfig, limits: Limits, whole: bool = False) -> Fitted:
+@dataclass(frozen=True)
+class Room:
+    """How many pixels a picture may have that is not resized.
+
+    Attributes:
+        reason: why, in words that follow the number.
+    """
+
+    pixels: int
+    reason: str
+
+
+def fit_image(
+    data: bytes, number: int, config: PreprocessConfig, limits: Limits, whole: bool = False, room: Room | None = None
+) -> Fitted:
     """One image at the model's input size. Errors as :func:`picture`.
 
     Args:
         number: of the image in its request, for errors.
         whole: decode it in full, for results in the image's own pixels.
+        room: of pixels in full, beyond which it is refused; None: as many as are decoded.
     """
     preprocess = _preprocess(config)
     image = picture(data, number, config, limits, None if whole else preprocess.sufficient)
+    height, width = size_of(image)
+    if room is not None and height * width > room.pixels:
+        told = f"image {number} has {width} × {height} pixels, more than the {room.pixels:,} {room.reason}"
+        raise Refused(413, f"{told}; send a smaller one, or a part of it", "too many pixels")
     return preprocess.pixels(image).numpy(), preprocess.geometry(size_of(image))
 
 

@@ -43,7 +43,7 @@ class Service:
         self.draining = False
         self.taken, self.held = 0, 0
         self.batcher: Batcher[Key, Fitted, object] = Batcher(
-            self._compute, limits.batch_size, limits.batch_wait, WorkerLost
+            self._compute, self._batch_size, limits.batch_wait, WorkerLost
         )
         self._writers = ThreadPoolExecutor(WRITERS, "writer")
         gauge = self.metrics.gauge
@@ -117,6 +117,10 @@ class Service:
         """
         results = await asyncio.gather(*(self.batcher((model, job, image[0].shape), image) for image in images))
         return cast("list[R]", results)
+
+    def _batch_size(self, key: Key) -> int:
+        """Pictures in their own size are computed one by one: each may take as long as a batch of others."""
+        return 1 if self.worker.served[key[0]].sees_own_size else self.limits.batch_size
 
     async def _compute(self, key: Key, images: list[Fitted]) -> list[object]:
         model, job, _ = key

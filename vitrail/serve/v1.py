@@ -22,7 +22,7 @@ from vitrail.serve.jobs.explain import Explain
 from vitrail.serve.jobs.patches import Patches
 from vitrail.serve.jobs.predict import Predict
 from vitrail.serve.query_names import known_names
-from vitrail.serve.reading import Fitted, drawn, fit_image
+from vitrail.serve.reading import Fitted, Room, drawn, fit_image
 from vitrail.serve.refusals import Refused
 from vitrail.serve.requests import OPENAPI, encoded_images, shares
 from vitrail.serve.service import QueueSlot, Service
@@ -83,7 +83,8 @@ async def predict(
     """The predictions of one or several images."""
     served = service.model(model)
     images = await encoded_images(request, service, slot)
-    found = await service.compute(served.name, Predict(threshold), await decoded(images, service, served))
+    seen = await decoded(images, service, served, served.room(service.limits, len(images)))
+    found = await service.compute(served.name, Predict(threshold), seen)
     predictions = [await service.in_thread(prediction_json, each, top) for each in found]
     return JSONResponse({"model": served.name, "predictions": predictions})
 
@@ -93,7 +94,8 @@ async def embed(request: Request, service: CurrentService, slot: ReservedSlot, m
     """The feature vectors of one or several images."""
     served = service.model(model)
     images = await encoded_images(request, service, slot)
-    vectors = await service.compute(served.name, Embed(), await decoded(images, service, served))
+    seen = await decoded(images, service, served, served.room_at_once)
+    vectors = await service.compute(served.name, Embed(), seen)
     return JSONResponse({"model": served.name, "embeddings": [vector.tolist() for vector in vectors]})
 
 
@@ -160,7 +162,7 @@ async def explain(
     images = await encoded_images(request, service, slot)
     if len(images) > (2 if method in COMPARING else 1):
         raise Refused(413, TOO_MANY, "too many images")
-    seen = await decoded(images, service, served)
+    seen = await decoded(images, service, served, served.room_at_once)
     if len(images) == 1:
         (maps,) = await service.compute(served.name, Explain(method, tuple(options.items())), seen)
     else:
@@ -204,13 +206,13 @@ async def only_image(request: Request, service: Service, slot: QueueSlot, served
     images = await encoded_images(request, service, slot)
     if len(images) > 1:
         raise Refused(413, TOO_MANY, "too many images")
-    (seen,) = await decoded(images, service, served)
+    (seen,) = await decoded(images, service, served, served.room_at_once)
     return seen
 
 
-async def decoded(images: Sequence[bytes], service: Service, served: ServedModel) -> list[Fitted]:
-    """Each image at the model's input size. Raises Refused as ``reading.picture``, the first image's error first."""
-    settings = served.preprocess, service.limits, served.spatial
+async def decoded(images: Sequence[bytes], service: Service, served: ServedModel, room: Room | None) -> list[Fitted]:
+    """Each image at the model's input size. Raises Refused as ``reading.fit_image``, the first image's error first."""
+    settings = served.preprocess, service.limits, served.spatial, room
     found = await asyncio.gather(
         *(service.readers(fit_image, data, i, *settings) for i, data in enumerate(images)), return_exceptions=True
     )

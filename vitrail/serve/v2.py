@@ -156,7 +156,8 @@ async def infer(name: str, request: Request, service: CurrentService, slot: Rese
     wanted = await service.readers.bulky(asked, body, length, _size(served), known, limits)
     slot.reserve(wanted.num_images)
     if wanted.pixels is None:
-        images = await decoded(wanted.images or [], service, served)
+        given = wanted.images or []
+        images = await decoded(given, service, served, served.room(limits, len(given)))
     else:
         images = [(pixels, ImageGeometry.identity(served.preprocess.size)) for pixels in wanted.pixels]
     predictions = await service.compute(served.name, Predict(), images)

@@ -7,6 +7,7 @@ requests then fail immediately with :class:`WorkerLost`. It ends with its parent
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import traceback
 from collections import deque
@@ -28,10 +29,12 @@ from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.explain import methods_for
 from vitrail.generate import Generative
-from vitrail.predictions import Prediction, SpatialPrediction
+from vitrail.predictions import PicturePrediction, Prediction, SpatialPrediction
 from vitrail.serve.jobs import Job
 from vitrail.serve.jobs.merge import predict_if_trained
+from vitrail.serve.limits import Limits
 from vitrail.serve.processes import context, show_name
+from vitrail.serve.reading import Room
 from vitrail.trainable import image_encoder
 
 if TYPE_CHECKING:
@@ -72,6 +75,7 @@ class ServedModel:
         predicts: whether it was trained for a task, not for features alone.
         spatial: whether its predictions have places in the image.
         draws: whether it draws pictures.
+        scale: how many times larger the pictures are that it makes; 0: it makes none.
         arrays: name and length of each numeric array of a prediction, where the length is fixed.
         dim: width of an embedding.
         methods: the explanation methods that suit it.
@@ -84,6 +88,7 @@ class ServedModel:
     predicts: bool
     spatial: bool
     draws: bool
+    scale: int
     arrays: dict[str, int]
     dim: int
     layers: int
@@ -97,6 +102,27 @@ class ServedModel:
     def pixels(self) -> str:
         """Height × width of its input."""
         return " × ".join(map(str, self.preprocess.size))
+
+    @property
+    def sees_own_size(self) -> bool:
+        """Whether pictures keep their size, whatever it is."""
+        return self.preprocess.resize == "none"
+
+    def room(self, limits: Limits, images: int) -> Room | None:
+        """Of each of so many images that pictures are made of."""
+        if not self.scale:
+            return None
+        option = f"of which --max-restored {limits.max_restored:,} are made"
+        return Room(limits.max_restored // (self.scale**2 * max(images, 1)), option)
+
+    @property
+    def room_at_once(self) -> Room | None:
+        """Of an image whose features are asked for, where it is not resized: attention costs the square of its size."""
+        return (
+            Room(math.prod(self.preprocess.size), f"of {self.pixels} that are seen at once")
+            if self.sees_own_size
+            else None
+        )
 
 
 def describe(name: str, predictor: Predictor) -> ServedModel:
@@ -124,6 +150,7 @@ def describe(name: str, predictor: Predictor) -> ServedModel:
         predicts=prediction is not None,
         spatial=predictor.task.spatial(),
         draws=isinstance(predictor.task, Generative),
+        scale=prediction.scale if isinstance(prediction, PicturePrediction) else 0,
         arrays={key: len(values) for key, values in arrays(prediction).items()} if prediction else {},
         dim=len(embedding),
         layers=len(vit.blocks),

@@ -36,8 +36,8 @@ GROUPS = {
     "Compute": "device precision engine workers processes restarts seconds",
     "Server": "host port token-file allow-host allow-origin batch-wait drain",
     "Limits": """
-        queue max-body max-pixels max-images max-json-values max-header max-connections header-seconds body-seconds
-        min-rate decode-seconds model-seconds
+        queue max-body max-pixels max-images max-restored max-json-values max-header max-connections header-seconds
+        body-seconds min-rate decode-seconds model-seconds
     """,
     "Help": "help version",
 }
