@@ -1,4 +1,4 @@
-"""MLflow (``pip install 'vitrail[mlflow]'``); MLFLOW_TRACKING_URI sets the place, by default ``mlruns/``."""
+"""MLflow (``pip install 'vitrail[mlflow]'``); MLFLOW_TRACKING_URI sets the place, else MLflow does."""
 
 from __future__ import annotations
 
