@@ -17,8 +17,9 @@ from vitrail.checkpoints import native
 from vitrail.checkpoints.locate import find_weights
 from vitrail.config import to_dict
 from vitrail.errors import UserError
+from vitrail.loading import load
 from vitrail.machine import pick_device
-from vitrail.predictor import Predictor, Sample, load
+from vitrail.predictor import Predictor, Sample
 
 rng = np.random.default_rng(0)
 TOLERANCE = 2e-6  # of a probability, between an image alone and in a batch: sums in another order

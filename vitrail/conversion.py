@@ -20,8 +20,8 @@ from vitrail.checkpoints.naming import drafted, table
 from vitrail.config import to_dict
 from vitrail.console import note
 from vitrail.errors import UserError
+from vitrail.loading import load
 from vitrail.ops.grid import Pair
-from vitrail.predictor import load
 from vitrail.pretrain import Pretraining
 from vitrail.sizes import resize
 from vitrail.trainable import image_encoder

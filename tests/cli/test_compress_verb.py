@@ -10,7 +10,7 @@ from PIL import Image
 
 from vitrail import compress
 from vitrail.cli import main
-from vitrail.predictor import load
+from vitrail.loading import load
 
 
 @pytest.fixture

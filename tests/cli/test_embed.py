@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vitrail.cli import main
-from vitrail.predictor import load
+from vitrail.loading import load
 
 rng = np.random.default_rng(0)
 

@@ -6,7 +6,7 @@ from PIL import Image
 from vitrail.cli import main
 from vitrail.explain import Heat, explain
 from vitrail.explain.overlay import overlay
-from vitrail.predictor import load
+from vitrail.loading import load
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from decoders import DEFORMABLE, DETR
 from vitrail import registry
 from vitrail.cli import main
 from vitrail.data.transforms.preprocess import PreprocessConfig
-from vitrail.predictor import Predictor, load
+from vitrail.loading import load
+from vitrail.predictor import Predictor
 from vitrail.vit import ViTConfig
 
 MODEL = ViTConfig(image_size=16, patch_size=8, dim=16, depth=1, heads=2, mlp_dim=32)

@@ -16,7 +16,7 @@ from vitrail.cli import main
 from vitrail.data import SourceConfig, open_source
 from vitrail.data.media.decode import decode_map
 from vitrail.data.transforms.preprocess import Preprocess
-from vitrail.predictor import load
+from vitrail.loading import load
 
 TINY = [
     *("--epochs", "1", "--batch-size", "4", "--device", "cpu", "--workers", "0", "--precision", "fp32", "--lr", "1e-3"),

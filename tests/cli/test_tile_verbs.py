@@ -15,7 +15,8 @@ from vitrail.checkpoints import native
 from vitrail.cli import main
 from vitrail.data import PreprocessConfig
 from vitrail.errors import UserError
-from vitrail.predictor import Predictor, load
+from vitrail.loading import load
+from vitrail.predictor import Predictor
 from vitrail.serve.worker import describe
 from vitrail.vit import ViTConfig
 

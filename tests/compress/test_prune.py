@@ -10,7 +10,7 @@ from vitrail import compress
 from vitrail.compress.methods import prune
 from vitrail.config import from_dict, to_dict
 from vitrail.errors import UserError
-from vitrail.predictor import load
+from vitrail.loading import load
 
 MODELS = {
     "plain": {},

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from vitrail import console, predictor, report
+from vitrail import console, loading, report
 from vitrail.errors import UserError
 from vitrail.report import sections, training
 from vitrail.report.evaluated import measure
@@ -116,7 +116,7 @@ def test_plots_are_pictures(written):
 
 
 def test_the_numbers_are_those_of_an_evaluation(written):
-    model = predictor.load(written, device="cpu")
+    model = loading.load(written, device="cpu")
     expected = measure(model, RunReader(written).data.source, "val", batch_size=5, progress=False)
     stored = json.loads((written / "evaluation" / "val.json").read_text())
     assert stored["images"] == len(expected.source)
@@ -172,7 +172,7 @@ def test_the_training_batch_is_the_same_every_time(runs):
 
 
 def test_mistakes_come_by_falling_loss_and_examples_are_right(runs):
-    model = predictor.load(runs["classification"], device="cpu")
+    model = loading.load(runs["classification"], device="cpu")
     measured = measure(model, RunReader(runs["classification"]).data.source, progress=False)
     losses = np.array(measured.columns["loss"])
     wrong, right = measured.mistakes(5), measured.examples(5)
@@ -270,13 +270,13 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path):
 def test_data_of_another_kind_is_an_error(runs, pictures):
     from vitrail.data import SourceConfig
 
-    model = predictor.load(runs["classification"], device="cpu")
+    model = loading.load(runs["classification"], device="cpu")
     config = SourceConfig(spec=str(pictures / "number.csv"), label_columns=("light",))
     with pytest.raises(UserError):
         measure(model, config, progress=False)
 
 
 def test_an_unknown_split_is_an_error_that_names_the_others(runs):
-    model = predictor.load(runs["classification"], device="cpu")
+    model = loading.load(runs["classification"], device="cpu")
     with pytest.raises(UserError, match="no split 'tset'; choose one of: train, val"):
         measure(model, RunReader(runs["classification"]).data.source, "tset", progress=False)

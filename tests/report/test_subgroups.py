@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from vitrail import predictor, report
+from vitrail import loading, report
 from vitrail.data import SourceConfig
 from vitrail.errors import UserError
 from vitrail.report import subgroups
@@ -26,7 +26,7 @@ def table(pictures):
 
 
 def test_rows_are_counts_by_hand(runs, table):
-    model = predictor.load(runs["classification"], device="cpu")
+    model = loading.load(runs["classification"], device="cpu")
     evaluated = measure(model, RunReader(runs["classification"]).data.source, progress=False)
     columns, rows = subgroups.read(f"{table}:camera", SourceConfig(spec="elsewhere")).table(evaluated)
     assert columns == ["camera", "images", "right", "interval", "mean loss"]

@@ -18,7 +18,7 @@ import pytest
 import torch
 from tiny import broken_task, digests, tiny_run, write_data
 
-from vitrail import predictor
+from vitrail import loading
 from vitrail.checkpoints import native
 from vitrail.errors import UserError
 from vitrail.evaluation import evaluate
@@ -93,7 +93,7 @@ def test_the_best_weights_measure_as_they_were_measured(bands: Path, tmp_path: P
     best = fit(run, tmp_path / "run").best
     from vitrail.data import open_data
 
-    task = predictor.load(tmp_path / "run", device="cpu").task
+    task = loading.load(tmp_path / "run", device="cpu").task
     measured = evaluate(task, open_data(run.data).eval_loader("val"), progress=False)
     assert measured.metrics["top1"] == best
 

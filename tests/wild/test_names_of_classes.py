@@ -21,7 +21,7 @@ from vitrail.data.indexing.names import ClassFinder, classes_beside
 from vitrail.data.source import SourceConfig, open_source
 from vitrail.errors import UserError
 from vitrail.explain import named_output
-from vitrail.predictor import load
+from vitrail.loading import load
 from vitrail.report.evaluated import find_split
 
 ENTRIES = [

@@ -29,8 +29,9 @@ from vitrail.benchmarking.turns import take_turns
 from vitrail.data.source import SourceConfig
 from vitrail.engines.graph import Graph
 from vitrail.errors import UserError
+from vitrail.loading import load
 from vitrail.ops.grid import Pair, as_pair
-from vitrail.predictor import Predictor, load
+from vitrail.predictor import Predictor
 from vitrail.report.evaluated import find_split
 from vitrail.sizes import require_fit
 

@@ -28,7 +28,8 @@ if sys.platform != "win32":  # where `benchmark` does not run
 from vitrail.benchmarking.roofline import synchronise
 from vitrail.config import from_dict
 from vitrail.data.source import SourceConfig
-from vitrail.predictor import Predictor, load
+from vitrail.loading import load
+from vitrail.predictor import Predictor
 
 WARM_UP = 2  # steps; the first compiles and allocates
 STATUS = Path("/proc/self/status")

@@ -42,7 +42,7 @@ def average(
     from vitrail.console import note, table
     from vitrail.errors import UserError
     from vitrail.files import require_free
-    from vitrail.predictor import load
+    from vitrail.loading import load
     from vitrail.report.evaluated import find_split
     from vitrail.terminal.measuring import source_and_folder
     from vitrail.train.averaging import average as averaged

@@ -88,7 +88,7 @@ def check(
     """
     from vitrail.data.inspection.check import check as check_data
     from vitrail.errors import UserError
-    from vitrail.predictor import load
+    from vitrail.loading import load
 
     if (model is None) != (out is None):
         raise UserError("--model and --out belong together: a model to look with, and a folder for what it notices")

@@ -48,7 +48,7 @@ def export(
     from vitrail import exporting
     from vitrail.compress import apply
     from vitrail.console import note
-    from vitrail.predictor import load
+    from vitrail.loading import load
 
     shape: dict[str, Any] = {"allow_pickle": allow_pickle, "names": names, **sizes.read()}
     if merge:

@@ -56,7 +56,7 @@ def quantize(
     from vitrail import int8
     from vitrail.compress import apply
     from vitrail.console import note
-    from vitrail.predictor import load
+    from vitrail.loading import load
     from vitrail.terminal.measuring import source_and_folder
 
     config, _ = source_and_folder(run, data, out, "", val_fraction=0.5)

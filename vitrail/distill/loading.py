@@ -13,7 +13,7 @@ from vitrail.distill.distilled import Distilled
 from vitrail.distill.teacher import Teacher
 from vitrail.engines.runtimes import pt2
 from vitrail.errors import UserError
-from vitrail.predictor import load
+from vitrail.loading import load
 from vitrail.trainable import Trainable
 
 

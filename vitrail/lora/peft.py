@@ -16,8 +16,9 @@ from vitrail.checkpoints.adapters import Adapter as Adapter
 from vitrail.checkpoints.adapters import read as read
 from vitrail.checkpoints.containers import safetensors
 from vitrail.errors import UserError
+from vitrail.loading import load
 from vitrail.lora import LoraConfig, adapted, rest, tensors
-from vitrail.predictor import Predictor, load
+from vitrail.predictor import Predictor
 from vitrail.trainable import EncoderModule
 
 

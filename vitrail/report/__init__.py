@@ -81,10 +81,10 @@ def _write(folder: Path, split: str | None, device: str, column: str | None) -> 
 
 
 def _measure(run: RunReader, split: str | None, device: str) -> EvaluatedModel:
-    from vitrail import predictor
+    from vitrail import loading
     from vitrail.report.evaluated import measure
 
-    model = predictor.load(run.folder, device=device)
+    model = loading.load(run.folder, device=device)
     return measure(model, run.data.source, split)
 
 

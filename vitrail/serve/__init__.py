@@ -130,11 +130,11 @@ def _service(models: str | Sequence[str] | Mapping[str, str], limits: Limits, lo
         import uvicorn  # noqa: F401
     except ImportError:
         raise UserError("serving needs more libraries; run: pip install 'vitrail[serve]'") from None
-    from vitrail import predictor
+    from vitrail import loading
     from vitrail.serve.service import Service
     from vitrail.serve.worker import Worker
 
-    return Service(Worker(named(models), load or predictor.load, limits.model_seconds), limits, warm=True)
+    return Service(Worker(named(models), load or loading.load, limits.model_seconds), limits, warm=True)
 
 
 def _resolved(limits: Limits) -> list[str]:

@@ -156,7 +156,7 @@ class Opening(Sizes):
         return self._load(weights)
 
     def _load(self, weights: str, **more: Any) -> Predictor:
-        from vitrail.predictor import load
+        from vitrail.loading import load
 
         options: dict[str, Any] = {**self.read(), "names": self.names, **more}
         return load(weights, device=self.device, allow_pickle=self.allow_pickle, **options)
