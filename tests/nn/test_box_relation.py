@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from vitrail.nn.box_relation import BoxRelation, pairwise
-from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Level, Queries
+from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Queries
+from vitrail.nn.levels import Level
 
 
 def test_relations_are_those_of_the_paper():

@@ -5,8 +5,9 @@ import torch
 
 from vitrail.nn.box_refinement import logit
 from vitrail.nn.denoising import Denoising, DenoisingConfig
-from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Level, Queries, sines
+from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Queries, sines
 from vitrail.nn.init import initialise
+from vitrail.nn.levels import Level
 from vitrail.nn.object_queries import ObjectQueries
 from vitrail.nn.query_groups import joined
 from vitrail.ops.set_losses import Truth

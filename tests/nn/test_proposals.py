@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from vitrail.nn.detr_decoder import Level
 from vitrail.nn.init import initialise
+from vitrail.nn.levels import Level
 from vitrail.nn.proposals import CELLS, Proposals
 
 

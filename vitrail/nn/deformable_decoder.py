@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from vitrail.config import config
 from vitrail.nn.deformable import DeformableAttention
 from vitrail.nn.detection_tokens import TokenMlp
-from vitrail.nn.detr_decoder import Level, Queries, QueryAttention
+from vitrail.nn.detr_decoder import Queries, QueryAttention
 from vitrail.nn.init import Initialised
 from vitrail.nn.layer import Layer
+from vitrail.nn.levels import Level
 from vitrail.nn.mlp import Mlp
 from vitrail.nn.proposals import without_class
 

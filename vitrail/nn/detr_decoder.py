@@ -21,6 +21,7 @@ from vitrail.nn.box_distribution import DistributionConfig, DistributionHead
 from vitrail.nn.box_refinement import BoxHead
 from vitrail.nn.box_relation import BoxRelation
 from vitrail.nn.layer import Layer
+from vitrail.nn.levels import Level
 from vitrail.nn.mlp import Mlp
 from vitrail.ops import boxes as box_ops
 from vitrail.ops.attention import attention
@@ -51,21 +52,6 @@ class DecoderConfig:
     relation: bool = False
     separate_heads: bool = False
     distribution: DistributionConfig | None = None
-
-
-class Level(NamedTuple):
-    """A feature map as input of the decoder."""
-
-    map: Tensor
-    """B D h w."""
-    x: Tensor
-    """Centres of its columns, B w, as shares of the image."""
-    y: Tensor
-    """Centres of its rows, B h."""
-    cell: Tensor
-    """Width and height of a cell, B 2, likewise."""
-    padding: Tensor | None
-    """bool B h w, true where a cell is not the image's."""
 
 
 class Queries(NamedTuple):

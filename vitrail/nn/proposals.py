@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.nn.box_refinement import BoxHead
-from vitrail.nn.detr_decoder import Level, Queries
+from vitrail.nn.detr_decoder import Queries
+from vitrail.nn.levels import Level
 
 CELLS = 3.0  # side of the box that a proposal starts from
 NO_CLASS = -100.0  # logit of a class that is impossible; finite, so that losses are

@@ -256,3 +256,12 @@ def _of_objects(values: Tensor, labels: Tensor) -> Tensor:
 def weighed(losses: dict[str, Tensor], weights: CostConfig) -> Tensor:
     """The sum to minimise, with the weights that the matching has too."""
     return weights.label * losses["label"] + weights.l1 * losses["l1"] + weights.giou * losses["giou"]
+
+
+RULES: dict[str, ClassRule] = {
+    "focal": FocalRule(),
+    "varifocal": VarifocalRule(),
+    "matchability": MatchabilityRule(),
+    "softmax": SoftmaxRule(),
+}
+"""By the name that configs have."""

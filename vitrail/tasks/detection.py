@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Protocol, cast
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -23,20 +22,20 @@ from vitrail.defaults import Choice, Facts
 from vitrail.metrics.detection import Metrics
 from vitrail.nn.denoising import Denoising, DenoisingConfig, Noised
 from vitrail.nn.dense_scores import DenseConfig, DenseScores
-from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Level, Queries
-from vitrail.nn.feature_pyramid import CELLS, FeaturePyramid, Scale
-from vitrail.nn.init import initialise
+from vitrail.nn.detr_decoder import DecoderConfig, DetrDecoder, Queries
+from vitrail.nn.feature_pyramid import FeaturePyramid, Scale
+from vitrail.nn.init import initialise, start_rare
+from vitrail.nn.levels import Level, levels_of
 from vitrail.nn.object_queries import ObjectQueries, OneToManyConfig
 from vitrail.nn.proposals import Proposals, Proposed
 from vitrail.nn.query_groups import GroupLayers, Layer, distribution_losses, joined, scored
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.detections import MOST, Detections, Ranking, ranked
-from vitrail.ops.grid import Grid
 from vitrail.ops.matching import CostConfig, Pairs
 from vitrail.ops.objects import TrueObjects
-from vitrail.ops.regions import centres, regions, to_pixels, truth_of
+from vitrail.ops.regions import regions, to_pixels, truth_of
 from vitrail.ops.set_criterion import Further, SetCriterion
-from vitrail.ops.set_losses import ClassRule, FocalRule, MatchabilityRule, SoftmaxRule, Truth, VarifocalRule
+from vitrail.ops.set_losses import RULES, Truth
 from vitrail.predictions.objects import Prediction
 from vitrail.tasks import Task as Base
 from vitrail.trainable import Losses, ModelConfig
@@ -63,14 +62,7 @@ class Encoded(NamedTuple):
     """The feature maps that queries attend to."""
 
 
-RULES: dict[str, ClassRule] = {
-    "focal": FocalRule(),
-    "varifocal": VarifocalRule(),
-    "matchability": MatchabilityRule(),
-    "softmax": SoftmaxRule(),
-}
 NUM_STEPS = 4200  # of a training on few images
-PRIOR = 0.01  # of a class at the beginning (Lin et al. 2017, section 4.1)
 
 
 @config
@@ -251,9 +243,7 @@ class Task(Detector):
                 initialise(part)
         if sigmoid:
             others = (each.score for each in (self.proposals, self.dense) if each is not None)
-            scores = (self.head, *cast("Iterable[nn.Linear]", self.early), *others)
-            for layer in scores:
-                nn.init.constant_(layer.bias, -float(np.log((1 - PRIOR) / PRIOR)))
+            start_rare(self.head, *cast("Iterable[nn.Linear]", self.early), *others)
 
     @classmethod
     def defaults(cls, facts: Facts) -> list[Choice]:
@@ -392,24 +382,3 @@ class Task(Detector):
         numbers = num_objects, num_queries - num_objects
         local, distilled = distribution_losses(config, layers, self.criterion.rule, truth, pairs, *numbers)
         return {"fgl": local, "ddf": distilled}
-
-
-def levels_of(
-    maps: Sequence[tuple[Tensor, Tensor | None]], scales: Sequence[Scale], images: Tensor, grid: Grid, region: Tensor
-) -> list[Level]:
-    """Feature maps with their padding → where their cells lie in the images.
-
-    Args:
-        grid: patches (h, w) of the images B C H W.
-        region: the part of each canvas that is image, boxes_xyxy (B, 4) in pixels.
-    """
-    patch = [pixels / cells for pixels, cells in zip(images.shape[-2:], grid, strict=True)]
-    left, top, right, bottom = region.unbind(dim=1)
-    levels = []
-    for (map_, padded), scale in zip(maps, scales, strict=True):
-        height, width = (pixels / CELLS[scale] for pixels in patch)
-        y = centres(height, map_.shape[2], top, bottom)
-        x = centres(width, map_.shape[3], left, right)
-        cell = torch.stack((width / (right - left), height / (bottom - top)), dim=1)
-        levels.append(Level(map_, x, y, cell, padded))
-    return levels

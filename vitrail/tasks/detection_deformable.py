@@ -29,17 +29,18 @@ from vitrail.nn.deformable_decoder import (
     moved,
 )
 from vitrail.nn.detection_tokens import TokenMlp
-from vitrail.nn.detr_decoder import Level
-from vitrail.nn.init import initialise
+from vitrail.nn.init import initialise, start_rare
 from vitrail.nn.joined_maps import JoinConfig, JoinedMaps
+from vitrail.nn.levels import Level, levels_of
 from vitrail.nn.windows import SplitConfig
 from vitrail.ops.detections import MOST, Ranking
 from vitrail.ops.matching import CostConfig
 from vitrail.ops.objects import TrueObjects
 from vitrail.ops.regions import on_canvas, regions, to_pixels, truth_of
 from vitrail.ops.set_criterion import SetCriterion
+from vitrail.ops.set_losses import RULES
 from vitrail.predictions.objects import Prediction
-from vitrail.tasks.detection import NUM_STEPS, PRIOR, RULES, Detector, levels_of
+from vitrail.tasks.detection import NUM_STEPS, Detector
 from vitrail.trainable import Losses
 from vitrail.vit import Features, ViT, ViTConfig
 
@@ -130,8 +131,7 @@ class Task(Detector):
     def _begin_as_proposed(self) -> None:
         """Rare classes, and boxes where they are."""
         groups = [cast("GroupProposals", each) for each in self.proposals]
-        for score in (self.head, *(each.score for each in groups)):
-            nn.init.constant_(score.bias, -math.log((1 - PRIOR) / PRIOR))
+        start_rare(self.head, *(each.score for each in groups))
         for box in (self.box, *(each.box for each in groups)):
             nn.init.zeros_(box.fc3.weight)
             nn.init.zeros_(box.fc3.bias)
