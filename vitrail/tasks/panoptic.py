@@ -7,24 +7,19 @@ Shapes: B images, Q queries, K classes, n segments, D width, (h, w) token grid, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config, from_dict, to_dict
 from vitrail.data import keyed_random
 from vitrail.data.batch import Batch
-from vitrail.data.drawing import indexed
-from vitrail.data.segments import SegmentColumn, Segments, draw_segments
-from vitrail.data.storage.segments import to_colours
+from vitrail.data.segments import SegmentColumn, Segments
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import UserError, did_you_mean
 from vitrail.metrics.panoptic import Metrics
@@ -34,24 +29,22 @@ from vitrail.nn.init import initialise
 from vitrail.nn.query_tokens import MaskAnnealing, QueryTokens
 from vitrail.nn.upscale import MaskMlp, UpscaleBlock
 from vitrail.nn.windows import Windows
-from vitrail.ops import boxes
 from vitrail.ops.grid import Pair
 from vitrail.ops.mask_matching import MaskWeights, TrueMasks, mask_set_losses
 from vitrail.ops.mask_outputs import pack, unpack
 from vitrail.ops.panoptic import Found, MergeConfig
 from vitrail.ops.patches import padded_cells
-from vitrail.ops.segmentation_losses import IGNORE
 from vitrail.ops.set_losses import SoftmaxRule
-from vitrail.predictions import objects
-from vitrail.predictions.pictures import blank
+from vitrail.predictions.segments import Prediction
 from vitrail.tasks import Task as Base
-from vitrail.tasks import segmentation
 from vitrail.trainable import Losses, ModelConfig
 from vitrail.vit import ViT, ViTConfig
 
 if TYPE_CHECKING:
     from vitrail.data.transforms.tiles import TileOutputs
     from vitrail.ops.tiles import TileGrid
+
+__all__ = ["Config", "Prediction", "Task"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -99,102 +92,6 @@ class Config:
     def merging(self) -> MergeConfig:
         """Which queries and pixels become segments."""
         return MergeConfig(self.threshold, self.mask_threshold, self.overlap_threshold)
-
-
-@dataclass(frozen=True, repr=False)
-class Prediction:
-    """The segments of one image, which do not overlap, best score first."""
-
-    columns: ClassVar[tuple[str, ...]] = ("id", "label", "score", "thing", "share")
-    classes: tuple[str, ...]
-    things: tuple[bool, ...]
-    """Of each class."""
-    map: NDArray[np.int32]
-    """(H, W): 0 where nothing is known, else the id of a segment, from 1 on in the order of ``labels``."""
-    labels: NDArray[np.int64]
-    """(n,), indices of ``classes``."""
-    scores: NDArray[np.float32]
-    """(n,), in [0, 1]."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the image."""
-        return self.map.shape[0], self.map.shape[1]
-
-    @property
-    def segments(self) -> list[dict[str, Any]]:
-        """``id``, ``label``, ``score``, ``is_thing`` and ``share`` of the image's pixels of each."""
-        shares = np.bincount(self.map.ravel(), minlength=len(self) + 1)[1:] / max(self.map.size, 1)
-        values = zip(self.labels.tolist(), self.scores.tolist(), shares.tolist(), strict=True)
-        return [
-            {"id": i, "label": self.classes[k], "score": score, "is_thing": self.things[k], "share": share}
-            for i, (k, score, share) in enumerate(values, start=1)
-        ]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """A row a segment."""
-        return [
-            {
-                "id": each["id"],
-                "label": each["label"],
-                "score": f"{each['score']:.6g}",
-                "thing": int(each["is_thing"]),
-                "share": f"{each['share']:.6g}",
-            }
-            for each in self.segments
-        ]
-
-    def summary(self, top: int) -> dict[str, str]:
-        """How many segments, and those with the best scores."""
-        best = ", ".join(f"{each['label']} {each['score']:.1%}" for each in self.segments[:top])
-        return {"segments": str(len(self)), "surest": best}
-
-    def to_dict(self, top: int = 5) -> dict[str, Any]:
-        """``size`` (height, width) and ``segments``."""
-        return {"size": list(self.size), "segments": self.segments}
-
-    def to_png(self) -> Image.Image:
-        """The ids as COCO's panoptic PNG holds them: R + 256 G + 65536 B."""
-        return to_colours(self.map)
-
-    def label_map(self) -> Image.Image:
-        """The classes of all pixels in their colours; 0 where nothing is known."""
-        number_of = np.concatenate(([0], 1 + self.labels % objects.MOST_COLOURS)).astype(np.uint8)
-        return indexed(number_of[self.map], first=1)
-
-    def semantic(self) -> segmentation.Prediction:
-        """The class of every pixel; 255 where nothing is known.
-
-        Raises:
-            UserError: there are more classes than such a map can hold.
-        """
-        if len(self.classes) > IGNORE:
-            raise UserError(f"a class map holds {IGNORE} classes, and the model has {len(self.classes)}")
-        label_of = np.concatenate(([IGNORE], self.labels)).astype(np.uint8)
-        return segmentation.Prediction(self.classes, label_of[self.map])
-
-    def instances(self) -> objects.Prediction:
-        """The things, with the boxes of their masks."""
-        own = np.flatnonzero(np.array(self.things, bool)[self.labels])
-        masks = self.map == own[:, None, None] + 1
-        edges = boxes.of_masks(torch.from_numpy(masks)).numpy()
-        return objects.Prediction(self.classes, self.labels[own], self.scores[own], edges, self.size, masks)
-
-    def draw(self, image: Image.Image) -> Image.Image:
-        """A copy of the image with each segment, its class and its score."""
-        crowd = torch.zeros(len(self), dtype=torch.bool)
-        segments = Segments(torch.from_numpy(self.map), torch.from_numpy(self.labels), crowd)
-        return draw_segments(image, segments, self.classes, self.scores.tolist())
-
-    def __repr__(self) -> str:
-        best = ", ".join(f"{each['label'][:20]} {each['score']:.1%}" for each in self.segments[:2])
-        return f"<{len(self)} segments{': ' if best else ''}{best}>"
-
-    def _repr_png_(self) -> bytes:
-        return blank(self.draw, self.size)
 
 
 class Task(Base[Prediction]):

@@ -6,20 +6,15 @@ Shapes: B images, K classes, D width, (h, w) token grid.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.data.batch import Batch, tensor_targets
-from vitrail.data.drawing import draw_map, indexed
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.errors import UserError
 from vitrail.metrics.segmentation import Metrics
@@ -30,7 +25,7 @@ from vitrail.nn.resnet_stem import ResNetStem
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.losses import log_mean_softmax
 from vitrail.ops.segmentation_losses import cell_cross_entropy, cross_entropy_and_dice, num_labelled
-from vitrail.predictions.pictures import blank
+from vitrail.predictions.semantic import Prediction
 from vitrail.tasks import Task as Base
 from vitrail.trainable import Losses
 from vitrail.vit import ViT, ViTConfig
@@ -38,6 +33,8 @@ from vitrail.vit import ViT, ViTConfig
 if TYPE_CHECKING:
     from vitrail.data.transforms.tiles import TileOutputs
     from vitrail.ops.tiles import TileGrid
+
+__all__ = ["Config", "Prediction", "Task"]
 
 LEVELS = 4  # layers that the multi-level head reads, spread evenly
 NARROWING = (2.0, 1.0, 0.5, 0.125)  # of TransUNet's decoder, step by step: 256, 128, 64 and 16 channels
@@ -66,59 +63,6 @@ class Config:
     window: WindowConfig | None = None
     subpixel: Literal[1, 2, 4, 8] = 1
     coarse: Annotated[float, Field(ge=0)] = 0.0
-
-
-@dataclass(frozen=True, repr=False)
-class Prediction:
-    """The class of every pixel."""
-
-    columns: ClassVar[tuple[str, ...]] = ("label", "share")
-    classes: tuple[str, ...]
-    map: NDArray[np.uint8]
-    """(H, W), indices of ``classes``; 255 outside of the model's input."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the image."""
-        return self.map.shape[0], self.map.shape[1]
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """How much of the image each class covers, of those that are there, the largest first."""
-        counts = np.bincount(self.map.ravel(), minlength=256)[: len(self.classes)] / self.map.size
-        order = np.argsort(-counts, kind="stable")
-        return {self.classes[label]: float(counts[label]) for label in order if counts[label]}
-
-    def rows(self) -> list[dict[str, Any]]:
-        """A row a class that is there."""
-        return [{"label": label, "share": f"{share:.6g}"} for label, share in self.shares.items()]
-
-    def summary(self, top: int) -> dict[str, str]:
-        """What covers most."""
-        return {"shows": ", ".join(f"{label} {share:.1%}" for label, share in list(self.shares.items())[:top])}
-
-    def to_dict(self, top: int = 5) -> dict[str, Any]:
-        """``size`` (height, width) and the ``shares`` of the classes."""
-        return {"size": list(self.size), "shares": self.shares}
-
-    def label_map(self) -> Image.Image:
-        """As :meth:`to_png`."""
-        return self.to_png()
-
-    def to_png(self) -> Image.Image:
-        """The map as a picture of mode P, whose pixels are the indices, in the colours of :meth:`draw`."""
-        return indexed(self.map)
-
-    def draw(self, image: Image.Image) -> Image.Image:
-        """A copy of the image with its classes named below; the first one, the background, stays clear."""
-        fitted = Image.fromarray(self.map).resize(image.size, Image.Resampling.NEAREST)
-        return draw_map(image, np.asarray(fitted), self.classes)
-
-    def __repr__(self) -> str:
-        return f"<{self.summary(3)['shows']} of {self.size[0]}×{self.size[1]} pixels>"
-
-    def _repr_png_(self) -> bytes:
-        return blank(self.draw, self.size)
 
 
 class Task(Base[Prediction]):
