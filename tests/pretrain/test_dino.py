@@ -25,8 +25,9 @@ from vitrail.metrics import representation
 from vitrail.self_supervision.panels import attention_and_pca
 from vitrail.tasks import classification
 from vitrail.train import optimizer as train_optimizer
-from vitrail.train.assemble import build_task, initialise_from
+from vitrail.train.init_weights import initialise_from
 from vitrail.train.loop import fit
+from vitrail.train.opening import build_task
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.precision import guarded_step
 from vitrail.vit import ViTConfig

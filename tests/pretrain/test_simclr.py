@@ -22,7 +22,7 @@ from vitrail import registry
 from vitrail.config import override
 from vitrail.data import open_data
 from vitrail.errors import UserError
-from vitrail.train import assemble, precision
+from vitrail.train import opening, precision
 from vitrail.train.distributed import World
 from vitrail.train.loop import fit
 from vitrail.train.trial import few_images
@@ -80,7 +80,7 @@ def measured_precision(rank: int) -> str:
     run = tiny_run("simclr", precision="auto")
     data, world = open_data(run.data), World(torch.device("cpu"), rank, 2)
     loader = data.train_loader(rank=rank, world_size=2)
-    task = assemble.build_task(run, data)
+    task = opening.build_task(run, data)
     batch = few_images(loader, task, world.device, run.accumulate)
     return world.broadcast(precision.resolve(run.precision, task, lambda copy: copy.loss(batch)["loss"], world.device))
 

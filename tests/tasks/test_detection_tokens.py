@@ -20,7 +20,7 @@ from vitrail.explain import explain_all
 from vitrail.ops.boxes import xyxy_to_cxcywh
 from vitrail.predictor import Predictor
 from vitrail.tasks.detection_tokens import Config, Task
-from vitrail.train.assemble import initialise_from
+from vitrail.train.init_weights import initialise_from
 from vitrail.vit import ViTConfig
 
 NAMES = ("ant", "bee", "cat")

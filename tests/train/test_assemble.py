@@ -12,14 +12,15 @@ import torch
 from decoders import DEFORMABLE, DETR
 from tiny import tiny_run, write_data
 
-from vitrail import predictor, registry
+from vitrail import loading, registry
 from vitrail.checkpoints import native
 from vitrail.config import override
 from vitrail.data import PreprocessConfig, open_data
 from vitrail.errors import UserError
 from vitrail.predictor import Predictor
-from vitrail.train.assemble import build_task, initialise_from, task_for
+from vitrail.train.init_weights import initialise_from
 from vitrail.train.loop import fit
+from vitrail.train.opening import build_task, task_for
 from vitrail.vit import ViT, ViTConfig
 
 
@@ -120,7 +121,7 @@ def test_rows_of_the_same_classes_and_all_that_is_of_none_are_kept(source: str, 
 def test_another_image_size_resizes_the_backbone(trained: Path, tmp_path: Path, capsys: Any) -> None:
     run = tiny_run(write_data(tmp_path / "large", size=16), size=16, init=str(trained))
     task = build_task(run, open_data(run.data))
-    expected: ViT = predictor.load(trained, device="cpu").task.vit
+    expected: ViT = loading.load(trained, device="cpu").task.vit
     expected.resize(16)
     assert same(task.vit.state_dict(), expected.state_dict())
     assert task.vit.config.image_size == (16, 16)

@@ -14,8 +14,8 @@ from vitrail.data import DataConfig, LoaderConfig, SourceConfig, open_data
 from vitrail.data.batch import Batch
 from vitrail.errors import UserError
 from vitrail.tasks.detection import Task
-from vitrail.train.assemble import build_task
 from vitrail.train.loop import fit
+from vitrail.train.opening import build_task
 from vitrail.train.run import Run
 from vitrail.trainable import Losses, image_encoder
 from vitrail.vit import ViTConfig

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from vitrail.data import open_data
 from vitrail.train import trial
-from vitrail.train.assemble import build_task
 from vitrail.train.distributed import World
 from vitrail.train.loop import fit
+from vitrail.train.opening import build_task
 from vitrail.train.trial import few_images, measure
 
 CPU = World(torch.device("cpu"))

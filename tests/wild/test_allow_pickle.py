@@ -25,8 +25,8 @@ from vitrail.errors import UserError
 from vitrail.tasks import classification
 from vitrail.terminal.options import Weights
 from vitrail.terminal.settings import changes
-from vitrail.train.assemble import initialise_from
 from vitrail.train.folder import RunFolder
+from vitrail.train.init_weights import initialise_from
 from vitrail.train.run import Run
 from vitrail.vit import ViTConfig
 

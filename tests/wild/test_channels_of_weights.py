@@ -18,7 +18,7 @@ from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.ops.channels import adapt_channels
 from vitrail.tasks import classification
-from vitrail.train.assemble import initialise_from
+from vitrail.train.init_weights import initialise_from
 from vitrail.vit import ViT, ViTConfig
 
 

@@ -55,7 +55,7 @@ def test_no_word_where_there_are_enough(tmp_path: Path) -> None:
 def test_training_warns(task: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from vitrail.config import override
     from vitrail.data import DataConfig, SourceConfig
-    from vitrail.train.assemble import build_task, open_run
+    from vitrail.train.opening import build_task, open_run
     from vitrail.train.run import Run
     from vitrail.vit import ViTConfig
 

@@ -49,7 +49,7 @@ def test_other_data_is_refused_and_changes_nothing(trained: tuple[Path, Path], c
 
 def test_the_hash_of_moved_data(tmp_path: Path) -> None:
     from vitrail.data.source import SourceConfig, open_source
-    from vitrail.train.assemble import content_hash
+    from vitrail.train.data_record import content_hash
 
     draw(tmp_path / "a", "in/0.png", "in/1.png")
     (tmp_path / "a" / "t.csv").write_text("path,label\nin/0.png,x\nin/1.png,y\n")

@@ -260,7 +260,7 @@ def _opened(run: Run, weights: LazyCheckpoint | None) -> tuple[str, Source]:
     from vitrail.console import note
     from vitrail.data.source import open_source
     from vitrail.tasks import Task
-    from vitrail.train.assemble import task_for
+    from vitrail.train.opening import task_for
 
     source = run.data.source
     if run.task != "auto":

@@ -61,7 +61,7 @@ def named(name: str) -> Run:
 
 def filling_batches(run: Run, processes: int) -> Run:
     """A recipe's run with batches that the images fill, where they are fewer than a batch of the recipe."""
-    from vitrail.train.assemble import open_run
+    from vitrail.train.opening import open_run
 
     train, batch_size = open_run(run)[1].splits.train, run.data.loader.batch_size
     if train is None or len(train) >= batch_size:

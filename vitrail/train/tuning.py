@@ -23,9 +23,9 @@ from vitrail.config import override, read_scalar
 from vitrail.console import note, warn
 from vitrail.errors import UserError
 from vitrail.metrics import mode_of
-from vitrail.train.assemble import open_run
 from vitrail.train.folder import RunFolder
 from vitrail.train.loop import fit
+from vitrail.train.opening import open_run
 from vitrail.train.run import Run
 
 TRIALS = "trials.json"
