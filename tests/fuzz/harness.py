@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
 import random
@@ -15,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 from edits import edits_for, flip
 
@@ -94,6 +96,7 @@ def mutants(target: Target, seed: int) -> Iterator[Mutant]:
 def run(target: Target, *, count: int, seconds: float, seed: int = 0, store: bool = True) -> Outcome:
     """Try mutants until there were ``count`` or the time is up; failures are shrunk, and stored in ``found/``."""
     outcome, stream, until = Outcome(), mutants(target, seed), time.monotonic() + seconds
+    warm_up(target)
     while outcome.tried < count and time.monotonic() < until:
         batch = [next(stream) for _ in range(min(100, count - outcome.tried))]
         while batch and time.monotonic() < until:
@@ -104,6 +107,18 @@ def run(target: Target, *, count: int, seconds: float, seed: int = 0, store: boo
         if store:
             _store(target, small, reason)
     return outcome
+
+
+def warm_up(target: Target) -> None:
+    """Use the sound inputs, so that this process imports what each child would import anew, within a mutant's time."""
+    with tempfile.TemporaryDirectory() as root, mock.patch.dict(os.environ, VITRAIL_CACHE=f"{root}/cache"):
+        for number, files in enumerate(target.bases):
+            for name, content in files.items():
+                path = Path(root) / str(number) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            with contextlib.suppress(Exception), contextlib.redirect_stderr(io.StringIO()):
+                target.use(Path(root) / str(number))
 
 
 def shrink(target: Target, mutant: Mutant) -> Mutant:
