@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # the two tables below, for type checkers; tests/test_public.
     from vitrail.lora.peft import merge_adapter as merge_adapter
     from vitrail.predictor import Predictor as Predictor
 <<<<<<< HEAD
-    from vitrail.predictor import load as load
+    from vitrail.loading import load as load
     from vitrail.sample_fidelity import fidelity as fidelity
 =======
 >>>>>>> a3b6e70 (From a path to a predictor is a module of its own)
