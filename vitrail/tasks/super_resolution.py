@@ -12,20 +12,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail import defaults
 from vitrail.config import config, from_dict, to_dict
 from vitrail.data.batch import Batch, tensor_targets
-from vitrail.data.media.originals import PLAIN, PictureForm, png_bytes, to_8_bits
+from vitrail.data.media.originals import to_8_bits
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.defaults import Choice, Facts
@@ -38,7 +35,7 @@ from vitrail.nn.windows import WindowConfig, Windows
 from vitrail.ops.bicubic import enlarged, imresize
 from vitrail.ops.restoration_losses import fourier_loss, pixel_loss
 from vitrail.ops.tiles import EnlargedGrid, TileConfig, blended
-from vitrail.predictions.pictures import png
+from vitrail.predictions.restored import Prediction, levels_of
 from vitrail.tasks import Task as Base
 from vitrail.trainable import Forward, Losses, ModelConfig
 from vitrail.vit import ViT, ViTConfig
@@ -47,7 +44,8 @@ if TYPE_CHECKING:
     from vitrail.data.transforms.tiles import TileOutputs
     from vitrail.ops.tiles import TileGrid
 
-WHITE = 65535  # of a prediction's levels
+__all__ = ["Config", "Prediction", "Task", "exact_tiles", "light"]
+
 NUM_STEPS = 6000
 PARTS = 1600  # of pictures in an epoch, about
 TILE = 384  # pixels of a side
@@ -125,68 +123,6 @@ def stride_of(model: ViTConfig) -> int:
     if down != across:
         raise UserError(f"pictures are restored from square patches, not {down}×{across}; set model.patch_size")
     return down
-
-
-@dataclass(frozen=True, repr=False)
-class Prediction:
-    """A restored picture."""
-
-    columns: ClassVar[tuple[str, ...]] = ("width", "height", "scale")
-    levels: NDArray[np.uint16]
-    """(H, W, C), 0 to 65535."""
-    scale: int = 1
-    form: PictureForm = PLAIN
-    """How it is stored: as the picture that it was made of."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        return self.levels.shape[0], self.levels.shape[1]
-
-    @property
-    def image(self) -> Image.Image:
-        """The picture with 8 bits a sample, and transparency where there was any."""
-        return dataclasses.replace(self.form, bits=8).image(self.levels)
-
-    def in_form(self, form: PictureForm) -> Prediction:
-        """The same, stored as the picture that it was made of."""
-        return dataclasses.replace(self, form=form.enlarged(self.scale))
-
-    def png_bytes(self) -> bytes:
-        """The picture as a PNG file, with 16 bits, transparency and ICC profile where the other one had them."""
-        return png_bytes(self.levels, self.form)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row."""
-        return [{"width": self.size[1], "height": self.size[0], "scale": self.scale}]
-
-    def summary(self, top: int) -> dict[str, str]:
-        """The size."""
-        larger = f", {self.scale} times as large" if self.scale > 1 else ""
-        return {"picture": f"{self.size[1]} × {self.size[0]} pixels{larger}"}
-
-    def to_dict(self, top: int = 5) -> dict[str, Any]:
-        """``size`` (height, width), ``scale``, ``bits``, ``transparent``, and the ``mean`` level from 0 to 1."""
-        return {
-            "size": list(self.size),
-            "scale": self.scale,
-            "bits": self.form.bits,
-            "transparent": self.form.alpha is not None,
-            "mean": float(self.levels.mean() / WHITE),
-        }
-
-    def label_map(self) -> None:
-        """None: pixels have colours and no values."""
-
-    def draw(self, image: Image.Image) -> Image.Image:
-        """The restored picture."""
-        return self.image.convert("RGB")
-
-    def __repr__(self) -> str:
-        return f"<{self.summary(1)['picture']}, {self.levels.shape[2]} channels>"
-
-    def _repr_png_(self) -> bytes:
-        return png(self.image)
 
 
 class Task(Base[Prediction]):
@@ -298,7 +234,7 @@ class Task(Base[Prediction]):
     def decode(self, outputs: Tensor, geometries: Sequence[ImageGeometry]) -> list[Prediction]:
         """The outputs, in as many pixels as the scale makes of the image's."""
         found = zip(outputs.detach().float(), geometries, strict=True)
-        return [self._prediction(levels_of(self._in_image(values, each))) for values, each in found]
+        return [Prediction(levels_of(self._in_image(values, each)), self.config.scale) for values, each in found]
 
     def decode_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> Prediction:
         """The outputs of the tiles, put together."""
@@ -308,7 +244,7 @@ class Task(Base[Prediction]):
         for band in self._bands(found, grid):
             levels[done : done + band.shape[1]] = levels_of(band)
             done += band.shape[1]
-        return self._prediction(levels)
+        return Prediction(levels, self.config.scale)
 
     def reduce_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> Tensor:
         """The picture, uint8 (C, H, W)."""
@@ -381,16 +317,6 @@ class Task(Base[Prediction]):
         region = tuple(scale * side for side in geometry.region)
         sizes = [(scale * height, scale * width) for height, width in (geometry.size, geometry.original)]
         return ImageGeometry(region, *sizes).original_values(values.cpu())  # type: ignore[arg-type]
-
-    def _prediction(self, levels: NDArray[np.uint16]) -> Prediction:
-        return Prediction(levels, self.config.scale)
-
-
-def levels_of(values: Tensor) -> NDArray[np.uint16]:
-    """(C, H, W) from 0 to 1 → levels (H, W, C)."""
-    exact = (values.detach().float().clamp(0, 1) * WHITE).round().cpu().permute(1, 2, 0).numpy()
-    found: NDArray[np.uint16] = exact.astype(np.uint16)
-    return found
 
 
 def in_8_bits(values: Tensor) -> Tensor:
