@@ -87,6 +87,17 @@ def test_a_part_is_that_of_the_whole_degraded_picture(scale: int) -> None:
         assert min(int((spots - each.int()).abs().amax(dim=(1, 2, 3)).min()) for each in turned) <= 1
 
 
+def test_what_is_not_drawn_is_degraded_once() -> None:
+    crops, picture = RestorationCrops(settings(DegradeConfig(scale=3, blur=1, jpeg=40))), photo(62, 83)
+    small, truth = crops.kept(picture, None)
+    assert truth is not None
+    assert torch.equal(truth, picture[:, :60, :81])
+    assert torch.equal(small, crops.degrade(truth, 7))  # whatever the key
+    for drawn in ({"noise": 5}, {"blur": (0, 1)}, {"blur": 1, "stretch": 2}, {"detour": (0.5, 1)}, {"jpeg": (40, 50)}):
+        assert DegradeConfig(**drawn).draws
+        assert RestorationCrops(settings(DegradeConfig(**drawn))).kept(picture, None) == (picture, None)
+
+
 def test_small_pictures_are_continued_by_their_mirror_image() -> None:
     tiny = photo(1, 1)
     assert filling(tiny, (8, 8), 3).shape == (3, 24, 24)

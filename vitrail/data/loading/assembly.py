@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from vitrail.data import keyed_random
@@ -19,7 +18,7 @@ from vitrail.data.media.decode import BadImage, decode, decode_enough
 from vitrail.data.source import Source
 from vitrail.data.transforms.combine import Combine, CombinedBatch
 from vitrail.data.transforms.mix import Mix
-from vitrail.data.transforms.preprocess import Picture, PreprocessConfig, to_pixels
+from vitrail.data.transforms.preprocess import Picture, to_pixels
 from vitrail.data.transforms.scene import PartsTransform, Scene, SceneTransform
 from vitrail.data.transforms.tile_augment import TileAugment
 from vitrail.data.transforms.tiles import TiledEvaluation, TiledScene
@@ -52,7 +51,7 @@ class Assembly:
 
     def __post_init__(self) -> None:
         self._room = self.kept_bytes
-        self._pictures: dict[int, tuple[Picture, object]] = {}
+        self._pictures: dict[int, tuple[Picture, Tensor | None]] = {}
 
     def __getitem__(self, step: Step) -> Batch | UserError:
         try:
@@ -91,8 +90,8 @@ class Assembly:
             BadImage: it cannot be read.
         """
         if isinstance(transform, PartsTransform) and self.kept_bytes:
-            image, target = self._decoded(index, transform.input)
-            return transform.scene(image, target, key)
+            image, target = self._decoded(transform, index)
+            return cast("SceneTransform[Any]", transform).scene(image, target, key)
         return self._transformed(transform, index, self._target(index), key)
 
     def partner(self, transform: SceneTransform[Any], index: int, key: int) -> Scene[Any] | None:
@@ -152,14 +151,14 @@ class Assembly:
         image, size = decode_enough(self.source.read(index), wanted.channels, needed, reading=wanted.reading)
         return transform.scene(image, target, key, size)
 
-    def _decoded(self, index: int, wanted: PreprocessConfig) -> tuple[Picture, object]:
+    def _decoded(self, transform: PartsTransform, index: int) -> tuple[Picture, Tensor | None]:
         """A picture in full with its target, from memory as far as there is room."""
         if (kept := self._pictures.get(index)) is not None:
             return kept
+        wanted = cast("SceneTransform[Any]", transform).input
         image = decode(self.source.read(index), wanted.channels, reading=wanted.reading)
-        found = image, self._target(index)
-        parts = (to_pixels(each) for each in found if isinstance(each, Tensor | Image.Image))
-        if (size := sum(part.nbytes for part in parts)) <= self._room:
+        found = transform.kept(image, cast("Tensor | None", self._target(index)))
+        if (size := sum(to_pixels(part).nbytes for part in found if part is not None)) <= self._room:
             self._room -= size
             self._pictures[index] = found
         return found

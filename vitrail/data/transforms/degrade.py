@@ -67,6 +67,13 @@ class DegradeConfig:
         """Whether pictures change other than in size."""
         return self != DegradeConfig(scale=self.scale)
 
+    @property
+    def draws(self) -> bool:
+        """Whether a picture becomes another one each time."""
+        turned = self.stretch > 1 and self.blur[1] > 0
+        spans = [self.blur, self.detour, *([] if self.jpeg is None else [self.jpeg])]
+        return turned or self.noise[1] > 0 or any(low < high for low, high in spans)
+
 
 class Degrade:
     """``Degrade(config)(picture, key)``: uint8 (C, s·h, s·w) → uint8 (C, h, w)."""

@@ -31,7 +31,6 @@ class RestorationCrops:
     """
 
     deterministic = False
-    many_of_one = True
 
     def __init__(self, preprocess: PreprocessConfig) -> None:
         self.input, self.preprocess = preprocess, Preprocess(preprocess)
@@ -47,6 +46,15 @@ class RestorationCrops:
     def needed_side(self, size: Pair, key: int) -> int | None:
         """None: pictures keep their size."""
         return None
+
+    def kept(self, image: Picture, target: Tensor | None) -> tuple[Picture, Tensor | None]:
+        """What the model sees with the true picture, where nothing of the degradation is drawn; else what was given."""
+        picture, scale = to_pixels(self.preprocess.checked(image)).contiguous(), self.degrade.config.scale
+        if target is not None or self.degrade.config.draws or min(picture.shape[1:]) < scale:
+            return picture, target
+        height, width = (side - side % scale for side in picture.shape[1:])
+        truth = picture[:, :height, :width].contiguous()
+        return self.degrade(truth, 0), truth
 
     def scene(self, image: Picture, target: Tensor | None, key: int = 0, size: Pair | None = None) -> Scene[Tensor]:
         """A part and what it is to become. Smaller pictures are continued by their mirror image.

@@ -79,7 +79,8 @@ class SceneTransform(Protocol[T]):
 class PartsTransform(Protocol):
     """One whose samples are small parts of pictures, so that decoded pictures are worth keeping."""
 
-    many_of_one: bool
+    def kept(self, image: Picture, target: Tensor | None) -> tuple[Picture, Tensor | None]:
+        """A picture and its target as ``scene`` takes them: what is the same for all parts is done once."""
 
 
 class ImageTransform(Protocol):
