@@ -41,11 +41,7 @@ if TYPE_CHECKING:  # the two tables below, for type checkers; tests/test_public.
     from vitrail.loading import load as load
     from vitrail.lora.peft import merge_adapter as merge_adapter
     from vitrail.predictor import Predictor as Predictor
-<<<<<<< HEAD
-    from vitrail.loading import load as load
     from vitrail.sample_fidelity import fidelity as fidelity
-=======
->>>>>>> a3b6e70 (From a path to a predictor is a module of its own)
     from vitrail.train.averaging import average as average
     from vitrail.train.cross_validation import cross_validate as cross_validate
     from vitrail.train.loop import fit as fit
@@ -79,12 +75,8 @@ _PUBLIC = {
     "find_rate": "vitrail.train.rate_finder",
     "fit": "vitrail.train.loop",
     "inspect": "vitrail.conversion",
-<<<<<<< HEAD
-    "load": "vitrail.predictor",
-    "load_generator": "vitrail.generator",
-=======
     "load": "vitrail.loading",
->>>>>>> a3b6e70 (From a path to a predictor is a module of its own)
+    "load_generator": "vitrail.generator",
     "merge_adapter": "vitrail.lora.peft",
     "preset": "vitrail.vit_presets",
     "presets": "vitrail.vit_presets",

@@ -28,11 +28,8 @@ from vitrail.conversion import convert
 from vitrail.engines.comparing import differences, tolerance
 from vitrail.engines.graph import Graph, writing
 from vitrail.errors import UserError, did_you_mean
-<<<<<<< HEAD
 from vitrail.generate import Generative
-=======
 from vitrail.loading import load
->>>>>>> a3b6e70 (From a path to a predictor is a module of its own)
 from vitrail.nn.patch_embed import PatchEmbed
 from vitrail.ops.grid import Pair
 from vitrail.predictor import ImageLike, Predictor

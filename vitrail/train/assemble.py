@@ -12,6 +12,7 @@ from vitrail.console import note, warn
 from vitrail.data import Loader
 from vitrail.distill.loading import with_teacher
 from vitrail.nn.checkpointing import checkpoint_blocks
+from vitrail.picture_losses import compared
 from vitrail.train import monitor, optimizer, plan, precision, state
 from vitrail.train.allocator import keep_freed_memory
 from vitrail.train.compiling import compile_layers
@@ -78,6 +79,7 @@ def assemble(
     if run.lora is not None:
         lora.attach(task, run.lora)
     model = with_teacher(task, run.teacher, run.preprocess, world.device)
+    model = compared(model, run.picture_loss, run.preprocess, world.device, allow_pickle=run.allow_pickle)
     optimizer.freeze(model, run.freeze)
     ema = Ema(model, run.ema) if run.ema else None
     if run.activation_checkpointing:

@@ -12,6 +12,7 @@ from vitrail.config import config
 from vitrail.data import DataConfig, PreprocessConfig
 from vitrail.distill import DistillConfig
 from vitrail.lora import LoraConfig
+from vitrail.picture_losses import PictureLossConfig
 from vitrail.train.ema import EmaConfig
 from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.precision import Precision
@@ -32,6 +33,7 @@ class Run:
     init_names: the file of a table of names, where ``init`` is of no known library, or null.
     allow_pickle: open files that can run code, of ``init`` and of the teacher. A run folder cannot allow it.
     distill: a trained model to learn from besides the labels, or null.
+    picture_loss: what restored pictures are compared by besides their pixels, or null.
     fit_head: fit a fresh head on features of the ``init`` weights first, before anything else learns.
     lora: low-rank adapters to train in place of the encoders' kernels, merged into the saved weights, or null.
     freeze: patterns of parameter names, or ``backbone`` for all encoders.
@@ -63,6 +65,7 @@ class Run:
     init_names: str | None = None
     allow_pickle: bool = False
     distill: DistillConfig | None = None
+    picture_loss: PictureLossConfig | None = None
     fit_head: bool = False
     lora: LoraConfig | None = None
     freeze: tuple[str, ...] = ()
