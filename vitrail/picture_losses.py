@@ -175,7 +175,7 @@ class Compared(Wrapped):
     def _judged(self, pictures: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of who makes pictures, and that of who judges them (Goodfellow et al. 2014, section 3, with the
         gradient that does not vanish). Neither's gradient reaches the parameters of the other."""
-        judge = self.comparison["discriminator"]
+        judge = self.helpers["discriminator"]
         frozen = {name: value.detach() for name, value in judge.named_parameters()}
         made = F.softplus(-cast("Tensor", functional_call(judge, frozen, (pictures,)))).mean()
         own = F.softplus(judge(pictures.detach())).mean() + F.softplus(-judge(truth)).mean()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -20,14 +20,21 @@ class Wrapped(Trainable):
     with the task, are saved with its state, and are not released.
     """
 
-    HELPERS: str
+    HELPERS: ClassVar[str]
 
-    def __init__(self, task: Trainable, helpers: nn.Module) -> None:
+    def __init__(self, task: Trainable, helpers: nn.ModuleDict) -> None:
         super().__init__()
         self.task = task
         self.add_module(self.HELPERS, helpers)
         # Class attributes of other trainables; those of a wrapper are its task's.
         vars(self).update(monitor=task.monitor, monitor_mode=task.monitor_mode, takes=task.takes)
+
+    @property
+    def helpers(self) -> nn.ModuleDict:
+        """What learns with the task and is not released."""
+        found = self.get_submodule(self.HELPERS)
+        assert isinstance(found, nn.ModuleDict)
+        return found
 
     @property
     def name(self) -> str:

@@ -40,8 +40,9 @@ TASKS = {
     "detection_deformable": {"decoder": DEFORMABLE, "classes": NAMES},
     "instances": DECODER | {"classes": NAMES, "masks": {"stride": 4, "dim": 8}},
     "panoptic": {"classes": NAMES, "things": NAMES[:2], "num_queries": 5, "num_blocks": 1, "num_upscale": 1},
+    "super_resolution": {"scale": 2},
 }
-WITH_QUERIES = ("panoptic", "detection_tokens")  # among the tokens, none of which may be merged
+WITH_ALL_TOKENS = ("panoptic", "detection_tokens", "super_resolution")  # none may be merged
 IN_WINDOWS = {"window": {"size": 2, "num_global": 1}}
 IN_PARTS = {"window": {"parts": 2, "layers": [0]}}
 OPTIONS = {"tome": {"r": 3}, "evit": {"keep": 0.5, "layers": (0,)}, "prune": {"share": 0.5}}
@@ -78,6 +79,7 @@ def labelled(name, count=5, padded=False):
         "multilabel": lambda: torch.randint(2, (count, 3)).float(),
         "regression": lambda: torch.randn(count, 3),
         "segmentation": lambda: torch.randint(3, (count, 16, 24)),
+        "super_resolution": lambda: torch.randint(256, (count, 3, 32, 48), dtype=torch.uint8),
         "panoptic": lambda: SegmentsBatch.of([segments(i) for i in range(count)]),
     }.get(name, lambda: ObjectsBatch.of([objects(i) for i in range(count)]))()
     batch = {"images": images, "targets": targets, "index": torch.arange(count), "keys": torch.arange(count)}
@@ -88,7 +90,7 @@ def labelled(name, count=5, padded=False):
 
 
 def test_every_task_is_here():
-    assert set(TASKS) == set(registry.names("tasks")) - {"super_resolution"}  # each pixel needs its token, in windows
+    assert set(TASKS) == set(registry.names("tasks"))
     assert set(OPTIONS) == set(compress.method_names())
 
 
@@ -98,7 +100,7 @@ def test_fewer_tokens(method, name):
     predictor, images = build(name), torch.randn(2, 3, 16, 24)
     small = compress.apply(predictor, method, **OPTIONS[method])
     plain = predictor.task(images)
-    if name in WITH_QUERIES:
+    if name in WITH_ALL_TOKENS:
         with pytest.raises(
             UserError, match="queries among the tokens, padding and attention in windows need all tokens"
         ):
@@ -139,6 +141,7 @@ def closed(task, importance):
 
 
 WITH_PADDING = ["segmentation", "detection", "detection_tokens", "detection_deformable", "instances", "panoptic"]
+SPATIAL = [*WITH_PADDING, "super_resolution"]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,7 @@ WITH_PADDING = ["segmentation", "detection", "detection_tokens", "detection_defo
 )
 def test_fewer_heads_and_units(name, padded):
     predictor = build(name)
-    assert predictor.task.spatial() == (name in WITH_PADDING)
+    assert predictor.task.spatial() == (name in SPATIAL)
     batch = labelled(name, padded=padded)
     inputs = (batch["images"], batch["padding"]) if padded else (batch["images"],)
     before = predictor.task(*inputs)
@@ -234,7 +237,7 @@ def test_a_curve_of_every_method(name):
         batches = [labelled(name)] if compress.calibrates(method) else None
         models = compress.variants(predictor, method, calibration=batches)
         assert len(models) > 2
-        if name not in WITH_QUERIES or method == "prune":
+        if name not in WITH_ALL_TOKENS or method == "prune":
             costs = [cost(model.task) for model in models.values()]
             assert costs[-1].macs != costs[0].macs
 

@@ -51,8 +51,9 @@ class Distilled(Wrapped):
     def loss(self, batch: Batch) -> Losses:
         """The weighted sum, with ``label_loss``, ``distillation_loss`` and the parts of the former, from one forward
         pass of the student."""
+        assert isinstance(self.task, PooledModel)
         with record(self.task, separate_heads=self.separate_heads) as activations:
             own = self.task.loss(batch)
-        distance: Tensor = self.distillation["objective"](activations, self.preprocess(batch["images"]))
+        distance: Tensor = self.helpers["objective"](activations, self.preprocess(batch["images"]))
         loss = (1 - self.weight) * own["loss"] + self.weight * distance
         return {**own, "loss": loss, "label_loss": own["loss"], "distillation_loss": distance}
