@@ -133,7 +133,9 @@ def _covered(vit: ViT, axis: int, name: str, step: int) -> Any:
 def _another(vit: ViT, size: Pair, step: int) -> Pair:
     """A size for the example that differs from the native one, so that nothing in the graph depends on it."""
     (down, right) = (step * stride for stride in _stride(vit))
-    height, width = (max(own, side) // step * step for own, side in zip(vit.config.image_size, size, strict=True))
+    height, width = (max(own, side) for own, side in zip(vit.config.image_size, size, strict=True))
+    if step > 1:
+        height, width = height // down * down, width // right * right
     return height + down, width + 2 * right
 
 

@@ -231,6 +231,8 @@ def sizes(model: Predictor, graph: Graph) -> list[Pair]:
     embed, step = image_encoder(model.task).embed, model.task.graph_step
     (down, right) = (step * side for side in (embed.stride if isinstance(embed, PatchEmbed) else embed.patch_size))
     height, width = model.preprocess.config.size
+    if step > 1:
+        height, width = -(-height // down) * down, -(-width // right) * right
     return [(height, width)] if graph.size else [(height, width), (height + down, width + 2 * right)]
 
 

@@ -1,0 +1,17 @@
+"""Pictures four times as large.
+
+    vitrail train PICTURES --recipe super_resolution_x4 --seed 0
+
+``PICTURES`` as of the recipe ``super_resolution_x2``.
+"""
+
+from __future__ import annotations
+
+from vitrail.data.transforms.degrade import DegradeConfig
+from vitrail.recipes import super_resolution_x2
+from vitrail.train.run import Run
+
+
+def run() -> Run:
+    """The training of the recipe for twice as large pictures."""
+    return super_resolution_x2.restoring(DegradeConfig(scale=4))
