@@ -144,11 +144,12 @@ class Windowed:
 
     def __call__(self, module: Attention, x: Tensor, positions: Positions) -> Tensor:
         """B T D → B T D."""
-        q, k, v = module.project(x, positions)
         grid, size, shift, num_patches = self.grid, self.size, self.shift, self.grid[0] * self.grid[1]
         num_prefix = x.shape[1] - num_patches
+        if num_prefix == 0 and not isinstance(positions, tuple):
+            return self._of_patches(module, x)
+        q, k, v = module.project(x, positions)
         whole = x.new_zeros(x.shape[0], num_patches, dtype=torch.bool) if self.padding is None else self.padding
-        bias = self._relative(module)
         outside = to_windows(whole[:, None, :, None], grid, size, shift, fill=True)[:, 0, :, 0]
         own = [to_windows(part[:, :, num_prefix:], grid, size, shift) for part in (q, k, v)]
         keys, values = own[1:]
@@ -156,13 +157,23 @@ class Windowed:
             windows = math.prod(num_windows(grid, size, shift))
             shared = [part[:, :, :num_prefix].repeat_interleave(windows, dim=0) for part in (k, v)]
             keys, values = (torch.cat((prefix, part), dim=2) for prefix, part in zip(shared, own[1:], strict=True))
-        seen = _bias(visible(outside, keys.shape[2]), q)
-        of_patches = attention(own[0], keys, values, mask=seen if bias is None else seen + bias.to(seen))
+        of_patches = attention(own[0], keys, values, mask=_bias(visible(outside, keys.shape[2]), q))
         mixed = from_windows(of_patches, grid, size, shift, x.shape[0])
         if num_prefix:
             of_prefix = attention(q[:, :, :num_prefix], k, v, mask=_bias(visible(whole, x.shape[1]), q))
             mixed = torch.cat((of_prefix, mixed), dim=2)
         return module.join(mixed)
+
+    def _of_patches(self, module: Attention, x: Tensor) -> Tensor:
+        """The same where there are patches alone, which do not turn: a window is a batch of its own, so that tokens
+        move twice and not queries, keys and values each."""
+        grid, size, shift = self.grid, self.size, self.shift
+        whole = x.new_zeros(x.shape[0], x.shape[1], dtype=torch.bool) if self.padding is None else self.padding
+        outside = to_windows(whole[:, None, :, None], grid, size, shift, fill=True)[:, 0, :, 0]
+        q, k, v = module.project(to_windows(x[:, None], grid, size, shift)[:, 0])
+        seen, bias = _bias(visible(outside, outside.shape[1]), q), self._relative(module)
+        mixed = module.join(attention(q, k, v, mask=seen if bias is None else seen + bias.to(seen)))
+        return from_windows(mixed[:, None], grid, size, shift, x.shape[0])[:, 0]
 
     def _relative(self, module: Attention) -> Tensor | None:
         """The bias of patches by their offsets in a window (Liu et al. 2021, Swin, equation 4), 1 H r·c r·c; the
