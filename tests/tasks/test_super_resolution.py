@@ -15,6 +15,7 @@ import vitrail
 from vitrail.data.transforms.degrade import DegradeConfig
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
+from vitrail.nn.patch_embed import PatchEmbedConfig
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.bicubic import enlarged, imresize
 from vitrail.ops.tiles import TileConfig
@@ -91,6 +92,11 @@ def test_a_model_with_global_blocks_blends_its_tiles() -> None:
     assert task.config.reach is None
     assert exact_tiles(task.config, 32) == TileConfig(size=(32, 32))
     assert predictor(task).predict(photo()).size == (90, 140)
+    coarse = dataclasses.replace(
+        task.config.model, patch_size=(4, 4), embed=PatchEmbedConfig(stride=(2, 2), centre=True)
+    )
+    task = Task(dataclasses.replace(task.config, model=coarse)).eval()
+    assert predictor(task).predict(photo()).size == (90, 140)  # of an odd height, which 2 × 2 pixels do not cover
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (5, 3)])

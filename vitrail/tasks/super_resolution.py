@@ -334,11 +334,12 @@ def light(channels: int = 3) -> ViTConfig:
 def exact_tiles(task: Config, size: int = TILE) -> TileConfig:
     """Tiles whose results are those of the entire picture, where attention is in windows: placed as the windows are,
     and overlapping as far as the model sees. Of a model that sees further than half a tile they are blended instead."""
-    reach = task.reach
+    reach, stride = task.reach, stride_of(task.model)
+    mixed = TileConfig(size=(size, size), align=stride)
     if reach is None or task.window is None:
-        return TileConfig(size=(size, size))
-    align = task.window.size * stride_of(task.model)
+        return mixed
+    align = task.window.size * stride
     margin = -(-reach // align) * align
     if 2 * margin >= size:
-        return TileConfig(size=(size, size))
+        return mixed
     return TileConfig(size=(size, size), overlap=2 * margin / size, align=align, blend=False)
