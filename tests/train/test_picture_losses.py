@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tiny import digests
+from tiny import digests, start_ranks, train_in_child
 
 import vitrail
 from vitrail.build import open_checkpoint
+from vitrail.checkpoints import native
 from vitrail.config import from_dict, to_dict
 from vitrail.data import DataConfig
 from vitrail.data.transforms.degrade import DegradeConfig
@@ -21,6 +23,7 @@ from vitrail.tasks import classification
 from vitrail.tasks.super_resolution import Config, Task, exact_tiles, light
 from vitrail.train.folder import RunFolder
 from vitrail.train.loop import fit
+from vitrail.train.optimizer import OptimizerConfig
 from vitrail.train.run import Run
 from vitrail.vit import ViTConfig
 
@@ -45,6 +48,25 @@ def eye(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def both(eye: str) -> PictureLossConfig:
     return from_dict(PictureLossConfig, {**ADVERSARIAL, "perceptual": {"model": eye, "weight": 0.5}})
+
+
+def training(eye: str, **changes: Any) -> Run:
+    run = Run(
+        data=DataConfig(
+            source={"spec": "sample_photos", "kind": "image"},
+            preprocess=SETTINGS.options(),
+            loader={"batch_size": 4, "workers": 0, "passes": 12},
+        ),
+        model=MODEL,
+        task="super_resolution",
+        picture_loss=both(eye),
+        schedule={"name": "constant"},
+        ema={"decay": 0.5},
+        epochs=2,
+        precision="fp32",
+        device="cpu",
+    )
+    return dataclasses.replace(run, **changes)
 
 
 def test_features_are_of_the_models_own_images(eye: str) -> None:
@@ -89,21 +111,7 @@ def test_each_learns_from_its_own_loss(eye: str) -> None:
 
 
 def test_resuming_is_exact_and_the_released_file_has_no_discriminator(eye: str, tmp_path: Path) -> None:
-    run = Run(
-        data=DataConfig(
-            source={"spec": "sample_photos", "kind": "image"},
-            preprocess=SETTINGS.options(),
-            loader={"batch_size": 4, "workers": 0, "passes": 12},
-        ),
-        model=MODEL,
-        task="super_resolution",
-        picture_loss=both(eye),
-        schedule={"name": "constant"},
-        ema={"decay": 0.5},
-        epochs=2,
-        precision="fp32",
-        device="cpu",
-    )
+    run = training(eye)
     fit(run, tmp_path / "straight")
     fit(dataclasses.replace(run, epochs=1), tmp_path / "resumed")
     fit(run, tmp_path / "resumed", extend=True)
@@ -111,6 +119,21 @@ def test_resuming_is_exact_and_the_released_file_has_no_discriminator(eye: str, 
     released = open_checkpoint(RunFolder(tmp_path / "straight").weights("last"))
     assert set(released.load().state_dict()) == set(Task(Config(model=MODEL, scale=2)).state_dict())
     assert to_dict(run)["picture_loss"]["adversarial"]["dim"] == 8
+
+
+def test_two_processes_are_one(eye: str, context: Any, tmp_path: Path) -> None:
+    rule = OptimizerConfig(name="sgd", lr=0.1)
+    run = training(eye, epochs=1, timeout=60, optimizer=rule, ema=None)
+    alone = context.Process(target=train_in_child, args=(run, tmp_path / "alone"))
+    alone.start()
+    for process in (alone, *start_ranks(context, run, tmp_path / "both")):
+        process.join(120)
+    assert (tmp_path / "both" / "summary.json").exists(), (tmp_path / "both.log").read_text()
+    one, two = (native.load(tmp_path / name / "weights" / "last.safetensors").state for name in ("alone", "both"))
+    for name, value in two.items():
+        torch.testing.assert_close(value, one[name], rtol=0, atol=2e-6)
+    with pytest.raises(UserError, match="choose strategy=ddp"):
+        fit(dataclasses.replace(run, strategy="fsdp"), tmp_path / "sharded")
 
 
 def test_only_pictures_are_compared() -> None:
