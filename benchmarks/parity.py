@@ -162,6 +162,41 @@ def lw_detr() -> Case:
     return Case("hf_lw_detr", "LwDetrForObjectDetection", "transformers", make, save, theirs, found)
 
 
+def swin2sr(**settings: Any) -> Case:
+    """A class of transformers with sizes of its own."""
+
+    def make() -> nn.Module:
+        import transformers
+
+        sizes = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 2], "window_size": 8, "image_size": 32}
+        config = transformers.Swin2SRConfig(**{**sizes, **settings})
+        model: nn.Module = transformers.Swin2SRForImageSuperResolution(config)
+        return model
+
+    def theirs(model: Any, x: Tensor) -> Tensor:
+        out: Tensor = model(x).reconstruction
+        return out
+
+    def save(model: Any, out: Path) -> None:
+        model.save_pretrained(out)
+
+    name = f"Swin2SRForImageSuperResolution {settings['upsampler']}"
+    return Case("hf_swin2sr", name, "transformers", make, save, theirs)
+
+
+def swinir(**settings: Any) -> Case:
+    """The authors' model as spandrel has it."""
+
+    def make() -> nn.Module:
+        from spandrel.architectures.SwinIR import SwinIR
+
+        sizes = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 2], "window_size": 8, "img_size": 32}
+        model: nn.Module = SwinIR(**{**sizes, "mlp_ratio": 2, **settings})
+        return model
+
+    return state("swinir", f"SwinIR {settings['upsampler'] or 'without upsampler'}", "spandrel", make)
+
+
 def naflex(model: Any, x: Tensor) -> Tensor:
     """Images of one size as NaFlex's processor hands them over."""
     rows, columns = (side // 8 for side in x.shape[-2:])
@@ -250,6 +285,13 @@ def cases() -> list[Case]:
         huggingface("hf_tipsv2", "Tipsv2VisionModel", "Tipsv2VisionConfig", pooler),
         huggingface("hf_yolos", "YolosForObjectDetection", "YolosConfig", probabilities, found, **yolos),
         lw_detr(),
+        swin2sr(upsampler="pixelshuffledirect"),
+        swin2sr(upsampler="pixelshuffle", upscale=3),
+        swin2sr(upsampler="nearest+conv", upscale=4),
+        swinir(upsampler="pixelshuffledirect", upscale=2),
+        swinir(upsampler="pixelshuffle", upscale=4),
+        swinir(upsampler="nearest+conv", upscale=4, resi_connection="3conv"),
+        swinir(upsampler="", upscale=1),
         timm("timm", "vit_base_patch16_224"),
         timm("timm", "vit_base_patch16_siglip_224"),
         timm("timm", "vit_small_patch14_reg4_dinov2"),
@@ -267,7 +309,6 @@ def cases() -> list[Case]:
 
 
 OTHERS = {
-    "swinir": "the authors' names; tests/checkpoints/dialects/test_swinir.py compares with spandrel",
     "google": "big_vision's arrays; tests/checkpoints/dialects/test_google.py compares with timm, which reads them",
     "dinov2": "Meta's names; tests/checkpoints/dialects/test_dinov2.py compares with timm, which converts them",
     "dinov3": "Meta's names; tests/checkpoints/dialects/test_dinov3.py compares with timm, which converts them",

@@ -19,6 +19,7 @@ from vitrail.errors import UserError
 from vitrail.nn.attend import Attend, Located, at_layer, full
 from vitrail.nn.attention import Attention
 from vitrail.nn.block import Block
+from vitrail.nn.continuous_bias import ContinuousBias
 from vitrail.nn.conv_stem import ConvStem
 from vitrail.nn.decomposed import DecomposedAttention
 from vitrail.nn.encoder import Encoder
@@ -295,12 +296,14 @@ class ViT(Encoder, Initialised):
     def _prefix_tokens(self) -> tuple[nn.Parameter | None, ...]:
         return self.class_token, self.distillation_token, self.registers
 
-    def _relative_bias(self) -> RelativeBias | None:
+    def _relative_bias(self) -> RelativeBias | ContinuousBias | None:
         """One block's own."""
         config = self.config
         if config.positions != "relative":
             return None
         grid = self.embed.grid(config.image_size)
+        if config.continuous:
+            return ContinuousBias(grid, config.heads)
         return RelativeBias(grid, config.heads, config.class_token, config.resampling)
 
     def _attention(self, layer: int) -> Callable[..., Attention]:

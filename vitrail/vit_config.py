@@ -30,6 +30,7 @@ class ViTConfig:
         embed: what makes tokens of pixels: ``patch``, ``conv`` or ``resnet`` (the hybrids).
         positions: ``learned``, ``sincos_1d``, ``sincos_2d``, ``rope_2d`` (rotary, in attention), ``relative`` (a bias
             of attention in every block, BEiT) or ``none``.
+        continuous: the bias of ``relative`` is what a small network makes of offsets, and no table (Swin V2).
         rotary: what the rotation is made of. Queries and keys turn beside learned or sine positions, too, where this is
             given (EVA-02); default: none but for ``rope_2d``.
         decomposed: attention in windows, with relative positions by row and column beside the others (SAM).
@@ -51,6 +52,7 @@ class ViTConfig:
     embed: EmbedConfig = PatchEmbedConfig()
     block: BlockConfig = BlockConfig()
     positions: PositionKind = "learned"
+    continuous: bool = False
     rotary: RotaryConfig | None = None
     decomposed: DecomposedConfig | None = None
     resampling: Resampling = "bicubic_antialias"
@@ -93,6 +95,8 @@ class ViTConfig:
             raise ValueError("distillation_token needs class_token=true")
         if self.positions == "relative" and (self.distillation_token or self.registers):
             raise ValueError("relative positions support no distillation_token or registers; leave them out")
+        if self.continuous and (self.positions != "relative" or self.class_token):
+            raise ValueError("continuous positions are relative ones of patches alone: no class token, no others")
         if self.block.head_dim is None and self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}; set block.head_dim")
         if self.positions == "sincos_1d" and self.dim % 2:

@@ -175,6 +175,8 @@ def save(name: str, out: str | Path, description: Description, state: Mapping[st
     if (lacking := lacks(name, description)) is not None:
         raise UserError(f"{name} has no {lacking}, which this model has; save it as native")
     tensors = rules.save(state, dialect.rules(description), name)
+    if (constants := getattr(dialect, "constants", None)) is not None:
+        tensors |= constants(description)
     container = npz if dialect.FILE.endswith(".npz") else safetensors
     size = sum(value.nbytes for value in tensors.values())
     if out.suffix:

@@ -14,9 +14,10 @@ ATTENTION_POOL, DECOMPOSED = "attention pool of its own shape", "decomposed rela
 RMS_NORM, BOTTLENECK = "norm by the root mean square", "patches through a narrower layer"
 PREFIX_POOL = "pooling of several tokens before the patches"
 RELU, RELU_HEAD, TOKEN_SCALE = "ReLU", "head with a ReLU layer", "attention scaled by the width of a token"
+COSINE, CONTINUOUS = "cosine attention", "relative positions computed by a network"
 ALL = (
-    ROTARY, ATTENTION_NORM, MLP_NORM, ATTENTION_POOL, DECOMPOSED, PREFIX_POOL, RELU, RELU_HEAD, TOKEN_SCALE,
-    RMS_NORM, BOTTLENECK,
+    ROTARY, ATTENTION_NORM, MLP_NORM, ATTENTION_POOL, DECOMPOSED, PREFIX_POOL, RELU, RELU_HEAD, TOKEN_SCALE, COSINE,
+    CONTINUOUS, RMS_NORM, BOTTLENECK,
 )  # fmt: skip
 
 
@@ -36,6 +37,8 @@ def parts(description: Description) -> list[str]:
         DECOMPOSED: vit.decomposed is not None,
         ATTENTION_POOL: getattr(config, "attention_pool", None) is not None,
         RELU: vit.block.mlp == "relu",
+        COSINE: vit.block.cosine,
+        CONTINUOUS: vit.continuous,
         TOKEN_SCALE: vit.block.scale == "token",
         RELU_HEAD: isinstance(head, HeadConfig) and bool(head.hidden) and head.activation == "relu",
     }

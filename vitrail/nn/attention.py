@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from vitrail.nn.continuous_bias import ContinuousBias
+from vitrail.nn.cosine import UnitKeys, UnitQueries
 from vitrail.nn.init import Initialised, separate_xavier_, zeros_if_any_
 from vitrail.nn.located import Positions
 from vitrail.nn.norms import NormKind, build_norm
@@ -26,6 +28,7 @@ class Attention(Initialised):
         factor: of the scores, besides 1/√d.
         key_bias: with ``qkv_bias``, give keys one too; it never changes a softmax, and BEiT's have none.
         qk_norm: a norm over d on queries and keys (Dehghani et al. 2023, ViT-22B).
+        cosine: scores are the cosine of queries and keys, times a learned scale (Liu et al. 2022, Swin V2).
         inner_norm: LayerNorm over all heads before the output projection (Fang et al. 2023, EVA-02).
         dropout: on the attention weights.
         relative: a bias of the weights by the offset between two tokens.
@@ -44,11 +47,12 @@ class Attention(Initialised):
         key_bias: bool = True,
         out_bias: bool = True,
         qk_norm: bool = False,
+        cosine: bool = False,
         inner_norm: bool = False,
         norm: NormKind = "layer",
         norm_eps: float = 1e-6,
         dropout: float = 0.0,
-        relative: RelativeBias | None = None,
+        relative: RelativeBias | ContinuousBias | None = None,
     ) -> None:
         super().__init__()
         self.heads, self.head_dim, self.dropout, self.factor = heads, head_dim, dropout, factor
@@ -56,8 +60,10 @@ class Attention(Initialised):
         self.qkv = nn.Linear(dim, 3 * width, bias=qkv_bias and key_bias)  # rows: all queries, keys, values
         self.qv_bias = nn.Parameter(torch.empty(2 * width)) if qkv_bias and not key_bias else None
         self.relative = relative
-        self.q_norm = build_norm(norm, head_dim, norm_eps) if qk_norm else nn.Identity()
-        self.k_norm = build_norm(norm, head_dim, norm_eps) if qk_norm else nn.Identity()
+        self.q_norm: nn.Module = build_norm(norm, head_dim, norm_eps) if qk_norm else nn.Identity()
+        self.k_norm: nn.Module = build_norm(norm, head_dim, norm_eps) if qk_norm else nn.Identity()
+        if cosine:
+            self.q_norm, self.k_norm = UnitQueries(heads, head_dim), UnitKeys()
         self.inner_norm = nn.LayerNorm(width, norm_eps) if inner_norm else nn.Identity()
         self.out = nn.Linear(width, dim, bias=out_bias)
 

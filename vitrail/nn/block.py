@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vitrail.config import config
 from vitrail.nn.attention import Attention, AttentionPattern
+from vitrail.nn.continuous_bias import ContinuousBias
 from vitrail.nn.drop import DropPath
 from vitrail.nn.init import Initialised
 from vitrail.nn.layer import Layer
@@ -37,6 +38,8 @@ class BlockConfig:
         norm: of the branches, of queries and keys, and before and after the blocks: LayerNorm, or the root mean square
             alone (``rms``).
         key_bias: with ``qkv_bias``, whether keys have one too (BEiT's have none).
+        cosine: scores of attention are the cosine of queries and keys, times a learned scale of each head (Liu et al.
+            2022, Swin V2).
         attention_norm: LayerNorm before the output projection of attention (Fang et al. 2023, EVA-02).
         mlp_norm: LayerNorm between the two layers of the MLP (the same).
         layer_scale: initial value of a learned factor per channel on each branch (Touvron et al. 2021), or None.
@@ -55,6 +58,7 @@ class BlockConfig:
     key_bias: bool = True
     out_bias: bool = True
     qk_norm: bool = False
+    cosine: bool = False
     attention_norm: bool = False
     mlp_norm: bool = False
     layer_scale: float | None = None
@@ -62,6 +66,12 @@ class BlockConfig:
     attention_dropout: Rate = 0.0
     drop_path: Rate = 0.0
     drop_path_uniform: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BlockConfig:
+        if self.cosine and self.qk_norm:
+            raise ValueError("cosine attention normalises queries and keys itself; leave out qk_norm")
+        return self
 
 
 class LayerScale(Initialised):
@@ -96,7 +106,7 @@ class Block(Layer):
         mlp_dim: int,
         config: BlockConfig,
         drop_path: float = 0.0,
-        relative: RelativeBias | None = None,
+        relative: RelativeBias | ContinuousBias | None = None,
         attention: Callable[..., Attention] = Attention,
     ) -> None:
         super().__init__()
@@ -111,6 +121,7 @@ class Block(Layer):
             key_bias=config.key_bias,
             out_bias=config.out_bias,
             qk_norm=config.qk_norm,
+            cosine=config.cosine,
             inner_norm=config.attention_norm,
             norm=config.norm,
             norm_eps=config.norm_eps,

@@ -13,6 +13,7 @@ from vitrail.nn.attend import Attend
 from vitrail.nn.block import Block
 from vitrail.nn.init import Initialised
 from vitrail.nn.located import Positions
+from vitrail.nn.upsampling import spatial
 from vitrail.ops.grid import Pair
 
 
@@ -23,15 +24,17 @@ def on_grid(tokens: Tensor, grid: Pair) -> Tensor:
 
 class GroupConvolution(Initialised):
     """x + conv(y): a 3×3 convolution of what a group of blocks made of its input x (Liang et al. 2021, SwinIR, equation
-    5). At first it is nothing but x."""
+    5), or three of them (:func:`~vitrail.nn.upsampling.spatial`). At first it is nothing but x."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, convolutions: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
+        self.conv = spatial(dim, convolutions)
 
     def finish_reset(self) -> None:
-        """The convolution is zero."""
-        nn.init.zeros_(self.conv.weight)
+        """The last convolution is zero."""
+        last = self.conv if isinstance(self.conv, nn.Conv2d) else self.conv[-1]
+        assert isinstance(last, nn.Conv2d)
+        nn.init.zeros_(last.weight)
 
     def forward(self, start: Tensor, tokens: Tensor, grid: Pair) -> Tensor:
         """Input and output of the blocks, both B T D → B T D. Tokens before the patches stay as blocks made them."""
@@ -67,10 +70,10 @@ class PixelHead(Initialised):
     convolution, the sum of both, and one to C·(s·p)² channels that become pixels (Shi et al. 2016, ESPCN). At first 0.
     """
 
-    def __init__(self, dim: int, channels: int, factor: int) -> None:
+    def __init__(self, dim: int, channels: int, factor: int, convolutions: int = 1) -> None:
         super().__init__()
         self.factor = factor
-        self.body = nn.Conv2d(dim, dim, 3, padding=1)
+        self.body = spatial(dim, convolutions)
         self.pixels = nn.Conv2d(dim, channels * factor**2, 3, padding=1)
 
     def finish_reset(self) -> None:

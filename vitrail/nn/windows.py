@@ -123,7 +123,9 @@ class Windows:
     def _of_windows(self, module: Attention) -> bool:
         """Whether relative positions are those of patches in one window."""
         table, window = module.relative, self.window
-        return bool(self.padding is None and table and window and table.grid == window.side(self.grid))
+        return bool(
+            self.padding is None and table is not None and window is not None and table.grid == window.side(self.grid)
+        )
 
 
 @dataclass(frozen=True)
@@ -171,17 +173,17 @@ class Windowed:
         whole = x.new_zeros(x.shape[0], x.shape[1], dtype=torch.bool) if self.padding is None else self.padding
         outside = to_windows(whole[:, None, :, None], grid, size, shift, fill=True)[:, 0, :, 0]
         q, k, v = module.project(to_windows(x[:, None], grid, size, shift)[:, 0])
-        seen, bias = _bias(visible(outside, outside.shape[1]), q), self._relative(module)
+        seen, bias = _bias(visible(outside, outside.shape[1]), q), self._relative(module, q.device)
         mixed = module.join(attention(q, k, v, mask=seen if bias is None else seen + bias.to(seen)))
         return from_windows(mixed[:, None], grid, size, shift, x.shape[0])[:, 0]
 
-    def _relative(self, module: Attention) -> Tensor | None:
+    def _relative(self, module: Attention, device: torch.device) -> Tensor | None:
         """The bias of patches by their offsets in a window (Liu et al. 2021, Swin, equation 4), 1 H r·c r·c; the
         table is that of a grid of one window. None: there is none."""
         if module.relative is None:
             return None
         assert not module.relative.class_token, "a window holds patches alone"
-        bias: Tensor = module.relative(offsets(self.size, False, module.relative.table.device))
+        bias: Tensor = module.relative(offsets(self.size, False, device))
         return bias
 
     def mask(self, x: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from vitrail.metrics import Rows
 from vitrail.metrics.restoration import Metrics
 from vitrail.nn.init import initialise
 from vitrail.nn.restoration import GroupConvolution, Groups, PixelHead, on_grid
+from vitrail.nn.upsampling import NearestHead, ShuffleHead, UpsamplerConfig
 from vitrail.nn.windows import WindowConfig, Windows
 from vitrail.ops.bicubic import enlarged, imresize
 from vitrail.ops.restoration_losses import fourier_loss, pixel_loss
@@ -74,6 +75,10 @@ class Config:
         models).
     group: blocks between two convolutions over the grid; 0: there are none.
     mean: of each channel, or of all, which is taken off the pixels (0 to 1) first.
+    pixel_range: by what they are multiplied then, and the result divided (255 in SwinIR's models for JPEG).
+    upsampler: how features become pixels.
+    convolutions: after each group of blocks, and after all: 1, or 3 of fewer channels between.
+    entry: a linear layer before the first block (Conde et al. 2022, Swin2SR).
     loss: of pixels.
     fourier: weight of the difference of the spectra, which is added to it.
     """
@@ -84,6 +89,10 @@ class Config:
     group: Annotated[int, Field(ge=0, le=256)] = 1
     skip: Literal["bicubic", "mean"] = "bicubic"
     mean: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.5,)
+    pixel_range: Annotated[float, Field(gt=0, le=65535)] = 1.0
+    upsampler: UpsamplerConfig = UpsamplerConfig()
+    convolutions: Literal[1, 3] = 1
+    entry: bool = False
     loss: Literal["l1", "charbonnier", "mse"] = "charbonnier"
     fourier: Annotated[float, Field(ge=0)] = 0.0
 
@@ -109,9 +118,11 @@ class Config:
                 first = (first + shift) // window.size * window.size - shift
                 last = (last + shift) // window.size * window.size - shift + window.size - 1
                 if layer in ends:
-                    first, last = first - 1, last + 1
+                    around = 1 if self.convolutions == 1 else 2
+                    first, last = first - around, last + around
             low, high = max(low, place - first), max(high, last - place)
-        return (max(low, high) + EDGE) * stride_of(model) + model.patch_size[0]
+        edge = max(EDGE, self.upsampler.reach(self.convolutions))
+        return (max(low, high) + edge) * stride_of(model) + model.patch_size[0]
 
 
 def stride_of(model: ViTConfig) -> int:
@@ -132,8 +143,11 @@ class Task(Base[Prediction]):
     monitor: ClassVar[str] = "psnr_y"
     share: ClassVar[str | None] = "ssim_y"
     takes: ClassVar[tuple[str, ...]] = ("image",)
-    shaping: ClassVar[tuple[str, ...]] = ("scale", "window", "group", "skip", "mean")
+    shaping: ClassVar[tuple[str, ...]] = (
+        "scale", "window", "group", "skip", "mean", "pixel_range", "upsampler", "convolutions", "entry",
+    )  # fmt: skip
     keeps_form: ClassVar[bool] = True
+    quarter_turns: ClassVar[bool] = True
     config: Config
 
     def __init__(self, config: Config) -> None:
@@ -143,10 +157,13 @@ class Task(Base[Prediction]):
         if len(config.mean) not in (1, model.channels):
             raise UserError(f"task_options.mean has {len(config.mean)} values for {model.channels} channels; give one")
         self.vit = ViT(model)
-        self.groups = nn.ModuleDict({str(layer): GroupConvolution(model.dim) for layer in config.ends})
-        self.head = PixelHead(model.dim, model.channels, config.scale * stride_of(model))
-        initialise(self.groups)
-        initialise(self.head)
+        self.entry = nn.Linear(model.dim, model.dim) if config.entry else nn.Identity()
+        self.groups = nn.ModuleDict(
+            {str(layer): GroupConvolution(model.dim, config.convolutions) for layer in config.ends}
+        )
+        self.head = pixel_head(config)
+        for part in (self.entry, self.groups, self.head):
+            initialise(part)
 
     @classmethod
     def configure(
@@ -202,7 +219,8 @@ class Task(Base[Prediction]):
     @property
     def graph_step(self) -> int:
         """Whole windows."""
-        return self.config.window.size if self.config.window is not None else 1
+        window = 1 if self.config.window is None else self.config.window.size
+        return window * stride_of(self.config.model)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -221,7 +239,7 @@ class Task(Base[Prediction]):
         """What :meth:`forward` and :meth:`embed` give, in one pass."""
         features, shallow = self._features(images)
         skip = self._mean(images) if self.config.skip == "mean" else enlarged(images, self.config.scale)
-        return skip + self.head(features, shallow), features.mean(dim=(2, 3))
+        return skip + self.head(features, shallow) / self.config.pixel_range, features.mean(dim=(2, 3))
 
     def loss(self, batch: Batch) -> Losses:
         """Of the pixels, and of the spectra where that has a weight."""
@@ -284,9 +302,9 @@ class Task(Base[Prediction]):
 
     def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """After and before the blocks, both B D h w."""
-        images = images - self._mean(images)
+        images = (images - self._mean(images)) * self.config.pixel_range
         patches = self.vit.embed(images)
-        tokens, grid, positions = self.vit.tokenise(images, patches)
+        tokens, grid, positions = self.vit.tokenise(images, self.entry(patches))
         attend = Groups(Windows(grid, self.vit.depth, self.config.window, None), self._ends, grid)
         features = self.vit.encode(tokens, positions, attend)[:, self.vit.num_prefix :]
         return on_grid(features, grid), on_grid(patches, grid)
@@ -323,6 +341,15 @@ class Task(Base[Prediction]):
 def in_8_bits(values: Tensor) -> Tensor:
     """Values from 0 to 1 → uint8."""
     return (values * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def pixel_head(config: Config) -> nn.Module:
+    """Features after and before the blocks, B D h w, → pixels, B C s·H s·W."""
+    dim, channels, factor = config.model.dim, config.model.channels, config.scale * stride_of(config.model)
+    if config.upsampler.kind == "direct":
+        return PixelHead(dim, channels, factor, config.convolutions)
+    head = ShuffleHead if config.upsampler.kind == "shuffle" else NearestHead
+    return head(dim, channels, factor, config.upsampler, config.convolutions)
 
 
 def light(channels: int = 3) -> ViTConfig:

@@ -35,7 +35,9 @@ class Dialect(Protocol):
     A module may also have ``HEAD``, the name of the final linear layer: then one that somebody put into its place under
     another name is read too, and ``--init`` does without a head that is none.
     A dialect may have ``PARTS``, the names in :mod:`vitrail.checkpoints.parts` that its models can have; a model with
-    another one is not written. With ``LAST = True``, ``--to LIBRARY`` takes it only where no other can hold the model.
+    another one is not written. ``constants(description)`` are tensors by name which the library's files also hold
+    and that follow from the architecture. With ``LAST = True``, ``--to LIBRARY`` takes it only where no other can hold
+    the model.
     """
 
     LIBRARY: str
