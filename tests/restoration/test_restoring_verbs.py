@@ -6,17 +6,19 @@ import asyncio
 import base64
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 import vitrail
 from vitrail.cli import main
 from vitrail.data.transforms.degrade import DegradeConfig
 from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.int8.scores import left
 from vitrail.tasks.super_resolution import Config, Task, exact_tiles, light
 
 
@@ -69,7 +71,12 @@ def test_pictures_are_predicted_and_measured(
 
 @pytest.mark.parametrize(("format", "suffix"), [("onnx", "onnx"), ("openvino", "xml")])
 def test_an_exported_model_takes_tiles_of_any_size(
-    predictor: vitrail.Predictor, format: str, suffix: str, photos: Path, tmp_path: Path
+    predictor: vitrail.Predictor,
+    format: str,
+    suffix: str,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip({"onnx": "onnxruntime"}.get(format, format))
     pytest.importorskip("onnxscript")
@@ -78,6 +85,49 @@ def test_an_exported_model_takes_tiles_of_any_size(
     for photo in sorted(photos.iterdir()):
         one, other = (each.predict(photo).levels.astype(int) for each in (predictor, exported))
         assert np.abs(one - other).max() <= 65535 / 255 / 16
+    if format == "onnx":
+        by_the_page_without_vitrail(predictor, tmp_path, monkeypatch)
+
+
+def by_the_page_without_vitrail(predictor: vitrail.Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of docs/restoring.md that show tiles to an exported model, with smaller tiles."""
+    page = (Path(__file__).parents[2] / "docs" / "restoring.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "InferenceSession" in block)
+    tiles = predictor.preprocess.config.tiles
+    assert tiles is not None
+    margin = round(tiles.overlap * tiles.size[0] / 2)
+    code, count = re.subn(
+        "^TILE, MARGIN, .*$", f"TILE, MARGIN, ALIGN, SCALE = 40, {margin}, {tiles.align}, 2", code, flags=re.MULTILINE
+    )
+    assert count == 1
+    assert margin % tiles.align == 0
+    monkeypatch.chdir(folder)
+    (folder / "model.onnx").rename("larger.onnx")
+    pixels = np.random.default_rng(5).integers(0, 256, (71, 90, 3), dtype=np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(pixels).save("larger.png", exif=turned, icc_profile=profile)
+    exec(code, {"np": np})
+    with Image.open("restored.png") as image:
+        expected = predictor.predict("larger.png").image
+        assert image.size == expected.size == (142, 180)
+        assert np.abs(np.asarray(image).astype(int) - np.asarray(expected)).max() <= 1
+        assert image.info["icc_profile"] == profile
+
+
+def test_int8_is_measured_in_decibels(
+    predictor: vitrail.Predictor, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxscript")
+    images = sorted(photos.iterdir())
+    result = vitrail.quantize(predictor, tmp_path / "int8.onnx", images, weights_only=True)
+    assert (result.unit, result.budget) == ("dB", 0.1)
+    assert result.rows[0].points == pytest.approx(40, abs=0.01)
+    assert 0 < result.rows[0].points - result.rows[-1].points <= 0.1
+    assert "dB lost" in capsys.readouterr().err
+    assert vitrail.load(result.path).predict(images[0]).size == (60, 120)
+    assert left(40.0) == pytest.approx(40 - 10 * np.log10(2))
 
 
 def test_a_server_answers_with_pictures(predictor: vitrail.Predictor, photos: Path) -> None:

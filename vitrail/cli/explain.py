@@ -58,12 +58,13 @@ def explain(
 
     Args:
         inputs: Files, folders, quoted globs, or - for paths or one image on standard input.
-        method: attention, rollout, gradcam, relevance, pca, similarity, queries (of detectors), my_pkg.my_module, or
-            all that apply.
+        method: attention, rollout, gradcam, relevance, pca, similarity, queries (of detectors), lam and disagreement
+            (of restored pictures), my_pkg.my_module, or all that apply.
         layer: Index of a layer: 0 is the first, -1 the last.
         head: Index of a head of that layer (attention).
         target: The class to explain, by name or number (gradcam, relevance, queries); default: the most probable.
-        point: The place to compare with, in pixels from the left and the top (similarity); default: the middle.
+        point: The place to compare with (similarity) or to explain (lam), in pixels from the left and the top; default:
+            the middle.
         reference: Another image, which the point is in or whose colours are taken (similarity, pca).
         options: An option of the method; can be repeated.
         each: Write every map as a file of its own, beside the sheet.

@@ -25,7 +25,7 @@ def quantize(
     data: str | None = None,
     /,
     *,
-    budget: NonNegativeFloat = 1.0,
+    budget: Annotated[NonNegativeFloat | None, Parameter(show_default=False)] = None,
     calibration: Annotated[PositiveInt, Parameter(metavar="N")] = 300,
     weights_only: Annotated[bool, Parameter(show_default=False)] = False,
     merge: Merge = 0,
@@ -49,7 +49,7 @@ def quantize(
     Args:
         out: A new file, .xml for OpenVINO or .onnx for ONNX Runtime.
         data: Other data than the run's own: a folder, a table, a named data set. Without splits it is halved.
-        budget: Accuracy that may be lost, in percentage points.
+        budget: Accuracy that may be lost, in percentage points (default 1); of restored pictures in dB (default 0.1).
         calibration: Maximum number of calibration images.
         weights_only: Store only the weights in int8 and compute in floating point: smaller, nearly the same outputs.
     """

@@ -24,6 +24,7 @@ from vitrail.errors import UserError, did_you_mean
 from vitrail.explain.maps import Colours as Colours
 from vitrail.explain.maps import Heat as Heat
 from vitrail.explain.maps import PatchMap as PatchMap
+from vitrail.explain.restored import WITH_GRADIENTS, makes_pictures, require_small
 from vitrail.ops.grid import Grid
 from vitrail.trainable import Embedder, EncoderModule, image_encoder
 
@@ -207,6 +208,8 @@ def class_scores(task: EncoderModule, images: Tensor, *padding: Tensor) -> Tenso
     """
     if not isinstance(task, Embedder):
         raise UserError(f"{task.name} has no outputs to explain; choose another method, such as rollout")
+    if makes_pictures(task):
+        require_small(images, WITH_GRADIENTS)
     return task.class_scores(task.one_view()(images.clone().requires_grad_(), *padding))[0]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vitrail.errors import UserError
 from vitrail.explain.attentions import encoder_of_all_tokens
+from vitrail.explain.restored import makes_pictures, require_small
 from vitrail.ops.grid import Pair
 from vitrail.ops.patches import padded_cells
 from vitrail.trainable import Embedder, EncoderModule
@@ -49,9 +50,11 @@ def patch_features(task: EncoderModule, images: Tensor, *padding: Tensor, layer:
     The norm is applied to earlier blocks too, as in DINOv2 (Oquab et al. 2024).
 
     Raises:
-        UserError: the encoder is no image encoder, or its layers merge tokens.
+        UserError: the encoder is no image encoder, or its layers merge tokens; or a picture to restore is too large.
     """
     vit = encoder_of_all_tokens(task)
+    if makes_pictures(task):
+        require_small(images)
     caught: list[Tensor] = []
     hook = vit.blocks[layer].register_forward_hook(lambda _, __, output: caught.append(output))
     try:

@@ -150,6 +150,9 @@ def export(
         if graph.fixed:
             note(f"images of {size_text(model.preprocess.config.size)} pixels only: {graph.fixed}")
         total = len(sizes(model, graph)) * len(BATCHES) + -(-len(images) // max(BATCHES))
+        if (tiles := model.preprocess.config.tiles) is not None and not tiles.blend:
+            margin = round(tiles.overlap * tiles.size[0] / 2)
+            note(f"for tiles without Vitrail: TILE, MARGIN, ALIGN = {tiles.size[0]}, {margin}, {tiles.align}")
         batches = track(_inputs(model, graph, images), "comparing with the original", total)
         rows = tuple(compare(model.task, graph, kind, batch) for kind, batch in batches)
         worst = max(rows, key=lambda row: row.relative_error)

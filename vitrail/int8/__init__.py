@@ -39,13 +39,15 @@ from vitrail.predictor import ImageLike, Predictor
 from vitrail.results import Column, ResultTable, Tabular, size_text
 from vitrail.trainable import Embedder
 
+PARTS = 2  # times the size of training: how much of a picture that keeps its size is looked at
+
 
 @dataclass(frozen=True)
 class Row:
     """One way to run the model.
 
     Attributes:
-        points: of the score, 0 to 100.
+        points: of the score, 0 to 100, or dB.
         milliseconds: of a batch of eight images.
         megabytes: of the file.
     """
@@ -64,7 +66,8 @@ class Quantised(Tabular):
         measured: the name of the score, with the number of images.
         layers: how many compute in int8.
         kept: those that lost too much and stayed in higher precision, worst first.
-        budget: points that were allowed to be lost.
+        budget: how much was allowed to be lost.
+        unit: of the score and of the budget: ``points``, or ``dB`` of restored pictures.
     """
 
     path: Path
@@ -73,14 +76,15 @@ class Quantised(Tabular):
     layers: int
     kept: tuple[str, ...]
     budget: float
+    unit: str = "points"
 
     @property
     def table(self) -> ResultTable[Row]:
         """The rows as text and as JSON."""
-        plain = self.rows[0].milliseconds
+        plain, unit = self.rows[0].milliseconds, "%" if self.unit == "points" else self.unit
         columns: tuple[Column[Row], ...] = (
             Column(lambda row: row.model, "model", "model"),
-            Column(lambda row: row.points, self.measured, "points", unit="%", format="{:.2f}"),
+            Column(lambda row: row.points, self.measured, "points", unit=unit, format="{:.2f}"),
             Column(lambda row: row.milliseconds, f"ms for {BATCH} images", "milliseconds", format="{:.1f}"),
             Column(lambda row: plain / row.milliseconds, "faster", format="{:.2f}"),
             Column(lambda row: row.megabytes, "MB", "megabytes", format="{:.2f}"),
@@ -125,7 +129,7 @@ def quantize(
     *,
     labelled: Source | None = None,
     others: Sequence[ImageLike] = (),
-    budget: float = 1.0,
+    budget: float | None = None,
     weights_only: bool = False,
 ) -> Quantised:
     """Write a model with its linear layers in int8.
@@ -141,7 +145,8 @@ def quantize(
             stay, so none of a test split. Default: predictions are compared with the model's.
         others: without labels, the images to compare predictions on; default: every fourth of ``images``, which then is
             not calibrated on.
-        budget: points (0 to 100) that may be lost.
+        budget: points (0 to 100) that may be lost, 1 by default; of restored pictures dB, 0.1 by default. Without
+            ``labelled`` these are what a picture of 40 dB would lose.
         weights_only: the weights become int8 and the arithmetic stays: a smaller file with nearly the same outputs.
 
     Raises:
@@ -164,11 +169,12 @@ def quantize(
     task, preprocess = predictor.task, predictor.preprocess.config
     if predictor.device.type != "cpu":
         task = copy.deepcopy(task).cpu()
-    tensors = [predictor.tensor(image).cpu() for image in images]
+    tensors = [_input(predictor, image) for image in images]
     if labelled is None:
-        score = agreement(task, [predictor.tensor(image).cpu() for image in others])
+        score = agreement(task, [_input(predictor, image) for image in others])
     else:
         score = accuracy(task, predictor.preprocess, labelled)
+    budget = score.budget if budget is None else budget
     seven_bits = not weights_only and sums_of_int8_overflow()
     if seven_bits:
         note("this processor has no VNNI: weights have 7 bits, so that its sums of int8 products do not overflow")
@@ -190,18 +196,29 @@ def quantize(
             else:
                 int8_format.write(plain, quantised, layers, tensors, seven_bits=seven_bits)
             after = score.measure(Graph(task, runtime.read(quantised, "fp32")))
-            note(f"{len(layers)} of {len(worst)} layers in int8: {max(before - after, 0):.2f} points lost")
+            note(f"{len(layers)} of {len(worst)} layers in int8: {max(before - after, 0):.2f} {score.unit} lost")
             if before - after <= budget:
                 break
         else:
             raise UserError(
-                f"with half of the layers in int8 still {before - after:.2f} points are lost, more than the budget of "
-                f"{budget:g}; allow more, give more calibration images, or pass --weights-only"
+                f"with half of the layers in int8 still {before - after:.2f} {score.unit} are lost, more than the "
+                f"budget of {budget:g}; allow more, give more calibration images, or pass --weights-only"
             )
         kind = "int8 weights" if weights_only else "int8"
         rows = _rows({"fp32": (plain, before), kind: (quantised, after)}, score, task, preprocess, runtime)
         _moved(quantised, file.parent)
-    return Quantised(out, score.name, rows, len(layers), kept, budget)
+    return Quantised(out, score.name, rows, len(layers), kept, budget, score.unit)
+
+
+def _input(predictor: Predictor, image: ImageLike) -> Tensor:
+    """The model's input of one image, (1, C, H, W); of one that keeps its size, a part in its middle."""
+    pixels = predictor.tensor(image).cpu()
+    if predictor.preprocess.config.resize != "none":
+        return pixels
+    for axis, side in ((2, predictor.preprocess.config.size[0]), (3, predictor.preprocess.config.size[1])):
+        length = min(PARTS * side, pixels.shape[axis])
+        pixels = pixels.narrow(axis, (pixels.shape[axis] - length) // 2, length)
+    return pixels
 
 
 def _fallbacks(worst: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -46,10 +46,12 @@ class Metrics(ABC):
         chosen: the score from which predictions count where they must be counted, where the user names one.
         scalars: the names that :meth:`compute` gives, of which a training can watch one; empty: only the task's.
         headlines: how those that matter to people are written, in the order of reports.
+        decibels: the scalars that are no share of something but decibels.
     """
 
     scalars: ClassVar[tuple[str, ...]] = ()
     headlines: ClassVar[Mapping[str, Headline]] = {}
+    decibels: ClassVar[frozenset[str]] = frozenset()
     chosen: float | None = None
 
     def __init__(self, names: Sequence[str]) -> None:

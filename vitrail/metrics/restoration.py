@@ -46,6 +46,7 @@ class Metrics(Base):
     """
 
     scalars = (*MEASURES, *(BASELINE + name for name in MEASURES))
+    decibels: ClassVar[frozenset[str]] = frozenset(name for name in scalars if "psnr" in name)
     headlines: ClassVar[dict[str, Headline]] = {
         "psnr_y": Headline("PSNR of the luma (dB)", "{:.2f}"),
         "bicubic_psnr_y": Headline("the same of bicubic enlargement (dB)", "{:.2f}"),

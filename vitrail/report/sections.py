@@ -11,7 +11,7 @@ import yaml
 from vitrail.console import duration, printable
 from vitrail.generate import Generative
 from vitrail.pretrain import Pretraining
-from vitrail.report import attention, drawing, page, pretraining
+from vitrail.report import attention, drawing, page, pretraining, restored
 from vitrail.report import training as curves
 from vitrail.report.language import say
 from vitrail.report.page import Figures, Gallery, Part, Section
@@ -79,7 +79,7 @@ def results(run: RunReader, evaluated: EvaluatedModel, subgroups: Subgroups | No
     sections = [Section(first.name, [*first.parts, *tables]), *others]
     if subgroups is not None:
         sections.append(_subgroups(evaluated, subgroups))
-    sections += [_mistakes(evaluated), _by_class(evaluated), _attention(evaluated)]
+    sections += [_mistakes(evaluated), _by_class(evaluated), _attention(evaluated), _restored(evaluated)]
     return [_learning(evaluated), *sections] if isinstance(evaluated.predictor.task, Pretraining) else sections
 
 
@@ -218,6 +218,19 @@ def _attention(evaluated: EvaluatedModel) -> Section:
             Gallery("patches", say("Image, colours, similar patches"), pairs, wide=True),
         ]
     return Section("Attention", [*parts, Figures(attention.anatomy(evaluated), wide=True)])
+
+
+def _restored(evaluated: EvaluatedModel) -> Section:
+    if not restored.suits(evaluated):
+        return Section("Pixels used", [])
+    text = say(
+        "A part of a picture; what the region in its middle was made of when the part was restored (local attribution, "
+        "Gu & Dong 2021); and where eight turned and mirrored views of the part were restored differently."
+    )
+    heading = say("Picture, pixels used, disagreement of views")
+    return Section(
+        "Pixels used", [page.paragraph(text), Gallery("used", heading, restored.strips(evaluated), wide=True)]
+    )
 
 
 def _names(names: list[str]) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor
 from vitrail.data.media.decode import BadImage, TooManyPixels, decode
 from vitrail.data.media.formats import sniff
 from vitrail.data.media.limits import Broken
+from vitrail.data.media.originals import PLAIN, PictureForm, open_original
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import Picture, Preprocess, PreprocessConfig, size_of
 from vitrail.explain import PatchMap
@@ -66,6 +67,17 @@ def fit_image(
         told = f"image {number} has {width} × {height} pixels, more than the {room.pixels:,} {room.reason}"
         raise Refused(413, f"{told}; send a smaller one, or a part of it", "too many pixels")
     return preprocess.pixels(image).numpy(), preprocess.geometry(size_of(image))
+
+
+def fit_original(
+    data: bytes, number: int, config: PreprocessConfig, limits: Limits, room: Room | None = None
+) -> tuple[Fitted, PictureForm]:
+    """One image in its own size, as finely as it is stored, and how it is stored. Errors as :func:`picture`."""
+    fitted = fit_image(data, number, config, limits, True, room)
+    if config.resize != "none":
+        return fitted, PLAIN
+    original = open_original(data, config.channels, config.reading)
+    return (original.pixels.numpy(), fitted[1]), original.form
 
 
 def drawn(data: bytes, found: PatchMap, config: PreprocessConfig, limits: Limits) -> bytes:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
+from PIL import Image
 
 from vitrail.data import keyed_random
+from vitrail.data.media.originals import PLAIN, PictureForm
 from vitrail.errors import did_you_mean
 from vitrail.explain import compare, comparing, method_names, method_options, named_output
 from vitrail.predictions import PicturePrediction, Prediction, SpatialPrediction
@@ -22,19 +25,28 @@ from vitrail.serve.jobs.explain import Explain
 from vitrail.serve.jobs.patches import Patches
 from vitrail.serve.jobs.predict import Predict
 from vitrail.serve.query_names import known_names
-from vitrail.serve.reading import Fitted, Room, drawn, fit_image
+from vitrail.serve.reading import Fitted, Room, drawn, fit_image, fit_original
 from vitrail.serve.refusals import Refused
 from vitrail.serve.requests import OPENAPI, encoded_images, shares
 from vitrail.serve.service import QueueSlot, Service
 from vitrail.serve.worker import ServedModel
 
+T = TypeVar("T")
 MAX_TOP = 1000
 MAX_DRAWN, MAX_STEPS = 16, 100  # pictures of a request, and steps of the sampler
 MAX_TOKENS = 1_000_000  # more than any model has
+SHARE = r"(0(\.\d{1,9})?|1(\.0{1,9})?)"
+POINT = f"^{SHARE},{SHARE}$"
 TOO_MANY = "this route takes one image; send several requests"
 Model = Annotated[str | None, Query(description="A name of /v1/models; default the first.")]
+ENCODERS: dict[str, dict[str, Any]] = {"png": {}, "webp": {"quality": 95}, "jpeg": {"quality": 95, "subsampling": 0}}
+"""How restored pictures are written, by Pillow's options."""
 METHODS = method_names()
 COMPARING = comparing()
+
+PICTURES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {f"image/{name}": {"schema": {"type": "string", "format": "binary"}} for name in ENCODERS}}
+}
 
 router = APIRouter(prefix="/v1", tags=["v1"], dependencies=[Depends(known_names)])
 
@@ -71,7 +83,7 @@ async def models(service: CurrentService) -> JSONResponse:
     return JSONResponse({"models": [about(each) for each in served], "methods": methods})
 
 
-@router.post("/predict", openapi_extra=OPENAPI)
+@router.post("/predict", openapi_extra=OPENAPI, responses=PICTURES)
 async def predict(
     request: Request,
     service: CurrentService,
@@ -79,13 +91,33 @@ async def predict(
     model: Model = None,
     top: Annotated[int, Query(ge=1, le=MAX_TOP, description="How many classes to name.")] = 5,
     threshold: Annotated[float | None, Query(gt=0, lt=1, description="The lowest score to predict.")] = None,
-) -> JSONResponse:
-    """The predictions of one or several images."""
+    format: Annotated[
+        Literal["json", "png", "webp", "jpeg"], Query(description="Of one restored picture, which json has in base64.")
+    ] = "json",
+) -> Response:
+    """The predictions of one or several images.
+
+    A restored picture is stored as the one that it was made of: as PNG with its 16 bits, transparency and colour
+    profile, as WebP or JPEG with 8 bits.
+    """
     served = service.model(model)
+    if format != "json" and not served.restores:
+        raise Refused(422, f"{served.name} predicts no pictures; leave format={format} out", "option")
     images = await encoded_images(request, service, slot)
-    seen = await decoded(images, service, served, served.room(service.limits, len(images)))
+    if format != "json" and len(images) > 1:
+        raise Refused(413, TOO_MANY, "too many images")
+    seen, forms = await originals(images, service, served, served.room(service.limits, len(images)))
     found = await service.compute(served.name, Predict(threshold), seen)
-    predictions = [await service.in_thread(prediction_json, each, top) for each in found]
+    if format not in ("json", "png"):
+        forms = [replace(form, bits=8) for form in forms]
+    kept = [
+        each.in_form(form) if isinstance(each, PicturePrediction) else each
+        for each, form in zip(found, forms, strict=True)
+    ]
+    if format != "json":
+        picture = await service.in_thread(picture_bytes, kept[0], format)
+        return Response(picture, media_type=f"image/{format}")
+    predictions = [await service.in_thread(prediction_json, each, top) for each in kept]
     return JSONResponse({"model": served.name, "predictions": predictions})
 
 
@@ -144,7 +176,10 @@ async def explain(
     layer: Annotated[int | None, Query(ge=-1000, le=1000, description="0 the first, -1 the last.")] = None,
     head: Annotated[int | None, Query(ge=0, le=1000, description="Of attention.")] = None,
     target: Annotated[str | None, Query(max_length=1000, description="A class (gradcam, relevance, queries).")] = None,
-    patch: Annotated[int | None, Query(ge=0, le=MAX_TOKENS, description="Row by row (similarity).")] = None,
+    patch: Annotated[int | None, Query(ge=0, le=MAX_TOKENS, description="Row by row (similarity, lam).")] = None,
+    point: Annotated[
+        str | None, Query(pattern=POINT, description="The same as shares of the sides of what the model sees, x,y.")
+    ] = None,
     format: Annotated[Literal["json", "png"], Query(description="All maps, or one drawn on the image.")] = "json",
     map: Annotated[int, Query(ge=-10_000, le=10_000, description="Which one to draw.")] = -1,
 ) -> Response:
@@ -157,6 +192,9 @@ async def explain(
     if method not in METHODS:
         raise Refused(422, f"unknown method {method!r}; {did_you_mean(method, METHODS)}", "option")
     output = None if target is None else named_output(served.classes, target)
+    if point is not None and patch is not None:
+        raise Refused(422, "point and patch say the same; leave one out", "option")
+    place = None if point is None else tuple(float(share) for share in point.split(","))
     asked = {"layer": layer, "head": head, "target": output, "patch": patch}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     images = await encoded_images(request, service, slot)
@@ -164,7 +202,7 @@ async def explain(
         raise Refused(413, TOO_MANY, "too many images")
     seen = await decoded(images, service, served, served.room_at_once)
     if len(images) == 1:
-        (maps,) = await service.compute(served.name, Explain(method, tuple(options.items())), seen)
+        (maps,) = await service.compute(served.name, Explain(method, tuple(options.items()), place), seen)
     else:
         pair = await service.compute(served.name, Patches(options.get("layer", -1)), seen)
         maps = await service.in_thread(lambda: compare(method, *pair, **options))
@@ -185,6 +223,7 @@ def about(served: ServedModel) -> dict[str, Any]:
         "classes": list(served.classes),
         "predicts": served.predicts,
         "draws": served.draws,
+        "restores": served.restores,
         "image_size": list(served.preprocess.size),
         "channels": served.preprocess.channels,
         "dim": served.dim,
@@ -210,18 +249,44 @@ async def only_image(request: Request, service: Service, slot: QueueSlot, served
     return seen
 
 
+async def originals(
+    images: Sequence[bytes], service: Service, served: ServedModel, room: Room | None
+) -> tuple[list[Fitted], list[PictureForm]]:
+    """Each image as :func:`decoded`; of a model that restores pictures as finely as it is stored, and how it is."""
+    if not served.restores:
+        return await decoded(images, service, served, room), [PLAIN] * len(images)
+    settings = served.preprocess, service.limits, room
+    both = await _each(service.readers(fit_original, data, i, *settings) for i, data in enumerate(images))
+    return [fitted for fitted, _ in both], [form for _, form in both]
+
+
 async def decoded(images: Sequence[bytes], service: Service, served: ServedModel, room: Room | None) -> list[Fitted]:
     """Each image at the model's input size. Raises Refused as ``reading.fit_image``, the first image's error first."""
     settings = served.preprocess, service.limits, served.spatial, room
-    found = await asyncio.gather(
-        *(service.readers(fit_image, data, i, *settings) for i, data in enumerate(images)), return_exceptions=True
-    )
-    fitted = []
-    for each in found:
+    return await _each(service.readers(fit_image, data, i, *settings) for i, data in enumerate(images))
+
+
+async def _each(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """The results of all calls, in order. Raises the first one's error first."""
+    results = []
+    for each in await asyncio.gather(*calls, return_exceptions=True):
         if isinstance(each, BaseException):
             raise each
-        fitted.append(each)
-    return fitted
+        results.append(each)
+    return results
+
+
+def picture_bytes(prediction: Prediction, format: str) -> bytes:
+    """A restored picture as a file."""
+    assert isinstance(prediction, PicturePrediction)
+    if format == "png":
+        return prediction.png_bytes()
+    picture = Image.open(io.BytesIO(prediction.png_bytes()))
+    if format == "jpeg":
+        picture = picture.convert("L" if picture.mode in ("L", "LA") else "RGB")
+    file = io.BytesIO()
+    picture.save(file, format.upper(), icc_profile=picture.info.get("icc_profile"), **ENCODERS[format])
+    return file.getvalue()
 
 
 def prediction_json(prediction: Prediction, top: int) -> dict[str, Any]:

@@ -99,6 +99,11 @@ class ServedModel:
     parameters: int
 
     @property
+    def restores(self) -> bool:
+        """Whether it predicts pictures, stored as those that they are made of."""
+        return self.scale > 0
+
+    @property
     def pixels(self) -> str:
         """Height × width of its input."""
         return " × ".join(map(str, self.preprocess.size))

@@ -73,6 +73,8 @@ class Task(Predicting[P], Trainable):
 
     class_rows: tuple[str, ...] = ()
     shaping: ClassVar[tuple[str, ...]] = ()
+    quarter_turns: ClassVar[bool] = False
+    """Whether views of test-time augmentation are turned by quarters too, and outputs are pictures that turn back."""
     vit: ViT
 
     def encoders(self) -> Mapping[str, Encoder]:

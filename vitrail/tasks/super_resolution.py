@@ -219,8 +219,7 @@ class Task(Base[Prediction]):
     @property
     def graph_step(self) -> int:
         """Whole windows."""
-        window = 1 if self.config.window is None else self.config.window.size
-        return window * stride_of(self.config.model)
+        return self.config.window.size if self.config.window is not None else 1
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -348,8 +347,9 @@ def pixel_head(config: Config) -> nn.Module:
     dim, channels, factor = config.model.dim, config.model.channels, config.scale * stride_of(config.model)
     if config.upsampler.kind == "direct":
         return PixelHead(dim, channels, factor, config.convolutions)
-    head = ShuffleHead if config.upsampler.kind == "shuffle" else NearestHead
-    return head(dim, channels, factor, config.upsampler, config.convolutions)
+    if config.upsampler.kind == "shuffle":
+        return ShuffleHead(dim, channels, factor, config.upsampler, config.convolutions)
+    return NearestHead(dim, channels, factor, config.upsampler, config.convolutions)
 
 
 def light(channels: int = 3) -> ViTConfig:

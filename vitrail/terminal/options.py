@@ -190,7 +190,8 @@ class Running(Opening):
     tta: Annotated[
         bool,
         Parameter(
-            help="Average what is found in an image and in its mirror image: twice the time, often more accurate.",
+            help="Average what is found in an image and in its mirror image, of restored pictures also in quarter "
+            "turns: twice the time, or eight times; often more accurate.",
             show_default=False,
         ),
     ] = False

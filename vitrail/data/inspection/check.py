@@ -140,7 +140,7 @@ def check(
         seen = inspect(source, f"check {split}", channels=channels, workers=workers, reading=reading)
         bad += [Finding(split, i, source.name(i), text) for i, text in seen.bad]
         warned += [Finding(split, i, source.name(i), text) for i, text in seen.warned]
-        bad += [Finding(split, i, source.name(i), text) for i, text in faults(source, seen.sizes)]
+        bad += [Finding(split, i, source.name(i), text) for i, text in faults(source, seen.sizes, seen.thumbnails)]
         readable = np.setdiff1d(np.arange(len(source)), [i for i, _ in seen.bad])
         thumbnails[split] = seen.thumbnails
         if set(seen.stored).difference(PLAIN):
@@ -187,11 +187,12 @@ def _near(
     return pairs
 
 
-def faults(source: Source, sizes: np.ndarray) -> Iterator[tuple[int, str]]:
+def faults(source: Source, sizes: np.ndarray, thumbnails: np.ndarray) -> Iterator[tuple[int, str]]:
     """(position, what is wrong) for each fault of a spatial target.
 
     Args:
         sizes: int32 (N, 2): height and width as decoded; 0 for images that could not be.
+        thumbnails: uint8 (N, T, T), their greys.
     """
     if not (kind := source.target_kind).spatial:
         return
@@ -200,6 +201,8 @@ def faults(source: Source, sizes: np.ndarray) -> Iterator[tuple[int, str]]:
         if all(size):
             for text in kind.faults(source.targets, index, size, source.classes):
                 yield index, text
+            if (why := kind.stranger(source.targets, index, thumbnails[index])) is not None:
+                yield index, why
 
 
 def label_text(source: Source, index: int) -> str:

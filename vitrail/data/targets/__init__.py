@@ -230,6 +230,14 @@ class TargetKind(ABC, Generic[T, C]):
         shown = ", ".join(classes[:5]) + (", …" if count > 5 else "")
         return f"{count:,} {self.noun}{plural} ({shown})"
 
+    def stranger(self, column: C, index: int, grey: np.ndarray) -> str | None:
+        """Why the target of an image cannot be its own, for `data check`; None: it may be.
+
+        Args:
+            grey: of the image, uint8 (T, T), each the mean of its part; all 0 where the image has none.
+        """
+        return None
+
     def faults(self, column: C, index: int, size: tuple[int, int], classes: Sequence[str]) -> Iterator[str]:
         """What is wrong with the target of an image of this (height, width), each as "has …"."""
         return iter(())

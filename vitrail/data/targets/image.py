@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL.Image import Resampling
 from torch import Tensor
 
 from vitrail.data.map_targets import MapTargets
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
     from vitrail.data.transforms.restoration import RestorationCrops, RestorationEvaluation
     from vitrail.ops.grid import Pair
+
+
+FLAT = 6.0  # levels by which a small grey picture varies at least, to be compared
+UNRELATED = 0.3  # correlation below which two show something else; noise and blur leave far more of means of parts
 
 
 class Pictures(MapTargets[Column]):
@@ -80,6 +85,22 @@ class Pictures(MapTargets[Column]):
             return
         if target is not None and (why := unequal(size, self.size(target))):
             yield why
+
+    def stranger(self, column: Column, index: int, grey: np.ndarray) -> str | None:
+        try:
+            target = self.read(column, index)
+        except BadImage:
+            return None  # which ``faults`` says
+        if target is None:
+            return None
+        true = np.asarray(to_pillow(target).convert("L").resize(grey.shape[::-1], Resampling.BOX))
+        return None if related(grey, true) else "shows another picture than its true one of the same name; rename them"
+
+
+def related(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two small grey pictures (T, T) may be of the same; those that hardly vary may."""
+    flat = [each.astype(np.float64).ravel() for each in (one, other)]
+    return any(each.std() < FLAT for each in flat) or float(np.corrcoef(*flat)[0, 1]) > UNRELATED
 
 
 def unequal(small: tuple[int, int], large: tuple[int, int], scale: int | None = None) -> str | None:

@@ -12,6 +12,7 @@ from vitrail.config import config
 from vitrail.errors import UserError
 from vitrail.explain import Heat, heat, layer_index
 from vitrail.explain.attentions import attentions, received
+from vitrail.explain.restored import makes_pictures
 from vitrail.trainable import EncoderModule, image_encoder
 
 
@@ -29,8 +30,8 @@ class Options:
 
 
 def suits(task: EncoderModule) -> bool:
-    """Every ViT attends."""
-    return True
+    """Every ViT attends; of a model that makes pictures each pixel may be a token, too many for maps between them."""
+    return not makes_pictures(task)
 
 
 @torch.no_grad()

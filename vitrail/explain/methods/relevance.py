@@ -8,6 +8,7 @@ from torch import Tensor
 from vitrail.config import config
 from vitrail.explain import Heat, Target, chosen_index, class_scores, has_answers, heat, output_name
 from vitrail.explain.attentions import encoder_of_all_tokens, received, with_joined
+from vitrail.explain.restored import makes_pictures
 from vitrail.nn.recording import recorded
 from vitrail.trainable import EncoderModule
 
@@ -24,8 +25,8 @@ class Options:
 
 
 def suits(task: EncoderModule) -> bool:
-    """Does it have outputs to explain?"""
-    return has_answers(task)
+    """Does it have outputs to explain, and few enough tokens for maps between them?"""
+    return has_answers(task) and not makes_pictures(task)
 
 
 @torch.enable_grad()

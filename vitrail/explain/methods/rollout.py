@@ -12,6 +12,7 @@ from torch import Tensor
 from vitrail.config import config
 from vitrail.explain import Heat, heat, layer_index
 from vitrail.explain.attentions import attentions, received, with_joined
+from vitrail.explain.restored import makes_pictures
 from vitrail.trainable import EncoderModule, image_encoder
 
 Fusion = Literal["mean", "max", "min"]
@@ -33,8 +34,8 @@ class Options:
 
 
 def suits(task: EncoderModule) -> bool:
-    """Every ViT attends."""
-    return True
+    """Every ViT attends; of a model that makes pictures each pixel may be a token, too many for maps between them."""
+    return not makes_pictures(task)
 
 
 @torch.no_grad()

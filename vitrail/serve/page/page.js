@@ -17,7 +17,8 @@ let views = {}, models = [], panels = [], shown = null, second = null, saying = 
 async function start() {
   const answer = await ask("models");
   models = answer.models;
-  views = allViews(answer.methods);
+  views = allViews(answer.methods, models);
+  if (models[0].restores) state.view = "restored";
   for (const name of Object.keys(views)) addView(name);
   const [first, other] = [find("model"), find("other")];
   first.append(...models.map(({ name }) => new Option(name)));
@@ -116,7 +117,7 @@ function makeRoom() {
 
 /** Clicking a patch shows what it attends to, in views that do not use patches otherwise. */
 function choosePoint(point, inSecond) {
-  const view = point === null || views[state.view].points ? state.view : "attention";
+  const view = point === null || views[state.view].points || !views.attention ? state.view : "attention";
   change({ point, view, inSecond: point !== null && inSecond });
 }
 

@@ -1,6 +1,7 @@
 // One model: its input pictures and its outputs.
 
 import { ask } from "./api.js";
+import { Comparison, forget } from "./comparison.js";
 import { mapOf, ranked } from "./places.js";
 import * as result from "./result.js";
 import { say, translate } from "./say.js";
@@ -24,6 +25,7 @@ export class Panel {
     this.stages = [...this.root.querySelectorAll(".stage")].map(
       (stage, i) => new Stage(stage, (point) => this.on.point(point, i === 1)),
     );
+    this.comparison = new Comparison(find(".comparison"));
     find(".name").textContent = model.name;
     this.translate();
   }
@@ -42,6 +44,8 @@ export class Panel {
   async open(...pictures) {
     this.pictures = pictures;
     this.known = new Map();
+    forget(this.shown);
+    this.shown = null;
     this.answer.replaceChildren();
     await Promise.all(this.stages.map((stage, i) => stage.open(pictures[i])));
     this.root.style.setProperty("--aspect", this.stages.reduce((sum, { aspect }) => sum + aspect, 0));
@@ -96,6 +100,7 @@ export class Panel {
 
   #paint({ scenes, words, said, merged }, prediction, view, state) {
     this.root.classList.remove("failed");
+    this.#compare(view.restores && prediction?.restored ? prediction : null);
     this.stages.forEach((stage, i) => scenes[i] && stage.paint(scenes[i]));
     this.words.textContent = words;
     this.legend.hidden = !scenes[0].heat;
@@ -108,7 +113,15 @@ export class Panel {
     this.on.says(this.model.name, said ?? result.summary(prediction));
   }
 
+  /** Show the restored picture beside the one that it was made of, or the stages. */
+  #compare(prediction) {
+    this.shown = prediction ?? this.shown;
+    this.root.querySelector(".stages").hidden = prediction !== null;
+    this.comparison.open(prediction && this.pictures[0], prediction);
+  }
+
   #fail(error) {
+    this.#compare(null);
     this.root.classList.add("failed");
     this.words.textContent = error.message;
     this.legend.hidden = true;

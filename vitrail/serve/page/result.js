@@ -13,11 +13,13 @@ const MOST = 10; // objects or classes that are listed
 export function show(place, prediction, { before = null, target = null, choose = () => {} } = {}) {
   const top = ranked(prediction, MOST);
   if (top) place.replaceChildren(top.length ? bars(top, before, target, choose) : nothing(say("Nothing was found.")));
-  else if (prediction?.values) place.replaceChildren(numbers(prediction.values));
+  else if (prediction?.restored) place.replaceChildren(list(restored(prediction)));
+  else if (prediction?.values) place.replaceChildren(list(rounded(prediction.values)));
   else place.replaceChildren(nothing(say("This model names nothing. Look into it with the views above.")));
 }
 
 export const summary = (prediction) =>
+  (prediction?.restored && restored(prediction).map((row) => row.join(" ")).join("; ")) ||
   ranked(prediction, 3)?.slice(0, 3).map(({ label, score }) => `${label}, ${share(score)}`).join("; ") ?? "";
 
 const share = (score) => `${(100 * score).toFixed(1)} %`;
@@ -49,12 +51,22 @@ function bars(top, before, target, choose) {
   return list;
 }
 
-function numbers(values) {
-  const list = element("dl", "numbers");
-  for (const [name, value] of Object.entries(values)) {
-    list.append(element("dt", "", name), element("dd", "", Number(value.toPrecision(DIGITS)).toString()));
-  }
-  return list;
+/** Of a restored picture, what there is to tell: names with their texts. */
+function restored({ size: [height, width], scale, bits, transparent }) {
+  const rows = [[say("Size"), say("{width} × {height} pixels", { width, height })]];
+  if (scale > 1) rows.push([say("Enlarged"), `${scale} ×`]);
+  rows.push([say("Bits of a sample"), String(bits)]);
+  if (transparent) rows.push([say("Transparency"), say("kept")]);
+  return rows;
+}
+
+const rounded = (values) =>
+  Object.entries(values).map(([name, value]) => [name, Number(value.toPrecision(DIGITS)).toString()]);
+
+function list(rows) {
+  const made = element("dl", "numbers");
+  for (const [name, value] of rows) made.append(element("dt", "", name), element("dd", "", value));
+  return made;
 }
 
 function element(tag, kind, text = "") {

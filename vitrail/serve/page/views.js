@@ -9,23 +9,27 @@ import { percent } from "./places.js";
 import { say } from "./say.js";
 
 const WHOLE = [0, 0, 1, 1];
-const TITLES = { gradcam: "Grad-CAM", pca: "Colours", similarity: "Similar patches" };
+const TITLES = { lam: "Pixels used", disagreement: "Disagreement of views", gradcam: "Grad-CAM", pca: "Colours", similarity: "Similar patches" };
 
 /**
  * By name: its title, its sliders, whether it is about one output (`targets`), about a chosen patch (`points`) or token
- * (`tokens`), whether it also takes a second picture (`pairs`), and `look`. The explain methods of the server become views
+ * (`tokens`), whether it also takes a second picture (`pairs`), whether it shows a restored picture (`restores`), and
+ * `look`. The explain methods of the server become views
  * by themselves.
  */
-export function allViews(methods) {
-  const views = { picture: { title: "Picture", controls: [], look: picture } };
-  views.attention = { title: "Attention", controls: ["layer", "head"], points: true, look: attention };
+export function allViews(methods, models) {
+  const restoring = models.some((each) => each.restores);
+  const views = restoring ? { restored: { title: "Before and after", controls: [], restores: true, look: restored } } : {};
+  views.picture = { title: "Picture", controls: [], look: picture };
+  const named = models.some((each) => !each.restores); // of models that restore, every pixel may be a token
+  if (named) views.attention = { title: "Attention", controls: ["layer", "head"], points: true, look: attention };
   for (const { name, options, compares } of methods.filter((each) => each.name !== "attention")) {
     const controls = options.includes("layer") ? ["layer"] : [];
     const [title, points] = [TITLES[name] ?? name[0].toUpperCase() + name.slice(1), options.includes("patch")];
-    const look = points ? similar(name) : explained(name, options, compares);
+    const look = !points ? explained(name, options, compares) : compares ? similar(name) : located(name);
     views[name] = { title, controls, targets: options.includes("target"), points, pairs: compares, look };
   }
-  views.merge = { title: "Merging", controls: ["r", "layer"], points: true, tokens: true, look: merging };
+  if (named) views.merge = { title: "Merging", controls: ["r", "layer"], points: true, tokens: true, look: merging };
   return views;
 }
 
@@ -38,6 +42,12 @@ async function picture(ask, model, state) {
   const { shrunk: side } = state;
   const words = side ? say("Shrunk to at most {side} pixels a side before it was sent.", { side }) : "";
   return { scenes: [{ region: seen.region, grid: model.grid }], words };
+}
+
+async function restored(ask, model, { shrunk: side }) {
+  const words = say(model.restores ? "Drag the line, or enlarge both pictures." : "This model restores no pictures.");
+  const small = side ? ` ${say("Shrunk to at most {side} pixels a side before it was sent.", { side })}` : "";
+  return { scenes: [{ region: WHOLE, grid: model.grid }], words: words + small };
 }
 
 async function attention(ask, model, state) {
@@ -82,6 +92,20 @@ function explained(method, options, compares) {
   };
 }
 
+/** What a chosen place of the picture was made of. */
+function located(method) {
+  return async (ask, model, state) => {
+    const point = state.point ? state.point.map((each) => each.toFixed(5)).join(",") : null;
+    const answer = await ask("explain", { method, point });
+    const scene = sceneOf(answer);
+    scene.patch = patchAt(state.point ?? [0.5, 0.5], answer.region, scene.grid);
+    const { title } = answer.maps.at(-1);
+    const words = sentence(method, { title }) ?? `${title[0].toUpperCase()}${title.slice(1)}.`;
+    const hint = state.point ? "" : ` ${say("Choose another place.")}`;
+    return { scenes: [scene], words: words + hint, said: words };
+  };
+}
+
 /** What is similar to a patch, in its own picture and in the other one. */
 function similar(method) {
   return async (ask, model, state) => {
@@ -115,6 +139,14 @@ function sentence(method, { layer, target, title }) {
   if (method === "gradcam") return say("Grad-CAM for {label}, layer {layer}.", { label, layer });
   if (method === "relevance") return say("Relevance for {label}.", { label });
   if (method === "rollout") return say("Rollout to layer {layer}.", { layer });
+  if (method === "lam") {
+    const index = title.match(/index (.+)$/)?.[1];
+    return say("The warmer, the more of the restored place was made of it. Diffusion index {index}.", { index });
+  }
+  if (method === "disagreement") {
+    const [, mean, most] = title.match(/mean (.+), most (.+) grey/);
+    return say("How far eight turned and mirrored views differ: {mean} grey levels on average, {most} at most.", { mean, most });
+  }
   if (method === "pca") {
     const share = title.match(/\d+%/)?.[0];
     return say("Like colours are alike to the model in layer {layer}; three components, {share} of the variance.", { layer, share });
