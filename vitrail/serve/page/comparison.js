@@ -62,7 +62,7 @@ export class Comparison {
     this.line.style.left = `${share}%`;
     this.times.textContent = `${Number(this.scale.toFixed(1))} ×`;
     [this.out.disabled, this.into.disabled] = [this.scale <= 1, this.scale >= LARGEST];
-    this.slider.setAttribute("aria-valuetext", say("{share} % before", { share }));
+    this.slider.setAttribute("aria-valuetext", say("{share} % before", { share: Math.round(share) }));
     this.window.classList.toggle("zoomed", this.scale > 1);
   }
 

@@ -149,7 +149,7 @@ function render() {
     find(name).querySelector("output").textContent = text;
     range(name).setAttribute("aria-valuetext", text);
   }
-  const everything = view.tokens ? "All tokens" : view.pairs ? "Middle" : panels[0]?.model.class_token ? "Class token" : "All patches";
+  const everything = view.tokens ? "All tokens" : view.middle ? "Middle" : panels[0]?.model.class_token ? "Class token" : "All patches";
   find("reset").hidden = !view.points;
   find("reset").disabled = state.point === null;
   find("reset").textContent = say(everything);

@@ -18,9 +18,10 @@ export function show(place, prediction, { before = null, target = null, choose =
   else place.replaceChildren(nothing(say("This model names nothing. Look into it with the views above.")));
 }
 
-export const summary = (prediction) =>
-  (prediction?.restored && restored(prediction).map((row) => row.join(" ")).join("; ")) ||
-  ranked(prediction, 3)?.slice(0, 3).map(({ label, score }) => `${label}, ${share(score)}`).join("; ") ?? "";
+export function summary(prediction) {
+  if (prediction?.restored) return restored(prediction).map((row) => row.join(" ")).join("; ");
+  return ranked(prediction, 3)?.slice(0, 3).map(({ label, score }) => `${label}, ${share(score)}`).join("; ") ?? "";
+}
 
 const share = (score) => `${(100 * score).toFixed(1)} %`;
 const nothing = (text) => element("p", "muted", text);

@@ -13,7 +13,7 @@ const TITLES = { lam: "Pixels used", disagreement: "Disagreement of views", grad
 
 /**
  * By name: its title, its sliders, whether it is about one output (`targets`), about a chosen patch (`points`) or token
- * (`tokens`), whether it also takes a second picture (`pairs`), whether it shows a restored picture (`restores`), and
+ * (`tokens`), whether that is the middle one where none is chosen (`middle`), whether it also takes a second picture (`pairs`), whether it shows a restored picture (`restores`), and
  * `look`. The explain methods of the server become views
  * by themselves.
  */
@@ -27,7 +27,7 @@ export function allViews(methods, models) {
     const controls = options.includes("layer") ? ["layer"] : [];
     const [title, points] = [TITLES[name] ?? name[0].toUpperCase() + name.slice(1), options.includes("patch")];
     const look = !points ? explained(name, options, compares) : compares ? similar(name) : located(name);
-    views[name] = { title, controls, targets: options.includes("target"), points, pairs: compares, look };
+    views[name] = { title, controls, targets: options.includes("target"), points, middle: points, pairs: compares, look };
   }
   if (named) views.merge = { title: "Merging", controls: ["r", "layer"], points: true, tokens: true, look: merging };
   return views;
