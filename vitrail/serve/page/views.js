@@ -112,7 +112,7 @@ function similar(method) {
     const layer = layerOf(model, state);
     const [own, other] = state.inSecond && state.second ? [1, 0] : [0, 1];
     let answer = await ask("explain", { method, layer }, own);
-    const grid = model.grid;
+    const { grid } = sceneOf(answer); // of pictures in their own size it is none of the model's
     const chosen = state.point && patchAt(state.point, answer.region, grid);
     const patch = chosen ?? middle(grid);
     if (chosen !== null) answer = await ask("explain", { method, layer, patch }, own);
