@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -152,6 +156,27 @@ def test_interrupted_is_130(verb, capsys):
     verb(fails)
     assert cli.main(["models"]) == 130
     assert capsys.readouterr() == ("", "vitrail: stopped\n")
+
+
+def test_an_interrupt_is_answered_while_an_operation_does_not_return(verb, monkeypatch):
+    """As while a model is converted: Python's own handler waits until the operation, here a hash of a second, ended."""
+    said: list[float] = []
+
+    def computes() -> None:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 3_000_000)
+        finally:
+            said.append(time.monotonic())
+
+    write = os.write
+    monkeypatch.setattr(
+        os, "write", lambda file, text: said.append(time.monotonic()) if b"stopping" in text else write(file, text)
+    )
+    verb(computes)
+    assert cli.main(["models"]) == 130
+    when, ended = said
+    assert when < ended - 0.1
 
 
 def test_a_verbs_own_exit_code_is_kept(verb):

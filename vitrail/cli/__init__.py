@@ -24,6 +24,7 @@ from vitrail import registry
 from vitrail.console import each_note_once, printable
 from vitrail.errors import MissingArgument, UserError, did_you_mean
 from vitrail.files import NO_ROOM
+from vitrail.interrupts import announced
 from vitrail.machine import safe_children
 from vitrail.terminal.options import MAX_PIXELS_VARIABLE
 from vitrail.version import __version__
@@ -81,11 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _interrupts() -> Iterator[None]:
-    """Ctrl-C is answered at once, also where processes and files must be put away before the command ends."""
+    """Ctrl-C is answered at once, also while a library converts a model, and where processes and files must be put away
+    before the command ends."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        os.write(2, b"vitrail: stopping\n")  # a print could be in the middle of another one
         signal.default_int_handler(number, frame)
+
+    def announce(number: int) -> None:
+        if signal.getsignal(number) is stop:  # a server and a training answer themselves
+            os.write(2, b"vitrail: stopping\n")  # a print could be in the middle of another one
 
     mine = threading.current_thread() is threading.main_thread()
     if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # a program's own, or nohup's
@@ -93,7 +98,8 @@ def _interrupts() -> Iterator[None]:
         return
     signal.signal(signal.SIGINT, stop)
     try:
-        yield
+        with announced([signal.SIGINT], announce):
+            yield
     finally:
         if signal.getsignal(signal.SIGINT) is stop:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
@@ -13,6 +12,7 @@ from typing import Any
 from vitrail.console import note
 from vitrail.data import Loader
 from vitrail.data.batch import Batch
+from vitrail.interrupts import announced
 
 HANDLED = tuple(number for number in signal.Signals if number.name in ("SIGTERM", "SIGUSR1", "SIGINT"))
 """Windows has no SIGUSR1."""
@@ -26,9 +26,6 @@ class Signals:
     """Within, SIGTERM, SIGUSR1 and the first Ctrl-C are acknowledged; a second Ctrl-C interrupts immediately.
 
     While ``deferring``, the first one only sets ``received``; before, when there is nothing to save, it ends the work.
-
-    A handler in Python waits until an operation of torch returns, which a backward pass may do after a minute; so the
-    acknowledgement comes from a thread that the C handler wakes through a socket (``signal.set_wakeup_fd``).
     """
 
     received: int | None = None
@@ -36,13 +33,10 @@ class Signals:
 
     def __enter__(self) -> Signals:
         self._before: dict[int, Any] = {}
+        self._announced = announced(HANDLED, self._acknowledge)
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._receive) for number in HANDLED}
-            self._woken, self._wakes = socket.socketpair()
-            self._wakes.setblocking(False)
-            self._wakeup_before = signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
-            self._thread = threading.Thread(target=self._acknowledge, daemon=True)
-            self._thread.start()
+        self._announced.__enter__()
         return self
 
     def __exit__(
@@ -50,11 +44,7 @@ class Signals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self._before:
-            signal.set_wakeup_fd(self._wakeup_before)
-            self._wakes.close()  # which ends the thread
-            self._thread.join()
-            self._woken.close()
+        self._announced.__exit__(None, None, None)
 
     @property
     def exit_code(self) -> int:
@@ -71,14 +61,10 @@ class Signals:
         if not self.deferring:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
-    def _acknowledge(self) -> None:
-        """Say so at the first signal of those that are handled; others, such as of a child's end, wake it too."""
-        while woken := self._woken.recv(16):
-            if (number := next((each for each in woken if each in HANDLED), None)) is not None:
-                if os.environ.get("RANK", "0") == "0":
-                    then = "saving after this step" if self.deferring else "nothing has been trained yet"
-                    note(f"{signal.Signals(number).name}: stopping, {then}; Ctrl-C stops at once")
-                return
+    def _acknowledge(self, number: int) -> None:
+        if os.environ.get("RANK", "0") == "0":
+            then = "saving after this step" if self.deferring else "nothing has been trained yet"
+            note(f"{signal.Signals(number).name}: stopping, {then}; Ctrl-C stops at once")
 
 
 class InterruptibleLoader:
