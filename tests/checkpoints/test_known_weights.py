@@ -26,7 +26,11 @@ def test_names_and_addresses():
         assert hub.parse(known.address) == hub.Address(known.repo, known.revision)
         assert 50 < known.accuracy < 90
         assert known.megabytes > 20
+        assert re.fullmatch("main|[0-9a-f]{40}", known.revision)
     assert len({known.address for known in KNOWN.values()}) == len(KNOWN)
+    assert {name for name, known in KNOWN.items() if known.revision == "main"} == {
+        "deit3_small", "deit3_base", "deit3_large", "beit_base"
+    }  # fmt: skip
 
 
 def test_weights_that_are_not_there_name_the_command(no_network, monkeypatch):
@@ -42,7 +46,7 @@ def test_weights_in_the_cache_are_used(no_network, monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(hub, "cached", lambda address: asked.append(address) or file)
     assert find_weights("dinov2_small") == file
-    assert asked == ["hf://facebook/dinov2-small@main"]
+    assert asked == ["hf://facebook/dinov2-small@ed25f3a31f01632728cabb09d1542f84ab7b0056"]
 
 
 def test_a_folder_of_that_name_comes_first(no_network, monkeypatch, tmp_path):

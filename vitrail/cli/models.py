@@ -89,14 +89,15 @@ def _pretrained(name: str | None, fetch: bool, as_json: bool) -> None:
     if as_json:
         print_json([{"name": each, **dataclasses.asdict(known)} for each, known in chosen.items()])
         return
-    columns = ("name", "on the hub", "licence", "MB", "top-1 accuracy", "by")
+    columns = ("name", "on the hub", "revision", "licence", "MB", "top-1 accuracy", "by")
     rows = [
-        (each, known.address, known.licence, f"{known.megabytes:,}", f"{known.accuracy:.1f}%", known.measure)
+        (each, known.repo, known.revision[:8], known.licence, f"{known.megabytes:,}", f"{known.accuracy:.1f}%",
+         known.measure)
         for each, known in chosen.items()
-    ]
+    ]  # fmt: skip
     print(table(columns, rows))
     note("accuracy on ImageNet-1k as published, not measured here; CLIP's and DINOv2's heads are trained on your data")
-    note("@main is the newest version there, which its owner can change; pin one as --init hf://OWNER/NAME@COMMIT")
+    note("a revision is a commit, written out by --json; main is the newest, which its owner can change")
     if fetch or len(chosen) > 1:
         name_next("train", DATA, "--init", name or "vit_tiny_augreg", *([] if fetch else ["--download"]), quiet=as_json)
     else:
