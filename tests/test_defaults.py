@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from vitrail import registry
-from vitrail.config import override
+from vitrail.config import override, parse_assignments
 from vitrail.data import Annotations, DataConfig, SourceConfig
 from vitrail.data.storage.arrays import Arrays
 from vitrail.data.targets import Extents, load
@@ -66,6 +66,12 @@ def test_explicit_values_win() -> None:
     choices = [Choice(path, 1, "") for path in ("epochs", "optimizer.lr", "task_options.decoder", "ema")]
     given = {"optimizer.base_lr": 1, "task_options": {}, "epoch": 1, "ema.decay": 0.5}
     assert [each.path for each in effective(choices, given)] == ["epochs", "ema"]
+
+
+def test_a_choice_reads_as_it_is_set() -> None:
+    choice = Choice("ema", {"decay": 0.95, "own": True, "of": [None, "a"]}, "steadier")
+    assert str(choice) == "ema: {decay: 0.95, own: true, of: [null, a]} (steadier)"
+    assert parse_assignments([str(choice).replace(": ", "=", 1).removesuffix(" (steadier)")]) == {"ema": choice.value}
 
 
 @pytest.mark.parametrize(

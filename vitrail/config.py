@@ -145,6 +145,15 @@ def read_scalar(text: str) -> object:
     return value
 
 
+def written(value: object) -> str:
+    """A value of a config on one line, as a person writes it for ``--set``."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {written(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(written, value)) + "]"
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
 def save(value: object, path: str | Path) -> None:
     """Write the config to ``.json`` or ``.yaml``."""
     path = Path(path)

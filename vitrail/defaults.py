@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from PIL import Image, ImageChops
 
+from vitrail.config import written
 from vitrail.data.media.decode import BadImage, decode
 from vitrail.data.source import Source
 from vitrail.data.targets import Extents
@@ -45,7 +46,7 @@ class Choice(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.value} ({self.reason})"
+        return f"{self.path}: {written(self.value)} ({self.reason})"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class KnownWeights:
         accuracy: top-1 accuracy on ImageNet-1k in percent, as published (``source``); not measured here.
         measure: how: ``fine-tuned``, ``linear probe`` or ``zero-shot``.
         revision: a commit, so that everybody gets the same bytes; ``main``, the newest, where none is known to us.
-            Those of CLIP's base models are of the hub's own conversion to safetensors, since their ``main`` is a pickle.
+            Of CLIP's base models, that of the hub's own conversion to safetensors: their ``main`` is a pickle.
     """
 
     repo: str

@@ -126,10 +126,12 @@ def _billions(count: int) -> str:
 
 def _settings(data: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:
     """(``a.b``, value) as ``--set`` takes them."""
+    from vitrail.config import written
+
     rows: list[tuple[str, str]] = []
     for key, value in data.items():
         if isinstance(value, dict):
             rows += _settings(value, f"{prefix}{key}.")
         else:
-            rows.append((prefix + key, "null" if value is None else str(value).replace("'", "")))
+            rows.append((prefix + key, written(value)))
     return rows

@@ -282,8 +282,12 @@ def _kept(found: LazyCheckpoint, task: str) -> list[Choice]:
     from vitrail.defaults import Choice
 
     module: Any = registry.load_from(TRAINED, task)
-    settings = to_dict(found.task.config)
-    names = KEPT.intersection(field.name for field in fields(module.Config))
+    own, settings = found.task.config, to_dict(found.task.config)
+    names = {
+        field.name
+        for field in fields(module.Config)
+        if field.name in KEPT and getattr(own, field.name, None) != field.default  # which it is anyway
+    }
     names |= set(module.Task.shaping if found.task.name == task else ())
     kept = [
         Choice(f"task_options.{name}", settings[name], "as of the weights")
