@@ -91,6 +91,7 @@ def test_a_dry_run_says_the_plan_draws_a_batch_and_trains_nothing(capsys: Any) -
     assert "warning: 30 images are few for training a Vision Transformer from scratch" in err
     assert "vitrail train data --init WEIGHTS" in err
     assert "a batch: runs/x-batch.png" in out
+    assert err.endswith("next: the same command without --dry-run\n")
     assert sorted(path.name for path in Path("runs").iterdir()) == ["x-batch.png"]
 
 
@@ -103,7 +104,7 @@ def test_fine_tuning_fits_a_head_and_any_number_of_images_will_do(capsys: Any) -
     for quality in ("fast", "good"):
         assert main(["train", "more", "--name", quality, "--quality", quality, *few]) == 0
         err = capsys.readouterr().err
-        assert "fit_head: True" in err
+        assert "fit_head: true" in err
         assert "fit_head: features of 30 images" in err
         assert "few for training" not in err
     fast, good = (RunFolder(f"runs/{name}").run() for name in ("fast", "good"))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import importlib
+import inspect
 import shlex
 from pathlib import Path
 
 import pytest
 
+from vitrail import registry
 from vitrail.errors import UserError
 from vitrail.terminal.next_command import IMAGE, name_next
 from vitrail.terminal.settings import changes
@@ -17,6 +20,14 @@ def test_names_are_quoted_as_a_shell_takes_them(capsys):
     assert out == "", "results alone are on stdout"
     assert err == "next: vitrail predict 'runs/two words' IMAGE\n"
     assert shlex.split(err)[3:] == ["runs/two words", "IMAGE"]
+
+
+def test_every_command_with_results_names_the_next_one():
+    """find-rate says with which --lr to train; the others print text for a shell, or serve until they are stopped."""
+    others = {"completion", "config", "find_rate", "help", "serve"}
+    for name in set(registry.names("cli")) - others:
+        code = inspect.getsource(importlib.import_module(f"vitrail.cli.{name}"))
+        assert "name_next(" in code or "start(data, options)" in code, f"vitrail {name} ends without saying what is next"
 
 
 def test_the_folder_of_a_run():

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from vitrail.terminal.next_command import DATA, FOLDER, name_next
 from vitrail.terminal.options import AllowPickle, BatchSize, Device, Json, Names, print_json
 
 GROUP = "Use a model"
@@ -67,3 +68,4 @@ def average(
         rows.append(("average", shown.show(result.score), ""))
         print(table(("model", f"{shown.label} ({split})", "in the average"), rows))
     note(f"written: {out}, the average of {len(result.ingredients)} of {len(weights)} models")
+    name_next("evaluate", out, DATA, "--out", FOLDER, quiet=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vitrail.terminal.next_command import DATA, FOLDER, name_next
 from vitrail.terminal.options import BatchSize, Json, Opening, Weights, print_json
 
 GROUP = "Use a model"
@@ -56,4 +57,5 @@ def calibrate(
             shown = metrics.headline(name)
             rows.append((shown.label, shown.show(value), shown.show(result.after[name])))
         print(table((f"{split} ({result.images:,} images)", "before", "after"), rows))
-    note(f"written: {out}; measure it on other images: vitrail evaluate {out} DATA --out FOLDER")
+    note(f"written: {out}; measure it on other images")
+    name_next("evaluate", out, DATA, "--out", FOLDER, quiet=as_json)

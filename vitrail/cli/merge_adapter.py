@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from vitrail.terminal.next_command import IMAGE, name_next
 from vitrail.terminal.options import AllowPickle, Names, Weights
 
 GROUP = "Exchange weights"
@@ -41,3 +42,4 @@ def merge_adapter(
     named = tuple(classes.split(",")) if classes else ()
     merged(base, adapter, classes=named, allow_pickle=allow_pickle, names=names).save(out)
     note(f"written: {out}")
+    name_next("predict", out, IMAGE)

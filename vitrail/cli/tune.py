@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vitrail.cli.train import TrainOptions
+from vitrail.terminal.next_command import name_next
 
 
 def tune(
@@ -67,4 +68,5 @@ def tune(
         print(table(("trial", line.label, "settings"), rows))
     if not result.exit_code:
         note(f"best: {result.best.folder}; train with {shown(result.best.settings)}")
+        name_next("report", result.best.folder)
     return result.exit_code

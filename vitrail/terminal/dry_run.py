@@ -20,6 +20,7 @@ def dry_run(run: Run, folder: Path, *, extend: bool = False) -> int:
     Raises:
         UserError: whatever the training would refuse before its first step.
     """
+    from vitrail.console import note
     from vitrail.report import style, training
     from vitrail.report.figures.tiles import sheet
     from vitrail.report.run_reader import RunReader
@@ -38,4 +39,5 @@ def dry_run(run: Run, folder: Path, *, extend: bool = False) -> int:
     picture = folder.with_name(f"{folder.name}-batch.png")
     style.save_png(sheet(tiles, "The first augmented images"), picture)
     print(f"a batch: {picture}")
+    note("next: the same command without --dry-run")
     return 0

@@ -14,6 +14,7 @@ class Blank(str):
 
 IMAGE: Final = Blank("IMAGE")
 DATA: Final = Blank("DATA")
+FOLDER: Final = Blank("FOLDER")
 
 
 def name_next(*arguments: object, quiet: bool = False) -> None:

@@ -219,7 +219,11 @@ def start(data: str | None, options: TrainingOptions) -> int:
             return launch.LOST
         if code:
             return code
-    if options.report and int(os.environ.get("RANK", "0")) == 0:
+    if int(os.environ.get("RANK", "0")) != 0:
+        return 0
+    if not options.report:
+        name_next("report", folder)
+    else:
         try:
             _report(place, run)
         except KeyboardInterrupt:
