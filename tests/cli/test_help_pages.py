@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from functools import cache
 
@@ -39,7 +40,9 @@ def arguments(example):
 def test_every_page_fits(capsys, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     for verb in [(), ("data",), *VERBS]:
-        lines = page(capsys, *verb).splitlines()
+        text = page(capsys, *verb)
+        assert not re.search(r"default:\s+(True|False|None|\(\)|\[\]|\{)", text), "a default is written as it is given"
+        lines = text.splitlines()
         assert lines[0].startswith("Usage: vitrail")
         too_long = [line for line in lines if len(line) > columns]
         assert too_long == [line for line in too_long if " " not in line.strip().removesuffix(" \\").removeprefix("|")]
