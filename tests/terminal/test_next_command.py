@@ -27,7 +27,9 @@ def test_every_command_with_results_names_the_next_one():
     others = {"completion", "config", "find_rate", "help", "serve"}
     for name in set(registry.names("cli")) - others:
         code = inspect.getsource(importlib.import_module(f"vitrail.cli.{name}"))
-        assert "name_next(" in code or "start(data, options)" in code, f"vitrail {name} ends without saying what is next"
+        assert "name_next(" in code or "start(data, options)" in code, (
+            f"vitrail {name} ends without saying what is next"
+        )
 
 
 def test_the_folder_of_a_run():

@@ -223,7 +223,10 @@ def preprocess(
         size=size, channels=channels, resize="crop", crop_pct=share, interpolation="bicubic", **values
     )
     how = f"central {share:.0%}, bicubic, mean {', '.join(map(str, values['mean']))}"
-    return config, f"preprocessing: timm's usual for {kind} models ({how}); put timm's config.json next to the file"
+    return (
+        config,
+        f"preprocessing: timm's usual for {kind} models ({how}); for others put timm's config.json next to the file",
+    )
 
 
 def require_norm(names: Collection[str], meta: TimmConfig) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 WIDEST = 100  # columns; longer lines are hard to read
 NAMES = 30  # columns for names at most; a longer one has its description below
 HEADING = "Examples"
-NOTHING = (None, "None", "False", "()", "[]")  # defaults of options that are off, or that nothing is given to
+NOTHING = ("None", "False", "")  # defaults of options that are off, or that nothing is given to
 WORD = r"(?:\"[^\"]*\"|'[^']*'|[^\s\"'])+"  # of a command line
 OPTION = rf"--[\w-]+ (?![-|&<>]){WORD}"
 
@@ -115,10 +115,11 @@ def _text(entry: HelpEntry) -> str:
     parts = [_plain(entry.description)]
     if entry.choices:
         parts.append(f"[{' | '.join(entry.choices)}]")
-    if entry.default == "True":  # a switch, which its own name turns on
-        parts.append(f"[default: {entry.positive_names[0]}]")
-    elif entry.default not in NOTHING:
-        parts.append(f"[default: {entry.default}]")
+    default = str(entry.default).strip("()[]").rstrip(",").replace("'", "")  # a tuple's items
+    if default == "True":  # a switch, which its own name turns on
+        default = entry.positive_names[0]
+    if default not in NOTHING:
+        parts.append(f"[default: {default}]")
     if entry.required:
         parts.append("[required]")
     return " ".join(part for part in parts if part)

@@ -103,12 +103,12 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     if not known:
         assumed.append(
             f"{heads} heads, LayerNorm eps {config.block.norm_eps:g}, rotary positions {rotary}: timm's usual for such "
-            "names; put timm's config.json next to the file"
+            "names; for others put timm's config.json next to the file"
         )
     elif not meta.architecture:
         assumed.append(
-            f"rotary positions {rotary}, {heads} heads: those of timm's {meta.hint}, by the file's name; put timm's "
-            "config.json next to the file"
+            f"rotary positions {rotary}, {heads} heads: those of timm's {meta.hint}, by the file's name; for others "
+            "put timm's config.json next to the file"
         )
     outputs = shapes.get("head.weight", (0,))[0]
     pool = _pool(shapes, meta, args.get("global_pool", "token"))

@@ -120,7 +120,7 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
     if not meta.architecture:
         assumed.append(
             f"{heads} heads, {kind}, LayerNorm eps {config.block.norm_eps:g}: timm's usual for such names and width "
-            f"{dim}; put timm's config.json next to the file"
+            f"{dim}; for others put timm's config.json next to the file"
         )
     outputs = shapes.get("head.weight", (0,))[0]
     pool, how = _pool(shapes, meta, outputs)
