@@ -168,7 +168,8 @@ def whole_images(facts: Facts) -> list[Choice]:
 
 def fine_tuning(facts: Facts) -> list[Choice]:
     """The head first, then all layers with rates that fall towards the input (LP-FT, Kumar et al. 2022; BEiT, Bao et
-    al. 2021), few steps, and averaged weights."""
+    al. 2021), few steps, and averaged weights. On held-out photos of flowers a third of the rate, half the steps and
+    smoothed labels had a larger loss (benchmarks/RESULTS.md)."""
     model, few = facts.model, facts.num_images < FEW
     # what was learned without labels is far from classes yet: MAE (He et al. 2022) is fine-tuned for 50 to 100 epochs
     num_steps, fewest = (2000, 50) if facts.unlabelled else (200, 5)
