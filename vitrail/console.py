@@ -26,11 +26,14 @@ NARROWEST = 7  # columns of words in a table that gives way
 SHORTEST_BAR, LONGEST_BAR, LABEL = 5, 40, 32  # columns
 
 _bars: list[Any] = []  # the bars on the terminal now, innermost last
+_silent = False
 _said: set[tuple[object, str]] | None = None  # stream and text of the notes so far, where none is repeated
 
 
 def note(text: str) -> None:
     """One plain line, e.g. a resolved ``auto``; above the progress bar where one is shown."""
+    if _silent:
+        return
     if _said is not None:
         if (sys.stderr, text) in _said:
             return
@@ -50,6 +53,17 @@ def each_note_once() -> Iterator[None]:
         yield
     finally:
         _said = before
+
+
+@contextmanager
+def without_notes() -> Iterator[None]:
+    """For a step that reads what is known already: its notes and warnings are not printed."""
+    global _silent
+    before, _silent = _silent, True
+    try:
+        yield
+    finally:
+        _silent = before
 
 
 def warn(text: str) -> None:

@@ -221,3 +221,76 @@ def test_a_training_by_tiles_ends_with_its_report(tmp_path: Path, monkeypatch) -
     command = ["train", "d/a.json", "--task", "detection", "--tile", "32", "--epochs", "1", "--batch-size", "2"]
     assert main([*command, "--model", "Ti/16", "--device", "cpu", "--precision", "fp32", "--name", "r", *settings]) == 0
     assert (tmp_path / "runs" / "r" / "report.html").is_file()
+
+
+def of_maps(folder: Path, *, compression: str | None = None, value: int = 1, count: int = 3) -> Path:
+    """The same with a map of its two classes, or of a strange ``value``, each."""
+    tifffile = pytest.importorskip("tifffile")
+    of_boxes(folder)
+    (folder / "a.json").unlink()
+    (folder / "classes.json").write_text('["ground", "spot"]')
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+    for number in range(count):
+        (folder / f"{number}.tif").rename(folder / "images" / f"{number}.tif")
+        left, top = 10 + 20 * number, 8 + 15 * number
+        pixels = np.zeros((70, 90), np.uint8)
+        pixels[top : top + 12, left : left + 12] = value
+        options: dict[str, Any] = {"tile": (16, 32), "compression": compression} if compression else {}
+        tifffile.imwrite(folder / "masks" / f"{number}.tif", pixels, **options)
+    return folder
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_maps_are_read_by_windows_too(tmp_path: Path, monkeypatch, compression: str | None) -> None:
+    splits = opened(of_maps(tmp_path / "d", compression=compression), val_fraction=0.0)
+    source = splits.split("train")
+    assert splits.classes == ("ground", "spot")
+    config = PreprocessConfig(size=(32, 32), tiles=TileConfig(size=(32, 32)))
+    augment = TileAugment(SceneAugmentConfig(), config, source.target_kind)
+    evaluation = TiledEvaluation(config, source.target_kind, 4)
+
+    def seen() -> tuple[Any, list[Any]]:
+        training = Loader(source, augment, LoaderConfig(batch_size=3, workers=0), train=True)
+        whole = Loader(source, evaluation, LoaderConfig(batch_size=3, workers=0), train=False)
+        return next(iter(training.batches())), [each for batch in whole.batches() for each in batch["targets"]]
+
+    batch, maps = seen()
+    windows = source.target_kind.opened(source.targets, 0)
+    assert not isinstance(windows, torch.Tensor)
+    windows = pickle.loads(pickle.dumps(windows))
+    monkeypatch.setenv(MAX_PIXELS_VARIABLE, "100000")
+    in_memory, all_maps = seen()
+    torch.testing.assert_close(batch["images"], in_memory["images"], rtol=0, atol=0)
+    torch.testing.assert_close(batch["targets"], in_memory["targets"], rtol=0, atol=0)
+    for own, other in zip(maps, all_maps, strict=True):
+        torch.testing.assert_close(own, other, rtol=0, atol=0)
+    np.testing.assert_array_equal(windows[5:40, 3:60], all_maps[0][5:40, 3:60])
+
+
+def test_strange_numbers_and_other_maps_are_named(tmp_path: Path) -> None:
+    source = opened(of_maps(tmp_path / "d", value=7), val_fraction=0.0).split("train")
+    config = PreprocessConfig(size=(32, 32), tiles=TileConfig(size=(32, 32)))
+    augment = TileAugment(SceneAugmentConfig(), config, source.target_kind)
+    loader = Loader(source, augment, LoaderConfig(batch_size=3, workers=0), train=True)
+    with pytest.raises(UserError, match=r"has a map, .*\.tif, that holds the unknown class 7 of 2"):
+        list(loader.batches())
+    colours = np.zeros((70, 90, 3), np.uint8)
+    import tifffile
+
+    for number in range(3):
+        tifffile.imwrite(tmp_path / "d" / "masks" / f"{number}.tif", colours, photometric="rgb")
+    with pytest.raises(UserError, match=r"has a map, .*\.tif, that has 3 channels, where 1 are wanted"):
+        list(loader.batches())
+
+
+def test_training_and_evaluation_on_maps(tmp_path: Path, monkeypatch) -> None:
+    of_maps(tmp_path / "d")
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "check", "d"]) == 2  # pictures too large to be decoded
+    tiny = ["model.depth=1", "model.dim=16", "model.heads=2", "model.mlp_dim=16", "data.loader.workers=0"]
+    settings = [part for each in (*tiny, "model.image_size=32") for part in ("--set", each)]
+    command = ["train", "d", "--task", "segmentation", "--tile", "32", "--epochs", "1", "--batch-size", "2"]
+    options = ["--model", "Ti/16", "--device", "cpu", "--precision", "fp32", "--name", "r", "--no-report"]
+    assert main([*command, *options, *settings]) == 0
+    assert main(["evaluate", "runs/r", "d", "--split", "train", "--workers", "0", "--device", "cpu"]) == 0

@@ -201,17 +201,18 @@ def convert(
 ) -> None:
     """Write a data set in another format, with copies of its images.
 
-    Of masks, class maps can be written, and of class maps their connected parts as masks or boxes.
+    Of masks, class maps can be written, of class maps their connected parts as masks or boxes, and of segments their
+    things. What a format cannot hold is said in a line.
 
     Examples
       vitrail data convert scenes/ scenes-coco --to coco
       vitrail data convert scenes/ scenes-yolo --to yolo --kind boxes
     """
-    from vitrail import registry
     from vitrail.data.inspection.convert import convert as write
+    from vitrail.data.inspection.convert import open_to_write
 
-    splits = _to_write(spec, registry.load("data.writers", to).KINDS, kind, overrides)
-    written = write(splits, out, to)
+    config = _config(spec, False, False, (f"kind={kind}", "val_fraction=0", *overrides), None)
+    written = write(open_to_write(config, to), out, to)
     print(f"wrote {', '.join(f'{count:,} {split}' for split, count in written.items())} images to {out} as {to}")
     name_next("data", "check", out)
 
@@ -245,24 +246,6 @@ def inspect(
         count += 1
     print(f"drew {count} of {len(source):,} {split} images into {out}")
     name_next("train", spec)
-
-
-def _to_write(spec: str, held: tuple[str, ...], kind: str, overrides: tuple[str, ...]) -> Splits:
-    """The data with targets that a format holds: as it has them, read as another kind, or made such."""
-    from vitrail.data.inspection.adapting import adapted
-    from vitrail.errors import UserError
-
-    splits = _open(spec, False, False, (f"kind={kind}", "val_fraction=0", *overrides))
-    if splits.kind in held or kind != "auto":
-        return splits
-    for other in held:
-        try:
-            found = _open(spec, False, False, (f"kind={other}", "val_fraction=0", *overrides))
-        except UserError:
-            continue
-        if found.kind == other:
-            return found
-    return adapted(splits, held)
 
 
 def _open(

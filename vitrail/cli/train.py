@@ -270,7 +270,7 @@ def _opened(run: Run, weights: LazyCheckpoint | None) -> tuple[str, Source]:
     if run.task != "auto":
         return run.task, splits.split("train")
     own = None if weights is None else weights.task
-    task = own.name if isinstance(own, Task) and own.takes[:1] == (splits.kind,) else task_for(splits.kind)
+    task = own.name if isinstance(own, Task) and splits.kind in own.takes else task_for(splits.kind)
     note(f"task: {task} (auto)")
     return task, splits.split("train")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vitrail.data.media.decode import BadImage
+from vitrail.data.media.label_windows import WindowedLabels
 from vitrail.data.targets import C, TargetKind
 
 if TYPE_CHECKING:
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
 
     from vitrail.data.transforms.geometry import ImageGeometry
     from vitrail.ops.grid import Pair
+
+
+@runtime_checkable
+class OpenedMaps(Protocol):
+    """A column with maps of which parts may be read."""
+
+    def opened(self, index: int) -> np.ndarray | WindowedLabels: ...
 
 
 class MapTargets(TargetKind[Tensor, C]):
@@ -35,8 +44,25 @@ class MapTargets(TargetKind[Tensor, C]):
     def read(self, column: Sequence[Tensor] | C, index: int) -> Tensor:
         return torch.as_tensor(np.asarray(column[index]))
 
+    def opened(self, column: Sequence[Tensor] | C, index: int) -> Tensor:
+        if not isinstance(column, OpenedMaps):
+            return self.read(column, index)
+        found = column.opened(index)
+        if isinstance(found, np.ndarray):
+            return torch.as_tensor(found)
+        return cast("Tensor", found)  # as which it is asked for its size and for parts
+
     def size(self, target: Tensor) -> tuple[int, int]:
         return (target.shape[-2], target.shape[-1])
+
+    def cut_out(self, target: Tensor, geometry: ImageGeometry, share: float) -> Tensor:
+        if not isinstance(target, WindowedLabels):
+            return self.to_input(target, geometry)
+        left, top, right, bottom = map(int, geometry.region)
+        try:
+            return torch.from_numpy(target[top:bottom, left:right])
+        except BadImage as error:
+            raise BadImage(f"has a map, {target.path}, that {error}") from None
 
     def to_input(self, target: Tensor, geometry: ImageGeometry) -> Tensor:
         return geometry.maps(target, self.unknown)

@@ -5,6 +5,7 @@ Shapes: B images, K classes; maps int64 (B, H, W), 255 where the truth is unknow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from vitrail.data.transforms.tiles import TileOutputs
     from vitrail.ops.tiles import TileGrid
 
+_BAND = 1 << 24  # pixels that are compared at once
 TOLERANCE = 0.0075  # of the diagonal, Csurka et al. 2013
 
 
@@ -62,16 +64,21 @@ class Metrics(Base):
         """Add images."""
         pairs = zip(cast("Sequence[Tensor]", rows), cast("Sequence[Tensor]", targets), strict=True)
         for predicted, true in pairs:
-            self._add(predicted.long().cpu(), true.long().cpu())
+            self._add(predicted.cpu(), true.cpu())
 
     def _add(self, predicted: Tensor, true: Tensor) -> None:
         """One image; where nothing is predicted, it is wrong."""
         assert predicted.shape == true.shape, f"a map {tuple(predicted.shape)} for a true one {tuple(true.shape)}"
         self._num_images += 1
+        for some, own in zip(predicted.split(_rows(true)), true.split(_rows(true)), strict=True):
+            self._counts += self._counted(some.long(), own.long())
+        self._boundaries += boundary_scores(predicted.numpy(), true.numpy())
+
+    def _counted(self, predicted: Tensor, true: Tensor) -> Tensor:
+        """Pixels by true and predicted class, as ``_counts``."""
         num_classes, known = len(self.names), true != IGNORE
         pairs = true[known] * (num_classes + 1) + predicted[known].clamp(max=num_classes)
-        self._counts += torch.bincount(pairs, minlength=self._counts.numel()).view_as(self._counts)
-        self._boundaries += boundary_scores(predicted.numpy(), true.numpy())
+        return torch.bincount(pairs, minlength=self._counts.numel()).view_as(self._counts)
 
     def compute(self) -> dict[str, float]:
         assert self._num_images, "compute() before the first update()"
@@ -113,8 +120,6 @@ def _likeliest(logits: Tensor) -> Tensor:
 def boundary_scores(predicted: np.ndarray, true: np.ndarray) -> list[float]:
     """For each class of one image, true or predicted, the F1 of border pixels that lie near one of the other map's
     (Csurka et al. 2013, section 2.2). Where the truth is unknown, there is no border."""
-    from scipy.ndimage import distance_transform_edt
-
     known = true != IGNORE
     near = max(1.0, TOLERANCE * float(np.hypot(*true.shape)))
     scores = []
@@ -125,11 +130,29 @@ def boundary_scores(predicted: np.ndarray, true: np.ndarray) -> list[float]:
         if not all(each.any() for each in borders):
             scores.append(0.0)
             continue
-        shares = [
-            float((distance_transform_edt(~other)[own] <= near).mean()) for own, other in (borders, borders[::-1])
-        ]
+        shares = [_share_near(own, other, near) for own, other in (borders, borders[::-1])]
         scores.append(2 * shares[0] * shares[1] / sum(shares) if sum(shares) else 0.0)
     return scores
+
+
+def _share_near(own: np.ndarray, other: np.ndarray, near: float) -> float:
+    """The share of pixels bool (H, W) of which one of the others lies within ``near``; a band of rows at a time, with
+    as many around it as matter."""
+    from scipy.ndimage import distance_transform_edt
+
+    step, beyond, hits = _rows(own), math.ceil(near), 0
+    for top in range(0, len(own), step):
+        first = max(top - beyond, 0)
+        around = other[first : top + step + beyond]
+        if around.any():
+            away = distance_transform_edt(~around)[top - first :][:step]
+            hits += int((away[own[top : top + step]] <= near).sum())
+    return hits / int(own.sum())
+
+
+def _rows(map_: Tensor | np.ndarray) -> int:
+    """How many rows of a map (H, W) are compared at once."""
+    return max(1, _BAND // max(1, map_.shape[1]))
 
 
 def border(mask: np.ndarray) -> np.ndarray:

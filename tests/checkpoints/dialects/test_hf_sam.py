@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from hf_reference import build, images, read
+from PIL import Image
 
 from vitrail.build import open_checkpoint
 from vitrail.checkpoints import foreign
 from vitrail.checkpoints.description import Description
+from vitrail.data.transforms.preprocess import Preprocess
+from vitrail.data.transforms.processors import from_sam, to_sam
 from vitrail.errors import UserError
 from vitrail.sizes import resize
+
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 2}
 
 SIZES = {
     "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "mlp_dim": 80, "image_size": 64,
@@ -99,3 +106,17 @@ def test_what_the_library_cannot_hold_is_named(options: dict[str, Any], lacking:
     task = build(**{**OURS, **options})
     with pytest.raises(UserError, match=f"hf_sam has no {lacking}"):
         foreign.save("hf_sam", tmp_path / "m", Description.of(task, None), task.state_dict())
+
+
+@pytest.mark.parametrize("size", [(30, 50), (50, 30), (7, 64)])
+def test_images_have_their_border_where_sam_has_it(size: tuple[int, int], tmp_path: Path) -> None:
+    theirs = transformers.AutoImageProcessor.from_pretrained
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    settings = {"size": {"longest_edge": 64}, "pad_size": {"height": 64, "width": 64}, "do_pad": True}
+    config = from_sam({"image_processor_type": "SamImageProcessor", **IMAGENET, **settings})
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(to_sam(config)))
+    wanted = torch.as_tensor(theirs(tmp_path)(Image.fromarray(pixels), return_tensors="pt")["pixel_values"][0])
+    found = Preprocess(config)(Image.fromarray(pixels))
+    assert (found - wanted).abs().mean() < 0.01  # theirs is resampled in float
+    assert (found - wanted).abs()[:, wanted.abs().sum(0) == 0].max() < 0.01
+    assert from_sam(to_sam(config)) == config

@@ -16,6 +16,7 @@ from vitrail.checkpoints.beside import Beside
 from vitrail.checkpoints.description import Description
 from vitrail.checkpoints.rules import Rule, layer, repeated, same, shaped
 from vitrail.checkpoints.shapes import Shapes, depth_of, geometry
+from vitrail.data.transforms.processors import from_sam, to_sam
 from vitrail.errors import UserError
 
 LIBRARY = "huggingface"
@@ -86,12 +87,10 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
 
 
 def preprocess(beside: Beside) -> Any:
-    """SAM's processor pads images to a square of their longer side; ours are resized to it."""
-    sizes = beside.preprocessor.get("size") or {}
-    if "longest_edge" not in sizes:
+    """SAM's processor resizes the longer side and puts a border below or to the right."""
+    if "longest_edge" not in (beside.preprocessor.get("size") or {}):
         return hf.preprocess(beside)
-    square = {"height": sizes["longest_edge"], "width": sizes["longest_edge"]}
-    return hf.preprocess(replace(beside, preprocessor={**beside.preprocessor, "size": square}))
+    return from_sam(beside.preprocessor)
 
 
 def rules(description: Description) -> list[Rule]:
@@ -139,4 +138,7 @@ def sidecars(description: Description) -> dict[str, Any]:
         "use_rel_pos": True,
         "dtype": "float32",
     }
-    return hf.sidecars(model, config)
+    if model.preprocess is None or model.preprocess.resize != "pad" or model.preprocess.border != "end":
+        return hf.sidecars(model, config)
+    found = hf.sidecars(replace(model, preprocess=None), config)
+    return found | {"preprocessor_config.json": to_sam(model.preprocess)}

@@ -1,11 +1,12 @@
-"""Targets of one kind as another kind that a format holds: masks as class maps, maps as their connected parts."""
+"""Targets of one kind as another kind that a format holds: masks as class maps, maps as their connected parts, segments
+of things as objects."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from vitrail.data.annotations import Annotations
 from vitrail.data.segments import SegmentColumn
 from vitrail.data.source import Source, Splits
 from vitrail.data.storage.objects import Columns, annotations_of
+from vitrail.data.storage.outlines import RunLengths
 from vitrail.data.targets import Labels
-from vitrail.ops import rle
+from vitrail.ops import boxes, rle
 from vitrail.ops.segmentation_losses import IGNORE
 
 BACKGROUND = "background"
@@ -26,9 +28,25 @@ def adapted(splits: Splits, kinds: Sequence[str]) -> Splits:
     for kind in kinds:
         change = _CHANGES.get((splits.kind, kind))
         if change is not None:
-            console.note(f"{splits.kind} are written as {kind}")
-            return Splits(**{split: change(source) for split, source in splits.items()})
+            tell(splits.kind, kind)
+            return Splits(**{split: change.made(source) for split, source in splits.items()})
     return splits
+
+
+def tell(kind: str, other: str) -> None:
+    """Say that targets are written as another kind, and what is lost."""
+    change = _CHANGES.get((kind, other))
+    if change is not None:
+        console.warn(f"{kind} are written as {other}: {change.lost}")
+    else:
+        console.note(f"the data is read as {other}, not as {kind}")
+
+
+class Change(NamedTuple):
+    """How targets become those of another kind, and what is lost on the way."""
+
+    made: Callable[[Source], Source]
+    lost: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +120,39 @@ def _parts(source: Source) -> Source:
     return source.labelled(Labels("masks", classes, columns.close(range(1, len(classes) + 1))))
 
 
+def _things(source: Source) -> Source:
+    """Each segment of a thing as an object with its mask."""
+    column = source.targets
+    assert isinstance(column, SegmentColumn)
+    kept = [label for label, thing in enumerate(column.things.tolist()) if thing]
+    label_of = {label: place for place, label in enumerate(kept)}
+    columns = Columns()
+    for index in console.track(range(len(source)), "finding objects"):
+        found = column[index]
+        columns.image(source.name(index).encode("utf-8", "surrogateescape"), found.size, found.image_id)
+        masks = found.masks()
+        edges = boxes.of_masks(masks).tolist() if len(found) else []
+        for place, (label, crowd) in enumerate(zip(found.labels.tolist(), found.crowd.tolist(), strict=True)):
+            if label in label_of:
+                runs = rle.to_text(rle.encode(masks[place].numpy()))
+                shape: RunLengths = {"size": [*found.size], "counts": runs}
+                area = float(found.areas[place])
+                columns.add(edges[place], label_of[label], crowd=crowd, area=area, shape=shape)
+    ids = column.category_ids[kept].tolist()
+    return source.labelled(Labels("masks", tuple(source.classes[label] for label in kept), columns.close(ids)))
+
+
+_NO_OUTLINES = "outlines are left out"
+_NO_OBJECTS = "which object a pixel is of is left out, and crowds are 255, which is unknown"
+_PARTS = "each connected part of a class is an object, and unknown pixels (255) are left out"
+_NO_STUFF = "segments of stuff are left out"
 _CHANGES = {
-    ("masks", "semantic"): _painted,
-    ("masks", "boxes"): _boxes,
-    ("semantic", "masks"): _parts,
-    ("semantic", "boxes"): lambda source: _boxes(_parts(source)),
-    ("panoptic", "semantic"): _painted,
+    ("masks", "semantic"): Change(_painted, _NO_OBJECTS),
+    ("masks", "boxes"): Change(_boxes, _NO_OUTLINES),
+    ("semantic", "masks"): Change(_parts, _PARTS),
+    ("semantic", "boxes"): Change(lambda source: _boxes(_parts(source)), f"{_PARTS}; {_NO_OUTLINES}"),
+    ("panoptic", "semantic"): Change(_painted, _NO_OBJECTS),
+    ("panoptic", "masks"): Change(_things, _NO_STUFF),
+    ("panoptic", "boxes"): Change(lambda source: _boxes(_things(source)), f"{_NO_STUFF}; {_NO_OUTLINES}"),
 }
 """By the kind that there is and the kind that is wanted."""

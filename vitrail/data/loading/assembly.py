@@ -92,7 +92,8 @@ class Assembly:
         if isinstance(transform, PartsTransform) and self.kept_bytes:
             image, target = self._decoded(transform, index)
             return cast("SceneTransform[Any]", transform).scene(image, target, key)
-        return self._transformed(transform, index, self._target(index), key)
+        parts = isinstance(transform, TileAugment)
+        return self._transformed(transform, index, self._target(index, in_parts=parts), key)
 
     def partner(self, transform: SceneTransform[Any], index: int, key: int) -> Scene[Any] | None:
         """The same for a sample that another one is combined with; None where it cannot be read and may be left out.
@@ -163,11 +164,11 @@ class Assembly:
             self._pictures[index] = found
         return found
 
-    def _target(self, index: int) -> object:
+    def _target(self, index: int, *, in_parts: bool = False) -> object:
         kind = self.source.target_kind
         if not kind.spatial:
             return None
-        target = kind.read(self.source.targets, index)
+        target = (kind.opened if in_parts else kind.read)(self.source.targets, index)
         kind.require_known(target, len(self.source.classes))
         return target
 

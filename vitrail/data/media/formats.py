@@ -55,6 +55,7 @@ _REFUSED = {
     b"\x1f\x8b": "a gzip file",
     b"\x00\x00\x00\x0cjP  ": "a JPEG 2000 image",
 }
+_USUAL = {"JPEG": ".jpg", "TIFF": ".tif", "DICOM": ".dcm"}
 _ORIENTATION = 0x0112
 
 
@@ -77,6 +78,12 @@ def sniff(data: bytes) -> str:
         raise Broken("is empty (0 bytes)")
     read = "JPEG, PNG, WebP, GIF, TIFF, BMP, PPM, NPY, AVIF, HEIC, DICOM"
     raise Broken(f"is {_what_else(data)}, not one of the formats read here ({read})")
+
+
+def suffix_of(data: bytes) -> str:
+    """The usual suffix of a file of these first bytes, as ``.jpg``. Raises as :func:`sniff`."""
+    kind = sniff(data)
+    return _USUAL.get(kind, f".{kind.lower()}")
 
 
 def _brand(data: bytes) -> str | None:

@@ -43,7 +43,7 @@ def decode_label(data: bytes, *, max_pixels: int | None = None) -> LabelImage:
         if kind == "NPY":
             pixels = npy_pixels(data)
             limits.check_pixels((pixels.shape[-1], pixels.size // max(pixels.shape[-1], 1)), max_pixels)
-            return LabelImage(_numbers(pixels.squeeze()), None, False)
+            return LabelImage(numbers_of(pixels.squeeze()), None, False)
         if kind == "PPM":
             head = netpbm.header(data)
             _check((head.width, head.height), max_pixels)
@@ -86,7 +86,7 @@ def _split(image: Image.Image, lossy: bool) -> LabelImage:
     if image.mode == "P":
         return LabelImage(np.array(image).astype(np.uint8), np.array(image.convert("RGB")), lossy)
     if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
-        return LabelImage(_numbers(np.array(image)), None, lossy)
+        return LabelImage(numbers_of(np.array(image)), None, lossy)
     if image.mode == "LA":
         return LabelImage(np.array(image)[..., 0], None, lossy)
     pixels = np.array(image.convert("RGB"))
@@ -95,8 +95,12 @@ def _split(image: Image.Image, lossy: bool) -> LabelImage:
     return LabelImage(None, pixels, lossy, image.mode)
 
 
-def _numbers(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (H, W) from any type of whole numbers."""
+def numbers_of(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (H, W) from any type of whole numbers, where 65535 and -1 are 255.
+
+    Raises:
+        Broken: other numbers, or fractions.
+    """
     if pixels.ndim != 2:
         raise Broken(f"is an array of shape {pixels.shape}; a number a pixel is wanted")
     if pixels.dtype.kind == "f":

@@ -64,7 +64,7 @@ class WindowedTiff:
         """Raises BadImage where the file is damaged, or an extra for its compression is missing."""
         _, rows, columns = window
         try:
-            stored = self._stored(*rows.indices(self.shape[1])[:2], *columns.indices(self.shape[2])[:2])
+            stored = self.stored(*rows.indices(self.shape[1])[:2], *columns.indices(self.shape[2])[:2])
             return torch.from_numpy(np.ascontiguousarray(self._converted(stored).transpose(2, 0, 1)))
         except Exception as error:  # as in decode
             raise bad(error) from None
@@ -102,8 +102,8 @@ class WindowedTiff:
         whole = self.tags.bits == 8 * page.dtype.itemsize
         return page.compression == 1 and page.predictor == 1 and page.fillorder == 1 and whole and not page.is_tiled
 
-    def _stored(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        """The samples of a window as they are stored, (H, W, C)."""
+    def stored(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        """The samples of a window as they are stored, (H, W, C). Raises Broken, and what decoders raise."""
         page, (width, height), (part_height, part_width) = self._page, self.tags.size, self._part_size
         planes = self.tags.samples if page.planarconfig == _APART else 1
         down, across = math.ceil(height / part_height), math.ceil(width / part_width)
@@ -169,14 +169,17 @@ def open_windows(path: str | Path, channels: int, reading: Reading) -> WindowedT
     Raises:
         BadImage: as :class:`WindowedTiff`.
     """
+    return WindowedTiff(path, channels, reading) if is_large(path, reading) else None
+
+
+def is_large(path: str | Path, reading: Reading) -> bool:
+    """Whether a file is a TIFF of more pixels or bytes than are decoded at once."""
     try:
         with open(path, "rb") as file:
             if sniff(file.read(64)) != "TIFF":
-                return None
+                return False
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 width, height = read_tags(data, reading.page or 0).size
     except (OSError, ValueError):  # which decoding tells
-        return None
-    if width * height <= limits.PIXELS.value and os.path.getsize(path) <= limits.BYTES.value:
-        return None
-    return WindowedTiff(path, channels, reading)
+        return False
+    return width * height > limits.PIXELS.value or os.path.getsize(path) > limits.BYTES.value

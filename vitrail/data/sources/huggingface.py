@@ -1,12 +1,15 @@
-"""A data set of the Hugging Face hub by name, ``huggingface:user/name`` (or ``user/name:config``), or a saved folder.
+"""A data set of the Hugging Face hub by name, ``huggingface:user/name`` (or ``user/name:config``), a saved folder, a
+``.parquet`` file or a folder of them, as ``data/train-00000-of-00001.parquet``.
 
-Needs the extra ``datasets``. Without ``download=true`` only what is in the hub's local cache is read.
+Images are in a column of the type Image, or of bytes; a label is a class, several, or a number, and a column
+``objects`` holds boxes. Needs the extra ``datasets``. Without ``download=true`` only what is in the hub's local cache
+is read.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,17 +19,20 @@ import numpy as np
 from vitrail import console
 from vitrail.data.indexing.grouped import encode_groups, encode_times
 from vitrail.data.indexing.labels import encode, from_values
-from vitrail.data.indexing.splits import is_split_word
-from vitrail.data.media.decode import BadImage
+from vitrail.data.media.decode import BadImage, upright_size
 from vitrail.data.media.read import read_regular
-from vitrail.data.source import SPLITS, Source, SourceConfig, split_called
+from vitrail.data.source import Source, SourceConfig
+from vitrail.data.storage.hub_objects import objects_column, with_boxes
+from vitrail.data.storage.hub_tables import is_saved, open_tables, parquet_files
 from vitrail.data.targets import Raw
 from vitrail.errors import UserError, did_you_mean
+
+LABELS = ("label", "labels", "fine_label", "class", "target")
 
 
 def matches(spec: str) -> bool:
     path = Path(spec).expanduser()
-    return (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file()
+    return is_saved(path) or bool(parquet_files(path))
 
 
 class Dataset(Protocol):
@@ -62,27 +68,62 @@ class Rows(Source):
 
 def load(config: SourceConfig) -> dict[str, Source]:
     """Raises UserError without the extra, without the data, and without an image or a label column."""
+    tables = open_tables(config)
+    features = next(iter(tables.values())).features
+    boxes = objects_column(features)
+    if config.labelled and boxes is not None and config.choose(_offered(features)) == "boxes":
+        return _with_boxes(tables, boxes, config)
+    return _with_labels(tables, config)
+
+
+def _offered(features: Mapping[str, Any]) -> list[str]:
+    """What a table with objects can be read as."""
+    labels = ["class", "multilabel", "number"] if any(name in features for name in LABELS) else []
+    return [*labels, "boxes"]
+
+
+def _with_boxes(tables: Mapping[str, Any], column: str, config: SourceConfig) -> dict[str, Source]:
+    sources = {split: _images(rows, split, config) for split, rows in tables.items()}
+    sizes = {split: [_size(source, i) for i in range(len(source))] for split, source in sources.items()}
+    return with_boxes(sources, tables, column, sizes, config)
+
+
+def _size(source: Source, index: int) -> tuple[int, int]:
+    """(height, width); (1, 1) where the image cannot be read, which loading or `data check` names."""
+    try:
+        content = source.read(index)
+        assert isinstance(content, bytes)
+        return upright_size(content)
+    except BadImage:
+        return (1, 1)
+
+
+def _images(rows: Any, split: str, config: SourceConfig) -> Rows:
+    column = _image_column(rows, config)
+    return Rows(
+        rows=_undecoded(rows, column),
+        column=column,
+        label=f"{config.location}/{split}",
+        targets=np.empty(0, np.float32),
+        kind="none",
+        classes=(),
+        times=_times(rows, f"{config.location}/{split}", config),
+    )
+
+
+def _with_labels(tables: Mapping[str, Any], config: SourceConfig) -> dict[str, Source]:
     sources: dict[str, Source] = {}
     raw: dict[str, Raw] = {}
     groups: dict[str, list[str]] = {}
     names: tuple[str, ...] = ()
     stored: dict[str, list[object]] = {}
     listed = False
-    for split, rows in _open(config).items():
-        image_column = _image_column(rows, config)
-        sources[split] = Rows(
-            rows=_undecoded(rows, image_column),
-            column=image_column,
-            label=f"{config.location}/{split}",
-            targets=np.empty(0, np.float32),
-            kind="none",
-            classes=(),
-            times=_times(rows, f"{config.location}/{split}", config),
-        )
+    for split, rows in tables.items():
+        sources[split] = images = _images(rows, split, config)
         if config.group_column is not None:
             groups[split] = _cells(rows, config.group_column, config)
         if config.labelled:
-            column = _label_column(rows, image_column, config)
+            column = _label_column(rows, images.column, config)
             values = list(rows[column])
             if all(value is None or value == -1 for value in values):  # the hub's marks of a hidden test set
                 console.note(f"{config.spec}: skipped the {split} split, whose labels are withheld")
@@ -114,55 +155,23 @@ def load(config: SourceConfig) -> dict[str, Source]:
     return {split: source.labelled(labels[split]) for split, source in sources.items()}
 
 
-def _open(config: SourceConfig) -> dict[str, Any]:
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    try:
-        import datasets
-    except ImportError:
-        raise UserError("Hugging Face data needs an extra; run: pip install 'vitrail[datasets]'") from None
-    if not config.location:
-        raise UserError("the source 'huggingface' needs a name; write huggingface:USER/NAME")
-    try:
-        if config.path.is_dir():
-            opened = datasets.load_from_disk(str(config.path))
-        else:
-            name, _, part = config.location.partition(":")
-            local = datasets.DownloadConfig(local_files_only=not config.download)
-            opened = datasets.load_dataset(name, part or None, cache_dir=config.root, download_config=local)
-    except Exception as error:  # the hub's own errors, and damaged files, which are read with no check of their kinds
-        local_hint = "save it again with save_to_disk" if config.path.is_dir() else "fetch it with download=true"
-        hint = "check the name" if config.download else local_hint
-        cause = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{config.spec!r} cannot be opened: {cause}; {hint}") from None
-    parts = opened if isinstance(opened, dict) else {"train": opened}
-    found: dict[str, Any] = {}
-    others = [name for name in parts if split_called(name) is None]
-    for split in SPLITS:
-        named = [name for name in parts if split_called(name) == split]
-        exact = [name for name in named if is_split_word(name)] or named
-        if len(exact) > 1:
-            raise UserError(
-                f"{config.spec!r} has the splits {' and '.join(exact)}, both for {split}; save those you mean as one"
-            )
-        others += [name for name in named if name not in exact]
-        if exact:
-            found[split] = parts[exact[0]]
-    if not found:
-        raise UserError(f"{config.spec!r} has the splits {', '.join(parts)}, of which none is train, val or test")
-    if others:
-        console.note(f"{config.spec}: skipped {', '.join(others)} beside the splits")
-    return found
-
-
 def _image_column(rows: Any, config: SourceConfig) -> str:
     import datasets
 
     columns = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    columns = columns or [name for name, feature in rows.features.items() if _holds_bytes(feature)]
     if config.path_column is not None and config.path_column not in columns:
         raise UserError(f"{config.spec!r} has no image column {config.path_column!r}; {did_you_mean('', columns)}")
     if not columns:
         raise UserError(f"{config.spec!r} has no column of images; choose a data set that has one")
     return config.path_column or columns[0]
+
+
+def _holds_bytes(feature: Any) -> bool:
+    """Whether a column that is not called one of images has bytes, as other programs write them."""
+    if isinstance(feature, Mapping):
+        return _holds_bytes(feature.get("bytes"))
+    return getattr(feature, "dtype", None) in ("binary", "large_binary")
 
 
 def _cells(rows: Any, column: str, config: SourceConfig) -> list[str]:
@@ -186,8 +195,13 @@ def _undecoded(rows: Any, column: str) -> Any:
 
 def _label_column(rows: Any, image_column: str, config: SourceConfig) -> str:
     others = [name for name in rows.column_names if name != image_column]
-    wanted = config.label_columns[:1] or ("label", "labels", "fine_label", "class", "target")
+    wanted = config.label_columns[:1] or LABELS
     found = next((name for name in wanted if name in others), None)
     if found is None:
         raise UserError(f"{config.spec!r} has the columns {', '.join(others)}; name the label with label_columns=")
+    if type(rows.features[found]).__name__ == "Image":
+        raise UserError(
+            f"{config.spec!r}: the column {found!r} holds images, which are masks perhaps; write the pictures into "
+            "images/ and those into masks/, or name the label with label_columns="
+        )
     return found

@@ -68,7 +68,8 @@ def _levels(maps: MapFiles, classes: tuple[str, ...]) -> tuple[tuple[str, ...], 
     if _two_levels(values, classes):
         console.note(f"masks hold 0 and 255 alone: two classes, {' and '.join(classes or TWO)}; 255 is not ignored")
         return classes or TWO, _nearest([0, IGNORE], lossy=bool(num_lossy))
-    if levels := _named_levels(classes):
+    levels = _named_levels(classes)
+    if levels and not (_are_numbers(values, classes) and not {*values} <= {*levels}):
         shown = _listed(levels)
         console.note(f"masks hold the levels {shown}, as the classes are called: {len(levels)} classes, none ignored")
         return classes, _nearest(levels, lossy=bool(num_lossy))
@@ -98,6 +99,10 @@ def _named_levels(classes: tuple[str, ...]) -> list[int]:
     levels = sorted({int(name) for name in classes})
     spread = len(levels) > 1 and levels[-1] + 1 >= _SPREAD * len(levels)
     return levels if spread and tuple(map(str, levels)) == classes else []
+
+
+def _are_numbers(values: list[int], classes: tuple[str, ...]) -> bool:
+    return all(value < len(classes) or value == IGNORE for value in values)
 
 
 def _listed(values: list[int]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vitrail.data.indexing.splits import is_split_word
 from vitrail.data.source import SPLITS, SourceConfig, split_called
-from vitrail.data.storage.locating import locate
+from vitrail.data.storage.locating import NO_PICTURES, locate
 from vitrail.errors import UserError
 
 Id = int | str
@@ -99,7 +99,7 @@ def locate_images(file: Path, split: str, names: Sequence[str], config: SourceCo
         for place in near
         if place.is_dir()
         for folder in sorted(place.iterdir())
-        if folder.is_dir() and split_called(folder.name) == split
+        if folder.is_dir() and split_called(folder.name) == split and not NO_PICTURES.search(f"{folder.name}/")
     ]
     return locate(names, [*near, *of_split], home, split)
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from vitrail.console import track
 from vitrail.data.media.decode import BadImage, decode
-from vitrail.data.media.formats import SUFFIXES
+from vitrail.data.media.formats import SUFFIXES, suffix_of
+from vitrail.data.media.limits import Broken
 from vitrail.data.media.samples import storable
 from vitrail.data.source import Source
 from vitrail.errors import UserError
@@ -39,8 +40,7 @@ def copy(source: Source, folder: Path, taken: set[str]) -> Iterator[tuple[int, s
     for index in track(range(len(source)), f"writing {folder.name}"):
         try:
             content = source.read(index)
-            suffix = os.path.splitext(source.name(index))[1].lower()
-            name = _free(source.name(index), taken) + (suffix if suffix in SUFFIXES else ".png")
+            name = _free(source.name(index), taken) + _suffix(source.name(index), content)
             if isinstance(content, np.ndarray):
                 _save(content, source.channels or 3, folder / name)
             else:
@@ -48,6 +48,17 @@ def copy(source: Source, folder: Path, taken: set[str]) -> Iterator[tuple[int, s
         except BadImage as error:
             raise error.named(source.name(index)) from None
         yield index, name
+
+
+def _suffix(name: str, content: bytes | np.ndarray) -> str:
+    """That of the file, else of its format, as of a row of a table that holds the bytes."""
+    own = os.path.splitext(name)[1].lower()
+    if own in SUFFIXES:
+        return own
+    try:
+        return ".png" if isinstance(content, np.ndarray) else suffix_of(content)
+    except Broken as error:
+        raise BadImage(str(error)) from None
 
 
 def _save(pixels: np.ndarray, channels: int, path: Path) -> None:

@@ -16,7 +16,7 @@ from vitrail.data.media.formats import SUFFIXES
 from vitrail.data.source import split_called
 
 _ASKED = 64  # images of which a folder is asked before it is searched
-_NO_PICTURES = re.compile(r"(^|[\\/])(panoptic|annotation|mask|label|segmentation|gtfine)[^\\/]*[\\/]", re.IGNORECASE)
+NO_PICTURES = re.compile(r"(^|[\\/])(panoptic|annotation|mask|label|segmentation|gtfine)[^\\/]*[\\/]", re.IGNORECASE)
 """In the path of an image that shows classes or objects."""
 _MOST = 1_000_000  # files that a search looks at
 
@@ -126,7 +126,7 @@ class _Below:
     def _best(self, candidates: list[str], parts: list[str]) -> str | None:
         for choose in (
             lambda path: _common_end(path.split(os.sep), parts),
-            lambda path: int(not _NO_PICTURES.search(path)),
+            lambda path: int(not NO_PICTURES.search(path)),
             lambda path: int(any(split_called(part) == self._split for part in path.split(os.sep))),
             lambda path: int(os.path.basename(path) == parts[-1]),
         ):

@@ -15,6 +15,7 @@ from vitrail.data.indexing.index import Stamps, Strings, file_stamps
 from vitrail.data.indexing.label_colours import EXAMPLE
 from vitrail.data.media.decode import BadImage
 from vitrail.data.media.label_image import LabelImage, decode_label
+from vitrail.data.media.label_windows import WindowedLabels, as_stored, open_labels
 from vitrail.data.media.read import read_regular
 from vitrail.data.storage.outlines import check_masks
 
@@ -128,7 +129,7 @@ class MapFiles:
     def stored(self, index: int) -> LabelImage:
         """The file of a map as it is. Raises as ``[index]``."""
         path = os.path.join(self.root, self.paths[int(self.rows[index])])
-        return self._named(path, lambda: decode_label(read_regular(path)))
+        return self._named(path, lambda: _stored(path))
 
     def _named(self, path: bytes, read: Callable[[], T]) -> T:
         try:
@@ -143,7 +144,13 @@ class MapFiles:
         if isinstance(index, np.ndarray):
             return dataclasses.replace(self, rows=self.rows[index])
         path = os.path.join(self.root, self.paths[int(self.rows[index])])
-        return self._named(path, lambda: self.reading.of(decode_label(read_regular(path))))
+        return self._named(path, lambda: self.reading.of(_stored(path)))
+
+    def opened(self, index: int) -> np.ndarray | WindowedLabels:
+        """The map of an image; of a file that is too large to be decoded at once parts are read as they are needed."""
+        path = os.path.join(self.root, self.paths[int(self.rows[index])])
+        windows = self._named(path, lambda: open_labels(os.fsdecode(path), self.reading.of))
+        return np.asarray(self[index]) if windows is None else windows
 
     def stamps(self, indices: np.ndarray) -> Stamps:
         """Of the maps' files."""
@@ -153,6 +160,11 @@ class MapFiles:
     def tobytes(self) -> bytes:
         """What distinguishes these maps from others: their names."""
         return b"\0".join(self.paths[int(row)] for row in self.rows)
+
+
+def _stored(path: bytes) -> LabelImage:
+    windows = open_labels(os.fsdecode(path), as_stored)
+    return decode_label(read_regular(path)) if windows is None else LabelImage(np.asarray(windows), None, False)
 
 
 @dataclass(frozen=True, eq=False)

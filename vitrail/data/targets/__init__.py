@@ -184,6 +184,14 @@ class TargetKind(ABC, Generic[T, C]):
         """
         return cast("T", column[index])
 
+    def opened(self, column: C, index: int) -> T:
+        """The same where a part of it will be cut out (:meth:`cut_out`): it may be read when that is known.
+
+        Raises:
+            BadImage: as above.
+        """
+        return self.read(column, index)
+
     def require_known(self, target: T, num_classes: int) -> None:
         """Refuse a target of a class that is none of the data's, where its values are read with the image.
 

@@ -42,10 +42,10 @@ class SeveralClasses(TargetKind[np.ndarray, np.ndarray]):
         return _joined(column[index], classes) or "none"
 
     def columns(self, classes: Sequence[str]) -> tuple[str, ...]:
-        return ("labels",)
+        return tuple(classes)
 
     def cells(self, column: np.ndarray, index: int, classes: Sequence[str]) -> list[object]:
-        return [_joined(column[index], classes)]
+        return [*column[index].astype(int).tolist()]  # an image without labels has an empty cell otherwise
 
     def caption(self, target: Tensor | np.ndarray, classes: Sequence[str]) -> tuple[str, str]:
         return ", ".join(classes[i] for i in np.flatnonzero(np.asarray(target) > 0.5).tolist()) or "none", ""

@@ -11,6 +11,7 @@ from torch import Tensor
 from vitrail.data.drawing import draw_map
 from vitrail.data.map_targets import MapTargets
 from vitrail.data.media.decode import BadImage
+from vitrail.data.media.label_windows import WindowedLabels
 from vitrail.data.targets import MORE_CLASSES, Column, Tally
 from vitrail.ops.segmentation_losses import IGNORE
 
@@ -56,6 +57,9 @@ class ClassMaps(MapTargets[Column]):
         return draw_map(image, np.asarray(target), classes)
 
     def require_known(self, target: Tensor, num_classes: int) -> None:
+        if isinstance(target, WindowedLabels):
+            target.num_classes = num_classes
+            return
         strange = (target >= num_classes) & (target != IGNORE)
         if bool(strange.any()):
             raise BadImage(_of_unknown(int(target[strange].min()), num_classes))

@@ -66,6 +66,7 @@ class PreprocessOptions:
     resize: Literal["square", "crop", "pad", "none"] = "square"
     crop_pct: Annotated[float, Field(gt=0, le=1)] = 1.0  # resize to size / crop_pct, then take the centre
     crop_rounding: Literal["nearest", "down"] = "nearest"  # of where a crop begins: torchvision's, Hugging Face's
+    border: Literal["around", "end"] = "around"  # of resize="pad"; at the end: below and to the right, as SAM has it
     interpolation: Interpolation = "bilinear"
     rescale: Annotated[float, Field(ge=1e-9, le=1e9)] = 1 / 255
     mean: PerChannel = (0.5,)
@@ -264,9 +265,9 @@ class Preprocess:
         return canvas
 
     def _offset(self, length: int, wanted: int) -> int:
-        """Where the central ``wanted`` pixels begin; negative where a border is due."""
+        """Where the central ``wanted`` pixels begin; negative where a border is due before them."""
         if wanted > length:
-            return -((wanted - length) // 2)
+            return 0 if self.config.border == "end" else -((wanted - length) // 2)
         margin = length - wanted
         return margin // 2 if self.config.crop_rounding == "down" else round(margin / 2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -83,6 +84,39 @@ def from_huggingface(data: dict[str, Any]) -> PreprocessConfig:
     )
 
 
+def from_sam(data: dict[str, Any]) -> PreprocessConfig:
+    """The settings of SAM's processor: the longer side resized, then a border below or to the right, of the mean.
+
+    Its border is exactly the mean, ours the nearest colour: half a grey level away at most.
+
+    Raises:
+        UserError: as :func:`from_huggingface`; a border to another size.
+    """
+    longest, padded = data["size"]["longest_edge"], _as_dict(data.get("pad_size", data["size"]["longest_edge"]))
+    if set(padded.values()) != {longest} or not data.get("do_pad", True):
+        raise UserError(
+            f"the image processor resizes the longer side to {longest} and has do_pad {data.get('do_pad', True)} to "
+            f"{padded}; a model needs one square, so make pad_size that of size"
+        )
+    plain = from_huggingface({**data, "size": {"height": longest, "width": longest}, "do_center_crop": False})
+    return replace(plain, resize="pad", border="end")
+
+
+def to_sam(config: PreprocessConfig) -> dict[str, Any]:
+    """The same for ``preprocessor_config.json``. Raises UserError where it is of another kind or no square."""
+    height, width = config.size
+    if height != width or config.crop_pct != 1:
+        raise UserError(f"SAM's processor has one size, not {height} × {width}; save as native")
+    found = to_huggingface(replace(config, resize="square"))
+    kept = {name: value for name, value in found.items() if not name.endswith("crop") and name != "crop_size"}
+    return kept | {
+        "image_processor_type": "SamImageProcessor",
+        "size": {"longest_edge": height},
+        "do_pad": True,
+        "pad_size": {"height": height, "width": width},
+    }
+
+
 def to_huggingface(config: PreprocessConfig) -> dict[str, Any]:
     """The content of a ``preprocessor_config.json``, for a processor that does so in transformers 4 and 5.
 
@@ -137,8 +171,10 @@ def to_timm(config: PreprocessConfig) -> dict[str, Any]:
     """The part of a ``pretrained_cfg`` that timm builds its evaluation transform from; :func:`from_timm` reads it back.
 
     Raises:
-        UserError: pixels that are not divided by 255, which timm always does.
+        UserError: pixels that are not divided by 255, which timm always does, or a border at the end.
     """
+    if config.resize == "pad" and config.border == "end":
+        raise UserError("timm puts images into the middle of their border, not at its start; save as native")
     if config.rescale != 1 / 255:
         raise UserError(
             f"timm divides pixels by 255 and has no counterpart of rescale={config.rescale}; save as native"

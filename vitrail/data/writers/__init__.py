@@ -14,7 +14,7 @@ class WriterModule(Protocol):
     """What the module of a writer offers."""
 
     KINDS: tuple[str, ...]
-    """The target kinds that the format holds."""
+    """The target kinds that the format holds, the fullest first."""
 
     def write(self, splits: Mapping[str, Source], folder: Path) -> list[str]:
         """Write the splits into ``folder``; the returned lines say what the format cannot hold."""

@@ -19,7 +19,7 @@ from vitrail.data.storage.objects import annotations_of
 from vitrail.data.storage.outlines import Outlines
 from vitrail.ops import rle
 
-KINDS = ("boxes", "masks")
+KINDS = ("masks", "boxes")
 
 
 def write(splits: Mapping[str, Source], folder: Path) -> list[str]:

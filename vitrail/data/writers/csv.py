@@ -1,8 +1,11 @@
-"""A table: ``labels.csv`` and the images in ``<split>/``; of boxes a row an object, of maps a row an image."""
+"""A table: ``labels.csv`` and the images in ``<split>/``; of boxes a row an object, else a row an image, where several
+labels are columns of 0 and 1. The names of classes, in order, are in ``classes.json``.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,6 +38,8 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
                 found = annotations_of(source)
                 rows = [row for index in range(len(found)) for row in found.objects(index)]
                 left_out += int(found.ignored[rows].sum()) if rows else 0
+    if first.target_kind.has_classes:
+        copies.write_text(folder / "classes.json", json.dumps(list(first.classes)))
     return (
         [f"left out: {left_out:,} crowds and difficult objects, which a table of boxes cannot hold"] if left_out else []
     )

@@ -22,7 +22,7 @@ from vitrail.data.storage.objects import annotations_of
 from vitrail.errors import UserError
 from vitrail.ops.segmentation_losses import IGNORE
 
-KINDS = ("boxes", "masks")
+KINDS = ("masks", "boxes")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -33,7 +33,7 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
         UserError: an image of more objects than a map of their masks has numbers.
     """
     taken: set[str] = set()
-    overlaps = crowds = 0
+    overlaps = crowds = bare = 0
     for split, source in splits.items():
         stems = []
         for index, name in copies.copy(source, folder / "JPEGImages", taken):
@@ -42,6 +42,7 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
             copies.write_text(folder / "Annotations" / f"{stems[-1]}.xml", _xml(name, objects, source.classes))
             crowds += int(objects.crowd.sum())
             if objects.masks is not None:
+                bare += 0 if objects.outlined is None else int((~objects.outlined).sum())
                 overlaps += _write_maps(folder, stems[-1], objects, source.name(index))
         listed = "".join(f"{stem}\n" for stem in stems)
         for lists in ("Main", *(["Segmentation"] if annotations_of(source).masks is not None else [])):
@@ -49,6 +50,7 @@ def write(splits: Mapping[str, Source], folder: Path) -> list[str]:
         copies.write_text(folder / "classes.json", json.dumps(list(source.classes)))
     lost = [f"{crowds:,} crowds became difficult objects, which one detection stands for"] if crowds else []
     lost += [f"{overlaps:,} masks lie under others, where Pascal VOC holds the upper one alone"] if overlaps else []
+    lost += [f"{bare:,} objects have a box and no outline, where Pascal VOC holds an empty mask"] if bare else []
     return lost
 
 
