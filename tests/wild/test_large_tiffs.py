@@ -293,4 +293,4 @@ def test_training_and_evaluation_on_maps(tmp_path: Path, monkeypatch) -> None:
     command = ["train", "d", "--task", "segmentation", "--tile", "32", "--epochs", "1", "--batch-size", "2"]
     options = ["--model", "Ti/16", "--device", "cpu", "--precision", "fp32", "--name", "r", "--no-report"]
     assert main([*command, *options, *settings]) == 0
-    assert main(["evaluate", "runs/r", "d", "--split", "train", "--workers", "0", "--device", "cpu"]) == 0
+    assert main(["evaluate", "runs/r", "d", "--split", "train", "--device", "cpu"]) == 0
