@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from vitrail.data.media.decode import BadImage, bad
 from vitrail.data.media.label_image import VOID, LabelImage, numbers_of
@@ -52,7 +53,7 @@ class WindowedLabels:
             raise BadImage(f"holds the unknown class {int(strange.min())} of {self.num_classes}")
         return found
 
-    def __array__(self, dtype: np.typing.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         height, width = self.shape
         found = np.empty(self.shape, np.uint8)
         step = max(1, _BAND // width)

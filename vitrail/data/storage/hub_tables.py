@@ -52,22 +52,19 @@ def open_tables(config: SourceConfig) -> dict[str, Any]:
         raise UserError("Hugging Face data needs an extra; run: pip install 'vitrail[datasets]'") from None
     if not config.location:
         raise UserError("the source 'huggingface' needs a name; write huggingface:USER/NAME")
-    local = is_saved(config.path) or bool(parquet_files(config.path)) or config.path.is_dir()
+    files = {} if is_saved(config.path) else dict(_by_split(config))
     try:
-        if is_saved(config.path):
-            opened = datasets.load_from_disk(str(config.path))
-        elif files := dict(_by_split(config)):
+        if files:
             opened = _read(files, config)
-        elif local:
-            opened = datasets.load_from_disk(str(config.path))  # which says what is missing
+        elif config.path.is_dir():
+            opened = datasets.load_from_disk(str(config.path))
         else:
             name, _, part = config.location.partition(":")
             download = datasets.DownloadConfig(local_files_only=not config.download)
             opened = datasets.load_dataset(name, part or None, cache_dir=config.root, download_config=download)
-    except UserError:
-        raise
     except Exception as error:  # the hub's own errors, and damaged files, which are read with no check of their kinds
-        local_hint = "save it again" if local else "fetch it with download=true"
+        again = "save it again" if files else "save it again with save_to_disk"
+        local_hint = again if config.path.exists() else "fetch it with download=true"
         hint = "check the name" if config.download else local_hint
         cause = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{config.spec!r} cannot be opened: {cause}; {hint}") from None
@@ -93,14 +90,17 @@ def _by_split(config: SourceConfig) -> Iterator[tuple[str, list[str]]]:
 
 
 def _read(files: dict[str, list[str]], config: SourceConfig) -> Any:
-    """Tables in the library's cache, from which rows are read at random; it shows no bars of its own."""
+    """Tables in the library's cache, from which rows are read at random; no bars and logs of its own."""
     import datasets
+    from datasets.utils import logging
 
-    shown = datasets.is_progress_bar_enabled()
+    shown, level = datasets.is_progress_bar_enabled(), logging.get_verbosity()
     datasets.disable_progress_bars()
+    logging.set_verbosity(logging.CRITICAL)
     try:
         return datasets.load_dataset("parquet", data_files=files, cache_dir=config.root)
     finally:
+        logging.set_verbosity(level)
         if shown:
             datasets.enable_progress_bars()
 
