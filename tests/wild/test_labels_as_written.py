@@ -86,3 +86,11 @@ def test_numbers_of_arrays_that_may_be_classes_are_said(tmp_path: Path, capsys) 
 def test_the_same_letters_in_two_encodings_are_said(tmp_path: Path, capsys) -> None:
     assert len(classes(tmp_path, "caf\u00e9", "cafe\u0301")[1]) == 2
     assert "differ by the encoding of accents alone" in capsys.readouterr().err
+
+
+def test_numbers_with_a_comma_are_classes_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text("path;age\n0.png;0,5\n1.png;1,25\n")
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+    assert opened(tmp_path / "t.csv").classes == ("0,5", "1,25")
+    assert "if they are numbers, write them with a point" in capsys.readouterr().err

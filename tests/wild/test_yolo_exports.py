@@ -138,3 +138,9 @@ def test_labels_whose_suffix_is_in_capitals(tmp_path: Path) -> None:
         file.rename(file.with_suffix(".TXT"))
     write(tmp_path / "coco8.yaml", "train: train/images\nnames: {0: cat, 1: dog}\n")
     assert len(boxes_of(opened(tmp_path))) == 1
+
+
+def test_a_number_of_classes_that_contradicts_their_names_is_told(tmp_path: Path) -> None:
+    folders(tmp_path, "train")
+    write(tmp_path / "data.yaml", "train: train/images\nnc: 3\nnames: [cat, dog]\n")
+    assert "says nc: 3 and names 2 classes" in told(tmp_path)[1]

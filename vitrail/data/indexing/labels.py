@@ -82,6 +82,9 @@ def from_cells(cells: list[str], separator: str | None, *, numeric: bool | None 
         return np.array([int(cell) for cell in cells])
     whole = all(_WHOLE.fullmatch(text) for text in distinct)  # not all as an integer is written: 007
     if numeric is False or (numeric is None and whole) or not all(map(is_number, distinct)):
+        if numeric is None and len(distinct) > 1 and all(_COMMA.fullmatch(text) for text in distinct):
+            shown = next(iter(distinct))
+            console.warn(f"labels such as {shown!r} are read as classes; if they are numbers, write them with a point")
         return np.array(cells)
     values = {text: float(text) for text in distinct}
     if numeric is None:
@@ -162,6 +165,7 @@ def sorted_names(names: Iterable[str]) -> list[str]:
 
 
 MOST_DIGITS = 18  # of an integer, so that any number of them fits into 64 bits
+_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 
 

@@ -88,7 +88,10 @@ def _from_yaml(file: Path, config: SourceConfig) -> YoloLayout:
     images = _splits(found, [base if os.path.isdir(base) else file.parent, file.parent], file, config)
     if not images:
         raise UserError(f"{file} names no images; write train: images/train")
-    return YoloLayout(file, _names(settings.get("names"), file), images)
+    names = _names(settings.get("names"), file)
+    if isinstance(count := settings.get("nc"), int) and count != len(names):
+        console.warn(f"{file} says nc: {count} and names {len(names)} classes; the names count")
+    return YoloLayout(file, names, images)
 
 
 def _from_darknet(file: Path, config: SourceConfig) -> YoloLayout:
