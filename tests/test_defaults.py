@@ -74,6 +74,13 @@ def test_a_choice_reads_as_it_is_set() -> None:
     assert parse_assignments([str(choice).replace(": ", "=", 1).removesuffix(" (steadier)")]) == {"ema": choice.value}
 
 
+def test_a_default_goes_with_the_switch_that_it_needs() -> None:
+    choices = registry.load("tasks", "detection").Task.defaults(facts())
+    on, off = ({each.path for each in effective(choices, {"task_options.proposals": given})} for given in (True, False))
+    assert on - off == {"task_options.dense"}
+    assert on >= off
+
+
 @pytest.mark.parametrize(
     ("num_images", "batch_size", "epochs"),
     [(1, 1, 100), (7, 1, 15), (10, 2, 20), (39, 8, 25), (200, 8, 4), (100_000, 8, 3)],

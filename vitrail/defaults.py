@@ -39,11 +39,12 @@ SHORTEST, USUAL, LONGEST = 224, 320, 640  # of the input's longer side: of small
 
 
 class Choice(NamedTuple):
-    """A setting of a run."""
+    """A setting of a run, left out where the user turns the switch ``needs`` off."""
 
     path: str
     value: object
     reason: str
+    needs: str | None = None
 
     def __str__(self) -> str:
         return f"{self.path}: {written(self.value)} ({self.reason})"
@@ -107,9 +108,10 @@ class Facts:
 
 
 def effective(choices: Iterable[Choice], given: Mapping[str, object]) -> list[Choice]:
-    """Those that no given setting replaces: explicit values win."""
+    """Those that no given setting replaces or makes senseless: explicit values win."""
     paths = set(given) | ({"optimizer.lr"} if "optimizer.base_lr" in given else set())
-    return [choice for choice in choices if not any(f"{choice.path}.".startswith(f"{path}.") for path in paths)]
+    sensible = [choice for choice in choices if choice.needs is None or given.get(choice.needs) is not False]
+    return [choice for choice in sensible if not any(f"{choice.path}.".startswith(f"{path}.") for path in paths)]
 
 
 def work(facts: Facts, choices: Iterable[Choice]) -> float:

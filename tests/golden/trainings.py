@@ -94,7 +94,7 @@ PLACES: dict[str, dict[str, Any]] = {
         "augment": "any_side",
         "settings": {
             **SCENES, "task_options.denoising": None, "task_options.one_to_many": {"num_queries": 12, "repeats": 3},
-            "task_options.class_loss": "softmax", "task_options.proposals": False,
+            "task_options.class_loss": "softmax", "task_options.proposals": False, "task_options.dense": None,
         },
     },
     "detection_windows": {
