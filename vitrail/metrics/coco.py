@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitrail.errors import UserError
 from vitrail.ops.boxes import xyxy_to_xywh
-from vitrail.ops.detections import Detections
+from vitrail.ops.detections import MOST, Detections
 from vitrail.ops.objects import TrueObjects
 
 NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")
@@ -52,6 +52,9 @@ def coco_scores(
 ) -> dict[str, float]:
     """Average precision and recall over all images; NaN where there is nothing to find.
 
+    COCO counts the 100 best detections of a class in an image, since a model gives no more. Where one gives more, as by
+    tiles of large pictures, the average precision is that of all; ``ar100`` remains that of 100.
+
     Raises:
         UserError: faster-coco-eval is not installed.
     """
@@ -72,6 +75,8 @@ def coco_scores(
     if not results:
         return dict.fromkeys(NAMES, 0.0 if truth.anns else float("nan"))
     run = COCOeval_faster(truth, truth.loadRes(results), shape.kind, print_function=lambda *_: None)
+    most = max(int(each.labels.bincount().max()) for each in found if len(each.labels))
+    run.params.maxDets = [1, 10, MOST, *([most] if most > MOST else [])]
     run.evaluate()
     run.accumulate()
     run.summarize()
