@@ -14,6 +14,7 @@ from vitrail.data.keyed_random import Keys
 from vitrail.data.media.decode import BadImage
 from vitrail.data.targets import T, TargetKind
 from vitrail.data.transforms.colour import recolour
+from vitrail.data.transforms.elastic import bent, displacement
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.data.transforms.preprocess import LONGEST, Picture, Preprocess, PreprocessConfig, size_of, to_pixels
 from vitrail.data.transforms.rotate import Fill, quarter_turned, rotated
@@ -221,14 +222,12 @@ class SceneAugment(Generic[T]):
                 size = size or size_of(image)
                 require_size(self.kind, target, size)
                 parts, padding = self._scaled(self._plain.preprocess.checked(image), size, target, resampled)
-            if self.config.rotate and padding is None:
+            if (self.config.rotate or self.config.elastic) and padding is None:
                 padding = torch.zeros(size_of(parts["image"]), dtype=torch.bool)
             if padding is not None:
                 parts["padding"] = Mask(padding)
-            if self.config.rotate and resampled:
-                angle = self.config.rotate * (2 * float(torch.rand(1)) - 1)
-                fills: dict[str, Fill] = {**self.kind.fills, "image": list(self._plain.preprocess.fill), "padding": 1}
-                parts = rotated(parts, angle, fills)
+            if resampled:
+                parts = self._bent(parts)
             for flip, probability in (
                 (moves.horizontal_flip, self.config.horizontal_flip),
                 (moves.vertical_flip, self.config.vertical_flip),
@@ -263,6 +262,15 @@ class SceneAugment(Generic[T]):
     def like(self, preprocess: PreprocessConfig, canvas: Pair | None = None) -> SceneAugment[T]:
         """The same with another preprocessing."""
         return SceneAugment(self.config, preprocess, self.kind, canvas)
+
+    def _bent(self, parts: Parts) -> Parts:
+        """Turned and bent, with what is beyond the image where it has not been."""
+        fills: dict[str, Fill] = {**self.kind.fills, "image": list(self._plain.preprocess.fill), "padding": 1}
+        if self.config.rotate:
+            parts = rotated(parts, self.config.rotate * (2 * float(torch.rand(1)) - 1), fills)
+        if self.config.elastic is not None:
+            parts = bent(parts, displacement(size_of(parts["image"]), self.config.elastic), fills)
+        return parts
 
     def _scaled(self, image: Picture, size: Pair, target: T, resampled: bool) -> tuple[Parts, Tensor]:
         """The parts at a random multiple of their size in inference, or at that size, at a random place of the input;

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, PositiveInt
 from vitrail.config import config
 from vitrail.data.transforms.batched import PositiveRange
 from vitrail.data.transforms.colour import ColourConfig
+from vitrail.data.transforms.elastic import ElasticConfig
 from vitrail.errors import UserError, did_you_mean
 from vitrail.ops.grid import Pair
 
@@ -27,6 +28,7 @@ class SceneAugmentConfig:
             pixel is learned from images as they are.
         rotate: what is scaled is also turned by −rotate to rotate degrees, and a border takes the place
             of its corners. A box becomes that around the turned mask, or without one around the ellipse within the box.
+        elastic: what is scaled is also bent smoothly, or None. Boxes become those around what is bent, as above.
         horizontal_flip, vertical_flip: probabilities.
         quarter_turns: how often an image is turned by 90, 180 or 270 degrees, each as likely; where the input is not
             square, by 180. Nothing is interpolated. For what has no up, such as cells or the ground from the air.
@@ -46,6 +48,7 @@ class SceneAugmentConfig:
     scale: PositiveRange | None = None
     scale_probability: Probability = 1.0
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    elastic: ElasticConfig | None = None
     horizontal_flip: Probability = 0.0
     vertical_flip: Probability = 0.0
     quarter_turns: Probability = 0.0
