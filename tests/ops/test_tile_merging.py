@@ -5,23 +5,27 @@ import pytest
 import torch
 
 from vitrail.ops import boxes
-from vitrail.ops.detections import Detections
 from vitrail.ops.tile_merging import merged
-from vitrail.ops.tiles import TileConfig, TileGrid
+from vitrail.ops.tiles import Tile, TileConfig, TileGrid
 
 A, B, C = (0, 0, 640, 640), (512, 0, 1152, 640), (1024, 0, 1664, 640)
-SIZE = (640, 1664)
 
 
-def found(*rows, size=SIZE):
-    """(label, score, box, tile) → (label, score, box, parts) of what is left."""
-    labels, scores, placed, tiles = zip(*rows, strict=True)
-    every = Detections(
-        torch.tensor(labels), torch.tensor(scores), torch.tensor(placed, dtype=torch.float32), torch.arange(len(rows))
-    )
-    result = merged(every, torch.tensor(tiles), size)
-    columns = result.found.labels.tolist(), result.found.scores.tolist(), result.found.boxes_xyxy.tolist()
-    return [(label, round(s, 6), box, parts) for label, s, box, parts in zip(*columns, result.parts, strict=True)]
+def found(*rows, tiles=(A, B, C)):
+    """(label, score, box, tile) → (label, score, box, parts) of what is left, a class at a time."""
+    labels, scores, placed, own = zip(*rows, strict=True)
+    outputs = torch.zeros(len(rows), 2 + 4, dtype=torch.float64)
+    outputs[torch.arange(len(rows)), torch.tensor(labels)] = torch.tensor(scores, dtype=torch.float64)
+    outputs[:, 2:] = torch.tensor(placed, dtype=torch.float64)
+    every = [Tile((top, bottom), (left, right)) for left, top, right, bottom in tiles]
+    result = merged(outputs, torch.tensor([tiles.index(each) for each in own]), every)
+    objects = [
+        (label, round(score, 6), [round(side, 6) for side in row[2:].tolist()], parts)
+        for row, parts in zip(result.rows, result.parts, strict=True)
+        for label, score in enumerate(row[:2].tolist())
+        if score
+    ]
+    return sorted(objects, key=lambda each: -each[1])
 
 
 @pytest.mark.parametrize(
@@ -29,22 +33,22 @@ def found(*rows, size=SIZE):
     [
         pytest.param(
             [(0, 0.95, (600, 100, 640, 200), A), (0, 0.9, (600, 101, 700, 201), B)],
-            [(0, 0.95, [600, 101, 700, 201], [1])],
+            [(0, 0.9, [600, 101, 700, 201], [1])],
             id="whole in one tile, surer where it is cut",
         ),
         pytest.param(
             [(0, 0.9, (630, 110, 640, 150), A), (0, 0.8, (632, 100, 760, 200), B)],
-            [(0, 0.9, [632, 100, 760, 200], [1])],
+            [(0, 0.8, [632, 100, 760, 200], [1])],
             id="a sliver of a whole one",
         ),
         pytest.param(
             [(0, 0.9, (530, 100, 600, 200), A), (0, 0.95, (531, 101, 601, 201), B)],
-            [(0, 0.95, [531, 101, 601, 201], [1])],
+            [(0, 0.925, [530.513514, 100.513514, 600.513514, 200.513514], [1])],
             id="whole in both",
         ),
         pytest.param(
             [(0, 0.9, (300, 100, 640, 200), A), (0, 0.8, (512, 101, 800, 201), B)],
-            [(0, 0.9, [300, 100, 800, 201], [0, 1])],
+            [(0, round((0.9 * 340 + 0.8 * 288) / 628, 6), [300, 100, 800, 201], [0, 1])],
             id="whole in none",
         ),
         pytest.param(
@@ -53,18 +57,33 @@ def found(*rows, size=SIZE):
                 (0, 0.8, (512, 101, 1152, 201), B),
                 (0, 0.85, (1024, 99, 1300, 199), C),
             ],
-            [(0, 0.9, [300, 99, 1300, 201], [0, 2, 1])],
+            [(0, round((0.9 * 340 + 0.8 * 640 + 0.85 * 276) / 1256, 6), [300, 99, 1300, 201], [0, 2, 1])],
             id="through three tiles",
         ),
         pytest.param(
             [(0, 0.9, (530, 100, 560, 200), A), (0, 0.8, (560, 100, 600, 200), B)],
-            [(0, 0.9, [530, 100, 560, 200], [0]), (0, 0.8, [560, 100, 600, 200], [1])],
-            id="neighbours",
+            [(0, 0.45, [530, 100, 560, 200], [0]), (0, 0.4, [560, 100, 600, 200], [1])],
+            id="neighbours, each of which one of two tiles that see it has not found",
         ),
         pytest.param(
             [(0, 0.9, (530, 100, 560, 200), A), (1, 0.8, (530, 100, 560, 200), B)],
-            [(0, 0.9, [530, 100, 560, 200], [0]), (1, 0.8, [530, 100, 560, 200], [1])],
-            id="two classes",
+            [(0, 0.45, [530, 100, 560, 200], [0]), (1, 0.4, [530, 100, 560, 200], [0])],
+            id="two tiles take one for something else",
+        ),
+        pytest.param(
+            [(0, 0.7, (530, 100, 560, 200), A), (1, 0.8, (530, 100, 560, 200), A), (1, 0.6, (530, 100, 560, 200), B)],
+            [(1, 0.7, [530, 100, 560, 200], [1]), (0, 0.35, [530, 100, 560, 200], [0])],
+            id="two things in one place",
+        ),
+        pytest.param(
+            [(1, 0.95, (600, 100, 640, 200), A), (0, 0.8, (600, 100, 700, 200), B)],
+            [(0, 0.8, [600, 100, 700, 200], [1])],
+            id="mistaken where it is cut",
+        ),
+        pytest.param(
+            [(1, 0.95, (600, 100, 640, 140), A), (0, 0.8, (600, 100, 700, 200), B)],
+            [(0, 0.8, [600, 100, 700, 200], [1])],
+            id="a tile's border makes something of nothing",
         ),
         pytest.param(
             [(0, 0.9, (100, 100, 200, 200), A), (0, 0.8, (102, 100, 200, 200), A)],
@@ -73,12 +92,12 @@ def found(*rows, size=SIZE):
         ),
         pytest.param(
             [(0, 0.9, (600, 100, 640, 200), A), (0, 0.1, (590, 90, 1000, 500), B)],
-            [(0, 0.9, [600, 100, 640, 200], [0])],
+            [(0, 0.1, [600, 100, 640, 200], [0])],
             id="what is unsure does not move a box",
         ),
         pytest.param(
-            [(0, 0.9, (0, 100, 100, 200), A), (0, 0.5, (540, 0, 600, 64), B)],
-            [(0, 0.9, [0, 100, 100, 200], [0]), (0, 0.5, [540, 0, 600, 64], [1])],
+            [(0, 0.9, (0, 100, 100, 200), A), (0, 0.5, (700, 0, 760, 64), B)],
+            [(0, 0.9, [0, 100, 100, 200], [0]), (0, 0.5, [700, 0, 760, 64], [1])],
             id="the picture's border cuts nothing",
         ),
     ],
@@ -89,9 +108,9 @@ def test_one_object_comes_out_once_and_whole(rows, expected):
 
 
 def test_nothing_found_is_nothing():
-    none = Detections(torch.zeros(0, dtype=torch.int64), torch.zeros(0), torch.zeros(0, 4), torch.zeros(0))
-    result = merged(none, torch.zeros(0, 4), SIZE)
-    assert (len(result.found.labels), result.parts) == (0, [])
+    tiles = [Tile((0, 640), (0, 640)), Tile((0, 640), (512, 1152))]
+    result = merged(torch.zeros(0, 6), torch.zeros(0, dtype=torch.int64), tiles)
+    assert (len(result.rows), result.parts) == (0, [])
 
 
 def scene(generator, size, count, low, high):
@@ -106,15 +125,15 @@ def scene(generator, size, count, low, high):
     return torch.tensor(placed, dtype=torch.float32)
 
 
-@pytest.mark.parametrize(("low", "high"), [(10, 60), (60, 200), (200, 330)])
-@pytest.mark.parametrize("noise", [0.0, 0.03])
+@pytest.mark.parametrize(("low", "high", "noise"), [(10, 60, 0.03), (60, 200, 0.0), (60, 200, 0.03), (200, 330, 0.03)])
 def test_what_an_ideal_detector_sees_of_each_tile_is_the_picture(low, high, noise):
     """Of objects up to larger than the overlap and than a tile: each tile's boxes are cut at its border, those of which
     it shows a quarter are found, and sides are off by a share of their length."""
     generator, size = np.random.default_rng(int(low + 100 * noise)), (900, 1200)
     grid = TileGrid(size, TileConfig(size=(256, 320), overlap=0.2))
+    tiles = [tile.box_xyxy for tile in grid]
     lost = doubled = total = 0
-    for _ in range(6):
+    for _ in range(3):
         truth = scene(generator, size, 24 if high < 200 else 6, low, high)
         rows = []
         for tile in grid:
@@ -125,7 +144,7 @@ def test_what_an_ideal_detector_sees_of_each_tile_is_the_picture(low, high, nois
                 off = box + torch.tensor(generator.normal(0, noise, 4)) * side
                 off = torch.cat((torch.maximum(off[:2], own[:2]), torch.minimum(off[2:], own[2:])))
                 rows.append((0, float(generator.uniform(0.6, 1)), off.tolist(), tile.box_xyxy))
-        result = torch.tensor([box for _, _, box, _ in found(*rows, size=size)])
+        result = torch.tensor([box for _, _, box, _ in found(*rows, tiles=tiles)])
         overlap = boxes.iou(result[:, None].double(), truth[None].double())
         total += len(truth)
         lost += int((overlap.amax(dim=0) < (0.75 if noise else 0.999)).sum())

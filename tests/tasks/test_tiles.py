@@ -101,7 +101,7 @@ def test_what_is_predicted_is_what_is_measured_above_the_threshold(name):
     found = TiledPicture.of(picture(75, 131), predictor.preprocess, 8)
     row = predictor.task.reduce_tiles(found.outputs(predictor.task), found.grid)
     objects = getattr(row, "found", row)
-    threshold = float(objects.scores.median())
+    threshold = float(objects.scores.median()) - 1e-5  # sizes of batches round otherwise
     predictor.task.config = replace(predictor.task.config, threshold=threshold)
     sure = (objects.scores >= threshold).numpy()
     prediction = predictor.predict(picture(75, 131))

@@ -19,12 +19,12 @@ from vitrail.metrics.coco import NAMES, Boxes, coco_scores
 from vitrail.ops.boxes import inside, iou
 from vitrail.ops.detections import EACH_CLASS, Detections, Ranking, ranked
 from vitrail.ops.objects import TrueObjects
-from vitrail.ops.tile_merging import Merged, merged
+from vitrail.ops.tile_merging import merged
 
 if TYPE_CHECKING:
     from vitrail.data.transforms.geometry import ImageGeometry
     from vitrail.data.transforms.tiles import TileOutputs
-    from vitrail.ops.tiles import TileGrid
+    from vitrail.ops.tiles import Tile, TileGrid
 
 VOC_IOU = 0.5
 
@@ -107,20 +107,21 @@ class Metrics(Base):
 
     def of_tiles(self, found: Iterable[TileOutputs], grid: TileGrid) -> Detections:
         """The objects of a picture that its tiles show, in its own pixels."""
-        return self.merged(((each, self.of_tile(each, each.outputs.cpu())) for each in found), grid).found
+        return self.merged(((each.tile, self.of_tile(each, each.outputs.cpu())) for each in found), grid)[0]
 
-    def of_tile(self, tile: TileOutputs, objects: Tensor) -> Detections:
-        """Objects (Q, K+4) found in a tile, in the picture's pixels."""
-        found, (left, top) = ranked(objects, self.ranking), tile.tile.box_xyxy[:2]
-        boxes = tile.geometry.original_boxes(found.boxes_xyxy) + found.boxes_xyxy.new_tensor([left, top] * 2)
-        return found._replace(boxes_xyxy=boxes)
+    def of_tile(self, tile: TileOutputs, objects: Tensor) -> Tensor:
+        """Objects (Q, K+4) that are found in a tile, in the picture's pixels."""
+        left, top = tile.tile.box_xyxy[:2]
+        boxes = tile.geometry.original_boxes(objects[:, -4:]) + objects.new_tensor([left, top] * 2)
+        return torch.cat((objects[:, :-4], boxes), dim=1)
 
-    def merged(self, found: Iterable[tuple[TileOutputs, Detections]], grid: TileGrid) -> Merged:
-        """What was found in each tile as the objects of the picture."""
-        pairs = [(tile.tile, objects) for tile, objects in found]
-        tiles = torch.tensor([tile.box_xyxy for tile, objects in pairs for _ in objects.labels])
-        joined = Detections(*(torch.cat(part) for part in zip(*(objects for _, objects in pairs), strict=True)))
-        return merged(joined, tiles.reshape(-1, 4), grid.size)
+    def merged(self, found: Iterable[tuple[Tile, Tensor]], grid: TileGrid) -> tuple[Detections, list[list[int]]]:
+        """What was found in each tile as the objects of the picture, and of each detection's ``query`` the rows of all
+        tiles that it consists of."""
+        tiles, rows = zip(*found, strict=True)
+        number = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(each) for each in rows]))
+        objects = merged(torch.cat(rows), number, tiles)
+        return ranked(objects.rows, self.ranking.of_tiles(len(grid))), objects.parts
 
     def update(self, rows: Rows, targets: Rows) -> None:
         """Add images."""

@@ -20,7 +20,7 @@ from vitrail.ops.tile_merging import COMPARABLE
 if TYPE_CHECKING:
     from vitrail.data.transforms.geometry import ImageGeometry
     from vitrail.data.transforms.tiles import TileOutputs
-    from vitrail.ops.tiles import TileGrid
+    from vitrail.ops.tiles import Tile, TileGrid
 
 
 class Row(NamedTuple):
@@ -65,24 +65,21 @@ class Metrics(Base):
         """The objects of a picture with their masks, merged by their boxes.
 
         Args:
-            threshold: of their scores; what no such object can consist of is left out at once.
+            threshold: of their scores; masks that no such object can consist of are left out at once.
         """
-        masks: list[PlacedMask] = []
+        masks: list[PlacedMask | None] = []
 
-        def objects() -> Iterator[tuple[TileOutputs, Detections]]:
+        def objects() -> Iterator[tuple[Tile, Tensor]]:
             for tile in found:
                 rows, logits = unpack(tile.outputs[None].cpu(), len(self.names) + 4)
-                own = self.of_tile(tile, rows[0]).over(COMPARABLE * threshold)
-                query, places = own.query.unique(return_inverse=True)
-                made = [
-                    PlacedMask.of(mask.numpy(), tile.tile) for mask in tile.geometry.original_masks(logits[0][query])
-                ]
-                masks.extend(made[place] for place in places.tolist())
-                yield tile, own
+                needed = rows[0, :, :-4].amax(dim=1) >= COMPARABLE * threshold
+                made = iter(tile.geometry.original_masks(logits[0][needed]))
+                masks.extend(PlacedMask.of(next(made).numpy(), tile.tile) if own else None for own in needed.tolist())
+                yield tile.tile, self.of_tile(tile, rows[0])
 
-        result = self.merged(objects(), grid)
-        count = int((result.found.scores >= threshold).sum())
-        return result.found.over(threshold), [composed([masks[i] for i in parts]) for parts in result.parts[:count]]
+        result, parts = self.merged(objects(), grid)
+        result = result.over(threshold)
+        return result, [_whole([masks[part] for part in parts[query]]) for query in result.query.tolist()]
 
     def update(self, rows: Rows, targets: Rows) -> None:
         """Add images: what is kept of their outputs."""
@@ -107,6 +104,10 @@ class Metrics(Base):
     def compute(self) -> dict[str, float]:
         masks = coco_scores(len(self.names), self.detections, self._true, Masks(self._masks))
         return super().compute() | {f"mask_{name}": masks[name] for name in ("ap", "ap50", "ap75")}
+
+
+def _whole(parts: Sequence[PlacedMask | None]) -> PlacedMask:
+    return composed([part for part in parts if part is not None])
 
 
 def _masks(true: TrueObjects) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 MOST = 100  # detections of an image, as many as COCO counts
-CANDIDATES = 1000  # of an image, that suppression compares
+CANDIDATES = 10  # pairs for each detection of an image, that suppression compares
 
 
 class Ranking(NamedTuple):
@@ -25,6 +25,10 @@ class Ranking(NamedTuple):
     exclusive: bool = False
     max_detections: int = MOST
     suppress: float | None = None
+
+    def of_tiles(self, count: int) -> Ranking:
+        """That of a picture which is seen in so many tiles: as many detections as they have."""
+        return self._replace(max_detections=count * self.max_detections)
 
 
 EACH_CLASS = Ranking()
@@ -60,7 +64,7 @@ def ranked(outputs: Tensor, ranking: Ranking) -> Detections:
     scores, labels = outputs[:, :-4], torch.arange(outputs.shape[1] - 4, device=outputs.device).expand(len(outputs), -1)
     if ranking.exclusive:
         scores, labels = scores.max(dim=1, keepdim=True)
-    most = ranking.max_detections if ranking.suppress is None else CANDIDATES
+    most = ranking.max_detections * (1 if ranking.suppress is None else CANDIDATES)
     best, places = scores.flatten().topk(min(most, scores.numel()))
     query = places // scores.shape[1]
     found = Detections(labels.flatten()[places], best, outputs[query, -4:], query)

@@ -1,104 +1,139 @@
 """Objects found tile by tile, of which those that several tiles show become one.
 
-A detection is *cut* where it reaches its tile's border inside the picture: what it shows may go on beyond. Where two
-tiles look at the same pixels, detections of one object must agree, so they are compared there, by intersection over
-union; and what is cut off a small object lies in the object, so a cut one is compared by the share of itself, too
-(intersection over smaller: Akyon et al. 2022, "Slicing Aided Hyper Inference", SAHI, postprocessing). Detections of one
-tile are of different objects, as the set prediction of each says.
+What a tile says of an object is a row: scores of the classes, and a box. Rows of neighbouring tiles that agree on a
+place are of one object, whatever they take it for; those of one tile are of different objects, as the set prediction of
+each says. A row is *cut* where its box reaches the tile's border inside the picture: what it shows may go on beyond. So
+cut ones are compared where both tiles look, by intersection over union, and those of one class also by the share that
+lies in the other (intersection over smaller: Akyon et al. 2022, "Slicing Aided Hyper Inference", SAHI, postprocessing).
 
-Shapes: n detections of all tiles, m objects of the picture. Boxes are xyxy, in pixels of the picture.
+The scores of an object are the mean over the tiles that see all of it, 0 where one has found nothing there, and so is
+its box (Solovyev et al. 2021, "Weighted boxes fusion"): what only a tile's border suggests falls behind. Where none
+sees all, its parts count by their areas.
+
+Shapes: n rows of all tiles, K classes, m objects of the picture. Boxes are xyxy, in pixels of the picture.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Set
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vitrail.ops import boxes as ops
-from vitrail.ops.detections import Detections
-from vitrail.ops.grid import Pair
+from vitrail.ops.tiles import Tile
 
-AGREEING = 0.5  # intersection over union, or over the cut one, from which detections are of one object
-COMPARABLE = 0.5  # of the best score of an object, from which another detection has a say in where it ends
+AGREEING = 0.5  # intersection over union, or over the cut one, from which rows are of one object
+COMPARABLE = 0.5  # of the best score of an object, from which another row has a say in where it ends
 NEAR, CLOSE = 0.1, 2.0  # to a border: as a share of the box's side, and in pixels
-LEAST = 1e-6  # agreement of what only one tile saw enough of
+LEAST = 1e-9  # area of a part, in pixels
+FAINT = 0.01  # of the best score in the picture, below which a row says nothing
+OTHERWISE = 0.2  # what a score of any class weighs beside one of the object's, where a tile has several rows there
 
 
 class Merged(NamedTuple):
-    """The objects of a picture, best score first."""
+    """The objects of a picture."""
 
-    found: Detections
-    """m of them; ``query`` is the detection that each has its score from."""
+    rows: Tensor
+    """(m, K+4)."""
     parts: list[list[int]]
-    """Of each, the detections that it consists of: a whole one, or all of one that no tile shows in full."""
+    """Of each, the rows that it consists of: a whole one, or all of one that no tile shows in full."""
 
 
-def merged(found: Detections, tiles: Tensor, size: Pair) -> Merged:
-    """Detections with the tile of each, boxes (n, 4), in a picture of ``size`` (height, width) → its objects.
+def merged(rows: Tensor, number: Tensor, tiles: Sequence[Tile]) -> Merged:
+    """Rows (n, K+4) with the place of each one's tile among ``tiles``, int64 (n,) → the objects of the picture.
 
-    From the best score on, a detection takes in those of the other tiles, one each, that agree with it: their score
-    gives way, and the box is that of the best detection that is not cut, or, where none holds all of the others, the
-    union of all. Cut ones of further tiles that lie in that box are left out. A class is merged by itself.
+    From the best score on, a row takes in one of each further tile that agrees with it. The box is the mean of those
+    that are not cut, by their scores, or, where the best of them does not hold all others, the union of all. Cut rows
+    of further tiles that are of that object are left out.
     """
-    rule = _Rule(found, tiles, size)
-    groups = rule.groups()
-    seeds = [seed for seed, _, _ in groups]
-    rows = torch.tensor(seeds, dtype=torch.int64)
-    boxes = [box for _, _, box in groups]
-    placed = torch.stack(boxes) if boxes else found.boxes_xyxy[:0]
-    return Merged(Detections(found.labels[rows], found.scores[rows], placed, rows), [parts for _, parts, _ in groups])
+    if len(tiles) == 1:
+        return Merged(rows, [[row] for row in range(len(rows))])
+    best = rows[:, :-4].amax(dim=1)
+    chosen = (best >= FAINT * best.max()).nonzero().flatten() if len(rows) else torch.arange(0)
+    found, parts = _Merging(rows[chosen], number[chosen], tiles).merged()
+    return Merged(found, [chosen[part].tolist() for part in parts])
 
 
-class _Rule:
-    """One picture's detections, and which of them are one object's.
+class _Merging:
+    """One picture's rows, and which of them are one object's.
 
     Attributes:
-        agreeing: of each detection those of other tiles that may be of its object, and how well they agree.
+        best, label: of each row, its best score and that score's class.
+        inner: which borders of tiles lie inside the picture, bool (tiles, 4).
+        of_tile: the rows of each tile.
+        agreement: of two tiles that overlap, (first's rows, second's rows), how well they agree; 0: not of one object.
         left: which are of no object so far.
     """
 
-    def __init__(self, found: Detections, tiles: Tensor, size: Pair) -> None:
-        self.found, self.boxes, self.tiles = found, found.boxes_xyxy.double(), tiles.double()
-        touching = _cut(self.boxes, self.tiles, size)
-        self.cut: list[bool] = touching.tolist()
-        self.number: list[int] = torch.unique(self.tiles, dim=0, return_inverse=True)[1].tolist()
-        self.scores: list[float] = found.scores.tolist()
-        self.labels: list[int] = found.labels.tolist()
-        self.agreeing: dict[int, dict[int, float]] = defaultdict(dict)
-        self.left = [True] * len(self.scores)
-        self._compare(touching)
+    def __init__(self, rows: Tensor, number: Tensor, tiles: Sequence[Tile]) -> None:
+        self.rows, self.number = rows, number.numpy()
+        self.boxes, self.scores = rows[:, -4:].double(), rows[:, :-4].double()
+        self.tiles = torch.tensor([tile.box_xyxy for tile in tiles], dtype=torch.float64)
+        ends = torch.cat((self.tiles[:, :2].amin(dim=0), self.tiles[:, 2:].amax(dim=0)))
+        self.inner = self.tiles != ends
+        self.best: NDArray[np.float64] = self.scores.amax(dim=1).numpy()
+        self.label: NDArray[np.int64] = self.scores.argmax(dim=1).numpy()
+        self.cut = ~_seen(self.boxes, self.tiles[number], self.inner[number])
+        self.left = np.ones(len(rows), bool)
+        self.of_tile = [np.flatnonzero(self.number == tile) for tile in range(len(tiles))]
+        self.agreement: dict[tuple[int, int], NDArray[np.float64]] = {}
+        self.neighbours: list[list[int]] = [[] for _ in tiles]
+        self._compare()
 
-    def groups(self) -> list[tuple[int, list[int], Tensor]]:
-        """Of each object: where its score is from, its parts, its box; best first."""
-        order = sorted(range(len(self.scores)), key=lambda row: -self.scores[row])
-        return [self._group(seed) for seed in order if self.left[seed]]
+    def merged(self) -> Merged:
+        """The objects, by the best score of any of their rows."""
+        order = np.argsort(-self.best, kind="stable").tolist()
+        found = [self._object(seed) for seed in order if self.left[seed]]
+        kept = [(row, parts) for row, parts in found if float(row[:-4].max()) > 0]
+        made = torch.stack([row for row, _ in kept]) if kept else self.rows[:0]
+        return Merged(made.to(self.rows), [parts for _, parts in kept])
 
-    def _group(self, seed: int) -> tuple[int, list[int], Tensor]:
+    def _object(self, seed: int) -> tuple[Tensor, list[int]]:
+        """Scores and box of an object, and its parts."""
+        members = self._members(seed)
+        if len(members) == 1 and self._whole_in(self.boxes[seed]) == {int(self.number[seed])}:  # as its tile says
+            return torch.cat((self.scores[seed], self.boxes[seed])), [seed]
+        sure = [member for member in members if self.best[member] >= COMPARABLE * self.best[seed]]
+        parts = self._parts(sorted(sure, key=lambda member: -self.best[member]))
+        box = self._box(parts, sure)
+        whole = self._whole_in(box)
+        if whole:
+            scores = self.scores[[row for row in members if self.number[row] in whole]].sum(dim=0) / len(whole)
+        else:
+            areas = ops.area(self.boxes[sure]).clamp(min=LEAST)
+            scores = areas @ self.scores[sure] / areas.sum()
+        self._leave_out(members, box, whole)
+        return torch.cat((scores, box)), parts
+
+    def _members(self, seed: int) -> list[int]:
+        """The row and one of each further tile that shows the same object, if there is any; they are taken. Where an
+        object is cut, it goes on from tile to tile."""
+        members, ends, tiles = [seed], [seed], {int(self.number[seed])}
         self.left[seed] = False
-        if not self.agreeing[seed]:
-            return seed, [seed], self.found.boxes_xyxy[seed]
-        members, tiles = [seed], {self.number[seed]}
-        for member in members:  # grows along the way, where a cut object goes on from tile to tile
-            if member != seed and not (self.cut[seed] and self.cut[member]):
-                continue
-            for other in self._of_one_object(member, tiles, seed):
+        for row in ends:
+            for tile in self.neighbours[self.number[row]]:
+                other = self._same(row, tile, seed) if tile not in tiles else None
+                if other is None:
+                    continue
                 self.left[other] = False
-                if self._counts(other, seed):
-                    members.append(other)
-                    tiles.add(self.number[other])
-        members.sort(key=lambda member: -self.scores[member])
-        parts = self._parts(members)
-        own = self.found.boxes_xyxy[parts]
-        box = torch.cat((own[:, :2].amin(dim=0), own[:, 2:].amax(dim=0)))
-        self._leave_out(seed, box, range(len(self.scores)) if len(parts) > 1 else self.agreeing[parts[0]], tiles)
-        return seed, parts, box
+                members.append(other)
+                tiles.add(tile)
+                if self.cut[seed] and self.cut[other] and self.best[other] >= COMPARABLE * self.best[seed]:
+                    ends.append(other)
+        return members
 
-    def _counts(self, other: int, seed: int) -> bool:
-        return self.scores[other] >= COMPARABLE * self.scores[seed]
+    def _same(self, row: int, tile: int, seed: int) -> int | None:
+        """A tile's row of the same object: the one of the seed's class that agrees best, or of any."""
+        rows = self.of_tile[tile]
+        own = np.searchsorted(self.of_tile[self.number[row]], row)
+        agreement = self.agreement[int(self.number[row]), tile][own] * self.left[rows]
+        value = agreement * (self.scores.numpy()[rows, self.label[seed]] + OTHERWISE * self.best[rows])
+        first = int(value.argmax())
+        return int(rows[first]) if value[first] > 0 else None
 
     def _parts(self, members: list[int]) -> list[int]:
         """The best one that is not cut, if it holds the others; else all."""
@@ -108,59 +143,61 @@ class _Rule:
                 return [member] if held.all() else members
         return members
 
-    def _of_one_object(self, one: int, tiles: Set[int], seed: int) -> list[int]:
-        """Of each further tile the detection that shows the same object as this one, if there is any: of those that
-        are sure enough the one that agrees best, else the surest."""
-        best: dict[int, tuple[bool, float, int]] = {}
-        for row, agreement in self.agreeing[one].items():
-            if self.left[row] and self.number[row] not in tiles:
-                sure = self._counts(row, seed)
-                value = sure, self.scores[row] * (agreement if sure else 1), -row
-                best[self.number[row]] = max(value, best.get(self.number[row], value))
-        return [-row for _, _, row in best.values()]
+    def _box(self, parts: list[int], sure: list[int]) -> Tensor:
+        """Of all parts, or of what is not cut the mean, by the scores."""
+        if len(parts) > 1 or self.cut[parts[0]]:
+            return torch.cat((self.boxes[parts, :2].amin(dim=0), self.boxes[parts, 2:].amax(dim=0)))
+        whole = [row for row in sure if not self.cut[row]]
+        weights = torch.from_numpy(self.best[whole])
+        return weights @ self.boxes[whole] / weights.sum()
 
-    def _leave_out(self, seed: int, box: Tensor, rows: Iterable[int], tiles: Set[int]) -> None:
-        """Drop what further tiles show of an object."""
-        strange = [row for row in rows if self.left[row] and self.cut[row] and self.number[row] not in tiles]
-        within = ops.inside(self.boxes[strange], box.double()) >= AGREEING
-        for row, inside in zip(strange, within.tolist(), strict=True):
-            if inside and self.labels[row] == self.labels[seed]:
-                self.left[row] = False
+    def _whole_in(self, box: Tensor) -> set[int]:
+        """The tiles that see all of a box, and beyond."""
+        return set(np.flatnonzero(_seen(box, self.tiles, self.inner)).tolist())
 
-    def _compare(self, cut: Tensor) -> None:
+    def _leave_out(self, members: Sequence[int], box: Tensor, whole: Set[int]) -> None:
+        """Drop what is left of an object in tiles that cut it: parts of its class, and what is mistaken for another."""
+        own = {int(self.number[member]) for member in members}
+        near = own.union(*(self.neighbours[tile] for tile in own)) - whole
+        rows = np.concatenate([self.of_tile[tile] for tile in sorted(near)] or [np.empty(0, np.int64)])
+        rows = rows[self.left[rows] & self.cut[rows]]
+        if not len(rows):
+            return
+        seen = _common(box, self.tiles[self.number[rows]])
+        part = ops.inside(self.boxes[rows], box).numpy() * (self.label[rows] == self.label[members[0]])
+        self.left[rows[np.maximum(part, ops.iou(self.boxes[rows], seen).numpy()) >= AGREEING]] = False
+
+    def _compare(self) -> None:
         """Fill in what agrees, by pairs of tiles that overlap."""
-        of_tile = defaultdict[int, list[int]](list)
-        for row, number in enumerate(self.number):
-            of_tile[number].append(row)
-        tiles = self.tiles[[rows[0] for rows in of_tile.values()]]
-        rows_of = list(of_tile.values())
-        for place, a in enumerate(rows_of):
-            both = _common(tiles[place], tiles[place + 1 :])
+        filled = np.array([tile for tile, rows in enumerate(self.of_tile) if len(rows)])
+        for place, a in enumerate(filled.tolist()):
+            both = _common(self.tiles[a], self.tiles[filled[place + 1 :]])
             for later in (ops.area(both) > 0).nonzero().flatten().tolist():
-                b = rows_of[place + 1 + later]
-                agreement = self._agreement(a, b, both[later], cut)
-                for i, j in agreement.nonzero().tolist():
-                    value = float(agreement[i, j])
-                    self.agreeing[a[i]][b[j]] = self.agreeing[b[j]][a[i]] = value
+                b = int(filled[place + 1 + later])
+                agreement = self._agreement(self.of_tile[a], self.of_tile[b], both[later]).numpy()
+                self.agreement[a, b], self.agreement[b, a] = agreement, agreement.T
+                self.neighbours[a].append(b)
+                self.neighbours[b].append(a)
 
-    def _agreement(self, a: list[int], b: list[int], both: Tensor, cut: Tensor) -> Tensor:
-        """How well detections of two tiles agree, in (0, 1], (len(a), len(b)); 0 where they are of two objects."""
+    def _agreement(self, a: NDArray[np.int64], b: NDArray[np.int64], both: Tensor) -> Tensor:
+        """How well rows of two tiles agree, in (0, 1], (len(a), len(b)); 0 where they are of two objects."""
         one, other = self.boxes[a][:, None], self.boxes[b][None]
-        one_cut, other_cut = cut[a][:, None], cut[b][None]
-        either = (one_cut | other_cut)[..., None]
-        seen = (torch.where(either, _common(box, both), box) for box in (one, other))
-        overlap = ops.iou(*seen)
-        share = torch.maximum(ops.inside(one, other) * one_cut, ops.inside(other, one) * other_cut)
-        same = self.found.labels[a][:, None] == self.found.labels[b][None]
-        return overlap.clamp(min=LEAST) * (same & (torch.maximum(overlap, share) >= AGREEING))
+        cut, other_cut = torch.from_numpy(self.cut[a])[:, None], torch.from_numpy(self.cut[b])[None]
+        either = (cut | other_cut)[..., None]
+        overlap = ops.iou(*(torch.where(either, _common(box, both), box) for box in (one, other)))
+        share = torch.maximum(ops.inside(one, other) * cut, ops.inside(other, one) * other_cut)
+        same = torch.from_numpy(self.label[a][:, None] == self.label[b][None])
+        agreement = torch.maximum(overlap, share * same)
+        return agreement * (agreement >= AGREEING)
 
 
-def _cut(boxes: Tensor, tiles: Tensor, size: Pair) -> Tensor:
-    """bool (n,): whether a box reaches a border of its tile that is none of the picture's."""
-    ends = tiles.new_tensor([0, 0, size[1], size[0]])
-    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).repeat(1, 2)
-    near = (boxes - tiles).abs() <= (NEAR * sides).clamp(min=CLOSE)
-    return (near & (tiles != ends)).any(dim=1)
+def _seen(boxes: Tensor, tiles: Tensor, inner: Tensor) -> NDArray[np.bool_]:
+    """bool (n,): whether a tile shows a box and what is around it, or the picture ends there."""
+    sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
+    margin = (NEAR * torch.cat((sides, sides), dim=-1)).clamp(min=CLOSE)
+    within = torch.cat(((boxes - tiles)[..., :2], (tiles - boxes)[..., 2:]), dim=-1)
+    found: NDArray[np.bool_] = ((within > margin) | ~inner).all(dim=-1).numpy()
+    return found
 
 
 def _common(a: Tensor, b: Tensor) -> Tensor:
