@@ -9,11 +9,13 @@ import pytest
 import torch
 
 import vitrail
+from vitrail import registry
 from vitrail.cli import main
 from vitrail.data import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.ops.losses import log_mean_softmax, logit_mean_sigmoid
-from vitrail.tasks import detection, segmentation
+from vitrail.ops.view_merging import merged_views
+from vitrail.tasks import segmentation
 from vitrail.tta import average_views
 from vitrail.vit import ViTConfig
 
@@ -70,8 +72,36 @@ def test_verbs(tiny_predictor, class_folder, tmp_path, capsys):
     assert (tmp_path / "out" / "classes-train-tta.json").is_file()
 
 
-def test_boxes_are_not_averaged():
-    task = detection.Task(detection.Config(model=MODEL, classes=("a",)))
+def test_objects_of_both_views_come_out_once():
+    """Each with the mean of its scores and its box; what one view alone shows at half its score."""
+    rows = torch.tensor([[[0.9, 0.1, 2, 1, 8, 7], [0.0, 0.6, 15, 2, 21, 9]]])
+    mirror = torch.tensor([[[0.7, 0.3, 15, 1, 21, 7], [0.4, 0.0, 1, 9, 6, 15]]])  # 24 pixels wide
+    ((first, second, third, rest),) = merged_views([rows, mirror], (False, True), (16, 24)).rows
+    left = (0.9 * 2 + 0.7 * 3) / 1.6
+    torch.testing.assert_close(first, torch.tensor([0.8, 0.2, left, 1, left + 6, 7]))
+    torch.testing.assert_close(second, torch.tensor([0.0, 0.3, 15, 2, 21, 9]))
+    torch.testing.assert_close(third, torch.tensor([0.2, 0.0, 18, 9, 23, 15]))
+    assert not rest.any()
+
+
+@pytest.mark.parametrize("name", ["detection", "instances"])
+def test_objects_of_the_mirror_image_are_the_mirrored_ones(name):
+    module = registry.load("tasks", name)
+    options = {"decoder": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "num_queries": 6}, "threshold": 1e-4}
+    task = module.Task(module.Task.configure(MODEL, ("a", "b"), None, options))
+    predictor = average_views(vitrail.Predictor(task, PreprocessConfig(size=(16, 24), resize="square"), device="cpu"))
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    found, other = (predictor.predict(view) for view in (image, image[:, ::-1].copy()))
+    assert len(found) > 3
+    np.testing.assert_allclose(np.sort(found.scores), np.sort(other.scores), atol=1e-5)
+    np.testing.assert_allclose(np.sort(24 - found.boxes_xyxy[:, 2]), np.sort(other.boxes_xyxy[:, 0]), atol=1e-3)
+    if found.masks is not None:
+        assert sorted(found.masks[:, :, ::-1].sum((1, 2))) == sorted(other.masks.sum((1, 2)))
+
+
+def test_what_cannot_be_averaged_is_said():
+    module = registry.load("tasks", "panoptic")
+    task = module.Task(module.Task.configure(MODEL, ("a",), None, {"num_blocks": 1}))
     predictor = vitrail.Predictor(task, PreprocessConfig(size=(16, 24)), device="cpu")
-    with pytest.raises(UserError, match="'detection' does not average the outputs of several views"):
+    with pytest.raises(UserError, match="'panoptic' does not average the outputs of several views"):
         average_views(predictor)

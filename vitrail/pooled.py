@@ -19,6 +19,7 @@ from vitrail.nn.head import Head, HeadConfig
 from vitrail.nn.init import initialise
 from vitrail.nn.mlp import MlpKind
 from vitrail.nn.pooling import AttentionPoolConfig, ClassTokensMeanPool, PoolKind, build_pool, pooled_dim
+from vitrail.ops.grid import Pair
 from vitrail.trainable import Embedder, Losses, Trainable
 from vitrail.vit import ViT, ViTConfig
 
@@ -128,7 +129,7 @@ class PooledTask(PooledModel, Trainable):
         """The mean loss of raw outputs B K, a scalar."""
 
     @abstractmethod
-    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool]) -> Tensor:
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool], size: Pair) -> Tensor:
         """One output B K for each image from those of several views of it."""
 
     def one_view(self) -> Self:
@@ -145,7 +146,8 @@ class PooledTask(PooledModel, Trainable):
         outputs, vectors = super().forward_with_embedding(images)
         if self.config.mirrored and not self.training:
             mirror = self.forward_head(self.embed(images.flip(-1)))
-            outputs = self.average_views((outputs, mirror), (False, True))
+            size = images.shape[-2], images.shape[-1]
+            outputs = self.average_views((outputs, mirror), (False, True), size)
         return outputs, vectors
 
     def forward(self, images: Tensor) -> Tensor:

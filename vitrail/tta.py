@@ -26,7 +26,7 @@ def average_views(predictor: Predictor[P]) -> Predictor[P]:
     averaged as the task says (``Task.average_views``), feature vectors by their mean.
 
     Raises:
-        UserError: a task that does not average its outputs, such as detection.
+        UserError: a task that does not average its outputs.
     """
     task = predictor.task
     if not isinstance(task, Task) or type(task).average_views is Task.average_views:

@@ -21,7 +21,8 @@ class Views:
 
     def __call__(self, images: Tensor, *padding: Tensor) -> Tensor:
         """Images (B, C, H, W) → averaged outputs."""
-        return self.task.average_views(self.each(images, *padding), MIRRORED * len(self.turns))
+        size = (images.shape[-2], images.shape[-1])
+        return self.task.average_views(self.each(images, *padding), MIRRORED * len(self.turns), size)
 
     def each(self, images: Tensor, *padding: Tensor) -> list[Tensor]:
         """The outputs of every view, turned back, in which every second one is still mirrored."""

@@ -21,6 +21,7 @@ from vitrail.defaults import Choice, Facts
 from vitrail.errors import UserError
 from vitrail.metrics import Rows
 from vitrail.nn.encoder import Encoder
+from vitrail.ops.grid import Pair
 from vitrail.predictions import Prediction
 from vitrail.registry import submodules
 from vitrail.trainable import Embedder, EncoderModule, Forward, ModelConfig, Trainable, config_class
@@ -121,12 +122,13 @@ class Task(Predicting[P], Trainable):
             f"the task {self.name!r} does not say how its predictions are compared with others; give labelled images"
         )
 
-    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool]) -> Tensor:
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool], size: Pair) -> Tensor:
         """One output for each image from those of several views of it (test-time augmentation).
 
         Args:
             outputs: of each view, all as :meth:`forward` gives them.
             mirrored: whether a view is the mirror image, whose spatial outputs are mirrored too.
+            size: (height, width) of the model's input.
 
         Raises:
             UserError: the task does not say how.

@@ -17,6 +17,7 @@ from vitrail.config import config
 from vitrail.data.indexing.names import Classes
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.classification import Metrics
+from vitrail.ops.grid import Pair
 from vitrail.ops.losses import balanced_weights, binary_cross_entropy, cross_entropy, log_mean_softmax
 from vitrail.pooled import PooledTask, PooledTaskConfig
 from vitrail.predictions.pictures import card, draw_caption
@@ -136,7 +137,7 @@ class Task(PooledTask, Base[Prediction]):
         probabilities = outputs.detach().float().softmax(dim=1).cpu().numpy()
         return [Prediction(self.config.classes, row) for row in probabilities]
 
-    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool]) -> Tensor:
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool], size: Pair) -> Tensor:
         """The mean probabilities, as logits."""
         return log_mean_softmax(outputs)
 

@@ -31,11 +31,13 @@ from vitrail.nn.proposals import Proposals, Proposed
 from vitrail.nn.query_groups import GroupLayers, Layer, distribution_losses, joined, scored
 from vitrail.nn.windows import WindowConfig
 from vitrail.ops.detections import MOST, Detections, Ranking, ranked
+from vitrail.ops.grid import Pair
 from vitrail.ops.matching import CostConfig, Pairs
 from vitrail.ops.objects import TrueObjects
 from vitrail.ops.regions import regions, to_pixels, truth_of
 from vitrail.ops.set_criterion import Further, SetCriterion
 from vitrail.ops.set_losses import RULES, Truth
+from vitrail.ops.view_merging import merged_views
 from vitrail.predictions.objects import Prediction
 from vitrail.tasks import Task as Base
 from vitrail.trainable import Losses, ModelConfig
@@ -63,6 +65,7 @@ class Encoded(NamedTuple):
 
 
 NUM_STEPS = 4200  # of a training on few images
+PROPOSALS = "task_options.proposals"
 
 
 @config
@@ -176,6 +179,10 @@ class Detector(Base[Prediction]):
         """The best score of each class."""
         return outputs[..., : len(self.config.classes)].amax(dim=1)
 
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool], size: Pair) -> Tensor:
+        """The objects of all V views, each once, by the means of scores and boxes: B V·Q K+4."""
+        return merged_views(outputs, mirrored, size).rows
+
     def as_targets(self, predictions: Sequence[Prediction]) -> list[Objects]:
         """The objects."""
         return [
@@ -262,7 +269,7 @@ class Task(Detector):
         return [
             *defaults.spatial(facts, batch_size=4, num_steps=NUM_STEPS),
             Choice("task_options.decoder", decoder, f"{facts.num_images:,} images, with {most} objects at most"),
-            Choice("task_options.dense", {}, "in training every cell learns, not the matched queries alone"),
+            Choice("task_options.dense", {}, "in training every cell learns, not the matched queries alone", PROPOSALS),
             *(doubles if few else []),
         ]
 

@@ -22,10 +22,12 @@ from vitrail.nn.init import initialise
 from vitrail.nn.mask_head import MaskConfig, MaskHead
 from vitrail.nn.mask_supervision import MaskLossConfig, MaskSupervision, TrueOutlines
 from vitrail.ops import mask_points
+from vitrail.ops.grid import Pair
 from vitrail.ops.mask_matching import MaskWeights
 from vitrail.ops.mask_outputs import pack, unpack
 from vitrail.ops.objects import TrueObjects
 from vitrail.ops.regions import within
+from vitrail.ops.view_merging import merged_views
 from vitrail.predictions.objects import Prediction
 from vitrail.tasks import detection
 from vitrail.tasks.detection import Encoded
@@ -92,6 +94,14 @@ class Task(detection.Task):
             part.paint(mask)
         labels, scores, boxes = (part.numpy() for part in objects[:3])
         return Prediction(self.config.classes, labels, scores, boxes, grid.size, masks)
+
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool], size: Pair) -> Tensor:
+        """As of detection, each object with the mask of its surest query."""
+        objects, masks = zip(*(unpack(each, len(self.config.classes) + 4) for each in outputs), strict=True)
+        found = merged_views(objects, mirrored, size)
+        every = torch.cat([each.flip(-1) if turned else each for each, turned in zip(masks, mirrored, strict=True)], 1)
+        image = torch.arange(len(every), device=every.device)[:, None]
+        return pack(found.rows, every[image, found.query])
 
     def output_parts(self, outputs: Tensor) -> dict[str, Tensor]:
         """Scores, boxes and logits of masks."""

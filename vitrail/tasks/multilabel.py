@@ -17,6 +17,7 @@ from vitrail.config import config
 from vitrail.data.indexing.names import Classes
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.multilabel import Metrics
+from vitrail.ops.grid import Pair
 from vitrail.ops.losses import balanced_positive_weights, binary_cross_entropy, logit_mean_sigmoid
 from vitrail.pooled import PooledTask, PooledTaskConfig
 from vitrail.predictions.pictures import card, draw_caption
@@ -127,7 +128,7 @@ class Task(PooledTask, Base[Prediction]):
         probabilities = outputs.detach().float().sigmoid().cpu().numpy()
         return [Prediction(self.config.classes, row, self.config.threshold) for row in probabilities]
 
-    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool]) -> Tensor:
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool], size: Pair) -> Tensor:
         """The mean probabilities, as logits."""
         return logit_mean_sigmoid(outputs)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from vitrail.config import config, from_dict, to_dict
 from vitrail.data.transforms.geometry import ImageGeometry
 from vitrail.metrics.regression import Metrics
+from vitrail.ops.grid import Pair
 from vitrail.pooled import PooledTask, PooledTaskConfig
 from vitrail.predictions.pictures import card, draw_caption
 from vitrail.tasks import Task as Base
@@ -125,7 +126,7 @@ class Task(PooledTask, Base[Prediction]):
         """The outputs are the numbers."""
         return [Prediction(self.config.targets, row) for row in outputs.detach().float().cpu().numpy()]
 
-    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool]) -> Tensor:
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool], size: Pair) -> Tensor:
         """The mean numbers."""
         return torch.stack(list(outputs)).mean(dim=0)
 

@@ -23,6 +23,7 @@ from vitrail.nn.detail_stream import DetailStream
 from vitrail.nn.init import initialise
 from vitrail.nn.resnet_stem import ResNetStem
 from vitrail.nn.windows import WindowConfig
+from vitrail.ops.grid import Pair
 from vitrail.ops.losses import log_mean_softmax
 from vitrail.ops.segmentation_losses import cell_cross_entropy, cross_entropy_and_dice, num_labelled
 from vitrail.predictions.semantic import Prediction
@@ -158,7 +159,7 @@ class Task(Base[Prediction]):
         classes = torch.arange(outputs.shape[1], device=outputs.device)[:, None, None]
         return (outputs * (outputs.argmax(dim=1, keepdim=True) == classes)).sum(dim=(2, 3))
 
-    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool]) -> Tensor:
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool], size: Pair) -> Tensor:
         """The mean probabilities of each pixel, as logits."""
         return log_mean_softmax(
             [each.flip(-1) if turned else each for each, turned in zip(outputs, mirrored, strict=True)]

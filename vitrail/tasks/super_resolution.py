@@ -34,6 +34,7 @@ from vitrail.nn.restoration import GroupConvolution, Groups, PixelHead, on_grid
 from vitrail.nn.upsampling import NearestHead, ShuffleHead, UpsamplerConfig
 from vitrail.nn.windows import WindowConfig, Windows
 from vitrail.ops.bicubic import enlarged, imresize
+from vitrail.ops.grid import Pair
 from vitrail.ops.restoration_losses import fourier_loss, pixel_loss
 from vitrail.ops.tiles import EnlargedGrid, TileConfig, blended
 from vitrail.predictions.restored import Prediction, levels_of
@@ -286,7 +287,7 @@ class Task(Base[Prediction]):
         down, across = outputs.diff(dim=-2).abs(), outputs.diff(dim=-1).abs()
         return (down.mean(dim=(1, 2, 3)) + across.mean(dim=(1, 2, 3)))[:, None]
 
-    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool]) -> Tensor:
+    def average_views(self, outputs: Sequence[Tensor], mirrored: Sequence[bool], size: Pair) -> Tensor:
         """The mean of the pictures."""
         pictures = [each.flip(-1) if turned else each for each, turned in zip(outputs, mirrored, strict=True)]
         return torch.stack(pictures).mean(dim=0)
