@@ -22,7 +22,7 @@ def on_two_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
         for rank in ranks:
             rank.start()
         for rank in ranks:
-            rank.join(60)
+            rank.join(200)
             rank.kill()
         assert [rank.exitcode for rank in ranks] == [0, 0]
         return [torch.load(Path(folder, str(rank)), weights_only=False) for rank in range(2)]

@@ -20,8 +20,9 @@ from vitrail.config import config
 from vitrail.data.batch import Batch, tensor_targets
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
+from vitrail.loading import load
 from vitrail.nn.init import initialise
-from vitrail.predictor import Predictor, load
+from vitrail.predictor import Predictor
 from vitrail.trainable import Losses, Trainable, image_encoder
 from vitrail.vit import ViT, ViTConfig
 from vitrail.wrapped import Wrapped

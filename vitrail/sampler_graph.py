@@ -28,6 +28,9 @@ INPUTS, OUTPUT = ("noise", "class"), "pictures"
 class Drawing(nn.Module):
     """Noise (B, …) float32 and classes int64 (B,), -1 for none → pictures uint8 (B, H, W, C)."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, task: Generative, preprocess: PreprocessConfig, sampler: SamplerConfig) -> None:
         super().__init__()
         self.task, self.sampler, self.rescale = task, sampler, preprocess.rescale

@@ -177,12 +177,14 @@ class Trainable(EncoderModule):
     Attributes:
         num_views: how many views of an image it needs at least; 0: it learns from one image, ``images``.
         sized: its defaults depend on the size of the images, which are looked at.
+        shardable: its parameters may be split among processes (FSDP).
         whole_batch: its loss compares the images of a step with each other, so pieces of the batch are another
             objective. Processes may share the batch: such a loss gathers what it needs (``vitrail.ops.collective``).
     """
 
     num_views: ClassVar[int] = 0
     sized: ClassVar[bool] = False
+    shardable: ClassVar[bool] = True
     whole_batch: ClassVar[bool] = False
 
     @classmethod

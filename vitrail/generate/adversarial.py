@@ -142,6 +142,7 @@ class Task(Generative):
     takes: ClassVar[tuple[str, ...]] = ("class", "none")
     monitor: ClassVar[str | None] = None
     sized: ClassVar[bool] = True
+    shardable: ClassVar[bool] = False  # the gradient of a gradient needs whole weights
     config: Config
 
     def __init__(self, config: Config) -> None:

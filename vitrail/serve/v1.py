@@ -200,7 +200,8 @@ async def explain(
     images = await encoded_images(request, service, slot)
     if len(images) > (2 if method in COMPARING else 1):
         raise Refused(413, TOO_MANY, "too many images")
-    seen = await decoded(images, service, served, served.room_at_once)
+    # what explains restored pictures has limits of its own, and the others do not suit them
+    seen = await decoded(images, service, served, None if served.restores else served.room_at_once)
     if len(images) == 1:
         (maps,) = await service.compute(served.name, Explain(method, tuple(options.items()), place), seen)
     else:
@@ -281,7 +282,7 @@ def picture_bytes(prediction: Prediction, format: str) -> bytes:
     assert isinstance(prediction, PicturePrediction)
     if format == "png":
         return prediction.png_bytes()
-    picture = Image.open(io.BytesIO(prediction.png_bytes()))
+    picture: Image.Image = Image.open(io.BytesIO(prediction.png_bytes()))
     if format == "jpeg":
         picture = picture.convert("L" if picture.mode in ("L", "LA") else "RGB")
     file = io.BytesIO()

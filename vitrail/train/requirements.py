@@ -66,6 +66,8 @@ def require_supported(run: Run, task: Trainable, world: World) -> None:
         raise UserError(f"lora adapts trained weights and needs {need}")
     if run.picture_loss is not None and run.picture_loss.adversarial is not None and run.strategy == "fsdp":
         raise UserError("picture_loss.adversarial needs whole weights of its discriminator: choose strategy=ddp")
+    if run.strategy == "fsdp" and not task.shardable:
+        raise UserError(f"{run.task!r} needs whole weights in every process: choose strategy=ddp")
     if run.members > 1 and (run.init is None or run.lora is not None):
         need = "weights to start from: give --init" if run.init is None else "whole weights: leave lora out"
         raise UserError(f"members averages trainings from the same weights and needs {need}")

@@ -100,7 +100,7 @@ class Pictures(MapTargets[Column]):
 def related(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether two small grey pictures (T, T) may be of the same; those that hardly vary may."""
     flat = [each.astype(np.float64).ravel() for each in (one, other)]
-    return any(each.std() < FLAT for each in flat) or float(np.corrcoef(*flat)[0, 1]) > UNRELATED
+    return any(each.std() < FLAT for each in flat) or float(np.corrcoef(flat[0], flat[1])[0, 1]) > UNRELATED
 
 
 def unequal(small: tuple[int, int], large: tuple[int, int], scale: int | None = None) -> str | None:
