@@ -318,6 +318,7 @@ OTHERS = {
     "torch_encoder": "nn.TransformerEncoder's names; tests/wild/test_tutorials.py compares with such a module",
     "early_vit_pytorch": "old names; tests/wild/test_tutorials.py compares with such a module",
     "open_clip_timm": "towers from timm; tests/wild/test_towers_heads_and_adapters.py compares with timm",
+    "diffusers_dit": "time and class; tests/checkpoints/dialects/test_diffusers_dit.py compares with diffusers",
     "hf_eomt": "masks of queries; tests/checkpoints/dialects/test_hf_eomt.py compares with transformers",
 }
 

@@ -49,6 +49,8 @@ class DenoiserConfig:
         condition: how the transformer takes time and class.
         predicts: what the network computes: the image, the noise, or the velocity.
         loss_of: what the squared error is of.
+        variances: whether the network also computes variances (Nichol & Dhariwal 2021), as files of others do; they are
+            not used, and nothing learns them.
         drop_class: share of the images whose class is not told, which guidance needs.
         noise_scale: deviation of the noise; more where images have more pixels (JiT: their side / 256).
         sampler: how images are drawn.
@@ -59,6 +61,7 @@ class DenoiserConfig:
     condition: ConditionConfig = ConditionConfig()
     predicts: Prediction = "x"
     loss_of: Prediction = "v"
+    variances: bool = False
     drop_class: Annotated[float, Field(ge=0, lt=1)] = 0.1
     noise_scale: Annotated[float, Field(gt=0, le=100)] = 1.0
     sampler: SamplerConfig = SamplerConfig()
@@ -76,7 +79,8 @@ class Denoiser(Embedder, Trainable):
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config
-        self.dit = DiT(config.model, len(config.classes), config.condition, times=self.num_times)
+        channels = config.model.channels * (2 if config.variances else 1)
+        self.dit = DiT(config.model, len(config.classes), config.condition, channels, self.num_times)
 
     @classmethod
     def configure(
@@ -152,7 +156,7 @@ class Denoiser(Embedder, Trainable):
 
     def network(self, noisy: Tensor, times: Tensor, labels: Tensor | None) -> Tensor:
         """What the network computes at times B: B C H W."""
-        return self.dit(noisy, times, labels)
+        return self.dit(noisy, times, labels)[:, : self.config.model.channels]
 
     def loss(self, batch: Batch) -> Losses:
         """The mean squared error, each image at a time of its own."""

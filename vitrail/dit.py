@@ -5,7 +5,7 @@ It works on pixels (Li & He 2025, JiT) as on latents. Shapes: B batch, C channel
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -29,12 +29,15 @@ class ConditionConfig:
     """How a diffusion transformer takes its condition.
 
     Args:
+        counts: whether times are told as the share of the image, or as the step of DDPM's 1,000 steps of noise, from 0
+            on.
         class_tokens: copies of the class embedding with positions of their own that go with the tokens (JiT).
         class_tokens_from: the first block that sees them.
         sinusoids: of the time embedding.
         sinusoids_end: 0 as in DiT, 1 as in diffusers (:class:`vitrail.nn.conditions.TimeEmbedding`).
     """
 
+    counts: Literal["image", "steps"] = "image"
     class_tokens: Annotated[int, Field(ge=0, le=1024)] = 0
     class_tokens_from: Annotated[int, Field(ge=0, le=256)] = 0
     sinusoids: Annotated[int, Field(gt=0, le=4096, multiple_of=2)] = 256
@@ -117,7 +120,8 @@ class DiT(Initialised):
         """What modulates the norms, B D."""
         rows = times if times.ndim == 2 else times[None]
         assert len(rows) == len(self.times), f"{len(rows)} times for {len(self.times)} embeddings"
-        vector = sum(embed(TIMES * row) for embed, row in zip(self.times, rows, strict=True))
+        told = TIMES * rows if self.condition.counts == "image" else TIMES * (1 - rows) - 1
+        vector = sum(embed(row) for embed, row in zip(self.times, told, strict=True))
         assert isinstance(vector, Tensor)
         return vector if of_class is None else vector + of_class
 

@@ -85,7 +85,9 @@ class ViT(Encoder, Initialised):
             Block(dim, config.heads, config.mlp_dim, block, rate, self._relative_bias(), self._attention(layer))
             for layer, rate in enumerate(rates)
         )
-        self.norm = build_norm(block.norm, dim, block.norm_eps) if config.final_norm else nn.Identity()
+        self.norm = (
+            build_norm(block.norm, dim, block.norm_eps, block.norm_affine) if config.final_norm else nn.Identity()
+        )
         initialise(self)
 
     @property

@@ -28,8 +28,8 @@ class ViTConfig:
         image_size: native (height, width) in pixels; other sizes work at run time by resampling positions.
         patch_size: pixels per token, (height, width); with a stem, its total downsampling.
         embed: what makes tokens of pixels: ``patch``, ``conv`` or ``resnet`` (the hybrids).
-        positions: ``learned``, ``sincos_1d``, ``sincos_2d``, ``rope_2d`` (rotary, in attention), ``relative`` (a bias
-            of attention in every block, BEiT) or ``none``.
+        positions: ``learned``, ``sincos_1d``, ``sincos_2d``, ``sincos_2d_mae`` (with MAE's frequencies), ``rope_2d``
+            (rotary, in attention), ``relative`` (a bias of attention in every block, BEiT) or ``none``.
         continuous: the bias of ``relative`` is what a small network makes of offsets, and no table (Swin V2).
         rotary: what the rotation is made of. Queries and keys turn beside learned or sine positions, too, where this is
             given (EVA-02); default: none but for ``rope_2d``.
@@ -101,8 +101,8 @@ class ViTConfig:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}; set block.head_dim")
         if self.positions == "sincos_1d" and self.dim % 2:
             raise ValueError(f"sincos_1d positions need an even dim, not {self.dim}")
-        if self.positions == "sincos_2d" and self.dim % 4:
-            raise ValueError(f"sincos_2d positions need a dim that is a multiple of 4, not {self.dim}")
+        if self.positions in ("sincos_2d", "sincos_2d_mae") and self.dim % 4:
+            raise ValueError(f"{self.positions} positions need a dim that is a multiple of 4, not {self.dim}")
         if self.decomposed is not None and (
             self.class_token or self.registers or self.rotation is not None or self.positions == "relative"
         ):

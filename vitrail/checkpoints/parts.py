@@ -12,12 +12,13 @@ from vitrail.vit_config import ViTConfig
 ROTARY, ATTENTION_NORM, MLP_NORM = "rotary positions", "norm inside of attention", "norm inside of MLPs"
 ATTENTION_POOL, DECOMPOSED = "attention pool of its own shape", "decomposed relative positions"
 RMS_NORM, BOTTLENECK = "norm by the root mean square", "patches through a narrower layer"
+PLAIN_NORM, OTHER_EPS = "norm without factors", "two eps of norms"
 PREFIX_POOL = "pooling of several tokens before the patches"
 RELU, RELU_HEAD, TOKEN_SCALE = "ReLU", "head with a ReLU layer", "attention scaled by the width of a token"
 COSINE, CONTINUOUS = "cosine attention", "relative positions computed by a network"
 ALL = (
     ROTARY, ATTENTION_NORM, MLP_NORM, ATTENTION_POOL, DECOMPOSED, PREFIX_POOL, RELU, RELU_HEAD, TOKEN_SCALE, COSINE,
-    CONTINUOUS, RMS_NORM, BOTTLENECK,
+    CONTINUOUS, RMS_NORM, BOTTLENECK, PLAIN_NORM, OTHER_EPS,
 )  # fmt: skip
 
 
@@ -32,6 +33,8 @@ def parts(description: Description) -> list[str]:
         ATTENTION_NORM: vit.block.attention_norm,
         MLP_NORM: vit.block.mlp_norm,
         RMS_NORM: vit.block.norm == "rms",
+        PLAIN_NORM: not vit.block.norm_affine,
+        OTHER_EPS: vit.block.norm2_eps not in (None, vit.block.norm_eps),
         BOTTLENECK: vit.patch_embed.bottleneck is not None,
         PREFIX_POOL: bool(getattr(config, "pool_tokens", ())),
         DECOMPOSED: vit.decomposed is not None,

@@ -38,7 +38,7 @@ def smooth(task: Embedder, images: Sequence[Tensor]) -> Embedder:
     twin = copy.deepcopy(task)
     names = {id(layer): name for name, layer in layers(twin).items()}
     for block in image_encoder(twin).blocks:
-        if isinstance(block, Block) and block.order == "pre":
+        if isinstance(block, Block) and block.order == "pre" and block.norm1.weight is not None:
             _divide(block.norm1, block.attention.qkv, largest[names[id(block.attention.qkv)]])
             _divide(block.norm2, block.mlp.fc1, largest[names[id(block.mlp.fc1)]])
     return twin

@@ -37,6 +37,9 @@ class BlockConfig:
             whole ``token`` (early ViTs in PyTorch).
         norm: of the branches, of queries and keys, and before and after the blocks: LayerNorm, or the root mean square
             alone (``rms``).
+        norm2_eps: of the norm of the MLP's branch, where it is another one than ``norm_eps``.
+        norm_affine: whether norms of branches and after the blocks have factors and biases of their own, which norms
+            that follow a condition do not need (Peebles & Xie 2023, DiT).
         key_bias: with ``qkv_bias``, whether keys have one too (BEiT's have none).
         cosine: scores of attention are the cosine of queries and keys, times a learned scale of each head (Liu et al.
             2022, Swin V2).
@@ -54,6 +57,8 @@ class BlockConfig:
     scale: Literal["head", "token"] = "head"
     norm: NormKind = "layer"
     norm_eps: Annotated[float, Field(gt=0)] = 1e-6
+    norm2_eps: Annotated[float, Field(gt=0)] | None = None
+    norm_affine: bool = True
     qkv_bias: bool = True
     key_bias: bool = True
     out_bias: bool = True
@@ -111,7 +116,7 @@ class Block(Layer):
     ) -> None:
         super().__init__()
         self.order, head_dim = config.order, config.head_dim or dim // heads
-        self.norm1 = build_norm(config.norm, dim, config.norm_eps)
+        self.norm1 = build_norm(config.norm, dim, config.norm_eps, config.norm_affine)
         self.attention = attention(
             dim,
             heads,
@@ -128,7 +133,7 @@ class Block(Layer):
             dropout=config.attention_dropout,
             relative=relative,
         )
-        self.norm2 = build_norm(config.norm, dim, config.norm_eps)
+        self.norm2 = build_norm(config.norm, dim, config.norm2_eps or config.norm_eps, config.norm_affine)
         self.mlp: Mlp | SwiGLU
         if config.mlp == "swiglu" and config.mlp_norm:
             self.mlp = NormedSwiGLU(dim, mlp_dim, config.dropout, config.norm_eps)

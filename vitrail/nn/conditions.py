@@ -39,8 +39,9 @@ class TimeEmbedding(Initialised):
 
     def forward(self, times: Tensor) -> Tensor:
         half = self.num_sinusoids // 2
-        exponents = torch.arange(half, device=times.device, dtype=torch.float32) / (half - self.end)
-        angles = times.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
+        # in this order, as others do: a rounding of the frequencies is a thousand times as large in the angles
+        exponents = -math.log(10_000) * torch.arange(half, device=times.device, dtype=torch.float32)
+        angles = times.float()[:, None] * torch.exp(exponents / (half - self.end))
         waves = torch.cat((angles.cos(), angles.sin()), dim=-1)
         return self.fc2(F.silu(self.fc1(waves.to(self.fc1.weight.dtype))))
 

@@ -93,8 +93,6 @@ def _reset_layer(module: nn.Module) -> None:
     elif isinstance(module, nn.Conv2d):
         lecun_normal_(module.weight)
         zeros_if_any_(module.bias)
-    elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
+    elif isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm) and module.weight is not None:
         nn.init.ones_(module.weight)
-        zeros_if_any_(module.bias)
-    elif isinstance(module, nn.RMSNorm):
-        nn.init.ones_(module.weight)
+        zeros_if_any_(getattr(module, "bias", None))

@@ -12,7 +12,7 @@ from vitrail.ops.grid import Pair
 from vitrail.ops.positions import Resampling, resample, sincos_1d, sincos_2d
 from vitrail.ops.tables import kept
 
-PositionKind = Literal["learned", "sincos_1d", "sincos_2d", "rope_2d", "relative", "none"]
+PositionKind = Literal["learned", "sincos_1d", "sincos_2d", "sincos_2d_mae", "rope_2d", "relative", "none"]
 
 
 class NoPositions(nn.Module):
@@ -71,9 +71,9 @@ class SinusoidalPositions(nn.Module):
 
     embedding: Tensor
 
-    def __init__(self, grid: Pair, dim: int, num_axes: int) -> None:
+    def __init__(self, grid: Pair, dim: int, kind: PositionKind) -> None:
         super().__init__()
-        self.num_axes, self.dim, self.grid = num_axes, dim, grid
+        self.kind, self.dim, self.grid = kind, dim, grid
         self.register_buffer("embedding", self.table(grid), persistent=False)
 
     def forward(self, prefix: Tensor, patches: Tensor, grid: Pair) -> Tensor:
@@ -84,7 +84,7 @@ class SinusoidalPositions(nn.Module):
         """(h·w, D) for any grid."""
         if grid == self.grid:
             return self.embedding
-        return kept(_sines, self.embedding.device, grid, self.dim, self.num_axes).to(self.embedding.dtype)
+        return kept(_sines, self.embedding.device, grid, self.dim, self.kind).to(self.embedding.dtype)
 
     def resize(self, grid: Pair) -> None:
         """Another native grid."""
@@ -95,11 +95,13 @@ class SinusoidalPositions(nn.Module):
         """(h·w, D), recomputed."""
         # Computed on the CPU whatever the default device is: a model built on meta keeps real values.
         with torch.device("cpu"):
-            return _sines(grid, self.dim, self.num_axes)
+            return _sines(grid, self.dim, self.kind)
 
 
-def _sines(grid: Pair, dim: int, num_axes: int) -> Tensor:
-    return sincos_1d(grid[0] * grid[1], dim) if num_axes == 1 else sincos_2d(grid, dim)
+def _sines(grid: Pair, dim: int, kind: PositionKind) -> Tensor:
+    if kind == "sincos_1d":
+        return sincos_1d(grid[0] * grid[1], dim)
+    return sincos_2d(grid, dim, last=kind == "sincos_2d")
 
 
 def build_positions(
@@ -112,6 +114,6 @@ def build_positions(
     """
     if kind == "learned":
         return LearnedPositions(grid, dim, num_prefix, resampling)
-    if kind in ("sincos_1d", "sincos_2d"):
-        return SinusoidalPositions(grid, dim, num_axes=1 if kind == "sincos_1d" else 2)
+    if kind in ("sincos_1d", "sincos_2d", "sincos_2d_mae"):
+        return SinusoidalPositions(grid, dim, kind)
     return NoPositions()

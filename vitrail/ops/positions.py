@@ -37,13 +37,18 @@ def sincos_1d(length: int, dim: int, temperature: float = 10_000.0) -> Tensor:
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1).float()
 
 
-def sincos_2d(grid: Pair, dim: int, temperature: float = 10_000.0) -> Tensor:
+def sincos_2d(grid: Pair, dim: int, temperature: float = 10_000.0, last: bool = True) -> Tensor:
     """Two-dimensional sinusoidal positions: (h·w, dim), channels [sin x, cos x, sin y, cos y].
 
-    As in MoCo v3 and the plain ViT-S/16 baseline (Beyer et al. 2022): frequencies from 1 to 1/temperature.
+    As in the plain ViT-S/16 baseline (Beyer et al. 2022): frequencies from 1 to 1/temperature.
+
+    Args:
+        last: whether 1/temperature is one of them; it is not in MAE (He et al. 2022) and DiT.
     """
     assert dim % 4 == 0
-    frequency = temperature ** -torch.linspace(0, 1, dim // 4, dtype=torch.float64)
+    count = dim // 4
+    exponents = torch.arange(count, dtype=torch.float64) / max(count - last, 1)
+    frequency = temperature**-exponents
     y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
     x_angle, y_angle = x.reshape(-1, 1) * frequency, y.reshape(-1, 1) * frequency
     return torch.cat((x_angle.sin(), x_angle.cos(), y_angle.sin(), y_angle.cos()), dim=1).float()
