@@ -232,3 +232,14 @@ def test_a_setting_that_was_null_is_begun_by_its_parts() -> None:
     assert (run.distill.teacher, run.distill.options) == ("runs/t", {"temperature": 2})
     with pytest.raises(UserError, match=r"unknown setting 'distill\.optiens'; did you mean 'options'"):
         configs.override(digits.run(), {"distill.teacher": "runs/t", "distill.optiens.temperature": 2})
+
+
+def test_a_part_of_free_options_is_begun() -> None:
+    from vitrail.data import DataConfig, SourceConfig
+    from vitrail.train.run import Run
+
+    run = Run(data=DataConfig(source=SourceConfig(spec="digits")), task_options={"predicts": "x"})
+    changed = configs.override(run, {"task_options.sampler.steps": 2, "task_options.sampler.guidance": 3.0})
+    assert changed.task_options == {"predicts": "x", "sampler": {"steps": 2, "guidance": 3.0}}
+    with pytest.raises(UserError, match=r"unknown setting 'mdoel.dim'; did you mean 'model'"):
+        configs.override(run, {"mdoel.dim": 2})

@@ -103,7 +103,7 @@ def override(value: T, changes: Mapping[str, object]) -> T:
     for path, new in changes.items():
         if _inside_a_name(data, path.split(".")):
             data = to_dict(from_dict(type(value), data))
-        _assign(data, path, to_dict(new) if dataclasses.is_dataclass(new) else new)
+        _assign(type(value), data, path, to_dict(new) if dataclasses.is_dataclass(new) else new)
     return from_dict(type(value), data)
 
 
@@ -211,13 +211,14 @@ class _NewConfig(dict[Key, Any]):
     """A config in place of null, with the settings given so far; its class checks their names in the end."""
 
 
-def _assign(data: Any, path: str, value: object) -> None:
-    """Put ``value`` at ``path``."""
+def _assign(cls: type, data: Any, path: str, value: object) -> None:
+    """Put ``value`` at ``path``; in a mapping of any names, such as a task's options, a part that is missing is begun."""
     *parents, last = path.split(".")
-    for parent in parents:
+    for depth, parent in enumerate(parents):
         key = _key(data, parent, path)
         if isinstance(data, dict) and key not in data:
-            if not isinstance(data, _NewConfig):
+            of_any_names = any(get_origin(each) is dict for each in _annotations_at(cls, parents[:depth]))
+            if not (of_any_names or isinstance(data, _NewConfig)):
                 raise UserError(f"unknown setting {path!r}; {did_you_mean(parent, data)}")
             data[key] = None
         if data[key] is None:

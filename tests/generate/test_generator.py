@@ -135,16 +135,6 @@ def test_the_server_draws_the_same(run: Path, tiny_predictor: Any) -> None:
     assert Image.open(io.BytesIO(png.content)).size == (8, 8)
 
 
-def test_a_training_shows_what_it_draws_at_each_evaluation(tmp_path: Path) -> None:
-    small = ["--set", "model.dim=16", "--set", "model.heads=2", "--set", "model.depth=1", "--set", "model.mlp_dim=32"]
-    given = ["digits", "--task", "generation", "--no-report", "--workers", "0", "--batch-size", "256", *small]
-    assert main(["train", *given, "--epochs", "2", "--out", str(tmp_path / "whole")]) == 0
-    assert len(list((tmp_path / "whole/samples").iterdir())) == 2
-    generator = vitrail.load_generator(tmp_path / "whole")
-    assert generator.classes == tuple("0123456789")
-    assert generator.draw("7")[0].image.size == (8, 8)
-
-
 @pytest.mark.parametrize(("to", "suffix"), [("onnx", ".onnx"), ("openvino", ".xml")])
 def test_the_whole_sampler_is_one_graph(to: str, suffix: str, run: Path, tmp_path: Path) -> None:
     pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[to])
@@ -166,3 +156,18 @@ def test_the_whole_sampler_is_one_graph(to: str, suffix: str, run: Path, tmp_pat
         images = task.draw(torch.from_numpy(given), torch.from_numpy(labels))
     expected = ((images * 0.5 + 0.5) * 255).round().clamp(0, 255).permute(0, 2, 3, 1)
     np.testing.assert_allclose(pictures.astype(int), expected.numpy().astype(int), atol=1)
+
+
+def test_the_model_card_says_that_pictures_are_synthetic(tmp_path: Path) -> None:
+    small = ["--set", "model.dim=16", "--set", "model.heads=2", "--set", "model.depth=1", "--set", "model.mlp_dim=32"]
+    given = ["digits", "--task", "generation", "--workers", "0", "--batch-size", "512", "--epochs", "1", *small]
+    assert main(["train", *given, "--out", str(tmp_path / "run"), "--set", "task_options.sampler.steps=2"]) == 0
+    card = (tmp_path / "run/model_card.md").read_text()
+    assert "no camera took them" in card
+    assert 'vitrail.load_generator("weights/last.safetensors").draw' in card
+    assert (tmp_path / "run/plots/drawn.png").is_file()
+    assert len(list((tmp_path / "run/samples").iterdir())) == 1  # as many as evaluations
+    assert (tmp_path / "run/plots/film.png").is_file()
+    generator = vitrail.load_generator(tmp_path / "run")
+    assert generator.classes == tuple("0123456789")
+    assert generator.draw("7")[0].image.size == (8, 8)

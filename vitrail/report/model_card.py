@@ -48,8 +48,7 @@ TEMPLATE = """\
 ```python
 import vitrail
 
-model = vitrail.load("{weights}")
-print(model.{use}("image.jpg"))
+{use}
 ```
 
 ## Training
@@ -60,9 +59,16 @@ The complete configuration is in `config.yaml`, the environment in `env.json`, t
 
 ## Limits
 
-These numbers hold for images like those of the data above. Nothing else was measured: not other cameras, places or
-groups of people, and not images of none of the {outputs}.
+{limits}
 """
+LIMITS = """\
+These numbers hold for images like those of the data above. Nothing else was measured: not other cameras, places or
+groups of people, and not images of none of the {outputs}."""
+OF_DRAWINGS = """\
+All pictures that it draws are synthetic: no camera took them, and their files say so (IPTC's
+`trainedAlgorithmicMedia`). It draws what the data above shows, with its gaps and prejudices, and can come close to
+single training images; `vitrail fidelity` measures how close, and how good the pictures are, which the loss does not
+tell."""
 
 
 def render(run: RunReader, evaluated: EvaluatedModel | None) -> str:
@@ -73,10 +79,17 @@ def render(run: RunReader, evaluated: EvaluatedModel | None) -> str:
         subtitle=_escaped(sections.subtitle(run)),
         results=_results(evaluated) if evaluated else "Not evaluated.",
         training=_training(run),
-        weights=json.dumps(str(run.summary.get("weights", "weights/best.safetensors")))[1:-1].replace("`", "\\x60"),
-        use="embed" if run.pretrained else "predict",
-        outputs=run.outputs,
+        use=_use(run, json.dumps(str(run.summary.get("weights", "weights/best.safetensors"))).replace("`", "\\x60")),
+        limits=OF_DRAWINGS if run.draws else LIMITS.format(outputs=run.outputs),
     )
+
+
+def _use(run: RunReader, weights: str) -> str:
+    """The lines that use the weights."""
+    if run.draws:
+        return f'vitrail.load_generator({weights}).draw(count=4, seed=0)[0].save("drawn.png")'
+    method = "embed" if run.pretrained else "predict"
+    return f'model = vitrail.load({weights})\nprint(model.{method}("image.jpg"))'
 
 
 def _header(run: RunReader, evaluated: EvaluatedModel | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from vitrail.console import printable
 from vitrail.data import DataConfig, targets
 from vitrail.errors import UserError
 from vitrail.files import read_json
+from vitrail.generate import Generative
 from vitrail.pretrain import Pretraining
 from vitrail.trainable import Trainable
 
@@ -70,6 +71,11 @@ class RunReader:
     def pretrained(self) -> bool:
         """Whether it was trained by a self-supervised method."""
         return issubclass(self.task_class, Pretraining)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws pictures."""
+        return issubclass(self.task_class, Generative)
 
     @property
     def outputs(self) -> str:
