@@ -212,7 +212,7 @@ class _NewConfig(dict[Key, Any]):
 
 
 def _assign(cls: type, data: Any, path: str, value: object) -> None:
-    """Put ``value`` at ``path``; in a mapping of any names, such as a task's options, a part that is missing is begun."""
+    """Put ``value`` at ``path``. A part that a mapping of any names lacks, such as a task's options, is begun."""
     *parents, last = path.split(".")
     for depth, parent in enumerate(parents):
         key = _key(data, parent, path)

@@ -60,10 +60,10 @@ def test_the_verb_writes_what_python_draws(run: Path, tmp_path: Path, capsys: py
         with Image.open(row["file"]) as image:
             assert TRAINED in image.text["XML:com.adobe.xmp"]
             np.testing.assert_allclose(np.asarray(image, int), np.asarray(mine.image, int), atol=1)
-    assert (out / "sheet.png").is_file()
-    assert sorted(path.name for path in out.iterdir())[1] == "ant-0003.png"
+    assert (tmp_path / "drawn-sheet.png").is_file()
+    assert sorted(path.name for path in (out / "ant").iterdir()) == ["0000.png", "0003.png"]
     assert main(["generate", str(run), "--count", "1", "--class", "bee/wasp", "--out", str(out)]) == 0
-    assert (out / "bee_wasp-0000.png").is_file()
+    assert (out / "bee_wasp/0000.png").is_file()
 
 
 def test_a_part_of_a_picture_is_drawn(run: Path, picture: Path, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_part_of_a_picture_is_drawn(run: Path, picture: Path, tmp_path: Path) 
     Image.fromarray(hole).save(tmp_path / "hole.png")
     given = ["--inpaint", str(picture), "--mask", str(tmp_path / "hole.png"), "--out", str(tmp_path / "drawn")]
     assert main(["generate", str(run), "--class", "cat", "--count", "1", *given]) == 0
-    with Image.open(picture) as truth, Image.open(tmp_path / "drawn/cat-0000.png") as found:
+    with Image.open(picture) as truth, Image.open(tmp_path / "drawn/cat/0000.png") as found:
         assert EDITED in found.text["XML:com.adobe.xmp"]
         np.testing.assert_array_equal(np.asarray(found)[:, :5], np.asarray(truth)[:, :5])
         assert (np.asarray(found)[:, 5:] != np.asarray(truth)[:, 5:]).any()

@@ -42,7 +42,8 @@ def generate(
 ) -> None:
     """Draw pictures with a model that vitrail train --task generation trained.
 
-    Each picture is a PNG file that says that a model drew it, and all of them are on one sheet.
+    Each picture is a PNG file that says that a model drew it, in a folder of its class; a sheet beside the folder shows
+    all of them.
 
     Examples
       vitrail generate runs/fashion --class dress --count 16 --steps 25 --guidance 2 --out drawn
@@ -88,11 +89,15 @@ def generate(
     drawn = model.draw(
         label, count, seed=seed, sampler=settings, batch_size=batch_size, guide=guide, progress=not as_json
     )
-    out.mkdir(parents=True, exist_ok=True)
-    names = [f"{file_name(each.label or 'picture')}-{number:04d}.png" for number, each in enumerate(drawn)]
-    paths = [each.save(out / name) for each, name in zip(drawn, names, strict=True)]
+    folders = [out / file_name(each.label) if each.label is not None else out for each in drawn]
+    for folder in sorted(set(folders)):
+        folder.mkdir(parents=True, exist_ok=True)
+    paths = [
+        each.save(folder / f"{number:04d}.png")
+        for number, (each, folder) in enumerate(zip(drawn, folders, strict=True))
+    ]
     pictures = contact_sheet([each.image for each in drawn], COLUMNS)
-    sheet = write_new(out / "sheet.png", png_of_synthetic(pictures, f"vitrail {__version__}"))
+    sheet = write_new(out.with_name(f"{out.name}-sheet.png"), png_of_synthetic(pictures, f"vitrail {__version__}"))
     if as_json:
         print(json.dumps([{"file": str(path), **each.to_dict()} for path, each in zip(paths, drawn, strict=True)]))
         return
