@@ -140,9 +140,11 @@ def test_other_qualities_are_told_by_their_work() -> None:
 
 
 def test_few_images_from_scratch_are_named() -> None:
-    assert too_few(facts(270, pretrained=True)) is None
-    assert too_few(facts(60_000, pretrained=False)) is None
-    assert "9,999 images are few" in str(too_few(facts(9_999, pretrained=False)))
+    assert too_few(facts(270, pretrained=True), "photos") is None
+    assert too_few(facts(60_000, pretrained=False), "photos") is None
+    said = str(too_few(facts(9_999, pretrained=False), "my photos"))
+    assert "9,999 images are few" in said
+    assert "vitrail train 'my photos' --init WEIGHTS" in said
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ MODEL = ViTConfig(image_size=(16, 24), patch_size=8, dim=16, depth=1, heads=2, m
 SIDES = {**DETR, "depth": 2, "separate_heads": True, "distribution": {"intervals": 8}}
 OPTIONS = {
     "detection": {"decoder": DETR, "threshold": 0.005},
-    "detection_deformable": {"decoder": DEFORMABLE, "scales": ("1/2", "2"), "threshold": 0.005},
+    "detection_deformable": {"decoder": DEFORMABLE, "scales": ("1", "2"), "threshold": 0.005},
     "instances": {
         "decoder": SIDES,
         "threshold": 0.005,

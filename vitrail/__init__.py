@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the two tables below, for type checkers; tests/test_public.
     from vitrail import recipes as recipes
     from vitrail import report as report
     from vitrail import sample_fidelity as sample_fidelity
+    from vitrail import sampling as sampling
     from vitrail import serve as serve
     from vitrail import tasks as tasks
     from vitrail import train as train
@@ -102,6 +103,7 @@ _PACKAGES = (
     "recipes",
     "report",
     "sample_fidelity",
+    "sampling",
     "serve",
     "tasks",
     "train",

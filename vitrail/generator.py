@@ -276,13 +276,22 @@ def _size(picture: Picture) -> tuple[int, int]:
     )
 
 
-def load_generator(path: str | Path, *, device: str | torch.device = "auto", allow_pickle: bool = False) -> Generator:
+def load_generator(
+    path: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    allow_pickle: bool = False,
+    names: str | Path | None = None,
+) -> Generator:
     """The generator of a run folder, a weights file, or another library's folder.
+
+    Args:
+        allow_pickle, names: as of :func:`vitrail.load`.
 
     Raises:
         UserError: nothing there, a damaged file, or a model that draws nothing.
     """
-    found = open_checkpoint(path, allow_pickle=allow_pickle)
+    found = open_checkpoint(path, allow_pickle=allow_pickle, names=None if names is None else str(names))
     if not isinstance(found.task, Generative):
         raise UserError(
             f"{path} holds a model of {found.task.name!r}, which draws no pictures; train one with "

@@ -33,6 +33,7 @@ ABSENT = ("hf://", "--download", "runs/detector")  # the network, and another ki
 ABSENT += ("--resume", "scans.csv", "cameras.csv", "schedule=falling")  # another folder's data, tables, a larger model
 ELSEWHERE = ("serve", "benchmark", "push")  # a server, minutes of measuring, and the network: in their own tests
 ELSEWHERE += ("average", "calibrate", "find-rate", "merge-adapter", "tune")  # several runs, adapters, searches
+ELSEWHERE += ("generate",)  # a model that draws
 RUNS = ("birds", "birds-2", "other", "photos", "large", "mae-photos", "dino-photos")
 
 

@@ -184,7 +184,7 @@ def test_what_is_chosen_is_printed_with_its_reason(tiny_predictor, scene_folder,
     printed = capsys.readouterr().err
     run = runs[0]
     assert "data.loader.batch_size: 4 (" in printed
-    assert "task_options.decoder: {'dim': 96" in printed
+    assert "task_options.decoder: {dim: 96" in printed
     assert "epochs:" not in printed
     assert (run.epochs, run.data.loader.batch_size, run.optimizer.lr, run.optimizer.backbone_lr) == (3, 4, 4e-4, 0.25)
     assert (run.task_options["decoder"]["dim"], run.task_options["decoder"]["depth"]) == (96, 2)

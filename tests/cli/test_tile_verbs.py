@@ -42,7 +42,7 @@ def test_a_training_on_tiles_says_what_it_does_and_its_weights_predict_so(
     call = ["train", str(scene_folder), "--task", task, "--name", "tiles", "--tile", "24", *TINY, *OPTIONS[task]]
     assert main([*call, "--overlap", "0.25"]) == 0
     said = capsys.readouterr().err
-    assert "model.image_size: (24, 24) (a tile, pixel by pixel)" in said
+    assert "model.image_size: [24, 24] (a tile, pixel by pixel)" in said
     assert (
         "tiles: random ones of 24 × 24 pixels in training, 80% around an object, 20% background if there is any "
         "(data.tiles.background); cut objects count from 25% of their box on (data.tiles.visible); validation and "

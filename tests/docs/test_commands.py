@@ -32,13 +32,13 @@ def commands(page: Path) -> list[list[str]]:
 
 
 @cache
-def _app(*verb: str) -> App:
-    return build(verb)
+def _app() -> App:
+    return build()
 
 
 def understand(tokens: list[str]) -> None:
     tokens = [_stdin_path(token) for token in tokens]
-    _app(*tokens[:1]).parse_args(tokens, exit_on_error=False, print_error=False)
+    _app().parse_args(tokens, exit_on_error=False, print_error=False)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
+from vitrail.terminal.next_command import name_next
 from vitrail.terminal.options import BatchSize, Json, MaxPixels, Opening, print_json
 
 GROUP = "Use a model"
@@ -68,3 +69,4 @@ def fidelity(
         return
     print(found.table)
     note(f"{found.pictures['compared']:,} pictures of each, in the features of {extractor}")
+    name_next("data", "inspect", samples)

@@ -11,7 +11,8 @@ from cyclopts.types import PositiveInt
 
 from vitrail.console import note
 from vitrail.errors import UserError
-from vitrail.terminal.options import AllowPickle, BatchSize, Device, Json
+from vitrail.terminal.next_command import Blank, name_next
+from vitrail.terminal.options import AllowPickle, BatchSize, Device, Json, Names
 from vitrail.version import __version__
 
 GROUP = "Use a model"
@@ -39,6 +40,7 @@ def generate(
     batch_size: BatchSize = 64,
     device: Device = "auto",
     allow_pickle: AllowPickle = False,
+    names: Names = None,
 ) -> None:
     """Draw pictures with a model that vitrail train --task generation trained.
 
@@ -78,7 +80,7 @@ def generate(
         raise UserError(f"--{given[0]} and --{given[1]} exclude each other; choose one")
     if (inpaint is None) != (mask is None):
         raise UserError("--inpaint and --mask go together: a picture, and where to draw in it")
-    model = load_generator(run, device=device, allow_pickle=allow_pickle)
+    model = load_generator(run, device=device, allow_pickle=allow_pickle, names=names)
     settings = model.sampler(name=sampler, steps=steps, guidance=guidance)
     guide = None
     if inpaint is not None and mask is not None:
@@ -102,3 +104,4 @@ def generate(
         print(json.dumps([{"file": str(path), **each.to_dict()} for path, each in zip(paths, drawn, strict=True)]))
         return
     note(f"written: {len(paths):,} pictures in {out}, all of them on {sheet}")
+    name_next("fidelity", Blank("REAL"), out, "--features", Blank("MODEL"))

@@ -1,7 +1,13 @@
 """Drawn digits: flow matching on the 8×8 digits that are embedded in scikit-learn.
 
-vitrail train --recipe digits_generation --seed 0
-vitrail generate runs/digits_generation --class 7 --count 16
+    vitrail train --recipe digits_generation --seed 0
+    vitrail generate runs/digits_generation --count 360 --out drawn
+    vitrail fidelity digits drawn --features runs/digits --classifier runs/digits --train digits
+
+0.73 million parameters; 150 epochs took 15 min on one core of a busy CPU. Of 360 pictures the classifier of the recipe
+``digits`` takes 97.2 % for their class; the Fréchet distance in its features is 0.58 (of training pictures 0.78), recall
+77 % (85 %), and 9.7 % are nearer to a training picture than 95 % of the test pictures are. With ``--guidance 1.5`` these
+are 100 %, 0.73, 53 % and 13 %.
 """
 
 from __future__ import annotations
@@ -17,10 +23,10 @@ from vitrail.vit import ViTConfig
 
 
 def run() -> Run:
-    """A plain ViT on 16 patches, with gentle affine augmentation; DPM-Solver++ in 20 steps with guidance."""
+    """A plain ViT on 16 patches; DPM-Solver++ in 20 steps."""
     return Run(
         task="flow_matching",
-        task_options={"sampler": {"name": "dpm_solver", "steps": 20, "guidance": 1.5}},
+        task_options={"sampler": {"name": "dpm_solver", "steps": 20}},
         data=DataConfig(
             source=SourceConfig(spec="digits", val_fraction=0),
             loader=LoaderConfig(batch_size=128, workers=0),

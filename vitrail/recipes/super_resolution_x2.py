@@ -3,6 +3,10 @@
     vitrail train PICTURES --recipe super_resolution_x2 --seed 0
 
 ``PICTURES`` holds ``train/`` and ``val/``; every tenth picture of BSD200, by name, validates.
+
+Seed 0 took 59 min on one core of a busy CPU (7 to 92 pictures a second), 30 epochs: 32.28 dB on the validation pictures
+(bicubic 29.84), and on Set5 37.18 dB and SSIM 0.9573 (bicubic 33.68, 0.9306), of the luma in 8 bits without 2 pixels at
+the edges.
 """
 
 from __future__ import annotations

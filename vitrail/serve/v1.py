@@ -42,6 +42,8 @@ Model = Annotated[str | None, Query(description="A name of /v1/models; default t
 ENCODERS: dict[str, dict[str, Any]] = {"png": {}, "webp": {"quality": 95}, "jpeg": {"quality": 95, "subsampling": 0}}
 """How restored pictures are written, by Pillow's options."""
 METHODS = method_names()
+OWN_LIMITS = {"lam", "disagreement"}
+"""Methods that see a whole picture and say themselves how large it may be."""
 COMPARING = comparing()
 
 PICTURES: dict[int | str, dict[str, Any]] = {
@@ -200,8 +202,7 @@ async def explain(
     images = await encoded_images(request, service, slot)
     if len(images) > (2 if method in COMPARING else 1):
         raise Refused(413, TOO_MANY, "too many images")
-    # what explains restored pictures has limits of its own, and the others do not suit them
-    seen = await decoded(images, service, served, None if served.restores else served.room_at_once)
+    seen = await decoded(images, service, served, None if method in OWN_LIMITS else served.room_at_once)
     if len(images) == 1:
         (maps,) = await service.compute(served.name, Explain(method, tuple(options.items()), place), seen)
     else:

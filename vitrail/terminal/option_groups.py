@@ -31,6 +31,7 @@ GROUPS = {
     "Method": """
         method levels layer head class classes budget weights-only memory seeds projection pretrained tta point
         reference each tile overlap threshold seams
+        count guidance sampler inpaint mask colour enlarge vary strength
     """,
     "Results": "name out json csv annotate plot pictures top report log private revision message language",
     "Compute": "device precision engine workers processes restarts seconds",

@@ -92,6 +92,8 @@ def source(name: str, *, bad: bool = False) -> Arrays:
     case = example(name)
     column = case.bad if bad else case.column
     assert column is not None
+    if name == "image":  # pictures are restored from such as show the same
+        images = np.asarray(case.column).mean(axis=1).astype(np.uint8)
     return Arrays(images=images, label="x", channels=1, targets=column, kind=name, classes=case.classes)
 
 
@@ -246,7 +248,7 @@ def test_faults_are_found_where_they_are(name: str) -> None:
         return
     report = check(Splits(train=source(name, bad=True)), workers=0)
     assert {finding.index for finding in report.bad} == {0, 1, 2}
-    assert all(finding.text.startswith("has ") for finding in report.bad)
+    assert all(finding.text.startswith(("has ", "shows another picture")) for finding in report.bad)
 
 
 @pytest.mark.parametrize("name", NAMES)

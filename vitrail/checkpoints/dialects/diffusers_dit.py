@@ -46,9 +46,9 @@ def describe(shapes: Shapes, beside: Beside) -> Description:
         raise UserError("this transformer of diffusers has other norms than DiT's, which Vitrail does not compute")
     if config.get("activation_fn", "gelu-approximate") != "gelu-approximate":
         raise UserError(f"this transformer of diffusers has the activation {config['activation_fn']!r}, not DiT's")
-    heads, assumed = config.get("num_attention_heads", HEADS), ()
-    if "num_attention_heads" not in config:
-        assumed = (f"{HEADS} heads: DiT's; no config.json gives others",)
+    heads = config.get("num_attention_heads", HEADS)
+    told = "num_attention_heads" in config
+    assumed = () if told else (f"{HEADS} heads: DiT's; no config.json gives others",)
     return shared.description(
         image_size=config.get("sample_size", 32),
         channels=channels,

@@ -143,13 +143,14 @@ class Loader:
         self._plan.epoch, self._plan.start_step = epoch, start_step
         if self._batches is None:
             self._batches = self._open()
+        mistake = UserError  # a program that ends here has no names of modules any longer
         try:
             for batch in self._batches:
                 if isinstance(batch, UserError):
                     raise batch
                 self._count_bad(batch)
                 yield batch
-        except UserError:
+        except mistake:
             self.close()  # whoever keeps the error keeps this frame, and with it the workers
             raise
         except (RuntimeError, ConnectionError, EOFError) as error:  # the latter: it died handing a batch over

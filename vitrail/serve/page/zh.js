@@ -42,6 +42,7 @@ export default {
   "this": "该文件",
   // one model
   "Your picture": "您的图片",
+  "The picture before": "处理前的图片",
   "Your second picture": "您的第二张图片",
   "grid of patches": "图块网格",
   "Model {name}": "模型 {name}",
