@@ -5,9 +5,9 @@
     vitrail fidelity digits drawn --features runs/digits --classifier runs/digits --train digits
 
 0.73 million parameters; 150 epochs took 15 min on one core of a busy CPU. Of 360 pictures the classifier of the recipe
-``digits`` takes 97.2 % for their class; the Fréchet distance in its features is 0.58 (of training pictures 0.78), recall
-77 % (85 %), and 9.7 % are nearer to a training picture than 95 % of the test pictures are. With ``--guidance 1.5`` these
-are 100 %, 0.73, 53 % and 13 %.
+``digits`` takes 97.2 % for their class; the Fréchet distance in its features is 0.58 (of training pictures 0.78), the
+recall 77 % (85 %), and 9.7 % are nearer to a training picture than 95 % of the test pictures are. With
+``--guidance 1.5`` these are 100 %, 0.73, 53 % and 13 %.
 """
 
 from __future__ import annotations
