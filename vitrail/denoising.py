@@ -260,7 +260,8 @@ class Guided:
             return network(noisy, filled(noisy, time), labels).float()
         both = torch.cat((noisy, noisy))
         told = torch.cat((labels, torch.full_like(labels, NO_CLASS)))
-        with_class, without = network(both, filled(both, time), told).float().chunk(2)
+        found = network(both, filled(both, time), told).float()
+        with_class, without = found.unflatten(0, (2, -1)).unbind()  # which a graph takes for any batch
         return without + self.sampler.guidance * (with_class - without)
 
 
