@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Self, cast
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from vitrail.config import config
 from vitrail.data.batch import Batch, tensor_targets
 from vitrail.data.transforms.preprocess import PreprocessConfig
 from vitrail.errors import UserError
 from vitrail.loading import load
+from vitrail.nn.frozen import frozen_call
 from vitrail.nn.init import initialise
 from vitrail.predictor import Predictor
 from vitrail.trainable import Losses, Trainable, image_encoder
@@ -177,8 +177,7 @@ class Compared(Wrapped):
         """The loss of who makes pictures, and that of who judges them (Goodfellow et al. 2014, section 3, with the
         gradient that does not vanish). Neither's gradient reaches the parameters of the other."""
         judge = self.helpers["discriminator"]
-        frozen = {name: value.detach() for name, value in judge.named_parameters()}
-        made = F.softplus(-cast("Tensor", functional_call(judge, frozen, (pictures,)))).mean()
+        made = F.softplus(-frozen_call(judge, pictures)).mean()
         own = F.softplus(judge(pictures.detach())).mean() + F.softplus(-judge(truth)).mean()
         return made, own
 

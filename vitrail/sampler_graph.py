@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +15,7 @@ from vitrail import engines
 from vitrail.checkpoints import native
 from vitrail.config import to_dict
 from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.engines import libraries
 from vitrail.engines.program import EXAMPLE_BATCH, Program
 from vitrail.errors import UserError
 from vitrail.files import placing, require_free
@@ -55,7 +56,8 @@ def writing(task: Generative, preprocess: PreprocessConfig, name: str, out: Path
     if out.suffix != runtime.suffix:
         raise UserError(f"{name} files end with {runtime.suffix}, not {out.name!r}; name it {out.stem}{runtime.suffix}")
     require_free(out)
-    drawing = Drawing(task.cpu().float().eval(), preprocess, task.sampler).requires_grad_(False)
+    task = copy.deepcopy(task).cpu().float().eval().requires_grad_(False)
+    drawing = Drawing(task, preprocess, task.sampler)
     noise = task.noise(torch.arange(EXAMPLE_BATCH))
     batch = {0: Dim("batch", min=1, max=2**16)}
     try:
@@ -74,7 +76,7 @@ def writing(task: Generative, preprocess: PreprocessConfig, name: str, out: Path
         "noise": list(noise.shape[1:]),
     }
     with placing(out) as file:
-        runtime.write(Program(graph, (OUTPUT,), None, "", INPUTS), file, json.loads(json.dumps(meta)))
+        runtime.write(Program(graph, (OUTPUT,), None, "", INPUTS), file, meta)
         yield drawing, file
 
 
@@ -82,13 +84,9 @@ def run(file: Path, name: str, noise: Tensor, labels: Tensor) -> Tensor:
     """The pictures that the file draws, by its own runtime."""
     feeds = dict(zip(INPUTS, (noise.numpy(), labels.numpy()), strict=True))
     if name == "onnxruntime":
-        from vitrail.engines import libraries
-
         session = libraries.onnxruntime().InferenceSession(file, providers=["CPUExecutionProvider"])
         return torch.from_numpy(session.run([OUTPUT], feeds)[0])
     if name == "openvino":
-        from vitrail.engines import libraries
-
         compiled = libraries.openvino_core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return torch.from_numpy(compiled(feeds)[OUTPUT].copy())
     found: Tensor = torch.export.load(file).module()(noise, labels)

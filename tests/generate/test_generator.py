@@ -16,9 +16,11 @@ import torch
 from PIL import Image
 
 import vitrail
+from vitrail import registry, sampler_graph
 from vitrail.checkpoints import native
 from vitrail.cli import main
 from vitrail.data.transforms.preprocess import PreprocessConfig
+from vitrail.defaults import Facts
 from vitrail.errors import UserError
 from vitrail.generate import flow_matching
 from vitrail.predictions.synthetic import EDITED, TRAINED
@@ -178,3 +180,37 @@ def test_the_model_card_says_that_pictures_are_synthetic(tmp_path: Path) -> None
     generator = vitrail.load_generator(tmp_path / "run")
     assert generator.classes == tuple("0123456789")
     assert generator.draw("7")[0].image.size == (8, 8)
+
+
+@pytest.mark.parametrize("method", registry.names("generate"))
+def test_every_method_has_defaults_for_the_data(method: str, tmp_path: Path, capfd: Any) -> None:
+    assert (
+        main(["train", "digits", "--task", method, "--dry-run", "--workers", "0", "--out", str(tmp_path / "run")]) == 0
+    )
+    said = capfd.readouterr().err
+    assert "grey images of 8 × 8 pixels in 16 patches of 2 × 2" in said
+    assert "averaged over about" in said
+
+
+def test_few_pictures_are_said_whatever_the_start() -> None:
+    kind = registry.load("generate", "adversarial").Task
+    given: dict[str, Any] = {"image_sizes": np.empty((0, 2)), "objects": None, "model": MODEL}
+    for pretrained in (False, True):
+        assert "90 images are few" in str(kind.too_few(Facts(num_images=90, pretrained=pretrained, **given), "photos"))
+    assert kind.too_few(Facts(num_images=5000, pretrained=False, **given), "photos") is None
+
+
+def test_writing_a_graph_leaves_the_model_as_it_was(run: Path, tmp_path: Path) -> None:
+    model = vitrail.load(run)
+    with pytest.raises(UserError, match="end with .onnx"):
+        vitrail.export(model, tmp_path / "drawer.xyz", to="onnx")
+    with sampler_graph.writing(model.task, model.preprocess.config, "pt2", tmp_path / "drawer.pt2"):
+        pass
+    assert all(parameter.requires_grad for parameter in model.task.parameters())
+
+
+def test_the_current_folder_takes_pictures(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["generate", str(run), "--count", "1", "--out", "."]) == 0
+    assert {path.name for path in Path().iterdir()} == {"ant", "here-sheet.png"}

@@ -92,14 +92,13 @@ def generate(
         label, count, seed=seed, sampler=settings, batch_size=batch_size, guide=guide, progress=not as_json
     )
     folders = [out / file_name(each.label) if each.label is not None else out for each in drawn]
-    for folder in sorted(set(folders)):
-        folder.mkdir(parents=True, exist_ok=True)
     paths = [
         each.save(folder / f"{number:04d}.png")
         for number, (each, folder) in enumerate(zip(drawn, folders, strict=True))
     ]
     pictures = contact_sheet([each.image for each in drawn], COLUMNS)
-    sheet = write_new(out.with_name(f"{out.name}-sheet.png"), png_of_synthetic(pictures, f"vitrail {__version__}"))
+    place = out.parent / f"{out.resolve().name or 'pictures'}-sheet.png"  # beside the folder, which may be called "."
+    sheet = write_new(place, png_of_synthetic(pictures, f"vitrail {__version__}"))
     if as_json:
         print(json.dumps([{"file": str(path), **each.to_dict()} for path, each in zip(paths, drawn, strict=True)]))
         return

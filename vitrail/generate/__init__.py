@@ -10,19 +10,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from vitrail.generation import ImageGenerator
 from vitrail.ops.inverse import Measurement
 from vitrail.registry import submodules
 from vitrail.sampling import SamplerConfig, Start
-from vitrail.trainable import Embedder, Trainable
 
 
-class Generative(Embedder, Trainable):
-    """A model that draws images. Its outputs are the features of its encoder, as of a pretraining method."""
-
-    @property
-    @abstractmethod
-    def sampler(self) -> SamplerConfig:
-        """How it draws unless told otherwise."""
+class Generative(ImageGenerator):
+    """A model that draws images: from noise, by conditions."""
 
     @abstractmethod
     def noise(self, keys: Tensor) -> Tensor:

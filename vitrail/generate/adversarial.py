@@ -10,8 +10,7 @@ Shapes: B batch, C H W image, N patches, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -19,8 +18,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from vitrail.config import config, from_dict, to_dict
-from vitrail.data.batch import Batch, tensor_targets
+from vitrail.config import config
+from vitrail.data.batch import Batch
 from vitrail.data.sample_random import normal
 from vitrail.data.transforms.geometry import identities
 from vitrail.errors import UserError
@@ -31,13 +30,14 @@ from vitrail.nn.attention import Attention
 from vitrail.nn.block import Block
 from vitrail.nn.conditions import ClassEmbedding
 from vitrail.nn.encoder import Encoder
+from vitrail.nn.frozen import frozen_call
 from vitrail.nn.init import Initialised, initialise
 from vitrail.nn.modulation import BlockModulation, ConditionMap, modulate
 from vitrail.ops.inverse import Measurement
 from vitrail.ops.patches import unpatchify
 from vitrail.sampling import SamplerConfig, Start
 from vitrail.self_supervision.views import pooled
-from vitrail.trainable import Forward, Losses, ModelConfig
+from vitrail.trainable import Forward, Losses
 from vitrail.vit import ViT, ViTConfig
 
 
@@ -139,9 +139,6 @@ class _Open:
 class Task(Generative):
     """Generator and discriminator; features are the discriminator's."""
 
-    takes: ClassVar[tuple[str, ...]] = ("class", "none")
-    monitor: ClassVar[str | None] = None
-    sized: ClassVar[bool] = True
     shardable: ClassVar[bool] = False  # the gradient of a gradient needs whole weights
     config: Config
 
@@ -150,13 +147,6 @@ class Task(Generative):
         self.config = config
         self.generator = Generator(config)
         self.discriminator = Discriminator(config)
-
-    @classmethod
-    def configure(
-        cls, model: ViTConfig, names: Sequence[str], targets: object, options: Mapping[str, object]
-    ) -> ModelConfig:
-        """With the classes of the data, if there are any."""
-        return from_dict(Config, {**options, "model": to_dict(model), "classes": list(names)})
 
     @property
     def sampler(self) -> SamplerConfig:
@@ -176,21 +166,11 @@ class Task(Generative):
         """B C H W → the discriminator's features, B D."""
         return pooled(self.discriminator.vit(images))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """The same."""
-        return self.embed(images)
-
-    def forward_with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, twice."""
-        features = self.embed(images)
-        return features, features
-
     def loss(self, batch: Batch) -> Losses:
         """Of both: each learns from its own part alone. The penalties are ½ γ |∇D|² (R3GAN, equation 3)."""
-        images, labels = batch["images"], self._labels(batch)
+        images, labels = batch["images"], self.labels(batch)
         drawn = self.generator(self._noise(batch["keys"]), labels)
-        with frozen(self.discriminator):
-            judged = self.discriminator(drawn, labels)
+        judged = frozen_call(self.discriminator, drawn, labels)
         real, fake = images.detach().requires_grad_(), drawn.detach().requires_grad_()
         of_real, of_fake = self.discriminator(real, labels), self.discriminator(fake, labels)
         told_apart = F.softplus(of_fake - of_real).mean()
@@ -230,22 +210,6 @@ class Task(Generative):
 
     def _noise(self, keys: Tensor) -> Tensor:
         return normal(keys, "noise", (self.config.noise_dim,), self.generator.tokens)
-
-    def _labels(self, batch: Batch) -> Tensor | None:
-        return tensor_targets(batch).to(batch["images"].device) if self.config.classes else None
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Meanwhile the parameters of a module have no gradient, while its input has one."""
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    try:
-        for parameter in learning:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)
 
 
 def squared_slope(scores: Tensor, images: Tensor) -> Tensor:
