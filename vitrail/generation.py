@@ -84,7 +84,7 @@ class ImageGenerator(Embedder, Trainable):
         Raises:
             UserError: the classes of images are mixed.
         """
-        if not self.config.classes:
+        if not self.names:
             return None
         labels = tensor_targets(batch)
         if labels.is_floating_point():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -80,11 +80,12 @@ class Wrapped(Trainable):
         named = super().named_parameters(prefix, recurse, remove_duplicate)
         return ((name.removeprefix("task."), value) for name, value in named)
 
-    def state_dict(self, **options: Any) -> dict[str, Tensor]:  # type: ignore[override]  # it is never a submodule
-        """As of every module, under the names that the class describes."""
-        return {name.removeprefix("task."): value for name, value in super().state_dict(**options).items()}
+    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:  # type: ignore[override]
+        """As of every module, under the names that the class describes; it is never a submodule itself."""
+        found = super().state_dict(prefix=prefix, keep_vars=keep_vars)
+        return {name.removeprefix("task."): value for name, value in found.items()}
 
-    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> object:
         """As of every module, under the names that the class describes."""
         own = f"{self.HELPERS}."
         named = {n if n.startswith(own) else f"task.{n}": value for n, value in state_dict.items()}

@@ -202,7 +202,7 @@ def test_few_pictures_are_said_whatever_the_start() -> None:
 
 def test_writing_a_graph_leaves_the_model_as_it_was(run: Path, tmp_path: Path) -> None:
     model = vitrail.load(run)
-    with pytest.raises(UserError, match="end with .onnx"):
+    with pytest.raises(UserError, match=r"end with \.onnx"):
         vitrail.export(model, tmp_path / "drawer.xyz", to="onnx")
     with sampler_graph.writing(model.task, model.preprocess.config, "pt2", tmp_path / "drawer.pt2"):
         pass

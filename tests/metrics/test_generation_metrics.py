@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vitrail.metrics import mode_of
-from vitrail.metrics.generation import COMPARED, Drawn, Metrics
+from vitrail.metrics.generation import COMPARED, FeaturePair, Metrics
 from vitrail.ops.fidelity import frechet_distance, memorising, neighbourhoods, polynomial_mmd
 
 N, D = 60, 5
@@ -22,7 +22,7 @@ def features():
 def collected(metrics, real, samples, scores=None, labels=None, size=7):
     labels = torch.full((N,), -1) if labels is None else labels
     scores = [None] * N if scores is None else scores
-    drawn = [Drawn(*row) for row in zip(real, samples, scores, strict=True)]
+    drawn = [FeaturePair(*row) for row in zip(real, samples, scores, strict=True)]
     for start in range(0, N, size):
         metrics.update(drawn[start : start + size], labels[start : start + size])
     return metrics
@@ -71,7 +71,7 @@ def test_the_accuracy_of_samples_in_all_and_per_class():
 
 def test_one_image_is_undefined_and_no_error():
     metrics = Metrics((), torch.randn(3, D))
-    metrics.update([Drawn(torch.randn(D), torch.randn(D))], torch.tensor([-1]))
+    metrics.update([FeaturePair(torch.randn(D), torch.randn(D))], torch.tensor([-1]))
     found = metrics.compute()
     assert found.pop("num_pictures") == 1
     assert np.isnan(list(found.values())).all()

@@ -82,8 +82,13 @@ def test_the_kernel_distance_is_torchmetrics_and_its_formula():
     mean, _ = updated(KernelInceptionDistance(Features(6), subsets=2, subset_size=40), real, samples)
     assert ours == pytest.approx(float(mean), rel=1e-6)
     others = drawn(31, 6)  # another number than of the real ones
-    kernel = lambda x, y: sum((float(a @ b) / 6 + 1) ** 3 for a in x for b in y)  # noqa: E731
-    own = lambda x: (kernel(x, x) - sum((float(a @ a) / 6 + 1) ** 3 for a in x)) / (len(x) * (len(x) - 1))  # noqa: E731
+
+    def kernel(x, y):
+        return sum((float(a @ b) / 6 + 1) ** 3 for a in x for b in y)
+
+    def own(x):
+        return (kernel(x, x) - sum((float(a @ a) / 6 + 1) ** 3 for a in x)) / (len(x) * (len(x) - 1))
+
     expected = own(real) + own(others) - 2 * kernel(real, others) / (40 * 31)
     assert polynomial_mmd(real, others) == pytest.approx(expected, rel=1e-6)
 

@@ -19,7 +19,7 @@ COMPARED = ("fd", "kid", "kid_std", "precision", "recall", "density", "coverage"
 """What is measured of samples and, as a floor, of real training pictures in their place."""
 
 
-class Drawn(NamedTuple):
+class FeaturePair(NamedTuple):
     """A real picture and the sample drawn in its place.
 
     Attributes:
@@ -31,9 +31,14 @@ class Drawn(NamedTuple):
     sample: Tensor
     scores: Tensor | None = None
 
+    def on_host(self) -> FeaturePair:
+        """The same without gradients, on the CPU."""
+        scores = None if self.scores is None else self.scores.detach().cpu()
+        return FeaturePair(self.real.detach().cpu(), self.sample.detach().cpu(), scores)
+
 
 class Metrics(Base):
-    """From a :class:`Drawn` an image, and as targets the classes that were asked for, −1 where none was.
+    """From a :class:`FeaturePair` an image, and as targets the classes that were asked for, −1 where none was.
 
     ``compute()`` gives ``fd`` (Fréchet distance), ``kid`` and its deviation over subsets, ``precision``, ``recall``,
     ``density`` and ``coverage``; ``accuracy``, the share of samples that the classifier takes for the class asked for;
@@ -65,14 +70,14 @@ class Metrics(Base):
     def __init__(self, names: Sequence[str], train: Tensor | None = None, key: int = 0) -> None:
         super().__init__(names)
         self._train, self._key = train, key
-        self._drawn: list[Drawn] = []
+        self._drawn: list[FeaturePair] = []
         self._classes: list[int] = []
 
     def update(self, rows: Rows, targets: Rows) -> None:
         """Add images."""
-        found = [cast("Drawn", row) for row in rows]
+        found = [cast("FeaturePair", row) for row in rows]
         assert len(found) == len(targets), f"{len(found)} samples for {len(targets)} classes"
-        self._drawn += [Drawn(*(None if each is None else each.detach().cpu() for each in row)) for row in found]  # type: ignore[arg-type]
+        self._drawn += [row.on_host() for row in found]
         self._classes += [int(cast("int", each)) for each in targets]
 
     def compute(self) -> dict[str, float]:

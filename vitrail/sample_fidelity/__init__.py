@@ -22,7 +22,7 @@ from vitrail.data.indexing.split import share
 from vitrail.data.media.image_like import open_image
 from vitrail.data.transforms.preprocess import Preprocess, PreprocessConfig, size_of
 from vitrail.errors import UserError, did_you_mean
-from vitrail.metrics.generation import Drawn, Metrics
+from vitrail.metrics.generation import FeaturePair, Metrics
 from vitrail.ops.grid import Pair
 from vitrail.ops.seams import fits, grid_energy, spectrum
 from vitrail.predictor import Predictor
@@ -150,7 +150,7 @@ def _measured(
     each = [None] * count if scores is None else list(scores[0])
     targets = torch.full((count,), -1) if scores is None else scores[1]
     family = Metrics(() if scores is None else scores[2], train, seed)
-    family.update([Drawn(*row) for row in zip(vectors["real"], vectors["samples"], each, strict=True)], targets)
+    family.update([FeaturePair(*row) for row in zip(vectors["real"], vectors["samples"], each, strict=True)], targets)
     measures = family.compute()
     if train is not None and math.isnan(measures["memorised"]):
         raise UserError(

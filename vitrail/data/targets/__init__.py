@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vitrail import registry
+from vitrail.data.tally import Extents as Extents
+from vitrail.data.tally import Tally as Tally
 from vitrail.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -67,48 +69,8 @@ class Labels:
     targets: Column
 
 
-class Extents(NamedTuple):
-    """How large the objects of a data set are."""
-
-    shares: np.ndarray
-    """float (M, 2): height and width of each, as shares of its image's."""
-    most: int
-    """Objects of an image at most."""
-
-
 MORE_CLASSES = "a model needs two to tell apart: give images of another one"
 """What to do where a training has one class."""
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Of each class, int64 (K,); None where the targets have no such thing.
-
-    Attributes:
-        objects: that are learned from.
-        pixels: of maps and masks.
-        crowds, difficult, bare: numbers of objects that are crowds, that are difficult, and that have a box and no
-            outline among others that have one.
-    """
-
-    objects: np.ndarray | None = None
-    pixels: np.ndarray | None = None
-    crowds: int = 0
-    difficult: int = 0
-    bare: int = 0
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            objects=_sum(self.objects, other.objects),
-            pixels=_sum(self.pixels, other.pixels),
-            crowds=self.crowds + other.crowds,
-            difficult=self.difficult + other.difficult,
-            bare=self.bare + other.bare,
-        )
-
-
-def _sum(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
-    return other if one is None else one if other is None else one + other
 
 
 class TargetKind(ABC, Generic[T, C]):
