@@ -100,10 +100,10 @@ class Facts:
         """
         kind = source.target_kind
         looked_at = list(_looked_at(source, model.channels)) if kind.spatial or sized else []
-        image_sizes = np.array([size_of(each) for each in looked_at], np.int64).reshape(-1, 2)
+        image_sizes = np.array([size for size, _ in looked_at], np.int64).reshape(-1, 2)
         extents = kind.extents(source.targets)
         start = pretrained, quality, unlabelled
-        grey = bool(looked_at) and all(_is_grey(each) for each in looked_at)
+        grey = bool(looked_at) and all(is_grey for _, is_grey in looked_at)
         return cls(len(source), image_sizes, extents, model, *start, batch_size, epochs, mirror, grey)
 
 
@@ -300,10 +300,12 @@ def _differences(picture: Image.Image) -> list[tuple[int, int]]:
     return [ImageChops.difference(first, other).getextrema() for other in others]  # type: ignore[misc]
 
 
-def _looked_at(source: Source, channels: int) -> Iterator[Picture]:
-    """Of evenly spaced images; those that cannot be read are for the training to complain about."""
+def _looked_at(source: Source, channels: int) -> Iterator[tuple[Pair, bool]]:
+    """The size of evenly spaced images, and whether they are grey; of one decoded image at a time. Those that cannot be
+    read are for the training to complain about."""
     for index in np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int)) if len(source) else ():
         try:
-            yield decode(source.read(int(index)), channels, warn=lambda _: None)
+            picture = decode(source.read(int(index)), channels, warn=lambda _: None)
         except BadImage:  # or one that a setting makes readable
             continue
+        yield size_of(picture), _is_grey(picture)
