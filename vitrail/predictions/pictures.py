@@ -38,14 +38,16 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
+def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Image:
     """Pictures of one size row by row; small ones are enlarged, pixel by pixel."""
     first = images[0]
     scale = max(1, SMALLEST // first.width)
     width, height = first.width * scale, first.height * scale
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    canvas = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), PAPER)
+    canvas = Image.new(
+        "RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), FAINT
+    )  # beside dark pictures
     for number, image in enumerate(images):
         place = (number % columns * (width + gap), number // columns * (height + gap))
         canvas.paste(image.convert("RGB").resize((width, height), Image.Resampling.NEAREST), place)
